@@ -1,0 +1,142 @@
+"""The only place that creates files: a name that exists is a file that is whole.
+
+Each write goes to a temporary file in the same folder, is flushed to disk, renamed over the final name, and the folder
+is flushed too, so a crash or power cut leaves the old file or the new one, never half of one. A writer that was killed
+leaves `*.tmp-PID` behind; `sweep` removes those of processes that are gone.
+
+For fault tests GPTCTL_FAULT=kill:N ends the process with SIGKILL at the Nth file operation counted from 1,
+and GPTCTL_FAULT=enospc:N raises "no space left on device" there.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from gptctl.core.errors import from_os_error
+
+_operations = itertools.count(1)
+
+
+def _operation(path: Path) -> None:
+    """Count one file operation, and fail here if a fault test asks for it."""
+    fault = os.environ.get("GPTCTL_FAULT")
+    if not fault:
+        return
+    kind, _, when = fault.partition(":")
+    if next(_operations) == int(when):
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a binary file that appears under `path` only once it is complete and on disk.
+
+    Raises EnvironmentFault (exit code 4) where the place can't be written or the disk is full.
+    """
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _operation(path)
+        with temporary.open("wb") as file:
+            yield file
+            _operation(path)
+            file.flush()
+            os.fsync(file.fileno())
+        _operation(path)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise from_os_error(error, path) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that appears under `path` only once everything in it is on disk.
+
+    An older folder of that name is replaced.
+    """
+    temporary = _temporary(path)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        _operation(path)
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        _sync_folder(temporary)
+        _operation(path)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise from_os_error(error, path) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file at once."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON, keys in the order given: the same value gives the same bytes. NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a log. A crash can cut the last line short, nothing else."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _operation(path)
+        with path.open("ab") as file:
+            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError as error:
+        raise from_os_error(error, path) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left behind in `folder`. Call it only while holding the folder's lock."""
+    for path in sorted(folder.rglob("*.tmp-*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""Every way a command can fail, each with its exit code.
+
+    GptctlError            1   our own bug, or anything not named below
+      UsageError           2   a flag, a config key or a path that does not exist
+      DataError            3   input that cannot be read as what it should be, or that holds no record
+      EnvironmentFault     4   disk, memory, a missing package, no GPU, a dead worker, a place that can't be written
+      ConflictError        5   the output folder is in use, or was made with other settings or inputs
+      DivergedError        6   training left the finite numbers
+      GateError            7   a figure missed its --fail-under bar
+      StoppedError       128+N a signal asked us to stop; the state is saved
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+
+class GptctlError(Exception):
+    """One line that says what and where, and one that says what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type[GptctlError], tuple[str, str | None]]:
+        """Workers send errors to the parent process: keep the hint on the way."""
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(GptctlError):
+    """The command line or the config asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class DataError(GptctlError):
+    """The input is damaged, of the wrong kind, or empty."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(GptctlError):
+    """The machine cannot do it: disk, memory, packages, devices, worker processes."""
+
+    exit_code = 4
+
+
+class ConflictError(GptctlError):
+    """The output folder belongs to another run."""
+
+    exit_code = 5
+
+
+class DivergedError(GptctlError):
+    """Training produced a loss or gradient that is not a finite number."""
+
+    exit_code = 6
+
+
+class GateError(GptctlError):
+    """A metric is below the bar the user set."""
+
+    exit_code = 7
+
+
+class StoppedError(GptctlError):
+    """A signal stopped the command after its state was saved."""
+
+    def __init__(self, message: str, hint: str | None = None, signal_number: int = 15) -> None:
+        super().__init__(message, hint)
+        self.exit_code = 128 + signal_number
+
+
+def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError:
+    """Turn what the operating system refused into one line with a hint.
+
+    `path` is where we were writing; without it the error's own file name is used.
+    """
+    where = str(path or error.filename or "the output")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentFault(f"disk full writing {where} ({_free_bytes(where)} B free)", "free space, then run the same command again")
+    if error.errno == errno.EROFS:
+        return EnvironmentFault(f"cannot write {where}: read-only file system", "choose another folder with -o")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return EnvironmentFault(f"permission denied: {where}", "check the owner and mode of that path, or choose another")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return EnvironmentFault(f"cannot write {where}: it is a file, not a folder", "choose another folder with -o")
+    if error.errno == errno.EMFILE:
+        return EnvironmentFault("too many open files", "raise the limit with: ulimit -n 4096")
+    if error.errno == errno.ENOENT:
+        return UsageError(f"no such file or folder: {where}", "check the path")
+    return EnvironmentFault(f"{error.strerror or error}: {where}", "see log.txt in the output folder")
+
+
+def _free_bytes(where: str) -> int:
+    folder = Path(where)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
