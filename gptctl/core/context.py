@@ -1,0 +1,38 @@
+"""What a stage is given besides its config: a voice, and a way to be stopped. Defaults are silent, for use from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gptctl.core.signals import StopFlag
+
+
+class Progress(Protocol):
+    """Called often with how far the work has come; whoever shows it decides how often to draw."""
+
+    def __call__(self, done: float, total: float | None, unit: str, note: str = "") -> None:
+        """Say that `done` of `total` units are finished; `total` is None while unknown."""
+
+
+def silent_progress(done: float, total: float | None, unit: str, note: str = "") -> None:
+    """Show nothing."""
+
+
+def silent(message: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The surroundings of one run."""
+
+    force: bool = False
+    dry_run: bool = False
+    argv: tuple[str, ...] = ()
+    progress: Progress = silent_progress
+    warn: Callable[[str], None] = silent
+    say: Callable[[str], None] = silent
+    write: Callable[[str], None] = silent
+    stop: StopFlag = field(default_factory=StopFlag)

@@ -1,0 +1,250 @@
+"""The output folder of one run: its lock, what ran in it, and whether there is anything left to do.
+
+    OUT/.lock         held by the one process that may write here (a kernel lock: gone with the process)
+    OUT/run.json      status, argv, settings, input hashes, versions, host, times, the last summary
+    OUT/config.toml   the settings, re-runnable with --config
+    OUT/events.jsonl  one line per event, with the time
+    OUT/log.txt       tracebacks and warnings
+    OUT/manifest.json written last: its presence means that the output is complete
+
+Running the same command again is "up to date" when the manifest stands, and a resume when only run.json does.
+Other settings or inputs are a ConflictError (exit code 5) that names the keys; --force starts afresh.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gptctl import __version__
+from gptctl.core import atomic
+from gptctl.core.config import StageConfig, Values, differing, plain, to_toml
+from gptctl.core.context import Context
+from gptctl.core.errors import ConflictError, EnvironmentFault, GptctlError, StoppedError, from_os_error
+from gptctl.core.summary import Summary
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("pyarrow", "numpy", "tokenizers", "torch", "datasketch", "nltk", "ftfy", "resiliparse")
+
+
+class Run:
+    """One locked output folder. Made by `open_run`."""
+
+    def __init__(self, path: Path, stage: str, record: Values) -> None:
+        self.path = path
+        self.stage = stage
+        self.record = record
+        self.up_to_date = (path / MANIFEST).exists()
+        self.started = time.monotonic()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one line to events.jsonl; numbers that are not finite become null."""
+        atomic.append_line(self.path / "events.jsonl", json.dumps({"time": now(), "event": kind} | finite(fields)))
+
+    def log(self, text: str) -> None:
+        """Append to log.txt."""
+        atomic.append_line(self.path / "log.txt", f"{now()} {text}")
+
+    def previous_summary(self) -> Summary:
+        """Give the result of the run that is already complete here."""
+        summary = self.record.get("summary", {})
+        return Summary(self.stage, "up to date", (str(self.path),), metrics=summary.get("metrics", {}))
+
+    def finish(self, summary: Summary) -> Summary:
+        """Record a complete run; call it after the manifest was written."""
+        self.record |= {"status": "done", "summary": finite(summary.to_json())}
+        self.save()
+        return summary
+
+    def save(self) -> None:
+        """Write run.json."""
+        self.record["seconds"] = round(time.monotonic() - self.started, 3)
+        atomic.write_json(self.path / "run.json", self.record)
+
+
+@contextmanager
+def open_run(
+    out: Path, config: StageConfig, context: Context, inputs: Values | None = None, extendable: Sequence[str] = ()
+) -> Iterator[Run]:
+    """Lock `out`, decide between fresh, resume and up to date, and record how the run ends.
+
+    `inputs` are the fingerprints of what is read, by name; None means that they are not known yet (a stream).
+    `extendable` keys may grow (more --steps) without being a conflict.
+    Raises ConflictError (5) if the folder is in use, is not ours, or was made with other settings or inputs;
+    EnvironmentFault (4) if it cannot be written.
+    """
+    stage = type(config).__name__.lower()
+    lock = take_lock(out)
+    try:
+        old = check_owner(out, stage)
+        if context.force and old:
+            clear(out)
+            old = {}
+        settings = config.settings()
+        if old:
+            check_settings(out, old, settings, inputs, extendable)
+            grown = any(old["settings"].get(name) != settings.get(name) for name in extendable)
+            if grown:
+                (out / MANIFEST).unlink(missing_ok=True)
+        atomic.sweep(out)
+        run = Run(out, stage, old)
+        if run.up_to_date:
+            yield run
+            return
+        run.record = begin(stage, config, settings, inputs, context, resumed=bool(old))
+        run.save()
+        atomic.write_text(out / "config.toml", to_toml(plain(config)))
+        run.event("resume" if old else "start", stage=stage, argv=list(context.argv))
+        yield from until_done(run)
+    finally:
+        lock.release()
+
+
+def until_done(run: Run) -> Iterator[Run]:
+    """Hand out the run and record in run.json and log.txt how it ended."""
+    try:
+        yield run
+    except BaseException as error:
+        status = "stopped" if isinstance(error, StoppedError) else "failed"
+        run.record |= {"status": status, "error": str(error)}
+        try:  # the disk may be full or gone: the first error is the one to report
+            run.save()
+            run.event(status, error=str(error))
+            run.log("".join(traceback.format_exception(error)))
+        except (GptctlError, OSError):
+            pass
+        raise
+
+
+def take_lock(out: Path) -> FileLock:
+    """Lock the folder against every other process."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        holder = read_record(out)
+        who = f"pid {holder.get('pid', '?')} on {holder.get('host', '?')} since {holder.get('started', '?')}"
+        raise ConflictError(f"{out} is in use by {who}", "wait for it, or choose another folder with -o") from error
+    except OSError as error:
+        raise from_os_error(error, out) from error
+    return lock
+
+
+def check_owner(out: Path, stage: str) -> Values:
+    """Give the record of the earlier run in this folder; refuse a folder that holds anything else."""
+    record = read_record(out)
+    if record:
+        if record["stage"] != stage:
+            raise ConflictError(f"{out} was made by 'gptctl {record['stage']}'", "choose another folder with -o")
+        return record
+    strangers = [entry.name for entry in out.iterdir() if entry.name != ".lock" and ".tmp-" not in entry.name]
+    if strangers:
+        raise ConflictError(f"{out} holds files that gptctl did not make ({strangers[0]})", "choose an empty or new folder with -o")
+    return {}
+
+
+def check_settings(out: Path, old: Values, settings: Values, inputs: Values | None, extendable: Sequence[str]) -> None:
+    """Compare an earlier run with this one."""
+    before = dict(old["settings"])
+    for name in extendable:
+        if name in before and (settings[name] or 0) > (before[name] or 0):
+            before[name] = settings[name]
+    changed = differing(before, json.loads(json.dumps(settings)))
+    if changed:
+        raise ConflictError(f"{out} was made with other settings: {', '.join(changed)}", "use the old settings, another -o, or --force to start afresh")
+    if inputs is not None and old["inputs"] is not None and old["inputs"] != inputs:
+        names = sorted(name for name in old["inputs"].keys() | inputs.keys() if old["inputs"].get(name) != inputs.get(name))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ConflictError(
+            f"{out} was made from other input: {', '.join(names[:3])}{more} differs", "choose another -o, or --force to start afresh"
+        )
+
+
+def begin(stage: str, config: StageConfig, settings: Values, inputs: Values | None, context: Context, resumed: bool) -> Values:
+    """Describe a run that starts now."""
+    return {
+        "stage": stage,
+        "status": "running",
+        "resumed": resumed,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "started": now(),
+        "argv": list(context.argv),
+        "settings": settings,
+        "config": plain(config),
+        "inputs": inputs,
+        "versions": versions(),
+    }
+
+
+def read_record(out: Path) -> Values:
+    """Read run.json, or nothing."""
+    try:
+        record: Values = json.loads((out / "run.json").read_bytes())
+        return record
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return {}
+    except OSError as error:
+        raise from_os_error(error, out / "run.json") from error
+
+
+def clear(out: Path) -> None:
+    """Empty a folder that gptctl made, keeping the lock."""
+    for entry in sorted(out.iterdir()):
+        if entry.name == ".lock":
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of gptctl, Python and the libraries that shape results, without importing them."""
+    found = {"gptctl": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def require_space(out: Path, needed: int) -> None:
+    """Refuse work whose output cannot fit. Raises EnvironmentFault (4) before anything is done."""
+    folder = out
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise EnvironmentFault(f"{out} needs about {needed} B, {free} B are free", "free space or choose another disk with -o")
+
+
+def now() -> str:
+    """Give the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that strict JSON cannot hold by None."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value

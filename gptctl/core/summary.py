@@ -1,0 +1,118 @@
+"""What a stage did, in numbers that add up: documents in = kept + dropped by reason + quarantined by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["done", "up to date", "planned"]
+
+
+@dataclass
+class Counts:
+    """Documents that went in and what became of each, with the bytes of their text."""
+
+    documents_in: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+    bytes_in: int = 0
+    bytes_kept: int = 0
+    dropped_bytes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of another part of the same work."""
+        self.documents_in += other.documents_in
+        self.kept += other.kept
+        self.dropped += other.dropped
+        self.quarantined += other.quarantined
+        self.bytes_in += other.bytes_in
+        self.bytes_kept += other.bytes_kept
+        self.dropped_bytes += other.dropped_bytes
+
+    def balanced(self) -> bool:
+        """Tell whether every document is accounted for."""
+        return self.documents_in == self.kept + self.dropped.total() + self.quarantined.total()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form used in manifests and by --json."""
+        return {
+            "in": self.documents_in,
+            "kept": self.kept,
+            "dropped": dict(sorted(self.dropped.items())),
+            "quarantined": dict(sorted(self.quarantined.items())),
+            "bytes_in": self.bytes_in,
+            "bytes_kept": self.bytes_kept,
+            "dropped_bytes": dict(sorted(self.dropped_bytes.items())),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Counts:
+        """Read what `to_json` wrote."""
+        return cls(
+            value["in"], value["kept"], Counter(value["dropped"]), Counter(value["quarantined"]),
+            value["bytes_in"], value["bytes_kept"], Counter(value["dropped_bytes"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table for people, printed on standard error."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of a stage; `--json` prints it."""
+
+    stage: str
+    status: Status = "done"
+    outputs: tuple[str, ...] = ()
+    counts: Counts = field(default_factory=Counts)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    plan: dict[str, Any] | None = None
+    tables: tuple[Table, ...] = ()
+    next: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the one strict JSON document of `--json`."""
+        document: dict[str, Any] = {
+            "schema": 1,
+            "stage": self.stage,
+            "status": self.status,
+            "outputs": list(self.outputs),
+            "counts": self.counts.to_json(),
+            "metrics": self.metrics,
+            "seconds": round(self.seconds, 3),
+        }
+        if self.plan is not None:
+            document["plan"] = self.plan
+        return document
+
+
+def human_bytes(count: float) -> str:
+    """Give "1.5 MB" and the like (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def funnel(title: str, counts: Counts) -> Table:
+    """Show documents and bytes: what came in, why some were dropped, what is left."""
+
+    def row(label: str, documents: int, size: int | None) -> tuple[str, str, str, str]:
+        share = f"{documents / counts.documents_in:.1%}" if counts.documents_in else ""
+        return label, f"{documents:,}", share, human_bytes(size) if size is not None else ""
+
+    rows = [row("in", counts.documents_in, counts.bytes_in)]
+    rows += [row(f"- {reason}", n, counts.dropped_bytes[reason]) for reason, n in counts.dropped.most_common()]
+    rows += [row(f"- unreadable: {reason}", n, None) for reason, n in counts.quarantined.most_common()]
+    rows.append(row("kept", counts.kept, counts.bytes_kept))
+    return Table(title, ("", "documents", "share", "text"), tuple(rows))
