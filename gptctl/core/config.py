@@ -67,6 +67,11 @@ class StageConfig(Settings):
     )
     seed: int = flag(0, "Seed of everything random.", panel="Runtime")
 
+    @classmethod
+    def preset_layer(cls, chosen: Values) -> Values:
+        """Give the values that the chosen preset stands for; they lie above the defaults and below everything else."""
+        return {}
+
     def settings(self) -> Values:
         """Give the keys that can change a result, in TOML's types."""
         return {

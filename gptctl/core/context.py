@@ -29,7 +29,6 @@ class Context:
     """The surroundings of one run."""
 
     force: bool = False
-    dry_run: bool = False
     argv: tuple[str, ...] = ()
     progress: Progress = silent_progress
     warn: Callable[[str], None] = silent

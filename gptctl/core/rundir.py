@@ -20,7 +20,7 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -77,12 +77,18 @@ class Run:
 
 @contextmanager
 def open_run(
-    out: Path, config: StageConfig, context: Context, inputs: Values | None = None, extendable: Sequence[str] = ()
+    out: Path,
+    config: StageConfig,
+    context: Context,
+    inputs: Values | None = None,
+    extendable: Sequence[str] = (),
+    intact: Callable[[Path], bool] = lambda _: True,
 ) -> Iterator[Run]:
     """Lock `out`, decide between fresh, resume and up to date, and record how the run ends.
 
     `inputs` are the fingerprints of what is read, by name; None means that they are not known yet (a stream).
-    `extendable` keys may grow (more --steps) without being a conflict.
+    `extendable` keys may grow (more --steps) without being a conflict. A complete output that is no longer `intact`
+    is made again.
     Raises ConflictError (5) if the folder is in use, is not ours, or was made with other settings or inputs;
     EnvironmentFault (4) if it cannot be written.
     """
@@ -97,7 +103,8 @@ def open_run(
         if old:
             check_settings(out, old, settings, inputs, extendable)
             grown = any(old["settings"].get(name) != settings.get(name) for name in extendable)
-            if grown:
+            complete = (out / MANIFEST).exists()
+            if grown or (complete and not intact(out)):
                 (out / MANIFEST).unlink(missing_ok=True)
         atomic.sweep(out)
         run = Run(out, stage, old)

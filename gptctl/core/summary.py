@@ -77,6 +77,7 @@ class Summary:
     seconds: float = 0.0
     plan: dict[str, Any] | None = None
     tables: tuple[Table, ...] = ()
+    misses: tuple[str, ...] = ()
     next: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""The only place that prints. Standard output carries data or the one JSON result; people read standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from gptctl.core.errors import GptctlError
+from gptctl.core.summary import Summary, Table
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PLAIN_INTERVAL_SECONDS = 30.0
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
+
+
+def safe(text: str) -> str:
+    """Show control characters (terminal escapes in data) as what they are instead of obeying them."""
+    return text.translate(CONTROL)
+
+
+class Console:
+    """Says things to people: a live bar on a terminal, one plain line every 30 s elsewhere."""
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI") and not quiet
+        self.started = time.monotonic()
+        self.spoken = self.started
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._unit = ""
+
+    def error(self, error: GptctlError) -> None:
+        """Print one line that says what is wrong, and one that says what to do."""
+        self.stop_bar()
+        print(f"error: {safe(one_line(error.message))}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {safe(one_line(error.hint))}", file=sys.stderr)
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self.say(f"warning: {one_line(message)}")
+
+    def say(self, message: str) -> None:
+        """Print a line for people."""
+        if not self.quiet:
+            self.stop_bar()
+            print(safe(message), file=sys.stderr, flush=True)
+
+    def write(self, text: str) -> None:
+        """Write a piece of a result (a sample that streams in) to standard output."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
+        """Show how far the work has come."""
+        if self.quiet:
+            return
+        if self.live:
+            self._draw(done, total, unit, note)
+            return
+        now = time.monotonic()
+        if now - self.spoken >= PLAIN_INTERVAL_SECONDS:
+            self.spoken = now
+            rate = done / max(now - self.started, 1e-9)
+            left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
+            of = f" of {total:,.0f}" if total else ""
+            print(f"{done:,.0f}{of} {unit}, {rate:,.1f} {unit}/s{left}{'; ' + safe(note) if note else ''}", file=sys.stderr, flush=True)
+
+    def _draw(self, done: float, total: float | None, unit: str, note: str) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        if self._bar is None or unit != self._unit:
+            self.stop_bar()
+            columns = (TextColumn("{task.completed:,.0f} {task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
+            self._bar = Progress(*columns, console=RichConsole(stderr=True), transient=True)
+            self._bar.start()
+            self._task, self._unit = self._bar.add_task(unit, total=total, note=note), unit
+        self._bar.update(self._task, completed=done, total=total, note=safe(note))
+
+    def stop_bar(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def show(self, summary: Summary) -> None:
+        """Print a result for people: its tables, where it is, and what to run next."""
+        if self.quiet:
+            return
+        for table in summary.tables:
+            self.table(table)
+        if summary.plan is not None:
+            self.table(Table("plan", ("key", "value"), tuple((key, plan_value(value)) for key, value in summary.plan.items())))
+        where = ", ".join(summary.outputs)
+        self.say(f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({summary.seconds:.1f} s)")
+        if summary.next:
+            self.say(f"next: {summary.next}")
+
+    def table(self, table: Table) -> None:
+        """Print a table with its numbers to the right, as plain text that fits a log."""
+        if self.quiet:
+            return
+        self.stop_bar()
+        rows = [table.columns, *table.rows]
+        widths = [max(len(safe(row[i])) for row in rows) for i in range(len(table.columns))]
+        print(f"{safe(table.title)}:", file=sys.stderr)
+        for row in rows:
+            cells = [safe(cell).ljust(width) if i == 0 else safe(cell).rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+            print("  " + "  ".join(cells).rstrip(), file=sys.stderr)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print the one JSON result."""
+    sys.stdout.write(json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def one_line(text: str) -> str:
+    """Join lines."""
+    return " ".join(text.split())
+
+
+def plan_value(value: Any) -> str:
+    """Show a plan's figure."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,96 @@
+"""What the data stages have in common: a dataset folder that resumes, or a pipe, from the same shard tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gptctl.core.config import DataConfig
+from gptctl.core.context import Context
+from gptctl.core.errors import UsageError
+from gptctl.core.rundir import Run, check_settings, open_run
+from gptctl.core.summary import Summary
+from gptctl.io import jobs, manifest, stream
+from gptctl.io.inputs import Inputs
+from gptctl.io.jobs import Totals
+from gptctl.io.manifest import Manifest
+from gptctl.io.records import ReadOptions
+from gptctl.io.stream import StreamWriter
+
+
+@dataclass
+class Made:
+    """What a data stage made: its shard results, and figures for the manifest."""
+
+    totals: Totals
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""
+    compression: str | None = "lz4"
+
+
+Make = Callable[[Path | None, StreamWriter | None], Made]
+
+
+def options(config: DataConfig) -> ReadOptions:
+    """Say how a stage finds documents in records."""
+    return ReadOptions(config.text_column, config.id_column, config.max_doc_bytes)
+
+
+def produce(config: DataConfig, out: str, context: Context, inputs: Inputs, kind: str, make: Make) -> tuple[Summary, bool]:
+    """Run `make` into a folder or a pipe; give its summary and whether it was there already.
+
+    Raises UsageError (2) where OUT lies inside an input folder, DataError (3) where too little could be read.
+    """
+    stage = type(config).__name__.lower()
+    if out == "-":
+        pipe = StreamWriter(stream.standard_output())
+        made = make(None, pipe)
+        for bad in made.totals.bad:
+            context.warn(f"unreadable: {bad.source} {bad.position}: {bad.reason}")
+        jobs.check_readable(made.totals, config.max_bad, "the warnings above")
+        pipe.close()
+        return Summary(stage, "done", ("-",), made.totals.counts, made.metrics), False
+    folder = Path(out)
+    refuse_nested(folder, config)
+    fingerprints = inputs.fingerprints()
+    with open_run(folder, config, context, fingerprints, intact=intact) as run:
+        if run.up_to_date:
+            confirm_stream(run, inputs)
+            found = manifest.read(folder)
+            return Summary(stage, "up to date", (out,), found.counts, found.metrics), True
+        made = make(folder, None)
+        jobs.write_quarantine(folder, made.totals.bad)
+        jobs.check_readable(made.totals, config.max_bad, str(folder / "quarantine.jsonl"))
+        shards = jobs.unify_shards(folder, made.totals.shards, made.compression)
+        run.record["inputs"] = fingerprints or inputs.stream_fingerprint()
+        counts = made.totals.counts
+        assert counts.balanced(), counts
+        Manifest(kind, stage, config.settings(), run.record["inputs"], tuple(shards), counts, made.metrics, made.tokenizer).write(folder)
+        jobs.finish(folder)
+        return run.finish(Summary(stage, "done", (out,), counts, made.metrics)), False
+
+
+def intact(folder: Path) -> bool:
+    """Tell whether all shards of a complete folder are there with their sizes (checksums are verified by readers)."""
+    return all((folder / s.path).exists() and (folder / s.path).stat().st_size == s.bytes for s in manifest.read(folder).shards)
+
+
+def refuse_nested(folder: Path, config: DataConfig) -> None:
+    """Refuse to write where we read."""
+    inputs: tuple[str, ...] = getattr(config, "inputs", ())
+    for argument in inputs:
+        source = Path(argument)
+        if argument != "-" and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"the output {folder} lies inside the input {source}", "choose a folder outside it with -o")
+
+
+def confirm_stream(run: Run, inputs: Inputs) -> None:
+    """Read a stream to its end to see whether it is the one the finished output was made from."""
+    if not inputs.is_stream:
+        return
+    for _ in inputs.tasks():
+        pass
+    check_settings(run.path, run.record, run.record["settings"], inputs.stream_fingerprint(), ())
+

@@ -1,0 +1,264 @@
+"""From INPUT arguments to shard tasks, by a rule that only the input decides.
+
+INPUT is a file, a folder (all its files, sorted by path; hidden ones are skipped), a glob, a URI of pyarrow.fs, a
+dataset folder of an earlier stage, or "-": a stream on standard input. A dataset folder and a stream of ours make one
+task per shard. Other files are cut into blocks of about a 64th of the whole input (1 to 64 MiB), and small ones are put
+together up to that size: large enough to be worth a process, small enough to keep many busy.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import xxhash
+
+from gptctl.core import atomic
+from gptctl.core.errors import DataError, UsageError, from_os_error
+from gptctl.core.rundir import MANIFEST, read_record
+from gptctl.io import formats, manifest, shards, stream
+from gptctl.io.files import content_hash, filesystem, is_uri
+from gptctl.io.formats import InputFile
+from gptctl.io.records import Bad, Block, ReadOptions, Task, from_table
+
+MIN_TASK_BYTES = 2**20
+MAX_TASK_BYTES = 64 * 2**20
+TASKS_PER_INPUT = 64
+STREAM_TASK_BYTES = 8 * 2**20
+MAX_BLOCKS_PER_TASK = 4096
+
+
+class Inputs:
+    """Everything a data stage reads, in order."""
+
+    def __init__(self, arguments: Sequence[str], options: ReadOptions) -> None:
+        """Resolve the INPUT arguments. Raises UsageError (2) for a missing path, DataError (3) for a wrong kind."""
+        self.options = options
+        self.is_stream = "-" in arguments
+        if self.is_stream and len(arguments) > 1:
+            raise UsageError("INPUT '-' cannot be mixed with other inputs", "pipe everything, or name files and folders only")
+        self.datasets: list[tuple[str, Path]] = []
+        self.files: list[InputFile] = []
+        self.order: list[Path | InputFile] = []
+        self._names: set[str] = set()
+        self._stream_hash = xxhash.xxh3_128()
+        for argument in () if self.is_stream else arguments:
+            self._add(argument)
+
+    def _add(self, argument: str) -> None:
+        """Add what one INPUT argument names."""
+        path = Path(argument)
+        if not is_uri(argument) and (path / MANIFEST).exists():
+            self._add_dataset(path)
+        elif not is_uri(argument) and path.is_dir() and (stage := read_record(path).get("stage")):
+            raise DataError(f"{path} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first")
+        else:
+            for file in find_files(argument):
+                self._add_file(file)
+
+    def _add_dataset(self, path: Path) -> None:
+        found = manifest.read(path)
+        if found.kind != "documents":
+            raise DataError(f"{path} holds {found.kind}, not documents", f"it was written by gptctl {found.stage}; name an earlier stage's folder")
+        self.datasets.append((unique("documents", [name for name, _ in self.datasets]), path))
+        self.order.append(path)
+
+    def _add_file(self, file: InputFile) -> None:
+        """Two files of one name (from two folders) are told apart by a number, so that ids stay unique."""
+        name = unique(file.name, self._names)
+        self._names.add(name)
+        named = InputFile(file.path, name, file.size)
+        self.files.append(named)
+        self.order.append(named)
+
+    def fingerprints(self) -> dict[str, str] | None:
+        """Hash the contents of all inputs, by name; None for a stream, whose hash is known at its end."""
+        if self.is_stream:
+            return None
+        found = {name: manifest.read(path).content() for name, path in self.datasets}
+        return found | {file.name: content_hash(file.path) for file in self.files}
+
+    def stream_fingerprint(self) -> dict[str, str]:
+        """Hash a stream that was read to its end."""
+        return {"-": self._stream_hash.hexdigest()}
+
+    def total_bytes(self) -> int | None:
+        """Give the size of the inputs as stored, or None for a stream."""
+        if self.is_stream:
+            return None
+        return sum(file.size for file in self.files) + sum(shard.bytes for _, path in self.datasets for shard in manifest.read(path).shards)
+
+    def tasks(self, limit: int = 0) -> Iterator[Task]:
+        """Yield the shard tasks in order; with a limit, tasks that hold the first `limit` documents."""
+        tasks = self._numbered()
+        return limited(tasks, limit, self.options) if limit else tasks
+
+    def replayable(self, folder: Path, limit: int = 0) -> Callable[[], Iterator[Task]]:
+        """Give a function that yields the tasks afresh each time, for stages that read their input twice.
+
+        A stream (or a limited input) is first laid down in `folder`, one file a task.
+        """
+        if not self.is_stream and not limit:
+            return self.tasks
+        blocks: list[Block] = []
+        for task in self.tasks(limit):
+            for block in task.blocks:
+                path = folder / f"input-{task.index:05d}.arrows"
+                atomic.write_bytes(path, block.data)
+                blocks.append(replace(block, format="spooled", path=str(path), data=b"", checksum=xxhash.xxh3_128_hexdigest(block.data)))
+        return lambda: (Task(index, (block,)) for index, block in enumerate(blocks))
+
+    def _numbered(self) -> Iterator[Task]:
+        index = 0
+        for blocks in self._groups():
+            yield Task(index, blocks)
+            index += 1
+
+    def _groups(self) -> Iterator[tuple[Block, ...]]:
+        if self.is_stream:
+            for block in stream_blocks():
+                self._stream_hash.update(block.data)
+                yield (block,)
+            return
+        target = min(max(sum(file.size for file in self.files) // TASKS_PER_INPUT, MIN_TASK_BYTES), MAX_TASK_BYTES)
+        pending: list[Block] = []
+        for source in self.order:
+            if isinstance(source, Path):
+                if pending:
+                    yield tuple(pending)
+                    pending = []
+                for shard in manifest.read(source).shards:
+                    yield (Block("shard", shard.path, str(source), size=shard.bytes, checksum=shard.xxh3_128),)
+                continue
+            for block in formats.for_path(source.path).cut(source, target, self.options):
+                if pending and (sum(b.size for b in pending) + block.size > target or len(pending) >= MAX_BLOCKS_PER_TASK):
+                    yield tuple(pending)
+                    pending = []
+                pending.append(block)
+        if pending:
+            yield tuple(pending)
+
+
+def read_task(task: Task, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+    """Read a task's documents and what could not be read. Raises DataError (3) where a whole file is unreadable."""
+    tables: list[pa.Table] = []
+    bad: list[Bad] = []
+    for block in task.blocks:
+        table, wrong = read_block(block, options)
+        tables.append(table)
+        bad += wrong
+    return pa.concat_tables(tables, promote_options="permissive").combine_chunks(), bad
+
+
+def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+    """Read one block with the format it names."""
+    if block.format == "shard":
+        folder = Path(block.path)
+        found = manifest.read(folder)
+        shard = next(shard for shard in found.shards if shard.path == block.name)
+        table = shards.table_from(manifest.read_shard(folder, shard, found.stage))
+        return (table, []) if options.text_column == "text" else from_table(table, 0, block.name, options)
+    if block.format in ("stream", "spooled"):
+        data = block.data or (Path(block.path).read_bytes() if block.path else b"")
+        table = stream.from_bytes(data) if data else empty_documents()
+        documents, bad = from_table(table, block.start, "-", options)
+        return documents, [*block.bad, *bad]
+    from gptctl.core.plugins import load
+
+    return load("gptctl.io.formats", block.format).read(block, options)  # type: ignore[no-any-return]
+
+
+def stream_blocks() -> Iterator[Block]:
+    """Read standard input as blocks: one for each shard of the producer, or of about 8 MiB from other producers."""
+    pending: list[pa.RecordBatch] = []
+    number: int | None = None
+    row = 0
+    for shard, batch in stream.read(stream.standard_input()):
+        full = sum(b.nbytes for b in pending) >= STREAM_TASK_BYTES if shard is None else shard != number
+        if pending and full:
+            yield stream_block(pending, row)
+            row += sum(len(b) for b in pending)
+            pending = []
+        number = shard
+        pending.append(batch)
+    if pending:
+        yield stream_block(pending, row)
+
+
+def stream_block(batches: list[pa.RecordBatch], first_row: int) -> Block:
+    """Pack batches of a stream."""
+    table = pa.Table.from_batches(batches)
+    return Block("stream", "-", start=first_row, size=table.nbytes, data=stream.to_bytes(table))
+
+
+def limited(tasks: Iterable[Task], limit: int, options: ReadOptions) -> Iterator[Task]:
+    """Cut the tasks off after `limit` documents. They are read here, in order, and handed on as tables."""
+    left = limit
+    for task in tasks:
+        table, bad = read_task(task, options)
+        table = table.slice(0, left)
+        left -= len(table)
+        yield Task(task.index, (Block("stream", "-", size=table.nbytes, data=stream.to_bytes(table), bad=tuple(bad)),))
+        if left <= 0:
+            return
+
+
+def find_files(argument: str) -> list[InputFile]:
+    """List the files that a path, glob, folder or URI names, sorted by path. Raises UsageError (2) if there is none."""
+    if is_uri(argument):
+        return find_remote(argument)
+    path = Path(argument)
+    try:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path)))
+            if not found:
+                raise DataError(f"{path} holds no file", "name a folder with text, JSON lines, HTML, Parquet or Arrow files")
+            return [InputFile(str(p), p.relative_to(path).as_posix(), p.stat().st_size) for p in found]
+        if path.exists():
+            return [InputFile(argument, path.name, path.stat().st_size)]
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []
+    files = [InputFile(name, Path(name).name, Path(name).stat().st_size) for name in matches if Path(name).is_file()]
+    if not files:
+        raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
+    return files
+
+
+def find_remote(argument: str) -> list[InputFile]:
+    """List the files below a URI."""
+    system, inner = filesystem(argument)
+    scheme = argument.split("://")[0]
+    try:
+        info = system.get_file_info(inner)
+        if info.type == pafs.FileType.File:
+            return [InputFile(argument, info.base_name, info.size)]
+        below = system.get_file_info(pafs.FileSelector(inner, recursive=True)) if info.type == pafs.FileType.Directory else []
+    except OSError as error:
+        raise from_os_error(error, argument) from error
+    files = sorted((f for f in below if f.type == pafs.FileType.File), key=lambda f: f.path)
+    if not files:
+        raise UsageError(f"no such file or folder: {argument}", "check the URI and the credentials")
+    return [InputFile(f"{scheme}://{f.path}", f.path[len(inner) :].lstrip("/"), f.size) for f in files]
+
+
+def hidden(path: Path) -> bool:
+    """Tell whether a file or one of its folders below the argument begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def unique(name: str, taken: Iterable[str]) -> str:
+    """Give a name that is not taken: name, name#2, name#3, ..."""
+    taken = set(taken)
+    if name not in taken:
+        return name
+    return next(f"{name}#{i}" for i in range(2, len(taken) + 3) if f"{name}#{i}" not in taken)
+
+
+def empty_documents() -> pa.Table:
+    """Make a table of no documents."""
+    return pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string()), "source": pa.array([], pa.string())})

@@ -1,0 +1,133 @@
+"""DATA of finetune and eval: which files are the splits, and their texts and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from gptctl.core import seeds
+from gptctl.core.config import DataConfig
+from gptctl.core.errors import DataError, UsageError
+from gptctl.io import jobs
+from gptctl.io.dataset import options
+from gptctl.io.files import is_uri, split_suffixes
+from gptctl.io.inputs import Inputs, read_task
+from gptctl.io.jobs import Totals
+
+NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
+VAL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Where each split is; `whole` where the data has no named splits."""
+
+    named: dict[str, str]
+    whole: str | None
+
+
+def find_splits(data: str) -> Splits:
+    """Find files or folders named train, val (validation, valid, dev) and test. Raises UsageError (2) for a missing path.
+
+    A single file or folder that is itself so named is that split; anything else is one whole.
+    """
+    path = Path(data)
+    if data == "-" or is_uri(data):
+        return Splits({}, data)
+    if not path.exists():
+        raise UsageError(f"no such file or folder: {data}", "DATA is a file, or a folder with train, val and test files")
+    if path.is_dir():
+        named: dict[str, str] = {}
+        for entry in sorted(path.iterdir()):
+            split = NAMES.get(stem(entry.name))
+            if split in named:
+                raise DataError(f"{data} has two {split} splits: {Path(named[split]).name} and {entry.name}", "keep one of them")
+            if split:
+                named[split] = str(entry)
+        if named:
+            return Splits(named, None)
+    split = NAMES.get(stem(path.name))
+    return Splits({split: data}, None) if split else Splits({}, data)
+
+
+def stem(name: str) -> str:
+    """Strip the suffixes of format and compression: "val.jsonl.gz" gives "val"."""
+    format_suffix, codec = split_suffixes(name)
+    lowered = name.lower()
+    if codec:
+        lowered = lowered.rsplit(".", 1)[0]
+    return lowered.removesuffix(format_suffix) if format_suffix else lowered
+
+
+def read_documents(config: DataConfig, path: str) -> tuple[pa.Table, dict[str, str]]:
+    """Read all documents of a file or folder, and its fingerprint. Raises DataError (3) where too little can be read."""
+    reading = options(config)
+    inputs = Inputs((path,), reading)
+    tables: list[pa.Table] = []
+    totals = Totals()
+    for task in inputs.tasks(config.limit):
+        table, bad = read_task(task, reading)
+        tables.append(table)
+        totals.bad += bad
+        totals.counts.documents_in += len(table) + len(bad)
+        totals.counts.kept += len(table)
+        totals.counts.quarantined.update(item.reason for item in bad)
+    jobs.check_readable(totals, config.max_bad, path)
+    return pa.concat_tables(tables, promote_options="permissive"), inputs.fingerprints() or inputs.stream_fingerprint()
+
+
+def training_splits(config: DataConfig, data: str) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Give the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
+
+    Without a named val split, val is 10 % of the training documents by hash of the text.
+    Raises DataError (3) where the data has no training split.
+    """
+    splits = find_splits(data)
+    source = splits.whole or splits.named.get("train")
+    if source is None:
+        raise DataError(f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'")
+    table, prints = read_documents(config, source)
+    prints = {f"train/{name}": value for name, value in prints.items()}
+    if "val" in splits.named:
+        val, val_prints = read_documents(config, splits.named["val"])
+        return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
+    held = held_out(table)
+    return {"train": table.filter(pa.array([not is_held for is_held in held])), "val": table.filter(pa.array(held))}, prints
+
+
+def held_out(table: pa.Table) -> list[bool]:
+    """Mark the 10 % of documents that are the val split of data without one."""
+    return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
+
+
+def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (split, documents) for val and test, or ("all", documents) where the data has no named splits.
+
+    Data that the model was finetuned on (told by content hash) is cut down to its held-out part, named "val".
+    """
+    splits = find_splits(data)
+    for name in ("val", "test"):
+        if name in splits.named:
+            yield name, read_documents(config, splits.named[name])[0]
+    if splits.named.keys() & {"val", "test"}:
+        return
+    source = splits.whole or splits.named["train"]
+    table, prints = read_documents(config, source)
+    if set(prints.values()) <= set(trained_on.values()):
+        yield "val", table.filter(pa.array(held_out(table)))
+    else:
+        yield "all", table
+
+
+def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
+    """Give the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
+    if column not in table.column_names:
+        raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", "name it with --label-column")
+    values = table[column].to_pylist()
+    for row, value in enumerate(values):
+        if value is None:
+            raise DataError(f"{where}: row {row} (id {table['id'][row].as_py()}) has no label", "fill or remove it")
+    return [str(value) for value in values]

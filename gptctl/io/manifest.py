@@ -1,0 +1,110 @@
+"""manifest.json: written last and atomically, so its presence means that everything it lists is complete.
+
+It holds no time, path or worker count: equal inputs, settings and seed give an equal manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from gptctl.core import atomic
+from gptctl.core.config import fingerprint
+from gptctl.core.errors import DataError
+from gptctl.core.rundir import MANIFEST, versions
+from gptctl.core.summary import Counts
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a dataset folder, with its path below the folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    xxh3_128: str
+
+    @property
+    def split(self) -> str:
+        """Give "train", "val" or "test" for token shards, "" for documents."""
+        return self.path.split("/")[1] if self.path.count("/") == 2 else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form in the manifest."""
+        return {"path": self.path, "rows": self.rows, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage wrote, from what, with which settings."""
+
+    kind: str
+    stage: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    shards: tuple[Shard, ...]
+    counts: Counts
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""
+
+    def content(self) -> str:
+        """Hash what the shards hold: the identity of this dataset as an input of the next stage."""
+        return xxhash.xxh3_128_hexdigest("\n".join([self.tokenizer, *(f"{s.path} {s.xxh3_128}" for s in self.shards)]).encode())
+
+    def of_split(self, split: str) -> list[Shard]:
+        """List the shards of one split."""
+        return [shard for shard in self.shards if shard.split == split]
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest; the last step of a stage."""
+        document = {
+            "kind": self.kind,
+            "schema": SCHEMA_VERSION,
+            "stage": self.stage,
+            "config": self.settings,
+            "fingerprint": fingerprint(self.settings),
+            "inputs": self.inputs,
+            "shards": [shard.to_json() for shard in self.shards],
+            "counts": self.counts.to_json(),
+            "metrics": self.metrics,
+            "tokenizer": self.tokenizer,
+            "versions": versions(),
+        }
+        atomic.write_json(folder / MANIFEST, document)
+
+
+def read(folder: Path) -> Manifest:
+    """Read a folder's manifest. Raises DataError (3) where the folder is unfinished or the manifest damaged."""
+    path = folder / MANIFEST
+    try:
+        found = json.loads(path.read_bytes())
+        return Manifest(
+            found["kind"], found["stage"], found["config"], found["inputs"],
+            tuple(Shard(**shard) for shard in found["shards"]), Counts.from_json(found["counts"]),
+            found["metrics"], found["tokenizer"],
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} is not a complete output of gptctl: {MANIFEST} is absent", "run the stage that makes it again") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged", "run the stage that makes it again with --force") from error
+
+
+def read_shard(folder: Path, shard: Shard, stage: str) -> bytes:
+    """Read a shard and verify its checksum. Raises DataError (3) that names it where it is absent, cut or changed."""
+    path = folder / shard.path
+    again = f"make it again: gptctl {stage} ... -o {folder} --force"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"shard is missing: {path}", again) from error
+    if len(data) != shard.bytes:
+        raise DataError(f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes", again)
+    if xxhash.xxh3_128_hexdigest(data) != shard.xxh3_128:
+        raise DataError(f"checksum mismatch: {path}", again)
+    return data

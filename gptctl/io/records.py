@@ -1,0 +1,173 @@
+"""Documents on their way in: blocks that a worker reads, tables of documents, and lines that could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from gptctl.core.errors import DataError
+
+EXCERPT_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How documents are found in records."""
+
+    text_column: str = "text"
+    id_column: str = "id"
+    max_doc_bytes: int = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One record that could not be read."""
+
+    source: str
+    position: str
+    reason: str
+    excerpt: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Give a line of quarantine.jsonl."""
+        return {"file": self.source, "position": self.position, "reason": self.reason, "excerpt": self.excerpt}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of input that one worker reads: a range of a file, or what came down a pipe.
+
+    `start` and `stop` count bytes, row groups or record batches, as the format has it. `name` is the file's name
+    without the folders above the INPUT argument; it is all of the path that reaches a shard.
+    """
+
+    format: str
+    name: str
+    path: str = ""
+    start: int = 0
+    stop: int = -1
+    size: int = 0
+    data: bytes = b""
+    bad: tuple[Bad, ...] = ()
+    checksum: str = ""
+
+    def key(self) -> str:
+        """Identify the block within unchanged input files, or by content where it came down a pipe."""
+        content = xxhash.xxh3_128_hexdigest(self.data) if self.data else self.checksum
+        return f"{self.format}|{self.name}|{self.start}|{self.stop}|{content}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """The blocks that make one output shard, and what a stage's earlier pass noted for it."""
+
+    index: int
+    blocks: tuple[Block, ...]
+    note: bytes = b""
+
+    def key(self) -> str:
+        """Identify the task's input, so that a finished shard is used again only for the same input."""
+        return xxhash.xxh3_128_hexdigest("\n".join(block.key() for block in self.blocks).encode() + self.note)
+
+
+def from_dicts(rows: Sequence[dict[str, Any]], positions: Sequence[str], name: str, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+    """Make a table of documents from JSON-like records; what has no usable text is returned as bad."""
+    good: list[dict[str, Any]] = []
+    texts: list[str] = []
+    ids: list[str] = []
+    bad: list[Bad] = []
+    for row, position in zip(rows, positions, strict=True):
+        reason = why_unusable(row, options)
+        if reason:
+            bad.append(Bad(name, position, reason, excerpt(row)))
+            continue
+        texts.append(row[options.text_column])
+        given = row.get(options.id_column)
+        ids.append(f"{name}:{position.rsplit(' ', 1)[-1]}" if given is None else str(given))
+        good.append(row)
+    columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string()), "text": pa.array(texts, pa.large_string())}
+    others = list(dict.fromkeys(key for row in good for key in row if key not in (options.text_column, options.id_column)))
+    columns["source"] = source_column([row.get("source") for row in good], name)
+    for other in others:
+        if other != "source":
+            columns["text_" if other == "text" else "id_" if other == "id" else other] = infer([row.get(other) for row in good])
+    return pa.table(columns), bad
+
+
+def why_unusable(row: Any, options: ReadOptions) -> str:
+    """Say why a record cannot be a document, or ""."""
+    if not isinstance(row, dict):
+        return "not an object"
+    text = row.get(options.text_column)
+    if isinstance(text, str):
+        try:
+            size = len(text) if text.isascii() else len(text.encode())
+        except UnicodeEncodeError:
+            return "text is not valid Unicode"
+        return f"longer than {options.max_doc_bytes} bytes" if size > options.max_doc_bytes else ""
+    if options.text_column not in row:
+        return f"no column '{options.text_column}'"
+    return "text is null" if text is None else "text is not a string"
+
+
+def source_column(values: Sequence[Any], name: str) -> pa.Array:
+    """Keep a source that the input names; else say which file it was."""
+    return pa.array([value if isinstance(value, str) else name for value in values], pa.string())
+
+
+def infer(values: list[Any]) -> pa.Array:
+    """Give a column the narrowest Arrow type that holds all its values; mixed ones become JSON text."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        return pa.array([None if value is None else orjson.dumps(value).decode() for value in values], pa.string())
+
+
+def excerpt(row: Any) -> str:
+    """Show the start of a bad record."""
+    try:
+        return orjson.dumps(row).decode()[:EXCERPT_CHARACTERS]
+    except (TypeError, ValueError):
+        return repr(row)[:EXCERPT_CHARACTERS]
+
+
+def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+    """Make a table of documents from Arrow columns; rows without text are returned as bad.
+
+    Raises DataError (3) if the table has no text column.
+    """
+    if options.text_column not in table.column_names:
+        raise no_column(name, options.text_column, table.column_names)
+    text = table[options.text_column]
+    if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type) or pa.types.is_string_view(text.type)):
+        raise DataError(f"{name}: column '{options.text_column}' holds {text.type}, not text", "choose another with --text-column")
+    text = text.cast(pa.large_string())
+    too_long = pc.greater(pc.binary_length(text), options.max_doc_bytes)
+    usable = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(too_long, False)))
+    rows = pa.array(range(first_row, first_row + len(table)), pa.int64())
+    bad = [
+        Bad(name, f"row {row}", "text is null" if length is None else f"longer than {options.max_doc_bytes} bytes")
+        for row, length in zip(rows.filter(pc.invert(usable)).to_pylist(), pc.binary_length(text.filter(pc.invert(usable))).to_pylist(), strict=True)
+    ]
+    if bad:
+        table, text, rows = table.filter(usable), text.filter(usable), rows.filter(usable)
+    made = pc.binary_join_element_wise(pa.scalar(f"{name}:"), rows.cast(pa.string()), "")
+    given = table[options.id_column].cast(pa.string()) if options.id_column in table.column_names else pa.nulls(len(table), pa.string())
+    columns: dict[str, Any] = {"id": pc.coalesce(given, made), "text": text}
+    source = table["source"].cast(pa.string()) if "source" in table.column_names else pa.nulls(len(table), pa.string())
+    columns["source"] = pc.coalesce(source, pa.scalar(name))
+    for other in table.column_names:
+        if other not in (options.text_column, options.id_column, "source"):
+            columns["text_" if other == "text" else "id_" if other == "id" else other] = table[other]
+    return pa.table(columns), bad
+
+
+def no_column(name: str, wanted: str, columns: Sequence[str]) -> DataError:
+    """Say that the text column is absent, and which ones there are."""
+    return DataError(f"{name} has no column '{wanted}'; it has: {', '.join(columns) or 'none'}", "name the text with --text-column")

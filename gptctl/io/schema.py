@@ -1,0 +1,60 @@
+"""What stands in a shard: the contract between the stages.
+
+    documents    id string, text large_string, source string, then the input's other columns; lz4
+    tokens       doc_id string, tokens large_list<uint16|uint32>, n_bytes int64; uncompressed, to be memory-mapped
+    predictions  id string, label string, pred string, probs list<float>
+    samples      id string, prompt string, text string, finish string
+
+A documents shard holds neither paths nor worker counts nor settings, so equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+KIND = b"gptctl.kind"
+
+
+def with_kind(schema: pa.Schema, kind: str, **facts: str) -> pa.Schema:
+    """Mark a schema with the kind of its rows and further facts (tokenizer hash, vocabulary size, ...)."""
+    return schema.with_metadata({KIND: kind.encode()} | {f"gptctl.{name}".encode(): value.encode() for name, value in sorted(facts.items())})
+
+
+def kind_of(schema: pa.Schema) -> str:
+    """Give the kind a schema is marked with, or ""."""
+    return (schema.metadata or {}).get(KIND, b"").decode()
+
+
+def fact(schema: pa.Schema, name: str) -> str:
+    """Give one of the facts noted by `with_kind`, or ""."""
+    return (schema.metadata or {}).get(f"gptctl.{name}".encode(), b"").decode()
+
+
+def unify(schemas: list[pa.Schema]) -> pa.Schema:
+    """Give one schema that holds the columns of all; what cannot be widened without loss becomes text."""
+    fields: dict[str, pa.Field] = {}
+    for schema in schemas:
+        for field in schema:
+            fields[field.name] = widen(fields[field.name], field) if field.name in fields else field
+    return pa.schema(list(fields.values()), metadata=schemas[0].metadata)
+
+
+def widen(one: pa.Field, other: pa.Field) -> pa.Field:
+    """Merge two fields of the same name."""
+    try:
+        return pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive").field(0)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.field(one.name, pa.string())
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Cast a table to a wider schema, with nulls for the columns it lacks."""
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(len(table), field.type))
+        elif pa.types.is_nested(table[field.name].type) and pa.types.is_string(field.type):
+            columns.append(pa.array([None if v is None else str(v) for v in table[field.name].to_pylist()], pa.string()))
+        else:
+            columns.append(table[field.name].cast(field.type))
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,104 @@
+"""The shape of a GPT of any family, as data: one frozen model and a folder of presets. Needs no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from typing import Literal
+
+from pydantic import model_validator
+
+from gptctl.core.config import Settings, Values, key
+from gptctl.core.plugins import unknown
+
+VOCABULARY_MULTIPLE = 64  # matrix kernels like round sizes; the rows added never get probability
+
+Norm = Literal["layernorm", "rmsnorm"]
+Positions = Literal["sinusoidal", "learned", "rope"]
+Activation = Literal["relu", "gelu_tanh", "gelu", "swiglu", "relu2"]
+Initialization = Literal["xavier", "normal", "gpt2", "zero_out"]
+
+
+class ModelConfig(Settings):
+    """Every number and choice that makes one decoder-only Transformer differ from another."""
+
+    layers: int = key(12, "Blocks.", ge=1)
+    heads: int = key(12, "Attention heads per block.", ge=1)
+    kv_heads: int = key(0, "Key and value heads (grouped-query attention); 0 means as many as heads.", ge=0)
+    width: int = key(768, "Size of the residual stream.", ge=1)
+    feed_forward: int = key(3072, "Hidden size of the feed-forward part.", ge=1)
+    context: int = key(1024, "Longest sequence, in tokens.", ge=1)
+    vocab_size: int = key(50257, "Symbols of the tokenizer; padded inside to a multiple of 64, counted unpadded.", ge=2)
+    norm: Norm = key("layernorm", "Normalisation.")
+    norm_position: Literal["pre", "post"] = key("pre", "Normalise before each part, or after adding it (as in 2017).")
+    final_norm: bool = key(True, "Normalise once more before the head.")
+    norm_eps: float = key(1e-5, "Added to the variance.", gt=0)
+    positions: Positions = key("learned", "How a position is told: a table of sines, a learned table, or rotation.")
+    rope_base: float = key(10000.0, "Base of the rotation's wavelengths.", gt=0)
+    activation: Activation = key("gelu_tanh", "Non-linearity of the feed-forward part.")
+    bias: bool = key(True, "Biases in linear layers and LayerNorms.")
+    qk_norm: bool = key(False, "Normalise queries and keys per head.")
+    tie_embeddings: bool = key(True, "Use the embedding as the head.")
+    embedding_scale: bool = key(False, "Multiply embeddings by sqrt(width).")
+    dropout: float = key(0.0, "Dropout on the embedding and on what each part adds.", ge=0, lt=1)
+    attention_dropout: float = key(0.0, "Dropout on attention weights; slow on the CPU.", ge=0, lt=1)
+    logit_softcap: float = key(0.0, "Bound logits to +-this value by tanh; 0 leaves them.", ge=0)
+    init: Initialization = key("gpt2", "How weights start: see gptctl/model/initialize.py.")
+
+    @model_validator(mode="after")
+    def shapes_fit(self) -> ModelConfig:
+        """Refuse sizes that do not divide."""
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        if self.positions == "rope" and self.head_width % 2:
+            raise ValueError(f"rope needs an even width per head, not {self.head_width}")
+        return self
+
+    @property
+    def head_width(self) -> int:
+        """Size of one head."""
+        return self.width // self.heads
+
+    @property
+    def key_heads(self) -> int:
+        """Key and value heads, with 0 resolved."""
+        return self.kv_heads or self.heads
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding in memory."""
+        return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+    def matrix_parameters(self) -> int:
+        """Count the weights that each token is multiplied with inside the blocks."""
+        attention = self.width * self.head_width * (2 * self.heads + 2 * self.key_heads)
+        matrices = 3 if self.activation == "swiglu" else 2
+        return self.layers * (attention + matrices * self.width * self.feed_forward)
+
+    def parameters(self) -> int:
+        """Count all parameters in closed form; the padding of the vocabulary does not count."""
+        norm_size = self.width * (2 if self.bias and self.norm == "layernorm" else 1)
+        per_block = 2 * norm_size + (2 * self.head_width if self.qk_norm else 0)
+        if self.bias:
+            hidden = self.feed_forward * (2 if self.activation == "swiglu" else 1)
+            per_block += self.head_width * (self.heads + 2 * self.key_heads) + self.width + hidden + self.width
+        embeddings = self.vocab_size * self.width * (1 if self.tie_embeddings else 2)
+        learned = self.context * self.width if self.positions == "learned" else 0
+        return self.matrix_parameters() + self.layers * per_block + embeddings + learned + norm_size * self.final_norm
+
+
+def preset_names() -> list[str]:
+    """List the presets, sorted: one TOML file each."""
+    folder = resources.files(__package__) / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_preset(name: str) -> Values:
+    """Give a preset's tables {"model": {...}, "training": {...}}. Raises UsageError (2) for an unknown name."""
+    known = preset_names()
+    if name not in known:
+        raise unknown("preset", name, known)
+    text = (resources.files(__package__) / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)

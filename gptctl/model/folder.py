@@ -1,0 +1,84 @@
+"""A model on disk: config.json, model.safetensors, tokenizer.json and a manifest with checksums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gptctl.core import atomic
+from gptctl.core.config import plain
+from gptctl.core.errors import DataError, UsageError
+from gptctl.model import sealed
+from gptctl.model.classifier import Classifier
+from gptctl.model.config import ModelConfig
+from gptctl.model.gpt import GPT
+
+PADDED = ("embedding.weight", "head.weight")  # (padded V, C) in memory, (V, C) on disk
+
+
+def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
+    """Write a model folder at once. `extra` is kept in config.json, e.g. the names of a classifier's labels."""
+    config = model.config
+    labels = model.labels if isinstance(model, Classifier) else 0
+    tensors = {name: cut(name, tensor, config) for name, tensor in model.state_dict().items()}
+    with atomic.atomic_folder(folder) as temporary:
+        sealed.write_tensors(temporary / "model.safetensors", tensors)
+        atomic.write_json(temporary / "config.json", {"gptctl": plain(config), "labels": labels, "extra": extra})
+        atomic.write_text(temporary / "tokenizer.json", tokenizer_json)
+        sealed.seal(temporary, "model")
+
+
+def load_model(folder: Path) -> tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]:
+    """Give (model in evaluation mode, config, tokenizer.json's text, extra) of a folder that `save_model` wrote.
+
+    Raises UsageError (2) if there is no such folder, DataError (3) if a file is missing, damaged or pickled.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"no such model folder: {folder}", "give a run folder, or its model folder")
+    refuse_pickle(folder)
+    sealed.verify(folder)
+    values = sealed.read_json(folder / "config.json")
+    config = ModelConfig.model_validate(values["gptctl"])
+    with torch.device("meta"):
+        gpt = GPT(config)
+        model = Classifier(gpt, values["labels"]) if values["labels"] else gpt
+    tensors = sealed.read_tensors(folder / "model.safetensors")
+    fill(model, {name: pad(name, tensor, config) for name, tensor in tensors.items()}, folder)
+    return model.eval(), config, (folder / "tokenizer.json").read_text(encoding="utf-8"), values["extra"]
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Put tensors into a model by name. Raises DataError (3) if a name or a shape does not fit."""
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise DataError(f"the weights in {source} do not fit its config: {lines[-1].strip()}", "copy the folder again") from error
+    for module in model.modules():
+        if isinstance(module, GPT):
+            module.make_tables()
+
+
+def cut(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
+    """Cut the vocabulary's padding rows off."""
+    return tensor[: config.vocab_size] if name.removeprefix("gpt.") in PADDED else tensor
+
+
+def pad(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
+    """Put the vocabulary's padding rows back, as zeros."""
+    if name.removeprefix("gpt.") in PADDED:
+        return F.pad(tensor, (0, 0, 0, config.padded_vocab_size - tensor.size(0)))
+    return tensor
+
+
+def refuse_pickle(folder: Path) -> None:
+    """Raise DataError (3) if the weights are there only as a pickle."""
+    if (folder / "model.safetensors").exists():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
+            raise DataError(f"{path} is a pickle", "pickle checkpoints can run code: convert it to safetensors where you trust it")

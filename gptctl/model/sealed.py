@@ -1,0 +1,79 @@
+"""Folders of tensors and JSON whose manifest, written last, carries each file's size and xxh3-128: shared by RUN/model
+and RUN/checkpoints. Only safetensors are read: pickle checkpoints can run code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gptctl.core import atomic
+from gptctl.core.errors import DataError, EnvironmentFault, from_os_error
+
+MANIFEST = "manifest.json"
+BLOCK_BYTES = 2**22
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file. Call it inside `atomic_folder`. Raises EnvironmentFault (4) where it can't be written."""
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+    except SafetensorError as error:  # it hides the errno
+        raise EnvironmentFault(f"cannot write {path.name}: {error}", "free space, then run the same command again") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises DataError (3) if it is none."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing", "name a folder with a complete model") from error
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a safetensors file: {error}", "copy it again from its source") from error
+    except OSError as error:
+        raise from_os_error(error, path) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises DataError (3) if it is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing", "name a folder with a complete model") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}", "copy it again from its source") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object", "copy it again from its source")
+    return value
+
+
+def seal(folder: Path, kind: str) -> None:
+    """Write the manifest of everything in `folder`."""
+    files = [
+        {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)} for path in sorted(folder.iterdir())
+    ]
+    atomic.write_json(folder / MANIFEST, {"kind": kind, "schema": 1, "files": files})
+
+
+def verify(folder: Path) -> None:
+    """Compare every listed file with its size and checksum. Raises DataError (3) that names the first bad one."""
+    for entry in read_json(folder / MANIFEST)["files"]:
+        path = folder / entry["path"]
+        if not path.is_file():
+            raise DataError(f"{path} is missing", "copy the folder again, or train again")
+        if path.stat().st_size != entry["bytes"] or checksum(path) != entry["xxh3_128"]:
+            raise DataError(f"checksum mismatch: {path}", "copy the folder again, or train again")
+
+
+def checksum(path: Path) -> str:
+    """Hash a file with xxh3-128, block by block."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Run shard tasks on all processors of this machine, answers in the order of the items.
+
+Workers come from a fork server: they start fast, and do not inherit threads of Arrow or of the tokenizers library.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from gptctl.core.errors import EnvironmentFault
+from gptctl.runners import serial
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+IN_FLIGHT_PER_WORKER = 2  # keeps workers busy while bounding what waits in memory
+
+
+def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int) -> Iterator[Answer]:
+    """Yield function(item) for each item, in order, computed by `workers` processes.
+
+    One worker, or a single item, is run in this process. Raises EnvironmentFault (4) if a worker dies.
+    """
+    waiting = iter(items)
+    first = [item for _, item in zip(range(2), waiting, strict=False)]
+    if workers <= 1 or len(first) < 2:
+        yield from serial.run(function, first, 1)
+        yield from serial.run(function, waiting, 1)
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gptctl.io.jobs"])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
+    flying: deque[Future[Answer]] = deque()
+    try:
+        for item in first:
+            flying.append(pool.submit(function, item))
+        for item in waiting:
+            flying.append(pool.submit(function, item))
+            if len(flying) >= workers * IN_FLIGHT_PER_WORKER:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+    except BrokenProcessPool as error:
+        raise EnvironmentFault(
+            "a worker process died (killed, or out of memory)", f"run the same command again; with less memory in use: --workers {max(1, workers // 2)}"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def begin_worker() -> None:
+    """Leave signals to the parent, and end when it is gone (a killed parent cannot tell its workers)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def watch_parent(parent: int) -> None:
+    """End this process once its parent has changed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,14 @@
+"""Run shard tasks one after another in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int) -> Iterator[Answer]:
+    """Yield function(item) for each item, in order. `workers` is not used."""
+    yield from map(function, items)

@@ -1,0 +1,226 @@
+"""Train a GPT to predict the next token, from token shards; checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gptctl.core import atomic
+from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
+from gptctl.core.context import Context
+from gptctl.core.errors import UsageError
+from gptctl.core.rundir import Run, open_run
+from gptctl.core.summary import Counts, Summary, Table
+from gptctl.io import tokens as token_io
+from gptctl.io.manifest import Manifest
+from gptctl.model.config import ModelConfig, load_preset, preset_names
+from gptctl.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from gptctl.model.gpt import GPT
+    from gptctl.train.data import TokenWindows
+    from gptctl.train.job import TrainJob
+
+DEFAULT_PRESET = "tiny-modern"
+EXAMPLES = (
+    "gptctl pretrain tokens -o run --preset tiny-modern --steps 200",
+    "gptctl pretrain tokens -o timed --preset tiny-vaswani --max-minutes 0.1 --patience 3",
+    "gptctl pretrain --preset gpt2 --gpus 8 --dry-run",
+)
+
+
+class Checkpoints(Settings):
+    """When checkpoints are written."""
+
+    every: int = key(500, "Steps between checkpoints; 0 saves at the end and when stopped.", ge=0)
+    keep: int = key(2, "Newest checkpoints kept.", ge=1)
+
+
+class Pretrain(StageConfig):
+    """Pretrain a GPT on token shards to predict the next token.
+
+    A preset gives the model (model.*) and the recipe (training.*); flags and --set change single keys. The same command
+    resumes a run that was stopped or killed; more --steps go on with a finished one.
+    """
+
+    tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
+    out: str | None = flag(None, "Folder of the run.", panel="Output", short="-o", runtime=True)
+    preset: str = flag(DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model")
+    list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True)
+    steps: int | None = flag(None, "Updates; the preset's if not given.", panel="Training", ge=0)
+    seq_len: int | None = flag(None, "Tokens per sequence; also the model's context.", panel="Training", ge=1)
+    batch_tokens: int | None = flag(None, "Tokens per update, over all processes.", panel="Training", ge=1)
+    optimizer: str | None = flag(None, "adamw or muon.", panel="Training")
+    lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
+    max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
+    max_tokens: int = flag(0, "Stop after so many tokens; 0 is no bound.", panel="Training", ge=0)
+    patience: int = flag(0, "Stop after so many evaluations without a better val loss, and keep the best; 0 never.", panel="Training", ge=0)
+    gpus: int = flag(0, "GPUs to train on, one process each.", panel="Devices", ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
+    procs: int = flag(1, "Processes for --device cpu.", panel="Devices", ge=1)
+    model: ModelConfig = key(ModelConfig(), "The model's shape.")
+    training: Recipe = key(Recipe(), "The recipe.")
+    checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
+    eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates at the end only.", ge=0)
+    log_every: int = key(10, "Steps between lines in events.jsonl.", ge=1)
+    micro_batch: int = key(0, "Sequences per forward pass and process (gradient accumulation); 0 takes a whole share.", ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
+
+    @classmethod
+    def preset_layer(cls, chosen: Values) -> Values:
+        """Give the preset's model and recipe."""
+        return load_preset(str(chosen.get("preset", DEFAULT_PRESET)))
+
+    def recipe(self) -> Recipe:
+        """Lay the flags over the recipe."""
+        given = {"steps": self.steps, "seq_len": self.seq_len, "optimizer": self.optimizer, "lr": self.lr}
+        recipe = self.training.model_copy(update={name: value for name, value in given.items() if value is not None})
+        if self.batch_tokens:
+            recipe = recipe.model_copy(update={"batch_size": max(1, self.batch_tokens // recipe.seq_len)})
+        return recipe
+
+    def shape(self, vocab_size: int | None) -> ModelConfig:
+        """Give the model's config for a tokenizer. Raises UsageError (2) where the sequence exceeds the context."""
+        changes: Values = {"vocab_size": vocab_size} if vocab_size else {}
+        if self.seq_len:
+            changes["context"] = self.seq_len
+        shape = self.model.model_copy(update=changes)
+        if self.recipe().seq_len > shape.context:
+            raise UsageError(f"training.seq_len {self.recipe().seq_len} is longer than model.context {shape.context}", "set both with --seq-len")
+        return shape
+
+    def ranks(self) -> int:
+        """Count the training processes."""
+        return self.gpus or self.procs
+
+
+def plan(config: Pretrain, context: Context) -> Summary:
+    """Estimate parameters, memory, FLOPs and communication, without a GPU and without torch."""
+    from gptctl.train.estimate import estimate
+
+    vocab_size = token_io.open_tokens(config.tokens).vocab_size if config.tokens else None
+    facts = estimate(config.shape(vocab_size), config.recipe(), config.ranks())
+    return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=facts)
+
+
+def run(config: Pretrain, context: Context | None = None) -> Summary:
+    """Pretrain into a run folder."""
+    context = context or Context()
+    if config.list_presets:
+        return list_presets(context)
+    if config.tokens is None:
+        raise UsageError("TOKENS is missing", "gptctl pretrain TOKENS -o RUN; only --dry-run works without")
+    if config.out is None:
+        raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
+    data = token_io.open_tokens(config.tokens)
+    from gptctl.train import device
+
+    device.pick("cuda" if config.gpus else config.device, config.gpus)
+    shape = config.shape(data.vocab_size)
+    folder = Path(config.out)
+    inputs = {"tokens": data.manifest.content()}
+    with open_run(folder, config, context, inputs, extendable=("steps", "max_minutes", "max_tokens")) as record:
+        if record.up_to_date:
+            return record.previous_summary()
+        metrics = train(config, data, shape, record, context)
+        write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
+        lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
+        Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer).write(folder)
+        return record.finish(summarise(config, metrics))
+
+
+def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
+    """Train, then write the model folder."""
+    from gptctl.model.folder import save_model
+    from gptctl.train import checkpoint, loop
+
+    job = make_job(config, data, shape)
+    metrics = loop.train(job, record, context)
+    model = build(shape, config.seed)
+    if config.patience and data.count("val") > 1:
+        checkpoint.load_best(record.path, model)
+    else:
+        newest = checkpoint.latest_valid(record.path)
+        assert newest is not None
+        checkpoint.load_weights(newest, model)
+    save_model(record.path / "model", model, data.tokenizer_json, {"stage": "pretrain", "preset": config.preset, "metrics": metrics, "data": {"tokens": data.manifest.content()}})
+    return metrics
+
+
+def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig) -> TrainJob:
+    """Describe the training run."""
+    from gptctl.train.job import TrainJob
+
+    recipe = config.recipe()
+    windows = partial(open_windows, data.folder, recipe.seq_len, config.seed)
+    return TrainJob(
+        recipe=recipe,
+        build=partial(build, shape, config.seed),
+        train_data=partial(windows, "train"),
+        val_data=partial(windows, "val") if data.count("val") > 1 else None,
+        seed=config.seed,
+        device="cuda" if config.gpus else config.device,
+        ranks=config.ranks(),
+        precision=config.precision,
+        micro_batch_size=config.micro_batch,
+        max_tokens=config.max_tokens,
+        max_minutes=config.max_minutes,
+        patience=config.patience,
+        eval_every=config.eval_every,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint.every,
+        keep_checkpoints=config.checkpoint.keep,
+    )
+
+
+def build(shape: ModelConfig, seed: int) -> GPT:
+    """Build and initialise the model; each process does it for itself and comes to the same."""
+    from gptctl.model.gpt import GPT
+    from gptctl.model.initialize import initialize
+
+    model = GPT(shape)
+    initialize(model, seed)
+    return model
+
+
+def open_windows(folder: Path, seq_len: int, seed: int, split: str) -> TokenWindows:
+    """Map a split's shards and cut them into windows."""
+    from gptctl.train.data import TokenWindows
+
+    return TokenWindows(token_io.flat_parts(folder, split), seq_len, seed, split)
+
+
+def write_curve(record: Run, title: str) -> None:
+    """Draw loss.svg and loss.png from the run's events."""
+    from gptctl.report.plots import loss_curve
+
+    lines = (record.path / "events.jsonl").read_bytes().splitlines()
+    events: list[dict[str, Any]] = [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+    atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))
+    atomic.write_bytes(record.path / "loss.png", loss_curve(events, title, "png"))
+
+
+def list_presets(context: Context) -> Summary:
+    """Show every preset with its size."""
+    rows = []
+    for name in preset_names():
+        tables = load_preset(name)
+        shape = ModelConfig.model_validate(tables["model"])
+        recipe = Recipe.model_validate(tables["training"])
+        rows.append((name, f"{shape.parameters():,}", str(shape.layers), str(shape.width), str(shape.context), recipe.optimizer))
+    return Summary("pretrain", "planned", tables=(Table("presets", ("name", "parameters", "layers", "width", "context", "optimizer"), tuple(rows)),))
+
+
+def summarise(config: Pretrain, metrics: Values) -> Summary:
+    """Show the figures of a finished run."""
+    shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
+    rows = tuple((name, figure(metrics[name])) for name in shown if name in metrics)
+    follow = f'gptctl generate {config.out} "Once upon a time"'
+    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=(Table("pretrain", ("", "value"), rows),), next=follow)
+
+
+def figure(value: Any) -> str:
+    """Show a number as people read it."""
+    return f"{value:.4f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}" if value is not None else "-"

@@ -1,0 +1,118 @@
+"""Batches as a pure function of (seed, global sample index): any rank, any restart, the same tokens in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gptctl.core.errors import DataError
+from gptctl.core.seeds import derive
+from gptctl.model.gpt import IGNORE
+
+ROUNDS = 6  # of the Feistel network; 4 suffice in theory (Luby and Rackoff 1988), more cost nothing here
+
+
+class Samples(Protocol):
+    """What a training loop reads. A batch is one int64 tensor whose first axis is the samples, -1 where there is
+    nothing; what the other axes mean is between the data and its objective."""
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """How many samples there are."""
+
+    def batch(self, first_index: int, count: int) -> Tensor:
+        """Give `count` training samples from a global index on, which may go past any number of epochs."""
+
+    def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
+        """Go through all samples once, in order; each of `ranks` readers gets its own part."""
+
+
+class TokenWindows:
+    """One long stream of tokens, cut into windows of seq_len + 1 that overlap by one token.
+
+    `parts` are flat token arrays (uint16 or uint32, memory-mapped), joined end to end. Each epoch visits every window
+    once in a new order, and starts the first one elsewhere, so that the cuts move.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any]], seq_len: int, seed: int, name: str = "train") -> None:
+        self.parts = [part for part in parts if len(part)]
+        self.ends = np.cumsum([len(part) for part in self.parts], dtype=np.int64)
+        self.tokens = int(self.ends[-1]) if self.parts else 0
+        self.seq_len = seq_len
+        self.seed = seed
+        if self.tokens < 2:
+            raise DataError(f"the {name} split has {self.tokens} tokens: too few to predict one", "add text")
+        # One window less than fits, where there are several, leaves room for the start to move.
+        self.windows = max(1, (self.tokens - seq_len) // seq_len)
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Windows per epoch."""
+        return self.windows
+
+    def batch(self, first_index: int, count: int) -> Tensor:
+        """Give windows (count, seq_len + 1); -1 fills up where the whole stream is shorter than one window."""
+        out = np.full((count, self.seq_len + 1), IGNORE, dtype=np.int64)
+        indices = np.arange(first_index, first_index + count)
+        for epoch in np.unique(indices // self.windows).tolist():
+            rows = np.flatnonzero(indices // self.windows == epoch)
+            order = permute(indices[rows] % self.windows, self.windows, derive(self.seed, "order", epoch))
+            room = max(0, self.tokens - 1 - self.windows * self.seq_len)
+            offset = derive(self.seed, "offset", epoch) % (min(self.seq_len - 1, room) + 1)
+            for row, window in zip(rows.tolist(), order.tolist(), strict=True):
+                self.copy(offset + window * self.seq_len, out[row])
+        return torch.from_numpy(out)
+
+    def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
+        """Cover the stream once with windows (up to batch_size, seq_len + 1): each token after the first is predicted
+        exactly once; the last window is filled up with -1. Batch i goes to reader i modulo `ranks`."""
+        starts = range(0, self.tokens - 1, self.seq_len)
+        for number in range(rank, -(-len(starts) // batch_size), ranks):
+            chosen = starts[number * batch_size : (number + 1) * batch_size]
+            out = np.full((len(chosen), self.seq_len + 1), IGNORE, dtype=np.int64)
+            for row, start in zip(out, chosen, strict=True):
+                self.copy(start, row)
+            yield torch.from_numpy(out)
+
+    def copy(self, start: int, row: NDArray[np.int64]) -> None:
+        """Copy the tokens from `start` on into `row`, over the borders of parts, as far as there are any."""
+        part = int(np.searchsorted(self.ends, start, side="right"))
+        filled = 0
+        while filled < len(row) and part < len(self.parts):
+            begin = start + filled - (int(self.ends[part]) - len(self.parts[part]))
+            piece = self.parts[part][begin : begin + len(row) - filled]
+            row[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            part += 1
+
+
+def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
+    """Send each index in [0, size) to its place in a keyed permutation of that range, in constant memory.
+
+    A Feistel network permutes the next power of four; whoever lands outside walks on until inside
+    (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains", cycle walking).
+    """
+    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
+    low = np.uint64((1 << half) - 1)
+    keys = [np.uint64(derive(key, "round", number)) for number in range(ROUNDS)]
+    values = indices.astype(np.uint64)
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        left, right = values[outside] >> np.uint64(half), values[outside] & low
+        for round_key in keys:
+            left, right = right, left ^ (scramble(right ^ round_key) & low)
+        values[outside] = (left << np.uint64(half)) | right
+        outside = values >= size
+    return values.astype(np.int64)
+
+
+def scramble(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix 64 bits (the finalizer of SplitMix64; Steele, Lea and Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

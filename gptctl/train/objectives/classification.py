@@ -1,0 +1,61 @@
+"""Predict a text's label, with the language-model loss beside it (Radford et al. 2018, GPT-1, equations 4 and 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gptctl.model.classifier import Classifier
+from gptctl.model.gpt import IGNORE, loss_sum
+from gptctl.train.recipe import Recipe
+
+
+def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Give the summed loss and the number of texts in a batch (B, 1 + T): label, then tokens, filled up with -1.
+
+    Each text's loss is its label's cross-entropy plus lm_weight times the mean over its tokens (L3 = L2 + lambda L1).
+    """
+    assert isinstance(model, Classifier)
+    labels, tokens, lengths = split(batch)
+    logits, hidden = model(tokens.clamp(min=0), lengths)
+    total, count = loss_sum(logits, labels, smoothing=recipe.label_smoothing)
+    if recipe.lm_weight:
+        next_logits = model.gpt.logits(hidden[:, :-1]).float()  # (B, T - 1, V)
+        each = F.cross_entropy(next_logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=IGNORE, reduction="none")
+        means = each.view(tokens.size(0), -1).sum(1) / (lengths - 1).clamp(min=1)
+        total = total + recipe.lm_weight * means.sum()
+    return total, count
+
+
+def blank(model: nn.Module) -> Tensor:
+    """Give the tally of nothing."""
+    assert isinstance(model, Classifier)
+    return torch.zeros(2 + model.labels**2, dtype=torch.float64)
+
+
+def tally(model: nn.Module, batch: Tensor) -> Tensor:
+    """Give loss, count and the confusion counts [true, predicted], flattened: (2 + L * L,) float64 on the CPU."""
+    assert isinstance(model, Classifier)
+    labels, tokens, lengths = split(batch)
+    logits, _ = model(tokens.clamp(min=0), lengths)
+    total, count = loss_sum(logits, labels)
+    cells = labels * model.labels + logits.argmax(-1)
+    confusion = torch.bincount(cells.cpu(), minlength=model.labels**2).double()
+    return torch.cat((torch.tensor((total.item(), count.item()), dtype=torch.float64), confusion))
+
+
+def metrics(tallied: Tensor) -> dict[str, float]:
+    """Give the mean loss, accuracy and macro F1 over labels that occur as truth or prediction."""
+    total, count = tallied[:2].tolist()
+    labels = round((tallied.numel() - 2) ** 0.5)
+    confusion = tallied[2:].view(labels, labels)
+    right, sizes = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
+    f1 = 2 * right[sizes > 0] / sizes[sizes > 0]
+    return {"loss": total / count, "accuracy": right.sum().item() / count, "f1": f1.mean().item()}
+
+
+def split(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give labels (B,), tokens (B, T) with -1 after the end, and lengths (B,)."""
+    tokens = batch[:, 1:]
+    return batch[:, 0], tokens, (tokens != IGNORE).sum(1)

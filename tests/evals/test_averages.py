@@ -1,0 +1,65 @@
+"""How per-class values become one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gptctl.core.errors import UsageError
+from gptctl.evals.averages import Averaging, undefined
+from gptctl.evals.confusion import Sums, count
+from gptctl.evals.metrics import f1, precision
+
+
+def test_unknown_names_are_usage_errors_with_a_guess() -> None:
+    wrong: Any = "marco"
+    with pytest.raises(UsageError, match="did you mean 'macro'"):
+        Averaging(wrong)
+    with pytest.raises(UsageError, match="no set of classes is called 'marco'"):
+        Averaging(over=wrong)
+
+
+def test_binary_without_positive() -> None:
+    with pytest.raises(UsageError, match="needs to know the positive label") as caught:
+        Averaging("binary")
+    assert caught.value.exit_code == 2
+
+
+def test_positive_outside_the_label_set() -> None:
+    with pytest.raises(UsageError, match="'spam' is not in the label set") as caught:
+        f1.value(count(["spams", "ham"], ["ham", "ham"]), "binary", "spam")
+    assert "did you mean 'spams'" in caught.value.message
+    assert caught.value.hint == "known: ham, spams"
+
+
+def test_many_matrices_at_once_give_what_each_gives_alone() -> None:
+    confusions = [count("aabbc", guess, "abc") for guess in ("aabbc", "abcab", "ccccc", "bbbbb")]
+    sums = [confusion.sums() for confusion in confusions]
+    stacked = Sums(
+        sums[0].labels,
+        np.stack([one.tp for one in sums]),
+        np.stack([one.predicted for one in sums]),
+        np.stack([one.support for one in sums]),
+    )
+    for average in ("macro", "micro", "weighted", "binary"):
+        averaging = Averaging(average, positive="b")  # type: ignore[arg-type]
+        together = f1.estimate(stacked, averaging)
+        assert together.tolist() == [f1.value(confusion, average, "b") for confusion in confusions]  # type: ignore[arg-type]
+
+
+def test_a_warning_names_at_most_ten_classes() -> None:
+    labels = [f"{number:02}" for number in range(14)]
+    confusion = count(labels, ["00"] * 14)
+    [warning] = precision.warnings(confusion, Averaging())
+    assert warning.startswith("precision is 0/0 for class '01', '02'")
+    assert warning.endswith("'10' and 3 more: counted as 0")
+
+
+def test_a_binary_warning_is_about_the_positive_class() -> None:
+    sums = count("aab", "aaa", "abc").sums()
+    assert undefined("precision", sums.predicted, sums, Averaging("binary", "a")) == []
+    assert undefined("precision", sums.predicted, sums, Averaging("binary", "c", "nan")) == [
+        "precision is 0/0 for class 'c': left out of the mean"
+    ]
