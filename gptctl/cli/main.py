@@ -73,8 +73,13 @@ def stage_command(stage: str) -> Any:
     model = config_model(module, stage)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     epilog = "Examples:\n\n" + "\n\n".join(module.EXAMPLES)
-    app.command(name=stage, help=(model.__doc__ or "").strip(), epilog=epilog, no_args_is_help=True)(signature(model, lambda values: execute(stage, values)))
+    app.command(name=stage, help=paragraphs(model.__doc__ or ""), epilog=epilog, no_args_is_help=True)(signature(model, lambda values: execute(stage, values)))
     return typer.main.get_command(app)
+
+
+def paragraphs(text: str) -> str:
+    """Join the lines of each paragraph, so that the help wraps to the terminal."""
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
 
 
 def config_model(module: ModuleType, stage: str) -> type[StageConfig]:

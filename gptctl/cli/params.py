@@ -68,7 +68,8 @@ def annotate(name: str, field: FieldInfo) -> Any:
         kind = list[str] | None if is_list(field.annotation) else str | None
         return Annotated[kind, typer.Argument(help=field.description, metavar=metavar, show_default=False)]
     dashed = "--" + name.replace("_", "-")
-    names = [f"{dashed}/--no-{name.replace('_', '-')}" if bare(field.annotation) is bool else dashed]
+    negated = bare(field.annotation) is bool and not notes.get("switch")
+    names = [f"{dashed}/--no-{name.replace('_', '-')}" if negated else dashed]
     if notes.get("short"):
         names.append(notes["short"])
     kind = option_type(field.annotation)
@@ -100,5 +101,5 @@ def default_text(field: FieldInfo) -> Any:
     if value is PydanticUndefined or value is None or value == "" or value == ():
         return False
     if isinstance(value, bool):
-        return "on" if value else "off"
+        return "on" if value else False
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -27,12 +27,22 @@ def argument(default: Any, metavar: str, help: str) -> Any:
     return Field(default, description=help, json_schema_extra={"argument": metavar, "runtime": True})
 
 
-def flag(default: Any, help: str, *, panel: str = "Options", short: str = "", runtime: bool = False, **bounds: Any) -> Any:
+def flag(
+    default: Any,
+    help: str,
+    *,
+    panel: str = "Options",
+    short: str = "",
+    runtime: bool = False,
+    switch: bool = False,
+    **bounds: Any,
+) -> Any:
     """Declare a config key that is a command-line flag too.
 
-    `runtime` keys (paths, worker counts) cannot change a result and are left out of the fingerprint.
+    `runtime` keys (paths, worker counts) cannot change a result and are left out of the fingerprint. A `switch` has no
+    --no- form.
     """
-    extra: Values = {"flag": True, "panel": panel, "short": short, "runtime": runtime}
+    extra: Values = {"flag": True, "panel": panel, "short": short, "runtime": runtime, "switch": switch}
     return Field(default, description=help, json_schema_extra=extra, **bounds)
 
 

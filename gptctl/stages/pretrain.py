@@ -48,7 +48,7 @@ class Pretrain(StageConfig):
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
     out: str | None = flag(None, "Folder of the run.", panel="Output", short="-o", runtime=True)
     preset: str = flag(DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model")
-    list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True)
+    list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True, switch=True)
     steps: int | None = flag(None, "Updates; the preset's if not given.", panel="Training", ge=0)
     seq_len: int | None = flag(None, "Tokens per sequence; also the model's context.", panel="Training", ge=1)
     batch_tokens: int | None = flag(None, "Tokens per update, over all processes.", panel="Training", ge=1)
