@@ -35,6 +35,11 @@ class KVCache:
         """Count `count` more tokens in every row."""
         self.rewind([length + count for length in self.lengths])
 
+    def select(self, rows: list[int]) -> None:
+        """Keep only some rows, in this order."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.rewind([self.lengths[row] for row in rows])
+
     def positions(self, count: int) -> Tensor:
         """Give the positions of the next `count` tokens: (T,) where all rows agree, else (B, T)."""
         steps = torch.arange(count, device=self.keys.device)
@@ -72,7 +77,7 @@ def rotation(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn each pair (i, i + D/2) of x (B, H, T, D) by its position's angle; cosines and sines are (B or 1, 1, T, D/2)."""
+    """Turn each pair (i, i + D/2) of x (B, H, T, D) by its position's angle, given as (B or 1, 1, T, D/2)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1).type_as(x)
 

@@ -57,7 +57,9 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         lines = str(error).splitlines()
-        raise DataError(f"the weights in {source} do not fit its config: {lines[-1].strip()}", "copy the folder again") from error
+        raise DataError(
+            f"the weights in {source} do not fit its config: {lines[-1].strip()}", "copy the folder again"
+        ) from error
     for module in model.modules():
         if isinstance(module, GPT):
             module.make_tables()
@@ -81,4 +83,26 @@ def refuse_pickle(folder: Path) -> None:
         return
     for path in sorted(folder.iterdir()):
         if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
-            raise DataError(f"{path} is a pickle", "pickle checkpoints can run code: convert it to safetensors where you trust it")
+            raise DataError(
+                f"{path} is a pickle", "pickle checkpoints can run code: convert it to safetensors where you trust it"
+            )
+
+
+def find_model(path: str) -> Path:
+    """Give the model folder that MODEL names: a run folder, one of its checkpoints, or a model folder.
+
+    Raises UsageError (2) for a missing path, DataError (3) for a folder without a model.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise UsageError(f"no such model: {folder}", "MODEL is a run folder, one of its checkpoints, or a model folder")
+    for candidate in (folder, folder / "model"):
+        if (candidate / "config.json").exists():
+            return candidate
+    if folder.is_dir():
+        refuse_pickle(folder)
+        if (folder / "run.json").exists():
+            raise DataError(
+                f"{folder} holds no finished model", "run its training command again, or name one of its checkpoints"
+            )
+    raise DataError(f"{folder} is not a model", "MODEL is a run folder, one of its checkpoints, or a model folder")

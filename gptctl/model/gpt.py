@@ -1,7 +1,7 @@
 """One readable decoder-only Transformer for every family, from 2017 to today.
 
-The choices are in ModelConfig: where the norm stands, how positions are told, which non-linearity. Read from the bottom:
-GPT holds Blocks, a Block adds attention and a feed-forward part to the residual stream.
+The choices are in ModelConfig: where the norm stands, how positions are told, which non-linearity. Read from the
+bottom: GPT holds Blocks, a Block adds attention and a feed-forward part to the residual stream.
 
 Shapes: B batch, T time, C width, H heads, F feed-forward size, V vocabulary. References to sections without a title are
 to Vaswani et al. 2017, "Attention Is All You Need".
@@ -83,7 +83,7 @@ class Block(nn.Module):
             x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache, mask)))
             return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))  # type: ignore[no-any-return]
         x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache, mask))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))  # type: ignore[no-any-return]
 
 
 class GPT(nn.Module):

@@ -20,11 +20,13 @@ BLOCK_BYTES = 2**22
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file. Call it inside `atomic_folder`. Raises EnvironmentFault (4) where it can't be written."""
+    """Write a safetensors file. Call it inside `atomic_folder`. Raises EnvironmentFault (4)."""
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
     except SafetensorError as error:  # it hides the errno
-        raise EnvironmentFault(f"cannot write {path.name}: {error}", "free space, then run the same command again") from error
+        raise EnvironmentFault(
+            f"cannot write {path.name}: {error}", "free space, then run the same command again"
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -55,7 +57,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def seal(folder: Path, kind: str) -> None:
     """Write the manifest of everything in `folder`."""
     files = [
-        {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)} for path in sorted(folder.iterdir())
+        {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)}
+        for path in sorted(folder.iterdir())
     ]
     atomic.write_json(folder / MANIFEST, {"kind": kind, "schema": 1, "files": files})
 

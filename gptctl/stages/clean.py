@@ -21,9 +21,10 @@ from gptctl.io.jobs import Job, Outcome
 from gptctl.io.records import Task
 from gptctl.io.schema import with_kind
 from gptctl.io.stream import StreamWriter
-from gptctl.text import html, words
 from gptctl.text.filter_sets import PRESETS
+from gptctl.text.html import looks_like_html, to_text
 from gptctl.text.normalize import normalize
+from gptctl.text.words import Splitter, remove_stop_words
 
 FILTERS = "gptctl.text.filters"
 EXAMPLES = (
@@ -46,7 +47,7 @@ class CleanKeys(DataConfig):
     filters: tuple[str, ...] | None = flag(None, "Filters to apply, in order, instead of the preset's: a,b.", panel="Cleaning")
     html: Literal["auto", "always", "never"] = flag("auto", "Turn HTML into text; auto looks at each document.", panel="Cleaning")
     normalize: bool = key(True, "Repair Unicode, line ends, control characters and white space.")
-    words: words.Splitter = flag("regex", "How text is split into words.", panel="Cleaning")
+    words: Splitter = flag("regex", "How text is split into words.", panel="Cleaning")
     remove_stopwords: str | None = flag(
         None, "Remove this language's stop words, as the classic NLP recipe does. Language models need them.", panel="Cleaning"
     )  # fmt: skip
@@ -99,13 +100,13 @@ class CleanTask:
         """Repair, filter, and say why each dropped document went."""
         text = table["text"].combine_chunks() if isinstance(table["text"], pa.ChunkedArray) else table["text"]
         counts = Counts(documents_in=len(table), bytes_in=jobs.text_bytes(table))
-        text = self.to_text(text)
+        text = self.pages_to_text(text)
         if self.config.normalize:
             text = normalize(text)
         reasons = self.reasons(text)
         figures: dict[str, Any] = {}
         if self.config.remove_stopwords:
-            text, how = words.remove_stop_words(text, self.config.words, self.config.remove_stopwords)
+            text, how = remove_stop_words(text, self.config.words, self.config.remove_stopwords)
             figures["stop_words"] = how
         cleaned = table.set_column(table.column_names.index("text"), "text", text)
         kept = pc.is_null(reasons)
@@ -118,14 +119,14 @@ class CleanTask:
         survivors = survivors.replace_schema_metadata(with_kind(survivors.schema, "documents").metadata)
         return Outcome({"": survivors}, counts, figures, {"rejects": lost} if self.config.keep_rejects else {})
 
-    def to_text(self, text: pa.LargeStringArray) -> pa.LargeStringArray:
+    def pages_to_text(self, text: pa.LargeStringArray) -> pa.LargeStringArray:
         """Turn the documents that are HTML into text."""
         if self.config.html == "never":
             return text
-        pages = pa.array([True] * len(text), pa.bool_()) if self.config.html == "always" else html.looks_like_html(text)
+        pages = pa.array([True] * len(text), pa.bool_()) if self.config.html == "always" else looks_like_html(text)
         if not pc.any(pages).as_py():
             return text
-        extracted = [html.to_text(page) for page in text.filter(pages).to_pylist()]
+        extracted = [to_text(page) for page in text.filter(pages).to_pylist()]
         return pc.replace_with_mask(text, pages, pa.array(extracted, text.type))
 
     def reasons(self, text: pa.LargeStringArray) -> pa.StringArray:

@@ -57,7 +57,6 @@ class Signatures:
 
     exact: npt.NDArray[np.uint64]
     bands: npt.NDArray[np.uint64]
-    short: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int64]
 
 
@@ -85,22 +84,20 @@ class Verdict:
 def sign(config: Dedup, reading: ReadOptions, task: Task) -> Signatures:
     """Hash one task's documents, in a worker."""
     text = read_task(task, reading)[0]["text"].combine_chunks()
-    count = len(text)
-    bands, short = np.empty((count, 0), np.uint64), np.ones(count, bool)
+    bands = np.empty((len(text), 0), np.uint64)
     if config.method == "minhash":
-        signatures, short = minhash.signatures(text, config.num_perm, config.ngram, config.seed)
-        bands = minhash.band_keys(signatures, *minhash.bands(config.threshold, config.num_perm))
-    return Signatures(exact.keys(text), bands, short, pc.binary_length(text).to_numpy(zero_copy_only=False).astype(np.int64))
+        cut = minhash.bands(config.threshold, config.num_perm)
+        bands = minhash.document_keys(text, config.num_perm, config.ngram, config.seed, *cut)
+    return Signatures(exact.keys(text), bands, pc.binary_length(text).to_numpy(zero_copy_only=False).astype(np.int64))
 
 
 def judge(signatures: list[Signatures], keep: Literal["first", "longest"]) -> Verdict:
     """Join documents that share an exact key or a band, and choose who survives."""
     keys = np.concatenate([part.exact for part in signatures])
     bands = np.concatenate([part.bands for part in signatures])
-    comparable = np.flatnonzero(~np.concatenate([part.short for part in signatures]))
     lengths = np.concatenate([part.lengths for part in signatures])
     same_text = components.stars(keys[:, :1] ^ keys[:, 1:] * np.uint64(0x9E3779B97F4A7C15))
-    near = comparable[components.stars(bands[comparable])] if bands.shape[1] else same_text[:0]
+    near = components.stars(bands)
     labels = components.components(len(keys), np.concatenate([same_text, near]))
     kept = survivors.choose(labels, lengths, keep)
     survivor_of = np.full(len(keys), -1, np.int64)
@@ -137,7 +134,7 @@ def plan(config: Dedup, context: Context) -> Summary:
     facts: dict[str, Any] = {"inputs": len(inputs.order), "input_bytes": inputs.total_bytes(), "workers": config.worker_count()}
     if config.method == "minhash":
         bands, rows = minhash.bands(config.threshold, config.num_perm)
-        facts |= {"bands": bands, "rows_per_band": rows, "bytes_per_document_in_memory": 33 + 8 * bands}
+        facts |= {"bands": bands, "rows_per_band": rows, "bytes_per_document_in_memory": 24 + 8 * bands}
     return Summary("dedup", "planned", (config.out,), plan=facts)
 
 

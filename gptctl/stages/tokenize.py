@@ -25,7 +25,7 @@ from gptctl.io.jobs import Job, Outcome, Runner
 from gptctl.io.records import ReadOptions, Task
 from gptctl.io.schema import with_kind
 from gptctl.io.stream import StreamWriter
-from gptctl.text import splits, tokenizer
+from gptctl.text import splits, tokenizer_training
 from gptctl.text.tokenizer import Tokenizer
 
 SPLITS = ("train", "val", "test")
@@ -229,7 +229,7 @@ def train(
             context.progress(task.index + 1, None, "shards read for the tokenizer")
             context.stop.check("stopped")
 
-    return tokenizer.train(texts(), config.algorithm, config.vocab_size)
+    return tokenizer_training.train(texts(), config.algorithm, config.vocab_size)
 
 
 def figures(parts: list[dict[str, Any]], coder: Tokenizer) -> dict[str, Any]:

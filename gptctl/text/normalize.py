@@ -86,7 +86,9 @@ def _repair(text: pa.LargeStringArray) -> pa.LargeStringArray:
     sure = pc.take(certain, rows).to_pylist()
     before = pc.take(text, rows).to_pylist()
     after = [
-        ftfy.fix_text(doc, config) if known or any(is_bad(line) for line in doc.split("\n") if not line.isascii()) else doc
+        ftfy.fix_text(doc, config)
+        if known or any(is_bad(line) for line in doc.split("\n") if not line.isascii())
+        else doc
         for doc, known in zip(before, sure, strict=True)
     ]
     mask = _mask(len(text), rows, pa.array([True] * len(rows)))

@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, GptctlError
-from gptctl.model import folder as model_folder
 from gptctl.model import sealed
 
 BEST = "best"
@@ -64,7 +63,9 @@ def load_weights(path: Path, model: nn.Module) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise DataError(f"{path} does not fit the model: {str(error).splitlines()[-1].strip()}", "use --force to start afresh") from error
+        raise DataError(
+            f"{path} does not fit the model: {str(error).splitlines()[-1].strip()}", "use --force to start afresh"
+        ) from error
 
 
 def load_best(run_dir: Path, model: nn.Module) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def steps(folder: Path) -> list[Path]:
 
 def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """Name every tensor of the optimizers' state; their settings follow from the recipe and are not stored."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{index}.{names[parameter]}.{key}": value
         for index, optimizer in enumerate(optimizers)

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, global sample index): any rank, any restart, the same tokens in the same order."""
+"""Batches as a pure function of (seed, global sample index): whoever reads, the same tokens in the same order."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The one training loop: pretraining and finetuning differ only in the job they hand in.
 
-    train(job)          picks the engine, which calls fit() once per rank
-      fit(...)          resumes, then alternates updates, evaluations and checkpoints until a budget is used up
-        update(...)     one step: micro-batches, one reduction over ranks, one division by the number of targets
-        evaluate(...)   the whole val split
+train(job)          picks the engine, which calls fit() once per rank
+  fit(...)          resumes, then alternates updates, evaluations and checkpoints until a budget is used up
+    update(...)     one step: micro-batches, one reduction over ranks, one division by the number of targets
+    evaluate(...)   the whole val split
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Fit:
 
 
 def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Train until the steps, tokens, minutes or patience are used up, resuming from the newest good checkpoint in `run`.
+    """Train until the steps, tokens, minutes or patience are used up, resuming from the newest good checkpoint.
 
     Gives steps, tokens, train_loss, val_loss (and the objective's other metrics as val_*), tokens_per_second,
     parameters, best_step. Raises DivergedError (6) at the first loss or gradient that is not finite, before it can
@@ -240,7 +240,9 @@ def diverge(fitting: Fit, what: str) -> NoReturn:
     """Raise DivergedError; every rank sees the same sums, so all of them do."""
     found = checkpoint.latest_valid(fitting.run.path)
     kept = f"; {found.name} is kept" if found else ""
-    raise DivergedError(f"training diverged at step {fitting.state.step + 1}: {what}{kept}", "lower --lr, or warm up for longer")
+    raise DivergedError(
+        f"training diverged at step {fitting.state.step + 1}: {what}{kept}", "lower --lr, or warm up for longer"
+    )
 
 
 @torch.no_grad()

@@ -19,16 +19,17 @@ SUFFIXES = (".csv", ".tsv")
 def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
     """Parse in order (a quoted field can hold line ends) and hand out tables of about `target_bytes`."""
     tab = split_suffixes(file.path)[0] == ".tsv"
-    parse = pacsv.ParseOptions(delimiter="\t" if tab else ",", newlines_in_values=True, invalid_row_handler=lambda row: skip(row))
+    delimiter = "\t" if tab else ","
     wrong: list[Bad] = []
 
     def skip(row: pacsv.InvalidRow) -> str:
         wrong.append(Bad(file.name, f"row {row.number}", f"{row.actual_columns} fields where {row.expected_columns} are expected", (row.text or "")[:200]))
         return "skip"
 
+    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
     reading = pacsv.ReadOptions(block_size=max(target_bytes, 2**20), use_threads=False)
     try:
-        names = column_names(file, parse, reading)
+        names = column_names(file, delimiter, reading)
         kept_as_read = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False)
         row = 0
         with open_stream(file.path) as stream, pacsv.open_csv(stream, reading, parse, kept_as_read) as reader:
@@ -44,8 +45,9 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
             raise damaged(file.path, error) from error
 
 
-def column_names(file: InputFile, parse: pacsv.ParseOptions, reading: pacsv.ReadOptions) -> list[str]:
+def column_names(file: InputFile, delimiter: str, reading: pacsv.ReadOptions) -> list[str]:
     """Read the header."""
+    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=lambda row: "skip")
     with open_stream(file.path) as stream, pacsv.open_csv(stream, reading, parse, pacsv.ConvertOptions(check_utf8=False)) as reader:
         return list(reader.schema.names)
 

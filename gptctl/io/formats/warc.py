@@ -24,7 +24,7 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
     size = 0
     system, inner = filesystem(file.path)
     try:
-        with system.open_input_stream(inner, compression=None) as stream:
+        with system.open_input_file(inner) as stream:
             for record in ArchiveIterator(stream, record_types=WarcRecordType.response):
                 kind = (record.http_content_type or "").lower()
                 if "html" not in kind and "text/plain" not in kind:

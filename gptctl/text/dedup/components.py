@@ -12,7 +12,7 @@ def stars(keys: NDArray[np.uint64], documents: NDArray[np.int64] | None = None) 
     `keys` has shape (n, bands) or (n,); `documents` (n,) are the documents' numbers, 0 to n - 1 unless given. A star joins a run
     of m equal keys with m - 1 edges, where all pairs would be m * (m - 1) / 2.
     """
-    keys = keys.reshape(len(keys), -1)
+    keys = keys[:, None] if keys.ndim == 1 else keys
     documents = np.arange(len(keys), dtype=np.int64) if documents is None else documents
     edges = [_band_stars(keys[:, band], documents) for band in range(keys.shape[1])]
     return np.unique(np.concatenate(edges), axis=0) if edges else np.empty((0, 2), np.int64)

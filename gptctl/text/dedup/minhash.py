@@ -170,7 +170,9 @@ def document_keys(
 
 def jaccard(text_a: str, text_b: str, ngram: int) -> float:
     """Give the share of word n-grams two texts have in common, exactly: |A and B| / |A or B|; 0 where neither has one."""
-    first, second = (_shingles(words, ngram) for words in split_words(pa.array([text_a, text_b], pa.large_string())).to_pylist())
+    first, second = (
+        _shingles(words, ngram) for words in split_words(pa.array([text_a, text_b], pa.large_string())).to_pylist()
+    )
     union = len(first | second)
     return len(first & second) / union if union else 0.0
 

@@ -28,7 +28,9 @@ LINE_BREAK = re.compile(r"\n+")
 class Config(Settings):
     """Largest shares kept, each as in the paper's table A1."""
 
-    max_duplicate_paragraph_share: float = key(0.30, "Largest share of paragraphs that repeat an earlier one.", ge=0, le=1)
+    max_duplicate_paragraph_share: float = key(
+        0.30, "Largest share of paragraphs that repeat an earlier one.", ge=0, le=1
+    )
     max_duplicate_paragraph_char_share: float = key(0.20, "Largest share of characters in such paragraphs.", ge=0, le=1)
     max_duplicate_line_share: float = key(0.30, "Largest share of lines that repeat an earlier one.", ge=0, le=1)
     max_duplicate_line_char_share: float = key(0.20, "Largest share of characters in such lines.", ge=0, le=1)
@@ -95,7 +97,11 @@ def _repeated_words(text: str, words: list[str], config: Config) -> str | None:
         grams = [joined[start:end] for start, end in zip(starts, starts[n:], strict=False)]
         # Most documents repeat little: those cannot fail, whatever the scan would find.
         repeats = len(grams) - len(set(grams))
-        if repeats and repeats * max(map(len, grams)) / len(text) > share and _chars_repeated(grams, n) / len(text) > share:
+        if (
+            repeats
+            and repeats * max(map(len, grams)) / len(text) > share
+            and _chars_repeated(grams, n) / len(text) > share
+        ):
             return f"duplicated_{n}_n_grams"
     return None
 

@@ -22,7 +22,9 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
     total, count = loss_sum(logits, labels, smoothing=recipe.label_smoothing)
     if recipe.lm_weight:
         next_logits = model.gpt.logits(hidden[:, :-1]).float()  # (B, T - 1, V)
-        each = F.cross_entropy(next_logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=IGNORE, reduction="none")
+        each = F.cross_entropy(
+            next_logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=IGNORE, reduction="none"
+        )
         means = each.view(tokens.size(0), -1).sum(1) / (lengths - 1).clamp(min=1)
         total = total + recipe.lm_weight * means.sum()
     return total, count

@@ -1,0 +1,95 @@
+"""Predictions of any system: rows of id, label, pred and perhaps probs, as JSON lines, CSV, Parquet or Arrow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as papq
+
+from gptctl.core.errors import DataError, UsageError, from_os_error
+from gptctl.core.rundir import MANIFEST
+from gptctl.io import manifest, shards
+from gptctl.io.files import damaged, open_stream, split_suffixes
+
+COLUMNS = ("id", "label", "pred")
+
+
+def read_predictions(path: str) -> list[dict[str, Any]]:
+    """Read predictions from a file, a folder that `gptctl eval -o` wrote, or "-" (JSON lines on standard input).
+
+    Rows get an id by position where the file has none. Raises UsageError (2) for a missing path; DataError (3) for an
+    unreadable file, no row, a missing column, a null label or a duplicate id, naming the row.
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise DataError(f"{path}: 0 rows", "a predictions file has one row per example: id, label, pred")
+    seen: set[str] = set()
+    for number, row in enumerate(rows):
+        for column in COLUMNS[1:]:
+            if column not in row:
+                raise DataError(f"{path} has no column '{column}' in row {number + 1}; it has: {', '.join(row)}", "rows need label and pred")
+        if row["label"] is None:
+            raise DataError(f"{path}: row {number + 1} has no label", "fill or remove it")
+        identity = str(row.setdefault("id", number))
+        if identity in seen:
+            raise DataError(f"{path}: row {number + 1} repeats the id '{identity}'", "ids must be unique")
+        seen.add(identity)
+        probs = row.get("probs")
+        if probs is not None and not all(isinstance(p, int | float) and p == p for p in probs):
+            raise DataError(f"{path}: row {number + 1} has a probability that is not a number", "NaN and null are refused")
+    return rows
+
+
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """Read a table of any of the formats as Python rows."""
+    if path == "-":
+        return json_lines(sys.stdin.buffer.read(), "standard input")
+    place = Path(path)
+    if not place.exists():
+        raise UsageError(f"no such file or folder: {path}", "--predictions takes a file, a folder of gptctl eval, or -")
+    if (place / MANIFEST).exists():
+        found = manifest.read(place)
+        if found.kind != "predictions":
+            raise DataError(f"{path} holds {found.kind}, not predictions", "it is written by: gptctl eval MODEL DATA -o OUT")
+        return shards.read_rows(place, found).to_pylist()  # type: ignore[no-any-return]
+    suffix = split_suffixes(path)[0]
+    try:
+        with open_stream(path) as source:
+            if suffix in (".csv", ".tsv"):
+                parse = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
+                return pacsv.read_csv(source, parse_options=parse, convert_options=pacsv.ConvertOptions(auto_dict_encode=False)).to_pylist()  # type: ignore[no-any-return]
+            data: bytes = source.read()
+        if suffix == ".parquet":
+            return papq.read_table(pa.BufferReader(data)).to_pylist()  # type: ignore[no-any-return]
+        if data[:6] == b"ARROW1":
+            table = shards.table_from(data)
+            table.validate(full=True)
+            return table.to_pylist()  # type: ignore[no-any-return]
+    except pa.ArrowInvalid as error:
+        raise damaged(path, error) from error
+    except OSError as error:
+        raise from_os_error(error, path) if error.errno else damaged(path, error) from error
+    if suffix in (".arrow", ".feather", ".ipc"):
+        raise damaged(path, ValueError("not an Arrow IPC file"))
+    return json_lines(data, path)
+
+
+def json_lines(data: bytes, path: str) -> list[dict[str, Any]]:
+    """Parse JSON lines strictly: a score must not depend on which lines happened to be readable."""
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"{path}: line {number} is not JSON: {str(error).split(':')[0]}", "one JSON object per line") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: line {number} is not a JSON object", "one JSON object per line")
+        rows.append(row)
+    return rows

@@ -1,0 +1,138 @@
+"""Show what is in a folder of shards, a run, a model or an Arrow file; decode tokens; print rows as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from gptctl.core.config import StageConfig, Values, argument, flag, flatten
+from gptctl.core.context import Context
+from gptctl.core.errors import DataError, UsageError
+from gptctl.core.rundir import MANIFEST, finite, read_record
+from gptctl.core.summary import Summary, Table, human_bytes
+from gptctl.io import manifest, shards
+from gptctl.io.schema import fact, kind_of
+from gptctl.text.tokenizer import Tokenizer
+
+EXAMPLES = (
+    "gptctl inspect clean",
+    "gptctl inspect tokens --limit 2",
+    "gptctl inspect unique --limit 100 --format jsonl",
+)
+CELL_CHARACTERS = 60
+Rows = list[dict[str, Any]]
+
+
+class Inspect(StageConfig):
+    """Show what a folder or file of gptctl holds.
+
+    The table is for people; --format jsonl prints the rows themselves, one JSON object a line, on standard output.
+    Tokens are shown decoded. Every shard that is read is verified.
+    """
+
+    path: str = argument(..., "PATH", "Dataset folder, run folder, model folder, or Arrow file.")
+    limit: int = flag(5, "Rows to show; 0 shows all.", panel="Output", ge=0)
+    format: Literal["table", "jsonl"] = flag("table", "How rows are shown.", panel="Output")
+    split: Literal["", "train", "val", "test"] = flag("", "Show only this split of tokens.", panel="Output")
+
+
+def plan(config: Inspect, context: Context) -> Summary:
+    """Looking changes nothing: the plan is the look."""
+    return run(config, context)
+
+
+def run(config: Inspect, context: Context | None = None) -> Summary:
+    """Look at PATH."""
+    context = context or Context()
+    path = Path(config.path)
+    if not path.exists():
+        raise UsageError(f"no such file or folder: {path}", "PATH is the output of a stage, or an Arrow file")
+    facts, rows = look(path, config)
+    if config.format == "jsonl":
+        for row in rows:
+            context.write(json.dumps(finite(row), ensure_ascii=False) + "\n")
+        return Summary("inspect", outputs=(config.path,), metrics=facts)
+    about = Table(str(path), ("", "value"), tuple((name, shown(value)) for name, value in flatten(facts).items()))
+    tables = (about, *([rows_table(rows)] if rows else []))
+    return Summary("inspect", outputs=(config.path,), metrics=facts, tables=tables)
+
+
+def look(path: Path, config: Inspect) -> tuple[Values, Rows]:
+    """Give the facts about a path, and its first rows."""
+    limit = config.limit or None
+    if path.is_file():
+        return look_at_file(path, limit)
+    if (path / "config.json").exists():
+        return look_at_model(path), []
+    if not (path / MANIFEST).exists():
+        record = read_record(path)
+        if not record:
+            raise DataError(f"{path} is not an output of gptctl", "PATH is the output of a stage, a model folder, or an Arrow file")
+        return {"stage": record["stage"], "status": record["status"], "started": record["started"]} | run_facts(path), []
+    found = manifest.read(path)
+    facts: Values = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
+    if found.kind == "run":
+        return facts | {"metrics": found.metrics} | run_facts(path), []
+    facts |= {"rows": sum(s.rows for s in found.shards), "size": human_bytes(sum(s.bytes for s in found.shards))}
+    facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
+    facts |= {"metrics": {k: v for k, v in found.metrics.items() if not isinstance(v, list)}}
+    table = shards.read_rows(path, found, config.split, limit)
+    tokenizer = path / "tokenizer.json"
+    return facts, decoded(table, Tokenizer.from_json(tokenizer.read_text(encoding="utf-8")) if tokenizer.exists() else None)
+
+
+def look_at_file(path: Path, limit: int | None) -> tuple[Values, Rows]:
+    """Look at one Arrow IPC file."""
+    try:
+        with pa.memory_map(str(path)) as source, ipc.open_file(source) as reader:
+            table = reader.read_all()
+            table.validate(full=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not an Arrow IPC file: {' '.join(str(error).split())[:120]}", "PATH is the output of a stage, or an Arrow file") from error
+    facts: Values = {"kind": kind_of(table.schema) or "Arrow", "rows": len(table), "columns": ", ".join(f"{f.name}: {f.type}" for f in table.schema)}
+    if tokenizer := fact(table.schema, "tokenizer"):
+        facts["tokenizer"] = tokenizer
+    return facts, decoded(table if limit is None else table.slice(0, limit), None)
+
+
+def look_at_model(path: Path) -> Values:
+    """Look at a model folder."""
+    from gptctl.model.config import ModelConfig
+
+    found = json.loads((path / "config.json").read_bytes())
+    shape = ModelConfig.model_validate(found["gptctl"])
+    return {"kind": "model", "parameters": shape.parameters(), "labels": found["labels"], "config": found["gptctl"]}
+
+
+def run_facts(path: Path) -> Values:
+    """List the checkpoints and the model of a run."""
+    checkpoints = sorted(entry.name for entry in (path / "checkpoints").glob("*")) if (path / "checkpoints").exists() else []
+    facts: Values = {"checkpoints": ", ".join(checkpoints) or "none"}
+    return facts | ({"model": look_at_model(path / "model")} if (path / "model" / "config.json").exists() else {})
+
+
+def decoded(table: pa.Table, tokenizer: Tokenizer | None) -> Rows:
+    """Give rows as Python values; tokens get their text beside them."""
+    rows: Rows = table.to_pylist()
+    if tokenizer is not None:
+        for row in rows:
+            if "tokens" in row:
+                row["text"] = tokenizer.decode(row["tokens"])
+    return rows
+
+
+def rows_table(rows: Rows) -> Table:
+    """Show rows with long values cut."""
+    columns = tuple(rows[0])
+    return Table("rows", columns, tuple(tuple(shown(row.get(column)) for column in columns) for row in rows))
+
+
+def shown(value: Any) -> str:
+    """Show a value in a cell."""
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value:.4f}" if isinstance(value, float) else str(value)
+    text = text.replace("\n", "\\n")
+    return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"

@@ -1,0 +1,147 @@
+"""Text to token ids and back, in Hugging Face's tokenizer.json format.
+
+Documents are data: text that spells a special token is encoded as text. Only the program itself places end-of-text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from gptctl.core.errors import DataError
+
+END_OF_TEXT = "<|endoftext|>"
+# What other families call it, the usual first.
+END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<|eot_id|>", "<|im_end|>")
+# One call holds every id of its documents as a Python object and a lot of bookkeeping beside: about 100 bytes for each byte of text.
+BATCH_DOCUMENTS = 1000
+BATCH_CHARACTERS = 4 * 2**20
+
+
+class Tokenizer:
+    """A tokenizer read from tokenizer.json."""
+
+    def __init__(self, definition: dict[str, Any], engine: Any) -> None:
+        """Wrap a parsed definition and the tokenizers.Tokenizer made from it; use `from_json`."""
+        engine.no_truncation()
+        engine.no_padding()
+        engine.encode_special_tokens = True
+        self._engine = engine
+        self._vocabulary: dict[str, int] = engine.get_vocab(with_added_tokens=True)
+        self.end_of_text = _end_of_text(self._vocabulary)
+        self.end_of_text_id = self._vocabulary[self.end_of_text]
+        # Ids may have holes: what a model needs is room for the largest.
+        self.vocab_size = max(self._vocabulary.values()) + 1
+        self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+        self.hash = xxhash.xxh3_128_hexdigest(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode())
+        self.lossless = _is_lossless(definition)
+        self._per_character = self.lossless and definition["model"]["type"] == "WordLevel"
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """Read the text of a tokenizer.json. Raises DataError if it is not one, or has no end-of-text token."""
+        from tokenizers import Tokenizer as Engine
+
+        try:
+            return cls(json.loads(text), Engine.from_str(text))
+        except DataError:
+            raise
+        except Exception as error:  # tokenizers raises plain Exception for all that is wrong with a file
+            message = f"not a tokenizer.json: {' '.join(str(error).split())[:200]}"
+            raise DataError(message, "give a Hugging Face tokenizer.json, or train one with gptctl tokenize") from error
+
+    def encode_batch(self, texts: Sequence[str]) -> pa.LargeListArray:
+        """Give each text's ids as a list of uint16, or uint32 for more than 65,536 tokens. No token is added.
+
+        Raises DataError where a vocabulary without an unknown token lacks a symbol of the text.
+        """
+        rows: list[NDArray[np.unsignedinteger[Any]]] = []
+        for batch in _batches(texts):
+            if self._per_character:
+                self._check_symbols(batch)
+            try:
+                encodings = self._engine.encode_batch_fast(batch, add_special_tokens=False)
+            except (
+                Exception
+            ) as error:  # a word without token, or half a surrogate pair: tokenizers raises Exception or TypeError
+                message = f"the tokenizer cannot encode a text: {' '.join(str(error).split())[:200]}"
+                raise DataError(
+                    message, "use a tokenizer with an unknown token, and text that is valid Unicode"
+                ) from error
+            rows += [np.array(encoding.ids, self.dtype) for encoding in encodings]
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        values = np.concatenate(rows) if rows else np.empty(0, self.dtype)
+        return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+    def encode(self, text: str) -> list[int]:
+        """Give one text's ids."""
+        ids: list[int] = self.encode_batch([text])[0].as_py()
+        return ids
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]], *, special: bool = True) -> str:
+        """Give the text of some ids; with `special` false, special tokens such as end-of-text are left out."""
+        text: str = self._engine.decode([int(number) for number in ids], skip_special_tokens=not special)
+        return text
+
+    def to_json(self) -> str:
+        """Give the text of the tokenizer.json."""
+        text: str = self._engine.to_str(pretty=True)
+        return text
+
+    def _check_symbols(self, texts: Sequence[str]) -> None:
+        # Each text by itself: one string of all would double the memory.
+        for text in texts:
+            missing = {symbol for symbol in set(text) if symbol not in self._vocabulary}
+            if missing:
+                names = ", ".join(f"{symbol!r} (U+{ord(symbol):04X})" for symbol in sorted(missing)[:5])
+                raise DataError(
+                    f"the tokenizer has no token for {names}",
+                    "train a new tokenizer on text that has these characters, or use --algorithm bpe or bytes",
+                )
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut texts into groups that the engine can hold in memory; a longer text is a group of its own."""
+    first = size = 0
+    for position, text in enumerate(texts):
+        if position > first and (size + len(text) > BATCH_CHARACTERS or position - first == BATCH_DOCUMENTS):
+            yield texts[first:position]
+            first, size = position, 0
+        size += len(text)
+    if first < len(texts):
+        yield texts[first:]
+
+
+def _end_of_text(vocabulary: dict[str, int]) -> str:
+    for name in END_OF_TEXT_NAMES:
+        if name in vocabulary:
+            return name
+    raise DataError(
+        "the tokenizer has no end-of-text token",
+        f"add one of these to its added_tokens: {', '.join(END_OF_TEXT_NAMES)}",
+    )
+
+
+def _is_lossless(definition: dict[str, Any]) -> bool:
+    """Tell whether decoding gives back every text that can be encoded: nothing is rewritten, no token stands for many words."""
+    if definition.get("normalizer") is not None:
+        return False
+    model = definition["model"]
+    if model.get("type") == "WordLevel":
+        return (definition.get("decoder") or {}).get("type") == "Fuse" and model.get("unk_token") not in model["vocab"]
+    steps = definition.get("pre_tokenizer") or {}
+    bytewise = [step for step in steps.get("pretokenizers", [steps]) if step.get("type") == "ByteLevel"]
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return (
+        model.get("type") == "BPE"
+        and bool(bytewise)
+        and not any(step.get("add_prefix_space") for step in bytewise)
+        and all(symbol in model["vocab"] for symbol in ByteLevel.alphabet())
+    )

@@ -1,0 +1,83 @@
+"""What the tests share: the real command line in a subprocess, and small real data from the standard library."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).parent.parent
+SHARED_DATA = REPO.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished command."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+    @property
+    def error_lines(self) -> list[str]:
+        """The lines of standard error that report the failure."""
+        return [line for line in self.err.splitlines() if line.startswith(("error:", "hint:"))]
+
+
+def run_gptctl(*args: object, stdin: bytes = b"", cwd: Path | None = None, timeout: float = 240, **environment: str) -> Ran:
+    """Run `gptctl ARGS` as a user does; fail on a traceback."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GPTCTL_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "gptctl", *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
+        env=inherited | {"PYTHONPATH": str(REPO), "COLUMNS": "80", **environment},
+    )  # fmt: skip
+    err = done.stderr.decode("utf-8", "replace")
+    assert "Traceback" not in err, err
+    return Ran(done.returncode, done.stdout, err)
+
+
+@pytest.fixture
+def gptctl(tmp_path: Path) -> Callable[..., Ran]:
+    """Run gptctl in the test's own folder."""
+
+    def run(*args: object, **more: Any) -> Ran:
+        return run_gptctl(*args, cwd=more.pop("cwd", tmp_path), **more)
+
+    return run
+
+
+def documents(count: int, words: int = 60) -> list[dict[str, str]]:
+    """Make documents of real text: pieces of the language reference that comes with Python, with some exact copies."""
+    from pydoc_data.topics import topics
+
+    text = " ".join(topics[name] for name in sorted(topics)).split()
+    step = max(1, (len(text) - words) // count)
+    rows = [{"id": f"d{i}", "text": " ".join(text[i * step : i * step + words])} for i in range(count)]
+    for i in range(7, count, 10):
+        rows[i]["text"] = rows[i - 5]["text"]
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def tree_bytes(folder: Path, *names: str) -> dict[str, bytes]:
+    """Read everything below a folder that must not depend on how it was made."""
+    volatile = {"run.json", "events.jsonl", "log.txt", ".lock", "config.toml"}
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in volatile)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if not names or path.relative_to(folder).parts[0] in names}

@@ -1,0 +1,36 @@
+"""Decisions of datatrove 0.10.1 on real documents, made with the regex words and sentences that gptctl uses too."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
+
+
+@cache
+def _lines(name: str) -> dict[str, dict[str, Any]]:
+    path = DATA / name
+    if not path.is_file():
+        pytest.skip(f"no such file: {path}")
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return {record["id"]: record for record in map(json.loads, file)}
+
+
+@cache
+def texts() -> pa.LargeStringArray:
+    """Give the documents' texts."""
+    return pa.array([record["text"] for record in _lines("mixed-docs.jsonl.gz").values()], pa.large_string())
+
+
+def decisions(name: str) -> list[list[Any]]:
+    """Give one filter's decisions in the documents' order: [kept, reason, and for filters that rewrite a hash of the text]."""
+    made = _lines("mixed-docs.datatrove.jsonl.gz")
+    return [made[identity]["regex"][name] for identity in _lines("mixed-docs.jsonl.gz")]

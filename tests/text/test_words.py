@@ -1,0 +1,77 @@
+"""Words, stop words and texts without them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from gptctl.core.errors import UsageError
+from gptctl.text.words import describe, remove_stop_words, stop_words, words
+
+DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def test_regex_words() -> None:
+    """Word characters and runs of other marks."""
+    assert words("Don't stop... 3.5 (ça)", "regex") == ["Don", "'", "t", "stop", "...", "3", ".", "5", "(", "ça", ")"]
+
+
+def test_nltk_words() -> None:
+    """Sentences first, then the Treebank's rules."""
+    assert words("They'll go. Don't stop!", "nltk") == ["They", "'ll", "go", ".", "Do", "n't", "stop", "!"]
+
+
+def test_descriptions() -> None:
+    """The manifest says what ran."""
+    assert describe("regex") == "regex words"
+    assert describe("nltk") in ("nltk words (punkt_tab)", "nltk words (no punkt data: untrained)")
+
+
+def test_unknown_language() -> None:
+    """The hint lists the languages there are."""
+    with pytest.raises(UsageError) as caught:
+        stop_words("englsh")
+    assert "did you mean 'english'" in caught.value.message
+    assert "english" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("splitter", ["regex", "nltk"])
+def test_remove_stop_words(splitter: str) -> None:
+    """Stop words go whatever their case; the rest is joined by spaces; lines and nulls stay."""
+    texts = pa.array(["The cat sat on\nthe mat.", "", None, "A"], pa.large_string())
+    result, note = remove_stop_words(texts, splitter, "english")  # type: ignore[arg-type]
+    assert result.to_pylist() == ["cat sat\nmat .", "", None, ""]
+    assert result.type == pa.large_string()
+    assert note.startswith(f"{splitter} words") and note.endswith(":english")
+
+
+def in_process(nltk_data: str, code: str) -> str:
+    """Run code in a new interpreter that looks for NLTK's data in one folder only."""
+    code = f"import nltk; nltk.data.path[:] = [{nltk_data!r}]\n{code}"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+PRINT_LIST = "from gptctl.text.words import stop_words; w, n = stop_words('english'); print(n, len(w), 'the' in w)"
+
+
+def test_packaged_list_without_data(tmp_path: Path) -> None:
+    """Without NLTK's data the packaged list serves, and the note says so."""
+    name, count, has_the = in_process(str(tmp_path), PRINT_LIST).split()
+    assert name == "packaged:english" and int(count) > 150 and has_the == "True"
+    note = "from gptctl.text.words import describe; print(describe('nltk'))"
+    assert in_process(str(tmp_path), note) == "nltk words (no punkt data: untrained)"
+
+
+def test_nltk_list_with_data() -> None:
+    """With NLTK's data its list is used, also for other languages."""
+    folder = DATA / "nltk_data"
+    if not folder.is_dir():
+        pytest.skip(f"no NLTK data in {folder}")
+    assert in_process(str(folder), PRINT_LIST) == "nltk:english 198 True"
+    german = "from gptctl.text.words import stop_words; w, n = stop_words('german'); print(n, 'und' in w)"
+    assert in_process(str(folder), german) == "nltk:german True"
