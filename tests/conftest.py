@@ -81,3 +81,30 @@ def tree_bytes(folder: Path, *names: str) -> dict[str, bytes]:
     volatile = {"run.json", "events.jsonl", "log.txt", ".lock", "config.toml"}
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in volatile)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if not names or path.relative_to(folder).parts[0] in names}
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole chain on a small scale, made once with the real command line: raw.jsonl, clean, unique, tokens, run,
+    labelled, classifier. Tests read it and write elsewhere."""
+    folder = tmp_path_factory.mktemp("workspace")
+    write_jsonl(folder / "raw.jsonl", documents(150))
+    labelled = folder / "labelled"
+    labelled.mkdir()
+    for split, count in (("train", 60), ("val", 20), ("test", 20)):
+        rows = [{"text": f"number {i} of {split} is {'even' if i % 2 == 0 else 'odd one out'}", "label": "even" if i % 2 == 0 else "odd"} for i in range(count)]
+        write_jsonl(labelled / f"{split}.jsonl", rows)
+    (folder / "prompts.jsonl").write_text('{"id": "a", "text": "The"}\n{"id": "b", "text": "An expression"}\n')
+    (folder / "corpus.txt").write_text("\n".join(row["text"] for row in documents(20)))
+    (folder / "pages").mkdir()
+    (folder / "pages" / "a.html").write_text("<!doctype html><html><body><h1>Title</h1><p>A page about the with statement, of fair length.</p></body></html>")
+    for command in (
+        "clean raw.jsonl -o clean",
+        "dedup clean -o unique",
+        "tokenize unique -o tokens --vocab-size 320 --val 0.1 --test 0.1",
+        "pretrain tokens -o run --preset tiny-modern --steps 20",
+        "finetune run labelled -o classifier --epochs 2",
+    ):
+        done = run_gptctl(*command.split(), cwd=folder)
+        assert done.code == 0, done.err
+    return folder

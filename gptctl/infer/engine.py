@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,101 +13,83 @@ from gptctl.infer.sampling import Sampling, generators, sample
 from gptctl.model.attention import KVCache
 from gptctl.model.gpt import GPT
 
-FinishReason = Literal["stop", "length"]
-
 
 @dataclass
-class Generation:
-    """What came after one prompt. finish_reason: "stop" at a stop token (not among the tokens), "length" at max_tokens
-    or where the model's context is full."""
+class Sample:
+    """What came after one prompt. finish: "stop" at a stop token (which is not among the tokens), "length" after
+    max_tokens or where prompt and tokens fill the model's context."""
 
     tokens: list[int] = field(default_factory=list)
-    finish_reason: FinishReason = "length"
-    text: str = ""
+    finish: Literal["stop", "length"] = "length"
 
 
 class Engine:
-    """A model ready to generate. `decode` turns token ids into text."""
+    """A model ready to generate on the device it is on."""
 
-    def __init__(self, model: GPT, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, model: GPT) -> None:
         self.model = model.eval()
-        self.decode = decode
+        self.context = model.config.context
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, stop_ids: Collection[int] = (), first_row: int = 0
+    ) -> list[Sample]:
+        """Collect what `stream` gives, one Sample per prompt."""
+        samples = [Sample() for _ in prompts]
+        for row, token in self.stream(prompts, sampling, stop_ids, first_row):
+            if token in stop_ids:
+                samples[row].finish = "stop"
+            else:
+                samples[row].tokens.append(token)
+        return samples
 
     @torch.inference_mode()
     def stream(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_tokens: int = 128,
-        sampling: Sampling | None = None,
-        seed: int = 0,
-        stop: Collection[int] = (),
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, stop_ids: Collection[int] = (), first_row: int = 0
     ) -> Iterator[tuple[int, int]]:
-        """Yield (row, token) as they come, row by row within a step; stop tokens come too, as a row's last.
+        """Yield (row, token) as they come; a stop token comes too, as the last of its row.
 
-        A row ends at a stop token, after max_tokens, or when prompt and tokens fill the model's context. Rows that
-        ended cost nothing more. Row i draws from its own generator, so it is the same alone and in a batch.
-        Raises UsageError (2) if a prompt is empty or leaves no room in the context.
+        A row ends at a stop token, after max_tokens, or when prompt and tokens fill the model's context; then it costs
+        nothing more. Row i draws from generator first_row + i, so it is the same alone and in a batch.
+        Raises UsageError (2) if a prompt is empty or fills the context.
         """
-        sampling = sampling or Sampling()
         self.check(prompts)
-        room = [min(max_tokens, self.model.config.context - len(prompt)) for prompt in prompts]
-        rows = [row for row in range(len(prompts)) if room[row] > 0]
-        if not rows:
+        room = [min(sampling.max_tokens, self.context - len(prompt)) for prompt in prompts]
+        if not prompts or sampling.max_tokens < 1:
             return
         device = self.model.embedding.weight.device
-        randoms = generators(seed, len(prompts))
-        lengths = [len(prompts[row]) for row in rows]
-        slots = max(len(prompts[row]) + room[row] for row in rows)
-        cache = KVCache(self.model.config, len(rows), max(slots, max(lengths)), self.model.embedding.weight)
-        padded = [[*prompts[row], *[0] * (max(lengths) - len(prompts[row]))] for row in rows]
+        randoms = generators(sampling.seed, range(first_row, first_row + len(prompts)))
+        rows = list(range(len(prompts)))  # those that still go on
+        lengths = [len(prompt) for prompt in prompts]
+        slots = max(length + more for length, more in zip(lengths, room, strict=True))
+        cache = KVCache(self.model.config, len(prompts), slots, self.model.embedding.weight)
+        padded = [[*prompt, *[0] * (max(lengths) - len(prompt))] for prompt in prompts]
         hidden = self.model.hidden(torch.tensor(padded, device=device), cache)  # (B, T, C)
         cache.rewind(lengths)  # forget what the padding wrote
-        last = hidden[torch.arange(len(rows), device=device), torch.tensor(lengths, device=device) - 1]
+        last = hidden[torch.arange(len(prompts), device=device), torch.tensor(lengths, device=device) - 1]  # (B, C)
         while True:
-            chosen = sample(self.model.logits(last), sampling, [randoms[row] for row in rows])
+            chosen = sample(self.model.logits(last), sampling, [randoms[row] for row in rows])  # (B,)
             tokens = chosen.tolist()
             yield from zip(rows, tokens, strict=True)
-            going = []
-            for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            for row in rows:
                 room[row] -= 1
-                if room[row] > 0 and token not in stop:
-                    going.append(place)
+            going = [i for i, row in enumerate(rows) if room[row] > 0 and tokens[i] not in stop_ids]
             if not going:
                 return
             if len(going) < len(rows):
                 cache.select(going)
-                rows = [rows[place] for place in going]
+                rows = [rows[i] for i in going]
                 chosen = chosen[going]
             last = self.model.hidden(chosen[:, None], cache)[:, -1]  # (B, C)
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_tokens: int = 128,
-        sampling: Sampling | None = None,
-        seed: int = 0,
-        stop: Collection[int] = (),
-    ) -> list[Generation]:
-        """Collect what `stream` gives, one Generation per prompt."""
-        generations = [Generation() for _ in prompts]
-        for row, token in self.stream(prompts, max_tokens, sampling, seed, stop):
-            if token in stop:
-                generations[row].finish_reason = "stop"
-            else:
-                generations[row].tokens.append(token)
-        for generation in generations:
-            generation.text = self.decode(generation.tokens)
-        return generations
-
     def check(self, prompts: Sequence[Sequence[int]]) -> None:
         """Refuse prompts that nothing can follow."""
-        context = self.model.config.context
-        for row, prompt in enumerate(prompts):
+        for row, prompt in enumerate(prompts, start=1):
             if not prompt:
                 raise UsageError(
-                    f"prompt {row + 1} is empty", "begin with the end-of-text token, which precedes every document"
+                    f"prompt {row} is empty", "begin with the end-of-text token, which precedes every document"
                 )
-            if len(prompt) >= context:
+            if len(prompt) >= self.context:
                 raise UsageError(
-                    f"prompt {row + 1} has {len(prompt)} tokens, the model's context is {context}", "shorten the prompt"
+                    f"prompt {row} has {len(prompt)} tokens, the model's context is {self.context}",
+                    "shorten the prompt",
                 )

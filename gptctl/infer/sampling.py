@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,15 +15,17 @@ from gptctl.core.seeds import derive
 class Sampling:
     """How to choose. temperature 0 takes the likeliest token; top_k 0, top_p 1 and min_p 0 leave all tokens in."""
 
+    max_tokens: int = 128
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    seed: int = 0
 
 
-def generators(seed: int, rows: int) -> list[torch.Generator]:
-    """Give one generator per row: a row draws the same numbers whatever stands beside it."""
-    return [torch.Generator().manual_seed(derive(seed, "sample", row)) for row in range(rows)]
+def generators(seed: int, rows: Iterable[int]) -> list[torch.Generator]:
+    """Give one generator per row number: a row draws the same numbers whatever stands beside it."""
+    return [torch.Generator().manual_seed(derive(seed, "sample", row)) for row in rows]
 
 
 def sample(logits: Tensor, sampling: Sampling, randoms: Sequence[torch.Generator]) -> Tensor:

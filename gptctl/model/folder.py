@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from pydantic import ValidationError
+from torch import Tensor
 from torch.nn import functional as F
 
 from gptctl.core import atomic
@@ -22,14 +23,19 @@ PADDED = ("embedding.weight", "head.weight")  # (padded V, C) in memory, (V, C) 
 
 def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
     """Write a model folder at once. `extra` is kept in config.json, e.g. the names of a classifier's labels."""
+    with atomic.atomic_folder(folder) as temporary:
+        write_model(temporary, model, tokenizer_json, extra)
+        sealed.seal(temporary, "model")
+
+
+def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
+    """Write a model's three files into a folder that is not yet sealed."""
     config = model.config
     labels = model.labels if isinstance(model, Classifier) else 0
     tensors = {name: cut(name, tensor, config) for name, tensor in model.state_dict().items()}
-    with atomic.atomic_folder(folder) as temporary:
-        sealed.write_tensors(temporary / "model.safetensors", tensors)
-        atomic.write_json(temporary / "config.json", {"gptctl": plain(config), "labels": labels, "extra": extra})
-        atomic.write_text(temporary / "tokenizer.json", tokenizer_json)
-        sealed.seal(temporary, "model")
+    sealed.write_tensors(folder / "model.safetensors", tensors)
+    atomic.write_json(folder / "config.json", {"gptctl": plain(config), "labels": labels, "extra": extra})
+    atomic.write_text(folder / "tokenizer.json", tokenizer_json)
 
 
 def load_model(folder: Path) -> tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]:
@@ -42,27 +48,38 @@ def load_model(folder: Path) -> tuple[GPT | Classifier, ModelConfig, str, dict[s
     refuse_pickle(folder)
     sealed.verify(folder)
     values = sealed.read_json(folder / "config.json")
-    config = ModelConfig.model_validate(values["gptctl"])
+    try:
+        config = ModelConfig.model_validate(values["gptctl"])
+    except (KeyError, ValidationError) as error:
+        raise DataError(
+            f"{folder / 'config.json'} describes no gptctl model", "give a folder that gptctl wrote"
+        ) from error
     with torch.device("meta"):
         gpt = GPT(config)
         model = Classifier(gpt, values["labels"]) if values["labels"] else gpt
-    tensors = sealed.read_tensors(folder / "model.safetensors")
-    fill(model, {name: pad(name, tensor, config) for name, tensor in tensors.items()}, folder)
+    fill(model, folder)
     return model.eval(), config, (folder / "tokenizer.json").read_text(encoding="utf-8"), values["extra"]
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Put tensors into a model by name. Raises DataError (3) if a name or a shape does not fit."""
+def fill(model: GPT | Classifier, folder: Path) -> None:
+    """Load model.safetensors into a model, which may be on the meta device or in training.
+
+    Raises DataError (3) if a name or a shape does not fit.
+    """
+    stored = sealed.read_tensors(folder / "model.safetensors")
+    tensors = {name: pad(name, tensor, model.config) for name, tensor in stored.items()}
+    gpt = model.gpt if isinstance(model, Classifier) else model
+    empty = gpt.embedding.weight.is_meta
     try:
-        model.load_state_dict(tensors, assign=True)
+        # Copied in place otherwise, so that an optimizer built over the model stays valid.
+        model.load_state_dict(tensors, assign=empty)
     except RuntimeError as error:
-        lines = str(error).splitlines()
+        reason = str(error).splitlines()[-1].strip()
         raise DataError(
-            f"the weights in {source} do not fit its config: {lines[-1].strip()}", "copy the folder again"
+            f"the weights in {folder} do not fit the model: {reason}", "check the folder; see gptctl doctor"
         ) from error
-    for module in model.modules():
-        if isinstance(module, GPT):
-            module.make_tables()
+    if empty:
+        gpt.make_tables()
 
 
 def cut(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:

@@ -126,7 +126,9 @@ def score(config: Eval, context: Context) -> tuple[Values, Rows, str]:
     """Give the metrics, the rows they come from, and what kind of rows they are."""
     if config.predictions:
         rows = read_predictions(config.predictions)
-        return report(config, rows, config.labels), rows, "predictions"
+        named = dict.fromkeys(str(row.get("split", "predictions")) for row in rows)
+        parts = {name: [row for row in rows if str(row.get("split", "predictions")) == name] for name in named}
+        return by_split({name: report(config, part, config.labels) for name, part in parts.items()}), rows, "predictions"
     assert config.model is not None and config.data is not None
     from gptctl.model.classifier import Classifier
     from gptctl.model.folder import find_model, load_model
@@ -145,11 +147,14 @@ def score(config: Eval, context: Context) -> tuple[Values, Rows, str]:
         else:
             part = score_texts(config, model, coder, table, where, context)
             splits[split] = language_report(part, coder)
-        rows += [{"id": row.pop("id"), "split": split, **row} for row in part]
-    if not splits:
-        raise DataError(f"{config.data} has neither a val nor a test split", "name a file or folder val or test")
-    top = splits[list(splits)[-1]]
-    return top | ({"split": list(splits)[-1], "splits": splits} if len(splits) > 1 else {"split": next(iter(splits))}), rows, kind
+        rows += [{"split": split, **row} for row in part]
+    return by_split(splits), rows, kind
+
+
+def by_split(splits: dict[str, Values]) -> Values:
+    """Put the last split's figures at the top (test stands last), and all of them below "splits" if there are several."""
+    last = list(splits)[-1]
+    return splits[last] | {"split": last} | ({"splits": splits} if len(splits) > 1 else {})
 
 
 def classify(
@@ -228,7 +233,10 @@ def summarise(config: Eval, result: Values, bars: list[gates.Gate], context: Con
     if "confusion" in result:
         tables += [per_class_table(result), confusion_table(result)]
     misses = tuple(gates.check(result, bars))
-    return Summary("eval", status, (config.out,) if config.out else (), metrics=plain(shown), tables=tuple(tables), misses=misses)
+    scored = sum(part["n"] for part in result.get("splits", {"": result}).values())
+    counts = Counts(documents_in=scored, kept=scored)
+    outputs = (config.out,) if config.out else ()
+    return Summary("eval", status, outputs, counts, plain(shown), tables=tuple(tables), misses=misses)
 
 
 def table_of(split: str, part: Values) -> Table:

@@ -79,10 +79,17 @@ def look(path: Path, config: Inspect) -> tuple[Values, Rows]:
         return facts | {"metrics": found.metrics} | run_facts(path), []
     facts |= {"rows": sum(s.rows for s in found.shards), "size": human_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
-    facts |= {"metrics": {k: v for k, v in found.metrics.items() if not isinstance(v, list)}}
+    facts |= {"metrics": top_figures(found.metrics)}
     table = shards.read_rows(path, found, config.split, limit)
     tokenizer = path / "tokenizer.json"
     return facts, decoded(table, Tokenizer.from_json(tokenizer.read_text(encoding="utf-8")) if tokenizer.exists() else None)
+
+
+def top_figures(metrics: Values) -> Values:
+    """Keep the figures and small tables of figures; what is nested deeper is in metrics.json."""
+    figures = int | float | str
+    small = {name: value for name, value in metrics.items() if isinstance(value, dict) and all(isinstance(v, figures) for v in value.values())}
+    return {name: value for name, value in metrics.items() if isinstance(value, figures)} | small
 
 
 def look_at_file(path: Path, limit: int | None) -> tuple[Values, Rows]:

@@ -1,9 +1,9 @@
 """Text with repaired encoding, one kind of line end and no invisible clutter; applying it twice changes nothing.
 
-Rules, in order: line ends become "\n" (also vertical tab, form feed and the two Unicode separators); mojibake, HTML entities and
-terminal escapes are repaired by ftfy; control characters go; blanks at line ends go; at most two blank lines follow each other;
-blank lines around the text go. Indentation, tabs, quotes, ligatures and full-width letters stay: code must still run, and
-Unicode normalisation would be a second, lossy decision.
+Rules, in order: line ends become "\\n" (also vertical tab, form feed and the two Unicode separators); mojibake, HTML
+entities and terminal escapes are repaired by ftfy; control characters go; blanks at line ends go; at most two blank
+lines follow each other; blank lines around the text go. Indentation, tabs, quotes, ligatures and full-width letters
+stay: code must still run, and Unicode normalisation would be a second, lossy decision.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# C0 but tab and line feed, delete, C1, and what ftfy counts as control characters: deprecated format marks, byte order marks,
-# interlinear annotations, object replacement.
+# C0 but tab and line feed, delete, C1, and what ftfy counts as control characters: deprecated format marks, byte order
+# marks, interlinear annotations, object replacement.
 CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x{9f}\x{206a}-\x{206f}\x{feff}\x{fff9}-\x{fffc}]"
 LINE_ENDS = r"\r\n|[\r\x0b\x0c\x{2028}\x{2029}]"
-# U+0085 is a line end in some encodings, yet an ellipsis in mangled Windows-1252, which ftfy restores: it counts as a control.
+# U+0085 is a line end in some encodings, yet an ellipsis in mangled Windows-1252, which ftfy restores: it is a control.
 ENTITY = r"&#?[0-9A-Za-z]{1,24};"
 
 
 def normalize(text: pa.LargeStringArray) -> pa.LargeStringArray:
     """Normalise each document. Nulls stay null.
 
-    Each round feeds changed documents back in, because a repair can uncover another: removing a NUL can complete an entity.
-    Rounds end, as each one shortens a document or lowers the number of its control characters and carriage returns.
+    Each round feeds changed documents back in, because a repair can uncover another: removing a NUL can complete an
+    entity. Rounds end, as each one shortens a document or lowers the number of its control characters and line ends.
     """
     result = _one_round(text)
     changed = pc.fill_null(pc.not_equal(result, text), False)
@@ -64,8 +64,9 @@ def _tidy(text: pa.LargeStringArray) -> pa.LargeStringArray:
 def _repair(text: pa.LargeStringArray) -> pa.LargeStringArray:
     """Run ftfy on the documents that it could change.
 
-    Two guards stand before it, as it reads some 2 MB/s. Plain ASCII without entity or control character cannot change; nor can
-    other text without those where ftfy's own test for mojibake finds nothing in any line (ftfy works line by line) that is not ASCII.
+    Two guards stand before it, as it reads some 2 MB/s. Plain ASCII without entity or control character cannot
+    change; nor can other text without those where ftfy's own test for mojibake finds nothing in any line (it works
+    line by line).
     """
     certain = pc.fill_null(pc.match_substring_regex(text, f"{ENTITY}|{CONTROLS}"), False)
     ascii_only = pc.fill_null(pc.string_is_ascii(text), True)

@@ -17,7 +17,8 @@ NAMES = ("train", "val", "test")
 def assign(keys: Sequence[bytes] | pa.Array, val: float, test: float, salt: str) -> NDArray[np.uint8]:
     """Give each item's split as an index into NAMES. Items with equal keys go together.
 
-    `keys` are bytes, or an Arrow array of strings, binaries or integers (as 8 bytes, little end first); nulls are not allowed.
+    `keys` are bytes, or an Arrow array of strings, binaries or integers (hashed as 8 bytes, little end first), no
+    nulls.
     """
     if val < 0 or test < 0 or val + test > 1:
         raise UsageError(

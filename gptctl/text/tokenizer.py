@@ -19,7 +19,7 @@ from gptctl.core.errors import DataError
 END_OF_TEXT = "<|endoftext|>"
 # What other families call it, the usual first.
 END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<|eot_id|>", "<|im_end|>")
-# One call holds every id of its documents as a Python object and a lot of bookkeeping beside: about 100 bytes for each byte of text.
+# One call keeps many times its text in memory: offsets, strings and Python integers for every token.
 BATCH_DOCUMENTS = 1000
 BATCH_CHARACTERS = 4 * 2**20
 
@@ -129,7 +129,7 @@ def _end_of_text(vocabulary: dict[str, int]) -> str:
 
 
 def _is_lossless(definition: dict[str, Any]) -> bool:
-    """Tell whether decoding gives back every text that can be encoded: nothing is rewritten, no token stands for many words."""
+    """Tell whether decoding gives back every text that can be encoded: nothing is rewritten, nothing is unknown."""
     if definition.get("normalizer") is not None:
         return False
     model = definition["model"]

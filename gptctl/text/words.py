@@ -1,4 +1,4 @@
-"""Words of a text, stop words of a language, and texts without them: the classic preparation of natural language processing.
+"""Words of a text, stop words of a language, and texts without them: the classic preparation for counting words.
 
 Nothing is downloaded: where NLTK's data is not installed, what is used instead is named in what the functions return.
 """
@@ -24,7 +24,8 @@ WORD = re.compile(r"\w+|[^\w\s]+")
 def words(text: str, splitter: Splitter) -> list[str]:
     """Split a text into words and punctuation.
 
-    "nltk" finds sentences first, then splits them as the Penn Treebank does ("don't" gives "do", "n't"); quotes become `` and ''.
+    "nltk" finds sentences, then splits them as the Penn Treebank does: "don't" gives "do", "n't"; quotes become ``
+    and ''.
     """
     return split_function(splitter)(text)
 

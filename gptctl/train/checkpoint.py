@@ -1,9 +1,9 @@
 """Checkpoints: RUN/checkpoints/step-000500/ appears whole or not at all, and is verified before it is used.
 
-    model.safetensors      all parameters by their names
-    optimizer.safetensors  INDEX.PARAMETER.KEY, e.g. 0.blocks.1.attention.key.weight.exp_avg
-    state.json             step, samples seen, best loss, thread count and so on
-    manifest.json          size and checksum of each file
+    model.safetensors, config.json, tokenizer.json    a model folder, as load_model opens it
+    optimizer.safetensors    INDEX.PARAMETER.KEY, e.g. 0.blocks.1.attention.key.weight.exp_avg
+    state.json               step, samples seen, best loss, thread count and so on
+    manifest.json            size and checksum of each file
 
 RUN/checkpoints/best holds the weights of the best evaluation, without an optimizer.
 """
@@ -16,36 +16,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.model import sealed
+from gptctl.model.folder import fill, write_model
+from gptctl.train.job import Model
 
 BEST = "best"
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer], state: dict[str, Any]) -> Path:
+def save(
+    folder: Path,
+    step: int,
+    model: Model,
+    optimizers: Sequence[Optimizer],
+    state: dict[str, Any],
+    tokenizer_json: str = "",
+) -> Path:
     """Write folder/step-NNNNNN at once and give its path."""
     path = folder / f"step-{step:06d}"
     with atomic.atomic_folder(path) as temporary:
-        sealed.write_tensors(temporary / "model.safetensors", model.state_dict())
+        write_model(temporary, model, tokenizer_json, {})
         sealed.write_tensors(temporary / "optimizer.safetensors", optimizer_tensors(model, optimizers))
         atomic.write_json(temporary / "state.json", state)
         sealed.seal(temporary, "checkpoint")
     return path
 
 
-def save_best(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
+def save_best(folder: Path, model: Model, state: dict[str, Any], tokenizer_json: str = "") -> None:
     """Replace folder/best by these weights."""
     with atomic.atomic_folder(folder / BEST) as temporary:
-        sealed.write_tensors(temporary / "model.safetensors", model.state_dict())
+        write_model(temporary, model, tokenizer_json, {})
         atomic.write_json(temporary / "state.json", state)
         sealed.seal(temporary, "checkpoint")
 
 
-def load(path: Path, model: nn.Module, optimizers: Sequence[Optimizer] = ()) -> dict[str, Any]:
+def load(path: Path, model: Model, optimizers: Sequence[Optimizer] = ()) -> dict[str, Any]:
     """Put a checkpoint's weights, and its optimizer state if asked for, into what was freshly built; give its state.
 
     Raises DataError (3) if a file is missing, damaged, or does not fit.
@@ -57,18 +66,12 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[Optimizer] = ()) -> 
     return sealed.read_json(path / "state.json")
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: Model) -> None:
     """Copy a checkpoint's weights into a model in place, so that an optimizer built over it stays valid."""
-    tensors = sealed.read_tensors(path / "model.safetensors")
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DataError(
-            f"{path} does not fit the model: {str(error).splitlines()[-1].strip()}", "use --force to start afresh"
-        ) from error
+    fill(model, path)
 
 
-def load_best(run_dir: Path, model: nn.Module) -> dict[str, Any]:
+def load_best(run_dir: Path, model: Model) -> dict[str, Any]:
     """Load the weights of the best evaluation, or the last ones if none was kept; give their state."""
     folder = run_dir / "checkpoints"
     path = folder / BEST
@@ -113,7 +116,7 @@ def steps(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
+def optimizer_tensors(model: Model, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """Name every tensor of the optimizers' state; their settings follow from the recipe and are not stored."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
@@ -124,7 +127,7 @@ def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict
     }
 
 
-def fill_optimizers(model: nn.Module, optimizers: Sequence[Optimizer], tensors: dict[str, Tensor], path: Path) -> None:
+def fill_optimizers(model: Model, optimizers: Sequence[Optimizer], tensors: dict[str, Tensor], path: Path) -> None:
     """Put stored state back into optimizers built over the same model."""
     parameters = dict(model.named_parameters())
     owners = [{p for group in optimizer.param_groups for p in group["params"]} for optimizer in optimizers]

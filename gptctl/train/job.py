@@ -23,6 +23,7 @@ class TrainJob:
     train_data: Callable[[], Samples]
     val_data: Callable[[], Samples] | None = None
     objective: str = "language_model"  # a file in gptctl/train/objectives
+    tokenizer_json: str = ""  # kept with each checkpoint, so that it can be used as a model
     seed: int = 0
     device: str = "auto"
     ranks: int = 1  # processes: one per GPU, or gloo processes on the CPU

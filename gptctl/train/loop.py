@@ -283,7 +283,8 @@ def assess(fitting: Fit) -> None:
     if fitting.first:
         fitting.run.event("eval", step=state.step, best=better, **{f"val_{name}": metrics[name] for name in metrics})
         if better:
-            checkpoint.save_best(fitting.run.path / "checkpoints", fitting.model, asdict(state))
+            folder = fitting.run.path / "checkpoints"
+            checkpoint.save_best(folder, fitting.model, asdict(state), job.tokenizer_json)
 
 
 def impatient(fitting: Fit) -> bool:
@@ -318,7 +319,14 @@ def save(fitting: Fit) -> None:
     fitting.saved_step = fitting.state.step
     if fitting.first:
         folder = fitting.run.path / "checkpoints"
-        path = checkpoint.save(folder, fitting.state.step, fitting.model, fitting.optimizers, asdict(fitting.state))
+        path = checkpoint.save(
+            folder,
+            fitting.state.step,
+            fitting.model,
+            fitting.optimizers,
+            asdict(fitting.state),
+            fitting.job.tokenizer_json,
+        )
         fitting.run.event("checkpoint", step=fitting.state.step, path=path.name)
         checkpoint.prune(folder, max(1, fitting.job.keep_checkpoints))
 

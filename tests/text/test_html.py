@@ -56,3 +56,13 @@ def test_page_without_main_text() -> None:
     assert "Only link" in to_text("<html><body><nav><a href=x>Only link</a></nav></body></html>")
     assert to_text("<html><body><p>open <b>and never closed").strip() == "open and never closed"
     assert to_text("") == ""
+
+
+def test_page_that_does_not_name_its_main_part() -> None:
+    """Without a main element, resiliparse's rules find it."""
+    paragraph = "<p>Green tea is made from leaves that have not been oxidised. It comes from China.</p>"
+    page = (
+        f"<html><body><ul class=nav><li><a href=/>Home</a></ul><div class=content>{paragraph * 3}</div></body></html>"
+    )
+    text = to_text(page)
+    assert "Green tea" in text and "Home" not in text

@@ -14,8 +14,8 @@ from gptctl.text.normalize import normalize
 
 # What the rules are about, so that random text hits them.
 PIECES = st.sampled_from(
-    ["\r\n", "\r", "\n", "\x0b", "\x0c", "\x85", "\u2028", " ", "\t", "\xa0", "\x00", "\x1b[31m", "&amp;", "&", "amp;", "lt;",
-     "#13;", "Ã¶", "Ã", "Â ", "â€™", "\ufeff", "\x9d", "<", "a", "ö", "日本"]
+    ["\r\n", "\r", "\n", "\x0b", "\x0c", "\x85", "\u2028", " ", "\t", "\xa0", "\x00", "\x1b[31m", "&amp;", "&", "amp;",
+     "lt;", "#13;", "Ã¶", "Ã", "Â ", "â€™", "\ufeff", "\x9d", "<", "a", "ö", "日本"]
 )  # fmt: skip
 TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.errors import UsageError
@@ -22,6 +22,7 @@ def test_shares() -> None:
 
 
 @given(st.lists(st.binary(max_size=8), min_size=1), st.lists(st.binary(max_size=8)))
+@settings(deadline=None)
 def test_adding_data_moves_nothing(keys: list[bytes], more: list[bytes]) -> None:
     """Old items keep their split, and equal keys go together."""
     before = assign(keys, 0.3, 0.3, "salt")

@@ -72,6 +72,6 @@ def test_nltk_list_with_data() -> None:
     folder = DATA / "nltk_data"
     if not folder.is_dir():
         pytest.skip(f"no NLTK data in {folder}")
-    assert in_process(str(folder), PRINT_LIST) == "nltk:english 198 True"
+    assert in_process(str(folder), PRINT_LIST) == "nltk:english 179 True"
     german = "from gptctl.text.words import stop_words; w, n = stop_words('german'); print(n, 'und' in w)"
     assert in_process(str(folder), german) == "nltk:german True"

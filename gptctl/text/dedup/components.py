@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 def stars(keys: NDArray[np.uint64], documents: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Give edges (document, smallest document with the same key), shape (k, 2), band by band.
 
-    `keys` has shape (n, bands) or (n,); `documents` (n,) are the documents' numbers, 0 to n - 1 unless given. A star joins a run
-    of m equal keys with m - 1 edges, where all pairs would be m * (m - 1) / 2.
+    `keys` has shape (n, bands) or (n,); `documents` (n,) are the documents' numbers, 0 to n - 1 unless given. A star
+    joins a run of m equal keys with m - 1 edges, where all pairs would be m * (m - 1) / 2.
     """
     keys = keys[:, None] if keys.ndim == 1 else keys
     documents = np.arange(len(keys), dtype=np.int64) if documents is None else documents

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import xxhash
@@ -9,15 +11,13 @@ from numpy.typing import NDArray
 
 
 def keys(text: pa.LargeStringArray) -> NDArray[np.uint64]:
-    """Hash each document's exact bytes with xxh3-128: shape (n, 2), the high half first. A null hashes as the empty text.
+    """Hash each document's exact bytes with xxh3-128: shape (n, 2), the high half first. A null is as the empty text.
 
-    128 bits, so that two texts among 10**12 share a key by chance once in 10**15 corpora.
+    128 bits: among 10**12 different texts, two share a key by chance in one of 10**14 corpora.
     """
     data = memoryview(text.buffers()[2] or b"")
     offsets = _offsets(text)
-    digests = b"".join(
-        xxhash.xxh3_128_digest(data[start:end]) for start, end in zip(offsets, offsets[1:], strict=False)
-    )
+    digests = b"".join(xxhash.xxh3_128_digest(data[start:end]) for start, end in pairwise(offsets))
     return np.frombuffer(digests, ">u8").astype(np.uint64).reshape(len(text), 2)
 
 

@@ -1,8 +1,8 @@
-"""MinHash: documents whose sets of word n-grams overlap by a share s get equal keys with a probability that is steep in s.
+"""MinHash: documents whose sets of word n-grams overlap by a share s get equal keys with a probability steep in s.
 
-Broder 1997, "On the resemblance and containment of documents"; bands as in Leskovec, Rajaraman and Ullman, "Mining of Massive
-Datasets", section 3.4. Signatures are those of datasketch 2.0 (scheme "affine32") for the same shingle hashes, bit for bit,
-computed over whole columns: about eight times as fast, as no shingle becomes a Python object.
+Broder 1997, "On the resemblance and containment of documents"; bands as in Leskovec, Rajaraman and Ullman, "Mining of
+Massive Datasets", section 3.4. Signatures are those of datasketch 2.0 (scheme "affine32") for the same shingle
+hashes, bit for bit, computed over whole columns: about eight times as fast, as no shingle becomes a Python object.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def signatures(
 ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
     """Give each document's signature, shape (n, num_perm), and which documents are short.
 
-    A document with fewer than `ngram` words has no n-gram: it is marked short, its signature is all ones, and it must be
-    compared by its exact text.
+    A document with fewer than `ngram` words has no n-gram: it is marked short, its signature is all ones, and it must
+    be compared by its exact text.
     """
     multipliers, increments = permutations(num_perm, seed)
     values = np.full((len(text), num_perm), np.iinfo(np.uint32).max, np.uint32)
@@ -60,7 +60,7 @@ def permutations(num_perm: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[
 def shingle_hashes(text: pa.LargeStringArray, ngram: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Hash each document's word n-grams: all hashes in a row, and how many each document has.
 
-    Each different word is hashed once; an n-gram's hash is a polynomial of its words' hashes, of which the upper 32 bits stay.
+    Each different word is hashed once; an n-gram's hash is the upper half of a polynomial of its words' hashes.
     """
     words = split_words(text)
     bounds = words.offsets.to_numpy().astype(np.int64)
@@ -135,7 +135,10 @@ def _minima(
 
 
 def bands(threshold: float, num_perm: int) -> tuple[int, int]:
-    """Give the number of bands and of rows in each with the fewest expected false positives and negatives, as datasketch has it."""
+    """Give the number of bands and of rows in each that make the fewest expected errors, by datasketch's rule.
+
+    Errors are false positives and false negatives, equally weighted and integrated over all similarities.
+    """
     from datasketch import MinHashLSH
 
     try:
@@ -147,7 +150,7 @@ def bands(threshold: float, num_perm: int) -> tuple[int, int]:
 
 
 def band_keys(values: NDArray[np.uint32], bands: int, rows: int) -> NDArray[np.uint64]:
-    """Hash each band of each signature to 64 bits, shape (n, bands). Keys of different bands never meet, so they need no number."""
+    """Hash each band of each signature to 64 bits, shape (n, bands). Compare keys of one band only with each other."""
     parts = values[:, : bands * rows].reshape(len(values), bands, rows)
     keys = np.zeros((len(values), bands), np.uint64)
     for row in range(rows):
@@ -169,7 +172,7 @@ def document_keys(
 
 
 def jaccard(text_a: str, text_b: str, ngram: int) -> float:
-    """Give the share of word n-grams two texts have in common, exactly: |A and B| / |A or B|; 0 where neither has one."""
+    """Give the exact share of their word n-grams that two texts have in common: |A & B| / |A | B|, 0 without any."""
     first, second = (
         _shingles(words, ngram) for words in split_words(pa.array([text_a, text_b], pa.large_string())).to_pylist()
     )

@@ -1,7 +1,8 @@
 """Drop documents that repeat themselves.
 
-Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from Training Gopher", appendix A1.1, table A1, decided as
-datatrove 0.10.1 does with words split by `\\w+|[^\\w\\s]+`. What that means exactly, since the paper leaves it open:
+Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from Training Gopher", appendix A1.1, table
+A1, decided as datatrove 0.10.1 does with words split by `\\w+|[^\\w\\s]+`. What that means exactly, since the paper
+leaves it open:
 
 - paragraphs are split at two or more line feeds in the stripped text, lines at one or more in the unstripped;
 - every occurrence after the first is a duplicate; all shares are of the text's characters, white space included;

@@ -1,4 +1,4 @@
-"""Drop documents that are too short or too long to learn from. The bounds are ours; they are meant to be safe for any text."""
+"""Drop documents that are too short or too long to learn from. The bounds are ours, meant to be safe for any text."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Gradients are summed in buckets of fixed size and order after the backward pass. torch's DistributedDataParallel lays
 its buckets out anew after the first step it sees, so with three or more ranks a resumed run would add in another order
-than an uninterrupted one and not be bit-equal to it; it also averages over ranks where we divide by the number of targets.
+than an uninterrupted one and not be bit-equal to it; it also averages over ranks, where we divide by the targets.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.text.dedup.components import components, stars
@@ -25,6 +25,7 @@ def test_components() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_order_of_edges_does_not_matter(pairs: list[tuple[int, int]], random: object) -> None:
     """Shuffled and turned edges give the same labels, which are those of a naive search."""
     edges = np.array(pairs, np.int64).reshape(-1, 2)

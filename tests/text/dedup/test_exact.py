@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pyarrow as pa
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.text.dedup.exact import keys
 
 
 @given(st.lists(st.text(max_size=20)), st.integers(0, 3))
+@settings(deadline=None)
 def test_equals_xxhash(texts: list[str], skip: int) -> None:
     """Each key is the hash of that document, in slices too."""
     result = keys(pa.array(texts, pa.large_string()).slice(skip))

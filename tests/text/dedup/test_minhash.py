@@ -64,7 +64,7 @@ def test_impossible_bands() -> None:
 
 def test_planted_near_duplicates(documents: list[str]) -> None:
     """A document with one word changed shares a band with its original, an unrelated one does not."""
-    originals = documents[:3]
+    originals = [text for text in documents if len(text) == 5000][:3]
     copies = [text.replace(text.split()[10], "CHANGED", 1) for text in originals]
     text = pa.array([*originals, *copies], pa.large_string())
     bands, rows = minhash.bands(0.8, 128)

@@ -31,6 +31,6 @@ def texts() -> pa.LargeStringArray:
 
 
 def decisions(name: str) -> list[list[Any]]:
-    """Give one filter's decisions in the documents' order: [kept, reason, and for filters that rewrite a hash of the text]."""
+    """Give one filter's decisions in the documents' order: kept, reason, and a hash of what it rewrote."""
     made = _lines("mixed-docs.datatrove.jsonl.gz")
     return [made[identity]["regex"][name] for identity in _lines("mixed-docs.jsonl.gz")]

@@ -1,0 +1,151 @@
+"""What scripts rely on: exit codes, one-line errors, streams, help, config layers."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gptctl.cli.main import stage_names
+from gptctl.core import plugins
+from tests.conftest import REPO, Ran, documents, run_gptctl, write_jsonl
+
+Gptctl = Callable[..., Ran]
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    code = "import sys; sys.argv=['gptctl','--help']\nfrom gptctl.cli.main import app\ntry: app()\nexcept SystemExit: pass\nprint([m for m in ('torch','pyarrow','numpy','pydantic') if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert done.stderr.strip() == "[]"
+    for name in stage_names():
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_help_fits_80_columns_and_has_at_most_15_flags_of_its_own(stage: str) -> None:
+    done = run_gptctl(stage, "--help")
+    assert done.code == 0
+    assert max(len(line) for line in done.out.decode().splitlines()) <= 80
+    own = done.out.decode().split("─ Runtime")[0]
+    flags = {word for word in own.split() if word.startswith("--") and not word.startswith("--no-")} - {"--help", "--text-column", "--id-column", "--limit", "--device"}
+    assert len(flags) <= 15, flags
+    assert len(plugins.load("gptctl.stages", stage).EXAMPLES) == 3
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> None:
+    for source in workspace.iterdir():
+        if source.name not in ("again", "timed"):
+            (tmp_path / source.name).symlink_to(source)
+    outputs = set()
+    for example in plugins.load("gptctl.stages", stage).EXAMPLES:
+        out = example.split(" -o ")[-1].split()[0] if " -o " in example else ""
+        if out and out != "-" and out not in outputs:
+            (tmp_path / out).unlink(missing_ok=True)
+        outputs.add(out)
+        command = example.replace("gptctl ", f"{sys.executable} -m gptctl ")
+        if out in outputs and out and (tmp_path / out).is_dir():
+            shutil.rmtree(tmp_path / out)
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=200, env={"PYTHONPATH": str(REPO), "PATH": "/usr/bin:/bin"})
+        assert done.returncode == 0, (example, done.stderr)
+
+
+def test_unknown_command_and_option_name_the_nearest(gptctl: Gptctl) -> None:
+    done = gptctl("cleen")
+    assert (done.code, done.out) == (2, b"")
+    assert "clean" in done.err
+    done = gptctl("clean", "x", "-o", "y", "--lmit", "3")
+    assert done.code == 2
+    assert len(done.error_lines) == 2
+
+
+def test_all_config_errors_at_once(gptctl: Gptctl, tmp_path: Path) -> None:
+    done = gptctl("clean", "x", "-o", "y", "--set", "kep_rejects=true", "--set", "length.min_char=3", "--set", "limit=-1")
+    assert done.code == 2
+    for part in ("'kep_rejects' is not known (did you mean 'keep_rejects'?)", "'length.min_char' is not known (did you mean 'min_chars'?)", "'limit'"):
+        assert part in done.err
+    assert len(done.err.strip().splitlines()) == 2
+
+
+def test_precedence_of_config_layers(gptctl: Gptctl, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("seed = 1\n[dedup]\nseed = 2\nkeep = 'longest'\n[clean]\nkeep_rejects = true\n")
+
+    def shown(*args: str, **environment: str) -> str:
+        return gptctl("dedup", "in", "-o", "out", "--config", "c.toml", "--print-config", *args, **environment).out.decode()
+
+    assert "seed = 2  # c.toml" in shown()
+    assert 'keep = "longest"  # c.toml' in shown()
+    assert "seed = 3  # environment" in shown(GPTCTL_SEED="3")
+    assert "seed = 4  # --set" in shown("--set", "seed=4", GPTCTL_SEED="3")
+    assert "seed = 5  # flag" in shown("--seed", "5", "--set", "seed=4", GPTCTL_SEED="3")
+    assert "num_perm = 128  # default" in shown()
+
+
+def test_an_environment_variable_of_no_stage_is_an_error(gptctl: Gptctl) -> None:
+    assert gptctl("dedup", "in", "-o", "out", "--print-config", GPTCTL_EPOCHS="3").code == 0  # finetune's
+    done = gptctl("dedup", "in", "-o", "out", "--print-config", GPTCTL_THRESHOLT="0.5")
+    assert done.code == 2
+    assert "did you mean 'threshold'" in done.err
+
+
+def test_json_is_one_strict_document_and_people_read_stderr(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", documents(30))
+    done = gptctl("clean", "raw.jsonl", "-o", "clean", "--json")
+    assert done.code == 0
+    result = json.loads(done.out, parse_constant=lambda name: pytest.fail(name))
+    assert set(result) == {"schema", "stage", "status", "outputs", "counts", "metrics", "seconds"}
+    counts = result["counts"]
+    assert counts["in"] == 30 == counts["kept"] + sum(counts["dropped"].values()) + sum(counts["quarantined"].values())
+    assert "kept" in done.err
+    assert gptctl("clean", "raw.jsonl", "-o", "clean", "-q").err == ""
+    again = gptctl("clean", "raw.jsonl", "-o", "clean", "--json").json
+    assert (again["status"], again["counts"]) == ("up to date", counts)
+
+
+def test_dry_run_writes_nothing(gptctl: Gptctl, tmp_path: Path, workspace: Path) -> None:
+    for command in (
+        f"clean {workspace / 'raw.jsonl'} -o x", f"dedup {workspace / 'clean'} -o x", f"tokenize {workspace / 'unique'} -o x",
+        f"pretrain {workspace / 'tokens'} -o x", f"finetune {workspace / 'run'} {workspace / 'labelled'} -o x",
+        f"eval {workspace / 'classifier'} {workspace / 'labelled'} -o x", f"generate {workspace / 'run'} -o x",
+    ):  # fmt: skip
+        done = gptctl(*command.split(), "--dry-run", "--json")
+        assert done.code == 0, done.err
+        assert done.json["status"] == "planned"
+        assert done.json["plan"]
+    assert not (tmp_path / "x").exists()
+
+
+def test_gpus_that_are_not_there(gptctl: Gptctl, workspace: Path) -> None:
+    done = gptctl("pretrain", workspace / "tokens", "-o", "x", "--gpus", "64")
+    assert done.code == 4
+    assert "64 GPUs asked for" in done.err
+    done = gptctl("pretrain", "--preset", "gpt2", "--gpus", "8", "--dry-run", "--json")
+    assert done.code == 0
+    assert done.json["plan"]["parameters"] == 124_439_808
+    assert {"memory_bytes_per_rank", "flops_per_step", "tokens_per_step", "bytes_communicated"} <= set(done.json["plan"])
+
+
+def test_a_closed_pipe_is_141_and_silent(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", documents(400, words=400))
+    script = f"{sys.executable} -m gptctl clean raw.jsonl -o - -q | head -c 100 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(REPO), "PATH": "/usr/bin:/bin"})
+    assert done.stdout.strip() == "141"
+    assert done.stderr == ""
+
+
+def test_module_and_version() -> None:
+    assert run_gptctl("--version").out.startswith(b"gptctl ")
+
+
+@pytest.mark.slow
+def test_help_takes_less_than_0_6_seconds() -> None:
+    best = 9.0
+    for _ in range(5):
+        began = time.perf_counter()
+        run_gptctl("--help")
+        best = min(best, time.perf_counter() - began)
+    assert best < 0.6

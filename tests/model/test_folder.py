@@ -1,0 +1,110 @@
+"""A model folder: what goes in comes out; what is damaged, missing or pickled is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gptctl.core.errors import DataError, UsageError
+from gptctl.model.classifier import Classifier
+from gptctl.model.folder import find_model, load_model, save_model
+from gptctl.model.gpt import GPT
+from tests.model.test_gpt import FAMILIES, make, some_tokens
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_round_trip(tmp_path: Path, name: str) -> None:
+    """Config, tokenizer, extras and every logit come back."""
+    model = make(name)
+    save_model(tmp_path / "model", model, '{"a": 1}', {"stage": "test"})
+    loaded, config, tokenizer, extra = load_model(tmp_path / "model")
+    assert isinstance(loaded, GPT)
+    assert (config, tokenizer, extra) == (model.config, '{"a": 1}', {"stage": "test"})
+    tokens = some_tokens(model, 2, 9)
+    with torch.no_grad():
+        assert torch.equal(model(tokens), loaded(tokens))
+
+
+def test_the_file_holds_no_padding(tmp_path: Path) -> None:
+    """512 rows are a multiple of 64, 500 are not."""
+    model = make("tiny-gpt2", vocab_size=500, tie_embeddings=False)
+    save_model(tmp_path / "model", model, "{}", {})
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    assert tensors["embedding.weight"].shape == tensors["head.weight"].shape == (500, 64)
+    assert load_model(tmp_path / "model")[0].embedding.weight.shape == (512, 64)
+
+
+def test_classifier_round_trip(tmp_path: Path) -> None:
+    """The label head comes back, and reads the last real token of each row."""
+    model = Classifier(make("tiny-gpt1"), labels=3).eval()
+    save_model(tmp_path / "model", model, "{}", {"label_names": ["a", "b", "c"]})
+    loaded, _, _, extra = load_model(tmp_path / "model")
+    assert isinstance(loaded, Classifier)
+    assert extra["label_names"] == ["a", "b", "c"]
+    tokens, lengths = some_tokens(model.gpt, 2, 9), torch.tensor([4, 9])
+    with torch.no_grad():
+        logits, _ = loaded(tokens, lengths)
+        alone, _ = model(tokens[:1, :4], torch.tensor([4]))
+    torch.testing.assert_close(logits[:1], alone)
+    assert logits.shape == (2, 3)
+
+
+def test_find_model(tmp_path: Path) -> None:
+    """A run folder stands for its model."""
+    save_model(tmp_path / "run" / "model", make("tiny-gpt2"), "{}", {})
+    assert find_model(str(tmp_path / "run")) == find_model(str(tmp_path / "run" / "model")) == tmp_path / "run" / "model"
+    with pytest.raises(UsageError):
+        find_model(str(tmp_path / "none"))
+    with pytest.raises(DataError):
+        find_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damage_is_found(tmp_path: Path, name: str, damage: str) -> None:
+    """One changed byte, a short file or a missing one: DataError (3) that names the file."""
+    save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {})
+    path = tmp_path / "model" / name
+    data = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data) if damage == "flip" else bytes(data[:-1]))
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        load_model(tmp_path / "model")
+
+
+def test_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
+    """A folder put together from two models, checksums made to agree."""
+    from gptctl.model import sealed
+
+    save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {})
+    config = json.loads((tmp_path / "model" / "config.json").read_bytes())
+    config["gptctl"]["feed_forward"] = 128
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model" / "manifest.json").unlink()
+    sealed.seal(tmp_path / "model", "model")
+    with pytest.raises(DataError, match="do not fit"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
+def test_pickles_are_refused(tmp_path: Path, name: str) -> None:
+    """They are not even opened."""
+    (tmp_path / name).write_bytes(b"\x80\x04")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="is a pickle") as caught:
+        load_model(tmp_path)
+    assert caught.value.hint is not None
+    assert "run code" in caught.value.hint
+
+
+def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
+    """Exit 2, as for every missing path."""
+    with pytest.raises(UsageError):
+        load_model(tmp_path / "none")

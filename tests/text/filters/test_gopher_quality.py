@@ -1,0 +1,43 @@
+"""Quality: one case for each rule, and datatrove's decisions on 1,557 real documents."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from gptctl.text.filters.gopher_quality import Config, reasons
+from tests.text.filters.golden import decisions, texts
+
+PROSE = "It was the best of times, and it was the worst of times that people have known, with hope to be had. " * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (PROSE, None),
+        ("", "gopher_short_doc"),
+        ("a b " * 50, "gopher_below_avg_threshold"),
+        ("incomprehensibilities " * 50, "gopher_above_avg_threshold"),
+        ("word # " * 60, "gopher_too_many_hashes"),
+        ("word word ... " * 60, "gopher_too_many_ellipsis"),
+        ("- words of the list\n" * 60, "gopher_too_many_bullets"),
+        ("many more words before the very end of this long line of text...\n" * 10, "gopher_too_many_end_ellipsis"),
+        ("word 1234 " * 60, "gopher_below_alpha_threshold"),
+        ("Nobody says common words here " * 20, "gopher_enough_stop_words"),
+    ],
+)
+def test_rules(text: str, reason: str | None) -> None:
+    """Each rule has its reason."""
+    assert reasons(pa.array([text], pa.large_string()), Config()).to_pylist() == [reason]
+
+
+def test_bounds_can_be_opened() -> None:
+    """With every bound open even nothing passes."""
+    config = Config(min_words=0, min_mean_word_chars=0, min_alpha_word_share=0, min_stop_words=0)
+    assert reasons(pa.array([""], pa.large_string()), config).to_pylist() == [None]
+
+
+def test_agrees_with_datatrove() -> None:
+    """All decisions agree, reasons included."""
+    expected = [reason for _, reason, *_ in decisions("gopher_quality")]
+    assert reasons(texts(), Config()).to_pylist() == expected
