@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
 import pyarrow as pa
 
 from gptctl.core.config import DataConfig, Values, argument, flag, key
@@ -22,7 +20,9 @@ from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from gptctl.infer.engine import Engine
+    from gptctl.infer.sampling import Sampling
 
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 EXAMPLES = (
     'gptctl generate run "Once upon a time" --max-tokens 40',
     'gptctl generate run "The" --num 3 --temperature 0.8 --top-p 0.95 --seed 7',
@@ -82,13 +82,10 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     with open_run(Path(config.out), config, context, inputs) as record:
         if record.up_to_date:
             return record.previous_summary()
-        rows: list[Values] = []
-        for start in range(0, len(prompts), config.batch_size):
-            rows += samples(config, engine, coder, prompts[start : start + config.batch_size], start)
-            context.progress(start + config.batch_size, len(prompts), "prompts")
-            context.stop.check("stopped")
+        rows = to_rows(config, engine, coder, prompts, context)
         table = pa.Table.from_pylist(rows)
-        shard = shards.write_shard(record.path, "shards/part-00000.arrow", table.replace_schema_metadata(with_kind(table.schema, "samples").metadata))
+        table = table.replace_schema_metadata(with_kind(table.schema, "samples").metadata)
+        shard = shards.write_shard(record.path, "shards/part-00000.arrow", table)
         counts = Counts(documents_in=len(prompts), kept=len(prompts))
         metrics = {"samples": len(rows), "tokens": sum(row["tokens"] for row in rows)}
         Manifest("samples", "generate", config.settings(), inputs, (shard,), counts, metrics, coder.hash).write(record.path)
@@ -134,17 +131,61 @@ def encode_prompts(coder: Tokenizer, prompts: list[str], room: int) -> list[list
     return [[coder.end_of_text_id, *tokens][-room:] for tokens in encoded]
 
 
-def samples(config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], first: int) -> list[Values]:
-    """Continue a batch of prompts `num` times each."""
-    rows: list[Values] = []
-    tokens = encode_prompts(coder, [text for _, text in prompts], room(config, engine))
-    for number in range(config.num):
-        made = engine.generate(tokens, sampling(config, number), stop_ids=(coder.end_of_text_id,), first_row=first)
-        for (identity, text), sample in zip(prompts, made, strict=True):
-            rows.append({"id": f"{identity}#{number}" if config.num > 1 else identity, "prompt": text, "text": coder.decode(sample.tokens), "finish": sample.finish, "tokens": len(sample.tokens)})
-    return sorted(rows, key=lambda row: [identity for identity, _ in prompts].index(row["id"].split("#")[0]) if config.num > 1 else 0)
-
-
 def room(config: Generate, engine: Engine) -> int:
     """Give the tokens a prompt may have, so that at least a quarter of the context is left to write in."""
-    return max(1, engine.context - min(config.max_tokens, engine.context // 4))
+    return max(1, engine.context - max(1, min(config.max_tokens, engine.context // 4)))
+
+
+def sampling(config: Generate) -> Sampling:
+    """Say how tokens are chosen."""
+    from gptctl.infer.sampling import Sampling
+
+    return Sampling(config.max_tokens, config.temperature, config.top_k, config.top_p, config.min_p, config.seed)
+
+
+def numbered(config: Generate, prompts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Repeat each prompt for its samples; the place in this list is what a sample's random numbers are drawn by."""
+    if config.num == 1:
+        return prompts
+    return [(f"{identity}#{number}", text) for identity, text in prompts for number in range(config.num)]
+
+
+def to_terminal(config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context) -> Summary:
+    """Stream the samples to standard output, one after the other."""
+    rows: list[Values] = []
+    for row, (identity, prompt) in enumerate(numbered(config, prompts)):
+        if row:
+            context.write("\n---\n")
+        context.write(prompt)
+        tokens: list[int] = []
+        written, finish = "", "length"
+        for _, token in engine.stream(encode_prompts(coder, [prompt], room(config, engine)), sampling(config), (coder.end_of_text_id,), row):
+            if token == coder.end_of_text_id:
+                finish = "stop"
+                break
+            tokens.append(token)
+            text = coder.decode(tokens)
+            if not text.endswith(REPLACEMENT):  # a character may take several tokens: wait until it is whole
+                context.write(text[len(written) :])
+                written = text
+            context.stop.check("stopped")
+        context.write(coder.decode(tokens)[len(written) :])
+        rows.append({"id": identity, "prompt": prompt, "text": coder.decode(tokens), "finish": finish, "tokens": len(tokens)})
+    context.write("\n")
+    counts = Counts(documents_in=len(prompts), kept=len(prompts))
+    return Summary("generate", counts=counts, metrics={"tokens": sum(row["tokens"] for row in rows), "samples": rows})
+
+
+def to_rows(config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context) -> list[Values]:
+    """Continue all prompts, a batch at a time; a sample does not depend on its batch."""
+    wanted = numbered(config, prompts)
+    rows: list[Values] = []
+    for start in range(0, len(wanted), config.batch_size):
+        part = wanted[start : start + config.batch_size]
+        tokens = encode_prompts(coder, [text for _, text in part], room(config, engine))
+        made = engine.generate(tokens, sampling(config), (coder.end_of_text_id,), start)
+        for (identity, prompt), sample in zip(part, made, strict=True):
+            rows.append({"id": identity, "prompt": prompt, "text": coder.decode(sample.tokens), "finish": sample.finish, "tokens": len(sample.tokens)})
+        context.progress(len(rows), len(wanted), "samples")
+        context.stop.check("stopped")
+    return rows

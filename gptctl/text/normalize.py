@@ -8,6 +8,7 @@ stay: code must still run, and Unicode normalisation would be a second, lossy de
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -41,8 +42,6 @@ def normalize(text: pa.LargeStringArray) -> pa.LargeStringArray:
 
 def _mask(length: int, rows: pa.UInt64Array, moved: pa.BooleanArray) -> pa.BooleanArray:
     """Mark, among all documents, those `rows` that moved."""
-    import numpy as np
-
     mask = np.zeros(length, dtype=bool)
     mask[rows.to_numpy()] = moved.to_numpy(zero_copy_only=False)
     return pa.array(mask)

@@ -1,6 +1,8 @@
 """What scripts rely on: exit codes, one-line errors, streams, help, config layers."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from gptctl.core import plugins
 from tests.conftest import REPO, Ran, documents, run_gptctl, write_jsonl
 
 Gptctl = Callable[..., Ran]
+PLAIN = {"PYTHONPATH": str(REPO), "PATH": os.environ["PATH"]}
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
@@ -39,19 +42,22 @@ def test_help_fits_80_columns_and_has_at_most_15_flags_of_its_own(stage: str) ->
 @pytest.mark.parametrize("stage", stage_names())
 def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> None:
     for source in workspace.iterdir():
-        if source.name not in ("again", "timed"):
-            (tmp_path / source.name).symlink_to(source)
-    outputs = set()
+        (tmp_path / source.name).symlink_to(source)
     for example in plugins.load("gptctl.stages", stage).EXAMPLES:
-        out = example.split(" -o ")[-1].split()[0] if " -o " in example else ""
-        if out and out != "-" and out not in outputs:
-            (tmp_path / out).unlink(missing_ok=True)
-        outputs.add(out)
+        remove_output(example, tmp_path)
         command = example.replace("gptctl ", f"{sys.executable} -m gptctl ")
-        if out in outputs and out and (tmp_path / out).is_dir():
-            shutil.rmtree(tmp_path / out)
-        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=200, env={"PYTHONPATH": str(REPO), "PATH": "/usr/bin:/bin"})
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=200, env=PLAIN)
         assert done.returncode == 0, (example, done.stderr)
+
+
+def remove_output(example: str, folder: Path) -> None:
+    """Make room for an example's -o: unlink the shared workspace's folder, or remove what the example before wrote."""
+    for out in re.findall(r" -o (\w+)", example):
+        path = folder / out
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def test_unknown_command_and_option_name_the_nearest(gptctl: Gptctl) -> None:
@@ -132,7 +138,7 @@ def test_gpus_that_are_not_there(gptctl: Gptctl, workspace: Path) -> None:
 def test_a_closed_pipe_is_141_and_silent(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "raw.jsonl", documents(400, words=400))
     script = f"{sys.executable} -m gptctl clean raw.jsonl -o - -q | head -c 100 > /dev/null; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(REPO), "PATH": "/usr/bin:/bin"})
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, env=PLAIN)
     assert done.stdout.strip() == "141"
     assert done.stderr == ""
 

@@ -1,8 +1,8 @@
 """Drop pages made of lists, menus and repeated lines.
 
-Penedo et al. 2024, "The FineWeb Datasets", on its additional heuristic filters, decided as datatrove 0.10.1 does with
-words split by `\\w+|[^\\w\\s]+`. Lines are pieces between line feeds that are not blank; one that ends with a blank does
-not end with punctuation, so texts must be normalised before.
+Penedo et al. 2024, "The FineWeb Datasets", on its additional heuristic filters, decided as datatrove 0.10.1 does
+with words split by `\\w+|[^\\w\\s]+`. Lines are pieces between line feeds that are not blank; one that ends with a
+blank does not end with punctuation, so texts must be normalised before.
 """
 
 from __future__ import annotations

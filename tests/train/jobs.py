@@ -1,0 +1,89 @@
+"""Small training jobs on real text, which other processes can be sent; `python -m tests.train.jobs FOLDER ...` runs one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gptctl.core.context import Context
+from gptctl.core.rundir import Run
+from gptctl.model.config import ModelConfig, load_preset
+from gptctl.model.gpt import GPT
+from gptctl.model.initialize import initialize
+from gptctl.train.data import TokenWindows
+from gptctl.train.job import TrainJob
+from gptctl.train.loop import train
+from gptctl.train.recipe import Recipe
+
+VOCABULARY = 256
+
+
+def text() -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """Give the bytes of a file that every Python has."""
+    return np.frombuffer(Path(argparse.__file__).read_bytes()[:40_000], np.uint8).astype(np.uint16)
+
+
+def windows(split: str, seq_len: int, seed: int, kill_at: int = -1) -> TokenWindows:
+    """Open a split; the process dies when sample `kill_at` is asked for."""
+    tokens = text()
+    part = tokens[:36_000] if split == "train" else tokens[36_000:]
+    return Deadly([part], seq_len, seed, kill_at) if kill_at >= 0 else TokenWindows([part], seq_len, seed, split)
+
+
+class Deadly(TokenWindows):
+    """Windows that kill who reads too far, as kill -9 or a power cut would."""
+
+    def __init__(self, parts: list[Any], seq_len: int, seed: int, kill_at: int) -> None:
+        super().__init__(parts, seq_len, seed)
+        self.kill_at = kill_at
+
+    def batch(self, first_index: int, count: int) -> torch.Tensor:
+        """Give a batch, or die."""
+        if first_index <= self.kill_at < first_index + count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(first_index, count)
+
+
+def build(config: ModelConfig, seed: int) -> GPT:
+    """Build and initialize."""
+    model = GPT(config)
+    initialize(model, seed)
+    return model
+
+
+def make_job(
+    preset: str = "tiny-gpt2", model: dict[str, Any] | None = None, recipe: dict[str, Any] | None = None, kill_at: int = -1, **job: Any
+) -> TrainJob:
+    """Describe a run of 30 steps."""
+    tables = load_preset(preset)
+    config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "context": 32} | (model or {}))
+    full = Recipe.model_validate(tables["training"] | {"steps": 30, "seq_len": 32, "batch_size": 6} | (recipe or {}))
+    return TrainJob(
+        recipe=full,
+        build=partial(build, config, 5),
+        train_data=partial(windows, "train", full.seq_len, 7, kill_at),
+        val_data=partial(windows, "val", full.seq_len, 7),
+        **{"seed": 5, "device": "cpu", **job},
+    )
+
+
+def run_in(folder: Path, job: TrainJob, context: Context | None = None) -> dict[str, Any]:
+    """Train in a run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return train(job, Run(folder, "pretrain", {}), context or Context())
+
+
+if __name__ == "__main__":
+    folder, preset, dropout, kill_at = sys.argv[1:]
+    run_in(
+        Path(folder),
+        make_job(preset, {"dropout": float(dropout)}, kill_at=int(kill_at), checkpoint_every=4, eval_every=10, micro_batch_size=4),
+    )

@@ -1,0 +1,300 @@
+"""The loop: exact resume, budgets, signals, divergence, and gradients that do not depend on how a batch is cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gptctl.core.context import Context
+from gptctl.core.errors import DivergedError, EnvironmentFault, StoppedError, UsageError
+from gptctl.model.classifier import Classifier
+from gptctl.model.folder import load_model
+from gptctl.model.gpt import loss_sum
+from gptctl.train import checkpoint
+from gptctl.train.labelled import LabelledTexts
+from tests.conftest import REPO
+from tests.train.jobs import VOCABULARY, build, make_job, run_in, text, windows
+
+
+def weights(folder: Path, step: int = 30) -> dict[str, torch.Tensor]:
+    """Give the parameters and the optimizer state of a checkpoint."""
+    path = folder / "checkpoints" / f"step-{step:06d}"
+    return load_file(path / "model.safetensors") | load_file(path / "optimizer.safetensors")
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Every tensor bit for bit."""
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Give the events of one kind."""
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == kind]
+
+
+def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:
+    """Train in a process of its own; give its exit code."""
+    command = [sys.executable, "-m", "tests.train.jobs", str(folder), preset, str(dropout), str(kill_at)]
+    return subprocess.run(command, cwd=REPO, check=False).returncode
+
+
+@pytest.mark.parametrize(("preset", "dropout"), [("tiny-gpt2", 0.0), ("tiny-modern", 0.1)])
+def test_killed_and_resumed_is_never_interrupted(tmp_path: Path, preset: str, dropout: float) -> None:
+    """kill -9 in step 18, then the same command in a fresh process: every bit as without."""
+    assert elsewhere(tmp_path / "straight", preset, dropout, -1) == 0
+    assert elsewhere(tmp_path / "killed", preset, dropout, 17 * 6 + 5) == -signal.SIGKILL
+    assert checkpoint.latest_valid(tmp_path / "killed") == tmp_path / "killed" / "checkpoints" / "step-000016"
+    assert elsewhere(tmp_path / "killed", preset, dropout, -1) == 0
+    assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "killed"))
+    straight, killed = (
+        json.loads((tmp_path / name / "checkpoints" / "step-000030" / "state.json").read_text()) for name in ("straight", "killed")
+    )
+    for state in (straight, killed):
+        del state["seconds"], state["minutes"]
+    assert straight == killed
+
+
+def test_it_learns_and_says_so(tmp_path: Path) -> None:
+    """The loss falls; metrics, events and checkpoints agree; val_loss is the mean over the whole split."""
+    metrics = run_in(tmp_path, make_job("tiny-modern", recipe={"steps": 60}, eval_every=20, log_every=5, keep_checkpoints=1, checkpoint_every=25))
+    assert metrics["steps"] == 60
+    assert metrics["tokens"] == 60 * 6 * 32
+    assert metrics["val_loss"] < 3.6
+    logged, evaluated = events(tmp_path, "step"), events(tmp_path, "eval")
+    assert [line["step"] for line in logged] == list(range(5, 61, 5))
+    assert logged[-1]["loss"] == metrics["train_loss"] < logged[0]["loss"]
+    assert {"lr", "tokens_per_second", "grad_norm"} <= logged[0].keys()
+    assert [line["step"] for line in evaluated] == [20, 40, 60]
+    assert [path.name for path in checkpoint.steps(tmp_path / "checkpoints")] == ["step-000060"]
+    model, *_ = load_model(tmp_path / "checkpoints" / "step-000060")
+    val = torch.from_numpy(text()[36_000:].astype(np.int64))
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(val) - 1, 32):
+            piece = val[start : start + 33][None]
+            total += loss_sum(model(piece[:, :-1]), piece[:, 1:])[0].item()
+    assert metrics["val_loss"] == pytest.approx(total / (len(val) - 1), rel=1e-5)
+    assert metrics["parameters"] == model.config.parameters()
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4])
+def test_accumulation_does_not_change_the_update(tmp_path: Path, micro_batch_size: int) -> None:
+    """Six sequences at once, or in unequal parts."""
+    run_in(tmp_path / "whole", make_job(recipe={"steps": 3}))
+    run_in(tmp_path / "parts", make_job(recipe={"steps": 3}, micro_batch_size=micro_batch_size))
+    whole, parts = weights(tmp_path / "whole", 3), weights(tmp_path / "parts", 3)
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], atol=2e-5, rtol=1e-3)
+
+
+def test_more_steps_extend_a_run(tmp_path: Path) -> None:
+    """The second call goes on where the first one ended."""
+    run_in(tmp_path, make_job(recipe={"steps": 10}))
+    metrics = run_in(tmp_path, make_job(recipe={"steps": 15}))
+    assert metrics["steps"] == 15
+    assert [line["step"] for line in events(tmp_path, "resumed")] == [10]
+
+
+def test_budgets(tmp_path: Path) -> None:
+    """Tokens round up to whole steps; minutes end a run in good order."""
+    assert run_in(tmp_path / "tokens", make_job(max_tokens=6 * 32 * 4 + 1))["steps"] == 5
+    timed = run_in(tmp_path / "minutes", make_job(recipe={"steps": 100_000}, max_minutes=0.02))
+    assert 0 < timed["steps"] < 100_000
+    assert "val_loss" in timed
+    assert checkpoint.latest_valid(tmp_path / "minutes") is not None
+
+
+def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:
+    """A learning rate that ruins the model after a good start: stop after two worse evaluations, best weights at hand."""
+    job = make_job(recipe={"steps": 400, "lr": 0.05, "schedule": "constant", "warmup_steps": 300, "clip": 0.0}, eval_every=10, patience=2)
+    metrics = run_in(tmp_path, job)
+    assert metrics["steps"] == metrics["best_step"] + 20 < 400
+    model = job.build()
+    state = checkpoint.load_best(tmp_path, model)
+    assert state["step"] == metrics["best_step"]
+    assert state["val"]["loss"] == min(line["val_loss"] for line in events(tmp_path, "eval"))
+
+
+def test_divergence_is_an_error_before_it_is_an_update(tmp_path: Path) -> None:
+    """Exit 6, naming the step; the last good checkpoint stays good."""
+    job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "clip": 0.0, "schedule": "constant"}, checkpoint_every=1)
+    with pytest.raises(DivergedError, match=r"diverged at step \d+") as caught:
+        run_in(tmp_path, job)
+    assert caught.value.exit_code == 6
+    kept = checkpoint.latest_valid(tmp_path)
+    assert kept is not None
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(kept / "model.safetensors").values())
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """SIGTERM while training: exit 143, and in the end the weights of a run without it."""
+
+    def ask_to_stop(done: float, total: float | None, unit: str, note: str = "") -> None:
+        if done == 10:
+            context.stop.signal_number = signal.SIGTERM
+
+    context = Context(progress=ask_to_stop)
+    with pytest.raises(StoppedError) as caught:
+        run_in(tmp_path / "stopped", make_job(), context)
+    assert caught.value.exit_code == 143
+    run_in(tmp_path / "stopped", make_job())
+    run_in(tmp_path / "straight", make_job())
+    assert [line["step"] for line in events(tmp_path / "stopped", "resumed")] == [11]
+    assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "stopped"))
+
+
+def test_a_signal_inside_an_evaluation_is_served(tmp_path: Path) -> None:
+    """The evaluation is repeated after the resume, so the best weights are the same."""
+    context = Context()
+
+    class Rude:
+        def __init__(self) -> None:
+            self.windows = windows("val", 32, 7)
+            self.samples_per_epoch = 1
+
+        def batch(self, first_index: int, count: int) -> torch.Tensor:
+            raise AssertionError
+
+        def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Any:
+            for batch in self.windows.sequential(batch_size, rank, ranks):
+                context.stop.signal_number = signal.SIGINT
+                yield batch
+
+    with pytest.raises(StoppedError) as caught:
+        run_in(tmp_path, replace(make_job(eval_every=10), val_data=Rude), context)
+    assert caught.value.exit_code == 130
+    assert not events(tmp_path, "eval")
+    metrics = run_in(tmp_path, make_job(eval_every=10))
+    assert [line["step"] for line in events(tmp_path, "eval")] == [10, 20, 30]
+    assert metrics["steps"] == 30
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, name: str) -> None:
+    """The one before it is used, with a warning, and the end is the same."""
+    run_in(tmp_path / "straight", make_job())
+    run_in(tmp_path / "hurt", make_job(recipe={"steps": 30}, checkpoint_every=10, keep_checkpoints=3))
+    path = tmp_path / "hurt" / "checkpoints" / "step-000030" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    warnings: list[str] = []
+    run_in(tmp_path / "hurt", make_job(), Context(warn=warnings.append))
+    assert any("step-000030" in warning for warning in warnings)
+    assert events(tmp_path / "hurt", "resumed")[-1]["step"] == 20
+    assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "hurt"))
+
+
+def test_no_gpu_is_said_plainly(tmp_path: Path) -> None:
+    """Exit 4 with the way out."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(EnvironmentFault, match="1 GPUs asked for, 0 found") as caught:
+        run_in(tmp_path, make_job(device="cuda"))
+    assert "--dry-run" in str(caught.value.hint)
+
+
+def labelled(split: str) -> LabelledTexts:
+    """Lines of source code that are comments or not: a task with an answer."""
+    lines = [line for line in bytes(text().astype(np.uint8)).decode("ascii", "replace").splitlines() if len(line) > 4]
+    chosen = lines[::5] if split == "val" else [line for i, line in enumerate(lines) if i % 5]
+    tokens = [np.frombuffer(line.encode()[:32], np.uint8).astype(np.int64) for line in chosen]
+    return LabelledTexts(tokens, [int(line.startswith("        ")) for line in chosen], 0, split)
+
+
+def classifier(seed: int) -> Classifier:
+    """Build a small classifier."""
+    from gptctl.model.config import ModelConfig, load_preset
+
+    config = ModelConfig.model_validate(load_preset("tiny-gpt1")["model"] | {"vocab_size": VOCABULARY, "context": 32})
+    return Classifier(build(config, seed), 2, seed)
+
+
+def test_the_same_loop_finetunes_a_classifier(tmp_path: Path) -> None:
+    """Indented deeply or not: learned to more than 95 % in a few steps; accuracy and F1 are reported and select."""
+    job = replace(
+        make_job("tiny-gpt1", recipe={"steps": 60, "batch_size": 16, "warmup_steps": 5}),
+        build=partial(classifier, 0),
+        train_data=partial(labelled, "train"),
+        val_data=partial(labelled, "val"),
+        objective="classification",
+        select_on="f1",
+        eval_every=20,
+    )
+    metrics = run_in(tmp_path, job)
+    assert metrics["val_accuracy"] > 0.95
+    assert 0.9 < metrics["val_f1"] <= 1
+    model, *_ = load_model(tmp_path / "checkpoints" / "best")
+    assert isinstance(model, Classifier)
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """gloo, unequal shares (3 sequences of 6 each, then 5 over 2): weights as from one process, resume bit-equal."""
+    recipe = {"steps": 6, "batch_size": 5}
+    run_in(tmp_path / "one", make_job(recipe=recipe, eval_every=3))
+    said: list[str] = []
+    context = Context(progress=lambda done, total, unit, note="": said.append(note))
+    metrics = run_in(tmp_path / "two", make_job(recipe=recipe, ranks=2, eval_every=3, log_every=1), context)
+    one, two = weights(tmp_path / "one", 6), weights(tmp_path / "two", 6)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=2e-5, rtol=1e-3)
+    assert metrics["tokens"] == 6 * 5 * 32
+    assert metrics["val_loss"] == pytest.approx(events(tmp_path / "one", "eval")[-1]["val_loss"], rel=1e-4)
+    assert len(said) == 6
+    run_in(tmp_path / "halves", make_job(recipe=recipe, ranks=2, model={"dropout": 0.1}, max_tokens=3 * 5 * 32))
+    run_in(tmp_path / "halves", make_job(recipe=recipe, ranks=2, model={"dropout": 0.1}))
+    assert [line["step"] for line in events(tmp_path / "halves", "resumed")] == [3]
+
+
+def test_a_rank_that_dies_is_named(tmp_path: Path) -> None:
+    """kill -9 of one rank: exit 4, no traceback, and the same command resumes."""
+    with pytest.raises(EnvironmentFault, match=r"rank \d was killed by SIGKILL") as caught:
+        run_in(tmp_path, make_job(ranks=2, checkpoint_every=5, kill_at=12 * 6 + 4))
+    assert "same command" in str(caught.value.hint)
+    assert run_in(tmp_path, make_job(ranks=2))["steps"] == 30
+    assert events(tmp_path, "resumed")[-1]["step"] == 10
+
+
+def test_errors_of_a_rank_reach_the_user(tmp_path: Path) -> None:
+    """Same class, message and hint as from one process."""
+    job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "clip": 0.0, "schedule": "constant"}, ranks=2)
+    with pytest.raises(DivergedError, match="diverged at step") as caught:
+        run_in(tmp_path, job)
+    assert caught.value.hint == "lower --lr, or warm up for longer"
+    with pytest.raises(UsageError, match="cannot be split over 2"):
+        run_in(tmp_path, make_job(recipe={"batch_size": 1}, ranks=2))
+
+
+def test_sigterm_stops_all_ranks_with_their_state_saved(tmp_path: Path) -> None:
+    """The parent gets SIGTERM: exit 143 and a checkpoint that resumes."""
+    script = (
+        "import sys; from pathlib import Path; from tests.train.jobs import *\n"
+        "from gptctl.core.errors import StoppedError\n"
+        "try: run_in(Path(sys.argv[1]), make_job(recipe={'steps': 100000}, ranks=2, log_every=1))\n"
+        "except StoppedError as error: sys.exit(error.exit_code)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=REPO)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "events.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.kill(child.pid, signal.SIGTERM)
+    assert child.wait(timeout=120) == 143
+    found = checkpoint.latest_valid(tmp_path)
+    assert found is not None
+    assert json.loads((found / "state.json").read_text())["step"] > 0
