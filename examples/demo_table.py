@@ -1,6 +1,6 @@
 """Print what the quickstart did as one table: documents and bytes at each stage, tokens, loss, scores, a sample.
 
-    python demo_table.py OUT
+python demo_table.py OUT
 """
 
 from __future__ import annotations
@@ -26,13 +26,27 @@ def rows(out: Path) -> list[tuple[str, str, str]]:
         ("collected", f"{clean['in']:,} documents", size(clean["bytes_in"])),
         ("clean", f"{clean['kept']:,} documents", f"{size(clean['bytes_kept'])}; {reasons(clean)}"),
         ("dedup", f"{dedup['kept']:,} documents", f"{size(dedup['bytes_kept'])}; {reasons(dedup)}"),
-        ("tokenize", f"{tokens['train']['tokens']:,} tokens", f"{tokens['vocab_size']:,} symbols, {tokens['bytes_per_token']} bytes per token"),
-        ("pretrain", f"val loss {trained['val_loss']:.3f}", f"{trained['parameters']:,} parameters, {trained['steps']:,} steps, {trained['train_seconds']:.0f} s"),
+        (
+            "tokenize",
+            f"{tokens['train']['tokens']:,} tokens",
+            f"{tokens['vocab_size']:,} symbols, {tokens['bytes_per_token']} bytes per token",
+        ),
+        (
+            "pretrain",
+            f"val loss {trained['val_loss']:.3f}",
+            f"{trained['parameters']:,} parameters, {trained['steps']:,} steps, {trained['train_seconds']:.0f} s",
+        ),
         ("finetune", f"val f1 {tuned['best_val_f1']:.3f}", f"{tuned['steps']:,} steps, {tuned['train_seconds']:.0f} s"),
     ]
     for name in ("accuracy", "precision", "recall", "f1"):
         low, high = scores["intervals"][name]
-        found.append((f"eval, {scores['split']}", f"{name} {scores[name]:.3f}", f"95 % interval {low:.3f} to {high:.3f}, n = {scores['n']:,}"))
+        found.append(
+            (
+                f"eval, {scores['split']}",
+                f"{name} {scores[name]:.3f}",
+                f"95 % interval {low:.3f} to {high:.3f}, n = {scores['n']:,}",
+            )
+        )
     return found
 
 
@@ -54,9 +68,23 @@ def main() -> None:
     print()
     for stage, figure, note in table:
         print(f"{stage:<{widths[0]}}  {figure:<{widths[1]}}  {note}")
-    print("\nsample:\n" + "\n".join("  " + line for line in (out / "sample.txt").read_text(encoding="utf-8").strip().splitlines()))
+    print(
+        "\nsample:\n"
+        + "\n".join("  " + line for line in (out / "sample.txt").read_text(encoding="utf-8").strip().splitlines())
+    )
     print("\nwritten:")
-    for name in ("raw.jsonl", "clean", "unique", "tokens", "run", "run/loss.svg", "run/model", "classifier/model", "scores", "eval.json"):
+    for name in (
+        "raw.jsonl",
+        "clean",
+        "unique",
+        "tokens",
+        "run",
+        "run/loss.svg",
+        "run/model",
+        "classifier/model",
+        "scores",
+        "eval.json",
+    ):
         print(f"  {out / name}")
 
 

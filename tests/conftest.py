@@ -36,7 +36,9 @@ class Ran:
         return [line for line in self.err.splitlines() if line.startswith(("error:", "hint:"))]
 
 
-def run_gptctl(*args: object, stdin: bytes = b"", cwd: Path | None = None, timeout: float = 240, **environment: str) -> Ran:
+def run_gptctl(
+    *args: object, stdin: bytes = b"", cwd: Path | None = None, timeout: float = 240, **environment: str
+) -> Ran:
     """Run `gptctl ARGS` as a user does; fail on a traceback."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GPTCTL_")}
     done = subprocess.run(
@@ -80,7 +82,11 @@ def tree_bytes(folder: Path, *names: str) -> dict[str, bytes]:
     """Read everything below a folder that must not depend on how it was made."""
     volatile = {"run.json", "events.jsonl", "log.txt", ".lock", "config.toml"}
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in volatile)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files if not names or path.relative_to(folder).parts[0] in names}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if not names or path.relative_to(folder).parts[0] in names
+    }
 
 
 @pytest.fixture(scope="session")
@@ -92,12 +98,20 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labelled = folder / "labelled"
     labelled.mkdir()
     for split, count in (("train", 60), ("val", 20), ("test", 20)):
-        rows = [{"text": f"number {i} of {split} is {'even' if i % 2 == 0 else 'odd one out'}", "label": "even" if i % 2 == 0 else "odd"} for i in range(count)]
+        rows = [
+            {
+                "text": f"number {i} of {split} is {'even' if i % 2 == 0 else 'odd one out'}",
+                "label": "even" if i % 2 == 0 else "odd",
+            }
+            for i in range(count)
+        ]
         write_jsonl(labelled / f"{split}.jsonl", rows)
     (folder / "prompts.jsonl").write_text('{"id": "a", "text": "The"}\n{"id": "b", "text": "An expression"}\n')
     (folder / "corpus.txt").write_text("\n".join(row["text"] for row in documents(20)))
     (folder / "pages").mkdir()
-    (folder / "pages" / "a.html").write_text("<!doctype html><html><body><h1>Title</h1><p>A page about the with statement, of fair length.</p></body></html>")
+    (folder / "pages" / "a.html").write_text(
+        "<!doctype html><html><body><h1>Title</h1><p>A page about the with statement, of fair length.</p></body></html>"
+    )
     for command in (
         "clean raw.jsonl -o clean",
         "dedup clean -o unique",

@@ -71,7 +71,11 @@ class Console:
             rate = done / max(now - self.started, 1e-9)
             left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
             of = f" of {total:,.0f}" if total else ""
-            print(f"{done:,.0f}{of} {unit}, {rate:,.1f} {unit}/s{left}{'; ' + safe(note) if note else ''}", file=sys.stderr, flush=True)
+            print(
+                f"{done:,.0f}{of} {unit}, {rate:,.1f} {unit}/s{left}{'; ' + safe(note) if note else ''}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _draw(self, done: float, total: float | None, unit: str, note: str) -> None:
         from rich.console import Console as RichConsole
@@ -79,7 +83,13 @@ class Console:
 
         if self._bar is None or unit != self._unit:
             self.stop_bar()
-            columns = (TextColumn("{task.completed:,.0f} {task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
+            columns = (
+                TextColumn("{task.completed:,.0f} {task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+            )
             self._bar = Progress(*columns, console=RichConsole(stderr=True), transient=True)
             self._bar.start()
             self._task, self._unit = self._bar.add_task(unit, total=total, note=note), unit
@@ -98,7 +108,9 @@ class Console:
         for table in summary.tables:
             self.table(table)
         if summary.plan is not None:
-            self.table(Table("plan", ("key", "value"), tuple((key, plan_value(value)) for key, value in summary.plan.items())))
+            self.table(
+                Table("plan", ("key", "value"), tuple((key, plan_value(value)) for key, value in summary.plan.items()))
+            )
         where = ", ".join(summary.outputs)
         self.say(f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({summary.seconds:.1f} s)")
         if summary.next:
@@ -113,7 +125,10 @@ class Console:
         widths = [max(len(safe(row[i])) for row in rows) for i in range(len(table.columns))]
         print(f"{safe(table.title)}:", file=sys.stderr)
         for row in rows:
-            cells = [safe(cell).ljust(width) if i == 0 else safe(cell).rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+            cells = [
+                safe(cell).ljust(width) if i == 0 else safe(cell).rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
             print("  " + "  ".join(cells).rstrip(), file=sys.stderr)
 
 

@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer._click.exceptions import ClickException, UsageError as ClickUsageError
+from typer._click.exceptions import ClickException
+from typer._click.exceptions import UsageError as ClickUsageError
 from typer.core import TyperGroup
 
 from gptctl import __version__
@@ -73,7 +74,9 @@ def stage_command(stage: str) -> Any:
     model = config_model(module, stage)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     epilog = "Examples:\n\n" + "\n\n".join(module.EXAMPLES)
-    app.command(name=stage, help=paragraphs(model.__doc__ or ""), epilog=epilog, no_args_is_help=True)(signature(model, lambda values: execute(stage, values)))
+    app.command(name=stage, help=paragraphs(model.__doc__ or ""), epilog=epilog, no_args_is_help=True)(
+        signature(model, lambda values: execute(stage, values))
+    )
     return typer.main.get_command(app)
 
 
@@ -100,7 +103,9 @@ def show_version(wanted: bool) -> None:
 
 @app.callback()
 def gptctl(
-    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """From raw text to an evaluated GPT: clean, dedup, tokenize, pretrain, finetune, eval, generate.
 
@@ -116,10 +121,25 @@ def execute(stage: str, values: dict[str, Any]) -> None:
     from gptctl.core.errors import GateError
     from gptctl.core.signals import StopFlag
 
-    common = {name: values.pop(name) for name in ("config_file", "set_values", "print_config", "dry_run", "json_output", "force", "quiet", "verbose", "debug")}
+    common = {
+        name: values.pop(name)
+        for name in (
+            "config_file",
+            "set_values",
+            "print_config",
+            "dry_run",
+            "json_output",
+            "force",
+            "quiet",
+            "verbose",
+            "debug",
+        )
+    }
     console = Console(common["quiet"], common["verbose"])
     module = plugins.load(STAGES, stage)
-    config, origins = resolve(stage, config_model(module, stage), values, common["config_file"], common["set_values"] or [])
+    config, origins = resolve(
+        stage, config_model(module, stage), values, common["config_file"], common["set_values"] or []
+    )
     if common["print_config"]:
         sys.stdout.write(show(config, origins))
         return
@@ -142,7 +162,9 @@ def execute(stage: str, values: dict[str, Any]) -> None:
         raise GateError("; ".join(summary.misses), "the result was written; lower the bar or improve the model")
 
 
-def resolve(stage: str, model: type[StageConfig], flags: dict[str, Any], file: Path | None, sets: list[str]) -> tuple[StageConfig, dict[str, str]]:
+def resolve(
+    stage: str, model: type[StageConfig], flags: dict[str, Any], file: Path | None, sets: list[str]
+) -> tuple[StageConfig, dict[str, str]]:
     """Merge default < preset < --config file < environment < --set < flag."""
     from gptctl.core.config import build, merge, parse_set, read_environment, read_toml
 
@@ -204,7 +226,10 @@ def report(error: BaseException) -> int:
     elif isinstance(error, OSError):
         error = from_os_error(error)
     elif not isinstance(error, GptctlError):
-        error = GptctlError(f"internal error: {type(error).__name__}: {error}", "run again with --debug and report the traceback; log.txt in the output folder has it too")
+        error = GptctlError(
+            f"internal error: {type(error).__name__}: {error}",
+            "run again with --debug and report the traceback; log.txt in the output folder has it too",
+        )
     Console().error(error)
     return error.exit_code
 

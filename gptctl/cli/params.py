@@ -21,12 +21,18 @@ def common_options() -> dict[str, Any]:
     """List the options that every command has and no config holds, as name: annotation."""
 
     def option(kind: Any, *names: str, help: str, **more: Any) -> Any:
-        return Annotated[kind, typer.Option(*names, help=help, rich_help_panel=COMMON_PANEL, show_default=False, **more)]
+        return Annotated[
+            kind, typer.Option(*names, help=help, rich_help_panel=COMMON_PANEL, show_default=False, **more)
+        ]
 
     return {
         "config_file": option(Path | None, "--config", help="TOML file with config keys.", metavar="FILE"),
-        "set_values": option(list[str] | None, "--set", help="Set a config key: --set a.b=value. Repeatable.", metavar="KEY=VALUE"),
-        "print_config": option(bool, "--print-config", help="Print every key, its value and where it comes from; then stop."),
+        "set_values": option(
+            list[str] | None, "--set", help="Set a config key: --set a.b=value. Repeatable.", metavar="KEY=VALUE"
+        ),
+        "print_config": option(
+            bool, "--print-config", help="Print every key, its value and where it comes from; then stop."
+        ),
         "dry_run": option(bool, "--dry-run", help="Check everything and say what would be done; then stop."),
         "json_output": option(bool, "--json", help="Print the result as one JSON document on standard output."),
         "force": option(bool, "--force", help="Start afresh in an output folder made with other settings."),
@@ -41,9 +47,17 @@ def signature(model: type[StageConfig], run: Callable[..., None]) -> Callable[..
 
     Options default to None, so that only what was typed reaches `run`; the help shows the model's defaults.
     """
-    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotate(name, field), default=None) for name, field in ordered(model)]
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotate(name, field), default=None)
+        for name, field in ordered(model)
+    ]
     parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None if "None" in str(annotation) else False)
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=annotation,
+            default=None if "None" in str(annotation) else False,
+        )
         for name, annotation in common_options().items()
     ]
 
@@ -57,8 +71,14 @@ def signature(model: type[StageConfig], run: Callable[..., None]) -> Callable[..
 
 def ordered(model: type[StageConfig]) -> list[tuple[str, FieldInfo]]:
     """List the fields that are arguments and flags, a stage's own before those that all stages share."""
-    shown = [(name, field) for name, field in model.model_fields.items() if extra(field).get("argument") or extra(field).get("flag")]
-    return sorted(shown, key=lambda item: (extra(item[1]).get("panel") == "Runtime", item[0] in StageConfig.model_fields))
+    shown = [
+        (name, field)
+        for name, field in model.model_fields.items()
+        if extra(field).get("argument") or extra(field).get("flag")
+    ]
+    return sorted(
+        shown, key=lambda item: (extra(item[1]).get("panel") == "Runtime", item[0] in StageConfig.model_fields)
+    )
 
 
 def annotate(name: str, field: FieldInfo) -> Any:
@@ -75,7 +95,9 @@ def annotate(name: str, field: FieldInfo) -> Any:
     kind = option_type(field.annotation)
     return Annotated[
         kind | None,
-        typer.Option(*names, help=field.description, rich_help_panel=notes.get("panel"), show_default=default_text(field)),
+        typer.Option(
+            *names, help=field.description, rich_help_panel=notes.get("panel"), show_default=default_text(field)
+        ),
     ]
 
 

@@ -94,14 +94,18 @@ class StageConfig(Settings):
         """Resolve 0 to the number of processors this process may use."""
         if self.engine == "serial":
             return 1
-        return self.workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+        return self.workers or len(
+            os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        )
 
 
 class DataConfig(StageConfig):
     """What every stage that reads documents has."""
 
     text_column: str = flag("text", "Column that holds the text.", panel="Input")
-    id_column: str = flag("id", "Column that holds the document's id; without it ids are made from file and position.", panel="Input")
+    id_column: str = flag(
+        "id", "Column that holds the document's id; without it ids are made from file and position.", panel="Input"
+    )
     limit: int = flag(0, "Read only the first N documents; 0 reads all.", panel="Input", ge=0)
     max_bad: float = key(0.001, "Share of unreadable records above which the stage fails.", runtime=True, ge=0, le=1)
     max_doc_bytes: int = key(16 * 2**20, "Longest record read, in bytes; longer ones are quarantined.", ge=1024)
@@ -173,7 +177,7 @@ def nest(dotted: str, value: Any) -> Values:
 
 
 def read_toml(path: Path, stage: str, stages: list[str]) -> Values:
-    """Read a config file. A table named like a stage is for that stage alone; other keys are for whoever reads the file."""
+    """Read a config file. A table named like a stage is for that stage alone, other keys for every stage."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -185,7 +189,9 @@ def read_toml(path: Path, stage: str, stages: list[str]) -> Values:
     return merge(shared, own if isinstance(own, dict) else {})
 
 
-def read_environment(model: type[Settings], environment: Mapping[str, str], known_elsewhere: Callable[[str], bool]) -> Values:
+def read_environment(
+    model: type[Settings], environment: Mapping[str, str], known_elsewhere: Callable[[str], bool]
+) -> Values:
     """Read GPTCTL_KEY and GPTCTL_TABLE__KEY variables; a key of another stage is passed over."""
     values: Values = {}
     for name, raw in sorted(environment.items()):

@@ -1,4 +1,4 @@
-"""What a stage is given besides its config: a voice, and a way to be stopped. Defaults are silent, for use from Python."""
+"""What a stage is given besides its config: a voice, and a way to be stopped. The defaults are silent."""
 
 from __future__ import annotations
 

@@ -160,7 +160,9 @@ def check_owner(out: Path, stage: str) -> Values:
         return record
     strangers = [entry.name for entry in out.iterdir() if entry.name != ".lock" and ".tmp-" not in entry.name]
     if strangers:
-        raise ConflictError(f"{out} holds files that gptctl did not make ({strangers[0]})", "choose an empty or new folder with -o")
+        raise ConflictError(
+            f"{out} holds files that gptctl did not make ({strangers[0]})", "choose an empty or new folder with -o"
+        )
     return {}
 
 
@@ -172,16 +174,24 @@ def check_settings(out: Path, old: Values, settings: Values, inputs: Values | No
             before[name] = settings[name]
     changed = differing(before, json.loads(json.dumps(settings)))
     if changed:
-        raise ConflictError(f"{out} was made with other settings: {', '.join(changed)}", "use the old settings, another -o, or --force to start afresh")
+        raise ConflictError(
+            f"{out} was made with other settings: {', '.join(changed)}",
+            "use the old settings, another -o, or --force to start afresh",
+        )
     if inputs is not None and old["inputs"] is not None and old["inputs"] != inputs:
-        names = sorted(name for name in old["inputs"].keys() | inputs.keys() if old["inputs"].get(name) != inputs.get(name))
+        names = sorted(
+            name for name in old["inputs"].keys() | inputs.keys() if old["inputs"].get(name) != inputs.get(name)
+        )
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ConflictError(
-            f"{out} was made from other input: {', '.join(names[:3])}{more} differs", "choose another -o, or --force to start afresh"
+            f"{out} was made from other input: {', '.join(names[:3])}{more} differs",
+            "choose another -o, or --force to start afresh",
         )
 
 
-def begin(stage: str, config: StageConfig, settings: Values, inputs: Values | None, context: Context, resumed: bool) -> Values:
+def begin(
+    stage: str, config: StageConfig, settings: Values, inputs: Values | None, context: Context, resumed: bool
+) -> Values:
     """Describe a run that starts now."""
     return {
         "stage": stage,
@@ -238,7 +248,9 @@ def require_space(out: Path, needed: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise EnvironmentFault(f"{out} needs about {needed} B, {free} B are free", "free space or choose another disk with -o")
+        raise EnvironmentFault(
+            f"{out} needs about {needed} B, {free} B are free", "free space or choose another disk with -o"
+        )
 
 
 def now() -> str:

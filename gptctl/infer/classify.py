@@ -14,7 +14,7 @@ from gptctl.model.classifier import Classifier
 
 
 def fit_context(tokens: NDArray[Any], end_of_text_id: int, context: int) -> NDArray[np.int64]:
-    """Cut a text to its head and close it with end-of-text, whose hidden state the classifier reads: (T,), T <= context."""
+    """Cut a text to its head and close it with end-of-text, where the classifier reads: (T,), T <= context."""
     return np.append(tokens[: context - 1], end_of_text_id).astype(np.int64)
 
 

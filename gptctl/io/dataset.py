@@ -38,7 +38,9 @@ def options(config: DataConfig) -> ReadOptions:
     return ReadOptions(config.text_column, config.id_column, config.max_doc_bytes)
 
 
-def produce(config: DataConfig, out: str, context: Context, inputs: Inputs, kind: str, make: Make) -> tuple[Summary, bool]:
+def produce(
+    config: DataConfig, out: str, context: Context, inputs: Inputs, kind: str, make: Make
+) -> tuple[Summary, bool]:
     """Run `make` into a folder or a pipe; give its summary and whether it was there already.
 
     Raises UsageError (2) where OUT lies inside an input folder, DataError (3) where too little could be read.
@@ -67,14 +69,18 @@ def produce(config: DataConfig, out: str, context: Context, inputs: Inputs, kind
         run.record["inputs"] = fingerprints or inputs.stream_fingerprint()
         counts = made.totals.counts
         assert counts.balanced(), counts
-        Manifest(kind, stage, config.settings(), run.record["inputs"], tuple(shards), counts, made.metrics, made.tokenizer).write(folder)
+        Manifest(
+            kind, stage, config.settings(), run.record["inputs"], tuple(shards), counts, made.metrics, made.tokenizer
+        ).write(folder)
         jobs.finish(folder)
         return run.finish(Summary(stage, "done", (out,), counts, made.metrics)), False
 
 
 def intact(folder: Path) -> bool:
     """Tell whether all shards of a complete folder are there with their sizes (checksums are verified by readers)."""
-    return all((folder / s.path).exists() and (folder / s.path).stat().st_size == s.bytes for s in manifest.read(folder).shards)
+    return all(
+        (folder / s.path).exists() and (folder / s.path).stat().st_size == s.bytes for s in manifest.read(folder).shards
+    )
 
 
 def refuse_nested(folder: Path, config: DataConfig) -> None:
@@ -83,7 +89,9 @@ def refuse_nested(folder: Path, config: DataConfig) -> None:
     for argument in inputs:
         source = Path(argument)
         if argument != "-" and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-            raise UsageError(f"the output {folder} lies inside the input {source}", "choose a folder outside it with -o")
+            raise UsageError(
+                f"the output {folder} lies inside the input {source}", "choose a folder outside it with -o"
+            )
 
 
 def confirm_stream(run: Run, inputs: Inputs) -> None:
@@ -93,4 +101,3 @@ def confirm_stream(run: Run, inputs: Inputs) -> None:
     for _ in inputs.tasks():
         pass
     check_settings(run.path, run.record, run.record["settings"], inputs.stream_fingerprint(), ())
-

@@ -26,7 +26,9 @@ def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     try:
         return pafs.FileSystem.from_uri(path)  # type: ignore[no-any-return]
     except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"cannot open {path}: {error}", "s3://bucket/key and other URIs of pyarrow.fs are understood") from error
+        raise UsageError(
+            f"cannot open {path}: {error}", "s3://bucket/key and other URIs of pyarrow.fs are understood"
+        ) from error
 
 
 def split_suffixes(name: str) -> tuple[str, str | None]:

@@ -40,7 +40,9 @@ class Inputs:
         self.options = options
         self.is_stream = "-" in arguments
         if self.is_stream and len(arguments) > 1:
-            raise UsageError("INPUT '-' cannot be mixed with other inputs", "pipe everything, or name files and folders only")
+            raise UsageError(
+                "INPUT '-' cannot be mixed with other inputs", "pipe everything, or name files and folders only"
+            )
         self.datasets: list[tuple[str, Path]] = []
         self.files: list[InputFile] = []
         self.order: list[Path | InputFile] = []
@@ -55,7 +57,9 @@ class Inputs:
         if not is_uri(argument) and (path / MANIFEST).exists():
             self._add_dataset(path)
         elif not is_uri(argument) and path.is_dir() and (stage := read_record(path).get("stage")):
-            raise DataError(f"{path} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first")
+            raise DataError(
+                f"{path} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first"
+            )
         else:
             for file in find_files(argument):
                 self._add_file(file)
@@ -63,7 +67,10 @@ class Inputs:
     def _add_dataset(self, path: Path) -> None:
         found = manifest.read(path)
         if found.kind != "documents":
-            raise DataError(f"{path} holds {found.kind}, not documents", f"it was written by gptctl {found.stage}; name an earlier stage's folder")
+            raise DataError(
+                f"{path} holds {found.kind}, not documents",
+                f"it was written by gptctl {found.stage}; name an earlier stage's folder",
+            )
         self.datasets.append((unique("documents", [name for name, _ in self.datasets]), path))
         self.order.append(path)
 
@@ -90,7 +97,9 @@ class Inputs:
         """Give the size of the inputs as stored, or None for a stream."""
         if self.is_stream:
             return None
-        return sum(file.size for file in self.files) + sum(shard.bytes for _, path in self.datasets for shard in manifest.read(path).shards)
+        return sum(file.size for file in self.files) + sum(
+            shard.bytes for _, path in self.datasets for shard in manifest.read(path).shards
+        )
 
     def tasks(self, limit: int = 0) -> Iterator[Task]:
         """Yield the shard tasks in order; with a limit, tasks that hold the first `limit` documents."""
@@ -109,14 +118,20 @@ class Inputs:
             for block in task.blocks:
                 path = folder / f"input-{task.index:05d}.arrows"
                 atomic.write_bytes(path, block.data)
-                blocks.append(replace(block, format="spooled", path=str(path), data=b"", checksum=xxhash.xxh3_128_hexdigest(block.data)))
+                blocks.append(
+                    replace(
+                        block,
+                        format="spooled",
+                        path=str(path),
+                        data=b"",
+                        checksum=xxhash.xxh3_128_hexdigest(block.data),
+                    )
+                )
         return lambda: (Task(index, (block,)) for index, block in enumerate(blocks))
 
     def _numbered(self) -> Iterator[Task]:
-        index = 0
-        for blocks in self._groups():
+        for index, blocks in enumerate(self._groups()):
             yield Task(index, blocks)
-            index += 1
 
     def _groups(self) -> Iterator[tuple[Block, ...]]:
         if self.is_stream:
@@ -135,7 +150,9 @@ class Inputs:
                     yield (Block("shard", shard.path, str(source), size=shard.bytes, checksum=shard.xxh3_128),)
                 continue
             for block in formats.for_path(source.path).cut(source, target, self.options):
-                if pending and (sum(b.size for b in pending) + block.size > target or len(pending) >= MAX_BLOCKS_PER_TASK):
+                if pending and (
+                    sum(b.size for b in pending) + block.size > target or len(pending) >= MAX_BLOCKS_PER_TASK
+                ):
                     yield tuple(pending)
                     pending = []
                 pending.append(block)
@@ -216,13 +233,16 @@ def find_files(argument: str) -> list[InputFile]:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path)))
             if not found:
-                raise DataError(f"{path} holds no file", "name a folder with text, JSON lines, HTML, Parquet or Arrow files")
+                raise DataError(
+                    f"{path} holds no file", "name a folder with text, JSON lines, HTML, Parquet or Arrow files"
+                )
             return [InputFile(str(p), p.relative_to(path).as_posix(), p.stat().st_size) for p in found]
         if path.exists():
             return [InputFile(argument, path.name, path.stat().st_size)]
     except OSError as error:
         raise from_os_error(error, path) from error
-    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []
+    # Path.glob does not take absolute patterns.
+    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
     files = [InputFile(name, Path(name).name, Path(name).stat().st_size) for name in matches if Path(name).is_file()]
     if not files:
         raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
@@ -237,7 +257,11 @@ def find_remote(argument: str) -> list[InputFile]:
         info = system.get_file_info(inner)
         if info.type == pafs.FileType.File:
             return [InputFile(argument, info.base_name, info.size)]
-        below = system.get_file_info(pafs.FileSelector(inner, recursive=True)) if info.type == pafs.FileType.Directory else []
+        below = (
+            system.get_file_info(pafs.FileSelector(inner, recursive=True))
+            if info.type == pafs.FileType.Directory
+            else []
+        )
     except OSError as error:
         raise from_os_error(error, argument) from error
     files = sorted((f for f in below if f.type == pafs.FileType.File), key=lambda f: f.path)
@@ -261,4 +285,6 @@ def unique(name: str, taken: Iterable[str]) -> str:
 
 def empty_documents() -> pa.Table:
     """Make a table of no documents."""
-    return pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string()), "source": pa.array([], pa.string())})
+    return pa.table(
+        {"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string()), "source": pa.array([], pa.string())}
+    )

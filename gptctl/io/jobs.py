@@ -97,7 +97,9 @@ class Totals:
     bad: list[Bad] = field(default_factory=list)
 
 
-def run(job: Job, tasks: Iterable[Task], runner: Runner, workers: int, context: Context, pipe: StreamWriter | None = None) -> Totals:
+def run(
+    job: Job, tasks: Iterable[Task], runner: Runner, workers: int, context: Context, pipe: StreamWriter | None = None
+) -> Totals:
     """Run a job over its tasks and collect the results in the order of the input."""
     totals = Totals()
     done: dict[int, Result] = {}

@@ -30,7 +30,7 @@ class Splits:
 
 
 def find_splits(data: str) -> Splits:
-    """Find files or folders named train, val (validation, valid, dev) and test. Raises UsageError (2) for a missing path.
+    """Find files or folders named train, val (validation, valid, dev) and test; UsageError (2) for a missing path.
 
     A single file or folder that is itself so named is that split; anything else is one whole.
     """
@@ -38,13 +38,17 @@ def find_splits(data: str) -> Splits:
     if data == "-" or is_uri(data):
         return Splits({}, data)
     if not path.exists():
-        raise UsageError(f"no such file or folder: {data}", "DATA is a file, or a folder with train, val and test files")
+        raise UsageError(
+            f"no such file or folder: {data}", "DATA is a file, or a folder with train, val and test files"
+        )
     if path.is_dir():
         named: dict[str, str] = {}
         for entry in sorted(path.iterdir()):
             split = NAMES.get(stem(entry.name))
             if split in named:
-                raise DataError(f"{data} has two {split} splits: {Path(named[split]).name} and {entry.name}", "keep one of them")
+                raise DataError(
+                    f"{data} has two {split} splits: {Path(named[split]).name} and {entry.name}", "keep one of them"
+                )
             if split:
                 named[split] = str(entry)
         if named:
@@ -63,7 +67,7 @@ def stem(name: str) -> str:
 
 
 def read_documents(config: DataConfig, path: str) -> tuple[pa.Table, dict[str, str]]:
-    """Read all documents of a file or folder, and its fingerprint. Raises DataError (3) where too little can be read."""
+    """Read all documents of a file or folder, and its fingerprint. DataError (3) where too little can be read."""
     reading = options(config)
     inputs = Inputs((path,), reading)
     tables: list[pa.Table] = []
@@ -88,14 +92,19 @@ def training_splits(config: DataConfig, data: str) -> tuple[dict[str, pa.Table],
     splits = find_splits(data)
     source = splits.whole or splits.named.get("train")
     if source is None:
-        raise DataError(f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'")
+        raise DataError(
+            f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
+        )
     table, prints = read_documents(config, source)
     prints = {f"train/{name}": value for name, value in prints.items()}
     if "val" in splits.named:
         val, val_prints = read_documents(config, splits.named["val"])
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)
-    return {"train": table.filter(pa.array([not is_held for is_held in held])), "val": table.filter(pa.array(held))}, prints
+    return {
+        "train": table.filter(pa.array([not is_held for is_held in held])),
+        "val": table.filter(pa.array(held)),
+    }, prints
 
 
 def held_out(table: pa.Table) -> list[bool]:
@@ -125,7 +134,9 @@ def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str])
 def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
     """Give the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
     if column not in table.column_names:
-        raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", "name it with --label-column")
+        raise DataError(
+            f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", "name it with --label-column"
+        )
     values = table[column].to_pylist()
     for row, value in enumerate(values):
         if value is None:

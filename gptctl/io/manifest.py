@@ -55,7 +55,9 @@ class Manifest:
 
     def content(self) -> str:
         """Hash what the shards hold: the identity of this dataset as an input of the next stage."""
-        return xxhash.xxh3_128_hexdigest("\n".join([self.tokenizer, *(f"{s.path} {s.xxh3_128}" for s in self.shards)]).encode())
+        return xxhash.xxh3_128_hexdigest(
+            "\n".join([self.tokenizer, *(f"{s.path} {s.xxh3_128}" for s in self.shards)]).encode()
+        )
 
     def of_split(self, split: str) -> list[Shard]:
         """List the shards of one split."""
@@ -90,7 +92,9 @@ def read(folder: Path) -> Manifest:
             found["metrics"], found["tokenizer"],
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is not a complete output of gptctl: {MANIFEST} is absent", "run the stage that makes it again") from error
+        raise DataError(
+            f"{folder} is not a complete output of gptctl: {MANIFEST} is absent", "run the stage that makes it again"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged", "run the stage that makes it again with --force") from error
 

@@ -16,10 +16,11 @@ from gptctl.core.rundir import MANIFEST
 from gptctl.io import manifest, shards
 from gptctl.io.files import damaged, open_stream, split_suffixes
 
+Rows = list[dict[str, Any]]
 COLUMNS = ("id", "label", "pred")
 
 
-def read_predictions(path: str) -> list[dict[str, Any]]:
+def read_predictions(path: str) -> Rows:
     """Read predictions from a file, a folder that `gptctl eval -o` wrote, or "-" (JSON lines on standard input).
 
     Rows get an id by position where the file has none. Raises UsageError (2) for a missing path; DataError (3) for an
@@ -32,7 +33,10 @@ def read_predictions(path: str) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         for column in COLUMNS[1:]:
             if column not in row:
-                raise DataError(f"{path} has no column '{column}' in row {number + 1}; it has: {', '.join(row)}", "rows need label and pred")
+                raise DataError(
+                    f"{path} has no column '{column}' in row {number + 1}; it has: {', '.join(row)}",
+                    "rows need label and pred",
+                )
         if row["label"] is None:
             raise DataError(f"{path}: row {number + 1} has no label", "fill or remove it")
         identity = str(row.setdefault("id", number))
@@ -41,11 +45,13 @@ def read_predictions(path: str) -> list[dict[str, Any]]:
         seen.add(identity)
         probs = row.get("probs")
         if probs is not None and not all(isinstance(p, int | float) and p == p for p in probs):
-            raise DataError(f"{path}: row {number + 1} has a probability that is not a number", "NaN and null are refused")
+            raise DataError(
+                f"{path}: row {number + 1} has a probability that is not a number", "NaN and null are refused"
+            )
     return rows
 
 
-def read_rows(path: str) -> list[dict[str, Any]]:
+def read_rows(path: str) -> Rows:
     """Read a table of any of the formats as Python rows."""
     if path == "-":
         return json_lines(sys.stdin.buffer.read(), "standard input")
@@ -55,40 +61,53 @@ def read_rows(path: str) -> list[dict[str, Any]]:
     if (place / MANIFEST).exists():
         found = manifest.read(place)
         if found.kind != "predictions":
-            raise DataError(f"{path} holds {found.kind}, not predictions", "it is written by: gptctl eval MODEL DATA -o OUT")
-        return shards.read_rows(place, found).to_pylist()  # type: ignore[no-any-return]
-    suffix = split_suffixes(path)[0]
+            raise DataError(
+                f"{path} holds {found.kind}, not predictions", "it is written by: gptctl eval MODEL DATA -o OUT"
+            )
+        return rows_of(shards.read_rows(place, found))
     try:
         with open_stream(path) as source:
-            if suffix in (".csv", ".tsv"):
-                parse = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
-                return pacsv.read_csv(source, parse_options=parse, convert_options=pacsv.ConvertOptions(auto_dict_encode=False)).to_pylist()  # type: ignore[no-any-return]
             data: bytes = source.read()
-        if suffix == ".parquet":
-            return papq.read_table(pa.BufferReader(data)).to_pylist()  # type: ignore[no-any-return]
-        if data[:6] == b"ARROW1":
-            table = shards.table_from(data)
-            table.validate(full=True)
-            return table.to_pylist()  # type: ignore[no-any-return]
+        return parse(data, split_suffixes(path)[0], path)
     except pa.ArrowInvalid as error:
         raise damaged(path, error) from error
     except OSError as error:
         raise from_os_error(error, path) if error.errno else damaged(path, error) from error
+
+
+def parse(data: bytes, suffix: str, path: str) -> Rows:
+    """Turn a file's bytes into rows by its suffix; what has none of the known ones is JSON lines."""
+    if suffix in (".csv", ".tsv"):
+        delimiter = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
+        names = pacsv.open_csv(pa.BufferReader(data), parse_options=delimiter).schema.names
+        as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # a label "01" is not 1
+        return rows_of(pacsv.read_csv(pa.BufferReader(data), parse_options=delimiter, convert_options=as_text))
+    if suffix == ".parquet":
+        return rows_of(papq.read_table(pa.BufferReader(data)))
     if suffix in (".arrow", ".feather", ".ipc"):
-        raise damaged(path, ValueError("not an Arrow IPC file"))
+        return rows_of(shards.table_from(data))
     return json_lines(data, path)
 
 
-def json_lines(data: bytes, path: str) -> list[dict[str, Any]]:
+def rows_of(table: pa.Table) -> Rows:
+    """Give a table as Python rows, checking it first."""
+    table.validate(full=True)
+    rows: Rows = table.to_pylist()
+    return rows
+
+
+def json_lines(data: bytes, path: str) -> Rows:
     """Parse JSON lines strictly: a score must not depend on which lines happened to be readable."""
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise DataError(f"{path}: line {number} is not JSON: {str(error).split(':')[0]}", "one JSON object per line") from error
+            raise DataError(
+                f"{path}: line {number} is not JSON: {str(error).split(':')[0]}", "one JSON object per line"
+            ) from error
         if not isinstance(row, dict):
             raise DataError(f"{path}: line {number} is not a JSON object", "one JSON object per line")
         rows.append(row)

@@ -76,7 +76,9 @@ class Task:
         return xxhash.xxh3_128_hexdigest("\n".join(block.key() for block in self.blocks).encode() + self.note)
 
 
-def from_dicts(rows: Sequence[dict[str, Any]], positions: Sequence[str], name: str, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def from_dicts(
+    rows: Sequence[dict[str, Any]], positions: Sequence[str], name: str, options: ReadOptions
+) -> tuple[pa.Table, list[Bad]]:
     """Make a table of documents from JSON-like records; what has no usable text is returned as bad."""
     good: list[dict[str, Any]] = []
     texts: list[str] = []
@@ -92,11 +94,15 @@ def from_dicts(rows: Sequence[dict[str, Any]], positions: Sequence[str], name: s
         ids.append(f"{name}:{position.rsplit(' ', 1)[-1]}" if given is None else str(given))
         good.append(row)
     columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string()), "text": pa.array(texts, pa.large_string())}
-    others = list(dict.fromkeys(key for row in good for key in row if key not in (options.text_column, options.id_column)))
+    others = list(
+        dict.fromkeys(key for row in good for key in row if key not in (options.text_column, options.id_column))
+    )
     columns["source"] = source_column([row.get("source") for row in good], name)
     for other in others:
         if other != "source":
-            columns["text_" if other == "text" else "id_" if other == "id" else other] = infer([row.get(other) for row in good])
+            columns["text_" if other == "text" else "id_" if other == "id" else other] = infer(
+                [row.get(other) for row in good]
+            )
     return pa.table(columns), bad
 
 
@@ -146,19 +152,29 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
         raise no_column(name, options.text_column, table.column_names)
     text = table[options.text_column]
     if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type) or pa.types.is_string_view(text.type)):
-        raise DataError(f"{name}: column '{options.text_column}' holds {text.type}, not text", "choose another with --text-column")
+        raise DataError(
+            f"{name}: column '{options.text_column}' holds {text.type}, not text", "choose another with --text-column"
+        )
     text = text.cast(pa.large_string())
     too_long = pc.greater(pc.binary_length(text), options.max_doc_bytes)
     usable = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(too_long, False)))
     rows = pa.array(range(first_row, first_row + len(table)), pa.int64())
     bad = [
         Bad(name, f"row {row}", "text is null" if length is None else f"longer than {options.max_doc_bytes} bytes")
-        for row, length in zip(rows.filter(pc.invert(usable)).to_pylist(), pc.binary_length(text.filter(pc.invert(usable))).to_pylist(), strict=True)
+        for row, length in zip(
+            rows.filter(pc.invert(usable)).to_pylist(),
+            pc.binary_length(text.filter(pc.invert(usable))).to_pylist(),
+            strict=True,
+        )
     ]
     if bad:
         table, text, rows = table.filter(usable), text.filter(usable), rows.filter(usable)
     made = pc.binary_join_element_wise(pa.scalar(f"{name}:"), rows.cast(pa.string()), "")
-    given = table[options.id_column].cast(pa.string()) if options.id_column in table.column_names else pa.nulls(len(table), pa.string())
+    given = (
+        table[options.id_column].cast(pa.string())
+        if options.id_column in table.column_names
+        else pa.nulls(len(table), pa.string())
+    )
     columns: dict[str, Any] = {"id": pc.coalesce(given, made), "text": text}
     source = table["source"].cast(pa.string()) if "source" in table.column_names else pa.nulls(len(table), pa.string())
     columns["source"] = pc.coalesce(source, pa.scalar(name))
@@ -170,4 +186,6 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
 
 def no_column(name: str, wanted: str, columns: Sequence[str]) -> DataError:
     """Say that the text column is absent, and which ones there are."""
-    return DataError(f"{name} has no column '{wanted}'; it has: {', '.join(columns) or 'none'}", "name the text with --text-column")
+    return DataError(
+        f"{name} has no column '{wanted}'; it has: {', '.join(columns) or 'none'}", "name the text with --text-column"
+    )

@@ -17,17 +17,19 @@ KIND = b"gptctl.kind"
 
 def with_kind(schema: pa.Schema, kind: str, **facts: str) -> pa.Schema:
     """Mark a schema with the kind of its rows and further facts (tokenizer hash, vocabulary size, ...)."""
-    return schema.with_metadata({KIND: kind.encode()} | {f"gptctl.{name}".encode(): value.encode() for name, value in sorted(facts.items())})
+    return schema.with_metadata(
+        {KIND: kind.encode()} | {f"gptctl.{name}".encode(): value.encode() for name, value in sorted(facts.items())}
+    )
 
 
 def kind_of(schema: pa.Schema) -> str:
     """Give the kind a schema is marked with, or ""."""
-    return (schema.metadata or {}).get(KIND, b"").decode()
+    return str((schema.metadata or {}).get(KIND, b""), "utf-8")
 
 
 def fact(schema: pa.Schema, name: str) -> str:
     """Give one of the facts noted by `with_kind`, or ""."""
-    return (schema.metadata or {}).get(f"gptctl.{name}".encode(), b"").decode()
+    return str((schema.metadata or {}).get(f"gptctl.{name}".encode(), b""), "utf-8")
 
 
 def unify(schemas: list[pa.Schema]) -> pa.Schema:
@@ -54,7 +56,9 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.name not in table.column_names:
             columns.append(pa.nulls(len(table), field.type))
         elif pa.types.is_nested(table[field.name].type) and pa.types.is_string(field.type):
-            columns.append(pa.array([None if v is None else str(v) for v in table[field.name].to_pylist()], pa.string()))
+            columns.append(
+                pa.array([None if v is None else str(v) for v in table[field.name].to_pylist()], pa.string())
+            )
         else:
             columns.append(table[field.name].cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)

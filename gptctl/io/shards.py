@@ -31,7 +31,7 @@ def table_from(data: bytes) -> pa.Table:
 
 
 def map_shard(folder: Path, shard: Shard) -> pa.Table:
-    """Memory-map a shard: columns of uncompressed shards are views of the file, and nothing is read until it is used."""
+    """Memory-map a shard: columns of uncompressed shards are views of the file, read when used."""
     with pa.memory_map(str(folder / shard.path)) as source, ipc.open_file(source) as reader:
         return reader.read_all()
 

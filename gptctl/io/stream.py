@@ -24,14 +24,19 @@ END = b"gptctl.end"
 def standard_input() -> IO[bytes]:
     """Give standard input for a stream. Refuses a terminal, where nobody can type Arrow."""
     if sys.stdin.isatty():
-        raise UsageError("INPUT is '-' but standard input is a terminal", "pipe the output of another stage: gptctl clean ... -o - | gptctl dedup -")
+        raise UsageError(
+            "INPUT is '-' but standard input is a terminal",
+            "pipe the output of another stage: gptctl clean ... -o - | gptctl dedup -",
+        )
     return sys.stdin.buffer
 
 
 def standard_output() -> IO[bytes]:
     """Give standard output for a stream. Refuses a terminal, which binary data would garble."""
     if sys.stdout.isatty():
-        raise UsageError("-o - would write Arrow to the terminal", "pipe it into another stage, or name a folder with -o")
+        raise UsageError(
+            "-o - would write Arrow to the terminal", "pipe it into another stage, or name a folder with -o"
+        )
     return sys.stdout.buffer
 
 
@@ -42,13 +47,17 @@ def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | Non
         with ipc.open_stream(source) as reader:
             found = kind_of(reader.schema)
             if found and found != kind:
-                raise DataError(f"standard input holds {found}, not {kind}", "check the order of the stages in the pipe")
+                raise DataError(
+                    f"standard input holds {found}, not {kind}", "check the order of the stages in the pipe"
+                )
             while True:
                 batch, metadata = reader.read_next_batch_with_custom_metadata()
                 notes: dict[bytes, bytes] = dict(metadata or {})
                 if END in notes:
                     if int(notes[END]) != rows:
-                        raise DataError(f"stream has {rows} rows, its end mark says {int(notes[END])}", "run the pipe again")
+                        raise DataError(
+                            f"stream has {rows} rows, its end mark says {int(notes[END])}", "run the pipe again"
+                        )
                     return
                 batch.validate(full=True)
                 rows += len(batch)
@@ -57,9 +66,17 @@ def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | Non
         pass
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         if rows == 0:
-            raise DataError(f"standard input is not an Arrow IPC stream: {first_words(error)}", "it is written by: gptctl STAGE ... -o -") from error
-        raise DataError(f"stream is damaged after {rows} rows: {first_words(error)}", "run the pipe again, with: set -o pipefail") from error
-    raise DataError(f"stream ended without end mark after {rows} rows", "the producer was stopped; run the pipe again, with: set -o pipefail")
+            raise DataError(
+                f"standard input is not an Arrow IPC stream: {first_words(error)}",
+                "it is written by: gptctl STAGE ... -o -",
+            ) from error
+        raise DataError(
+            f"stream is damaged after {rows} rows: {first_words(error)}", "run the pipe again, with: set -o pipefail"
+        ) from error
+    raise DataError(
+        f"stream ended without end mark after {rows} rows",
+        "the producer was stopped; run the pipe again, with: set -o pipefail",
+    )
 
 
 class StreamWriter:

@@ -32,7 +32,7 @@ class Tokens:
 
 
 def open_tokens(path: str) -> Tokens:
-    """Open what `gptctl tokenize` wrote. Raises UsageError (2) if absent, DataError (3) if it is anything else or damaged."""
+    """Open what `gptctl tokenize` wrote. UsageError (2) if absent, DataError (3) if it is anything else or damaged."""
     folder = Path(path)
     if not folder.exists():
         raise UsageError(f"no such folder: {folder}", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
@@ -50,6 +50,5 @@ def flat_parts(folder: Path, split: str) -> list[NDArray[Any]]:
     """Give a split's tokens as arrays that are views of the files, in order; documents end with end-of-text."""
     parts: list[NDArray[Any]] = []
     for shard in manifest.read(folder).of_split(split):
-        for chunk in shards.map_shard(folder, shard)["tokens"].chunks:
-            parts.append(chunk.flatten().to_numpy())
+        parts += [chunk.flatten().to_numpy() for chunk in shards.map_shard(folder, shard)["tokens"].chunks]
     return parts

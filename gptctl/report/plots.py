@@ -21,8 +21,17 @@ def loss_curve(events: Sequence[Event], title: str, kind: Literal["svg", "png"] 
     with matplotlib.rc_context({"svg.hashsalt": "gptctl", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot([e["step"] for e in steps], [e["loss"] for e in steps], color="#7aa6d8", linewidth=1, label="train loss")
-        axes.plot([e["step"] for e in evaluations], [e["val_loss"] for e in evaluations], color="#c4442c", marker="o", markersize=3, label="val loss")
+        axes.plot(
+            [e["step"] for e in steps], [e["loss"] for e in steps], color="#7aa6d8", linewidth=1, label="train loss"
+        )
+        axes.plot(
+            [e["step"] for e in evaluations],
+            [e["val_loss"] for e in evaluations],
+            color="#c4442c",
+            marker="o",
+            markersize=3,
+            label="val loss",
+        )
         axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
         axes.grid(alpha=0.25)
         axes.legend(loc="upper right", frameon=False)

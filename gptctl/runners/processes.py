@@ -51,7 +51,8 @@ def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int)
             yield flying.popleft().result()
     except BrokenProcessPool as error:
         raise EnvironmentFault(
-            "a worker process died (killed, or out of memory)", f"run the same command again; with less memory in use: --workers {max(1, workers // 2)}"
+            "a worker process died (killed, or out of memory)",
+            f"run the same command again; with less memory in use: --workers {max(1, workers // 2)}",
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -41,15 +41,21 @@ class CleanKeys(DataConfig):
     to quarantine.jsonl.
     """
 
-    inputs: tuple[str, ...] = argument(..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe.")
+    inputs: tuple[str, ...] = argument(
+        ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
+    )
     out: str = flag(..., "Folder to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
     preset: str = flag("basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning")
-    filters: tuple[str, ...] | None = flag(None, "Filters to apply, in order, instead of the preset's: a,b.", panel="Cleaning")
-    html: Literal["auto", "always", "never"] = flag("auto", "Turn HTML into text; auto looks at each document.", panel="Cleaning")
+    filters: tuple[str, ...] | None = flag(
+        None, "Filters to apply, in order, instead of the preset's: a,b.", panel="Cleaning"
+    )
+    html: Literal["auto", "always", "never"] = flag(
+        "auto", "Turn HTML into text; auto looks at each document.", panel="Cleaning"
+    )
     normalize: bool = key(True, "Repair Unicode, line ends, control characters and white space.")
     words: Splitter = flag("regex", "How text is split into words.", panel="Cleaning")
     remove_stopwords: str | None = flag(
-        None, "Remove this language's stop words, as the classic NLP recipe does. Language models need them.", panel="Cleaning"
+        None, "Remove this language's stop words (classic NLP); language models need them.", panel="Cleaning"
     )  # fmt: skip
     keep_rejects: bool = flag(False, "Write dropped documents, with the reason, to OUT/rejects/.", panel="Output")
 
@@ -68,7 +74,9 @@ class CleanKeys(DataConfig):
         known = plugins.names(FILTERS)
         for name in value or ():
             if name not in known:
-                raise ValueError(f"no filter is called '{name}'{plugins.did_you_mean(name, known)}; known: {', '.join(known)}")
+                raise ValueError(
+                    f"no filter is called '{name}'{plugins.did_you_mean(name, known)}; known: {', '.join(known)}"
+                )
         return value
 
     @classmethod
@@ -81,7 +89,10 @@ class CleanKeys(DataConfig):
 def filter_fields() -> dict[str, Any]:
     """Give each filter's settings as a table under its name."""
     modules = {name: plugins.load(FILTERS, name) for name in plugins.names(FILTERS)}
-    return {name: (module.Config, key(module.Config(), (module.__doc__ or "").splitlines()[0])) for name, module in modules.items()}
+    return {
+        name: (module.Config, key(module.Config(), (module.__doc__ or "").splitlines()[0]))
+        for name, module in modules.items()
+    }
 
 
 if TYPE_CHECKING:
@@ -103,7 +114,7 @@ class CleanTask:
         text = self.pages_to_text(text)
         if self.config.normalize:
             text = normalize(text)
-        reasons = self.reasons(text)
+        text, reasons = self.filtered(text)
         figures: dict[str, Any] = {}
         if self.config.remove_stopwords:
             text, how = remove_stop_words(text, self.config.words, self.config.remove_stopwords)
@@ -129,16 +140,21 @@ class CleanTask:
         extracted = [to_text(page) for page in text.filter(pages).to_pylist()]
         return pc.replace_with_mask(text, pages, pa.array(extracted, text.type))
 
-    def reasons(self, text: pa.LargeStringArray) -> pa.StringArray:
-        """Say why each document is dropped (the first filter that objects), or null."""
+    def filtered(self, text: pa.LargeStringArray) -> tuple[pa.LargeStringArray, pa.StringArray]:
+        """Say why each document is dropped (the first filter that objects), or null; some filters rewrite text."""
         found = pa.nulls(len(text), pa.string())
         for name in self.config.filters or ():
             kept = pc.is_null(found)
             if not pc.any(kept).as_py():
                 break
-            verdict = plugins.load(FILTERS, name).reasons(text.filter(kept), getattr(self.config, name))
+            module, settings = plugins.load(FILTERS, name), getattr(self.config, name)
+            if hasattr(module, "rewrite"):
+                changed, verdict = module.rewrite(text.filter(kept), settings)
+                text = pc.replace_with_mask(text, kept, changed)
+            else:
+                verdict = module.reasons(text.filter(kept), settings)
             found = pc.replace_with_mask(found, kept, verdict.cast(pa.string()))
-        return found
+        return text, found
 
 
 def plan(config: Clean, context: Context) -> Summary:

@@ -1,4 +1,4 @@
-"""Drop exact and near duplicates (MinHash-LSH), keeping one document of each cluster and a table of who duplicates whom."""
+"""Drop exact and near duplicates (MinHash-LSH), keeping one document of each cluster and a table of clusters."""
 
 from __future__ import annotations
 
@@ -42,10 +42,14 @@ class Dedup(DataConfig):
     too short for a shingle is compared exactly.
     """
 
-    inputs: tuple[str, ...] = argument(..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe.")
+    inputs: tuple[str, ...] = argument(
+        ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
+    )
     out: str = flag(..., "Folder to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
     method: Literal["minhash", "exact"] = flag("minhash", "What counts as a duplicate.", panel="Duplicates")
-    threshold: float = flag(0.8, "Jaccard similarity of shingles from which documents are near-duplicates.", panel="Duplicates", gt=0, lt=1)
+    threshold: float = flag(
+        0.8, "Jaccard similarity of shingles from which documents are near-duplicates.", panel="Duplicates", gt=0, lt=1
+    )
     num_perm: int = flag(128, "MinHash permutations.", panel="Duplicates", ge=8, le=1024)
     ngram: int = flag(5, "Words per shingle.", panel="Duplicates", ge=1, le=50)
     keep: Literal["first", "longest"] = flag("first", "Which document of a cluster survives.", panel="Duplicates")
@@ -117,21 +121,34 @@ def keep_survivors(task: Task, table: pa.Table) -> Outcome:
     kept, copies = pa.array(verdict.kept), verdict.exact_copy
     result = table.filter(kept)
     sizes = pc.binary_length(table["text"]).to_numpy().astype(np.int64)
-    counts = Counts(documents_in=len(table), kept=len(result), bytes_in=int(sizes.sum()), bytes_kept=jobs.text_bytes(result))
+    counts = Counts(
+        documents_in=len(table), kept=len(result), bytes_in=int(sizes.sum()), bytes_kept=jobs.text_bytes(result)
+    )
     for reason, mask in (("exact_duplicate", copies), ("near_duplicate", ~verdict.kept & ~copies)):
         if mask.any():
             counts.dropped[reason] = int(mask.sum())
             counts.dropped_bytes[reason] = int(sizes[mask].sum())
     how = np.where(verdict.kept, "survivor", np.where(copies, "exact_duplicate", "near_duplicate"))
-    clusters = pa.table({"id": table["id"], "cluster_id": cluster, "verdict": pa.array(how, pa.string())}).filter(pa.array(verdict.clustered))
+    clusters = pa.table({"id": table["id"], "cluster_id": cluster, "verdict": pa.array(how, pa.string())}).filter(
+        pa.array(verdict.clustered)
+    )
     schema = with_kind(result.schema, "documents")
-    return Outcome({"": result.replace_schema_metadata(schema.metadata)}, counts, {"clusters": clusters.num_rows}, {"clusters": clusters})
+    return Outcome(
+        {"": result.replace_schema_metadata(schema.metadata)},
+        counts,
+        {"clusters": clusters.num_rows},
+        {"clusters": clusters},
+    )
 
 
 def plan(config: Dedup, context: Context) -> Summary:
     """Say what would be done."""
     inputs = Inputs(config.inputs, dataset.options(config))
-    facts: dict[str, Any] = {"inputs": len(inputs.order), "input_bytes": inputs.total_bytes(), "workers": config.worker_count()}
+    facts: dict[str, Any] = {
+        "inputs": len(inputs.order),
+        "input_bytes": inputs.total_bytes(),
+        "workers": config.worker_count(),
+    }
     if config.method == "minhash":
         bands, rows = minhash.bands(config.threshold, config.num_perm)
         facts |= {"bands": bands, "rows_per_band": rows, "bytes_per_document_in_memory": 24 + 8 * bands}
@@ -155,7 +172,11 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
 
     summary, _ = dataset.produce(config, config.out, context, inputs, "documents", make)
     sizes = summary.metrics.get("clusters", {})
-    table = Table("clusters of duplicates", ("documents in a cluster", "clusters"), tuple((size, f"{count:,}") for size, count in sizes.items()))
+    table = Table(
+        "clusters of duplicates",
+        ("documents in a cluster", "clusters"),
+        tuple((size, f"{count:,}") for size, count in sizes.items()),
+    )
     follow = "" if config.out == "-" else f"gptctl tokenize {config.out} -o tokens"
     return replace(summary, tables=(funnel("dedup", summary.counts), *([table] if sizes else [])), next=follow)
 

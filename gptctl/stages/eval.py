@@ -37,22 +37,30 @@ Rows = list[dict[str, Any]]
 class Eval(DataConfig):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
-    A classifier gets accuracy, precision, recall and F1, per class, with 95 % intervals; a language model perplexity and
-    bits per byte. The figures at the top of --json are those of the last split (test, where there is one).
+    A classifier gets accuracy, precision, recall and F1, per class, with 95 % intervals; a language model gets
+    perplexity and bits per byte. The figures at the top of --json are those of the last split: test, if there is one.
     """
 
     model: str | None = argument(None, "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     data: str | None = argument(None, "DATA", "File or folder with the texts.")
-    predictions: str | None = flag(None, "Score this file of id, label, pred instead (- reads JSON lines).", panel="Input", runtime=True)
+    predictions: str | None = flag(
+        None, "Score this file of id, label, pred instead (- reads JSON lines).", panel="Input", runtime=True
+    )
     out: str | None = flag(None, "Folder for predictions and metrics.", panel="Output", short="-o", runtime=True)
     metrics: tuple[str, ...] = flag(("accuracy", "precision", "recall", "f1"), "Metrics: a,b.", panel="Metrics")
-    average: Literal["macro", "micro", "weighted", "binary"] = flag("macro", "How classes are averaged.", panel="Metrics")
+    average: Literal["macro", "micro", "weighted", "binary"] = flag(
+        "macro", "How classes are averaged.", panel="Metrics"
+    )
     positive: str | None = flag(None, "The positive label, for --average binary.", panel="Metrics")
-    labels: tuple[str, ...] | None = flag(None, "The label set: a,b; the model's or the ones seen if not given.", panel="Metrics")
+    labels: tuple[str, ...] | None = flag(
+        None, "The label set: a,b; the model's or the ones seen if not given.", panel="Metrics"
+    )
     zero_division: Literal["0", "1", "nan"] = key("0", "Value of 0/0.")
     macro_over: Literal["present", "all"] = key("present", "Classes in the macro average.")
     label_column: str = flag("label", "Column that holds the label.", panel="Input")
-    fail_under: tuple[str, ...] = flag((), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Metrics", runtime=True)
+    fail_under: tuple[str, ...] = flag(
+        (), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Metrics", runtime=True
+    )
     batch_size: int = key(64, "Texts per forward pass.", ge=1, runtime=True)
     stride: int = key(0, "Tokens scored per window of a long document; 0 takes the whole context.", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device.", panel="Devices", runtime=True)
@@ -93,7 +101,9 @@ def run(config: Eval, context: Context | None = None) -> Summary:
 def checked(config: Eval) -> list[gates.Gate]:
     """Refuse a command that names nothing or too much to score; give the bars of --fail-under."""
     if (config.predictions is None) == (config.model is None):
-        raise UsageError("name either MODEL and DATA, or --predictions", "gptctl eval MODEL DATA, or gptctl eval --predictions FILE")
+        raise UsageError(
+            "name either MODEL and DATA, or --predictions", "gptctl eval MODEL DATA, or gptctl eval --predictions FILE"
+        )
     if config.model is not None and config.data is None:
         raise UsageError("DATA is missing", "gptctl eval MODEL DATA")
     for name in config.metrics:
@@ -115,7 +125,7 @@ def fingerprints(config: Eval) -> dict[str, str]:
             raise UsageError("--predictions - cannot be written with -o", "save standard input to a file first")
         return {file.name: content_hash(file.path) for file in find_files(config.predictions)}
     from gptctl.model import sealed
-    from gptctl.model.folder import find_model
+    from gptctl.model.locate import find_model
 
     assert config.model is not None and config.data is not None
     files = {file.name: content_hash(file.path) for file in find_files(config.data)}
@@ -128,15 +138,20 @@ def score(config: Eval, context: Context) -> tuple[Values, Rows, str]:
         rows = read_predictions(config.predictions)
         named = dict.fromkeys(str(row.get("split", "predictions")) for row in rows)
         parts = {name: [row for row in rows if str(row.get("split", "predictions")) == name] for name in named}
-        return by_split({name: report(config, part, config.labels) for name, part in parts.items()}), rows, "predictions"
+        return (
+            by_split({name: report(config, part, config.labels) for name, part in parts.items()}),
+            rows,
+            "predictions",
+        )
     assert config.model is not None and config.data is not None
     from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import find_model, load_model
+    from gptctl.model.folder import load_model
+    from gptctl.model.locate import find_model
     from gptctl.train import device
 
     where = device.pick(config.device)
     device.prepare(device.threads())
-    model, shape, tokenizer_json, extra = load_model(find_model(config.model))
+    model, _, tokenizer_json, extra = load_model(find_model(config.model))
     coder = Tokenizer.from_json(tokenizer_json)
     splits: dict[str, Values] = {}
     rows, kind = [], "scores"
@@ -152,22 +167,32 @@ def score(config: Eval, context: Context) -> tuple[Values, Rows, str]:
 
 
 def by_split(splits: dict[str, Values]) -> Values:
-    """Put the last split's figures at the top (test stands last), and all of them below "splits" if there are several."""
+    """Put the last split's figures (test's) at the top, and all of them below "splits"."""
     last = list(splits)[-1]
     return splits[last] | {"split": last} | ({"splits": splits} if len(splits) > 1 else {})
 
 
 def classify(
-    config: Eval, model: Classifier, coder: Tokenizer, table: pa.Table, names: list[str], split: str, where: torch.device, context: Context
+    config: Eval,
+    model: Classifier,
+    coder: Tokenizer,
+    table: pa.Table,
+    names: list[str],
+    split: str,
+    where: torch.device,
+    context: Context,
 ) -> Rows:
     """Label the texts of a split."""
     from gptctl.infer.classify import fit_context, probabilities
 
     gold = labelled.labels_of(table, config.label_column, split)
-    encoded = coder.encode_batch(table["text"].to_pylist())
-    values, offsets = encoded.values.to_numpy(), encoded.offsets.to_numpy()
-    texts = [fit_context(values[a:b], coder.end_of_text_id, model.config.context) for a, b in zip(offsets, offsets[1:], strict=False)]
-    found = probabilities(model, texts, config.batch_size, where, lambda done: context.progress(done, len(texts), "texts"))
+    texts = [
+        fit_context(tokens, coder.end_of_text_id, model.config.context)
+        for tokens in coder.encode_each(table["text"].to_pylist())
+    ]
+    found = probabilities(
+        model, texts, config.batch_size, where, lambda done: context.progress(done, len(texts), "texts")
+    )
     ids = table["id"].to_pylist()
     return [
         {"id": identity, "label": label, "pred": names[int(p.argmax())], "probs": p.tolist()}
@@ -175,20 +200,34 @@ def classify(
     ]
 
 
-def score_texts(config: Eval, model: GPT, coder: Tokenizer, table: pa.Table, where: torch.device, context: Context) -> Rows:
+def score_texts(
+    config: Eval, model: GPT, coder: Tokenizer, table: pa.Table, where: torch.device, context: Context
+) -> Rows:
     """Give each document's nats, bytes and tokens. End-of-text stands before a document and is not scored."""
     from gptctl.infer.score import Pass, nats
 
     texts = table["text"].to_pylist()
-    encoded = coder.encode_batch(texts)
-    values, offsets = encoded.values.to_numpy(), encoded.offsets.to_numpy()
-    documents = [values[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+    documents = coder.encode_each(texts)
     for text, tokens in zip(texts, documents, strict=True):
         if coder.decode(tokens.tolist()) != text:
-            raise DataError("the tokenizer loses text: decode(encode(x)) differs from x", "bits per byte would flatter it; use a lossless tokenizer (bpe, bytes)")
+            raise DataError(
+                "the tokenizer loses text: decode(encode(x)) differs from x",
+                "bits per byte would flatter it; use a lossless tokenizer (bpe, bytes)",
+            )
     length = model.config.context
-    plans = [[Pass(*window) for window in language.windows(len(tokens), length, config.stride or length)] for tokens in documents]
-    found = nats(model, documents, plans, coder.end_of_text_id, config.batch_size, where, lambda done: context.progress(done, None, "windows"))
+    plans = [
+        [Pass(*window) for window in language.windows(len(tokens), length, config.stride or length)]
+        for tokens in documents
+    ]
+    found = nats(
+        model,
+        documents,
+        plans,
+        coder.end_of_text_id,
+        config.batch_size,
+        where,
+        lambda done: context.progress(done, None, "windows"),
+    )
     return [
         {"id": identity, "nats": float(value), "bytes": len(text.encode()), "tokens": len(tokens)}
         for identity, value, text, tokens in zip(table["id"].to_pylist(), found, texts, documents, strict=True)
@@ -205,7 +244,11 @@ def report(config: Eval, rows: Rows, labels: tuple[str, ...] | None) -> Values:
 
 def language_report(rows: Rows, coder: Tokenizer) -> Values:
     """Give perplexity and bits per byte over all documents."""
-    total, size, tokens = sum(row["nats"] for row in rows), sum(row["bytes"] for row in rows), sum(row["tokens"] for row in rows)
+    total, size, tokens = (
+        sum(row["nats"] for row in rows),
+        sum(row["bytes"] for row in rows),
+        sum(row["tokens"] for row in rows),
+    )
     return {
         "n": len(rows),
         "tokens": tokens,
@@ -219,17 +262,35 @@ def language_report(rows: Rows, coder: Tokenizer) -> Values:
 
 def prediction_table(rows: Rows, kind: str) -> pa.Table:
     """Put the rows into the Arrow form of their kind."""
-    rows = [row | {"id": str(row["id"])} | ({"label": str(row["label"]), "pred": None if row["pred"] is None else str(row["pred"])} if kind == "predictions" else {}) for row in rows]
+    rows = [
+        row
+        | {"id": str(row["id"])}
+        | (
+            {"label": str(row["label"]), "pred": None if row["pred"] is None else str(row["pred"])}
+            if kind == "predictions"
+            else {}
+        )
+        for row in rows
+    ]
     table = pa.Table.from_pylist(rows)
     return table.replace_schema_metadata(with_kind(table.schema, kind).metadata)
 
 
-def summarise(config: Eval, result: Values, bars: list[gates.Gate], context: Context, status: Literal["done", "up to date"] = "done") -> Summary:
+def summarise(
+    config: Eval,
+    result: Values,
+    bars: list[gates.Gate],
+    context: Context,
+    status: Literal["done", "up to date"] = "done",
+) -> Summary:
     """Show the figures and list the bars that were missed."""
     shown = {name: value for name, value in result.items() if name != "warnings"}
     for line in result.get("warnings", []):
         context.warn(line)
-    tables = [table_of(split, part) for split, part in result.get("splits", {result.get("split", "predictions"): result}).items()]
+    tables = [
+        table_of(split, part)
+        for split, part in result.get("splits", {result.get("split", "predictions"): result}).items()
+    ]
     if "confusion" in result:
         tables += [per_class_table(result), confusion_table(result)]
     misses = tuple(gates.check(result, bars))
@@ -246,7 +307,13 @@ def table_of(split: str, part: Values) -> Table:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         bounds = part.get("intervals", {}).get(name)
-        rows.append((name, f"{value:,}" if isinstance(value, int) else f"{value:.4f}", f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else ""))
+        rows.append(
+            (
+                name,
+                f"{value:,}" if isinstance(value, int) else f"{value:.4f}",
+                f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "",
+            )
+        )
     return Table(f"{split} ({part.get('average', 'all documents')})", ("metric", "value", "95 % interval"), tuple(rows))
 
 
@@ -256,7 +323,10 @@ def per_class_table(result: Values) -> Table:
     def cell(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
 
-    rows = tuple((label, *(cell(values[name]) for name in ("precision", "recall", "f1", "support"))) for label, values in result["per_class"].items())
+    rows = tuple(
+        (label, *(cell(values[name]) for name in ("precision", "recall", "f1", "support")))
+        for label, values in result["per_class"].items()
+    )
     return Table("per class", ("class", "precision", "recall", "f1", "support"), rows)
 
 

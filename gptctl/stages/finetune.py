@@ -34,7 +34,9 @@ EXAMPLES = (
     "gptctl finetune run labelled/train.jsonl -o again --select-on f1 --epochs 1",
     "gptctl finetune run unique -o adapted --task lm --epochs 1",
 )
-RECIPE = Recipe(lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0)
+RECIPE = Recipe(
+    lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
+)
 WARMUP_SHARE = 0.1
 
 
@@ -52,7 +54,9 @@ class Finetune(DataConfig):
     task: Literal["classify", "lm"] = flag("classify", "What to learn.", panel="Task")
     label_column: str = flag("label", "Column that holds the label.", panel="Task")
     epochs: float = flag(3.0, "Passes over the training texts.", panel="Training", gt=0)
-    select_on: Literal["f1", "accuracy", "loss"] = flag("f1", "Metric on val that chooses the weights kept (lm: loss).", panel="Training")
+    select_on: Literal["f1", "accuracy", "loss"] = flag(
+        "f1", "Metric on val that chooses the weights kept (lm: loss).", panel="Training"
+    )
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     batch_size: int | None = flag(None, "Texts per update.", panel="Training", ge=1)
     patience: int = flag(0, "Stop after so many evaluations without a better one; 0 never.", panel="Training", ge=0)
@@ -71,15 +75,21 @@ class Finetune(DataConfig):
         recipe = self.training.model_copy(update=changes)
         batch = min(recipe.batch_size, max(samples, 1))
         steps = max(1, math.ceil(self.epochs * samples / batch))
-        return recipe.model_copy(update={"steps": steps, "batch_size": batch, "warmup_steps": int(steps * WARMUP_SHARE)})
+        return recipe.model_copy(
+            update={"steps": steps, "batch_size": batch, "warmup_steps": int(steps * WARMUP_SHARE)}
+        )
 
 
 def plan(config: Finetune, context: Context) -> Summary:
     """Say what would be done."""
-    from gptctl.model.folder import find_model
+    from gptctl.model.locate import find_model
 
     tables, _ = labelled.training_splits(config, config.data)
-    facts: Values = {"model": str(find_model(config.base)), "train_texts": len(tables["train"]), "val_texts": len(tables["val"])}
+    facts: Values = {
+        "model": str(find_model(config.base)),
+        "train_texts": len(tables["train"]),
+        "val_texts": len(tables["val"]),
+    }
     if config.task == "classify":
         facts["labels"] = label_names(tables["train"], config.label_column)
     return Summary("finetune", "planned", (config.out,), plan=facts)
@@ -89,7 +99,8 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     """Finetune into a run folder."""
     context = context or Context()
     from gptctl.model import sealed
-    from gptctl.model.folder import find_model, load_model
+    from gptctl.model.folder import load_model
+    from gptctl.model.locate import find_model
     from gptctl.train import device
 
     folder = find_model(config.base)
@@ -132,7 +143,10 @@ def classify_job(
 ) -> TrainJob:
     """Describe the training of a classifier."""
     splits = {name: encode(tables[name], coder, shape.context) for name in ("train", "val")}
-    numbers = {name: [names.index(label) for label in known_labels(tables[name], config.label_column, names, name)] for name in splits}
+    numbers = {
+        name: [names.index(label) for label in known_labels(tables[name], config.label_column, names, name)]
+        for name in splits
+    }
     data = {name: partial(open_labelled, splits[name], numbers[name], config.seed, name) for name in splits}
     return make_job(
         config, partial(build_classifier, folder, len(names), config.seed, config.dropout), data, len(splits["train"]),
@@ -140,12 +154,18 @@ def classify_job(
     )  # fmt: skip
 
 
-def lm_job(config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer, tables: dict[str, pa.Table]) -> TrainJob:
+def lm_job(
+    config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer, tables: dict[str, pa.Table]
+) -> TrainJob:
     """Describe continued language modelling."""
-    streams = {name: np.concatenate([[coder.end_of_text_id], *encode(tables[name], coder, None)]) for name in ("train", "val")}
+    streams = {
+        name: np.concatenate([[coder.end_of_text_id], *encode(tables[name], coder, None)]) for name in ("train", "val")
+    }
     data = {name: partial(open_stream, streams[name], shape.context, config.seed, name) for name in streams}
     windows = max(1, (len(streams["train"]) - 1) // shape.context)
-    return make_job(config, partial(build_lm, folder, config.dropout), data, windows, shape.context, "language_model", "loss")
+    return make_job(
+        config, partial(build_lm, folder, config.dropout), data, windows, shape.context, "language_model", "loss"
+    )
 
 
 def make_job(
@@ -177,16 +197,18 @@ def encode(table: pa.Table, coder: Tokenizer, context: int | None) -> list[NDArr
     """Tokenize texts, each closed by end-of-text; with a context, cut to their heads."""
     from gptctl.infer.classify import fit_context
 
-    encoded = coder.encode_batch(table["text"].to_pylist())
-    values, offsets = encoded.values.to_numpy(), encoded.offsets.to_numpy()
-    return [fit_context(values[start:stop], coder.end_of_text_id, context or stop - start + 1) for start, stop in zip(offsets, offsets[1:], strict=False)]
+    rows = coder.encode_each(table["text"].to_pylist())
+    return [fit_context(tokens, coder.end_of_text_id, context or len(tokens) + 1) for tokens in rows]
 
 
 def label_names(table: pa.Table, column: str) -> list[str]:
     """List the labels of the training split, sorted. Raises DataError (3) if there are fewer than two."""
     names = sorted(set(labelled.labels_of(table, column, "train")))
     if len(names) < 2:
-        raise DataError(f"column '{column}' has {len(names)} label in the training split", "a classifier needs two or more; see --label-column")
+        raise DataError(
+            f"column '{column}' has {len(names)} label in the training split",
+            "a classifier needs two or more; see --label-column",
+        )
     return names
 
 
@@ -195,7 +217,10 @@ def known_labels(table: pa.Table, column: str, names: Sequence[str], split: str)
     labels = labelled.labels_of(table, column, split)
     for row, label in enumerate(labels):
         if label not in names:
-            raise DataError(f"{split}: row {row} has the label '{label}', which the training split lacks", f"known: {', '.join(names)}")
+            raise DataError(
+                f"{split}: row {row} has the label '{label}', which the training split lacks",
+                f"known: {', '.join(names)}",
+            )
     return labels
 
 
@@ -235,8 +260,14 @@ def open_stream(tokens: NDArray[Any], seq_len: int, seed: int, name: str) -> Sam
 
 def summarise(config: Finetune, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
-    shown = [name for name in ("parameters", "steps", "train_loss", *sorted(m for m in metrics if m.startswith("best_val_"))) if name in metrics]
-    rows = tuple((name, f"{metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{metrics[name]:,}") for name in shown)
+    shown = [
+        name
+        for name in ("parameters", "steps", "train_loss", *sorted(m for m in metrics if m.startswith("best_val_")))
+        if name in metrics
+    ]
+    rows = tuple(
+        (name, f"{metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{metrics[name]:,}") for name in shown
+    )
     return Summary(
         "finetune", "done", (config.out,), metrics=plain(metrics), tables=(Table("finetune", ("", "value"), rows),),
         next=f"gptctl eval {config.out} {config.data}",

@@ -39,12 +39,19 @@ class Generate(DataConfig):
 
     model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     prompt: str | None = argument(None, "[PROMPT]", "Text to continue; the beginning of a document if not given.")
-    prompts: str | None = flag(None, "File of prompts: text lines, or any input format with a text column; - reads lines.", panel="Input", runtime=True)
+    prompts: str | None = flag(
+        None,
+        "File of prompts: text lines, or any input format with a text column; - reads lines.",
+        panel="Input",
+        runtime=True,
+    )
     out: str | None = flag(None, "Folder for the samples.", panel="Output", short="-o", runtime=True)
     max_tokens: int = flag(128, "Tokens to generate, at most.", panel="Sampling", ge=1)
     temperature: float = flag(1.0, "0 takes the likeliest token.", panel="Sampling", ge=0)
     top_k: int = flag(0, "Sample from the k likeliest tokens; 0 from all.", panel="Sampling", ge=0)
-    top_p: float = flag(1.0, "Sample from the likeliest tokens that hold this probability together.", panel="Sampling", gt=0, le=1)
+    top_p: float = flag(
+        1.0, "Sample from the likeliest tokens that hold this probability together.", panel="Sampling", gt=0, le=1
+    )
     min_p: float = flag(0.0, "Drop tokens less likely than this share of the likeliest.", panel="Sampling", ge=0, lt=1)
     num: int = flag(1, "Samples per prompt.", panel="Sampling", ge=1)
     batch_size: int = key(16, "Prompts continued at a time.", ge=1, runtime=True)
@@ -53,9 +60,13 @@ class Generate(DataConfig):
 
 def plan(config: Generate, context: Context) -> Summary:
     """Check the command and say what would be generated."""
-    from gptctl.model.folder import find_model
+    from gptctl.model.locate import find_model
 
-    facts: Values = {"model": str(find_model(config.model)), "prompts": config.prompts or 1, "max_tokens": config.max_tokens}
+    facts: Values = {
+        "model": str(find_model(config.model)),
+        "prompts": config.prompts or 1,
+        "max_tokens": config.max_tokens,
+    }
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 
 
@@ -65,7 +76,8 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     if config.prompt is not None and config.prompts is not None:
         raise UsageError("PROMPT and --prompts are both given", "name one of them")
     from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import find_model, load_model
+    from gptctl.model.folder import load_model
+    from gptctl.model.locate import find_model
 
     folder = find_model(config.model)
     model, _, tokenizer_json, _ = load_model(folder)
@@ -88,8 +100,12 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         shard = shards.write_shard(record.path, "shards/part-00000.arrow", table)
         counts = Counts(documents_in=len(prompts), kept=len(prompts))
         metrics = {"samples": len(rows), "tokens": sum(row["tokens"] for row in rows)}
-        Manifest("samples", "generate", config.settings(), inputs, (shard,), counts, metrics, coder.hash).write(record.path)
-        return record.finish(Summary("generate", "done", (config.out,), counts, metrics, next=f"gptctl inspect {config.out}"))
+        Manifest("samples", "generate", config.settings(), inputs, (shard,), counts, metrics, coder.hash).write(
+            record.path
+        )
+        return record.finish(
+            Summary("generate", "done", (config.out,), counts, metrics, next=f"gptctl inspect {config.out}")
+        )
 
 
 def make_engine(config: Generate, model: Any, coder: Tokenizer) -> Engine:
@@ -126,7 +142,7 @@ def read_prompts(config: Generate) -> tuple[list[tuple[str, str]], dict[str, str
 
 
 def encode_prompts(coder: Tokenizer, prompts: list[str], room: int) -> list[list[int]]:
-    """Tokenize prompts: end-of-text stands before each, as it does between training documents; long ones keep their tail."""
+    """Tokenize prompts: end-of-text stands before each, as in training; long ones keep their tail."""
     encoded = coder.encode_batch(prompts).to_pylist()
     return [[coder.end_of_text_id, *tokens][-room:] for tokens in encoded]
 
@@ -150,7 +166,9 @@ def numbered(config: Generate, prompts: list[tuple[str, str]]) -> list[tuple[str
     return [(f"{identity}#{number}", text) for identity, text in prompts for number in range(config.num)]
 
 
-def to_terminal(config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context) -> Summary:
+def to_terminal(
+    config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context
+) -> Summary:
     """Stream the samples to standard output, one after the other."""
     rows: list[Values] = []
     for row, (identity, prompt) in enumerate(numbered(config, prompts)):
@@ -159,7 +177,9 @@ def to_terminal(config: Generate, engine: Engine, coder: Tokenizer, prompts: lis
         context.write(prompt)
         tokens: list[int] = []
         written, finish = "", "length"
-        for _, token in engine.stream(encode_prompts(coder, [prompt], room(config, engine)), sampling(config), (coder.end_of_text_id,), row):
+        for _, token in engine.stream(
+            encode_prompts(coder, [prompt], room(config, engine)), sampling(config), (coder.end_of_text_id,), row
+        ):
             if token == coder.end_of_text_id:
                 finish = "stop"
                 break
@@ -170,13 +190,17 @@ def to_terminal(config: Generate, engine: Engine, coder: Tokenizer, prompts: lis
                 written = text
             context.stop.check("stopped")
         context.write(coder.decode(tokens)[len(written) :])
-        rows.append({"id": identity, "prompt": prompt, "text": coder.decode(tokens), "finish": finish, "tokens": len(tokens)})
+        rows.append(
+            {"id": identity, "prompt": prompt, "text": coder.decode(tokens), "finish": finish, "tokens": len(tokens)}
+        )
     context.write("\n")
     counts = Counts(documents_in=len(prompts), kept=len(prompts))
     return Summary("generate", counts=counts, metrics={"tokens": sum(row["tokens"] for row in rows), "samples": rows})
 
 
-def to_rows(config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context) -> list[Values]:
+def to_rows(
+    config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context
+) -> list[Values]:
     """Continue all prompts, a batch at a time; a sample does not depend on its batch."""
     wanted = numbered(config, prompts)
     rows: list[Values] = []
@@ -185,7 +209,15 @@ def to_rows(config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tu
         tokens = encode_prompts(coder, [text for _, text in part], room(config, engine))
         made = engine.generate(tokens, sampling(config), (coder.end_of_text_id,), start)
         for (identity, prompt), sample in zip(part, made, strict=True):
-            rows.append({"id": identity, "prompt": prompt, "text": coder.decode(sample.tokens), "finish": sample.finish, "tokens": len(sample.tokens)})
+            rows.append(
+                {
+                    "id": identity,
+                    "prompt": prompt,
+                    "text": coder.decode(sample.tokens),
+                    "finish": sample.finish,
+                    "tokens": len(sample.tokens),
+                }
+            )
         context.progress(len(rows), len(wanted), "samples")
         context.stop.check("stopped")
     return rows

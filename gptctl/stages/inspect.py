@@ -71,8 +71,12 @@ def look(path: Path, config: Inspect) -> tuple[Values, Rows]:
     if not (path / MANIFEST).exists():
         record = read_record(path)
         if not record:
-            raise DataError(f"{path} is not an output of gptctl", "PATH is the output of a stage, a model folder, or an Arrow file")
-        return {"stage": record["stage"], "status": record["status"], "started": record["started"]} | run_facts(path), []
+            raise DataError(
+                f"{path} is not an output of gptctl", "PATH is the output of a stage, a model folder, or an Arrow file"
+            )
+        return {"stage": record["stage"], "status": record["status"], "started": record["started"]} | run_facts(
+            path
+        ), []
     found = manifest.read(path)
     facts: Values = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
     if found.kind == "run":
@@ -82,13 +86,19 @@ def look(path: Path, config: Inspect) -> tuple[Values, Rows]:
     facts |= {"metrics": top_figures(found.metrics)}
     table = shards.read_rows(path, found, config.split, limit)
     tokenizer = path / "tokenizer.json"
-    return facts, decoded(table, Tokenizer.from_json(tokenizer.read_text(encoding="utf-8")) if tokenizer.exists() else None)
+    return facts, decoded(
+        table, Tokenizer.from_json(tokenizer.read_text(encoding="utf-8")) if tokenizer.exists() else None
+    )
 
 
 def top_figures(metrics: Values) -> Values:
     """Keep the figures and small tables of figures; what is nested deeper is in metrics.json."""
     figures = int | float | str
-    small = {name: value for name, value in metrics.items() if isinstance(value, dict) and all(isinstance(v, figures) for v in value.values())}
+    small = {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, dict) and all(isinstance(v, figures) for v in value.values())
+    }
     return {name: value for name, value in metrics.items() if isinstance(value, figures)} | small
 
 
@@ -99,8 +109,15 @@ def look_at_file(path: Path, limit: int | None) -> tuple[Values, Rows]:
             table = reader.read_all()
             table.validate(full=True)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not an Arrow IPC file: {' '.join(str(error).split())[:120]}", "PATH is the output of a stage, or an Arrow file") from error
-    facts: Values = {"kind": kind_of(table.schema) or "Arrow", "rows": len(table), "columns": ", ".join(f"{f.name}: {f.type}" for f in table.schema)}
+        raise DataError(
+            f"{path} is not an Arrow IPC file: {' '.join(str(error).split())[:120]}",
+            "PATH is the output of a stage, or an Arrow file",
+        ) from error
+    facts: Values = {
+        "kind": kind_of(table.schema) or "Arrow",
+        "rows": len(table),
+        "columns": ", ".join(f"{f.name}: {f.type}" for f in table.schema),
+    }
     if tokenizer := fact(table.schema, "tokenizer"):
         facts["tokenizer"] = tokenizer
     return facts, decoded(table if limit is None else table.slice(0, limit), None)
@@ -117,7 +134,9 @@ def look_at_model(path: Path) -> Values:
 
 def run_facts(path: Path) -> Values:
     """List the checkpoints and the model of a run."""
-    checkpoints = sorted(entry.name for entry in (path / "checkpoints").glob("*")) if (path / "checkpoints").exists() else []
+    checkpoints = (
+        sorted(entry.name for entry in (path / "checkpoints").glob("*")) if (path / "checkpoints").exists() else []
+    )
     facts: Values = {"checkpoints": ", ".join(checkpoints) or "none"}
     return facts | ({"model": look_at_model(path / "model")} if (path / "model" / "config.json").exists() else {})
 
@@ -140,6 +159,12 @@ def rows_table(rows: Rows) -> Table:
 
 def shown(value: Any) -> str:
     """Show a value in a cell."""
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value:.4f}" if isinstance(value, float) else str(value)
+    text = (
+        f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else f"{value:.4f}"
+        if isinstance(value, float)
+        else str(value)
+    )
     text = text.replace("\n", "\\n")
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"

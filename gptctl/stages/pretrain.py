@@ -56,7 +56,12 @@ class Pretrain(StageConfig):
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
     max_tokens: int = flag(0, "Stop after so many tokens; 0 is no bound.", panel="Training", ge=0)
-    patience: int = flag(0, "Stop after so many evaluations without a better val loss, and keep the best; 0 never.", panel="Training", ge=0)
+    patience: int = flag(
+        0,
+        "Stop after so many evaluations without a better val loss, and keep the best; 0 never.",
+        panel="Training",
+        ge=0,
+    )
     gpus: int = flag(0, "GPUs to train on, one process each.", panel="Devices", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
     procs: int = flag(1, "Processes for --device cpu.", panel="Devices", ge=1)
@@ -65,7 +70,9 @@ class Pretrain(StageConfig):
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
     eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates at the end only.", ge=0)
     log_every: int = key(10, "Steps between lines in events.jsonl.", ge=1)
-    micro_batch: int = key(0, "Sequences per forward pass and process (gradient accumulation); 0 takes a whole share.", ge=0)
+    micro_batch: int = key(
+        0, "Sequences per forward pass and process (gradient accumulation); 0 takes a whole share.", ge=0
+    )
     precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
 
     @classmethod
@@ -88,7 +95,10 @@ class Pretrain(StageConfig):
             changes["context"] = self.seq_len
         shape = self.model.model_copy(update=changes)
         if self.recipe().seq_len > shape.context:
-            raise UsageError(f"training.seq_len {self.recipe().seq_len} is longer than model.context {shape.context}", "set both with --seq-len")
+            raise UsageError(
+                f"training.seq_len {self.recipe().seq_len} is longer than model.context {shape.context}",
+                "set both with --seq-len",
+            )
         return shape
 
     def ranks(self) -> int:
@@ -127,7 +137,9 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         metrics = train(config, data, shape, record, context)
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-        Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer).write(folder)
+        Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer).write(
+            folder
+        )
         return record.finish(summarise(config, metrics))
 
 
@@ -145,7 +157,12 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
         newest = checkpoint.latest_valid(record.path)
         assert newest is not None
         checkpoint.load_weights(newest, model)
-    save_model(record.path / "model", model, data.tokenizer_json, {"stage": "pretrain", "preset": config.preset, "metrics": metrics, "data": {"tokens": data.manifest.content()}})
+    save_model(
+        record.path / "model",
+        model,
+        data.tokenizer_json,
+        {"stage": "pretrain", "preset": config.preset, "metrics": metrics, "data": {"tokens": data.manifest.content()}},
+    )
     return metrics
 
 
@@ -209,8 +226,14 @@ def list_presets(context: Context) -> Summary:
         tables = load_preset(name)
         shape = ModelConfig.model_validate(tables["model"])
         recipe = Recipe.model_validate(tables["training"])
-        rows.append((name, f"{shape.parameters():,}", str(shape.layers), str(shape.width), str(shape.context), recipe.optimizer))
-    return Summary("pretrain", "planned", tables=(Table("presets", ("name", "parameters", "layers", "width", "context", "optimizer"), tuple(rows)),))
+        rows.append(
+            (name, f"{shape.parameters():,}", str(shape.layers), str(shape.width), str(shape.context), recipe.optimizer)
+        )
+    return Summary(
+        "pretrain",
+        "planned",
+        tables=(Table("presets", ("name", "parameters", "layers", "width", "context", "optimizer"), tuple(rows)),),
+    )
 
 
 def summarise(config: Pretrain, metrics: Values) -> Summary:
@@ -218,9 +241,22 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
     rows = tuple((name, figure(metrics[name])) for name in shown if name in metrics)
     follow = f'gptctl generate {config.out} "Once upon a time"'
-    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=(Table("pretrain", ("", "value"), rows),), next=follow)
+    return Summary(
+        "pretrain",
+        "done",
+        (str(config.out),),
+        metrics=plain(metrics),
+        tables=(Table("pretrain", ("", "value"), rows),),
+        next=follow,
+    )
 
 
 def figure(value: Any) -> str:
     """Show a number as people read it."""
-    return f"{value:.4f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}" if value is not None else "-"
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float) and abs(value) < 100
+        else f"{value:,.0f}"
+        if value is not None
+        else "-"
+    )

@@ -53,7 +53,9 @@ class Tokenize(DataConfig):
     marker stays text. Writes OUT/shards/train, val and test, and OUT/tokenizer.json.
     """
 
-    inputs: tuple[str, ...] = argument(..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe.")
+    inputs: tuple[str, ...] = argument(
+        ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
+    )
     out: str = flag(..., "Folder to write.", panel="Output", short="-o", runtime=True)
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
@@ -78,7 +80,11 @@ class EncodeTask:
         first = json.loads(task.note)["first_character"]
         counts = Counts(documents_in=len(table), kept=len(table), bytes_in=jobs.text_bytes(table))
         counts.bytes_kept = counts.bytes_in
-        facts = {"tokenizer": coder.hash, "vocab_size": str(coder.vocab_size), "end_of_text_id": str(coder.end_of_text_id)}
+        facts = {
+            "tokenizer": coder.hash,
+            "vocab_size": str(coder.vocab_size),
+            "end_of_text_id": str(coder.end_of_text_id),
+        }
         tables: dict[str, pa.Table] = {}
         figures: dict[str, Any] = {}
         for name, part in divide(table, self.config, first, self.cuts).items():
@@ -88,7 +94,11 @@ class EncodeTask:
             n_bytes = pc.binary_length(part["text"]).cast(pa.int64())
             made = pa.table({"doc_id": part["id"], "tokens": tokens, "n_bytes": n_bytes})
             tables[name] = made.replace_schema_metadata(with_kind(made.schema, "tokens", **facts).metadata)
-            figures[name] = {"documents": len(part), "tokens": len(tokens.values), "bytes": int(pc.sum(n_bytes).as_py())}
+            figures[name] = {
+                "documents": len(part),
+                "tokens": len(tokens.values),
+                "bytes": int(pc.sum(n_bytes).as_py()),
+            }
         return Outcome(tables, counts, figures)
 
 
@@ -96,7 +106,9 @@ def with_end(coder: Tokenizer, part: pa.Table) -> pa.LargeListArray:
     """Encode documents, each closed by end-of-text unless it was cut (its rest is in another split)."""
     encoded = coder.encode_batch(part["text"].to_pylist())
     lengths = np.diff(encoded.offsets.to_numpy())
-    closed = part["closed"].to_numpy(zero_copy_only=False) if "closed" in part.column_names else np.ones(len(part), bool)
+    closed = (
+        part["closed"].to_numpy(zero_copy_only=False) if "closed" in part.column_names else np.ones(len(part), bool)
+    )
     offsets = np.concatenate([[0], np.cumsum(lengths + closed)])
     values = np.empty(int(offsets[-1]), coder.dtype)
     ends = offsets[1:][closed] - 1
@@ -133,13 +145,20 @@ def divide_by_position(table: pa.Table, first: int, cuts: tuple[int, int]) -> di
                 rows[name].append((identity, text[start:stop], stop == len(text)))
         first += len(text)
     types = (("id", pa.string()), ("text", pa.large_string()), ("closed", pa.bool_()))
-    return {name: pa.table({column: pa.array([row[i] for row in part], kind) for i, (column, kind) in enumerate(types)}) for name, part in rows.items()}
+    return {
+        name: pa.table({column: pa.array([row[i] for row in part], kind) for i, (column, kind) in enumerate(types)})
+        for name, part in rows.items()
+    }
 
 
 def plan(config: Tokenize, context: Context) -> Summary:
     """Say what would be done."""
     inputs = Inputs(config.inputs, dataset.options(config))
-    facts = {"inputs": len(inputs.order), "input_bytes": inputs.total_bytes(), "workers": config.worker_count()}
+    facts: dict[str, Any] = {
+        "inputs": len(inputs.order),
+        "input_bytes": inputs.total_bytes(),
+        "workers": config.worker_count(),
+    }
     facts["tokenizer"] = config.tokenizer or f"{config.algorithm}, trained here"
     return Summary("tokenize", "planned", (config.out,), plan=facts)
 
@@ -150,7 +169,9 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     if config.out == "-":
         raise UsageError("tokenize writes three splits and cannot write to a pipe", "name a folder with -o")
     if config.val + config.test >= 1:
-        raise UsageError(f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1")
+        raise UsageError(
+            f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
+        )
     given = read_tokenizer(config.tokenizer) if config.tokenizer else None
     reading = dataset.options(config)
     inputs = Inputs(config.inputs, reading)
@@ -175,7 +196,9 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, wanted in (("val", config.val), ("test", config.test)):
         if wanted and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {wanted}")
-    return replace(summary, tables=(table_of(summary.metrics),), next=f"gptctl pretrain {config.out} -o run --preset tiny-modern")
+    return replace(
+        summary, tables=(table_of(summary.metrics),), next=f"gptctl pretrain {config.out} -o run --preset tiny-modern"
+    )
 
 
 def note(tokenizer_hash: str, first_character: int) -> bytes:
@@ -191,7 +214,9 @@ def read_tokenizer(path: str) -> str:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not a tokenizer.json: not UTF-8", "give a file of Hugging Face's tokenizers library") from error
+        raise DataError(
+            f"{file} is not a tokenizer.json: not UTF-8", "give a file of Hugging Face's tokenizers library"
+        ) from error
     Tokenizer.from_json(text)
     return text
 
@@ -201,7 +226,9 @@ def characters(reading: ReadOptions, task: Task) -> int:
     return int(pc.sum(pc.utf8_length(read_task(task, reading)[0]["text"])).as_py() or 0)
 
 
-def measure(config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[Task]], runner: Runner) -> tuple[list[int], tuple[int, int]]:
+def measure(
+    config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[Task]], runner: Runner
+) -> tuple[list[int], tuple[int, int]]:
     """Give each task's first character and the positions where val and test begin."""
     ends = np.cumsum([0, *runner(partial(characters, reading), tasks(), config.worker_count())]).tolist()
     total = ends[-1]
@@ -246,8 +273,9 @@ def figures(parts: list[dict[str, Any]], coder: Tokenizer) -> dict[str, Any]:
 
 def table_of(metrics: dict[str, Any]) -> Table:
     """Show the splits."""
-    rows = [(name, f"{metrics[name]['documents']:,}", f"{metrics[name]['tokens']:,}", human_bytes(metrics[name]["bytes"])) for name in SPLITS]
+    rows = [
+        (name, f"{metrics[name]['documents']:,}", f"{metrics[name]['tokens']:,}", human_bytes(metrics[name]["bytes"]))
+        for name in SPLITS
+    ]
     rows.append(("vocabulary", "", f"{metrics['vocab_size']:,}", f"{metrics['bytes_per_token']} B/token"))
     return Table("tokenize", ("", "documents", "tokens", "text"), tuple(rows))
-
-

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,12 @@ class Tokenizer:
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         values = np.concatenate(rows) if rows else np.empty(0, self.dtype)
         return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+    def encode_each(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
+        """Give each text's ids as an array of its own."""
+        encoded = self.encode_batch(texts)
+        values, offsets = encoded.values.to_numpy(), encoded.offsets.to_numpy()
+        return [values[start:stop] for start, stop in pairwise(offsets)]
 
     def encode(self, text: str) -> list[int]:
         """Give one text's ids."""

@@ -39,7 +39,10 @@ def precision(device: torch.device, width: int) -> str:
 
 
 def threads(ranks: int = 1) -> int:
-    """Share the processors this process may use among the ranks of one machine."""
+    """Share the processors this process may use among the ranks of one machine; OMP_NUM_THREADS overrides."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // ranks)
 

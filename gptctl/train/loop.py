@@ -140,6 +140,9 @@ def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
     threads = device.threads(engine.ranks)
     device.prepare(threads)
     model = job.build().to(engine.device)
+    if model.config.norm_position == "post" and not recipe.warmup_steps and engine.rank == 0:
+        # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients start large
+        context.warn("norms after each part need a warm-up: set warmup_steps")
     optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(model, recipe)
     precision = device.precision(engine.device, model.config.width) if job.precision == "auto" else job.precision
     state = State(threads=threads, precision=precision, ranks=engine.ranks)
@@ -260,8 +263,10 @@ def evaluate(fitting: Fit, data: Samples) -> dict[str, float]:
     stopped = torch.tensor([float(fitting.context.stop.signal_number is not None)], dtype=torch.float64)
     summed = engine.sum(torch.cat((tallied, stopped)))
     fitting.stopping = fitting.stopping or summed[-1].item() > 0
+    if fitting.stopping:
+        return {}
     metrics: dict[str, float] = fitting.objective.metrics(summed[:-1])
-    return {} if fitting.stopping else metrics
+    return metrics
 
 
 def assess(fitting: Fit) -> None:
@@ -347,7 +352,7 @@ def result(fitting: Fit) -> dict[str, Any]:
     return {
         "steps": state.step,
         "tokens": state.tokens,
-        "train_loss": state.train_loss,
+        "train_loss": state.loss_sum / state.loss_count if state.loss_count else state.train_loss,
         **{f"val_{name}": value for name, value in state.val.items()},
         "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
         "parameters": sum(parameter.numel() for parameter in fitting.model.parameters()) - padding(fitting.model),

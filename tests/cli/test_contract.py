@@ -34,7 +34,13 @@ def test_help_fits_80_columns_and_has_at_most_15_flags_of_its_own(stage: str) ->
     assert done.code == 0
     assert max(len(line) for line in done.out.decode().splitlines()) <= 80
     own = done.out.decode().split("─ Runtime")[0]
-    flags = {word for word in own.split() if word.startswith("--") and not word.startswith("--no-")} - {"--help", "--text-column", "--id-column", "--limit", "--device"}
+    flags = {word for word in own.split() if word.startswith("--") and not word.startswith("--no-")} - {
+        "--help",
+        "--text-column",
+        "--id-column",
+        "--limit",
+        "--device",
+    }
     assert len(flags) <= 15, flags
     assert len(plugins.load("gptctl.stages", stage).EXAMPLES) == 3
 
@@ -46,7 +52,14 @@ def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> N
     for example in plugins.load("gptctl.stages", stage).EXAMPLES:
         remove_output(example, tmp_path)
         command = example.replace("gptctl ", f"{sys.executable} -m gptctl ")
-        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=200, env=PLAIN)
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env=PLAIN,
+        )
         assert done.returncode == 0, (example, done.stderr)
 
 
@@ -70,9 +83,15 @@ def test_unknown_command_and_option_name_the_nearest(gptctl: Gptctl) -> None:
 
 
 def test_all_config_errors_at_once(gptctl: Gptctl, tmp_path: Path) -> None:
-    done = gptctl("clean", "x", "-o", "y", "--set", "kep_rejects=true", "--set", "length.min_char=3", "--set", "limit=-1")
+    done = gptctl(
+        "clean", "x", "-o", "y", "--set", "kep_rejects=true", "--set", "length.min_char=3", "--set", "limit=-1"
+    )
     assert done.code == 2
-    for part in ("'kep_rejects' is not known (did you mean 'keep_rejects'?)", "'length.min_char' is not known (did you mean 'min_chars'?)", "'limit'"):
+    for part in (
+        "'kep_rejects' is not known (did you mean 'keep_rejects'?)",
+        "'length.min_char' is not known (did you mean 'min_chars'?)",
+        "'limit'",
+    ):
         assert part in done.err
     assert len(done.err.strip().splitlines()) == 2
 
@@ -81,7 +100,9 @@ def test_precedence_of_config_layers(gptctl: Gptctl, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("seed = 1\n[dedup]\nseed = 2\nkeep = 'longest'\n[clean]\nkeep_rejects = true\n")
 
     def shown(*args: str, **environment: str) -> str:
-        return gptctl("dedup", "in", "-o", "out", "--config", "c.toml", "--print-config", *args, **environment).out.decode()
+        return gptctl(
+            "dedup", "in", "-o", "out", "--config", "c.toml", "--print-config", *args, **environment
+        ).out.decode()
 
     assert "seed = 2  # c.toml" in shown()
     assert 'keep = "longest"  # c.toml' in shown()
@@ -132,7 +153,9 @@ def test_gpus_that_are_not_there(gptctl: Gptctl, workspace: Path) -> None:
     done = gptctl("pretrain", "--preset", "gpt2", "--gpus", "8", "--dry-run", "--json")
     assert done.code == 0
     assert done.json["plan"]["parameters"] == 124_439_808
-    assert {"memory_bytes_per_rank", "flops_per_step", "tokens_per_step", "bytes_communicated"} <= set(done.json["plan"])
+    assert {"memory_bytes_per_rank", "flops_per_step", "tokens_per_step", "bytes_communicated"} <= set(
+        done.json["plan"]
+    )
 
 
 def test_a_closed_pipe_is_141_and_silent(tmp_path: Path) -> None:

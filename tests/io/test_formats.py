@@ -49,7 +49,18 @@ def test_jsonl_is_the_same_for_any_split_and_compression(tmp_path: Path, target:
 def test_bad_lines_are_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     good = json.dumps({"text": "good"}).encode()
-    lines = [good, b"{broken", b'{"text": "\xff"}', b"[1]", b'{"other": 1}', b'{"text": null}', b'{"text": 5}', b'{"text": "\\ud800"}', b'{"text": NaN}', good]
+    lines = [
+        good,
+        b"{broken",
+        b'{"text": "\xff"}',
+        b"[1]",
+        b'{"other": 1}',
+        b'{"text": null}',
+        b'{"text": 5}',
+        b'{"text": "\\ud800"}',
+        b'{"text": NaN}',
+        good,
+    ]
     path.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
     for target in (5, 10**6):
         table, bad = read(path, target)
@@ -89,7 +100,9 @@ def test_text_markdown_and_source_are_one_document_each(tmp_path: Path) -> None:
 
 
 def test_html_in_another_encoding(tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_bytes('<html><head><meta charset="windows-1252"></head><body>café</body></html>'.encode("cp1252"))
+    (tmp_path / "a.html").write_bytes(
+        '<html><head><meta charset="windows-1252"></head><body>café</body></html>'.encode("cp1252")
+    )
     assert "café" in read(tmp_path / "a.html")[0]["text"][0].as_py()
 
 
@@ -133,7 +146,10 @@ def test_a_foreign_arrow_file_with_bad_offsets_is_refused(tmp_path: Path) -> Non
         read(tmp_path / "a.arrow")
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".json", ".jsonl.gz", ".jsonl.zst", ".csv.gz", ".warc", ".jsonl", ".csv", ".txt", ".html"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".parquet", ".arrow", ".json", ".jsonl.gz", ".jsonl.zst", ".csv.gz", ".warc", ".jsonl", ".csv", ".txt", ".html"],
+)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(st.binary(max_size=200), st.text(max_size=100).map(lambda t: t.encode("utf-8", "surrogatepass"))))
 def test_any_bytes_give_records_or_a_clean_error(tmp_path: Path, suffix: str, data: bytes) -> None:
@@ -154,8 +170,14 @@ def test_gzip_in_several_members(tmp_path: Path) -> None:
 
 def test_warc(tmp_path: Path) -> None:
     page = b"<html><body><p>Hello</p></body></html>"
-    http = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page)
-    head = b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://example.org/\r\nWARC-Record-ID: <urn:uuid:12345678-1234-1234-1234-123456789abc>\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n" % len(http)
+    http = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(page),
+        page,
+    )
+    head = (
+        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://example.org/\r\nWARC-Record-ID: <urn:uuid:12345678-1234-1234-1234-123456789abc>\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n"
+        % len(http)
+    )
     for name, data in (("a.warc", head + http + b"\r\n\r\n"), ("a.warc.gz", gzip.compress(head + http + b"\r\n\r\n"))):
         (tmp_path / name).write_bytes(data)
         table, bad = read(tmp_path / name)

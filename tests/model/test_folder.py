@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.classifier import Classifier
-from gptctl.model.folder import find_model, load_model, save_model
+from gptctl.model.folder import load_model, save_model
 from gptctl.model.gpt import GPT
+from gptctl.model.locate import find_model
 from tests.model.test_gpt import FAMILIES, make, some_tokens
 
 
@@ -56,7 +57,9 @@ def test_classifier_round_trip(tmp_path: Path) -> None:
 def test_find_model(tmp_path: Path) -> None:
     """A run folder stands for its model."""
     save_model(tmp_path / "run" / "model", make("tiny-gpt2"), "{}", {})
-    assert find_model(str(tmp_path / "run")) == find_model(str(tmp_path / "run" / "model")) == tmp_path / "run" / "model"
+    assert (
+        find_model(str(tmp_path / "run")) == find_model(str(tmp_path / "run" / "model")) == tmp_path / "run" / "model"
+    )
     with pytest.raises(UsageError):
         find_model(str(tmp_path / "none"))
     with pytest.raises(DataError):

@@ -10,7 +10,7 @@ from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.model.gpt import GPT
 from gptctl.train.recipe import Recipe
 
-# From OpenAI's and Hugging Face's own weights where they exist; the 2017 decoder from nn.TransformerEncoderLayer's sizes.
+# From OpenAI's and Hugging Face's weights where they exist; the 2017 decoder from nn.TransformerEncoderLayer's sizes.
 PUBLISHED = {
     "vaswani-base": 37_858_304,
     "vaswani-big": 113_465_344,

@@ -1,4 +1,4 @@
-"""Small training jobs on real text, which other processes can be sent; `python -m tests.train.jobs FOLDER ...` runs one."""
+"""Small training jobs on real text, for other processes too; `python -m tests.train.jobs FOLDER ...` runs one."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from gptctl.train.loop import train
 from gptctl.train.recipe import Recipe
 
 VOCABULARY = 256
+os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more, and tests share the machine
 
 
 def text() -> np.ndarray[Any, np.dtype[np.uint16]]:
@@ -60,7 +61,11 @@ def build(config: ModelConfig, seed: int) -> GPT:
 
 
 def make_job(
-    preset: str = "tiny-gpt2", model: dict[str, Any] | None = None, recipe: dict[str, Any] | None = None, kill_at: int = -1, **job: Any
+    preset: str = "tiny-gpt2",
+    model: dict[str, Any] | None = None,
+    recipe: dict[str, Any] | None = None,
+    kill_at: int = -1,
+    **job: Any,
 ) -> TrainJob:
     """Describe a run of 30 steps."""
     tables = load_preset(preset)
@@ -85,5 +90,12 @@ if __name__ == "__main__":
     folder, preset, dropout, kill_at = sys.argv[1:]
     run_in(
         Path(folder),
-        make_job(preset, {"dropout": float(dropout)}, kill_at=int(kill_at), checkpoint_every=4, eval_every=10, micro_batch_size=4),
+        make_job(
+            preset,
+            {"dropout": float(dropout)},
+            kill_at=int(kill_at),
+            checkpoint_every=4,
+            eval_every=10,
+            micro_batch_size=4,
+        ),
     )

@@ -28,7 +28,10 @@ def test_only_matrices_decay() -> None:
     model = model_of("tiny-gpt2")
     matrices = {name for name, parameter in model.named_parameters() if parameter.ndim == 2 and "blocks" in name}
     assert decayed(model, Recipe(weight_decay=0.1)) == matrices
-    assert decayed(model, Recipe(weight_decay=0.1, decay_embeddings=True)) == matrices | {"embedding.weight", "positions.weight"}
+    assert decayed(model, Recipe(weight_decay=0.1, decay_embeddings=True)) == matrices | {
+        "embedding.weight",
+        "positions.weight",
+    }
 
 
 def test_every_parameter_has_one_optimizer() -> None:

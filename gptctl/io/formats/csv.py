@@ -23,7 +23,14 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
     wrong: list[Bad] = []
 
     def skip(row: pacsv.InvalidRow) -> str:
-        wrong.append(Bad(file.name, f"row {row.number}", f"{row.actual_columns} fields where {row.expected_columns} are expected", (row.text or "")[:200]))
+        wrong.append(
+            Bad(
+                file.name,
+                f"row {row.number}",
+                f"{row.actual_columns} fields where {row.expected_columns} are expected",
+                (row.text or "")[:200],
+            )
+        )
         return "skip"
 
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
@@ -48,7 +55,10 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
 def column_names(file: InputFile, delimiter: str, reading: pacsv.ReadOptions) -> list[str]:
     """Read the header."""
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=lambda row: "skip")
-    with open_stream(file.path) as stream, pacsv.open_csv(stream, reading, parse, pacsv.ConvertOptions(check_utf8=False)) as reader:
+    with (
+        open_stream(file.path) as stream,
+        pacsv.open_csv(stream, reading, parse, pacsv.ConvertOptions(check_utf8=False)) as reader,
+    ):
         return list(reader.schema.names)
 
 
@@ -56,9 +66,17 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
     """Turn a parsed table into documents; rows that are not UTF-8 are bad."""
     bad = list(block.bad)
     if not block.data:
-        return pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string()), "source": pa.array([], pa.string())}), bad
+        return pa.table(
+            {
+                "id": pa.array([], pa.string()),
+                "text": pa.array([], pa.large_string()),
+                "source": pa.array([], pa.string()),
+            }
+        ), bad
     table = from_bytes(block.data)
-    usable = [all(is_utf8(value) for value in row.values()) for row in table.to_pylist()] if not all_utf8(table) else None
+    usable = (
+        [all(is_utf8(value) for value in row.values()) for row in table.to_pylist()] if not all_utf8(table) else None
+    )
     if usable is not None:
         bad += [Bad(block.name, f"row {block.start + i}", "not UTF-8") for i, good in enumerate(usable) if not good]
         table = table.filter(pa.array(usable))

@@ -36,4 +36,4 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError:
         from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
-        return bytes_to_str(data, detect_encoding(data), errors="replace")  # type: ignore[no-any-return]
+        return str(bytes_to_str(data, detect_encoding(data) or "windows-1252", errors="replace"))

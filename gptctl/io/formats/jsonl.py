@@ -52,7 +52,9 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
                 continue
             except orjson.JSONDecodeError as error:
                 reason = reason_of(line, error)
-        bad.append(Bad(block.name, f"byte {start}", reason, line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")))
+        bad.append(
+            Bad(block.name, f"byte {start}", reason, line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace"))
+        )
     table, unusable = from_dicts(rows, positions, block.name, options)
     return table, bad + unusable
 

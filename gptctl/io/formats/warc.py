@@ -30,9 +30,11 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
                 if "html" not in kind and "text/plain" not in kind:
                     continue
                 data = record.reader.read(options.max_doc_bytes + 1)
-                url = record.headers.get("WARC-Target-URI", "")
+                url = record.headers.get("WARC-Target-URI") or ""
                 if len(data) > options.max_doc_bytes:
-                    wrong.append(Bad(file.name, f"record {record.record_id}", f"longer than {options.max_doc_bytes} bytes"))
+                    wrong.append(
+                        Bad(file.name, f"record {record.record_id}", f"longer than {options.max_doc_bytes} bytes")
+                    )
                     continue
                 rows.append({"id": str(record.record_id), "text": decode(data), "url": url})
                 size += len(data)

@@ -1,8 +1,8 @@
 """Muon for hidden matrices: momentum, orthogonalized (Jordan et al. 2024, "Muon"); AdamW for everything else.
 
 The same update as torch.optim.Muon, which always computes in bfloat16 and matrix by matrix: on a CPU without bfloat16
-instructions a step of it took 8 s where this one takes 0.03 s (0.8 million weights). Here matrices of one shape go through the
-iteration together, in float32 unless on a GPU.
+instructions a step of it took 8 s where this one takes 0.03 s (0.8 million weights). Here matrices of one shape go
+through the iteration together, in float32 unless on a GPU.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""The output folder: fresh, resume, up to date, or somebody else's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gptctl.core.config import StageConfig, key
+from gptctl.core.context import Context
+from gptctl.core.errors import ConflictError, DataError, StoppedError
+from gptctl.core.rundir import MANIFEST, open_run
+from gptctl.core.summary import Summary
+
+
+class Stage(StageConfig):
+    """A stage."""
+
+    steps: int = key(1, "")
+    name: str = key("a", "")
+
+
+def complete(out: Path, config: Stage, inputs: dict[str, str], **more: object) -> bool:
+    with open_run(out, config, more.pop("context", Context()), inputs, **more) as run:
+        if run.up_to_date:
+            return False
+        (out / MANIFEST).write_text("{}")
+        run.finish(Summary("stage", metrics={"loss": float("nan")}))
+    return True
+
+
+def test_done_once_then_up_to_date(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert complete(out, Stage(), {"x": "1"})
+    assert not complete(out, Stage(), {"x": "1"})
+    assert json.loads((out / "run.json").read_text())["status"] == "done"
+    assert json.loads((out / "run.json").read_text())["summary"]["metrics"] == {"loss": None}
+    with open_run(out, Stage(), Context(), {"x": "1"}) as run:
+        assert run.previous_summary().status == "up to date"
+
+
+def test_other_settings_and_other_inputs_are_conflicts(tmp_path: Path) -> None:
+    complete(tmp_path, Stage(), {"x": "1"})
+    with pytest.raises(ConflictError, match=r"name \(was 'a', now 'b'\)"):
+        complete(tmp_path, Stage(name="b"), {"x": "1"})
+    with pytest.raises(ConflictError, match="other input: x"):
+        complete(tmp_path, Stage(), {"x": "2"})
+    assert complete(tmp_path, Stage(name="b"), {"x": "2"}, context=Context(force=True))
+
+
+def test_extendable_keys_may_grow_but_not_shrink(tmp_path: Path) -> None:
+    complete(tmp_path, Stage(steps=2), {})
+    assert complete(tmp_path, Stage(steps=3), {}, extendable=("steps",))
+    with pytest.raises(ConflictError, match="steps"):
+        complete(tmp_path, Stage(steps=2), {}, extendable=("steps",))
+
+
+def test_a_failure_is_recorded_and_the_next_run_resumes(tmp_path: Path) -> None:
+    for error, status in ((DataError("bad", "hint"), "failed"), (StoppedError("stop", "hint", 2), "stopped")):
+        with pytest.raises(type(error)), open_run(tmp_path, Stage(), Context(), {}):
+            raise error
+        record = json.loads((tmp_path / "run.json").read_text())
+        assert (record["status"], record["error"]) == (status, str(error))
+        assert "Traceback" in (tmp_path / "log.txt").read_text()
+    with open_run(tmp_path, Stage(), Context(), {}) as run:
+        assert run.record["resumed"]
+
+
+def test_what_is_no_longer_intact_is_made_again(tmp_path: Path) -> None:
+    complete(tmp_path, Stage(), {})
+    assert complete(tmp_path, Stage(), {}, intact=lambda _: False)
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with open_run(tmp_path, Stage(), Context(), {}), pytest.raises(ConflictError, match="in use by pid"):
+        complete(tmp_path, Stage(), {})
+    assert complete(tmp_path, Stage(), {})
+
+
+def test_events_are_strict_json(tmp_path: Path) -> None:
+    with open_run(tmp_path, Stage(), Context(), {}) as run:
+        run.event("step", loss=float("inf"), list=[float("nan"), 1.0])
+    last = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["loss"], last["list"]) == (None, [None, 1.0])

@@ -1,0 +1,239 @@
+"""Bad input, for each stage: the right exit code, one line that names it, a hint, nothing on stdout, nothing lost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPO, Ran, documents, tree_bytes, write_jsonl
+
+Gptctl = Callable[..., Ran]
+
+# stage -> command; IN is what is bad, OUT where it would go, W the workspace of good things
+DATA = {"clean": "clean IN -o OUT", "dedup": "dedup IN -o OUT", "tokenize": "tokenize IN -o OUT --vocab-size 300"}
+MODELS = {
+    "pretrain": "pretrain IN -o OUT --steps 2",
+    "finetune": "finetune W/run IN -o OUT --epochs 1",
+    "eval": "eval W/classifier IN -o OUT",
+    "generate": "generate W/run --prompts IN -o OUT --max-tokens 4",
+}
+ALL = DATA | MODELS
+TEXTS = DATA | {name: command for name, command in MODELS.items() if name != "pretrain"}
+
+
+def command(text: str, source: object, workspace: Path, out: object = "OUT") -> list[str]:
+    return [
+        part.replace("W/", f"{workspace}/")
+        if part.startswith("W/")
+        else {"IN": str(source), "OUT": str(out)}.get(part, part)
+        for part in text.split()
+    ]
+
+
+def expect(done: Ran, code: int, *words: str) -> None:
+    assert done.code == code, done.err
+    assert done.out == b""
+    assert len(done.error_lines) == 2, done.err
+    for word in words:
+        assert word in done.err
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_missing_path(stage: str, gptctl: Gptctl, workspace: Path) -> None:
+    expect(gptctl(*command(ALL[stage], "nowhere/x.jsonl", workspace)), 2, "nowhere")
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_empty_file(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    expect(gptctl(*command(ALL[stage], "empty.jsonl", workspace)), 3)
+
+
+@pytest.mark.parametrize("stage", TEXTS)
+def test_broken_json_line(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    rows = [row | {"label": "even"} for row in documents(8)]
+    path = write_jsonl(tmp_path / "broken.jsonl", rows)
+    path.write_text(path.read_text() + '{"text": "cut off')
+    expect(gptctl(*command(TEXTS[stage], path.name, workspace)), 3, "1 of 9 records", "not JSON")
+    if stage in DATA:
+        quarantined = [json.loads(line) for line in (tmp_path / "OUT" / "quarantine.jsonl").read_text().splitlines()]
+        assert [(q["file"], q["reason"].split(":")[0], q["excerpt"]) for q in quarantined] == [
+            ("broken.jsonl", "not JSON", '{"text": "cut off')
+        ]
+        accepted = gptctl(*command(TEXTS[stage], path.name, workspace), "--set", "max_bad=0.5", "--json")
+        assert accepted.code == 0, accepted.err
+        counts = accepted.json["counts"]
+        assert (counts["in"], sum(counts["quarantined"].values())) == (9, 1)
+
+
+@pytest.mark.parametrize("stage", TEXTS)
+def test_text_column_absent(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "other.jsonl", [{"body": "x", "label": "even"}] * 3)
+    expect(gptctl(*command(TEXTS[stage], "other.jsonl", workspace)), 3, "no column 'text'", "--text-column")
+
+
+@pytest.mark.parametrize("stage", TEXTS)
+def test_not_utf8(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "caf\xe9 and more text", "label": "even"}\n')
+    expect(gptctl(*command(TEXTS[stage], "latin.jsonl", workspace)), 3, "not UTF-8")
+
+
+@pytest.mark.parametrize("stage", TEXTS)
+def test_truncated_arrow_file(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    data = (workspace / "clean" / "shards" / "part-00000.arrow").read_bytes()
+    (tmp_path / "cut.arrow").write_bytes(data[: len(data) // 2])
+    expect(gptctl(*command(TEXTS[stage], "cut.arrow", workspace)), 3, "cut.arrow")
+
+
+@pytest.mark.parametrize("stage", ["dedup", "tokenize", "pretrain"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_damaged_shard_of_an_earlier_stage(
+    stage: str, damage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(workspace / ("tokens" if stage == "pretrain" else "clean"), tmp_path / "copy")
+    shard = sorted((tmp_path / "copy" / "shards").rglob("*.arrow"))[-1]
+    data = bytearray(shard.read_bytes())
+    if damage == "gone":
+        shard.unlink()
+    elif damage == "cut":
+        shard.write_bytes(data[:-9])
+    else:
+        data[len(data) // 2] ^= 1
+        shard.write_bytes(data)
+    words = {"flip": "checksum mismatch", "cut": "cut", "gone": "missing"}[damage]
+    expect(gptctl(*command(ALL[stage], "copy", workspace)), 3, words, shard.name)
+
+
+@pytest.mark.parametrize("stage", ["finetune", "eval", "generate"])
+def test_damaged_model(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    source = "classifier" if stage == "eval" else "run"
+    shutil.copytree(workspace / source, tmp_path / "copy")
+    weights = tmp_path / "copy" / "model" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    text = ALL[stage].replace(f"W/{source}", str(tmp_path / "copy"))
+    good = workspace / ("labelled" if stage != "generate" else "prompts.jsonl")
+    expect(gptctl(*command(text, good, workspace)), 3, "checksum mismatch", "model.safetensors")
+
+
+def test_pickles_are_refused(gptctl: Gptctl, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n(S'touch canary'\ntR.")
+    expect(gptctl("generate", "model", "x"), 3, "pickle")
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_output_in_use(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    code = "import sys,time; from filelock import FileLock; lock = FileLock('OUT/.lock'); lock.acquire(); print('locked', flush=True); time.sleep(100)"
+    (tmp_path / "OUT").mkdir()
+    (tmp_path / "OUT" / "run.json").write_text(
+        json.dumps({"stage": stage, "pid": 12345, "host": "elsewhere", "started": "now"})
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        expect(gptctl(*command(ALL[stage], good(stage, workspace), workspace)), 5, "in use by pid 12345 on elsewhere")
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_output_made_with_other_settings_or_input(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    text = command(ALL[stage], good(stage, workspace), workspace)
+    assert gptctl(*text).code == 0
+    before = tree_bytes(tmp_path / "OUT")
+    expect(gptctl(*text, "--seed", "9"), 5, "other settings", "seed (was 0, now 9)", "--force")
+    assert tree_bytes(tmp_path / "OUT") == before
+    again = gptctl(*text, "--json")
+    assert (again.code, again.json["status"]) == (0, "up to date")
+    assert tree_bytes(tmp_path / "OUT") == before
+    forced = gptctl(*text, "--seed", "9", "--force", "--json")
+    assert (forced.code, forced.json["status"]) == (0, "done")
+
+
+def good(stage: str, workspace: Path) -> Path:
+    return workspace / {
+        "clean": "raw.jsonl",
+        "dedup": "clean",
+        "tokenize": "unique",
+        "pretrain": "tokens",
+        "generate": "prompts.jsonl",
+    }.get(stage, "labelled")
+
+
+def test_changed_input(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", documents(5))
+    assert gptctl("clean", "raw.jsonl", "-o", "OUT").code == 0
+    write_jsonl(tmp_path / "raw.jsonl", documents(6))
+    expect(gptctl("clean", "raw.jsonl", "-o", "OUT"), 5, "other input", "raw.jsonl")
+
+
+def test_a_folder_of_somebody_else_is_never_touched(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "OUT").mkdir()
+    (tmp_path / "OUT" / "thesis.txt").write_text("precious")
+    for force in ((), ("--force",)):
+        expect(gptctl("clean", workspace / "raw.jsonl", "-o", "OUT", *force), 5, "thesis.txt")
+    assert (tmp_path / "OUT" / "thesis.txt").read_text() == "precious"
+    (tmp_path / "file").write_text("x")
+    expect(gptctl("clean", workspace / "raw.jsonl", "-o", "file"), 4, "file")
+    expect(gptctl("clean", tmp_path, "-o", "OUT2/deep"), 2, "inside the input")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(folder: Path, leave: int) -> None:
+    free = shutil.disk_usage(folder).free
+    (folder / "ballast").write_bytes(b"x" * max(0, free - leave))
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_disk_full_then_resumed(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path, small_disk: Path) -> None:
+    fill(small_disk, 24 * 1024)
+    text = command(ALL[stage], good(stage, workspace), workspace, small_disk / "OUT")
+    expect(gptctl(*text), 4, "disk full")
+    assert not list(small_disk.rglob("*.tmp-*"))
+    assert not (small_disk / "OUT" / "manifest.json").exists()
+    (small_disk / "ballast").unlink()
+    subprocess.run(["mount", "-o", "remount,size=60m", small_disk], check=True)
+    done = gptctl(*text)
+    assert done.code == 0, done.err
+    assert gptctl(*command(ALL[stage], good(stage, workspace), workspace, "fresh")).code == 0
+    volatile = {"metrics.json"} if stage == "eval" else set()
+    left, right = tree_bytes(small_disk / "OUT", "shards"), tree_bytes(tmp_path / "fresh", "shards")
+    assert {k: v for k, v in left.items() if k not in volatile} == right
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_read_only_mount(stage: str, gptctl: Gptctl, workspace: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    began = time.monotonic()
+    expect(gptctl(*command(ALL[stage], good(stage, workspace), workspace, small_disk / "OUT")), 4, "read-only")
+    assert time.monotonic() - began < 60
+
+
+def test_a_fault_in_every_worker_write_is_reported(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    expect(gptctl("clean", workspace / "raw.jsonl", "-o", "OUT", GPTCTL_FAULT="enospc:12"), 4, "disk full")
+    assert not list(tmp_path.rglob("*.tmp-*"))
+    log = (tmp_path / "OUT" / "log.txt").read_text()
+    assert "Traceback" in log
+    assert os.environ.get("HOME", "/nonexistent") + "/.ssh" not in log
+    assert gptctl("clean", workspace / "raw.jsonl", "-o", "OUT", PYTHONPATH=str(REPO)).code == 0

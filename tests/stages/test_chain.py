@@ -1,0 +1,175 @@
+"""The chain through folders and through pipes, with any number of workers, killed and resumed: always the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from gptctl.io import manifest
+from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, write_jsonl
+
+Gptctl = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of several shard tasks: two JSON-lines files over 1 MiB and some pages."""
+    folder = tmp_path_factory.mktemp("raw") / "raw"
+    folder.mkdir()
+    rows = documents(400, words=900)
+    write_jsonl(folder / "a.jsonl", [row | {"kind": "reference", "number": i} for i, row in enumerate(rows[:250])])
+    write_jsonl(folder / "b.jsonl", [row | {"number": None} for row in rows[250:]])
+    for i in range(3):
+        (folder / f"page{i}.html").write_text(f"<html><body><h1>Page {i}</h1><p>{rows[i]['text']}</p></body></html>")
+    return folder
+
+
+def shell(script: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    script = script.replace("gptctl ", f"{sys.executable} -m gptctl ")
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script],
+        cwd=cwd,
+        capture_output=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+    )
+
+
+def test_pipes_and_workers_give_the_same_bytes_as_folders(raw: Path, tmp_path: Path) -> None:
+    script = f"""
+    gptctl clean {raw} -o clean1 --workers 1 && gptctl dedup clean1 -o unique1 --workers 1 && gptctl tokenize unique1 -o tokens1 --vocab-size 400 --workers 1
+    gptctl clean {raw} -o clean2 --workers 2 && gptctl dedup clean2 -o unique2 --workers 2 && gptctl tokenize unique2 -o tokens2 --vocab-size 400 --workers 2
+    gptctl clean {raw} -o - --workers 1 | gptctl dedup - -o - --workers 1 | gptctl tokenize - -o tokens3 --vocab-size 400 --workers 1
+    gptctl clean {raw} -o - --workers 2 | gptctl dedup - -o - --workers 2 | gptctl tokenize - -o tokens4 --vocab-size 400 --workers 2
+    """
+    done = shell(script, tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert tree_bytes(tmp_path / "clean1") == tree_bytes(tmp_path / "clean2")
+    assert tree_bytes(tmp_path / "unique1") == tree_bytes(tmp_path / "unique2")
+    assert tree_bytes(tmp_path / "tokens1") == tree_bytes(tmp_path / "tokens2")
+    for piped in ("tokens3", "tokens4"):
+        assert tree_bytes(tmp_path / piped, "shards", "tokenizer.json") == tree_bytes(
+            tmp_path / "tokens1", "shards", "tokenizer.json"
+        )
+    assert len(manifest.read(tmp_path / "clean1").shards) > 2
+    left = 403
+    for folder in ("clean1", "unique1", "tokens1"):
+        counts = manifest.read(tmp_path / folder).counts
+        assert counts.balanced()
+        assert counts.documents_in == left
+        left = counts.kept
+
+
+def test_a_stream_into_a_folder_gives_that_folder(raw: Path, tmp_path: Path) -> None:
+    done = shell(
+        f"gptctl clean {raw} -o clean && gptctl clean {raw} -o - | gptctl dedup - -o piped && gptctl dedup clean -o unique",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert tree_bytes(tmp_path / "piped", "shards", "clusters") == tree_bytes(tmp_path / "unique", "shards", "clusters")
+    again = f"gptctl clean {raw} -o - | gptctl dedup - -o piped --json"
+    assert json.loads(shell(again, tmp_path).stdout)["status"] == "up to date"
+    other = shell(f"gptctl clean {raw / 'a.jsonl'} -o - | gptctl dedup - -o piped", tmp_path)
+    assert other.returncode == 5
+    assert b"made from other input" in other.stderr
+
+
+@pytest.mark.parametrize("stage", ["clean", "dedup", "tokenize"])
+def test_killed_anywhere_and_run_again_is_the_same(stage: str, raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    more = ["--workers", "1", *(["--vocab-size", "400"] if stage == "tokenize" else [])]
+    assert gptctl(stage, raw, "-o", "whole", *more).code == 0
+    for operation in (1, 9, 14, 23, 31):
+        out = f"killed{operation}"
+        killed = gptctl(stage, raw, "-o", out, *more, GPTCTL_FAULT=f"kill:{operation}")
+        assert killed.code == -signal.SIGKILL
+        assert not (tmp_path / out / "manifest.json").exists()
+        done = gptctl(stage, raw, "-o", out, *more)
+        assert done.code == 0, done.err
+        assert tree_bytes(tmp_path / out) == tree_bytes(tmp_path / "whole")
+
+
+def test_finished_shards_are_not_made_again(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    killed = gptctl("clean", raw, "-o", "clean", "--workers", "1", GPTCTL_FAULT="kill:20")
+    assert killed.code == -signal.SIGKILL
+    done = sorted((tmp_path / "clean" / "work").glob("*.json"))
+    kept = {
+        path.name: (tmp_path / "clean" / "shards" / path.name.replace(".json", ".arrow")).stat().st_mtime_ns
+        for path in done
+    }
+    assert kept
+    assert gptctl("clean", raw, "-o", "clean", "--workers", "1").code == 0
+    for name, modified in kept.items():
+        assert (tmp_path / "clean" / "shards" / name.replace(".json", ".arrow")).stat().st_mtime_ns == modified
+    assert not (tmp_path / "clean" / "work").exists()
+
+
+def test_a_stopped_stage_says_so_and_goes_on(raw: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gptctl", "clean", str(raw), "-o", "clean", "--workers", "1"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPO)}
+    )
+    while not list((tmp_path / "clean").glob("work/*.json")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert b"stopped by SIGTERM" in err
+    assert json.loads((tmp_path / "clean" / "run.json").read_text())["status"] == "stopped"
+    assert run_gptctl("clean", raw, "-o", "clean", "--workers", "1", cwd=tmp_path).code == 0
+
+
+def test_a_dead_worker_is_an_error_not_a_hang(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    done = gptctl("clean", raw, "-o", "clean", "--workers", "2", GPTCTL_FAULT="kill:4")
+    assert done.code in (4, -signal.SIGKILL)
+    assert gptctl("clean", raw, "-o", "clean").code == 0
+
+
+def test_limit_reads_the_first_documents(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    assert gptctl("clean", raw, "-o", "some", "--limit", "260").code == 0
+    assert manifest.read(tmp_path / "some").counts.documents_in == 260
+
+
+def test_a_stream_that_ends_early_is_refused(raw: Path, tmp_path: Path) -> None:
+    whole = shell(f"gptctl clean {raw} -o - > whole.arrows", tmp_path)
+    assert whole.returncode == 0
+    data = (tmp_path / "whole.arrows").read_bytes()
+    with pa.ipc.open_stream(data) as reader:
+        batch = reader.read_next_batch()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    for cut in (sink.getvalue().to_pybytes(), data[:5000], data[: len(data) // 2], b"", b"not arrow"):
+        done = run_gptctl("dedup", "-", "-o", "unique", stdin=cut, cwd=tmp_path)
+        assert done.code == 3, done.err
+        assert len(done.error_lines) == 2
+        assert not (tmp_path / "unique" / "manifest.json").exists()
+
+
+def test_other_tools_open_a_dataset_folder(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    assert gptctl("clean", raw, "-o", "clean").code == 0
+    files = sorted(str(path) for path in (tmp_path / "clean" / "shards").glob("*.arrow"))
+    kept = manifest.read(tmp_path / "clean").counts.kept
+    import pyarrow.dataset
+
+    assert pyarrow.dataset.dataset(files, format="ipc").to_table()["text"].null_count == 0
+    assert pyarrow.dataset.dataset(files, format="ipc").count_rows() == kept
+    import polars
+
+    frame = polars.concat([polars.read_ipc(path) for path in files])
+    assert frame.height == kept
+    assert {"id", "text", "source", "kind", "number"} <= set(frame.columns)
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.register("documents", pyarrow.dataset.dataset(files, format="ipc"))
+    assert connection.execute("select count(distinct id) from documents").fetchone() == (kept,)
+    import datasets
+
+    loaded = datasets.concatenate_datasets([datasets.Dataset.from_file(path) for path in files])
+    assert loaded.num_rows == kept
