@@ -206,7 +206,7 @@ def main() -> None:
 def report(error: BaseException) -> int:
     """Print an error as one line and a hint, and give its exit code."""
     from gptctl.cli.console import Console
-    from gptctl.core.errors import EnvironmentFault, GptctlError, UsageError, from_os_error
+    from gptctl.core.errors import GptctlError, MachineError, UsageError, from_os_error
 
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
@@ -222,7 +222,7 @@ def report(error: BaseException) -> int:
         where = error.ctx.command_path if isinstance(error, ClickUsageError) and error.ctx else "gptctl"
         error = UsageError(error.format_message(), f"see {where} --help")
     elif isinstance(error, MemoryError):
-        error = EnvironmentFault("out of memory", "use fewer workers (--workers 1) or smaller batches")
+        error = MachineError("out of memory", "use fewer workers (--workers 1) or smaller batches")
     elif isinstance(error, OSError):
         error = from_os_error(error)
     elif not isinstance(error, GptctlError):

@@ -54,7 +54,7 @@ def _temporary(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that appears under `path` only once it is complete and on disk.
 
-    Raises EnvironmentFault (exit code 4) where the place can't be written or the disk is full.
+    Raises MachineError (exit code 4) where the place can't be written or the disk is full.
     """
     temporary = _temporary(path)
     try:

@@ -3,7 +3,7 @@
 GptctlError            1   our own bug, or anything not named below
   UsageError           2   a flag, a config key or a path that does not exist
   DataError            3   input that cannot be read as what it should be, or that holds no record
-  EnvironmentFault     4   disk, memory, a missing package, no GPU, a dead worker, a place that can't be written
+  MachineError     4   disk, memory, a missing package, no GPU, a dead worker, a place that can't be written
   ConflictError        5   the output folder is in use, or was made with other settings or inputs
   DivergedError        6   training left the finite numbers
   GateError            7   a figure missed its --fail-under bar
@@ -44,7 +44,7 @@ class DataError(GptctlError):
     exit_code = 3
 
 
-class EnvironmentFault(GptctlError):
+class MachineError(GptctlError):
     """The machine cannot do it: disk, memory, packages, devices, worker processes."""
 
     exit_code = 4
@@ -83,22 +83,20 @@ def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError
     """
     where = str(path or error.filename or "the output")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentFault(
+        return MachineError(
             f"disk full writing {where} ({_free_bytes(where)} B free)", "free space, then run the same command again"
         )
     if error.errno == errno.EROFS:
-        return EnvironmentFault(f"cannot write {where}: read-only file system", "choose another folder with -o")
+        return MachineError(f"cannot write {where}: read-only file system", "choose another folder with -o")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return EnvironmentFault(
-            f"permission denied: {where}", "check the owner and mode of that path, or choose another"
-        )
+        return MachineError(f"permission denied: {where}", "check the owner and mode of that path, or choose another")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return EnvironmentFault(f"cannot write {where}: it is a file, not a folder", "choose another folder with -o")
+        return MachineError(f"cannot write {where}: it is a file, not a folder", "choose another folder with -o")
     if error.errno == errno.EMFILE:
-        return EnvironmentFault("too many open files", "raise the limit with: ulimit -n 4096")
+        return MachineError("too many open files", "raise the limit with: ulimit -n 4096")
     if error.errno == errno.ENOENT:
         return UsageError(f"no such file or folder: {where}", "check the path")
-    return EnvironmentFault(f"{error.strerror or error}: {where}", "see log.txt in the output folder")
+    return MachineError(f"{error.strerror or error}: {where}", "see log.txt in the output folder")
 
 
 def _free_bytes(where: str) -> int:

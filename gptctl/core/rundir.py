@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -33,11 +33,18 @@ from gptctl import __version__
 from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, differing, plain, to_toml
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, EnvironmentFault, GptctlError, StoppedError, from_os_error
+from gptctl.core.errors import ConflictError, GptctlError, MachineError, StoppedError, from_os_error
 from gptctl.core.summary import Summary
 
 MANIFEST = "manifest.json"
 LIBRARIES = ("pyarrow", "numpy", "tokenizers", "torch", "datasketch", "nltk", "ftfy", "resiliparse")
+
+
+class Sealed(Protocol):
+    """What declares an output complete."""
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json."""
 
 
 class Run:
@@ -63,10 +70,11 @@ class Run:
         summary = self.record.get("summary", {})
         return Summary(self.stage, "up to date", (str(self.path),), metrics=summary.get("metrics", {}))
 
-    def finish(self, summary: Summary) -> Summary:
-        """Record a complete run; call it after the manifest was written."""
+    def finish(self, summary: Summary, manifest: Sealed) -> Summary:
+        """Record the summary, then write the manifest: from then on the output is complete."""
         self.record |= {"status": "done", "summary": finite(summary.to_json())}
         self.save()
+        manifest.write(self.path)
         return summary
 
     def save(self) -> None:
@@ -90,7 +98,7 @@ def open_run(
     `extendable` keys may grow (more --steps) without being a conflict. A complete output that is no longer `intact`
     is made again.
     Raises ConflictError (5) if the folder is in use, is not ours, or was made with other settings or inputs;
-    EnvironmentFault (4) if it cannot be written.
+    MachineError (4) if it cannot be written.
     """
     stage = type(config).__name__.lower()
     lock = take_lock(out)
@@ -242,13 +250,13 @@ def versions() -> dict[str, str]:
 
 
 def require_space(out: Path, needed: int) -> None:
-    """Refuse work whose output cannot fit. Raises EnvironmentFault (4) before anything is done."""
+    """Refuse work whose output cannot fit. Raises MachineError (4) before anything is done."""
     folder = out
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise EnvironmentFault(
+        raise MachineError(
             f"{out} needs about {needed} B, {free} B are free", "free space or choose another disk with -o"
         )
 

@@ -69,11 +69,12 @@ def produce(
         run.record["inputs"] = fingerprints or inputs.stream_fingerprint()
         counts = made.totals.counts
         assert counts.balanced(), counts
-        Manifest(
+        declared = Manifest(
             kind, stage, config.settings(), run.record["inputs"], tuple(shards), counts, made.metrics, made.tokenizer
-        ).write(folder)
+        )
+        summary = run.finish(Summary(stage, "done", (out,), counts, made.metrics), declared)
         jobs.finish(folder)
-        return run.finish(Summary(stage, "done", (out,), counts, made.metrics)), False
+        return summary, False
 
 
 def intact(folder: Path) -> bool:

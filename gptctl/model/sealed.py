@@ -3,7 +3,9 @@ and RUN/checkpoints. Only safetensors are read: pickle checkpoints can run code.
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gptctl.core import atomic
-from gptctl.core.errors import DataError, EnvironmentFault, from_os_error
+from gptctl.core.errors import DataError, from_os_error
 
 MANIFEST = "manifest.json"
 BLOCK_BYTES = 2**22
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file. Call it inside `atomic_folder`. Raises EnvironmentFault (4)."""
+    """Write a safetensors file. Call it inside `atomic_folder`. Raises OSError where the system refuses."""
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
-    except SafetensorError as error:  # it hides the errno
-        raise EnvironmentFault(
-            f"cannot write {path.name}: {error}", "free space, then run the same command again"
-        ) from error
+    except SafetensorError as error:  # it hides the errno in its words
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

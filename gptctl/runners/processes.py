@@ -16,7 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from gptctl.core.errors import EnvironmentFault
+from gptctl.core.errors import MachineError
 from gptctl.runners import serial
 
 Item = TypeVar("Item")
@@ -28,7 +28,7 @@ IN_FLIGHT_PER_WORKER = 2  # keeps workers busy while bounding what waits in memo
 def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int) -> Iterator[Answer]:
     """Yield function(item) for each item, in order, computed by `workers` processes.
 
-    One worker, or a single item, is run in this process. Raises EnvironmentFault (4) if a worker dies.
+    One worker, or a single item, is run in this process. Raises MachineError (4) if a worker dies.
     """
     waiting = iter(items)
     first = [item for _, item in zip(range(2), waiting, strict=False)]
@@ -50,7 +50,7 @@ def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int)
         while flying:
             yield flying.popleft().result()
     except BrokenProcessPool as error:
-        raise EnvironmentFault(
+        raise MachineError(
             "a worker process died (killed, or out of memory)",
             f"run the same command again; with less memory in use: --workers {max(1, workers // 2)}",
         ) from error

@@ -94,8 +94,8 @@ def run(config: Eval, context: Context | None = None) -> Summary:
         shard = shards.write_shard(record.path, "shards/part-00000.arrow", prediction_table(rows, kind))
         atomic.write_json(record.path / "metrics.json", result)
         counts = Counts(documents_in=len(rows), kept=len(rows))
-        Manifest(kind, "eval", config.settings(), inputs, (shard,), counts, result).write(record.path)
-        return record.finish(summarise(config, result, bars, context))
+        declared = Manifest(kind, "eval", config.settings(), inputs, (shard,), counts, result)
+        return record.finish(summarise(config, result, bars, context), declared)
 
 
 def checked(config: Eval) -> list[gates.Gate]:

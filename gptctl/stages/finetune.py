@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,14 +119,15 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         else:
             names = []
             job = lm_job(config, folder, shape, coder, tables)
-        extra = {"stage": "finetune", "task": config.task, "label_names": names, "data": prints}
-        metrics = train(config, job, record, context, tokenizer_json, extra)
+        about = {"stage": "finetune", "task": config.task, "label_names": names, "data": prints}
+        job = replace(job, tokenizer_json=tokenizer_json, about=about)
+        metrics = train(job, record, context)
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-        Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, coder.hash).write(record.path)
-        return record.finish(summarise(config, metrics))
+        declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, coder.hash)
+        return record.finish(summarise(config, metrics), declared)
 
 
-def train(config: Finetune, job: TrainJob, record: Run, context: Context, tokenizer_json: str, extra: Values) -> Values:
+def train(job: TrainJob, record: Run, context: Context) -> Values:
     """Train, then write the best weights as the model folder."""
     from gptctl.model.folder import save_model
     from gptctl.train import checkpoint, loop
@@ -134,7 +136,7 @@ def train(config: Finetune, job: TrainJob, record: Run, context: Context, tokeni
     model = job.build()
     state = checkpoint.load_best(record.path, model)
     metrics |= {f"best_val_{name}": value for name, value in state["val"].items()}
-    save_model(record.path / "model", model, tokenizer_json, extra | {"metrics": metrics})
+    save_model(record.path / "model", model, job.tokenizer_json, job.about | {"metrics": metrics})
     return metrics
 
 

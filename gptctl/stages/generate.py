@@ -100,12 +100,9 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         shard = shards.write_shard(record.path, "shards/part-00000.arrow", table)
         counts = Counts(documents_in=len(prompts), kept=len(prompts))
         metrics = {"samples": len(rows), "tokens": sum(row["tokens"] for row in rows)}
-        Manifest("samples", "generate", config.settings(), inputs, (shard,), counts, metrics, coder.hash).write(
-            record.path
-        )
-        return record.finish(
-            Summary("generate", "done", (config.out,), counts, metrics, next=f"gptctl inspect {config.out}")
-        )
+        declared = Manifest("samples", "generate", config.settings(), inputs, (shard,), counts, metrics, coder.hash)
+        follow = f"gptctl inspect {config.out}"
+        return record.finish(Summary("generate", "done", (config.out,), counts, metrics, next=follow), declared)
 
 
 def make_engine(config: Generate, model: Any, coder: Tokenizer) -> Engine:

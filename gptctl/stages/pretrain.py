@@ -111,7 +111,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
     from gptctl.train.estimate import estimate
 
     vocab_size = token_io.open_tokens(config.tokens).vocab_size if config.tokens else None
-    facts = estimate(config.shape(vocab_size), config.recipe(), config.ranks())
+    facts = estimate(config.shape(vocab_size), config.recipe(), config.ranks(), config.micro_batch)
     return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=facts)
 
 
@@ -137,10 +137,10 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         metrics = train(config, data, shape, record, context)
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-        Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer).write(
-            folder
+        declared = Manifest(
+            "run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer
         )
-        return record.finish(summarise(config, metrics))
+        return record.finish(summarise(config, metrics), declared)
 
 
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
@@ -157,12 +157,7 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
         newest = checkpoint.latest_valid(record.path)
         assert newest is not None
         checkpoint.load_weights(newest, model)
-    save_model(
-        record.path / "model",
-        model,
-        data.tokenizer_json,
-        {"stage": "pretrain", "preset": config.preset, "metrics": metrics, "data": {"tokens": data.manifest.content()}},
-    )
+    save_model(record.path / "model", model, job.tokenizer_json, job.about | {"metrics": metrics})
     return metrics
 
 
@@ -177,6 +172,8 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig) -> Tra
         build=partial(build, shape, config.seed),
         train_data=partial(windows, "train"),
         val_data=partial(windows, "val") if data.count("val") > 1 else None,
+        tokenizer_json=data.tokenizer_json,
+        about={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=config.seed,
         device="cuda" if config.gpus else config.device,
         ranks=config.ranks(),

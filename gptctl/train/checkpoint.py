@@ -35,21 +35,24 @@ def save(
     optimizers: Sequence[Optimizer],
     state: dict[str, Any],
     tokenizer_json: str = "",
+    about: dict[str, Any] | None = None,
 ) -> Path:
     """Write folder/step-NNNNNN at once and give its path."""
     path = folder / f"step-{step:06d}"
     with atomic.atomic_folder(path) as temporary:
-        write_model(temporary, model, tokenizer_json, {})
+        write_model(temporary, model, tokenizer_json, about or {})
         sealed.write_tensors(temporary / "optimizer.safetensors", optimizer_tensors(model, optimizers))
         atomic.write_json(temporary / "state.json", state)
         sealed.seal(temporary, "checkpoint")
     return path
 
 
-def save_best(folder: Path, model: Model, state: dict[str, Any], tokenizer_json: str = "") -> None:
+def save_best(
+    folder: Path, model: Model, state: dict[str, Any], tokenizer_json: str = "", about: dict[str, Any] | None = None
+) -> None:
     """Replace folder/best by these weights."""
     with atomic.atomic_folder(folder / BEST) as temporary:
-        write_model(temporary, model, tokenizer_json, {})
+        write_model(temporary, model, tokenizer_json, about or {})
         atomic.write_json(temporary / "state.json", state)
         sealed.seal(temporary, "checkpoint")
 

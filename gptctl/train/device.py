@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from gptctl.core.errors import EnvironmentFault, UsageError
+from gptctl.core.errors import MachineError, UsageError
 
 BF16_MIN_WIDTH = 256  # on the CPU bf16 was 1.8 times faster at width 384 and 0.87 times at width 128 (Zen 4, 2 cores)
 
@@ -14,17 +14,17 @@ BF16_MIN_WIDTH = 256  # on the CPU bf16 was 1.8 times faster at width 384 and 0.
 def pick(name: str, gpus: int = 0) -> torch.device:
     """Choose "auto" (the best there is), "cpu", "cuda" or "mps".
 
-    Raises EnvironmentFault (4) if it, or as many GPUs as asked for, are not there.
+    Raises MachineError (4) if it, or as many GPUs as asked for, are not there.
     """
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus > found or (name == "cuda" and not found):
-        raise EnvironmentFault(
+        raise MachineError(
             f"{max(gpus, 1)} GPUs asked for, {found} found", "use --device cpu, or --dry-run to see what it would need"
         )
     if name == "auto":
         name = "cuda" if found else "mps" if torch.backends.mps.is_available() and not gpus else "cpu"
     if name == "mps" and not torch.backends.mps.is_available():
-        raise EnvironmentFault("no Apple GPU found", "use --device cpu")
+        raise MachineError("no Apple GPU found", "use --device cpu")
     if name not in ("cpu", "cuda", "mps"):
         raise UsageError(f"no device is called '{name}'", "known: auto, cpu, cuda, mps")
     return torch.device(name)

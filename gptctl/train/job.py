@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from gptctl.model.classifier import Classifier
 from gptctl.model.gpt import GPT
@@ -24,6 +25,7 @@ class TrainJob:
     val_data: Callable[[], Samples] | None = None
     objective: str = "language_model"  # a file in gptctl/train/objectives
     tokenizer_json: str = ""  # kept with each checkpoint, so that it can be used as a model
+    about: dict[str, Any] = field(default_factory=dict)  # likewise: label names, what it was trained on
     seed: int = 0
     device: str = "auto"
     ranks: int = 1  # processes: one per GPU, or gloo processes on the CPU

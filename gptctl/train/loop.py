@@ -289,7 +289,7 @@ def assess(fitting: Fit) -> None:
         fitting.run.event("eval", step=state.step, best=better, **{f"val_{name}": metrics[name] for name in metrics})
         if better:
             folder = fitting.run.path / "checkpoints"
-            checkpoint.save_best(folder, fitting.model, asdict(state), job.tokenizer_json)
+            checkpoint.save_best(folder, fitting.model, asdict(state), job.tokenizer_json, job.about)
 
 
 def impatient(fitting: Fit) -> bool:
@@ -331,6 +331,7 @@ def save(fitting: Fit) -> None:
             fitting.optimizers,
             asdict(fitting.state),
             fitting.job.tokenizer_json,
+            fitting.job.about,
         )
         fitting.run.event("checkpoint", step=fitting.state.step, path=path.name)
         checkpoint.prune(folder, max(1, fitting.job.keep_checkpoints))

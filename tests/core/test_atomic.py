@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gptctl.core import atomic
-from gptctl.core.errors import EnvironmentFault
+from gptctl.core.errors import MachineError
 from tests.conftest import REPO
 
 
@@ -40,8 +40,14 @@ def test_nan_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
     code = f"from gptctl.core import atomic; from pathlib import Path; atomic.write_text(Path({str(tmp_path / 'a')!r}), 'x')"
     for operation in (1, 2, 3):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, env={"GPTCTL_FAULT": f"enospc:{operation}"})
-        assert "EnvironmentFault: disk full writing" in done.stderr
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=REPO,
+            env={"GPTCTL_FAULT": f"enospc:{operation}"},
+        )
+        assert "MachineError: disk full writing" in done.stderr
         assert list(tmp_path.iterdir()) == []
 
 
@@ -58,5 +64,5 @@ def test_a_kill_leaves_the_old_file_and_sweep_removes_the_rest(tmp_path: Path, o
 
 def test_a_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFault, match="it is a file"):
+    with pytest.raises(MachineError, match="it is a file"):
         atomic.write_text(tmp_path / "file" / "x", "")

@@ -27,7 +27,9 @@ class Sample(StageConfig):
 
 
 def test_layers_merge_table_by_table() -> None:
-    built, origins = config.build(Sample, [("file", {"inner": {"depth": 2}, "rate": 1}), ("--set", {"inner": {"names": "a, b"}})])
+    built, origins = config.build(
+        Sample, [("file", {"inner": {"depth": 2}, "rate": 1}), ("--set", {"inner": {"names": "a, b"}})]
+    )
     assert (built.inner.depth, built.inner.names, built.rate) == (2, ("a", "b"), 1.0)
     assert origins == {"inner.depth": "file", "rate": "file", "inner.names": "--set"}
 
@@ -42,7 +44,14 @@ def test_all_errors_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("a=1", {"a": 1}), ("a=1e-4", {"a": 1e-4}), ("a.b=true", {"a": {"b": True}}), ("a=no", {"a": "no"}), ("a=x=y", {"a": "x=y"}), ("a=", {"a": ""})],
+    [
+        ("a=1", {"a": 1}),
+        ("a=1e-4", {"a": 1e-4}),
+        ("a.b=true", {"a": {"b": True}}),
+        ("a=no", {"a": "no"}),
+        ("a=x=y", {"a": "x=y"}),
+        ("a=", {"a": ""}),
+    ],
 )
 def test_set_takes_a_toml_value_else_a_string(text: str, value: object) -> None:
     assert config.parse_set(text) == value
@@ -53,7 +62,11 @@ def test_set_without_equals() -> None:
         config.parse_set("steps")
 
 
-@given(st.integers(0, 10**9), st.floats(allow_nan=False, allow_infinity=False), st.text(st.characters(codec="utf-8"), max_size=20))
+@given(
+    st.integers(0, 10**9),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(codec="utf-8"), max_size=20),
+)
 def test_toml_round_trip_keeps_the_fingerprint(depth: int, rate: float, note: str) -> None:
     made = Sample(inner=Inner(depth=depth, names=(note,)), rate=rate, note=note)
     import tomllib
@@ -64,7 +77,9 @@ def test_toml_round_trip_keeps_the_fingerprint(depth: int, rate: float, note: st
 
 
 def test_runtime_keys_are_not_settings() -> None:
-    assert config.fingerprint(Sample(workers=1).settings()) == config.fingerprint(Sample(workers=8, engine="serial").settings())
+    assert config.fingerprint(Sample(workers=1).settings()) == config.fingerprint(
+        Sample(workers=8, engine="serial").settings()
+    )
     assert config.fingerprint(Sample(seed=1).settings()) != config.fingerprint(Sample(seed=2).settings())
 
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from gptctl.core.context import Context
-from gptctl.core.errors import DivergedError, EnvironmentFault, StoppedError, UsageError
+from gptctl.core.errors import DivergedError, MachineError, StoppedError, UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import loss_sum
@@ -216,7 +216,7 @@ def test_no_gpu_is_said_plainly(tmp_path: Path) -> None:
     """Exit 4 with the way out."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(EnvironmentFault, match="1 GPUs asked for, 0 found") as caught:
+    with pytest.raises(MachineError, match="1 GPUs asked for, 0 found") as caught:
         run_in(tmp_path, make_job(device="cuda"))
     assert "--dry-run" in str(caught.value.hint)
 
@@ -275,7 +275,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 
 def test_a_rank_that_dies_is_named(tmp_path: Path) -> None:
     """kill -9 of one rank: exit 4, no traceback, and the same command resumes."""
-    with pytest.raises(EnvironmentFault, match=r"rank \d was killed by SIGKILL") as caught:
+    with pytest.raises(MachineError, match=r"rank \d was killed by SIGKILL") as caught:
         run_in(tmp_path, make_job(ranks=2, checkpoint_every=5, kill_at=12 * 6 + 4))
     assert "same command" in str(caught.value.hint)
     assert run_in(tmp_path, make_job(ranks=2))["steps"] == 30

@@ -44,11 +44,13 @@ def test_every_parameter_has_one_optimizer() -> None:
 
 
 def test_orthogonalized_singular_values_are_near_one() -> None:
-    """For wide, tall and square matrices together."""
+    """Wide, tall and square; a square matrix may have a singular value too small to be lifted in five rounds."""
+    generator = torch.Generator().manual_seed(0)
     for rows, columns in ((32, 96), (96, 32), (48, 48)):
-        values = torch.linalg.svdvals(muon.orthogonalize(torch.randn(3, rows, columns)))
-        assert values.min() > 0.3
+        values = torch.linalg.svdvals(muon.orthogonalize(torch.randn(3, rows, columns, generator=generator)))
         assert values.max() < 1.3
+        assert values.median() > 0.7
+        assert rows == columns or values.min() > 0.6
 
 
 def test_muon_is_torchs_muon() -> None:

@@ -29,7 +29,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gptctl.core import errors
 from gptctl.core.context import Context
-from gptctl.core.errors import EnvironmentFault, GptctlError, StoppedError
+from gptctl.core.errors import GptctlError, MachineError, StoppedError
 from gptctl.core.rundir import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.train import device
@@ -85,7 +85,7 @@ def buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
 def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """Start job.ranks processes on this machine, call `fit` in each, and give what the first one gave.
 
-    Raises what a rank raised; EnvironmentFault (4) if one died; StoppedError after a signal, which every rank is sent.
+    Raises what a rank raised; MachineError (4) if one died; StoppedError after a signal, which every rank is sent.
     """
     chosen = device.pick(job.device)
     if chosen.type == "cuda":
@@ -174,7 +174,7 @@ def raise_failure(error: ChildFailedError) -> NoReturn:
             raise StoppedError(message, hint, number) from error
         raise getattr(errors, name)(message, hint) from error
     if failure.exitcode < 0:
-        raise EnvironmentFault(
+        raise MachineError(
             f"rank {rank} was killed by {failure.signal_name()}",
             "run the same command again to go on from the last checkpoint",
         ) from error
