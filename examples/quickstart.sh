@@ -15,7 +15,7 @@ python "$here/label_lines.py" "$OUT/labelled"
 echo "== clean, dedup, tokenize" >&2
 gptctl clean "$OUT/raw.jsonl" -o "$OUT/clean"
 gptctl dedup "$OUT/clean" -o "$OUT/unique"
-gptctl tokenize "$OUT/unique" -o "$OUT/tokens" --vocab-size 4096 --val 0.02 --test 0.02
+gptctl tokenize "$OUT/unique" -o "$OUT/tokens" --vocab-size 2048 --val 0.02 --test 0.02
 
 echo "== pretrain, finetune, evaluate, generate" >&2
 gptctl pretrain "$OUT/tokens" -o "$OUT/run" --config "$here/quickstart.toml" --json > "$OUT/pretrain.json"

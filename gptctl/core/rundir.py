@@ -104,7 +104,7 @@ def open_run(
     lock = take_lock(out)
     try:
         old = check_owner(out, stage)
-        if context.force and old:
+        if old and (context.force or is_bare(out)):
             clear(out)
             old = {}
         settings = config.settings()
@@ -172,6 +172,12 @@ def check_owner(out: Path, stage: str) -> Values:
             f"{out} holds files that gptctl did not make ({strangers[0]})", "choose an empty or new folder with -o"
         )
     return {}
+
+
+def is_bare(out: Path) -> bool:
+    """Tell whether an earlier run left only its records here: nothing that another command could lose."""
+    records = {"run.json", "config.toml", "events.jsonl", "log.txt", ".lock"}
+    return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
 
 
 def check_settings(out: Path, old: Values, settings: Values, inputs: Values | None, extendable: Sequence[str]) -> None:
