@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import tomli_w
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from gptctl.core.errors import UsageError
@@ -76,6 +76,12 @@ class StageConfig(Settings):
         "processes", "What runs the shard tasks. The output is the same for each.", panel="Runtime", runtime=True
     )
     seed: int = flag(0, "Seed of everything random.", panel="Runtime")
+
+    @model_validator(mode="before")
+    @classmethod
+    def over_preset(cls, values: Any) -> Any:
+        """Lay what is given over the preset: Clean(preset="basic") from Python is what the command line makes."""
+        return merge(cls.preset_layer(values), values) if isinstance(values, dict) else values
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from gptctl.core import atomic
+from gptctl.core import atomic, plugins
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
@@ -107,9 +107,7 @@ def checked(config: Eval) -> list[gates.Gate]:
     if config.model is not None and config.data is None:
         raise UsageError("DATA is missing", "gptctl eval MODEL DATA")
     for name in config.metrics:
-        from gptctl.core.plugins import load
-
-        load(classification.METRICS, name)
+        plugins.load(classification.METRICS, name)
     if config.average == "binary" and config.positive is None:
         raise UsageError("--average binary needs --positive LABEL", "name the positive label; it is never guessed")
     return [gates.parse(text) for text in config.fail_under]

@@ -315,7 +315,9 @@ def log(fitting: Fit, lr: float, norm: float) -> None:
             tokens_per_second=round(speed, 1),
             grad_norm=norm,
         )
-        fitting.context.progress(state.step, fitting.total_steps, "steps", f"loss {state.train_loss:.4f}")
+        fitting.context.progress(
+            state.step, fitting.total_steps, "steps", f"loss {state.train_loss:.4f}, {speed:,.0f} tokens/s"
+        )
 
 
 def save(fitting: Fit) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -122,6 +123,21 @@ def test_a_stopped_stage_says_so_and_goes_on(raw: Path, tmp_path: Path) -> None:
     assert b"stopped by SIGTERM" in err
     assert json.loads((tmp_path / "clean" / "run.json").read_text())["status"] == "stopped"
     assert run_gptctl("clean", raw, "-o", "clean", "--workers", "1", cwd=tmp_path).code == 0
+
+
+def test_a_killed_parent_leaves_no_workers_and_the_rerun_is_whole(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    command = [sys.executable, "-m", "gptctl", "clean", str(raw), "-o", "clean", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPO)})
+    while not list((tmp_path / "clean").glob("work/*.json")):
+        assert process.poll() is None
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    assert gptctl("clean", raw, "-o", "clean", "--workers", "2").code == 0
+    assert gptctl("clean", raw, "-o", "whole", "--workers", "1").code == 0
+    assert tree_bytes(tmp_path / "clean") == tree_bytes(tmp_path / "whole")
 
 
 def test_a_dead_worker_is_an_error_not_a_hang(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:

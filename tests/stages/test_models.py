@@ -193,6 +193,7 @@ def test_eval_scores_of_model_and_of_its_predictions_agree(gptctl: Gptctl, works
     assert set(scored["splits"]) == {"val", "test"}
     assert scored["average"] == "macro"
     assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["f1"] == scored["f1"]
+    assert "predictions" in gptctl("inspect", "scores").err
     small = gptctl("eval", workspace / "classifier", workspace / "labelled", "--set", "batch_size=1", "--json").json[
         "metrics"
     ]
