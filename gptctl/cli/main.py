@@ -63,6 +63,8 @@ class StageGroup(TyperGroup):
         """Give the real command for one that is about to run."""
         if args and args[0] in stage_names():
             return args[0], stage_command(args[0]), args[1:]
+        if args and not args[0].startswith("-"):
+            raise plugins.unknown("command", args[0], stage_names())
         return super().resolve_command(ctx, args)
 
 
@@ -114,6 +116,16 @@ def gptctl(
 
 
 def execute(stage: str, values: dict[str, Any]) -> None:
+    """Run a stage; a closed pipe is told here, because Typer would make exit code 1 of it."""
+    from gptctl.core.errors import PipeClosedError
+
+    try:
+        run_stage(stage, values)
+    except BrokenPipeError as error:
+        raise PipeClosedError("the reader of the pipe is gone") from error
+
+
+def run_stage(stage: str, values: dict[str, Any]) -> None:
     """Resolve the config of a stage, run it, and print its result."""
     from gptctl.cli.console import Console, print_json
     from gptctl.core.config import show
@@ -206,13 +218,13 @@ def main() -> None:
 def report(error: BaseException) -> int:
     """Print an error as one line and a hint, and give its exit code."""
     from gptctl.cli.console import Console
-    from gptctl.core.errors import GptctlError, MachineError, UsageError, from_os_error
+    from gptctl.core.errors import GptctlError, MachineError, PipeClosedError, UsageError, from_os_error
 
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, PipeClosedError | BrokenPipeError):
         return 141
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return 130

@@ -68,6 +68,12 @@ class GateError(GptctlError):
     exit_code = 7
 
 
+class PipeClosedError(GptctlError):
+    """Whoever read our standard output has closed it."""
+
+    exit_code = 141
+
+
 class StoppedError(GptctlError):
     """A signal stopped the command after its state was saved."""
 

@@ -63,12 +63,20 @@ def test_extendable_keys_may_grow_but_not_shrink(tmp_path: Path) -> None:
 def test_a_failure_is_recorded_and_the_next_run_resumes(tmp_path: Path) -> None:
     for error, status in ((DataError("bad", "hint"), "failed"), (StoppedError("stop", "hint", 2), "stopped")):
         with pytest.raises(type(error)), open_run(tmp_path, Stage(), Context(), {}):
+            (tmp_path / "shards").mkdir(exist_ok=True)
             raise error
         record = json.loads((tmp_path / "run.json").read_text())
         assert (record["status"], record["error"]) == (status, str(error))
         assert "Traceback" in (tmp_path / "log.txt").read_text()
     with open_run(tmp_path, Stage(), Context(), {}) as run:
         assert run.record["resumed"]
+
+
+def test_a_failure_that_left_nothing_does_not_bind_the_next_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError), open_run(tmp_path, Stage(), Context(), {"x": "1"}):
+        raise DataError("bad", "hint")
+    with open_run(tmp_path, Stage(name="b"), Context(), {"x": "2"}) as run:
+        assert not run.record["resumed"]
 
 
 def test_what_is_no_longer_intact_is_made_again(tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def test_a_stopped_stage_says_so_and_goes_on(raw: Path, tmp_path: Path) -> None:
 
 def test_a_killed_parent_leaves_no_workers_and_the_rerun_is_whole(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     command = [sys.executable, "-m", "gptctl", "clean", str(raw), "-o", "clean", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPO)})
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPO)}
+    )
     while not list((tmp_path / "clean").glob("work/*.json")):
         assert process.poll() is None
     family = psutil.Process(process.pid).children(recursive=True)
@@ -167,7 +169,9 @@ def test_a_stream_that_ends_early_is_refused(raw: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "unique" / "manifest.json").exists()
 
 
-def test_other_tools_open_a_dataset_folder(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+def test_other_tools_open_a_dataset_folder(
+    raw: Path, tmp_path: Path, gptctl: Gptctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert gptctl("clean", raw, "-o", "clean").code == 0
     files = sorted(str(path) for path in (tmp_path / "clean" / "shards").glob("*.arrow"))
     kept = manifest.read(tmp_path / "clean").counts.kept
@@ -187,5 +191,6 @@ def test_other_tools_open_a_dataset_folder(raw: Path, tmp_path: Path, gptctl: Gp
     assert connection.execute("select count(distinct id) from documents").fetchone() == (kept,)
     import datasets
 
-    loaded = datasets.concatenate_datasets([datasets.Dataset.from_file(path) for path in files])
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    loaded = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded.num_rows == kept
