@@ -11,7 +11,8 @@ mkdir -p "$OUT"
 
 python "$here/collect_stdlib.py" "$OUT/stdlib.jsonl" --max-mb 4
 # Short texts are what this is about, so no filter may drop them.
-gptctl clean "$OUT/stdlib.jsonl" "$DATA/train.jsonl" -o - --preset none | gptctl dedup - -o "$OUT/unique" --method exact
+gptctl clean "$OUT/stdlib.jsonl" "$DATA/train.jsonl" -o "$OUT/clean" --preset none
+gptctl dedup "$OUT/clean" -o "$OUT/unique" --method exact
 gptctl tokenize "$OUT/unique" -o "$OUT/tokens" --vocab-size 4096 --val 0.02 --test 0
 gptctl pretrain "$OUT/tokens" -o "$OUT/run" --config "$here/trec.toml"
 gptctl finetune "$OUT/run" "$DATA/train.jsonl" -o "$OUT/classifier" --config "$here/trec.toml"

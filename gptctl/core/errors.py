@@ -7,7 +7,8 @@ GptctlError            1   our own bug, or anything not named below
   ConflictError        5   the output folder is in use, or was made with other settings or inputs
   DivergedError        6   training left the finite numbers
   GateError            7   a figure missed its --fail-under bar
-  StoppedError       128+N a signal asked us to stop; the state is saved
+  PipeClosedError    141   whoever read our output is gone; nothing is printed
+      StoppedError       128+N a signal asked us to stop; the state is saved
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -34,9 +34,10 @@ from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, differing, plain, to_toml
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, GptctlError, MachineError, StoppedError, from_os_error
-from gptctl.core.summary import Summary
+from gptctl.core.summary import Counts, Summary
 
 MANIFEST = "manifest.json"
+Extendable = Mapping[str, Callable[[Any], float]]
 LIBRARIES = ("pyarrow", "numpy", "tokenizers", "torch", "datasketch", "nltk", "ftfy", "resiliparse")
 
 
@@ -68,7 +69,8 @@ class Run:
     def previous_summary(self) -> Summary:
         """Give the result of the run that is already complete here."""
         summary = self.record.get("summary", {})
-        return Summary(self.stage, "up to date", (str(self.path),), metrics=summary.get("metrics", {}))
+        counts = Counts.from_json(summary["counts"]) if "counts" in summary else Counts()
+        return Summary(self.stage, "up to date", (str(self.path),), counts, summary.get("metrics", {}))
 
     def finish(self, summary: Summary, manifest: Sealed) -> Summary:
         """Record the summary, then write the manifest: from then on the output is complete."""
@@ -89,18 +91,19 @@ def open_run(
     config: StageConfig,
     context: Context,
     inputs: Values | None = None,
-    extendable: Sequence[str] = (),
+    extendable: Extendable | None = None,
     intact: Callable[[Path], bool] = lambda _: True,
 ) -> Iterator[Run]:
     """Lock `out`, decide between fresh, resume and up to date, and record how the run ends.
 
     `inputs` are the fingerprints of what is read, by name; None means that they are not known yet (a stream).
-    `extendable` keys may grow (more --steps) without being a conflict. A complete output that is no longer `intact`
-    is made again.
+    `extendable` keys may grow (more --steps) without being a conflict; each comes with how its value is measured. A
+    complete output that is no longer `intact` is made again.
     Raises ConflictError (5) if the folder is in use, is not ours, or was made with other settings or inputs;
     MachineError (4) if it cannot be written.
     """
     stage = type(config).__name__.lower()
+    extendable = extendable or {}
     lock = take_lock(out)
     try:
         old = check_owner(out, stage)
@@ -180,11 +183,11 @@ def is_bare(out: Path) -> bool:
     return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
 
 
-def check_settings(out: Path, old: Values, settings: Values, inputs: Values | None, extendable: Sequence[str]) -> None:
+def check_settings(out: Path, old: Values, settings: Values, inputs: Values | None, extendable: Extendable) -> None:
     """Compare an earlier run with this one."""
     before = dict(old["settings"])
-    for name in extendable:
-        if name in before and (settings[name] or 0) > (before[name] or 0):
+    for name, size in extendable.items():
+        if name in before and size(settings[name]) > size(before[name]):
             before[name] = settings[name]
     changed = differing(before, json.loads(json.dumps(settings)))
     if changed:
@@ -192,10 +195,11 @@ def check_settings(out: Path, old: Values, settings: Values, inputs: Values | No
             f"{out} was made with other settings: {', '.join(changed)}",
             "use the old settings, another -o, or --force to start afresh",
         )
-    if inputs is not None and old["inputs"] is not None and old["inputs"] != inputs:
+    if inputs is not None and old["inputs"] is not None and list(old["inputs"].items()) != list(inputs.items()):
         names = sorted(
             name for name in old["inputs"].keys() | inputs.keys() if old["inputs"].get(name) != inputs.get(name)
         )
+        names = names or ["the order"]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ConflictError(
             f"{out} was made from other input: {', '.join(names[:3])}{more} differs",
@@ -223,14 +227,14 @@ def begin(
 
 
 def read_record(out: Path) -> Values:
-    """Read run.json, or nothing."""
+    """Read run.json, or nothing where there is none of ours."""
     try:
-        record: Values = json.loads((out / "run.json").read_bytes())
-        return record
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        record = json.loads((out / "run.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     except OSError as error:
         raise from_os_error(error, out / "run.json") from error
+    return record if isinstance(record, dict) and {"stage", "pid", "started"} <= record.keys() else {}
 
 
 def clear(out: Path) -> None:

@@ -39,34 +39,46 @@ def options(config: DataConfig) -> ReadOptions:
 
 
 def produce(
-    config: DataConfig, out: str, context: Context, inputs: Inputs, kind: str, make: Make
-) -> tuple[Summary, bool]:
-    """Run `make` into a folder or a pipe; give its summary and whether it was there already.
+    config: DataConfig,
+    out: str,
+    context: Context,
+    inputs: Inputs,
+    kind: str,
+    make: Make,
+    also: dict[str, str] | None = None,
+) -> Summary:
+    """Run `make` into a folder or a pipe, or find that it was done. `also` fingerprints what else is read.
 
     Raises UsageError (2) where OUT lies inside an input folder, DataError (3) where too little could be read.
     """
     stage = type(config).__name__.lower()
     if out == "-":
+        if getattr(config, "keep_rejects", False):
+            raise UsageError(
+                "rejects cannot be written to a pipe", "name a folder with -o, or leave out --keep-rejects"
+            )
         pipe = StreamWriter(stream.standard_output())
         made = make(None, pipe)
         for bad in made.totals.bad:
             context.warn(f"unreadable: {bad.source} {bad.position}: {bad.reason}")
         jobs.check_readable(made.totals, config.max_bad, "the warnings above")
         pipe.close()
-        return Summary(stage, "done", ("-",), made.totals.counts, made.metrics), False
+        return Summary(stage, "done", ("-",), made.totals.counts, made.metrics)
     folder = Path(out)
     refuse_nested(folder, config)
-    fingerprints = inputs.fingerprints()
+    also = also or {}
+    known = inputs.fingerprints()
+    fingerprints = None if known is None else known | also
     with open_run(folder, config, context, fingerprints, intact=intact) as run:
         if run.up_to_date:
-            confirm_stream(run, inputs)
+            confirm_stream(run, inputs, config.limit, also)
             found = manifest.read(folder)
-            return Summary(stage, "up to date", (out,), found.counts, found.metrics), True
+            return Summary(stage, "up to date", (out,), found.counts, found.metrics)
         made = make(folder, None)
         jobs.write_quarantine(folder, made.totals.bad)
         jobs.check_readable(made.totals, config.max_bad, str(folder / "quarantine.jsonl"))
         shards = jobs.unify_shards(folder, made.totals.shards, made.compression)
-        run.record["inputs"] = fingerprints or inputs.stream_fingerprint()
+        run.record["inputs"] = fingerprints or inputs.stream_fingerprint() | also
         counts = made.totals.counts
         assert counts.balanced(), counts
         declared = Manifest(
@@ -74,14 +86,14 @@ def produce(
         )
         summary = run.finish(Summary(stage, "done", (out,), counts, made.metrics), declared)
         jobs.finish(folder)
-        return summary, False
+        return summary
 
 
 def intact(folder: Path) -> bool:
     """Tell whether all shards of a complete folder are there with their sizes (checksums are verified by readers)."""
-    return all(
-        (folder / s.path).exists() and (folder / s.path).stat().st_size == s.bytes for s in manifest.read(folder).shards
-    )
+    found = manifest.read(folder)
+    whole = all((folder / s.path).exists() and (folder / s.path).stat().st_size == s.bytes for s in found.shards)
+    return whole and (found.kind != "tokens" or (folder / "tokenizer.json").exists())
 
 
 def refuse_nested(folder: Path, config: DataConfig) -> None:
@@ -95,10 +107,10 @@ def refuse_nested(folder: Path, config: DataConfig) -> None:
             )
 
 
-def confirm_stream(run: Run, inputs: Inputs) -> None:
-    """Read a stream to its end to see whether it is the one the finished output was made from."""
+def confirm_stream(run: Run, inputs: Inputs, limit: int, also: dict[str, str]) -> None:
+    """Read a stream as far as it was read, to see whether it is the one the finished output was made from."""
     if not inputs.is_stream:
         return
-    for _ in inputs.tasks():
+    for _ in inputs.tasks(limit):
         pass
-    check_settings(run.path, run.record, run.record["settings"], inputs.stream_fingerprint(), ())
+    check_settings(run.path, run.record, run.record["settings"], inputs.stream_fingerprint() | also, {})

@@ -9,7 +9,7 @@ together up to that size: large enough to be worth a process, small enough to ke
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,12 @@ import xxhash
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, UsageError, from_os_error
-from gptctl.core.rundir import MANIFEST, read_record
+from gptctl.core.rundir import read_record
 from gptctl.io import formats, manifest, shards, stream
 from gptctl.io.files import content_hash, filesystem, is_uri
 from gptctl.io.formats import InputFile
 from gptctl.io.records import Bad, Block, ReadOptions, Task, from_table
+from gptctl.io.schema import concat
 
 MIN_TASK_BYTES = 2**20
 MAX_TASK_BYTES = 64 * 2**20
@@ -54,7 +55,7 @@ class Inputs:
     def _add(self, argument: str) -> None:
         """Add what one INPUT argument names."""
         path = Path(argument)
-        if not is_uri(argument) and (path / MANIFEST).exists():
+        if not is_uri(argument) and manifest.is_ours(path):
             self._add_dataset(path)
         elif not is_uri(argument) and path.is_dir() and (stage := read_record(path).get("stage")):
             raise DataError(
@@ -118,15 +119,8 @@ class Inputs:
             for block in task.blocks:
                 path = folder / f"input-{task.index:05d}.arrows"
                 atomic.write_bytes(path, block.data)
-                blocks.append(
-                    replace(
-                        block,
-                        format="spooled",
-                        path=str(path),
-                        data=b"",
-                        checksum=xxhash.xxh3_128_hexdigest(block.data),
-                    )
-                )
+                checksum = xxhash.xxh3_128_hexdigest(block.data)
+                blocks.append(replace(block, path=str(path), data=b"", checksum=checksum))
         return lambda: (Task(index, (block,)) for index, block in enumerate(blocks))
 
     def _numbered(self) -> Iterator[Task]:
@@ -141,21 +135,21 @@ class Inputs:
             return
         target = min(max(sum(file.size for file in self.files) // TASKS_PER_INPUT, MIN_TASK_BYTES), MAX_TASK_BYTES)
         pending: list[Block] = []
+        size = 0
         for source in self.order:
             if isinstance(source, Path):
                 if pending:
                     yield tuple(pending)
-                    pending = []
+                    pending, size = [], 0
                 for shard in manifest.read(source).shards:
                     yield (Block("shard", shard.path, str(source), size=shard.bytes, checksum=shard.xxh3_128),)
                 continue
             for block in formats.for_path(source.path).cut(source, target, self.options):
-                if pending and (
-                    sum(b.size for b in pending) + block.size > target or len(pending) >= MAX_BLOCKS_PER_TASK
-                ):
+                if pending and (size + block.size > target or len(pending) >= MAX_BLOCKS_PER_TASK):
                     yield tuple(pending)
-                    pending = []
+                    pending, size = [], 0
                 pending.append(block)
+                size += block.size
         if pending:
             yield tuple(pending)
 
@@ -168,7 +162,7 @@ def read_task(task: Task, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
         table, wrong = read_block(block, options)
         tables.append(table)
         bad += wrong
-    return pa.concat_tables(tables, promote_options="permissive").combine_chunks(), bad
+    return concat(tables), bad
 
 
 def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
@@ -178,10 +172,13 @@ def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]
         found = manifest.read(folder)
         shard = next(shard for shard in found.shards if shard.path == block.name)
         table = shards.table_from(manifest.read_shard(folder, shard, found.stage))
-        return (table, []) if options.text_column == "text" else from_table(table, 0, block.name, options)
-    if block.format in ("stream", "spooled"):
-        data = block.data or (Path(block.path).read_bytes() if block.path else b"")
-        table = stream.from_bytes(data) if data else empty_documents()
+        as_named = (options.text_column, options.id_column) == ("text", "id")
+        return (table, []) if as_named else from_table(table, 0, block.name, options)
+    if block.format in ("stream", "documents"):
+        data = block.data or Path(block.path).read_bytes()
+        table = stream.from_bytes(data)
+        if block.format == "documents":
+            return table, list(block.bad)
         documents, bad = from_table(table, block.start, "-", options)
         return documents, [*block.bad, *bad]
     from gptctl.core.plugins import load
@@ -217,9 +214,12 @@ def limited(tasks: Iterable[Task], limit: int, options: ReadOptions) -> Iterator
     left = limit
     for task in tasks:
         table, bad = read_task(task, options)
-        table = table.slice(0, left)
+        if len(table) > left:
+            table, bad = table.slice(0, left), []  # what is unreadable may lie behind the limit
         left -= len(table)
-        yield Task(task.index, (Block("stream", "-", size=table.nbytes, data=stream.to_bytes(table), bad=tuple(bad)),))
+        yield Task(
+            task.index, (Block("documents", "-", size=table.nbytes, data=stream.to_bytes(table), bad=tuple(bad)),)
+        )
         if left <= 0:
             return
 
@@ -275,16 +275,8 @@ def hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def unique(name: str, taken: Iterable[str]) -> str:
+def unique(name: str, taken: Collection[str]) -> str:
     """Give a name that is not taken: name, name#2, name#3, ..."""
-    taken = set(taken)
     if name not in taken:
         return name
     return next(f"{name}#{i}" for i in range(2, len(taken) + 3) if f"{name}#{i}" not in taken)
-
-
-def empty_documents() -> pa.Table:
-    """Make a table of no documents."""
-    return pa.table(
-        {"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string()), "source": pa.array([], pa.string())}
-    )

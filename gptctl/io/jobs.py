@@ -173,6 +173,7 @@ def record_path(out: Path, index: int) -> Path:
 
 def write_quarantine(out: Path, bad: list[Bad]) -> None:
     """Write what could not be read, one JSON line each, in the order of the input."""
+    (out / "quarantine.jsonl").unlink(missing_ok=True)
     if bad:
         atomic.write_bytes(out / "quarantine.jsonl", b"".join(orjson.dumps(item.to_json()) + b"\n" for item in bad))
 

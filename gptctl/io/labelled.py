@@ -16,6 +16,7 @@ from gptctl.io.dataset import options
 from gptctl.io.files import is_uri, split_suffixes
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Totals
+from gptctl.io.schema import concat
 
 NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
 VAL_SHARE = 0.1
@@ -80,7 +81,7 @@ def read_documents(config: DataConfig, path: str) -> tuple[pa.Table, dict[str, s
         totals.counts.kept += len(table)
         totals.counts.quarantined.update(item.reason for item in bad)
     jobs.check_readable(totals, config.max_bad, path)
-    return pa.concat_tables(tables, promote_options="permissive"), inputs.fingerprints() or inputs.stream_fingerprint()
+    return concat(tables), inputs.fingerprints() or inputs.stream_fingerprint()
 
 
 def training_splits(config: DataConfig, data: str) -> tuple[dict[str, pa.Table], dict[str, str]]:
@@ -115,7 +116,8 @@ def held_out(table: pa.Table) -> list[bool]:
 def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
     """Yield (split, documents) for val and test, or ("all", documents) where the data has no named splits.
 
-    Data that the model was finetuned on (told by content hash) is cut down to its held-out part, named "val".
+    Data that the model was finetuned on is told by its content hash: it is cut down to its held-out part, named "val",
+    or, where other files were held out, named "train".
     """
     splits = find_splits(data)
     for name in ("val", "test"):
@@ -125,10 +127,12 @@ def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str])
         return
     source = splits.whole or splits.named["train"]
     table, prints = read_documents(config, source)
-    if set(prints.values()) <= set(trained_on.values()):
-        yield "val", table.filter(pa.array(held_out(table)))
-    else:
+    if not set(prints.values()) <= {value for name, value in trained_on.items() if name.startswith("train/")}:
         yield "all", table
+    elif any(name.startswith("val/") for name in trained_on):
+        yield "train", table
+    else:
+        yield "val", table.filter(pa.array(held_out(table)))
 
 
 def labels_of(table: pa.Table, column: str, where: str) -> list[str]:

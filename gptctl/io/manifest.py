@@ -15,7 +15,7 @@ import xxhash
 from gptctl.core import atomic
 from gptctl.core.config import fingerprint
 from gptctl.core.errors import DataError
-from gptctl.core.rundir import MANIFEST, versions
+from gptctl.core.rundir import MANIFEST, read_record, versions
 from gptctl.core.summary import Counts
 
 SCHEMA_VERSION = 1
@@ -79,6 +79,17 @@ class Manifest:
             "versions": versions(),
         }
         atomic.write_json(folder / MANIFEST, document)
+
+
+def is_ours(folder: Path) -> bool:
+    """Tell whether a folder holds a manifest.json, and not that of some other program."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+    except OSError:
+        return False
+    except ValueError:  # ours, damaged, where our run.json stands beside it
+        return bool(read_record(folder))
+    return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
 
 
 def read(folder: Path) -> Manifest:

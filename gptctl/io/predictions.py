@@ -29,7 +29,7 @@ def read_predictions(path: str) -> Rows:
     rows = read_rows(path)
     if not rows:
         raise DataError(f"{path}: 0 rows", "a predictions file has one row per example: id, label, pred")
-    seen: set[str] = set()
+    seen: set[tuple[Any, str]] = set()
     for number, row in enumerate(rows):
         for column in COLUMNS[1:]:
             if column not in row:
@@ -39,16 +39,24 @@ def read_predictions(path: str) -> Rows:
                 )
         if row["label"] is None:
             raise DataError(f"{path}: row {number + 1} has no label", "fill or remove it")
-        identity = str(row.setdefault("id", number))
-        if identity in seen:
+        if row.get("id") is None:
+            row["id"] = number
+        identity = str(row["id"])
+        place = (row.get("split"), identity)
+        if place in seen:
             raise DataError(f"{path}: row {number + 1} repeats the id '{identity}'", "ids must be unique")
-        seen.add(identity)
+        seen.add(place)
         probs = row.get("probs")
-        if probs is not None and not all(isinstance(p, int | float) and p == p for p in probs):
+        if probs is not None and not are_numbers(probs):
             raise DataError(
                 f"{path}: row {number + 1} has a probability that is not a number", "NaN and null are refused"
             )
     return rows
+
+
+def are_numbers(values: Any) -> bool:
+    """Tell whether a value is a list of numbers without NaN."""
+    return isinstance(values, list) and all(isinstance(value, int | float) and value == value for value in values)
 
 
 def read_rows(path: str) -> Rows:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from gptctl.core.errors import DataError
+from gptctl.io.schema import as_text
 
 EXCERPT_CHARACTERS = 200
 
@@ -132,7 +133,7 @@ def infer(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        return pa.array([None if value is None else orjson.dumps(value).decode() for value in values], pa.string())
+        return pa.array([as_text(value) for value in values], pa.string())
 
 
 def excerpt(row: Any) -> str:

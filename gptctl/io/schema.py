@@ -10,7 +10,12 @@ A documents shard holds neither paths nor worker counts nor settings, so equal i
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
 import pyarrow as pa
+
+from gptctl.core.errors import DataError
 
 KIND = b"gptctl.kind"
 
@@ -56,9 +61,29 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.name not in table.column_names:
             columns.append(pa.nulls(len(table), field.type))
         elif pa.types.is_nested(table[field.name].type) and pa.types.is_string(field.type):
-            columns.append(
-                pa.array([None if v is None else str(v) for v in table[field.name].to_pylist()], pa.string())
-            )
+            columns.append(pa.array([as_text(value) for value in table[field.name].to_pylist()], pa.string()))
         else:
-            columns.append(table[field.name].cast(field.type))
+            columns.append(cast(table[field.name], field))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    """Cast a column without loss. Raises DataError (3) that names it where that cannot be."""
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"column '{field.name}' holds {column.type} in one place and {field.type} in another, and cannot be both",
+            "give it one type in the input, or leave it out",
+        ) from error
+
+
+def as_text(value: Any) -> str | None:
+    """Write a value of a mixed column: text as it is, anything else as JSON."""
+    return value if value is None or isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def concat(tables: list[pa.Table]) -> pa.Table:
+    """Join tables whose columns may differ."""
+    target = unify([table.schema for table in tables])
+    return pa.concat_tables([conform(table, target) for table in tables]).combine_chunks()

@@ -121,14 +121,18 @@ class CleanTask:
             figures["stop_words"] = how
         cleaned = table.set_column(table.column_names.index("text"), "text", text)
         kept = pc.is_null(reasons)
-        lost = cleaned.append_column("reason", reasons).filter(pc.invert(kept))
+        lost, why = cleaned.filter(pc.invert(kept)), reasons.filter(pc.invert(kept))
         survivors = cleaned.filter(kept)
         counts.kept, counts.bytes_kept = len(survivors), jobs.text_bytes(survivors)
-        for reason, size in zip(lost["reason"].to_pylist(), pc.binary_length(lost["text"]).to_pylist(), strict=True):
+        for reason, size in zip(why.to_pylist(), pc.binary_length(lost["text"]).to_pylist(), strict=True):
             counts.dropped[reason] += 1
             counts.dropped_bytes[reason] += size
         survivors = survivors.replace_schema_metadata(with_kind(survivors.schema, "documents").metadata)
-        return Outcome({"": survivors}, counts, figures, {"rejects": lost} if self.config.keep_rejects else {})
+        if not self.config.keep_rejects:
+            return Outcome({"": survivors}, counts, figures)
+        earlier = [name for name in lost.column_names if name == "reason"]  # rejects that are cleaned again
+        rejects = lost.drop_columns(earlier).append_column("reason", why)
+        return Outcome({"": survivors}, counts, figures, {"rejects": rejects})
 
     def pages_to_text(self, text: pa.LargeStringArray) -> pa.LargeStringArray:
         """Turn the documents that are HTML into text."""
@@ -182,7 +186,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         how = sorted({figures["stop_words"] for figures in totals.figures if "stop_words" in figures})
         return Made(totals, {"stop_words": ", ".join(how)} if how else {})
 
-    summary, _ = dataset.produce(config, config.out, context, inputs, "documents", make)
+    summary = dataset.produce(config, config.out, context, inputs, "documents", make)
     if "stop_words" in summary.metrics:
         context.say(f"stop words removed with {summary.metrics['stop_words']}")
     follow = "" if config.out == "-" else f"gptctl dedup {config.out} -o unique"

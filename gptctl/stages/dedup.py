@@ -170,7 +170,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
             totals = jobs.run(Job(keep_survivors, reading, out), judged, runner, config.worker_count(), context, pipe)
         return Made(totals, {"clusters": clusters})
 
-    summary, _ = dataset.produce(config, config.out, context, inputs, "documents", make)
+    summary = dataset.produce(config, config.out, context, inputs, "documents", make)
     sizes = summary.metrics.get("clusters", {})
     table = Table(
         "clusters of duplicates",

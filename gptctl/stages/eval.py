@@ -14,9 +14,10 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals import classification, confusion, gates, language
-from gptctl.io import labelled, shards
+from gptctl.io import dataset, labelled, shards
 from gptctl.io.manifest import Manifest
 from gptctl.io.predictions import read_predictions
+from gptctl.io.records import infer
 from gptctl.io.schema import with_kind
 from gptctl.text.tokenizer import Tokenizer
 
@@ -86,7 +87,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
         result, _, _ = score(config, context)
         return summarise(config, result, bars, context)
     inputs = fingerprints(config)
-    with open_run(Path(config.out), config, context, inputs) as record:
+    with open_run(Path(config.out), config, context, inputs, intact=dataset.intact) as record:
         if record.up_to_date:
             found = record.previous_summary()
             return summarise(config, found.metrics, bars, context, "up to date")
@@ -259,19 +260,18 @@ def language_report(rows: Rows, coder: Tokenizer) -> Values:
 
 
 def prediction_table(rows: Rows, kind: str) -> pa.Table:
-    """Put the rows into the Arrow form of their kind."""
-    rows = [
-        row
-        | {"id": str(row["id"])}
-        | (
-            {"label": str(row["label"]), "pred": None if row["pred"] is None else str(row["pred"])}
-            if kind == "predictions"
-            else {}
-        )
-        for row in rows
-    ]
-    table = pa.Table.from_pylist(rows)
+    """Put the rows into the Arrow form of their kind; a column that some rows lack is null there."""
+    texts = ("id", "label", "pred") if kind == "predictions" else ("id",)
+    names = dict.fromkeys(name for row in rows for name in row if name not in texts)
+    columns = {name: infer([row.get(name) for row in rows]) for name in names}
+    named = {name: pa.array([text_of(row.get(name)) for row in rows], pa.string()) for name in texts}
+    table = pa.table(named | columns)
     return table.replace_schema_metadata(with_kind(table.schema, kind).metadata)
+
+
+def text_of(value: Any) -> str | None:
+    """Compare labels as text: 1 and "1" are the same."""
+    return None if value is None else str(value)
 
 
 def summarise(

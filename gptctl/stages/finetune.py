@@ -62,7 +62,7 @@ class Finetune(DataConfig):
     batch_size: int | None = flag(None, "Texts per update.", panel="Training", ge=1)
     patience: int = flag(0, "Stop after so many evaluations without a better one; 0 never.", panel="Training", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
-    procs: int = key(1, "Processes for device cpu.", ge=1)
+    procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
@@ -109,7 +109,14 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     device.pick(config.device)
     tables, prints = labelled.training_splits(config, config.data)
     inputs = {"model": sealed.checksum(folder / "model.safetensors"), **prints}
-    with open_run(Path(config.out), config, context, inputs, extendable=("epochs",)) as record:
+    with open_run(
+        Path(config.out),
+        config,
+        context,
+        inputs,
+        {"epochs": float},
+        lambda out: (out / "model" / "model.safetensors").exists(),
+    ) as record:
         if record.up_to_date:
             return record.previous_summary()
         coder = Tokenizer.from_json(tokenizer_json)

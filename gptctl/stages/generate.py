@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+import xxhash
 
 from gptctl.core.config import DataConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import open_run
 from gptctl.core.summary import Counts, Summary
-from gptctl.io import labelled, shards
+from gptctl.io import dataset, labelled, shards
 from gptctl.io.manifest import Manifest
 from gptctl.io.schema import with_kind
 from gptctl.text.tokenizer import Tokenizer
@@ -91,7 +92,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     from gptctl.model import sealed
 
     inputs = {"model": sealed.checksum(folder / "model.safetensors"), **prints}
-    with open_run(Path(config.out), config, context, inputs) as record:
+    with open_run(Path(config.out), config, context, inputs, intact=dataset.intact) as record:
         if record.up_to_date:
             return record.previous_summary()
         rows = to_rows(config, engine, coder, prompts, context)
@@ -118,24 +119,26 @@ def make_engine(config: Generate, model: Any, coder: Tokenizer) -> Engine:
 def read_prompts(config: Generate) -> tuple[list[tuple[str, str]], dict[str, str]]:
     """Give (id, prompt) pairs and the fingerprints of the file they come from."""
     if config.prompts is None:
-        return [("prompt", config.prompt or "")], {}
+        prompt = config.prompt or ""
+        return [("prompt", prompt)], {"prompt": xxhash.xxh3_128_hexdigest(prompt.encode())}
     if config.prompts == "-":
-        lines = sys.stdin.buffer.read().decode("utf-8", "replace").splitlines()
-        return [(f"-:{i}", line) for i, line in enumerate(lines) if line], {}
+        return prompt_lines(sys.stdin.buffer.read(), "-")
     if Path(config.prompts).suffix in (".txt", ".text", "") and Path(config.prompts).is_file():
-        from gptctl.io.files import content_hash
-
-        try:
-            lines = Path(config.prompts).read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{config.prompts} is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
-        name = Path(config.prompts).name
-        found = [(f"{name}:{i}", line) for i, line in enumerate(lines) if line]
-        if not found:
-            raise DataError(f"{config.prompts} holds no prompt", "one prompt a line")
-        return found, {name: content_hash(config.prompts)}
+        return prompt_lines(Path(config.prompts).read_bytes(), Path(config.prompts).name)
     table, prints = labelled.read_documents(config, config.prompts)
     return list(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)), prints
+
+
+def prompt_lines(data: bytes, name: str) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Give the prompts of a text, one a line. Raises DataError (3) if there is none or the text is not UTF-8."""
+    try:
+        lines = data.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
+    found = [(f"{name}:{number}", line) for number, line in enumerate(lines) if line]
+    if not found:
+        raise DataError(f"{name} holds no prompt", "one prompt a line")
+    return found, {name: xxhash.xxh3_128_hexdigest(data)}
 
 
 def encode_prompts(coder: Tokenizer, prompts: list[str], room: int) -> list[list[int]]:

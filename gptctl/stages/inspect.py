@@ -54,7 +54,7 @@ def run(config: Inspect, context: Context | None = None) -> Summary:
     facts, rows = look(path, config)
     if config.format == "jsonl":
         for row in rows:
-            context.write(json.dumps(finite(row), ensure_ascii=False) + "\n")
+            context.write(json.dumps(finite(row), ensure_ascii=False, default=str) + "\n")
         return Summary("inspect", outputs=(config.path,), metrics=facts)
     about = Table(str(path), ("", "value"), tuple((name, shown(value)) for name, value in flatten(facts).items()))
     tables = (about, *([rows_table(rows)] if rows else []))
@@ -127,7 +127,12 @@ def look_at_model(path: Path) -> Values:
     """Look at a model folder."""
     from gptctl.model.config import ModelConfig
 
-    found = json.loads((path / "config.json").read_bytes())
+    try:
+        found = json.loads((path / "config.json").read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path / 'config.json'} is not JSON", "copy the folder again") from error
+    if "gptctl" not in found:
+        raise DataError(f"{path} holds a model of another program", "gptctl shows what it wrote")
     shape = ModelConfig.model_validate(found["gptctl"])
     return {"kind": "model", "parameters": shape.parameters(), "labels": found["labels"], "config": found["gptctl"]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ from gptctl.core import atomic
 from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.rundir import Run, open_run
+from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io import tokens as token_io
 from gptctl.io.manifest import Manifest
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from gptctl.train.job import TrainJob
 
 DEFAULT_PRESET = "tiny-modern"
+
+
+def budget(bound: float) -> float:
+    """Measure a budget in which 0 means no bound."""
+    return bound or math.inf
+
+
+EXTENDABLE: Extendable = {"steps": float, "max_minutes": budget, "max_tokens": budget}
 EXAMPLES = (
     "gptctl pretrain tokens -o run --preset tiny-modern --steps 200",
     "gptctl pretrain tokens -o timed --preset tiny-vaswani --max-minutes 0.1 --patience 3",
@@ -62,9 +71,9 @@ class Pretrain(StageConfig):
         panel="Training",
         ge=0,
     )
-    gpus: int = flag(0, "GPUs to train on, one process each.", panel="Devices", ge=0)
+    gpus: int = flag(0, "GPUs to train on, one process each.", panel="Devices", ge=0, runtime=True)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
-    procs: int = flag(1, "Processes for --device cpu.", panel="Devices", ge=1)
+    procs: int = flag(1, "Processes for --device cpu.", panel="Devices", ge=1, runtime=True)
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: Recipe = key(Recipe(), "The recipe.")
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
@@ -101,6 +110,10 @@ class Pretrain(StageConfig):
             )
         return shape
 
+    def settings(self) -> Values:
+        """Give the settings with the steps that the preset or the flag decides."""
+        return super().settings() | {"steps": self.recipe().steps}
+
     def ranks(self) -> int:
         """Count the training processes."""
         return self.gpus or self.procs
@@ -131,7 +144,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     shape = config.shape(data.vocab_size)
     folder = Path(config.out)
     inputs = {"tokens": data.manifest.content()}
-    with open_run(folder, config, context, inputs, extendable=("steps", "max_minutes", "max_tokens")) as record:
+    with open_run(folder, config, context, inputs, EXTENDABLE, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
         metrics = train(config, data, shape, record, context)
@@ -141,6 +154,11 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
             "run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer
         )
         return record.finish(summarise(config, metrics), declared)
+
+
+def intact(folder: Path) -> bool:
+    """Tell whether a finished run still has its model."""
+    return (folder / "model" / "model.safetensors").exists()
 
 
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
@@ -211,9 +229,18 @@ def write_curve(record: Run, title: str) -> None:
     from gptctl.report.plots import loss_curve
 
     lines = (record.path / "events.jsonl").read_bytes().splitlines()
-    events: list[dict[str, Any]] = [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+    events = [event for line in lines if (event := parse_event(line))]
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))
     atomic.write_bytes(record.path / "loss.png", loss_curve(events, title, "png"))
+
+
+def parse_event(line: bytes) -> dict[str, Any]:
+    """Read one line of events.jsonl; a line that a full disk or a kill cut short gives nothing."""
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return {}
+    return event
 
 
 def list_presets(context: Context) -> Summary:

@@ -59,7 +59,9 @@ class Tokenize(DataConfig):
     out: str = flag(..., "Folder to write.", panel="Output", short="-o", runtime=True)
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
-    tokenizer: str | None = flag(None, "A tokenizer.json to use instead of training one.", panel="Tokenizer")
+    tokenizer: str | None = flag(
+        None, "A tokenizer.json to use instead of training one.", panel="Tokenizer", runtime=True
+    )
     val: float = flag(0.01, "Share of documents for validation.", panel="Splits", ge=0, lt=1)
     test: float = flag(0.01, "Share of documents for testing.", panel="Splits", ge=0, lt=1)
     split: Split = key(Split(), "How documents are divided.")
@@ -173,6 +175,7 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
             f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
         )
     given = read_tokenizer(config.tokenizer) if config.tokenizer else None
+    also = {"tokenizer": cached_tokenizer(given).hash} if given else {}
     reading = dataset.options(config)
     inputs = Inputs(config.inputs, reading)
     runner: Runner = plugins.load("gptctl.runners", config.engine).run
@@ -192,7 +195,7 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
             raise DataError("the training split is empty", "give more documents, or lower --val and --test")
         return Made(totals, metrics, coder.hash, compression=None)
 
-    summary, _ = dataset.produce(config, config.out, context, inputs, "tokens", make)
+    summary = dataset.produce(config, config.out, context, inputs, "tokens", make, also)
     for name, wanted in (("val", config.val), ("test", config.test)):
         if wanted and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {wanted}")

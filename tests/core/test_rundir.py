@@ -55,9 +55,9 @@ def test_other_settings_and_other_inputs_are_conflicts(tmp_path: Path) -> None:
 
 def test_extendable_keys_may_grow_but_not_shrink(tmp_path: Path) -> None:
     complete(tmp_path, Stage(steps=2), {})
-    assert complete(tmp_path, Stage(steps=3), {}, extendable=("steps",))
+    assert complete(tmp_path, Stage(steps=3), {}, extendable={"steps": float})
     with pytest.raises(ConflictError, match="steps"):
-        complete(tmp_path, Stage(steps=2), {}, extendable=("steps",))
+        complete(tmp_path, Stage(steps=2), {}, extendable={"steps": float})
 
 
 def test_a_failure_is_recorded_and_the_next_run_resumes(tmp_path: Path) -> None:

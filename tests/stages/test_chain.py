@@ -194,3 +194,50 @@ def test_other_tools_open_a_dataset_folder(
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
     loaded = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded.num_rows == kept
+
+
+def test_order_of_inputs_and_foreign_manifests(tmp_path: Path, gptctl: Gptctl) -> None:
+    rows = documents(12)
+    (tmp_path / "site").mkdir()
+    write_jsonl(tmp_path / "site" / "a.jsonl", rows[:6])
+    write_jsonl(tmp_path / "b.jsonl", rows[6:])
+    (tmp_path / "site" / "manifest.json").write_text('{"name": "a web app", "text": "of fair length to be kept"}')
+    (tmp_path / "site" / "run.json").write_text('["nothing of ours, but text"]')
+    done = gptctl("clean", "site", "b.jsonl", "-o", "one", "--set", "max_bad=0.2", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["counts"]["kept"], done.json["counts"]["quarantined"]) == (13, {"not an object": 1})
+    swapped = gptctl("clean", "b.jsonl", "site", "-o", "one", "--set", "max_bad=0.2")
+    assert (swapped.code, "the order" in swapped.err) == (5, True)
+
+
+def test_columns_that_differ_between_files_are_unified(tmp_path: Path, gptctl: Gptctl) -> None:
+    text = "some text of a fair length"
+    write_jsonl(tmp_path / "a.jsonl", [{"text": text, "n": 1, "reason": "kept as it is"}, {"text": "x", "n": 2}])
+    write_jsonl(tmp_path / "b.jsonl", [{"text": text, "n": "z", "more": {"k": [1]}}])
+    done = gptctl("clean", "a.jsonl", "b.jsonl", "-o", "out", "--keep-rejects")
+    assert done.code == 0, done.err
+    rows = [json.loads(line) for line in gptctl("inspect", "out", "--format", "jsonl").out.splitlines()]
+    assert [row["n"] for row in rows] == ["1", "z"]
+    assert rows[0]["reason"] == "kept as it is"
+    assert rows[1]["more"] == {"k": [1]}
+    rejects = pa.ipc.open_file(str(tmp_path / "out" / "rejects" / "part-00000.arrow")).read_all()
+    assert rejects["reason"].to_pylist() == ["too_short"]
+
+
+def test_limit_with_columns_of_other_names_and_late_bad_lines(tmp_path: Path, gptctl: Gptctl) -> None:
+    rows = [{"url": f"u{i}", "body": f"document number {i} of fair length"} for i in range(50)]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    (tmp_path / "a.jsonl").write_text((tmp_path / "a.jsonl").read_text() + "broken\n")
+    done = gptctl("clean", "a.jsonl", "-o", "out", "--limit", "2", "--text-column", "body", "--id-column", "url")
+    assert done.code == 0, done.err
+    shown = gptctl("inspect", "out", "--format", "jsonl").out.splitlines()
+    assert [json.loads(line)["id"] for line in shown] == ["u0", "u1"]
+
+
+def test_another_tokenizer_under_the_same_name_is_noticed(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    for size in (300, 310):
+        assert gptctl("tokenize", raw, "-o", "made", "--vocab-size", size, "--limit", "20", "--force").code == 0
+        done = gptctl("tokenize", raw, "-o", "again", "--tokenizer", "made/tokenizer.json", "--limit", "20")
+        assert done.code == (0 if size == 300 else 5), done.err
+    assert "tokenizer" in done.err
+    assert str(tmp_path) not in (tmp_path / "again" / "manifest.json").read_text()

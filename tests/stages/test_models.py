@@ -362,3 +362,27 @@ def test_the_wheel_runs_outside_the_checkout(tmp_path: Path, workspace: Path) ->
     ):
         done = run_gptctl(*args, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
         assert done.code == 0, done.err
+
+
+def test_generate_for_another_prompt_is_a_conflict(gptctl: Gptctl, workspace: Path) -> None:
+    assert gptctl("generate", workspace / "run", "Once", "-o", "s", "--max-tokens", "4").code == 0
+    assert (
+        gptctl("generate", workspace / "run", "Once", "-o", "s", "--max-tokens", "4", "--json").json["counts"]["in"]
+        == 1
+    )
+    assert gptctl("generate", workspace / "run", "Twice", "-o", "s", "--max-tokens", "4").code == 5
+    assert gptctl("generate", workspace / "run", "--prompts", "-", "--max-tokens", "4").code == 3
+
+
+def test_training_data_is_never_scored_as_val(gptctl: Gptctl, workspace: Path) -> None:
+    done = gptctl("eval", workspace / "classifier", workspace / "labelled" / "train.jsonl", "--json")
+    assert done.json["metrics"]["split"] == "train"
+
+
+def test_fewer_steps_are_a_conflict_and_other_processes_are_not(gptctl: Gptctl, workspace: Path) -> None:
+    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "6").code == 0
+    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "5").code == 5
+    same = gptctl(
+        "pretrain", workspace / "tokens", "-o", "run", "--steps", "6", "--device", "auto", "--procs", "2", "--json"
+    )
+    assert (same.code, same.json["status"]) == (0, "up to date")

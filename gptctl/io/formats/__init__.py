@@ -8,6 +8,7 @@ it could not be read, in a worker.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 from gptctl.core import plugins
@@ -30,7 +31,12 @@ class InputFile:
 
 def for_path(path: str) -> ModuleType:
     """Give the format whose suffix the path has; any other file is plain text, one document."""
-    suffix = split_suffixes(path)[0]
+    return for_suffix(split_suffixes(path)[0])
+
+
+@cache
+def for_suffix(suffix: str) -> ModuleType:
+    """Look a suffix up; a folder may hold a hundred thousand files."""
     for name in plugins.names(__name__):
         module = plugins.load(__name__, name)
         if suffix in module.SUFFIXES:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from gptctl.core.errors import DataError
 from gptctl.io.files import damaged, open_stream, split_suffixes
 from gptctl.io.formats import InputFile
 from gptctl.io.records import Bad, Block, ReadOptions, from_table
@@ -34,7 +35,7 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         return "skip"
 
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
-    reading = pacsv.ReadOptions(block_size=max(target_bytes, 2**20), use_threads=False)
+    reading = pacsv.ReadOptions(block_size=max(target_bytes, 2 * options.max_doc_bytes), use_threads=False)
     try:
         names = column_names(file, delimiter, reading)
         kept_as_read = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False)
@@ -47,7 +48,7 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
                 row += len(table)
         if wrong:
             yield Block("csv", file.name, start=row, bad=tuple(wrong))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         if file.size:
             raise damaged(file.path, error) from error
 
@@ -59,7 +60,11 @@ def column_names(file: InputFile, delimiter: str, reading: pacsv.ReadOptions) ->
         open_stream(file.path) as stream,
         pacsv.open_csv(stream, reading, parse, pacsv.ConvertOptions(check_utf8=False)) as reader,
     ):
-        return list(reader.schema.names)
+        names = list(reader.schema.names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{file.path} has two columns called '{twice[0]}'", "give each column a name of its own")
+    return names
 
 
 def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
