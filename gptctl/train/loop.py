@@ -316,7 +316,10 @@ def log(fitting: Fit, lr: float, norm: float) -> None:
             grad_norm=norm,
         )
         fitting.context.progress(
-            state.step, fitting.total_steps, "steps", f"loss {state.train_loss:.4f}, {speed:,.0f} tokens/s"
+            state.step,
+            fitting.total_steps,
+            "steps",
+            f"loss {state.train_loss:.4f}, {speed:,.0f} {fitting.objective.UNIT}/s",
         )
 
 

@@ -10,6 +10,8 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.gpt import IGNORE, loss_sum
 from gptctl.train.recipe import Recipe
 
+UNIT = "texts"  # what its targets are
+
 
 def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Give the summed loss and the number of texts in a batch (B, 1 + T): label, then tokens, filled up with -1.

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from gptctl.model.gpt import loss_sum
 from gptctl.train.recipe import Recipe
 
+UNIT = "tokens"  # what its targets are
+
 
 def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Give the summed loss and the number of tokens predicted in windows (B, T + 1), where -1 is nothing."""
