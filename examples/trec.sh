@@ -17,4 +17,8 @@ gptctl tokenize "$OUT/unique" -o "$OUT/tokens" --vocab-size 4096 --val 0.02 --te
 gptctl pretrain "$OUT/tokens" -o "$OUT/run" --config "$here/trec.toml"
 gptctl finetune "$OUT/run" "$DATA/train.jsonl" -o "$OUT/classifier" --config "$here/trec.toml"
 gptctl eval "$OUT/classifier" "$DATA/test.jsonl" -o "$OUT/scores" --json > "$OUT/eval.json"
-python -c 'import json, sys; m = json.load(open(sys.argv[1]))["metrics"]; print(f"macro f1 {m[\"f1\"]:.3f}"); print(f"accuracy {m[\"accuracy\"]:.3f}")' "$OUT/eval.json"
+python -c '
+import json, sys
+metrics = json.load(open(sys.argv[1]))["metrics"]
+print("macro f1 %.3f" % metrics["f1"])
+print("accuracy %.3f" % metrics["accuracy"])' "$OUT/eval.json"
