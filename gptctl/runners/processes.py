@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -62,11 +61,15 @@ def begin_worker() -> None:
     """Leave signals to the parent, and end when it is gone (a killed parent cannot tell its workers)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=watch_parent, daemon=True).start()
 
 
-def watch_parent(parent: int) -> None:
-    """End this process once its parent has changed."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+def watch_parent() -> None:
+    """End this process once the one that wants its answers is gone.
+
+    Its process id would not tell: a worker's parent is the fork server, which lives as long as its workers do.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
