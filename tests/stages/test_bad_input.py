@@ -24,6 +24,10 @@ MODELS = {
     "generate": "generate W/run --prompts IN -o OUT --max-tokens 4",
 }
 ALL = DATA | MODELS
+# What takes several runs of torch is left to the slow tests where another stage shows the same.
+SOME_SLOW = [
+    pytest.param(stage, marks=pytest.mark.slow) if stage in ("finetune", "generate") else stage for stage in ALL
+]
 TEXTS = DATA | {name: command for name, command in MODELS.items() if name != "pretrain"}
 
 
@@ -147,7 +151,7 @@ def test_output_in_use(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Pa
         holder.wait()
 
 
-@pytest.mark.parametrize("stage", ALL)
+@pytest.mark.parametrize("stage", SOME_SLOW)
 def test_output_made_with_other_settings_or_input(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     text = command(ALL[stage], good(stage, workspace), workspace)
     assert gptctl(*text).code == 0
@@ -205,7 +209,7 @@ def fill(folder: Path, leave: int) -> None:
     (folder / "ballast").write_bytes(b"x" * max(0, free - leave))
 
 
-@pytest.mark.parametrize("stage", ALL)
+@pytest.mark.parametrize("stage", SOME_SLOW)
 def test_disk_full_then_resumed(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path, small_disk: Path) -> None:
     fill(small_disk, 12 * 1024 if stage in ("eval", "generate") else 24 * 1024)
     text = command(ALL[stage], good(stage, workspace), workspace, small_disk / "OUT")
