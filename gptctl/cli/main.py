@@ -190,12 +190,23 @@ def resolve(
         (str(file), read_toml(file, stage, stage_names()) if file else {}),
         ("environment", read_environment(model, os.environ, known_elsewhere)),
         ("--set", set_values),
-        ("flag", {name: value for name, value in flags.items() if value is not None}),
+        ("flag", flag_values(model, flags)),
     ]
     chosen: dict[str, Any] = {}
     for _, layer in layers:
         chosen = merge(chosen, layer)
     return build(model, [("preset", model.preset_layer(chosen)), *layers])
+
+
+def flag_values(model: type[StageConfig], flags: dict[str, Any]) -> dict[str, Any]:
+    """Give the flags that were typed as config values; some set a key of a table."""
+    from gptctl.core.config import extra, merge, nest
+
+    values: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is not None:
+            values = merge(values, nest(extra(model.model_fields[name]).get("path") or name, value))
+    return values
 
 
 def main() -> None:

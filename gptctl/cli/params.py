@@ -120,7 +120,7 @@ def option_type(annotation: Any) -> Any:
 def default_text(field: FieldInfo) -> Any:
     """Show a default in help, or nothing where there is none worth showing."""
     value = field.default
-    if value is PydanticUndefined or value is None or value == "" or value == ():
+    if value is PydanticUndefined or value is None or value == "" or value == () or extra(field).get("path"):
         return False
     if isinstance(value, bool):
         return "on" if value else False

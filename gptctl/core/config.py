@@ -35,14 +35,15 @@ def flag(
     short: str = "",
     runtime: bool = False,
     switch: bool = False,
+    path: str = "",
     **bounds: Any,
 ) -> Any:
     """Declare a config key that is a command-line flag too.
 
     `runtime` keys (paths, worker counts) cannot change a result and are left out of the fingerprint. A `switch` has no
-    --no- form.
+    --no- form. `path` is the key that the flag sets where it is a table's.
     """
-    extra: Values = {"flag": True, "panel": panel, "short": short, "runtime": runtime, "switch": switch}
+    extra: Values = {"flag": True, "panel": panel, "short": short, "runtime": runtime, "switch": switch, "path": path}
     return Field(default, description=help, json_schema_extra=extra, **bounds)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Status = Literal["done", "up to date", "planned"]
+Status = Literal["done", "up to date", "planned", "explained"]
 
 
 @dataclass

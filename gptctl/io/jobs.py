@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
@@ -30,7 +30,15 @@ from gptctl.io.records import Bad, ReadOptions, Task
 from gptctl.io.schema import conform, unify
 from gptctl.io.stream import StreamWriter
 
-Runner = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
+
+
+class Runner(Protocol):
+    """Runs a function on items, in order; one of gptctl/runners."""
+
+    def __call__(
+        self, function: Callable[[Any], Any], items: Iterable[Any], workers: int, preload: Sequence[str] = ()
+    ) -> Iterator[Any]:
+        """Yield the answers in the order of the items."""
 
 
 @dataclass
@@ -79,12 +87,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Job:
-    """One pass over the documents: what to do with a task's table, and where its results go (None: into a pipe)."""
+    """One pass over the documents: what to do with a task's table, and where its results go (None: into a pipe).
+
+    `preload` names modules that `transform` imports and that take long.
+    """
 
     transform: Callable[[Task, pa.Table], Outcome]
     options: ReadOptions
     out: Path | None
     compression: str | None = "lz4"
+    preload: tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,7 +131,7 @@ def run(
         context.stop.check("stopped")
 
     following = 0
-    for result in runner(partial(execute, job), waiting, workers):
+    for result in runner(partial(execute, job), waiting, workers, (type(job.transform).__module__, *job.preload)):
         while following in done:
             collect(done.pop(following))
             following += 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
@@ -48,7 +51,19 @@ def open_tokens(path: str) -> Tokens:
 
 def flat_parts(folder: Path, split: str) -> list[NDArray[Any]]:
     """Give a split's tokens as arrays that are views of the files, in order; documents end with end-of-text."""
-    parts: list[NDArray[Any]] = []
+    return [chunk.flatten().to_numpy() for chunk in chunks(folder, split)]
+
+
+def document_lengths(folder: Path, split: str) -> NDArray[np.int64]:
+    """Count the tokens of each document of a split, end-of-text included, in the order of `flat_parts`.
+
+    Read from the lists' offsets, 8 B a document; the tokens themselves stay on the disk.
+    """
+    lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in chunks(folder, split)]
+    return np.concatenate([np.empty(0, np.int64), *lengths])
+
+
+def chunks(folder: Path, split: str) -> Iterator[pa.LargeListArray]:
+    """Map a split's shards one after the other and give their lists of tokens."""
     for shard in manifest.read(folder).of_split(split):
-        parts += [chunk.flatten().to_numpy() for chunk in shards.map_shard(folder, shard)["tokens"].chunks]
-    return parts
+        yield from shards.map_shard(folder, shard)["tokens"].chunks

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -24,10 +24,13 @@ Answer = TypeVar("Answer")
 IN_FLIGHT_PER_WORKER = 2  # keeps workers busy while bounding what waits in memory
 
 
-def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int) -> Iterator[Answer]:
+def run(
+    function: Callable[[Item], Answer], items: Iterable[Item], workers: int, preload: Sequence[str] = ()
+) -> Iterator[Answer]:
     """Yield function(item) for each item, in order, computed by `workers` processes.
 
-    One worker, or a single item, is run in this process. Raises MachineError (4) if a worker dies.
+    One worker, or a single item, is run in this process. `preload` names modules that take long to import: the fork
+    server imports them once for all workers. Raises MachineError (4) if a worker dies.
     """
     waiting = iter(items)
     first = [item for _, item in zip(range(2), waiting, strict=False)]
@@ -36,7 +39,7 @@ def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int)
         yield from serial.run(function, waiting, 1)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gptctl.io.jobs"])
+    context.set_forkserver_preload(["gptctl.io.jobs", *preload])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
     flying: deque[Future[Answer]] = deque()
     try:

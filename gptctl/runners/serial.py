@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-def run(function: Callable[[Item], Answer], items: Iterable[Item], workers: int) -> Iterator[Answer]:
-    """Yield function(item) for each item, in order. `workers` is not used."""
+def run(
+    function: Callable[[Item], Answer], items: Iterable[Item], workers: int, preload: Sequence[str] = ()
+) -> Iterator[Answer]:
+    """Yield function(item) for each item, in order. `workers` and `preload` are not used."""
     yield from map(function, items)

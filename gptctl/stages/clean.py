@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,27 +13,42 @@ import pyarrow.compute as pc
 from pydantic import create_model, field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, Values, argument, flag, key
+from gptctl.core.config import DataConfig, Settings, Values, argument, flag, key
 from gptctl.core.context import Context
-from gptctl.core.summary import Counts, Summary, funnel
+from gptctl.core.errors import UsageError
+from gptctl.core.summary import Counts, Summary, Table, funnel
 from gptctl.io import dataset, jobs
 from gptctl.io.dataset import Made
-from gptctl.io.inputs import Inputs
+from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Job, Outcome
-from gptctl.io.records import Task
+from gptctl.io.records import ReadOptions, Task
 from gptctl.io.schema import with_kind
 from gptctl.io.stream import StreamWriter
-from gptctl.text.filter_sets import PRESETS
-from gptctl.text.html import looks_like_html, to_text
+from gptctl.text import contamination, filtering
+from gptctl.text.batch import Batch
+from gptctl.text.filter_sets import MASKED, PRESETS
+from gptctl.text.filtering import FILTERS, Step
+from gptctl.text.html import Extractor, extract, looks_like_html
 from gptctl.text.normalize import normalize
-from gptctl.text.words import Splitter, remove_stop_words
+from gptctl.text.pii import Pii, mask
+from gptctl.text.words import Splitter, describe, remove_stop_words
 
-FILTERS = "gptctl.text.filters"
 EXAMPLES = (
     "gptctl clean raw.jsonl -o clean",
     "gptctl clean pages/ -o clean --html always --keep-rejects",
-    "gptctl clean raw.jsonl -o classic --words nltk --remove-stopwords english",
+    "gptctl clean raw.jsonl --preset web --explain d7",
 )
+
+
+SAMPLE_TASKS, SAMPLE_DOCUMENTS = 8, 200  # what --dry-run cleans: the first documents of tasks spread over the input
+
+
+class Contamination(Settings):
+    """What counts as a document that holds evaluation data, and what becomes of it."""
+
+    words: int = key(13, "Words in a row that must stand in evaluation data too.", ge=2)
+    action: Literal["drop", "mark"] = key("drop", "drop it, or mark it in the column `contaminated`.")
+    text_column: str = key("text", "Column of the evaluation data that is compared.")
 
 
 class CleanKeys(DataConfig):
@@ -44,7 +61,7 @@ class CleanKeys(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str | None = flag(None, "Folder to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
     preset: str = flag("basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning")
     filters: tuple[str, ...] | None = flag(
         None, "Filters to apply, in order, instead of the preset's: a,b.", panel="Cleaning"
@@ -52,12 +69,27 @@ class CleanKeys(DataConfig):
     html: Literal["auto", "always", "never"] = flag(
         "auto", "Turn HTML into text; auto looks at each document.", panel="Cleaning"
     )
+    extractor: Extractor = key("resiliparse", "What turns HTML into text; trafilatura is an extra.")
+    html_seconds: float = key(10.0, "Longest time for one HTML page; then it is dropped as html_timeout.", gt=0)
     normalize: bool = key(True, "Repair Unicode, line ends, control characters and white space.")
     words: Splitter = flag("regex", "How text is split into words.", panel="Cleaning")
+    identify_language: bool = key(True, "Add the columns language and language_score where there is no language yet.")
     remove_stopwords: str | None = flag(
         None, "Remove this language's stop words (classic NLP); language models need them.", panel="Cleaning"
     )  # fmt: skip
+    pii: bool = flag(False, "Replace e-mail addresses, phone and card numbers, keys and the like.", panel="Cleaning")
+    mask: Pii = key(Pii(), "What --pii replaces, and by what.")
+    decontaminate: tuple[str, ...] = flag(
+        (), "Evaluation data: documents that share 13 words in a row with it go.", panel="Cleaning", runtime=True
+    )
+    contamination: Contamination = key(Contamination(), "What --decontaminate compares, and what it does.")
+    filter_compat: Literal["none", "datatrove"] = flag(
+        "none", "Repeat datatrove's decisions also where they are mistakes.", panel="Cleaning"
+    )
     keep_rejects: bool = flag(False, "Write dropped documents, with the reason, to OUT/rejects/.", panel="Output")
+    explain: str | None = flag(
+        None, "Show every rule's figure for the document with this id; write nothing.", panel="Output", runtime=True
+    )  # fmt: skip
 
     @field_validator("preset")
     @classmethod
@@ -81,18 +113,34 @@ class CleanKeys(DataConfig):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Give the filters of the chosen preset and their settings."""
+        """Give the filters of the chosen preset and their settings; those of --filters alone keep their own defaults."""
+        if chosen.get("filters") is not None and "preset" not in chosen:
+            return {}
         preset = PRESETS.get(str(chosen.get("preset", "basic")), {})
-        return {"filters": list(preset)} | {name: dict(settings) for name, settings in preset.items() if settings}
+        settings = {name: dict(values) for name, values in preset.items() if values}
+        return {"filters": list(preset), "pii": chosen.get("preset") in MASKED} | settings
+
+    def steps(self) -> tuple[Step, ...]:
+        """Give the chain of filters; --language adds its filter in front where the preset has none."""
+        names = self.filters or ()
+        wanted = getattr(self, "language").languages  # noqa: B009  (the tables of filters are added below)
+        if wanted and "language" not in names:
+            names = ("language", *names)
+        return tuple(Step(name, getattr(self, name)) for name in names)
 
 
 def filter_fields() -> dict[str, Any]:
-    """Give each filter's settings as a table under its name."""
-    modules = {name: plugins.load(FILTERS, name) for name in plugins.names(FILTERS)}
-    return {
-        name: (module.Config, key(module.Config(), (module.__doc__ or "").splitlines()[0]))
-        for name, module in modules.items()
-    }
+    """Give each filter's settings as a table under its name; `--language en` is short for `language.languages`."""
+    fields: dict[str, Any] = {}
+    for name in plugins.names(FILTERS):
+        module = plugins.load(FILTERS, name)
+        settings, help_line = module.Config(), (module.__doc__ or "").splitlines()[0]
+        if name == "language":
+            help_line = "Keep documents in these languages only: en,de."
+            fields[name] = (module.Config, flag(settings, help_line, panel="Cleaning", path="language.languages"))
+        else:
+            fields[name] = (module.Config, key(settings, help_line))
+    return fields
 
 
 if TYPE_CHECKING:
@@ -107,87 +155,193 @@ class CleanTask:
 
     config: Clean
 
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The chain of filters."""
+        return self.config.steps()
+
     def __call__(self, task: Task, table: pa.Table) -> Outcome:
         """Repair, filter, and say why each dropped document went."""
-        text = table["text"].combine_chunks() if isinstance(table["text"], pa.ChunkedArray) else table["text"]
         counts = Counts(documents_in=len(table), bytes_in=jobs.text_bytes(table))
-        text = self.pages_to_text(text)
-        if self.config.normalize:
-            text = normalize(text)
-        text, reasons = self.filtered(text)
-        figures: dict[str, Any] = {}
-        if self.config.remove_stopwords:
-            text, how = remove_stop_words(text, self.config.words, self.config.remove_stopwords)
-            figures["stop_words"] = how
-        cleaned = table.set_column(table.column_names.index("text"), "text", text)
+        notes: Counter[str] = Counter()
+        batch, reasons = self.prepared(table)
+        found = filtering.apply(batch.only(pc.is_null(reasons)), self.steps)
+        table, reasons = self.merged(batch.table, batch.text, reasons, found)
+        notes.update(found.notes)
         kept = pc.is_null(reasons)
-        lost, why = cleaned.filter(pc.invert(kept)), reasons.filter(pc.invert(kept))
-        survivors = cleaned.filter(kept)
+        lost, why = table.filter(pc.invert(kept)), reasons.filter(pc.invert(kept))
+        survivors = self.finished(table.filter(kept), notes)
         counts.kept, counts.bytes_kept = len(survivors), jobs.text_bytes(survivors)
         for reason, size in zip(why.to_pylist(), pc.binary_length(lost["text"]).to_pylist(), strict=True):
             counts.dropped[reason] += 1
             counts.dropped_bytes[reason] += size
         survivors = survivors.replace_schema_metadata(with_kind(survivors.schema, "documents").metadata)
         if not self.config.keep_rejects:
-            return Outcome({"": survivors}, counts, figures)
+            return Outcome({"": survivors}, counts, dict(notes))
         earlier = [name for name in lost.column_names if name == "reason"]  # rejects that are cleaned again
         rejects = lost.drop_columns(earlier).append_column("reason", why)
-        return Outcome({"": survivors}, counts, figures, {"rejects": rejects})
+        return Outcome({"": survivors}, counts, dict(notes), {"rejects": rejects})
 
-    def pages_to_text(self, text: pa.LargeStringArray) -> pa.LargeStringArray:
-        """Turn the documents that are HTML into text."""
-        if self.config.html == "never":
-            return text
-        pages = pa.array([True] * len(text), pa.bool_()) if self.config.html == "always" else looks_like_html(text)
-        if not pc.any(pages).as_py():
-            return text
-        extracted = [to_text(page) for page in text.filter(pages).to_pylist()]
-        return pc.replace_with_mask(text, pages, pa.array(extracted, text.type))
+    def prepared(self, table: pa.Table) -> tuple[Batch, pa.StringArray]:
+        """Turn pages into text and repair it; say which pages could not be read."""
+        config = self.config
+        text = table["text"].combine_chunks()
+        reasons = pa.nulls(len(text), pa.string())
+        pages = looks_like_html(text) if config.html == "auto" else pa.array([config.html == "always"] * len(text))
+        if pc.any(pages).as_py():
+            extracted, failed = extract(text.filter(pages), config.extractor, config.html_seconds)
+            text = pc.replace_with_mask(text, pages, extracted)
+            reasons = pc.replace_with_mask(reasons, pages, failed)
+        if config.normalize:
+            text = normalize(text)
+        return Batch(text, table, config.words, config.filter_compat == "datatrove"), reasons
 
-    def filtered(self, text: pa.LargeStringArray) -> tuple[pa.LargeStringArray, pa.StringArray]:
-        """Say why each document is dropped (the first filter that objects), or null; some filters rewrite text."""
-        found = pa.nulls(len(text), pa.string())
-        for name in self.config.filters or ():
-            kept = pc.is_null(found)
-            if not pc.any(kept).as_py():
-                break
-            module, settings = plugins.load(FILTERS, name), getattr(self.config, name)
-            if hasattr(module, "rewrite"):
-                changed, verdict = module.rewrite(text.filter(kept), settings)
-                text = pc.replace_with_mask(text, kept, changed)
+    def merged(
+        self, table: pa.Table, text: pa.LargeStringArray, reasons: pa.StringArray, found: filtering.Filtered
+    ) -> tuple[pa.Table, pa.StringArray]:
+        """Put what the filters made of the readable documents back among all of them; then look for evaluation data."""
+        rows = pc.indices_nonzero(pc.is_null(reasons)).to_numpy()
+        text = filtering.scatter(text, rows, found.text)
+        reasons = filtering.scatter(reasons, rows, found.reasons)
+        table = with_column(table, "text", text)
+        for name, values in found.columns.items():
+            table = with_column(table, name, filtering.scatter(pa.nulls(len(table), values.type), rows, values))
+        if self.config.decontaminate:
+            index = evaluation_index(self.config.decontaminate, self.config.contamination)
+            hit = pa.array(contamination.hits(text, index) > 0)
+            if self.config.contamination.action == "mark":
+                table = with_column(table, "contaminated", hit)
             else:
-                verdict = module.reasons(text.filter(kept), settings)
-            found = pc.replace_with_mask(found, kept, verdict.cast(pa.string()))
-        return text, found
+                reasons = pc.if_else(pc.and_(hit, pc.is_null(reasons)), pa.scalar("contaminated"), reasons)
+        return table, reasons
+
+    def finished(self, survivors: pa.Table, notes: Counter[str]) -> pa.Table:
+        """Name the language of what stays, mask personal data, remove stop words."""
+        config = self.config
+        if config.identify_language and "language" not in survivors.column_names:
+            module = plugins.load(FILTERS, "language")
+            settings = getattr(config, "language")  # noqa: B009
+            columns = module.measure(Batch(survivors["text"].combine_chunks()), settings).columns
+            for name, values in columns.items():
+                survivors = with_column(survivors, name, values)
+        if config.pii:
+            style = "datatrove" if config.filter_compat == "datatrove" else config.mask.style
+            masked, masks = mask(survivors["text"].combine_chunks(), config.mask.model_copy(update={"style": style}))
+            survivors = with_column(survivors, "text", masked)
+            notes.update({f"pii: {rule}": count for rule, count in masks.items()})
+        if config.remove_stopwords:
+            text, how = remove_stop_words(survivors["text"].combine_chunks(), config.words, config.remove_stopwords)
+            survivors = with_column(survivors, "text", text)
+            notes[f"removed: {how}"] += len(survivors)
+        return survivors
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """Replace a column, or add it."""
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, values)
+    return table.append_column(name, values)
+
+
+@lru_cache(maxsize=1)
+def evaluation_index(paths: tuple[str, ...], how: Contamination) -> contamination.Index:
+    """Index the evaluation data, once a process. Raises UsageError (2) or DataError (3) as for any input."""
+    reading = ReadOptions(text_column=how.text_column)
+    tasks = Inputs(paths, reading).tasks()
+    return contamination.build((read_task(task, reading)[0]["text"].combine_chunks() for task in tasks), how.words)
 
 
 def plan(config: Clean, context: Context) -> Summary:
-    """Say what would be done."""
-    inputs = Inputs(config.inputs, dataset.options(config))
-    facts = {
+    """Say what would be done; clean a sample to foretell the funnel."""
+    reading = dataset.options(config)
+    inputs = Inputs(config.inputs, reading)
+    facts: dict[str, Any] = {
         "inputs": len(inputs.order),
         "input_bytes": inputs.total_bytes(),
-        "filters": list(config.filters or ()),
+        "filters": [step.name for step in config.steps()],
         "workers": config.worker_count(),
     }
-    return Summary("clean", "planned", (config.out,), plan=facts)
+    outputs = (config.out,) if config.out else ()
+    if inputs.is_stream:
+        return Summary("clean", "planned", outputs, plan=facts)
+    tasks = list(inputs.tasks(config.limit))
+    chosen = (
+        [tasks[i * len(tasks) // SAMPLE_TASKS] for i in range(SAMPLE_TASKS)] if len(tasks) > SAMPLE_TASKS else tasks
+    )
+    counts = Counts()
+    for task in chosen:
+        table, bad = read_task(task, reading)
+        part = CleanTask(config)(task, table.slice(0, SAMPLE_DOCUMENTS)).counts
+        share_read = part.documents_in / len(table) if len(table) else 1.0
+        part.documents_in += round(len(bad) * share_read)
+        part.quarantined.update(dict(Counter(item.reason for item in bad[: round(len(bad) * share_read)])))
+        counts.add(part)
+        context.stop.check("stopped")
+    facts["sample"] = counts.to_json()
+    facts["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
+    return Summary("clean", "planned", outputs, plan=facts, tables=(funnel("foretold by a sample", counts),))
 
 
 def run(config: Clean, context: Context | None = None) -> Summary:
     """Clean the inputs into a dataset folder, or into a pipe."""
     context = context or Context()
+    if config.explain is not None:
+        return explain(config, config.explain)
+    if config.out is None:
+        raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
     reading = dataset.options(config)
     inputs = Inputs(config.inputs, reading)
+    also = {}
+    if config.decontaminate:
+        found = Inputs(config.decontaminate, reading).fingerprints() or {}
+        also = {f"decontaminate {name}": value for name, value in found.items()}
     runner = plugins.load("gptctl.runners", config.engine).run
 
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
         job = Job(CleanTask(config), reading, out)
         totals = jobs.run(job, inputs.tasks(config.limit), runner, config.worker_count(), context, pipe)
-        how = sorted({figures["stop_words"] for figures in totals.figures if "stop_words" in figures})
-        return Made(totals, {"stop_words": ", ".join(how)} if how else {})
+        return Made(totals, figures(config, totals.figures))
 
-    summary = dataset.produce(config, config.out, context, inputs, "documents", make)
-    if "stop_words" in summary.metrics:
-        context.say(f"stop words removed with {summary.metrics['stop_words']}")
+    summary = dataset.produce(config, config.out, context, inputs, "documents", make, also)
+    if how := summary.metrics.get("stop_words"):
+        context.say(f"stop words removed with {how}")
     follow = "" if config.out == "-" else f"gptctl dedup {config.out} -o unique"
-    return replace(summary, tables=(funnel("clean", summary.counts),), next=follow)
+    tables = [funnel("clean", summary.counts)]
+    if changes := summary.metrics.get("changed"):
+        tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changes.items())))
+    return replace(summary, tables=tuple(tables), next=follow)
+
+
+def figures(config: Clean, parts: list[dict[str, int]]) -> dict[str, Any]:
+    """Sum what the tasks noted; say which splitter and which list of stop words ran."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    made: dict[str, Any] = {"words": describe(config.words)}
+    removed = [name.removeprefix("removed: ") for name in total if name.startswith("removed: ")]
+    if removed:
+        made["stop_words"] = ", ".join(sorted(removed))
+    changed = {name: count for name, count in sorted(total.items()) if count and not name.startswith("removed: ")}
+    return made | ({"changed": changed} if changed else {})
+
+
+def explain(config: Clean, wanted: str) -> Summary:
+    """Show each rule's figure against its threshold for one document. Raises UsageError (2) if there is none."""
+    reading = dataset.options(config)
+    task_of = CleanTask(config)
+    for task in Inputs(config.inputs, reading).tasks(config.limit):
+        table, _ = read_task(task, reading)
+        row = pc.index(table["id"], pa.scalar(wanted)).as_py()
+        if row < 0:
+            continue
+        batch, reasons = task_of.prepared(table)
+        if reasons[row].is_valid:
+            raise UsageError(f"document {wanted} is not readable: {reasons[row]}", "see --set html_seconds")
+        found = list(filtering.explain(batch, task_of.steps, row))
+        kept = task_of(task, table).tables[""]
+        verdict = "kept" if pc.index(kept["id"], pa.scalar(wanted)).as_py() >= 0 else "dropped"
+        metrics = {"id": wanted, "verdict": verdict, "rules": [item.to_json() for item in found]}
+        columns = ("filter", "reason", "figure", "dropped if", "")
+        shown = Table(f"{wanted}: {verdict}", columns, tuple(item.row() for item in found))
+        return Summary("clean", "explained", metrics=metrics, tables=(shown,))
+    raise UsageError(f"no document has the id '{wanted}'", "gptctl inspect shows ids; --id-column names their column")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,11 +18,13 @@ from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io import tokens as token_io
 from gptctl.io.manifest import Manifest
 from gptctl.model.config import ModelConfig, load_preset, preset_names
+from gptctl.text import packing
+from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from gptctl.model.gpt import GPT
-    from gptctl.train.data import TokenWindows
+    from gptctl.train.data import PackedDocuments, TokenWindows
     from gptctl.train.job import TrainJob
 
 DEFAULT_PRESET = "tiny-modern"
@@ -77,6 +80,10 @@ class Pretrain(StageConfig):
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: Recipe = key(Recipe(), "The recipe.")
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
+    pack: Literal["concat", "bestfit"] = key(
+        "concat",
+        "How sequences are filled: concat cuts one stream, bestfit cuts only documents longer than a sequence.",
+    )
     eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates at the end only.", ge=0)
     log_every: int = key(10, "Steps between lines in events.jsonl.", ge=1)
     micro_batch: int = key(
@@ -123,8 +130,11 @@ def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs and communication, without a GPU and without torch."""
     from gptctl.train.estimate import estimate
 
-    vocab_size = token_io.open_tokens(config.tokens).vocab_size if config.tokens else None
-    facts = estimate(config.shape(vocab_size), config.recipe(), config.ranks(), config.micro_batch)
+    data = token_io.open_tokens(config.tokens) if config.tokens else None
+    shape = config.shape(data.vocab_size if data else None)
+    facts = estimate(shape, config.recipe(), config.ranks(), config.micro_batch)
+    if data:
+        facts["packing"] = asdict(packing_report(config, data))
     return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=facts)
 
 
@@ -161,13 +171,22 @@ def intact(folder: Path) -> bool:
     return (folder / "model" / "model.safetensors").exists()
 
 
+def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.Report:
+    """Report how the training documents fill sequences."""
+    lengths = token_io.document_lengths(data.folder, "train")
+    return packing.report(config.pack, lengths, config.recipe().seq_len, config.seed)
+
+
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
     """Train, then write the model folder."""
     from gptctl.model.folder import save_model
     from gptctl.train import checkpoint, loop
 
-    job = make_job(config, data, shape)
-    metrics = loop.train(job, record, context)
+    report = packing_report(config, data)
+    context.say(report.line())
+    record.event("packing", **asdict(report))
+    job = make_job(config, data, shape, report)
+    metrics = loop.train(job, record, context) | {"packing": asdict(report)}
     model = build(shape, config.seed)
     if config.patience and data.count("val") > 1:
         checkpoint.load_best(record.path, model)
@@ -179,16 +198,18 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
     return metrics
 
 
-def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig) -> TrainJob:
+def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
     """Describe the training run."""
     from gptctl.train.job import TrainJob
 
     recipe = config.recipe()
     windows = partial(open_windows, data.folder, recipe.seq_len, config.seed)
+    end_of_text = Tokenizer.from_json(data.tokenizer_json).end_of_text_id
+    sequences = partial(open_packed, data.folder, recipe.seq_len, config.seed, end_of_text)
     return TrainJob(
         recipe=recipe,
         build=partial(build, shape, config.seed),
-        train_data=partial(windows, "train"),
+        train_data=sequences if config.pack == "bestfit" else partial(windows, "train"),
         val_data=partial(windows, "val") if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,
         about={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
@@ -197,7 +218,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig) -> Tra
         ranks=config.ranks(),
         precision=config.precision,
         micro_batch_size=config.micro_batch,
-        max_tokens=config.max_tokens,
+        max_tokens=report.places(config.max_tokens),  # the loop plans its steps as if there were no padding
         max_minutes=config.max_minutes,
         patience=config.patience,
         eval_every=config.eval_every,
@@ -222,6 +243,14 @@ def open_windows(folder: Path, seq_len: int, seed: int, split: str) -> TokenWind
     from gptctl.train.data import TokenWindows
 
     return TokenWindows(token_io.flat_parts(folder, split), seq_len, seed, split)
+
+
+def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> PackedDocuments:
+    """Map the training shards and pack their documents."""
+    from gptctl.train.data import PackedDocuments
+
+    lengths = token_io.document_lengths(folder, "train")
+    return PackedDocuments(token_io.flat_parts(folder, "train"), lengths, seq_len, seed, end_of_text)
 
 
 def write_curve(record: Run, title: str) -> None:

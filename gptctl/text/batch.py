@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -37,6 +36,12 @@ class Batch:
         from gptctl.text.words import split_batch
 
         return split_batch(self.text, self.splitter)
+
+    def word_counts(self) -> NDArray[np.int64]:
+        """Count each document's words, without keeping them."""
+        from gptctl.text.words import count_batch
+
+        return self.words.counts() if "words" in self.__dict__ else count_batch(self.text, self.splitter)
 
     def column(self, name: str) -> pa.StringArray:
         """Give a column as strings, nulls where the input has no such column."""
@@ -89,8 +94,3 @@ def decide(rules: Sequence[Rule], figures: NDArray[np.float64]) -> pa.StringArra
     first = np.where(failed.any(axis=1), failed.argmax(axis=1), len(rules)).astype(np.int32)
     names: list[Any] = [*(rule.reason for rule in rules), None]
     return pa.array(names, pa.string()).take(pa.array(first))
-
-
-def replaced(text: pa.LargeStringArray, where: pa.BooleanArray, changed: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Put `changed` in the places that are marked."""
-    return pc.replace_with_mask(text, where, changed)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib import resources
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from gptctl.core.plugins import unknown
 
@@ -33,6 +37,87 @@ def words(text: str, splitter: Splitter) -> list[str]:
 def split_function(splitter: Splitter) -> Callable[[str], list[str]]:
     """Give the function that splits one text; for many texts this saves looking it up each time."""
     return WORD.findall if splitter == "regex" else _nltk()[0]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of a batch of documents.
+
+    `data`: all words' UTF-8 bytes, one after another with nothing between. `starts` (words + 1): where each begins in
+    `data`. `first`, `last` (documents): the range of a document's words, its end exclusive.
+    """
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+    def only(self, kept: NDArray[np.bool_]) -> Words:
+        """Give the words of some documents; the bytes stay shared."""
+        fewer = replace(self, first=self.first[kept], last=self.last[kept])
+        if "traits" in self.__dict__:
+            fewer.__dict__["traits"] = self.traits
+        return fewer
+
+    def counts(self) -> NDArray[np.int64]:
+        """Count each document's words."""
+        return self.last - self.first
+
+    def texts(self, document: int) -> list[str]:
+        """Give one document's words as strings."""
+        bounds = self.starts[self.first[document] : self.last[document] + 1].tolist()
+        data = self.data[bounds[0] : bounds[-1]].tobytes()
+        return [data[a - bounds[0] : b - bounds[0]].decode() for a, b in pairwise(bounds)]
+
+    @cached_property
+    def traits(self) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """Each word's number of characters, and whether it has a letter (1) or is punctuation only (2)."""
+        from gptctl.text.kernels.characters import kinds
+        from gptctl.text.kernels.words import describe_words
+
+        characters = np.empty(len(self.starts) - 1, np.int32)
+        traits = np.empty(len(self.starts) - 1, np.uint8)
+        describe_words(self.data, self.starts, kinds(), characters, traits)
+        return characters, traits
+
+
+def count_batch(text: pa.LargeStringArray, splitter: Splitter) -> NDArray[np.int64]:
+    """Count the words of each document of a column."""
+    return _sizes(text)[0] if splitter == "regex" else split_batch(text, splitter).counts()
+
+
+def _sizes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count each document's words, and their bytes."""
+    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.words import count_words
+
+    counts, sizes = np.empty(len(text), np.int64), np.empty(len(text), np.int64)
+    count_words(*buffers(text), kinds(), counts, sizes)
+    return counts, sizes
+
+
+def split_batch(text: pa.LargeStringArray, splitter: Splitter) -> Words:
+    """Split all documents of a column into words. A null has none."""
+    if splitter != "regex":
+        return _join([split_function(splitter)(doc or "") for doc in text.to_pylist()])
+    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.words import split_words
+
+    data, offsets = buffers(text)
+    counts, sizes = _sizes(text)
+    joined = np.empty(max(1, int(sizes.sum())), np.uint8)
+    starts = np.empty(int(counts.sum()) + 1, np.int64)
+    split_words(data, offsets, kinds(), joined, starts)
+    last = np.cumsum(counts)
+    return Words(joined, starts, last - counts, last)
+
+
+def _join(documents: list[list[str]]) -> Words:
+    encoded = [word.encode() for words in documents for word in words]
+    starts = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
+    last = np.fromiter(accumulate(map(len, documents)), np.int64, len(documents))
+    lengths = np.fromiter(map(len, documents), np.int64, len(documents))
+    return Words(np.frombuffer(b"".join(encoded) or b"\0", np.uint8), starts, last - lengths, last)
 
 
 def describe(splitter: Splitter) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
 from gptctl.model.gpt import IGNORE
+from gptctl.text.packing import best_fit, window_count, window_offset
 
 ROUNDS = 6  # of the Feistel network; 4 suffice in theory (Luby and Rackoff 1988), more cost nothing here
 
@@ -47,8 +48,7 @@ class TokenWindows:
         self.seed = seed
         if self.tokens < 2:
             raise DataError(f"the {name} split has {self.tokens} tokens: too few to predict one", "add text")
-        # One window less than fits, where there are several, leaves room for the start to move.
-        self.windows = max(1, (self.tokens - seq_len) // seq_len)
+        self.windows = window_count(self.tokens, seq_len)
 
     @property
     def samples_per_epoch(self) -> int:
@@ -62,11 +62,13 @@ class TokenWindows:
         for epoch in np.unique(indices // self.windows).tolist():
             rows = np.flatnonzero(indices // self.windows == epoch)
             order = permute(indices[rows] % self.windows, self.windows, derive(self.seed, "order", epoch))
-            room = max(0, self.tokens - 1 - self.windows * self.seq_len)
-            offset = derive(self.seed, "offset", epoch) % (min(self.seq_len - 1, room) + 1)
             for row, window in zip(rows.tolist(), order.tolist(), strict=True):
-                self.copy(offset + window * self.seq_len, out[row])
+                self.fill(out[row], window, epoch)
         return torch.from_numpy(out)
+
+    def fill(self, row: NDArray[np.int64], window: int, epoch: int) -> None:
+        """Write one of an epoch's windows into `row`, which is all -1."""
+        self.copy(window_offset(self.tokens, self.seq_len, self.seed, epoch) + window * self.seq_len, row)
 
     def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
         """Cover the stream once with windows (up to batch_size, seq_len + 1): each token after the first is predicted
@@ -89,6 +91,41 @@ class TokenWindows:
             row[filled : filled + len(piece)] = piece
             filled += len(piece)
             part += 1
+
+
+class PackedDocuments(TokenWindows):
+    """The same stream, packed so that only documents longer than seq_len are cut (see gptctl/text/packing.py).
+
+    `lengths` are those of its documents, in order. A batch's rows start with one token of context, end-of-text before a
+    document and else the token before the piece, so every token is a target once an epoch, each after its true
+    predecessor: what end-of-text is followed by is learned, as in GPT-2's stream. What is left of a row is -1 and
+    carries no loss. Epochs differ in the order of the sequences, not in what shares one. `sequential` reads the plain
+    stream, so that losses compare.
+    """
+
+    def __init__(
+        self, parts: Sequence[NDArray[Any]], lengths: NDArray[np.int64], seq_len: int, seed: int, end_of_text: int
+    ) -> None:
+        super().__init__(parts, seq_len, seed)
+        assert lengths.sum() == self.tokens
+        packing = best_fit(lengths, seq_len)
+        self.end_of_text = end_of_text
+        self.windows = packing.sequences
+        self.bounds = packing.bounds
+        self.lengths = packing.length
+        self.starts = (np.cumsum(lengths) - lengths)[packing.document] + packing.start  # in the stream
+        self.continues = packing.start > 0
+
+    def fill(self, row: NDArray[np.int64], window: int, epoch: int) -> None:
+        """Write one packed sequence into `row`, which is all -1."""
+        first, end = self.bounds[window : window + 2].tolist()
+        row[0] = self.end_of_text
+        if self.continues[first]:
+            self.copy(int(self.starts[first]) - 1, row[:1])
+        filled = 1
+        for start, length in zip(self.starts[first:end].tolist(), self.lengths[first:end].tolist(), strict=True):
+            self.copy(start, row[filled : filled + length])
+            filled += length
 
 
 def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:

@@ -9,16 +9,15 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.plugins import load, names
+from gptctl.text.batch import Batch
 from gptctl.text.filter_sets import PRESETS
+from gptctl.text.filtering import FILTERS, Step, apply
 
 
 def dropped(texts: list[str], preset: str) -> list[str | None]:
     """Run a preset's filters, in order, on all texts; the first reason counts."""
-    found: list[str | None] = [None] * len(texts)
-    for name, settings in PRESETS[preset].items():
-        module = load("gptctl.text.filters", name)
-        given = module.reasons(pa.array(texts, pa.large_string()), module.Config(**settings)).to_pylist()
-        found = [old or new for old, new in zip(found, given, strict=True)]
+    steps = [Step(name, load(FILTERS, name).Config(**settings)) for name, settings in PRESETS[preset].items()]
+    found: list[str | None] = apply(Batch(pa.array(texts, pa.large_string())), steps).reasons.to_pylist()
     return found
 
 

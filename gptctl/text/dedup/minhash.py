@@ -39,7 +39,7 @@ def signatures(
     multipliers, increments = permutations(num_perm, seed)
     values = np.full((len(text), num_perm), np.iinfo(np.uint32).max, np.uint32)
     short = np.ones(len(text), np.bool_)
-    for first, last in _chunks(text):
+    for first, last in chunks(text):
         shingles, counts = shingle_hashes(text.slice(first, last - first), ngram)
         short[first:last] = counts == 0
         mixed = _finalise(shingles)
@@ -89,7 +89,7 @@ def split_words(text: pa.LargeStringArray) -> pa.ListArray:
     return pc.if_else(pc.equal(plain, ""), pa.scalar([], words.type), words)
 
 
-def _chunks(text: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
+def chunks(text: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
     """Cut a column into ranges of documents of about CHUNK_BYTES."""
     sizes = pc.fill_null(pc.binary_length(text), 0).to_numpy(zero_copy_only=False)
     ends = np.cumsum(sizes)

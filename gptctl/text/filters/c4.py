@@ -7,16 +7,14 @@ A line's words are counted before Wikipedia's citation marks are removed from it
 
 from __future__ import annotations
 
-import re
-
+import numpy as np
 import pyarrow as pa
 
 from gptctl.core.config import Settings, key
+from gptctl.text.batch import Batch, Measured, Rule
 
-CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
-SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+")
-TERMINALS = (".", "?", "!", '"', "'")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+PHRASES = ("[edit]", "[citation needed]", "lorem ipsum", "javascript", *POLICIES)
 
 
 class Config(Settings):
@@ -33,39 +31,37 @@ class Config(Settings):
     filter_policy: bool = key(True, "Drop lines about terms, privacy and cookies.")
 
 
-def rewrite(text: pa.LargeStringArray, config: Config) -> tuple[pa.LargeStringArray, pa.StringArray]:
-    """Give each document's kept lines, and why it is dropped, null where it stays. A dropped one stays as it was."""
-    results = [_rewrite(doc, config) for doc in text.to_pylist()]
-    return pa.array([kept for kept, _ in results], pa.large_string()), pa.array(
-        [why for _, why in results], pa.string()
+def rules(config: Config) -> tuple[Rule, ...]:
+    """Give the rules on whole documents. Reading ends at a line with a forbidden word, so at most one of two holds."""
+    return (
+        Rule("lorem_ipsum", "a line with placeholder text", 0),
+        Rule("curly_bracket", "a line with a curly bracket", 0),
+        Rule("too_few_sentences", "sentences in the lines kept", config.min_sentences, above=False),
     )
 
 
-def _rewrite(text: str, config: Config) -> tuple[str, str | None]:
-    kept: list[str] = []
-    sentences = 0
-    for raw in text.splitlines():
-        line = raw.strip()
-        words = line.split()
-        if any(len(word) > config.max_word_chars for word in words):
-            continue
-        if config.remove_citations:
-            line = CITATION.sub("", line)
-        if config.filter_no_terminal_punct and (not line.endswith(TERMINALS) or line.endswith("...")):
-            continue
-        if len(words) < config.min_line_words:
-            continue
-        lower = line.lower()
-        if config.filter_lorem_ipsum and "lorem ipsum" in lower:
-            return text, "lorem_ipsum"
-        if config.filter_javascript and "javascript" in lower:
-            continue
-        if config.filter_curly_bracket and "{" in line:
-            return text, "curly_bracket"
-        if config.filter_policy and any(phrase in lower for phrase in POLICIES):
-            continue
-        sentences += sum(bool(piece.strip()) for piece in SENTENCE_BREAK.split(line))
-        kept.append(line)
-    if sentences < config.min_sentences:
-        return text, "too_few_sentences"
-    return "\n".join(kept).strip(), None
+def measure(batch: Batch, config: Config) -> Measured:
+    """Count each document's sentences in the lines that stay, and give those lines. A dropped text stays as it was."""
+    from gptctl.text.kernels import sentences as kernel
+    from gptctl.text.kernels.characters import buffers, kinds
+
+    data, offsets = buffers(batch.text)
+    switches = (
+        (config.filter_no_terminal_punct, kernel.PUNCTUATION_RULE), (config.remove_citations, kernel.CITATION_RULE),
+        (config.filter_lorem_ipsum, kernel.LOREM_RULE), (config.filter_javascript, kernel.SCRIPT_RULE),
+        (config.filter_curly_bracket, kernel.CURLY_RULE), (config.filter_policy, kernel.POLICY_RULE),
+    )  # fmt: skip
+    on = sum(bit for wanted, bit in switches if wanted)
+    phrases = np.frombuffer("".join(PHRASES).encode(), np.uint8)
+    bounds = np.cumsum([0, *map(len, PHRASES)])
+    out = np.empty(max(1, int(offsets[-1] - offsets[0])), np.uint8)
+    ends = np.zeros(len(batch) + 1, np.int64)
+    figures = np.empty((len(batch), 3))
+    kernel.keep_sentences(
+        data, offsets, kinds(), phrases, bounds, on, config.min_line_words, config.max_word_chars,
+        config.min_sentences, out, ends[1:], figures,
+    )  # fmt: skip
+    kept = pa.Array.from_buffers(
+        pa.large_string(), len(batch), [None, pa.py_buffer(ends), pa.py_buffer(out[: ends[-1]])]
+    )
+    return Measured(figures[:, [1, 2, 0]], kept)

@@ -1,19 +1,16 @@
 """Drop pages made of lists, menus and repeated lines.
 
-Penedo et al. 2024, "The FineWeb Datasets", on its additional heuristic filters, decided as datatrove 0.10.1 does
-with words split by `\\w+|[^\\w\\s]+`. Lines are pieces between line feeds that are not blank; one that ends with a
-blank does not end with punctuation, so texts must be normalised before.
+Penedo et al. 2024, "The FineWeb Datasets", on its additional heuristic filters, decided as datatrove 0.10.1 does on the
+same words. Lines are pieces between line feeds that are not blank. White space at a line's end is passed over;
+datatrove counts it, so there no line of a text with "\\r\\n" ends a sentence (`--filter-compat datatrove`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pyarrow as pa
+import numpy as np
 
 from gptctl.core.config import Settings, key
-from gptctl.text.punctuation import SENTENCE_TERMINALS
-from gptctl.text.words import split_function
+from gptctl.text.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -26,23 +23,27 @@ class Config(Settings):
     max_line_feeds_per_word: float = key(0.3, "Most line feeds for each word.", ge=0)
 
 
-def reasons(text: pa.LargeStringArray, config: Config) -> pa.StringArray:
-    """Say by which rule each document is dropped, the first that fails, or null where it stays."""
-    split = split_function("regex")
-    return pa.array([_reason(doc, config, split) for doc in text.to_pylist()], pa.string())
+def rules(config: Config) -> tuple[Rule, ...]:
+    """Give the rules in datatrove's order, with its names."""
+    punctuated = "share of lines that end a sentence"
+    return (
+        Rule("empty", "lines that are not blank", 1, above=False),
+        Rule("line_punct_ratio", punctuated, config.min_punctuated_line_share, above=False),
+        Rule(
+            "short_line_ratio", f"share of lines of {config.short_line_chars} characters", config.max_short_line_share
+        ),
+        Rule("char_dup_ratio", "share of characters in repeated lines", config.max_duplicate_line_char_share),
+        Rule("list_ratio", "line feeds for each word", config.max_line_feeds_per_word),
+    )
 
 
-def _reason(text: str, config: Config, split: Callable[[str], list[str]]) -> str | None:
-    lines = [line for line in text.split("\n") if line.strip()]
-    if not lines:
-        return "empty"
-    if sum(line[-1] in SENTENCE_TERMINALS for line in lines) / len(lines) < config.min_punctuated_line_share:
-        return "line_punct_ratio"
-    if sum(len(line) <= config.short_line_chars for line in lines) / len(lines) > config.max_short_line_share:
-        return "short_line_ratio"
-    repeated = sum(map(len, lines)) - sum(map(len, set(lines)))
-    if repeated / len(text.replace("\n", "")) > config.max_duplicate_line_char_share:
-        return "char_dup_ratio"
-    if text.count("\n") / len(split(text)) > config.max_line_feeds_per_word:
-        return "list_ratio"
-    return None
+def measure(batch: Batch, config: Config) -> Measured:
+    """Measure each document's lines."""
+    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.lines import measure_web_lines
+
+    data, offsets = buffers(batch.text)
+    figures = np.empty((len(batch), 5))
+    words = batch.word_counts()
+    measure_web_lines(data, offsets, kinds(), config.short_line_chars, batch.compat, words, figures)
+    return Measured(figures)

@@ -1,7 +1,7 @@
 """Drop documents that do not look like prose.
 
 Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from Training Gopher", appendix A1.1, "Quality
-filtering", decided as datatrove 0.10.1 does with words split by `\\w+|[^\\w\\s]+`. What the paper leaves open:
+filtering", decided as datatrove 0.10.1 does on the same words. What the paper leaves open:
 
 - the number of words and their mean length leave out words of punctuation only; all other shares are of all words;
 - lines are those of `str.splitlines`; a bullet is "•" or "-" after blanks;
@@ -10,13 +10,11 @@ filtering", decided as datatrove 0.10.1 does with words split by `\\w+|[^\\w\\s]
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
 from gptctl.core.config import Settings, key
-from gptctl.text.punctuation import PUNCTUATION
-from gptctl.text.words import split_function
+from gptctl.text.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -37,48 +35,51 @@ class Config(Settings):
     )
 
 
-def reasons(text: pa.LargeStringArray, config: Config) -> pa.StringArray:
-    """Say by which rule each document is dropped, the first that fails, or null where it stays."""
-    split = split_function("regex")
-    return pa.array([_reason(doc, config, split) for doc in text.to_pylist()], pa.string())
+def rules(config: Config) -> tuple[Rule, ...]:
+    """Give the rules in datatrove's order, with its names."""
+    words, mean = "words that are not punctuation", "their mean length in characters"
+    with_letter = "share of words with a letter"
+    return (
+        Rule("gopher_short_doc", words, config.min_words, above=False),
+        Rule("gopher_long_doc", words, config.max_words),
+        Rule("gopher_below_avg_threshold", mean, config.min_mean_word_chars, above=False),
+        Rule("gopher_above_avg_threshold", mean, config.max_mean_word_chars),
+        Rule("gopher_too_many_hashes", "number signs for each word", config.max_hashes_per_word),
+        Rule("gopher_too_many_ellipsis", "ellipses for each word", config.max_ellipses_per_word),
+        Rule("gopher_too_many_bullets", "share of lines with a bullet", config.max_bullet_line_share),
+        Rule("gopher_too_many_end_ellipsis", "share of lines ending in ellipsis", config.max_ellipsis_line_share),
+        Rule("gopher_below_alpha_threshold", with_letter, config.min_alpha_word_share, above=False),
+        Rule("gopher_enough_stop_words", "different stop words", config.min_stop_words, above=False),
+    )
 
 
-def _reason(text: str, config: Config, split: Callable[[str], list[str]]) -> str | None:
-    words = split(text)
-    return _word_sizes(words, config) or _marks(text, words, config) or _vocabulary(words, config)
+def measure(batch: Batch, config: Config) -> Measured:
+    """Measure each document's words and lines."""
+    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.lines import measure_marks
+    from gptctl.text.kernels.words import ALL_PUNCTUATION, HAS_LETTER, count_stop_words
 
+    words, (lengths, traits) = batch.words, batch.words.traits
+    spoken = (traits & ALL_PUNCTUATION) == 0
 
-def _word_sizes(words: list[str], config: Config) -> str | None:
-    spoken = [word for word in words if not PUNCTUATION.issuperset(word)]
-    if len(spoken) < config.min_words:
-        return "gopher_short_doc"
-    if len(spoken) > config.max_words:
-        return "gopher_long_doc"
-    mean = sum(map(len, spoken)) / len(spoken) if spoken else 0.0
-    if mean < config.min_mean_word_chars:
-        return "gopher_below_avg_threshold"
-    return "gopher_above_avg_threshold" if mean > config.max_mean_word_chars else None
+    def sums(values: NDArray[np.generic]) -> NDArray[np.int64]:
+        total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+        return np.asarray(total[words.last] - total[words.first])
 
-
-def _marks(text: str, words: list[str], config: Config) -> str | None:
-    count = max(len(words), 1)
-    if text.count("#") / count > config.max_hashes_per_word:
-        return "gopher_too_many_hashes"
-    if (text.count("...") + text.count("…")) / count > config.max_ellipses_per_word:
-        return "gopher_too_many_ellipsis"
-    lines = text.splitlines()
-    count = max(len(lines), 1)
-    if sum(line.lstrip().startswith(("•", "-")) for line in lines) / count > config.max_bullet_line_share:
-        return "gopher_too_many_bullets"
-    if sum(line.rstrip().endswith(("...", "…")) for line in lines) / count > config.max_ellipsis_line_share:
-        return "gopher_too_many_end_ellipsis"
-    return None
-
-
-def _vocabulary(words: list[str], config: Config) -> str | None:
-    with_letter = sum(word.isalpha() or any(map(str.isalpha, word)) for word in words)
-    if with_letter / max(len(words), 1) < config.min_alpha_word_share:
-        return "gopher_below_alpha_threshold"
-    if len(set(config.stop_words).intersection(words)) < config.min_stop_words:
-        return "gopher_enough_stop_words"
-    return None
+    count = sums(spoken)
+    mean = sums(lengths * spoken) / np.maximum(count, 1)
+    of_all = np.maximum(words.counts(), 1)
+    data, offsets = buffers(batch.text)
+    marks = np.empty((len(batch), 5), np.int64)
+    measure_marks(data, offsets, kinds(), marks)
+    signs, ellipses, lines, bullets, trailing = marks.T
+    lines = np.maximum(lines, 1)
+    stops = [word.encode() for word in dict.fromkeys(config.stop_words)]
+    found = np.empty(len(batch), np.int64)
+    bounds = np.cumsum([0, *map(len, stops)])
+    listed = np.frombuffer(b"".join(stops) or b"\0", np.uint8)
+    count_stop_words(words.data, words.starts, words.first, words.last, listed, bounds, found)
+    letters = sums((traits & HAS_LETTER) != 0) / of_all
+    marked = (signs / of_all, ellipses / of_all, bullets / lines, trailing / lines)
+    columns = (count, count, mean, mean, *marked, letters, found)
+    return Measured(np.stack([np.asarray(column, np.float64) for column in columns], axis=1))

@@ -1,8 +1,7 @@
 """Drop documents that repeat themselves.
 
 Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from Training Gopher", appendix A1.1, table
-A1, decided as datatrove 0.10.1 does with words split by `\\w+|[^\\w\\s]+`. What that means exactly, since the paper
-leaves it open:
+A1, decided as datatrove 0.10.1 does on the same words. What that means exactly, since the paper leaves it open:
 
 - paragraphs are split at two or more line feeds in the stripped text, lines at one or more in the unstripped;
 - every occurrence after the first is a duplicate; all shares are of the text's characters, white space included;
@@ -12,18 +11,10 @@ leaves it open:
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import accumulate
-
-import pyarrow as pa
+import numpy as np
 
 from gptctl.core.config import Settings, key
-from gptctl.text.words import split_function
-
-PARAGRAPH_BREAK = re.compile(r"\n{2,}")
-LINE_BREAK = re.compile(r"\n+")
+from gptctl.text.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -46,84 +37,43 @@ class Config(Settings):
     max_duplicate_10_gram_char_share: float = key(0.10, "Largest share of characters in repeated 10-grams.", ge=0, le=1)
 
 
-def reasons(text: pa.LargeStringArray, config: Config) -> pa.StringArray:
-    """Say by which rule each document is dropped, the first that fails, or null where it stays."""
-    split = split_function("regex")
-    return pa.array([_reason(doc, config, split) for doc in text.to_pylist()], pa.string())
-
-
-def _reason(text: str, config: Config, split: Callable[[str], list[str]]) -> str | None:
-    if not text:
-        return "empty"
-    return _repeated_lines(text, config) or _repeated_words(text, split(text), config)
-
-
-def _repeated_lines(text: str, config: Config) -> str | None:
-    paragraphs = PARAGRAPH_BREAK.split(text.strip())
-    count, chars = _duplicates(paragraphs)
-    if count / len(paragraphs) > config.max_duplicate_paragraph_share:
-        return "dup_para_frac"
-    if chars / len(text) > config.max_duplicate_paragraph_char_share:
-        return "dup_para_char_frac"
-    lines = LINE_BREAK.split(text)
-    count, chars = _duplicates(lines)
-    if count / len(lines) > config.max_duplicate_line_share:
-        return "dup_line_frac"
-    if chars / len(text) > config.max_duplicate_line_char_share:
-        return "dup_line_char_frac"
-    return None
-
-
-def _repeated_words(text: str, words: list[str], config: Config) -> str | None:
-    top_shares = (config.max_top_2_gram_char_share, config.max_top_3_gram_char_share, config.max_top_4_gram_char_share)
-    spaced = " ".join(words)
-    starts = list(accumulate((len(word) + 1 for word in words), initial=0))
-    for n, share in enumerate(top_shares, start=2):
-        grams = [spaced[start : end - 1] for start, end in zip(starts, starts[n:], strict=False)]
-        if grams:
-            [(gram, count)] = Counter(grams).most_common(1)
-            if len(gram) * count / len(text) > share:
-                return f"top_{n}_gram"
-    duplicate_shares = (
-        config.max_duplicate_5_gram_char_share,
-        config.max_duplicate_6_gram_char_share,
-        config.max_duplicate_7_gram_char_share,
-        config.max_duplicate_8_gram_char_share,
-        config.max_duplicate_9_gram_char_share,
-        config.max_duplicate_10_gram_char_share,
+def rules(config: Config) -> tuple[Rule, ...]:
+    """Give the rules in datatrove's order, with its names."""
+    shares = (
+        ("dup_para_frac", "share of paragraphs that repeat an earlier one", config.max_duplicate_paragraph_share),
+        ("dup_para_char_frac", "share of characters in such paragraphs", config.max_duplicate_paragraph_char_share),
+        ("dup_line_frac", "share of lines that repeat an earlier one", config.max_duplicate_line_share),
+        ("dup_line_char_frac", "share of characters in such lines", config.max_duplicate_line_char_share),
+        *(
+            (f"top_{n}_gram", f"share of characters in the commonest {n}-gram", share)
+            for n, share in (
+                (2, config.max_top_2_gram_char_share),
+                (3, config.max_top_3_gram_char_share),
+                (4, config.max_top_4_gram_char_share),
+            )
+        ),
+        *(
+            (f"duplicated_{n}_n_grams", f"share of characters in repeated {n}-grams", share)
+            for n, share in (
+                (5, config.max_duplicate_5_gram_char_share),
+                (6, config.max_duplicate_6_gram_char_share),
+                (7, config.max_duplicate_7_gram_char_share),
+                (8, config.max_duplicate_8_gram_char_share),
+                (9, config.max_duplicate_9_gram_char_share),
+                (10, config.max_duplicate_10_gram_char_share),
+            )
+        ),
     )
-    joined = "".join(words)
-    starts = list(accumulate(map(len, words), initial=0))
-    for n, share in enumerate(duplicate_shares, start=5):
-        grams = [joined[start:end] for start, end in zip(starts, starts[n:], strict=False)]
-        # Most documents repeat little: those cannot fail, whatever the scan would find.
-        repeats = len(grams) - len(set(grams))
-        if (
-            repeats
-            and repeats * max(map(len, grams)) / len(text) > share
-            and _chars_repeated(grams, n) / len(text) > share
-        ):
-            return f"duplicated_{n}_n_grams"
-    return None
+    return (Rule("empty", "characters", 1, above=False), *(Rule(*share) for share in shares))
 
 
-def _duplicates(parts: Sequence[str]) -> tuple[int, int]:
-    """Count the parts that repeat an earlier one, and their characters."""
-    if len(unique := set(parts)) == len(parts):
-        return 0, 0
-    return len(parts) - len(unique), sum(map(len, parts)) - sum(map(len, unique))
+def measure(batch: Batch, config: Config) -> Measured:
+    """Measure how much of each document repeats itself."""
+    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.repetition import FIGURES, measure_repetition
 
-
-def _chars_repeated(grams: list[str], n: int) -> int:
-    """Count the characters of n-grams seen before, going from left to right and jumping over each one found."""
-    seen: set[str] = set()
-    chars = position = 0
-    while position < len(grams):
-        gram = grams[position]
-        if gram in seen:
-            chars += len(gram)
-            position += n
-        else:
-            seen.add(gram)
-            position += 1
-    return chars
+    data, offsets = buffers(batch.text)
+    words, (lengths, _) = batch.words, batch.words.traits
+    figures = np.empty((len(batch), FIGURES))
+    measure_repetition(data, offsets, kinds(), words.data, words.starts, lengths, words.first, words.last, figures)
+    return Measured(figures)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 
 from gptctl.core.config import Settings, key
+from gptctl.text.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -15,8 +16,15 @@ class Config(Settings):
     max_chars: int = key(10_000_000, "Longest document kept, in characters.", ge=1)
 
 
-def reasons(text: pa.LargeStringArray, config: Config) -> pa.StringArray:
-    """Say why each document is dropped, "too_short" or "too_long"; null where it stays."""
-    chars = pc.utf8_length(text)
-    outside = pc.make_struct(pc.less(chars, config.min_chars), pc.greater(chars, config.max_chars))
-    return pc.case_when(outside, pa.scalar("too_short"), pa.scalar("too_long"))
+def rules(config: Config) -> tuple[Rule, ...]:
+    """Give both bounds."""
+    return (
+        Rule("too_short", "characters", config.min_chars, above=False),
+        Rule("too_long", "characters", config.max_chars),
+    )
+
+
+def measure(batch: Batch, config: Config) -> Measured:
+    """Count characters."""
+    characters = pc.utf8_length(batch.text).to_numpy(zero_copy_only=False).astype(np.float64)
+    return Measured(np.stack([characters, characters], axis=1))

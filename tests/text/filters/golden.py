@@ -12,6 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from gptctl.core.plugins import load
+from gptctl.text.batch import Batch, decide
+
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
@@ -34,3 +37,16 @@ def decisions(name: str) -> list[list[Any]]:
     """Give one filter's decisions in the documents' order: kept, reason, and a hash of what it rewrote."""
     made = _lines("mixed-docs.datatrove.jsonl.gz")
     return [made[identity]["regex"][name] for identity in _lines("mixed-docs.jsonl.gz")]
+
+
+def reasons(
+    name: str, text: pa.LargeStringArray | list[str], compat: bool = False, **settings: Any
+) -> list[str | None]:
+    """Give a filter's reasons for some texts."""
+    module = load("gptctl.text.filters", name)
+    config = module.Config(**settings)
+    column = pa.array(text, pa.large_string()) if isinstance(text, list) else text
+    found: list[str | None] = decide(
+        module.rules(config), module.measure(Batch(column, compat=compat), config).figures
+    ).to_pylist()
+    return found

@@ -7,12 +7,20 @@ import hashlib
 import pyarrow as pa
 import pytest
 
-from gptctl.text.filters.c4 import Config, rewrite
+from gptctl.text.batch import Batch, decide
+from gptctl.text.filters.c4 import Config, measure, rules
 from tests.text.filters.golden import decisions, texts
 
 SENTENCES = (
     "One good sentence stands here. Two is another one. Three follows it. Four is the last but one. Five ends it."
 )
+
+
+def rewrite(text: pa.LargeStringArray, config: Config) -> tuple[pa.LargeStringArray, pa.StringArray]:
+    """Give the texts and the reasons."""
+    measured = measure(Batch(text), config)
+    assert measured.text is not None
+    return measured.text, decide(rules(config), measured.figures)
 
 
 def one(text: str, config: Config | None = None) -> tuple[str, str | None]:

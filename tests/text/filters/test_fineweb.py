@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 
-from gptctl.text.filters.fineweb import Config, reasons
-from tests.text.filters.golden import decisions, texts
+from tests.text.filters.golden import decisions, reasons, texts
 
 
 @pytest.mark.parametrize(
@@ -22,10 +20,10 @@ from tests.text.filters.golden import decisions, texts
 )
 def test_rules(text: str, reason: str | None) -> None:
     """Each rule has its reason."""
-    assert reasons(pa.array([text], pa.large_string()), Config()).to_pylist() == [reason]
+    assert reasons("fineweb", [text]) == [reason]
 
 
 def test_agrees_with_datatrove() -> None:
     """All decisions agree, reasons included."""
     expected = [reason for _, reason in decisions("fineweb")]
-    assert reasons(texts(), Config()).to_pylist() == expected
+    assert reasons("fineweb", texts(), compat=True) == expected

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 
-from gptctl.text.filters.gopher_quality import Config, reasons
-from tests.text.filters.golden import decisions, texts
+from tests.text.filters.golden import decisions, reasons, texts
 
 PROSE = "It was the best of times, and it was the worst of times that people have known, with hope to be had. " * 3
 
@@ -28,16 +26,16 @@ PROSE = "It was the best of times, and it was the worst of times that people hav
 )
 def test_rules(text: str, reason: str | None) -> None:
     """Each rule has its reason."""
-    assert reasons(pa.array([text], pa.large_string()), Config()).to_pylist() == [reason]
+    assert reasons("gopher_quality", [text]) == [reason]
 
 
 def test_bounds_can_be_opened() -> None:
     """With every bound open even nothing passes."""
-    config = Config(min_words=0, min_mean_word_chars=0, min_alpha_word_share=0, min_stop_words=0)
-    assert reasons(pa.array([""], pa.large_string()), config).to_pylist() == [None]
+    opened = {"min_words": 0, "min_mean_word_chars": 0, "min_alpha_word_share": 0, "min_stop_words": 0}
+    assert reasons("gopher_quality", [""], **opened) == [None]
 
 
 def test_agrees_with_datatrove() -> None:
     """All decisions agree, reasons included."""
     expected = [reason for _, reason, *_ in decisions("gopher_quality")]
-    assert reasons(texts(), Config()).to_pylist() == expected
+    assert reasons("gopher_quality", texts(), compat=True) == expected

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 
-from gptctl.text.filters.gopher_repetition import Config, reasons
-from tests.text.filters.golden import decisions, texts
+from tests.text.filters.golden import decisions, reasons, texts
 
 
 @pytest.mark.parametrize(
@@ -22,15 +20,15 @@ from tests.text.filters.golden import decisions, texts
 )
 def test_by_hand(text: str, reason: str | None) -> None:
     """Cases that datatrove's documentation leaves open."""
-    assert reasons(pa.array([text], pa.large_string()), Config()).to_pylist() == [reason]
+    assert reasons("gopher_repetition", [text]) == [reason]
 
 
 def test_threshold_is_a_setting() -> None:
     """A higher threshold keeps what the paper's drops."""
-    assert reasons(pa.array(["hi there"], pa.large_string()), Config(max_top_2_gram_char_share=1)).to_pylist() == [None]
+    assert reasons("gopher_repetition", ["hi there"], max_top_2_gram_char_share=1) == [None]
 
 
 def test_agrees_with_datatrove() -> None:
     """All decisions agree, reasons included."""
     expected = [reason for _, reason, *_ in decisions("gopher_repetition")]
-    assert reasons(texts(), Config()).to_pylist() == expected
+    assert reasons("gopher_repetition", texts(), compat=True) == expected

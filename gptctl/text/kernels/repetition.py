@@ -1,0 +1,177 @@
+"""How much of each document repeats itself: paragraphs, lines, and n-grams of words.
+
+An n-gram of 5 to 10 words is its words without anything between, a range of the joined words: its key comes from two
+values of a running polynomial hash. One of 2 to 4 words is a pair of numbers: that of the shorter n-gram, and a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gptctl.text.kernels.characters import count_characters, strip_left, strip_right
+from gptctl.text.kernels.compile import BYTES, FIGURE_ROWS, LENGTHS, OFFSETS, compiled
+from gptctl.text.kernels.tables import BASE, INVERSE, duplicate_pieces, mix, most_line_feeds, power_of_two, same_bytes
+
+LINE_FEED = 10
+FIGURES = 14  # characters; paragraphs, lines: share, share of characters; top 2 to 4; duplicate 5 to 10
+
+
+@compiled()
+def cut_at_line_feeds(data: Any, low: Any, high: Any, run: Any, lows: Any, highs: Any) -> Any:
+    """Cut a text at `run` line feeds or more in a row; give the number of pieces, at least one."""
+    count = 0
+    start = i = low
+    while i < high:
+        if data[i] != LINE_FEED:
+            i += 1
+            continue
+        end = i
+        while i < high and data[i] == LINE_FEED:
+            i += 1
+        if i - end >= run:
+            lows[count], highs[count] = start, end
+            count += 1
+            start = i
+    lows[count], highs[count] = start, high
+    return count + 1
+
+
+@compiled()
+def number_words(joined: Any, starts: Any, first: Any, last: Any, hashes: Any, shifts: Any, numbers: Any, slots: Any,
+                 stamps: Any, stamp: Any) -> None:  # fmt: skip
+    """Number a document's words by first appearance, and fill its running hashes.
+
+    hashes[k] is the sum of byte times BASE**position up to word k; shifts[k] is BASE**-position at word k.
+    """
+    count = last - first
+    key, power, shift = np.uint64(0), np.uint64(1), np.uint64(1)
+    for k in range(count):
+        hashes[k], shifts[k] = key, shift
+        for i in range(starts[first + k], starts[first + k + 1]):
+            key += (np.uint64(joined[i]) + np.uint64(1)) * power
+            power *= BASE
+            shift *= INVERSE
+    hashes[count] = key
+    mask = power_of_two(2 * count) - 1
+    known = 0
+    for k in range(count):
+        low, size = starts[first + k], starts[first + k + 1] - starts[first + k]
+        place = np.int64(mix((hashes[k + 1] - hashes[k]) * shifts[k]) & np.uint64(mask))
+        while stamps[place] == stamp:
+            q = first + slots[place]
+            if starts[q + 1] - starts[q] == size and same_bytes(joined, starts[q], low, size):
+                break
+            place = (place + 1) & mask
+        if stamps[place] == stamp:
+            numbers[k] = numbers[slots[place]]
+        else:
+            slots[place], stamps[place] = k, stamp
+            numbers[k] = known
+            known += 1
+
+
+@compiled()
+def commonest(numbers: Any, grams: Any, count: Any, n: Any, keys: Any, slots: Any, stamps: Any, stamp: Any,
+              times: Any) -> Any:  # fmt: skip
+    """Number the n-grams, in place of the shorter ones in `grams`; give the commonest one's times and place.
+
+    `grams[k]` holds the number of the (n-1)-gram at word k. The first seen wins a tie.
+    """
+    mask = power_of_two(2 * count) - 1
+    known = 0
+    best = at = 0
+    for k in range(count - n + 1):
+        key = (np.uint64(grams[k]) << np.uint64(32)) | np.uint64(numbers[k + n - 1])
+        place = np.int64(mix(key) & np.uint64(mask))
+        while stamps[place] == stamp and keys[place] != key:
+            place = (place + 1) & mask
+        if stamps[place] != stamp:
+            stamps[place], keys[place], slots[place] = stamp, key, known
+            times[known, 0], times[known, 1] = 0, k
+            known += 1
+        grams[k] = slots[place]
+        times[grams[k], 0] += 1
+    for g in range(known):
+        if times[g, 0] > best:
+            best, at = times[g, 0], times[g, 1]
+    return best, at
+
+
+@compiled()
+def repeated_characters(joined: Any, starts: Any, first: Any, count: Any, n: Any, hashes: Any, shifts: Any,
+                        ends: Any, slots: Any, stamps: Any, stamp: Any) -> Any:  # fmt: skip
+    """Count the characters of n-grams seen before, going from left to right and jumping over each one found."""
+    mask = power_of_two(2 * count) - 1
+    characters = k = 0
+    while k + n <= count:
+        key = (hashes[k + n] - hashes[k]) * shifts[k]
+        low, size = starts[first + k], starts[first + k + n] - starts[first + k]
+        place = np.int64(mix(key) & np.uint64(mask))
+        while stamps[place] == stamp:
+            q = slots[place]
+            if (
+                (hashes[q + n] - hashes[q]) * shifts[q] == key
+                and starts[first + q + n] - starts[first + q] == size
+                and same_bytes(joined, starts[first + q], low, size)
+            ):
+                break
+            place = (place + 1) & mask
+        if stamps[place] == stamp:
+            characters += ends[k + n] - ends[k]
+            k += n
+        else:
+            slots[place], stamps[place] = k, stamp
+            k += 1
+    return characters
+
+
+@compiled(BYTES, OFFSETS, BYTES, BYTES, OFFSETS, LENGTHS, OFFSETS, OFFSETS, FIGURE_ROWS)
+def measure_repetition(data: Any, offsets: Any, table: Any, joined: Any, starts: Any, lengths: Any, first: Any,
+                       last: Any, figures: Any) -> None:  # fmt: skip
+    """Fill the figures (documents, 14) of a column of documents."""
+    most = 0
+    for d in range(first.size):
+        most = max(most, last[d] - first[d])
+    pieces = most_line_feeds(data, offsets) + 1
+    lows, highs = np.empty(pieces, np.int64), np.empty(pieces, np.int64)
+    size = power_of_two(2 * max(most, pieces))
+    slots, stamps, keys = np.empty(size, np.int32), np.zeros(size, np.int32), np.empty(size, np.uint64)
+    hashes, shifts, ends = np.empty(most + 1, np.uint64), np.empty(most + 1, np.uint64), np.empty(most + 1, np.int64)
+    numbers, grams, times = np.empty(most, np.int32), np.empty(most, np.int32), np.empty((most, 2), np.int32)
+    stamp = 0
+    for d in range(first.size):
+        low, high = offsets[d], offsets[d + 1]
+        characters = count_characters(data, low, high)
+        figures[d, :] = 0
+        figures[d, 0] = characters
+        if not characters:
+            continue
+        stripped_low = strip_left(data, low, high, table)
+        stripped_high = strip_right(data, stripped_low, high, table)
+        count = cut_at_line_feeds(data, stripped_low, stripped_high, 2, lows, highs)
+        stamp += 1
+        repeated, repeated_length = duplicate_pieces(data, lows, highs, count, slots, stamps, stamp)
+        figures[d, 1], figures[d, 2] = repeated / count, repeated_length / characters
+        count = cut_at_line_feeds(data, low, high, 1, lows, highs)
+        stamp += 1
+        repeated, repeated_length = duplicate_pieces(data, lows, highs, count, slots, stamps, stamp)
+        figures[d, 3], figures[d, 4] = repeated / count, repeated_length / characters
+        words = last[d] - first[d]
+        stamp += 1
+        number_words(joined, starts, first[d], last[d], hashes, shifts, numbers, slots, stamps, stamp)
+        ends[0] = 0
+        for k in range(words):
+            ends[k + 1] = ends[k] + lengths[first[d] + k]
+            grams[k] = numbers[k]
+        for n in range(2, 5):
+            if words < n:
+                break
+            stamp += 1
+            most_often, at = commonest(numbers, grams, words, n, keys, slots, stamps, stamp, times)
+            figures[d, 3 + n] = (ends[at + n] - ends[at] + n - 1) * most_often / characters
+        for n in range(5, 11):
+            stamp += 1
+            found = repeated_characters(joined, starts, first[d], words, n, hashes, shifts, ends, slots, stamps, stamp)
+            figures[d, 3 + n] = found / characters

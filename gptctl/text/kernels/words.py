@@ -1,0 +1,98 @@
+"""Words of a column of documents: runs of word characters, and runs of what is neither those nor white space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gptctl.text.kernels.characters import ALPHA, PUNCT, SPACE, WORD, decode
+from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NEW_LENGTHS, OFFSETS, compiled
+
+HAS_LETTER, ALL_PUNCTUATION = 1, 2
+
+
+@compiled(BYTES, OFFSETS, BYTES, COUNTS, COUNTS)
+def count_words(data: Any, offsets: Any, table: Any, words: Any, letters: Any) -> None:
+    """Count each document's words, and their bytes."""
+    for d in range(offsets.size - 1):
+        i, end = offsets[d], offsets[d + 1]
+        before = SPACE
+        count = size_of_all = 0
+        while i < end:
+            point, size = decode(data, i)
+            kind = table[point] & (WORD | SPACE)
+            if kind != SPACE:
+                size_of_all += size
+                count += kind != before
+            before = kind
+            i += size
+        words[d] = count
+        letters[d] = size_of_all
+
+
+@compiled(BYTES, OFFSETS, BYTES, NEW_BYTES, COUNTS)
+def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -> None:
+    """Write all words one after another, and where each starts; the last of `starts` is where they end."""
+    word = byte = 0
+    for d in range(offsets.size - 1):
+        i, end = offsets[d], offsets[d + 1]
+        before = SPACE
+        while i < end:
+            point, size = decode(data, i)
+            kind = table[point] & (WORD | SPACE)
+            if kind != SPACE:
+                if kind != before:
+                    starts[word] = byte
+                    word += 1
+                for k in range(size):
+                    joined[byte + k] = data[i + k]
+                byte += size
+            before = kind
+            i += size
+    starts[word] = byte
+
+
+@compiled(BYTES, OFFSETS, BYTES, NEW_LENGTHS, NEW_BYTES)
+def describe_words(joined: Any, starts: Any, table: Any, characters: Any, traits: Any) -> None:
+    """Count each word's characters; tell whether it has a letter, and whether it is punctuation only."""
+    for w in range(starts.size - 1):
+        i, end = starts[w], starts[w + 1]
+        count = 0
+        some, every = np.uint8(0), np.uint8(255)
+        while i < end:
+            point, size = decode(joined, i)
+            some |= table[point]
+            every &= table[point]
+            count += 1
+            i += size
+        characters[w] = count
+        traits[w] = (HAS_LETTER if some & ALPHA else 0) | (ALL_PUNCTUATION if every & PUNCT else 0)
+
+
+@compiled(BYTES, OFFSETS, OFFSETS, OFFSETS, BYTES, OFFSETS, COUNTS)
+def count_stop_words(joined: Any, starts: Any, first: Any, last: Any, listed: Any, bounds: Any, found: Any) -> None:
+    """Count the different words of a short list (bytes of `listed`, cut at `bounds`) that each document has."""
+    count = bounds.size - 1
+    longest = 0
+    for s in range(count):
+        longest = max(longest, bounds[s + 1] - bounds[s])
+    seen = np.zeros(count, np.int64)
+    for d in range(first.size):
+        found[d] = 0
+        for w in range(first[d], last[d]):
+            low, size = starts[w], starts[w + 1] - starts[w]
+            if size > longest:
+                continue
+            for s in range(count):
+                if bounds[s + 1] - bounds[s] != size or seen[s] == d + 1:
+                    continue
+                k = 0
+                while k < size and joined[low + k] == listed[bounds[s] + k]:
+                    k += 1
+                if k == size:
+                    seen[s] = d + 1
+                    found[d] += 1
+                    break
+            if found[d] == count:
+                break

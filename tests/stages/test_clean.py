@@ -1,0 +1,170 @@
+"""clean through the real command line: filters and presets, explanations, forecasts, masking, evaluation data."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gptctl.io import manifest
+from tests.conftest import Ran, documents, tree_bytes, write_jsonl
+
+Gptctl = Callable[..., Ran]
+PROSE = (
+    "The history of the town began with a small harbour that the fishermen of the coast had built. "
+    "People came from all parts of the country to live there, and with them came trade and work. "
+    "Nobody could have said at that time what the place would be a hundred years later. "
+    "It was to become one of the largest ports, known to every sailor who crossed the sea. "
+    "Today its old streets have been restored, and visitors walk them with great pleasure. "
+    "Much of this is told in the books of a library that stands near the water."
+)
+GERMAN = (
+    "Die Geschichte der Stadt begann mit einem kleinen Hafen, den die Fischer der Küste gebaut hatten. "
+    "Aus allen Teilen des Landes kamen die Menschen, um dort zu leben und zu arbeiten. "
+) * 2
+
+
+def rows(gptctl: Gptctl, folder: str) -> list[dict[str, Any]]:
+    """Read a dataset folder as JSON lines."""
+    return [
+        json.loads(line) for line in gptctl("inspect", folder, "--limit", "0", "--format", "jsonl").out.splitlines()
+    ]
+
+
+def test_the_web_preset_in_order(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "pages.jsonl", [
+        {"id": "good", "text": PROSE, "url": "https://example.org/a"},
+        {"id": "blocked", "text": PROSE, "url": "http://www.casino.example:80/a"},
+        {"id": "german", "text": GERMAN},
+        {"id": "list", "text": "one item of many\n" * 60},
+        {"id": "short", "text": "This is a short English text of one sentence."},
+        {"id": "code", "text": PROSE + "\nThe body of this function is { return 0; } as you see."},
+        {"id": "mail", "text": PROSE + " Write to jane.doe@example.org for more."},
+    ])  # fmt: skip
+    done = gptctl("clean", "pages.jsonl", "-o", "out", "--preset", "web", "--keep-rejects", "--json",
+                  "--set", "url_blocklist.domains=casino.example")  # fmt: skip
+    assert done.code == 0, done.err
+    rejected = {
+        row["id"]: row["reason"]
+        for row in pa.ipc.open_file(tmp_path / "out/rejects/part-00000.arrow").read_all().to_pylist()
+    }
+    assert rejected == {
+        "blocked": "url_domain",
+        "german": "language",
+        "list": "dup_line_frac",
+        "short": "top_3_gram",
+        "code": "curly_bracket",
+    }
+    kept = {row["id"]: row for row in rows(gptctl, "out")}
+    assert kept["mail"]["text"].endswith("Write to <EMAIL> for more.")
+    assert (kept["good"]["text"], kept["good"]["language"]) == (PROSE, "en")
+    assert done.json["metrics"]["changed"]["pii: email"] == 1
+
+
+def test_language_flag_and_its_settings_meet(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"id": "en", "text": PROSE}, {"id": "de", "text": GERMAN}])
+    done = gptctl("clean", "d.jsonl", "-o", "de", "--language", "de", "--set", "language.min_score=0.5", "--json")
+    assert (done.code, done.json["counts"]["dropped"]) == (0, {"language": 1}), done.err
+    assert [row["id"] for row in rows(gptctl, "de")] == ["de"]
+    done = gptctl("clean", "d.jsonl", "-o", "any", "--json")
+    assert [(row["id"], row["language"]) for row in rows(gptctl, "any")] == [("en", "en"), ("de", "de")]
+    done = gptctl("clean", "d.jsonl", "-o", "x", "--language", "english")
+    assert (done.code, "'english'" in done.err) == (2, True)
+    done = gptctl("clean", "d.jsonl", "-o", "bare", "--set", "identify_language=false")
+    assert "language" not in rows(gptctl, "bare")[0]
+
+
+def test_explain_shows_each_figure_and_writes_nothing(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"id": "a", "text": PROSE}, {"id": "b", "text": "hi there"}])
+    done = gptctl("clean", "d.jsonl", "--filters", "gopher_repetition,gopher_quality", "--explain", "b", "--json")
+    assert done.code == 0, done.err
+    found = done.json["metrics"]
+    assert (done.json["status"], found["verdict"]) == ("explained", "dropped")
+    rules = {rule["reason"]: rule for rule in found["rules"]}
+    assert rules["top_2_gram"]["figure"] == 1.0
+    assert (rules["top_2_gram"]["threshold"], rules["top_2_gram"]["fails"]) == (0.2, True)
+    assert (rules["gopher_short_doc"]["figure"], rules["gopher_short_doc"]["dropped_if"]) == (2.0, "below")
+    assert not rules["dup_line_frac"]["fails"]
+    assert "top_2_gram" in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"d.jsonl"}
+    done = gptctl("clean", "d.jsonl", "--explain", "zzz")
+    assert (done.code, "no document has the id 'zzz'" in done.err) == (2, True)
+    assert gptctl("clean", "d.jsonl").code == 2
+
+
+def test_a_dry_run_foretells_the_funnel(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE}, {"text": "short"}] * 40)
+    plan = gptctl("clean", "d.jsonl", "-o", "out", "--dry-run", "--json").json["plan"]
+    assert (plan["sample"]["in"], plan["sample"]["dropped"], plan["kept_share"]) == (80, {"too_short": 40}, 0.5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_data_is_found(gptctl: Gptctl, tmp_path: Path) -> None:
+    question = "what is the name of the small harbour that the fishermen of the northern coast had built in winter"
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": question.capitalize() + "?", "answer": "none"}])
+    write_jsonl(
+        tmp_path / "d.jsonl",
+        [{"id": "leak", "text": f"Quiz: {question.upper()}!\n{GERMAN}"}, {"id": "clean", "text": PROSE}],
+    )
+    command = (
+        "clean",
+        "d.jsonl",
+        "--decontaminate",
+        "eval.jsonl",
+        "--set",
+        "contamination.text_column=question",
+        "--json",
+    )
+    done = gptctl(*command, "-o", "out")
+    assert (done.code, done.json["counts"]["dropped"]) == (0, {"contaminated": 1}), done.err
+    done = gptctl(*command, "-o", "marked", "--set", "contamination.action=mark")
+    assert [row["contaminated"] for row in rows(gptctl, "marked")] == [True, False]
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": "something else"}])
+    assert gptctl(*command, "-o", "out").code == 5
+
+
+def test_line_ends_of_other_systems_are_no_reason_to_go(gptctl: Gptctl, tmp_path: Path) -> None:
+    text = PROSE.replace(". ", ".\r\n") + "\r\n"
+    write_jsonl(tmp_path / "d.jsonl", [{"text": text}])
+    command = ("clean", "d.jsonl", "--filters", "fineweb", "--set", "normalize=false", "--json")
+    assert gptctl(*command, "-o", "ours").json["counts"]["dropped"] == {}
+    theirs = gptctl(*command, "-o", "theirs", "--filter-compat", "datatrove")
+    assert theirs.json["counts"]["dropped"] == {"line_punct_ratio": 1}
+
+
+def test_repeated_lines_go_and_are_counted(gptctl: Gptctl, tmp_path: Path) -> None:
+    menu = "Home - About us - Contact - Terms of service - Imprint"
+    write_jsonl(tmp_path / "d.jsonl", [{"text": f"{menu}\n{row['text']}"} for row in documents(30)])
+    done = gptctl("clean", "d.jsonl", "-o", "out", "--filters", "repeated_lines", "--set", "repeated_lines.unit=line", "--json")
+    assert done.json["metrics"]["changed"]["repeated_lines"] >= 30, done.err
+    assert all(menu not in row["text"] for row in rows(gptctl, "out"))
+
+
+def test_cleaning_twice_changes_nothing(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(
+        tmp_path / "d.jsonl",
+        [*documents(40), {"id": "p", "text": PROSE}, {"id": "h", "text": f"<html><body><p>{PROSE}</p></body></html>"}],
+    )
+    assert gptctl("clean", "d.jsonl", "-o", "once", "--pii").code == 0
+    assert gptctl("clean", "once", "-o", "twice", "--pii").code == 0
+    assert tree_bytes(tmp_path / "once", "shards") == tree_bytes(tmp_path / "twice", "shards")
+
+
+def test_nltk_words_say_what_ran(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE}])
+    done = gptctl(
+        "clean",
+        "d.jsonl",
+        "-o",
+        "out",
+        "--words",
+        "nltk",
+        "--filters",
+        "gopher_quality",
+        "--json",
+        NLTK_DATA="/nonexistent",
+    )
+    assert done.code == 0, done.err
+    assert done.json["metrics"]["words"] == "nltk words (no punkt data: untrained)"
+    assert manifest.read(tmp_path / "out").metrics["words"] == done.json["metrics"]["words"]
