@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +31,6 @@ from gptctl.io.manifest import Shard
 from gptctl.io.records import Bad, ReadOptions, Task
 from gptctl.io.schema import conform, unify
 from gptctl.io.stream import StreamWriter
-
 
 
 class Runner(Protocol):
@@ -230,3 +231,13 @@ def finish(out: Path) -> None:
 def text_bytes(table: pa.Table) -> int:
     """Sum the bytes of a table's text."""
     return int(pc.sum(pc.binary_length(table["text"])).as_py() or 0)
+
+
+@contextmanager
+def spool_folder(out: Path | None) -> Iterator[Path]:
+    """Give a place for a stream that must be read twice."""
+    if out is not None:
+        yield out / "work"
+        return
+    with tempfile.TemporaryDirectory(prefix="gptctl-") as folder:
+        yield Path(folder)

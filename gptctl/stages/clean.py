@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +26,7 @@ from gptctl.io.jobs import Job, Outcome
 from gptctl.io.records import ReadOptions, Task
 from gptctl.io.schema import with_kind
 from gptctl.io.stream import StreamWriter
-from gptctl.text import contamination, filtering
+from gptctl.text import contamination, filtering, punkt
 from gptctl.text.batch import Batch
 from gptctl.text.filter_sets import MASKED, PRESETS
 from gptctl.text.filtering import FILTERS, Step
@@ -40,7 +42,10 @@ EXAMPLES = (
 )
 
 
-SAMPLE_TASKS, SAMPLE_DOCUMENTS = 8, 200  # what --dry-run cleans: the first documents of tasks spread over the input
+# What --dry-run cleans, and Punkt is trained on: the first documents of tasks spread over the input.
+SAMPLE_TASKS, SAMPLE_DOCUMENTS = 8, 200
+PUNKT_CHARACTERS = 4_000_000  # 8 seconds
+KERNELS = ("gptctl.text.kernels.words",)  # starting numba takes longer than most tasks
 
 
 class Contamination(Settings):
@@ -73,6 +78,10 @@ class CleanKeys(DataConfig):
     html_seconds: float = key(10.0, "Longest time for one HTML page; then it is dropped as html_timeout.", gt=0)
     normalize: bool = key(True, "Repair Unicode, line ends, control characters and white space.")
     words: Splitter = flag("regex", "How text is split into words.", panel="Cleaning")
+    punkt: Literal["auto", "train"] = key(
+        "auto",
+        "Sentences for --words nltk: NLTK's data if installed, else untrained; or trained on a sample of the input.",
+    )
     identify_language: bool = key(True, "Add the columns language and language_score where there is no language yet.")
     remove_stopwords: str | None = flag(
         None, "Remove this language's stop words (classic NLP); language models need them.", panel="Cleaning"
@@ -113,7 +122,7 @@ class CleanKeys(DataConfig):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Give the filters of the chosen preset and their settings; those of --filters alone keep their own defaults."""
+        """Give the filters of the chosen preset and their settings; --filters alone means their own defaults."""
         if chosen.get("filters") is not None and "preset" not in chosen:
             return {}
         preset = PRESETS.get(str(chosen.get("preset", "basic")), {})
@@ -151,9 +160,10 @@ else:
 
 @dataclass(frozen=True)
 class CleanTask:
-    """What happens to one task's documents."""
+    """What happens to one task's documents. `punkt`: parameters of a trained sentence splitter, or ""."""
 
     config: Clean
+    punkt: str = ""
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -194,7 +204,7 @@ class CleanTask:
             reasons = pc.replace_with_mask(reasons, pages, failed)
         if config.normalize:
             text = normalize(text)
-        return Batch(text, table, config.words, config.filter_compat == "datatrove"), reasons
+        return Batch(text, table, config.words, config.filter_compat == "datatrove", self.punkt), reasons
 
     def merged(
         self, table: pa.Table, text: pa.LargeStringArray, reasons: pa.StringArray, found: filtering.Filtered
@@ -230,7 +240,8 @@ class CleanTask:
             survivors = with_column(survivors, "text", masked)
             notes.update({f"pii: {rule}": count for rule, count in masks.items()})
         if config.remove_stopwords:
-            text, how = remove_stop_words(survivors["text"].combine_chunks(), config.words, config.remove_stopwords)
+            text = survivors["text"].combine_chunks()
+            text, how = remove_stop_words(text, config.words, config.remove_stopwords, self.punkt)
             survivors = with_column(survivors, "text", text)
             notes[f"removed: {how}"] += len(survivors)
         return survivors
@@ -264,12 +275,8 @@ def plan(config: Clean, context: Context) -> Summary:
     outputs = (config.out,) if config.out else ()
     if inputs.is_stream:
         return Summary("clean", "planned", outputs, plan=facts)
-    tasks = list(inputs.tasks(config.limit))
-    chosen = (
-        [tasks[i * len(tasks) // SAMPLE_TASKS] for i in range(SAMPLE_TASKS)] if len(tasks) > SAMPLE_TASKS else tasks
-    )
     counts = Counts()
-    for task in chosen:
+    for task in spread(list(inputs.tasks(config.limit))):
         table, bad = read_task(task, reading)
         part = CleanTask(config)(task, table.slice(0, SAMPLE_DOCUMENTS)).counts
         share_read = part.documents_in / len(table) if len(table) else 1.0
@@ -280,6 +287,24 @@ def plan(config: Clean, context: Context) -> Summary:
     facts["sample"] = counts.to_json()
     facts["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
     return Summary("clean", "planned", outputs, plan=facts, tables=(funnel("foretold by a sample", counts),))
+
+
+def spread(tasks: list[Task]) -> list[Task]:
+    """Choose a few tasks from all over the input."""
+    few = min(len(tasks), SAMPLE_TASKS)
+    return [tasks[i * len(tasks) // few] for i in range(few)]
+
+
+def train_punkt(config: Clean, reading: ReadOptions, tasks: list[Task]) -> str:
+    """Train the sentence splitter on the first documents of some tasks."""
+    texts: list[str] = []
+    for task in spread(tasks):
+        table = read_task(task, reading)[0].slice(0, SAMPLE_DOCUMENTS)
+        batch, reasons = CleanTask(config).prepared(table)
+        found = batch.only(pc.is_null(reasons)).text.to_pylist()
+        ends = accumulate(map(len, found))
+        texts += [text for text, end in zip(found, ends, strict=True) if end <= PUNKT_CHARACTERS // SAMPLE_TASKS]
+    return punkt.train(texts)
 
 
 def run(config: Clean, context: Context | None = None) -> Summary:
@@ -298,9 +323,16 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     runner = plugins.load("gptctl.runners", config.engine).run
 
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        job = Job(CleanTask(config), reading, out)
-        totals = jobs.run(job, inputs.tasks(config.limit), runner, config.worker_count(), context, pipe)
-        return Made(totals, figures(config, totals.figures))
+        with jobs.spool_folder(out) as folder:
+            trained = ""
+            tasks: Callable[[], Iterator[Task]] = partial(inputs.tasks, config.limit)
+            if config.words == "nltk" and config.punkt == "train":
+                tasks = inputs.replayable(folder, config.limit)
+                trained = train_punkt(config, reading, list(tasks()))
+            task_of = CleanTask(config, trained)
+            job = Job(task_of, reading, out, preload=KERNELS if task_of.steps else ())
+            totals = jobs.run(job, tasks(), runner, config.worker_count(), context, pipe)
+        return Made(totals, figures(totals.figures) | {"words": describe(config.words, trained)})
 
     summary = dataset.produce(config, config.out, context, inputs, "documents", make, also)
     if how := summary.metrics.get("stop_words"):
@@ -312,12 +344,12 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     return replace(summary, tables=tuple(tables), next=follow)
 
 
-def figures(config: Clean, parts: list[dict[str, int]]) -> dict[str, Any]:
-    """Sum what the tasks noted; say which splitter and which list of stop words ran."""
+def figures(parts: list[dict[str, int]]) -> dict[str, Any]:
+    """Sum what the tasks noted; say which list of stop words ran."""
     total: Counter[str] = Counter()
     for part in parts:
         total.update(part)
-    made: dict[str, Any] = {"words": describe(config.words)}
+    made: dict[str, Any] = {}
     removed = [name.removeprefix("removed: ") for name in total if name.startswith("removed: ")]
     if removed:
         made["stop_words"] = ", ".join(sorted(removed))

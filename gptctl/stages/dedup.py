@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -163,7 +161,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     runner: Runner = plugins.load("gptctl.runners", config.engine).run
 
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with spool_folder(out) as folder:
+        with jobs.spool_folder(out) as folder:
             tasks = inputs.replayable(folder, config.limit)
             verdicts, clusters = first_pass(config, reading, tasks, runner, context)
             judged = (replace(task, note=verdicts[task.index]) for task in tasks())
@@ -198,13 +196,3 @@ def first_pass(
     _, members = np.unique(verdict.cluster[verdict.clustered], return_counts=True)
     sizes, counts = np.unique(members, return_counts=True)
     return verdicts, {str(size): int(count) for size, count in zip(sizes, counts, strict=True)}
-
-
-@contextmanager
-def spool_folder(out: Path | None) -> Iterator[Path]:
-    """Give a place for a stream that must be read twice."""
-    if out is not None:
-        yield out / "work"
-        return
-    with tempfile.TemporaryDirectory(prefix="gptctl-") as folder:
-        yield Path(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,28 +13,38 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from gptctl.core import atomic, plugins, seeds
 from gptctl.core.config import DataConfig, Settings, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary, Table, human_bytes
-from gptctl.io import dataset, jobs
+from gptctl.io import dataset, jobs, manifest, shuffle
 from gptctl.io.dataset import Made
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Job, Outcome, Runner
 from gptctl.io.records import ReadOptions, Task
 from gptctl.io.schema import with_kind
 from gptctl.io.stream import StreamWriter
-from gptctl.text import splits, tokenizer_training
+from gptctl.runners import threads
+from gptctl.text import fast_encode, split_documents, token_rows, tokenizer_import, tokenizer_training
+from gptctl.text.fast_encode import FastEncoder
+from gptctl.text.split_documents import Pieces, whole
 from gptctl.text.tokenizer import Tokenizer
 
 SPLITS = ("train", "val", "test")
 EXAMPLES = (
     "gptctl tokenize unique -o tokens --vocab-size 4096",
     "gptctl tokenize corpus.txt -o chars --algorithm chars --val 0.1 --test 0 --set split.by=position",
-    "gptctl tokenize unique -o again --tokenizer tokens/tokenizer.json",
+    "gptctl tokenize unique -o again --tokenizer tokens/tokenizer.json --shuffle",
 )
+# The trainer counts pairs in 32 bits and does not notice an overflow: at 8 GiB, a pair that is a quarter of all (two
+# blanks, two dashes) is counted 2^31 times.
+MANY_TRAINING_BYTES = 2**33
+# What the encoders are compared on, from each of three places of the input.
+SAMPLE_BYTES = 2**16
+SAMPLE_CHARACTERS = 2000  # of one document
 
 
 class Split(Settings):
@@ -49,8 +60,9 @@ class Split(Settings):
 class Tokenize(DataConfig):
     """Tokenize documents into shards that training maps into memory.
 
-    Trains a byte-level BPE on the training split unless --tokenizer names one. Text that contains the end-of-text
-    marker stays text. Writes OUT/shards/train, val and test, and OUT/tokenizer.json.
+    Trains a byte-level BPE on the training split unless --tokenizer names one: a tokenizer.json, vocab.json with
+    merges.txt, a *.tiktoken file, or a folder of these. Text that contains the end-of-text marker stays text. Writes
+    OUT/shards/train, val and test, and OUT/tokenizer.json.
     """
 
     inputs: tuple[str, ...] = argument(
@@ -60,12 +72,26 @@ class Tokenize(DataConfig):
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
     tokenizer: str | None = flag(
-        None, "A tokenizer.json to use instead of training one.", panel="Tokenizer", runtime=True
+        None, "File or folder of a tokenizer to use instead of training one.", panel="Tokenizer", runtime=True
     )
+    split_pattern: Literal["gpt2", "modern", "o200k"] | None = flag(
+        None, "Where merges stop: gpt2 (default), modern (as cl100k: digits by three) or o200k. Needed for a "
+        "*.tiktoken file of unknown name.", panel="Tokenizer",
+    )  # fmt: skip
     val: float = flag(0.01, "Share of documents for validation.", panel="Splits", ge=0, lt=1)
     test: float = flag(0.01, "Share of documents for testing.", panel="Splits", ge=0, lt=1)
+    shuffle: bool = flag(
+        False, "Order each split by a hash of seed and id instead of as read.", panel="Splits", switch=True
+    )
     split: Split = key(Split(), "How documents are divided.")
-    train_bytes: int = key(2**30, "Text that a tokenizer is trained on, at most; a sample by hash beyond it.", ge=1024)
+    train_bytes: int = key(2**30, "Text that a tokenizer is trained on, about; a sample by hash beyond it.", ge=1024)
+    train_chars_per_doc: int = key(
+        10_000, "Characters of one document that a tokenizer is trained on; 0 takes all.", ge=0
+    )
+    encoder: Literal["auto", "gigatoken", "tokenizers"] = key(
+        "auto", "auto: gigatoken where it gives the ids of tokenizers for samples; gigatoken: fail where it does not. "
+        "The output is the same.", runtime=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,84 +99,88 @@ class EncodeTask:
     """Encodes the documents of a task, in a worker."""
 
     config: Tokenize
-    tokenizer_json: str
+    tokenizer: Path
+    tokenizer_hash: str
     cuts: tuple[int, int]
+    fast: FastEncoder | None
 
     def __call__(self, task: Task, table: pa.Table) -> Outcome:
         """Encode and split one task's documents."""
-        coder = cached_tokenizer(self.tokenizer_json)
-        first = json.loads(task.note)["first_character"]
-        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=jobs.text_bytes(table))
-        counts.bytes_kept = counts.bytes_in
-        facts = {
-            "tokenizer": coder.hash,
-            "vocab_size": str(coder.vocab_size),
-            "end_of_text_id": str(coder.end_of_text_id),
-        }
+        coder = self.fast.coder if self.fast else worker_tokenizer(self.tokenizer, self.tokenizer_hash)
+        pieces = divide(table, self.config, json.loads(task.note)["first_character"], self.cuts)
+        tokens = self.fast.encode(pieces.texts) if self.fast else coder.encode_batch(pieces.texts.to_pylist())
+        end = np.array([coder.end_of_text_id], coder.dtype).tobytes()
+        # In another order the rest of a document that was cut does not follow it: close both.
+        rows = token_rows.close(token_rows.as_rows(tokens), None if self.config.shuffle else pieces.closed, end)
+        n_bytes = pc.binary_length(pieces.texts).cast(pa.int64())
+        made = pa.table({"doc_id": pieces.ids, "tokens": rows, "n_bytes": n_bytes})
+        if self.config.shuffle:
+            made = made.append_column(shuffle.ORDER, shuffle.hashes(pieces.ids, self.config.seed))
+        finish = Finish.of(coder)
         tables: dict[str, pa.Table] = {}
-        figures: dict[str, Any] = {}
-        for name, part in divide(table, self.config, first, self.cuts).items():
+        figures: dict[str, Any] = {"text_tokens": len(tokens.values), "words": token_rows.count_words(pieces.texts)}
+        for number, name in enumerate(SPLITS):
+            part = made.filter(token_rows.mask(pieces.split == number))
             if not len(part):
                 continue
-            tokens = with_end(coder, part)
-            n_bytes = pc.binary_length(part["text"]).cast(pa.int64())
-            made = pa.table({"doc_id": part["id"], "tokens": tokens, "n_bytes": n_bytes})
-            tables[name] = made.replace_schema_metadata(with_kind(made.schema, "tokens", **facts).metadata)
+            width = coder.dtype.itemsize
             figures[name] = {
                 "documents": len(part),
-                "tokens": len(tokens.values),
-                "bytes": int(pc.sum(n_bytes).as_py()),
+                "tokens": int(pc.sum(pc.binary_length(part["tokens"])).as_py()) // width,
+                "bytes": int(pc.sum(part["n_bytes"]).as_py()),
             }
+            lists = finish(part)
+            tables[name] = shuffle.sort(part) if self.config.shuffle else lists
+            if name == "train":
+                figures["seen"] = packed(token_rows.ids_in_use(lists["tokens"].chunk(0), coder.vocab_size))
+        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=jobs.text_bytes(table))
+        counts.bytes_kept = counts.bytes_in
         return Outcome(tables, counts, figures)
 
 
-def with_end(coder: Tokenizer, part: pa.Table) -> pa.LargeListArray:
-    """Encode documents, each closed by end-of-text unless it was cut (its rest is in another split)."""
-    encoded = coder.encode_batch(part["text"].to_pylist())
-    lengths = np.diff(encoded.offsets.to_numpy())
-    closed = (
-        part["closed"].to_numpy(zero_copy_only=False) if "closed" in part.column_names else np.ones(len(part), bool)
-    )
-    offsets = np.concatenate([[0], np.cumsum(lengths + closed)])
-    values = np.empty(int(offsets[-1]), coder.dtype)
-    ends = offsets[1:][closed] - 1
-    is_text = np.ones(len(values), bool)
-    is_text[ends] = False
-    values[ends] = coder.end_of_text_id
-    values[is_text] = encoded.values.to_numpy()
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
+@dataclass(frozen=True)
+class Finish:
+    """Gives rows their final form: tokens as lists, and in the schema what they were made with."""
+
+    tokenizer_hash: str
+    vocab_size: int
+    end_of_text_id: int
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, coder: Tokenizer) -> Finish:
+        """Note the facts of a tokenizer."""
+        return cls(coder.hash, coder.vocab_size, coder.end_of_text_id, coder.dtype)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Give a table of kind "tokens"."""
+        lists = token_rows.as_lists(whole(rows["tokens"]), self.dtype)
+        made = pa.table({"doc_id": rows["doc_id"], "tokens": lists, "n_bytes": rows["n_bytes"]})
+        facts = {
+            "tokenizer": self.tokenizer_hash,
+            "vocab_size": str(self.vocab_size),
+            "end_of_text_id": str(self.end_of_text_id),
+        }
+        return made.replace_schema_metadata(with_kind(made.schema, "tokens", **facts).metadata)
+
+
+def packed(seen: NDArray[np.bool_]) -> str:
+    """Write marks as text, eight in a byte."""
+    return base64.b64encode(np.packbits(seen).tobytes()).decode()
 
 
 @lru_cache(maxsize=1)
-def cached_tokenizer(text: str) -> Tokenizer:
-    """Build a tokenizer once per worker."""
-    return Tokenizer.from_json(text)
+def worker_tokenizer(path: Path, content: str) -> Tokenizer:
+    """Read the tokenizer once per worker; `content` is its hash."""
+    return Tokenizer.from_json(path.read_text(encoding="utf-8"))
 
 
-def divide(table: pa.Table, config: Tokenize, first: int, cuts: tuple[int, int]) -> dict[str, pa.Table]:
-    """Divide documents into the splits. By position, the document at a boundary is cut there."""
+def divide(table: pa.Table, config: Tokenize, first: int, cuts: tuple[int, int]) -> Pieces:
+    """Divide documents into the splits. `first` and `cuts` count characters of the input, for splits by position."""
     if config.split.by == "position":
-        return divide_by_position(table, first, cuts)
-    keys = table["cluster_id"] if config.split.by == "cluster" and "cluster_id" in table.column_names else table["text"]
-    where = splits.assign(keys.combine_chunks(), config.val, config.test, config.split.salt)
-    return {name: table.filter(pa.array(where == number)) for number, name in enumerate(SPLITS)}
-
-
-def divide_by_position(table: pa.Table, first: int, cuts: tuple[int, int]) -> dict[str, pa.Table]:
-    """Divide at character positions of the whole input; `first` is that of this table's first character."""
-    rows: dict[str, list[tuple[str, str, bool]]] = {name: [] for name in SPLITS}
-    for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
-        borders = [min(max(cut - first, 0), len(text)) for cut in cuts]
-        pieces = zip(SPLITS, [0, *borders], [*borders, len(text)], strict=True)
-        for name, start, stop in pieces:
-            if stop > start or (not text and name == "train"):
-                rows[name].append((identity, text[start:stop], stop == len(text)))
-        first += len(text)
-    types = (("id", pa.string()), ("text", pa.large_string()), ("closed", pa.bool_()))
-    return {
-        name: pa.table({column: pa.array([row[i] for row in part], kind) for i, (column, kind) in enumerate(types)})
-        for name, part in rows.items()
-    }
+        return split_documents.by_position(table, first, cuts)
+    column = "cluster_id" if config.split.by == "cluster" and "cluster_id" in table.column_names else "text"
+    return split_documents.by_hash(table, column, config.val, config.test, config.split.salt)
 
 
 def plan(config: Tokenize, context: Context) -> Summary:
@@ -174,26 +204,14 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
         raise UsageError(
             f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
         )
-    given = read_tokenizer(config.tokenizer) if config.tokenizer else None
-    also = {"tokenizer": cached_tokenizer(given).hash} if given else {}
-    reading = dataset.options(config)
-    inputs = Inputs(config.inputs, reading)
-    runner: Runner = plugins.load("gptctl.runners", config.engine).run
+    given = read_tokenizer(config.tokenizer, config.split_pattern) if config.tokenizer else None
+    coder = Tokenizer.from_json(given) if given else None
+    also = {"tokenizer": coder.hash} if coder else {}
+    inputs = Inputs(config.inputs, dataset.options(config))
 
     def make(out: Path | None, _: StreamWriter | None) -> Made:
         assert out is not None
-        tasks = inputs.replayable(out / "work", config.limit)
-        starts, cuts = measure(config, reading, tasks, runner) if config.split.by == "position" else (None, (0, 0))
-        text = given or train(config, reading, tasks, starts, cuts, inputs.total_bytes(), context)
-        coder = cached_tokenizer(text)
-        atomic.write_text(out / "tokenizer.json", text)
-        noted = (replace(task, note=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
-        job = Job(EncodeTask(config, text, cuts), reading, out, compression=None)
-        totals = jobs.run(job, noted, runner, config.worker_count(), context)
-        metrics = figures(totals.figures, coder)
-        if totals.counts.kept and not metrics["train"]["tokens"]:
-            raise DataError("the training split is empty", "give more documents, or lower --val and --test")
-        return Made(totals, metrics, coder.hash, compression=None)
+        return encode(config, context, inputs, out, coder, given)
 
     summary = dataset.produce(config, config.out, context, inputs, "tokens", make, also)
     for name, wanted in (("val", config.val), ("test", config.test)):
@@ -204,24 +222,65 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     )
 
 
+def encode(
+    config: Tokenize, context: Context, inputs: Inputs, out: Path, coder: Tokenizer | None, text: str | None
+) -> Made:
+    """Train a tokenizer where none is given, choose the encoder, and write the shards."""
+    reading, workers = dataset.options(config), config.worker_count()
+    runner: Runner = plugins.load("gptctl.runners", config.engine).run
+    tasks = inputs.replayable(out / "work", config.limit)
+    starts, cuts = measure(config, reading, tasks, runner) if config.split.by == "position" else (None, (0, 0))
+    if coder is None or text is None:
+        text = train(config, reading, tasks, starts, cuts, text_size(inputs), context)
+        coder = Tokenizer.from_json(text)
+    atomic.write_text(out / "tokenizer.json", text)
+    sample = sample_of(reading, tasks) if config.encoder != "tokenizers" else []
+    fast, reason = fast_encode.choose(config.encoder, coder, sample, workers)
+    if fast and config.engine == "processes":
+        runner = threads.run  # gigatoken and Arrow do without Python's lock: no fork server, one cache
+    noted = (replace(task, note=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
+    task = EncodeTask(config, out / "tokenizer.json", coder.hash, cuts, fast)
+    job = Job(task, reading, out / shuffle.RUNS if config.shuffle else out, compression=None)
+    totals = jobs.run(job, noted, runner, workers, context)
+    metrics = figures(totals.figures, coder) | {"encoder": "gigatoken" if fast else "tokenizers", "why": reason}
+    if totals.counts.kept and not metrics["train"]["tokens"]:
+        raise DataError("the training split is empty", "give more documents, or lower --val and --test")
+    if config.shuffle:
+        totals.shards = shuffle.merge(out, totals.shards, SPLITS, Finish.of(coder), runner, workers, context)
+    return Made(totals, metrics, coder.hash, compression=None)
+
+
 def note(tokenizer_hash: str, first_character: int) -> bytes:
     """Write down what a task's encoding depends on besides its documents."""
     return json.dumps({"tokenizer": tokenizer_hash, "first_character": first_character}).encode()
 
 
-def read_tokenizer(path: str) -> str:
-    """Read a tokenizer.json, or the one in a folder. Raises UsageError (2) if absent, DataError (3) if it is none."""
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
-    if not file.exists():
-        raise UsageError(f"no such tokenizer: {file}", "give a tokenizer.json or a folder that holds one")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file} is not a tokenizer.json: not UTF-8", "give a file of Hugging Face's tokenizers library"
-        ) from error
-    Tokenizer.from_json(text)
-    return text
+def read_tokenizer(path: str, split_pattern: str | None) -> str:
+    """Read a tokenizer as a tokenizer.json. Raises UsageError (2) if there is none, DataError (3) if it is damaged."""
+    given = Path(path)
+    folder = given if given.is_dir() else given.parent
+    present = {file.name: file for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+    names = tokenizer_import.find(list(present)) if given.is_dir() else tokenizer_import.partners(given.name)
+    missing = [name for name in names if name not in present]
+    if missing or not names:
+        raise UsageError(
+            f"no such tokenizer: {folder / missing[0] if missing else given}",
+            f"give a file or a folder with one of: {tokenizer_import.FORMATS}",
+        )
+    return tokenizer_import.to_json({name: present[name].read_bytes() for name in names}, split_pattern)
+
+
+def sample_of(reading: ReadOptions, tasks: Callable[[], Iterator[Task]]) -> list[str]:
+    """Take beginnings of documents from the first, the middle and the last shard task."""
+    last = sum(1 for _ in tasks()) - 1
+    texts: list[str] = []
+    for task in tasks():
+        if task.index not in (0, last // 2, last):
+            continue
+        column = read_task(task, reading)[0]["text"]
+        rows = np.arange(0, len(column), max(1, len(column) * SAMPLE_CHARACTERS // SAMPLE_BYTES))
+        texts += pc.utf8_slice_codeunits(column.take(token_rows.numbers(rows)), 0, SAMPLE_CHARACTERS).to_pylist()
+    return texts
 
 
 def characters(reading: ReadOptions, task: Task) -> int:
@@ -238,47 +297,83 @@ def measure(
     return ends[:-1], (int(total * (1 - config.val - config.test)), int(total * (1 - config.test)))
 
 
+def text_size(inputs: Inputs) -> int | None:
+    """Give the bytes of text to be read: exactly for dataset folders, about for other files, None for a stream."""
+    if inputs.is_stream:
+        return None
+    known = sum(manifest.read(path).counts.bytes_kept for _, path in inputs.datasets)
+    return known + sum(file.size for file in inputs.files)
+
+
 def train(
     config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[Task]], starts: list[int] | None,
     cuts: tuple[int, int], size: int | None, context: Context,
 ) -> str:  # fmt: skip
     """Train a tokenizer on the training split; on a sample by text hash where the input is larger than train_bytes.
 
-    Characters are collected from all splits: a symbol seen only in val must still have a name.
+    Of each document the first train_chars_per_doc characters are used, so that a few long ones do not decide. Symbols
+    are collected from all splits and whole documents: one seen only in val must still have a name.
     """
     fraction = min(1.0, config.train_bytes / size) if size else 1.0
+    longest = config.train_chars_per_doc or None
+    read_bytes = 0
 
     def texts() -> Iterator[str]:
+        nonlocal read_bytes
         for task in tasks():
             table = read_task(task, reading)[0]
+            column = table["text"]
             if config.algorithm != "chars":
-                table = divide(table, config, starts[task.index] if starts else 0, cuts)["train"]
-            for text in table["text"].to_pylist():
-                if fraction == 1.0 or seeds.unit_hash("tokenizer", text.encode()) < fraction:
-                    yield text
+                column = divide(table, config, starts[task.index] if starts else 0, cuts).of("train")
+            for text in column.to_pylist():
+                if fraction < 1.0 and seeds.unit_hash("tokenizer", text.encode()) >= fraction:
+                    continue
+                taken = text if config.algorithm == "chars" else text[:longest]
+                read_bytes += len(taken)
+                yield taken
             context.progress(task.index + 1, None, "shards read for the tokenizer")
             context.stop.check("stopped")
 
-    return tokenizer_training.train(texts(), config.algorithm, config.vocab_size)
+    pattern = config.split_pattern or "gpt2"
+    made = tokenizer_training.train(texts(), config.algorithm, config.vocab_size, split_pattern=pattern)
+    if config.algorithm == "bpe" and read_bytes > MANY_TRAINING_BYTES:
+        context.warn(
+            f"the tokenizer was trained on {human_bytes(read_bytes)}: its counts of pairs may have overflowed "
+            "(32 bits); lower train_bytes"
+        )
+    return made
 
 
 def figures(parts: list[dict[str, Any]], coder: Tokenizer) -> dict[str, Any]:
-    """Sum the splits' documents, tokens and bytes; tell the compression."""
+    """Sum the splits' documents, tokens and bytes; tell compression, fertility and how much of the vocabulary is used.
+
+    bytes_per_token counts end-of-text, tokens_per_word (words between white space, all splits) does not.
+    """
     total: dict[str, Any] = {name: {"documents": 0, "tokens": 0, "bytes": 0} for name in SPLITS}
+    seen = np.zeros(coder.vocab_size, np.bool_)
     for part in parts:
-        for name, values in part.items():
-            for what, value in values.items():
+        for name in SPLITS:
+            for what, value in part.get(name, {}).items():
                 total[name][what] += value
+        marks = np.frombuffer(base64.b64decode(part.get("seen", "")), np.uint8)
+        seen[: len(marks) * 8] |= np.unpackbits(marks, count=coder.vocab_size).astype(np.bool_) if len(marks) else False
+    words, tokens = (sum(part[what] for part in parts) for what in ("words", "text_tokens"))
     train_part: dict[str, int] = total["train"]
-    bytes_per_token = round(train_part["bytes"] / train_part["tokens"], 4) if train_part["tokens"] else None
-    return total | {"vocab_size": coder.vocab_size, "tokenizer": coder.hash, "bytes_per_token": bytes_per_token}
+    return total | {
+        "vocab_size": coder.vocab_size,
+        "tokenizer": coder.hash,
+        "bytes_per_token": round(train_part["bytes"] / train_part["tokens"], 4) if train_part["tokens"] else None,
+        "tokens_per_word": round(tokens / words, 4) if words else None,
+        "vocabulary_used": round(float(seen.mean()), 4),
+    }
 
 
 def table_of(metrics: dict[str, Any]) -> Table:
-    """Show the splits."""
+    """Show the splits, and what the tokenizer makes of the text."""
     rows = [
         (name, f"{metrics[name]['documents']:,}", f"{metrics[name]['tokens']:,}", human_bytes(metrics[name]["bytes"]))
         for name in SPLITS
     ]
     rows.append(("vocabulary", "", f"{metrics['vocab_size']:,}", f"{metrics['bytes_per_token']} B/token"))
+    rows.append(("used in train", "", f"{metrics['vocabulary_used']:.1%}", f"{metrics['tokens_per_word']} tokens/word"))
     return Table("tokenize", ("", "documents", "tokens", "text"), tuple(rows))

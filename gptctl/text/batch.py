@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Batch:
     """Documents: their text, the other columns beside it, and how text is split into words.
 
+    `punkt` holds the parameters of a sentence splitter trained on the user's text (gptctl.text.punkt), or "".
     `compat` is true where a filter should repeat datatrove's mistakes too (`--filter-compat datatrove`).
     """
 
@@ -26,6 +27,7 @@ class Batch:
     table: pa.Table | None = None
     splitter: Splitter = "regex"
     compat: bool = False
+    punkt: str = ""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -35,13 +37,13 @@ class Batch:
         """All documents' words; found at the first use."""
         from gptctl.text.words import split_batch
 
-        return split_batch(self.text, self.splitter)
+        return split_batch(self.text, self.splitter, self.punkt)
 
     def word_counts(self) -> NDArray[np.int64]:
         """Count each document's words, without keeping them."""
         from gptctl.text.words import count_batch
 
-        return self.words.counts() if "words" in self.__dict__ else count_batch(self.text, self.splitter)
+        return self.words.counts() if "words" in self.__dict__ else count_batch(self.text, self.splitter, self.punkt)
 
     def column(self, name: str) -> pa.StringArray:
         """Give a column as strings, nulls where the input has no such column."""

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+from typing import Literal
+
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from gptctl.core.errors import MachineError
+from gptctl.text.bounded_call import BoundedCall, Failure
+
+Extractor = Literal["resiliparse", "trafilatura"]
 
 SNIFFED_CHARACTERS = 1024
 # The tags that start a whole document in the table of WHATWG MIME Sniffing, section 7.1, after an XML declaration and
@@ -43,3 +52,45 @@ def to_text(html: str) -> str:
     if not text.strip():
         text = extract_plain_text(tree, alt_texts=False, preserve_formatting=True)
     return text
+
+
+def to_text_trafilatura(html: str) -> str:
+    """Give the main text of a page by trafilatura's rules, without comments; "" where it finds none.
+
+    Its own deduplication stays off: it would make a page's text depend on the pages before it.
+    """
+    from trafilatura import extract
+
+    return extract(html, favor_precision=True, include_comments=False, deduplicate=False) or ""
+
+
+def extract(
+    text: pa.LargeStringArray, extractor: Extractor, seconds: float
+) -> tuple[pa.LargeStringArray, pa.StringArray]:
+    """Give each page's main text, and null, or why there is none: "html_timeout" or "html_crash".
+
+    A page that failed keeps its markup, so that it can be looked at. `seconds` of wall-clock time bound each page.
+    Nulls stay null. Raises MachineError (4) where trafilatura is wanted and not installed.
+    """
+    function = _function(extractor)
+    texts: list[str | None] = []
+    reasons: list[str | None] = []
+    with BoundedCall(function, seconds) as bounded:
+        for page in text.to_pylist():
+            answer = None if page is None else bounded(page)
+            texts.append(page if isinstance(answer, Failure) else answer)
+            reasons.append(f"html_{answer.kind}" if isinstance(answer, Failure) else None)
+    return pa.array(texts, pa.large_string()), pa.array(reasons, pa.string())
+
+
+def _function(extractor: Extractor) -> Callable[[str], str]:
+    """Give an extractor's function with all that it imports imported, so that a new child need not do it again."""
+    if extractor == "resiliparse":
+        import_module("resiliparse.extract.html2text")
+        import_module("resiliparse.parse.html")
+        return to_text
+    try:
+        import_module("trafilatura")
+    except ImportError as error:
+        raise MachineError(f"trafilatura cannot be used: {error}", "pip install 'gptctl[trafilatura]'") from error
+    return to_text_trafilatura

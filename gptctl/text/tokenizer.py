@@ -5,17 +5,18 @@ Documents are data: text that spells a special token is encoded as text. Only th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
+from gptctl.text import token_rows
 
 END_OF_TEXT = "<|endoftext|>"
 # What other families call it, the usual first.
@@ -34,13 +35,14 @@ class Tokenizer:
         engine.no_padding()
         engine.encode_special_tokens = True
         self._engine = engine
+        self.definition = definition
         self._vocabulary: dict[str, int] = engine.get_vocab(with_added_tokens=True)
         self.end_of_text = _end_of_text(self._vocabulary)
         self.end_of_text_id = self._vocabulary[self.end_of_text]
         # Ids may have holes: what a model needs is room for the largest.
         self.vocab_size = max(self._vocabulary.values()) + 1
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
-        self.hash = xxhash.xxh3_128_hexdigest(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode())
+        self.hash = xxhash.xxh3_128_hexdigest(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS))
         self.lossless = _is_lossless(definition)
         self._per_character = self.lossless and definition["model"]["type"] == "WordLevel"
 
@@ -50,7 +52,7 @@ class Tokenizer:
         from tokenizers import Tokenizer as Engine
 
         try:
-            return cls(json.loads(text), Engine.from_str(text))
+            return cls(orjson.loads(text), Engine.from_str(text))
         except DataError:
             raise
         except Exception as error:  # tokenizers raises plain Exception for all that is wrong with a file
@@ -78,7 +80,7 @@ class Tokenizer:
             rows += [np.array(encoding.ids, self.dtype) for encoding in encodings]
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         values = np.concatenate(rows) if rows else np.empty(0, self.dtype)
-        return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
+        return token_rows.lists(offsets, values)
 
     def encode_each(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
         """Give each text's ids as an array of its own."""

@@ -5,12 +5,14 @@ End-of-text is always id 0. The same texts give the same file, for any number of
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.plugins import unknown
+from gptctl.text import split_patterns
 from gptctl.text.tokenizer import END_OF_TEXT
 
 Algorithm = Literal["bpe", "words", "chars", "bytes"]
@@ -31,16 +33,20 @@ WORD = (
 )
 
 
-def train(texts: Iterable[str], algorithm: Algorithm, vocab_size: int, end_of_text: str = END_OF_TEXT) -> str:
+def train(
+    texts: Iterable[str], algorithm: Algorithm, vocab_size: int, end_of_text: str = END_OF_TEXT,
+    split_pattern: split_patterns.Name = "gpt2",
+) -> str:  # fmt: skip
     """Give the text of a tokenizer.json trained on `texts`.
 
-    - bpe: byte-level BPE (Radford et al. 2019, GPT-2, section 2.2), at most `vocab_size` tokens; decodes every text.
+    - bpe: byte-level BPE (Radford et al. 2019, GPT-2, section 2.2), at most `vocab_size` tokens, which lie inside the
+      pieces that `split_pattern` cuts; decodes every text.
     - words: the `vocab_size` commonest words and `<unk>`; white space and rare words are lost.
     - chars: one token for each character seen, none for others; `vocab_size` plays no part.
     - bytes: the 256 bytes; `vocab_size` plays no part; decodes every text.
     """
     if algorithm == "bpe":
-        return _train_bpe(texts, vocab_size, end_of_text)
+        return _train_bpe(texts, vocab_size, end_of_text, split_pattern)
     if algorithm == "words":
         return _train_words(texts, vocab_size, end_of_text)
     if algorithm == "chars":
@@ -50,17 +56,16 @@ def train(texts: Iterable[str], algorithm: Algorithm, vocab_size: int, end_of_te
     raise unknown("algorithm", algorithm, list(get_args(Algorithm)))
 
 
-def _train_bpe(texts: Iterable[str], vocab_size: int, end_of_text: str) -> str:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def _train_bpe(texts: Iterable[str], vocab_size: int, end_of_text: str, split_pattern: str) -> str:
+    from tokenizers import Tokenizer, pre_tokenizers, trainers
 
     if vocab_size < 257:
         raise UsageError(
             f"a byte-level BPE of {vocab_size} tokens has no room for 256 bytes and end-of-text",
             "use a vocab_size of 257 or more",
         )
-    engine = Tokenizer(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    engine.decoder = decoders.ByteLevel()
+    empty = split_patterns.byte_level({"vocab": {}, "merges": []}, split_pattern, {})
+    engine = Tokenizer.from_str(json.dumps(empty))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,

@@ -34,9 +34,12 @@ def words(text: str, splitter: Splitter) -> list[str]:
     return split_function(splitter)(text)
 
 
-def split_function(splitter: Splitter) -> Callable[[str], list[str]]:
-    """Give the function that splits one text; for many texts this saves looking it up each time."""
-    return WORD.findall if splitter == "regex" else _nltk()[0]
+def split_function(splitter: Splitter, punkt: str = "") -> Callable[[str], list[str]]:
+    """Give the function that splits one text; for many texts this saves looking it up each time.
+
+    `punkt`: parameters of a sentence splitter that gptctl.text.punkt has trained, for "nltk".
+    """
+    return WORD.findall if splitter == "regex" else _nltk(punkt)[0]
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ class Words:
         return characters, traits
 
 
-def count_batch(text: pa.LargeStringArray, splitter: Splitter) -> NDArray[np.int64]:
+def count_batch(text: pa.LargeStringArray, splitter: Splitter, punkt: str = "") -> NDArray[np.int64]:
     """Count the words of each document of a column."""
-    return _sizes(text)[0] if splitter == "regex" else split_batch(text, splitter).counts()
+    return _sizes(text)[0] if splitter == "regex" else split_batch(text, splitter, punkt).counts()
 
 
 def _sizes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -96,10 +99,11 @@ def _sizes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int
     return counts, sizes
 
 
-def split_batch(text: pa.LargeStringArray, splitter: Splitter) -> Words:
+def split_batch(text: pa.LargeStringArray, splitter: Splitter, punkt: str = "") -> Words:
     """Split all documents of a column into words. A null has none."""
     if splitter != "regex":
-        return _join([split_function(splitter)(doc or "") for doc in text.to_pylist()])
+        split = split_function(splitter, punkt)
+        return _join([split(doc or "") for doc in text.to_pylist()])
     from gptctl.text.kernels.characters import buffers, kinds
     from gptctl.text.kernels.words import split_words
 
@@ -120,18 +124,24 @@ def _join(documents: list[list[str]]) -> Words:
     return Words(np.frombuffer(b"".join(encoded) or b"\0", np.uint8), starts, last - lengths, last)
 
 
-def describe(splitter: Splitter) -> str:
+def describe(splitter: Splitter, punkt: str = "") -> str:
     """Say which splitter really runs, for manifests."""
-    return "regex words" if splitter == "regex" else _nltk()[1]
+    return "regex words" if splitter == "regex" else _nltk(punkt)[1]
 
 
 @cache
-def _nltk() -> tuple[Callable[[str], list[str]], str]:
+def _nltk(punkt: str = "") -> tuple[Callable[[str], list[str]], str]:
     from nltk.tokenize import NLTKWordTokenizer, PunktSentenceTokenizer, punkt_model_available, sent_tokenize
 
     split_sentence: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
-    if punkt_model_available():
-        split_text: Callable[[str], list[str]] = sent_tokenize
+    split_text: Callable[[str], list[str]]
+    if punkt:
+        from gptctl.text import punkt as trained
+
+        split_text = trained.splitter(punkt)
+        note = "nltk words (punkt trained on this input)"
+    elif punkt_model_available():
+        split_text = sent_tokenize
         note = "nltk words (punkt_tab)"
     else:
         # Not trained on the batch at hand: a document's words must not depend on its neighbours.
@@ -174,14 +184,14 @@ def _nltk_stop_words() -> Any:
 
 
 def remove_stop_words(
-    texts: pa.LargeStringArray, splitter: Splitter, language: str = "english"
+    texts: pa.LargeStringArray, splitter: Splitter, language: str = "english", punkt: str = ""
 ) -> tuple[pa.LargeStringArray, str]:
     """Drop stop words, whatever their case, and join the rest by single spaces; lines stay lines. Nulls stay null.
 
     The string says what ran, e.g. "nltk words (no punkt data: untrained), stop words packaged:english".
     """
     stops, list_name = stop_words(language)
-    split = split_function(splitter)
+    split = split_function(splitter, punkt)
 
     def without(line: str) -> str:
         return " ".join(word for word in split(line) if word.lower() not in stops)
@@ -189,4 +199,4 @@ def remove_stop_words(
     kept = [
         None if text is None else "\n".join(without(line) for line in text.split("\n")) for text in texts.to_pylist()
     ]
-    return pa.array(kept, pa.large_string()), f"{describe(splitter)}, stop words {list_name}"
+    return pa.array(kept, pa.large_string()), f"{describe(splitter, punkt)}, stop words {list_name}"

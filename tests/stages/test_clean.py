@@ -168,3 +168,13 @@ def test_nltk_words_say_what_ran(gptctl: Gptctl, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert done.json["metrics"]["words"] == "nltk words (no punkt data: untrained)"
     assert manifest.read(tmp_path / "out").metrics["words"] == done.json["metrics"]["words"]
+
+
+def test_punkt_is_trained_on_the_input(gptctl: Gptctl, tmp_path: Path) -> None:
+    text = "Mr. Smith met Dr. Jones. They spoke at length. Mr. Brown saw Dr. Green. It was late. "
+    write_jsonl(tmp_path / "d.jsonl", [{"text": text * 20}] * 4)
+    command = ("clean", "d.jsonl", "--words", "nltk", "--set", "punkt=train", "--filters", "gopher_quality", "--json")
+    done = gptctl(*command, "-o", "out")
+    assert done.code == 0, done.err
+    assert done.json["metrics"]["words"] == "nltk words (punkt trained on this input)"
+    assert gptctl(*command, "-o", "out").json["status"] == "up to date"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
-from gptctl.text.html import looks_like_html, to_text
+from gptctl.core.errors import MachineError
+from gptctl.text.html import extract, looks_like_html, to_text
 
 PAGE = """<!DOCTYPE html>
 <html><head><title>Tea</title><script>var tracking = 1;</script></head>
@@ -66,3 +70,76 @@ def test_page_that_does_not_name_its_main_part() -> None:
     )
     text = to_text(page)
     assert "Green tea" in text and "Home" not in text
+
+
+def pages(*texts: str | None) -> pa.LargeStringArray:
+    """Make a column."""
+    return pa.array(texts, pa.large_string())
+
+
+def test_extract() -> None:
+    """A column's pages give what to_text gives each; nulls stay null; there may be no page at all."""
+    text, reasons = extract(pages(PAGE, None, "", "<p>caf\u00e9"), "resiliparse", 30)
+    assert text.to_pylist() == [to_text(PAGE), None, "", "caf\u00e9"]
+    assert reasons.to_pylist() == [None] * 4
+    assert (text.type, reasons.type) == (pa.large_string(), pa.string())
+    assert [len(column) for column in extract(pages(), "resiliparse", 30)] == [0, 0]
+
+
+def test_hostile_pages() -> None:
+    """10,000 nested elements are parsed; a page that takes too long is given up, with its markup, and the next is not."""
+    deep = "<html><body>" + "<div>" * 10_000 + "in the deep" + "</div>" * 10_000
+    text, reasons = extract(pages(deep, "<p>after"), "resiliparse", 60)
+    assert text.to_pylist() == ["in the deep", "after"] and reasons.null_count == 2
+    deeper = "<html><body>" + "<div>" * 100_000  # 100 times as long as 10,000
+    text, reasons = extract(pages("<p>before", deeper, "<p>after"), "resiliparse", 1.5)
+    assert text.to_pylist() == ["before", deeper, "after"]
+    assert reasons.to_pylist() == [None, "html_timeout", None]
+
+
+def crash(html: str) -> str:
+    """Be a parser that some pages crash."""
+    if "crash" in html:
+        raise RecursionError
+    return html.upper()
+
+
+def test_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that crashes the parser has its own reason."""
+    monkeypatch.setattr("gptctl.text.html.to_text", crash)
+    text, reasons = extract(pages("a", "crash", "b"), "resiliparse", 30)
+    assert text.to_pylist() == ["A", "crash", "B"]
+    assert reasons.to_pylist() == [None, "html_crash", None]
+
+
+def test_trafilatura() -> None:
+    """The other extractor finds the main text too; what has none gives an empty text, not a reason."""
+    try:
+        import trafilatura  # noqa: F401
+    except ImportError as error:
+        pytest.skip(f"trafilatura cannot be imported: {error}")
+    text, reasons = extract(pages(PAGE, PAGE, None, "<html></html>"), "trafilatura", 30)
+    first, second, *rest = text.to_pylist()
+    assert "Green tea is made" in first and "Shop now" not in first
+    assert second == first
+    assert rest == [None, ""]
+    assert reasons.null_count == 4
+
+
+def test_trafilatura_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint says what to install."""
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
+    with pytest.raises(MachineError) as caught:
+        extract(pages(PAGE), "trafilatura", 30)
+    assert caught.value.hint == "pip install 'gptctl[trafilatura]'"
+
+
+def test_real_pages() -> None:
+    """Pages from whatever documentation is installed come through whole processes and pipes unchanged."""
+    found = sorted(path for path in Path("/usr/share/doc").rglob("*.html") if path.is_file())[:20]
+    if not found:
+        pytest.skip("no HTML under /usr/share/doc")
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in found]
+    text, reasons = extract(pages(*texts), "resiliparse", 60)
+    assert reasons.null_count == len(found)
+    assert text.to_pylist() == [to_text(page) for page in texts]
