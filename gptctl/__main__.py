@@ -1,6 +1,14 @@
-"""`python -m gptctl` is `gptctl`."""
+"""python -m gptctl, and the console script. Worker processes import this file too, so it imports nothing by itself."""
 
-from gptctl.cli.main import main
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    from gptctl.cli.main import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
 from gptctl.core.errors import UsageError
 
 
+@cache
 def names(package: str) -> list[str]:
     """List the plugins of a package such as "gptctl.text.filters", sorted, without importing any of them."""
     spec = find_spec(package)

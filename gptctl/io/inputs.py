@@ -23,6 +23,7 @@ from gptctl.core.rundir import read_record
 from gptctl.io import formats, manifest, shards, stream
 from gptctl.io.files import content_hash, filesystem, is_uri
 from gptctl.io.formats import InputFile
+from gptctl.io.manifest import Manifest, Shard
 from gptctl.io.records import Bad, Block, ReadOptions, Task, from_table
 from gptctl.io.schema import concat
 
@@ -44,7 +45,8 @@ class Inputs:
             raise UsageError(
                 "INPUT '-' cannot be mixed with other inputs", "pipe everything, or name files and folders only"
             )
-        self.datasets: list[tuple[str, Path]] = []
+        self.datasets: dict[str, Path] = {}
+        self.manifests: dict[Path, Manifest] = {}
         self.files: list[InputFile] = []
         self.order: list[Path | InputFile] = []
         self._names: set[str] = set()
@@ -72,7 +74,8 @@ class Inputs:
                 f"{path} holds {found.kind}, not documents",
                 f"it was written by gptctl {found.stage}; name an earlier stage's folder",
             )
-        self.datasets.append((unique("documents", [name for name, _ in self.datasets]), path))
+        self.datasets[unique("documents", self.datasets)] = path
+        self.manifests[path] = found
         self.order.append(path)
 
     def _add_file(self, file: InputFile) -> None:
@@ -87,7 +90,7 @@ class Inputs:
         """Hash the contents of all inputs, by name; None for a stream, whose hash is known at its end."""
         if self.is_stream:
             return None
-        found = {name: manifest.read(path).content() for name, path in self.datasets}
+        found = {name: self.manifests[path].content() for name, path in self.datasets.items()}
         return found | {file.name: content_hash(file.path) for file in self.files}
 
     def stream_fingerprint(self) -> dict[str, str]:
@@ -99,7 +102,7 @@ class Inputs:
         if self.is_stream:
             return None
         return sum(file.size for file in self.files) + sum(
-            shard.bytes for _, path in self.datasets for shard in manifest.read(path).shards
+            shard.bytes for path in self.datasets.values() for shard in self.manifests[path].shards
         )
 
     def tasks(self, limit: int = 0) -> Iterator[Task]:
@@ -141,7 +144,7 @@ class Inputs:
                 if pending:
                     yield tuple(pending)
                     pending, size = [], 0
-                for shard in manifest.read(source).shards:
+                for shard in self.manifests[source].shards:
                     yield (Block("shard", shard.path, str(source), size=shard.bytes, checksum=shard.xxh3_128),)
                 continue
             for block in formats.for_path(source.path).cut(source, target, self.options):
@@ -169,9 +172,7 @@ def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]
     """Read one block with the format it names."""
     if block.format == "shard":
         folder = Path(block.path)
-        found = manifest.read(folder)
-        shard = next(shard for shard in found.shards if shard.path == block.name)
-        table = shards.table_from(manifest.read_shard(folder, shard, found.stage))
+        table = shards.table_from(manifest.read_shard(folder, Shard(block.name, 0, block.size, block.checksum)))
         as_named = (options.text_column, options.id_column) == ("text", "id")
         return (table, []) if as_named else from_table(table, 0, block.name, options)
     if block.format in ("stream", "documents"):

@@ -110,16 +110,16 @@ def read(folder: Path) -> Manifest:
         raise DataError(f"{path} is damaged", "run the stage that makes it again with --force") from error
 
 
-def read_shard(folder: Path, shard: Shard, stage: str) -> bytes:
+def read_shard(folder: Path, shard: Shard) -> bytes:
     """Read a shard and verify its checksum. Raises DataError (3) that names it where it is absent, cut or changed."""
     path = folder / shard.path
-    again = f"make it again: gptctl {stage} ... -o {folder} --force"
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"shard is missing: {path}", again) from error
-    if len(data) != shard.bytes:
-        raise DataError(f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes", again)
-    if xxhash.xxh3_128_hexdigest(data) != shard.xxh3_128:
-        raise DataError(f"checksum mismatch: {path}", again)
-    return data
+    except FileNotFoundError:
+        what = f"shard is missing: {path}"
+    else:
+        if len(data) == shard.bytes and xxhash.xxh3_128_hexdigest(data) == shard.xxh3_128:
+            return data
+        cut = f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes"
+        what = cut if len(data) != shard.bytes else f"checksum mismatch: {path}"
+    raise DataError(what, f"make it again: gptctl {read(folder).stage} ... -o {folder} --force")

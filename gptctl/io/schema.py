@@ -16,8 +16,18 @@ import orjson
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
+from gptctl.core.imports import hidden
 
 KIND = b"gptctl.kind"
+
+
+def without_pandas() -> None:
+    """Keep pyarrow from importing pandas where it is installed: 0.2 s a process, for conversions we never ask for.
+
+    pyarrow looks for it once, at its first array.
+    """
+    with hidden("pandas"):
+        pa.array([0])
 
 
 def with_kind(schema: pa.Schema, kind: str, **facts: str) -> pa.Schema:

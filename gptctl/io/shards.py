@@ -45,7 +45,7 @@ def read_rows(folder: Path, manifest: Manifest, split: str = "", limit: int | No
     for shard in manifest.shards:
         if split and shard.split != split:
             continue
-        tables.append(table_from(read_shard(folder, shard, manifest.stage)))
+        tables.append(table_from(read_shard(folder, shard)))
         rows += len(tables[-1])
         if limit is not None and rows >= limit:
             break

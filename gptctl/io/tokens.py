@@ -45,7 +45,7 @@ def open_tokens(path: str) -> Tokens:
     if found.kind != "tokens":
         raise DataError(f"{folder} holds {found.kind}, not tokens", f"run: gptctl tokenize {folder} -o tokens")
     for shard in found.shards:
-        manifest.read_shard(folder, shard, found.stage)
+        manifest.read_shard(folder, shard)
     return Tokens(folder, found, (folder / "tokenizer.json").read_text(encoding="utf-8"))
 
 

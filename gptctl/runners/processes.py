@@ -38,9 +38,8 @@ def run(
         yield from serial.run(function, first, 1)
         yield from serial.run(function, waiting, 1)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gptctl.io.jobs", *preload])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
+    start_server(preload)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver"), initializer=begin_worker)
     flying: deque[Future[Answer]] = deque()
     try:
         for item in first:
@@ -60,8 +59,19 @@ def run(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def start_server(preload: Sequence[str]) -> None:
+    """Start the fork server, if it is not running, so that its imports run beside ours."""
+    from multiprocessing import forkserver
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["gptctl.io.jobs", *preload])
+    forkserver.ensure_running()
+
+
 def begin_worker() -> None:
     """Leave signals to the parent, and end when it is gone (a killed parent cannot tell its workers)."""
+    from gptctl.io.schema import without_pandas
+
+    without_pandas()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=watch_parent, daemon=True).start()

@@ -20,7 +20,7 @@ from gptctl.core.config import DataConfig, Settings, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary, Table, human_bytes
-from gptctl.io import dataset, jobs, manifest, shuffle
+from gptctl.io import dataset, jobs, shuffle
 from gptctl.io.dataset import Made
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Job, Outcome, Runner
@@ -301,7 +301,7 @@ def text_size(inputs: Inputs) -> int | None:
     """Give the bytes of text to be read: exactly for dataset folders, about for other files, None for a stream."""
     if inputs.is_stream:
         return None
-    known = sum(manifest.read(path).counts.bytes_kept for _, path in inputs.datasets)
+    known = sum(found.counts.bytes_kept for found in inputs.manifests.values())
     return known + sum(file.size for file in inputs.files)
 
 

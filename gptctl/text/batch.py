@@ -20,7 +20,8 @@ class Batch:
     """Documents: their text, the other columns beside it, and how text is split into words.
 
     `punkt` holds the parameters of a sentence splitter trained on the user's text (gptctl.text.punkt), or "".
-    `compat` is true where a filter should repeat datatrove's mistakes too (`--filter-compat datatrove`).
+    `complete` asks for all figures, also behind one that drops the document. `compat` is true where a filter should
+    repeat datatrove's mistakes too (`--filter-compat datatrove`).
     """
 
     text: pa.LargeStringArray
@@ -28,6 +29,7 @@ class Batch:
     splitter: Splitter = "regex"
     compat: bool = False
     punkt: str = ""
+    complete: bool = False
 
     def __len__(self) -> int:
         return len(self.text)

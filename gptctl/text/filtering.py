@@ -110,6 +110,7 @@ class Explained:
 
 def explain(batch: Batch, steps: Sequence[Step], document: int) -> Iterator[Explained]:
     """Give every rule's figure for one document of a batch, also behind a rule that drops it."""
+    batch = replace(batch, complete=True)
     for step in steps:
         measured = step.module.measure(batch, step.config)
         rules = step.module.rules(step.config)

@@ -136,7 +136,9 @@ def test_line_ends_of_other_systems_are_no_reason_to_go(gptctl: Gptctl, tmp_path
 def test_repeated_lines_go_and_are_counted(gptctl: Gptctl, tmp_path: Path) -> None:
     menu = "Home - About us - Contact - Terms of service - Imprint"
     write_jsonl(tmp_path / "d.jsonl", [{"text": f"{menu}\n{row['text']}"} for row in documents(30)])
-    done = gptctl("clean", "d.jsonl", "-o", "out", "--filters", "repeated_lines", "--set", "repeated_lines.unit=line", "--json")
+    done = gptctl(
+        "clean", "d.jsonl", "-o", "out", "--filters", "repeated_lines", "--set", "repeated_lines.unit=line", "--json"
+    )
     assert done.json["metrics"]["changed"]["repeated_lines"] >= 30, done.err
     assert all(menu not in row["text"] for row in rows(gptctl, "out"))
 

@@ -68,12 +68,15 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 
 def measure(batch: Batch, config: Config) -> Measured:
-    """Measure how much of each document repeats itself."""
+    """Measure how much of each document repeats itself, up to the first rule that fails."""
     from gptctl.text.kernels.characters import buffers, kinds
     from gptctl.text.kernels.repetition import FIGURES, measure_repetition
 
     data, offsets = buffers(batch.text)
     words, (lengths, _) = batch.words, batch.words.traits
     figures = np.empty((len(batch), FIGURES))
-    measure_repetition(data, offsets, kinds(), words.data, words.starts, lengths, words.first, words.last, figures)
+    limits = np.array([np.inf if batch.complete else rule.threshold for rule in rules(config)])
+    measure_repetition(
+        data, offsets, kinds(), words.data, words.starts, lengths, words.first, words.last, limits, figures
+    )
     return Measured(figures)

@@ -7,12 +7,15 @@ from typing import Any
 
 import numba
 
+from gptctl.core.imports import hidden
+
 types: Any = numba.types  # numba's own annotations do not name these
 njit: Any = numba.njit
 
 # What a kernel reads, which may be an Arrow buffer that nobody may write to, and what it fills.
 BYTES, LENGTHS, OFFSETS = (types.Array(kind, 1, "C", readonly=True) for kind in (types.uint8, types.int32, types.int64))
 NEW_BYTES, NEW_LENGTHS, COUNTS = (types.Array(kind, 1, "C") for kind in (types.uint8, types.int32, types.int64))
+FIGURES_OF_ONE = types.Array(types.float64, 1, "C", readonly=True)
 COUNT_ROWS, FIGURE_ROWS = types.Array(types.int64, 2, "C"), types.Array(types.float64, 2, "C")
 NUMBER = types.int64
 
@@ -26,9 +29,11 @@ def compiled(*arguments: Any, inline: bool = False) -> Callable[[Callable[..., A
 
     def wrap(function: Callable[..., Any]) -> Any:
         options = {"nogil": True, "inline": "always" if inline else "never"}
-        try:
-            return njit(signature, cache=bool(arguments), **options)(function)
-        except RuntimeError:
-            return njit(signature, **options)(function)
+        # Starting up, numba looks for scipy's BLAS and for extensions: 0.3 s, where its own start takes as much.
+        with hidden("scipy", "awkward"):
+            try:
+                return njit(signature, cache=bool(arguments), **options)(function)
+            except RuntimeError:
+                return njit(signature, **options)(function)
 
     return wrap

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gptctl.text.kernels.characters import count_characters, strip_left, strip_right
-from gptctl.text.kernels.compile import BYTES, FIGURE_ROWS, LENGTHS, OFFSETS, compiled
+from gptctl.text.kernels.compile import BYTES, FIGURE_ROWS, FIGURES_OF_ONE, LENGTHS, OFFSETS, compiled
 from gptctl.text.kernels.tables import BASE, INVERSE, duplicate_pieces, mix, most_line_feeds, power_of_two, same_bytes
 
 LINE_FEED = 10
@@ -127,10 +127,10 @@ def repeated_characters(joined: Any, starts: Any, first: Any, count: Any, n: Any
     return characters
 
 
-@compiled(BYTES, OFFSETS, BYTES, BYTES, OFFSETS, LENGTHS, OFFSETS, OFFSETS, FIGURE_ROWS)
+@compiled(BYTES, OFFSETS, BYTES, BYTES, OFFSETS, LENGTHS, OFFSETS, OFFSETS, FIGURES_OF_ONE, FIGURE_ROWS)
 def measure_repetition(data: Any, offsets: Any, table: Any, joined: Any, starts: Any, lengths: Any, first: Any,
-                       last: Any, figures: Any) -> None:  # fmt: skip
-    """Fill the figures (documents, 14) of a column of documents."""
+                       last: Any, limits: Any, figures: Any) -> None:  # fmt: skip
+    """Fill the figures (documents, 14) of a column of documents; behind one above its limit they are NaN."""
     most = 0
     for d in range(first.size):
         most = max(most, last[d] - first[d])
@@ -148,16 +148,21 @@ def measure_repetition(data: Any, offsets: Any, table: Any, joined: Any, starts:
         figures[d, 0] = characters
         if not characters:
             continue
+        figures[d, 1:] = np.nan
         stripped_low = strip_left(data, low, high, table)
         stripped_high = strip_right(data, stripped_low, high, table)
         count = cut_at_line_feeds(data, stripped_low, stripped_high, 2, lows, highs)
         stamp += 1
         repeated, repeated_length = duplicate_pieces(data, lows, highs, count, slots, stamps, stamp)
         figures[d, 1], figures[d, 2] = repeated / count, repeated_length / characters
+        if figures[d, 1] > limits[1] or figures[d, 2] > limits[2]:
+            continue
         count = cut_at_line_feeds(data, low, high, 1, lows, highs)
         stamp += 1
         repeated, repeated_length = duplicate_pieces(data, lows, highs, count, slots, stamps, stamp)
         figures[d, 3], figures[d, 4] = repeated / count, repeated_length / characters
+        if figures[d, 3] > limits[3] or figures[d, 4] > limits[4]:
+            continue
         words = last[d] - first[d]
         stamp += 1
         number_words(joined, starts, first[d], last[d], hashes, shifts, numbers, slots, stamps, stamp)
@@ -165,13 +170,20 @@ def measure_repetition(data: Any, offsets: Any, table: Any, joined: Any, starts:
         for k in range(words):
             ends[k + 1] = ends[k] + lengths[first[d] + k]
             grams[k] = numbers[k]
+        fails = False
         for n in range(2, 5):
-            if words < n:
+            figures[d, 3 + n] = 0
+            if words >= n:
+                stamp += 1
+                most_often, at = commonest(numbers, grams, words, n, keys, slots, stamps, stamp, times)
+                figures[d, 3 + n] = (ends[at + n] - ends[at] + n - 1) * most_often / characters
+            fails = figures[d, 3 + n] > limits[3 + n]
+            if fails:
                 break
-            stamp += 1
-            most_often, at = commonest(numbers, grams, words, n, keys, slots, stamps, stamp, times)
-            figures[d, 3 + n] = (ends[at + n] - ends[at] + n - 1) * most_often / characters
         for n in range(5, 11):
+            if fails:
+                break
             stamp += 1
             found = repeated_characters(joined, starts, first[d], words, n, hashes, shifts, ends, slots, stamps, stamp)
             figures[d, 3 + n] = found / characters
+            fails = figures[d, 3 + n] > limits[3 + n]

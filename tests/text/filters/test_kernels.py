@@ -44,7 +44,7 @@ FILTERS: dict[str, Callable[[str, Any], list[float]]] = {
 
 def check(name: str, text: pa.LargeStringArray) -> None:
     module = load("gptctl.text.filters", name)
-    figures = module.measure(Batch(text, compat=True), module.Config()).figures
+    figures = module.measure(Batch(text, compat=True, complete=True), module.Config()).figures
     for row, document in enumerate(text.to_pylist()):
         expected = FILTERS[name](document, module.Config())
         np.testing.assert_array_equal(figures[row, : len(expected)], expected, err_msg=repr(document)[:500])
