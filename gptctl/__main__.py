@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
+    from gptctl.cli.early import start_workers
+
+    start_workers(sys.argv[1:])
     from gptctl.cli.main import main as run
 
     run()

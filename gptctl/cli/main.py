@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from gptctl.core.config import StageConfig
 
 STAGES = "gptctl.stages"
-# What the workers of a stage import and its command line does not; and options with which there are none.
-WORKERS_IMPORT = {"clean": ("gptctl.text.kernels.words",), "dedup": ()}
-NO_WORKERS = frozenset({"--help", "--dry-run", "--print-config", "--explain", "serial"})
 PIPELINE = ("clean", "dedup", "tokenize", "pretrain", "finetune", "eval", "generate")
 
 
@@ -65,20 +62,10 @@ class StageGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Give the real command for one that is about to run."""
         if args and args[0] in stage_names():
-            start_early(args)
             return args[0], stage_command(args[0]), args[1:]
         if args and not args[0].startswith("-"):
             raise plugins.unknown("command", args[0], stage_names())
         return super().resolve_command(ctx, args)
-
-
-def start_early(args: list[str]) -> None:
-    """Let the fork server of a command that will surely need one import while this process imports too."""
-    several = len(os.sched_getaffinity(0)) > 1 if hasattr(os, "sched_getaffinity") else False
-    if several and args[0] in WORKERS_IMPORT and len(args) > 1 and not NO_WORKERS.intersection(args):
-        from gptctl.runners.processes import start_server
-
-        start_server((f"{STAGES}.{args[0]}", *WORKERS_IMPORT[args[0]]))
 
 
 def stage_command(stage: str) -> Any:
@@ -145,7 +132,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     from gptctl.core.context import Context
     from gptctl.core.errors import GateError
     from gptctl.core.signals import StopFlag
-    from gptctl.io.schema import without_pandas
+    from gptctl.io.schema import prepare_arrow
 
     common = {
         name: values.pop(name)
@@ -169,7 +156,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     if common["print_config"]:
         sys.stdout.write(show(config, origins))
         return
-    without_pandas()
+    prepare_arrow()
     started = time.monotonic()
     with StopFlag() as stop:
         context = Context(

@@ -2,8 +2,9 @@
 
 INPUT is a file, a folder (all its files, sorted by path; hidden ones are skipped), a glob, a URI of pyarrow.fs, a
 dataset folder of an earlier stage, or "-": a stream on standard input. A dataset folder and a stream of ours make one
-task per shard. Other files are cut into blocks of about a 64th of the whole input (1 to 64 MiB), and small ones are put
-together up to that size: large enough to be worth a process, small enough to keep many busy.
+task per shard. Other files are cut into blocks of about a 64th of the whole input (1 to 8 MiB), and small ones are put
+together up to that size: large enough to be worth a process, small enough to keep many busy, and bounded, so that
+memory does not grow with the input.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from gptctl.io.manifest import Manifest, Shard
 from gptctl.io.records import Bad, Block, ReadOptions, Task, from_table
 from gptctl.io.schema import concat
 
+BLOCK_BYTES = 2**20
 MIN_TASK_BYTES = 2**20
-MAX_TASK_BYTES = 64 * 2**20
+MAX_TASK_BYTES = 8 * 2**20
 TASKS_PER_INPUT = 64
 STREAM_TASK_BYTES = 8 * 2**20
 MAX_BLOCKS_PER_TASK = 4096
@@ -147,7 +149,7 @@ class Inputs:
                 for shard in self.manifests[source].shards:
                     yield (Block("shard", shard.path, str(source), size=shard.bytes, checksum=shard.xxh3_128),)
                 continue
-            for block in formats.for_path(source.path).cut(source, target, self.options):
+            for block in formats.for_path(source.path).cut(source, BLOCK_BYTES, self.options):
                 if pending and (size + block.size > target or len(pending) >= MAX_BLOCKS_PER_TASK):
                     yield tuple(pending)
                     pending, size = [], 0
@@ -159,13 +161,25 @@ class Inputs:
 
 def read_task(task: Task, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
     """Read a task's documents and what could not be read. Raises DataError (3) where a whole file is unreadable."""
+    parts = list(read_blocks(task, options))
+    return concat([table for table, _ in parts]), [item for _, bad in parts for item in bad]
+
+
+def read_blocks(task: Task, options: ReadOptions) -> Iterator[tuple[pa.Table, list[Bad]]]:
+    """Read a task a block at a time, small files together, for whoever need not see it as a whole."""
     tables: list[pa.Table] = []
     bad: list[Bad] = []
+    size = 0
     for block in task.blocks:
+        if tables and size + block.size > BLOCK_BYTES:
+            yield concat(tables), bad
+            tables, bad, size = [], [], 0
         table, wrong = read_block(block, options)
         tables.append(table)
         bad += wrong
-    return concat(tables), bad
+        size += block.size
+    if tables:
+        yield concat(tables), bad
 
 
 def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:

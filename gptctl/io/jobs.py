@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,10 +28,10 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.core.summary import Counts
 from gptctl.io import shards
-from gptctl.io.inputs import read_task
+from gptctl.io.inputs import read_blocks, read_task
 from gptctl.io.manifest import Shard
 from gptctl.io.records import Bad, ReadOptions, Task
-from gptctl.io.schema import conform, unify
+from gptctl.io.schema import concat, conform, unify
 from gptctl.io.stream import StreamWriter
 
 
@@ -54,6 +56,21 @@ class Outcome:
     counts: Counts
     figures: dict[str, Any] = field(default_factory=dict)
     asides: dict[str, pa.Table] = field(default_factory=dict)
+
+
+def join(parts: Sequence[Outcome]) -> Outcome:
+    """Put the outcomes of the parts of a task together; their figures are added up."""
+    if len(parts) == 1:
+        return parts[0]
+    counts, figures = Counts(), Counter[str]()
+    for part in parts:
+        counts.add(part.counts)
+        figures.update(part.figures)
+    tables, asides = (
+        {name: concat([group[name] for group in groups if name in group]) for name in dict.fromkeys(chain(*groups))}
+        for groups in ([part.tables for part in parts], [part.asides for part in parts])
+    )
+    return Outcome(tables, counts, dict(figures), asides)
 
 
 @dataclass
@@ -90,7 +107,8 @@ class Result:
 class Job:
     """One pass over the documents: what to do with a task's table, and where its results go (None: into a pipe).
 
-    `preload` names modules that `transform` imports and that take long.
+    `preload` names modules that `transform` imports and that take long. `by_block`: `transform` need not see a task as
+    a whole, and its figures are numbers; it is given one block after the other, so that less is in memory.
     """
 
     transform: Callable[[Task, pa.Table], Outcome]
@@ -98,6 +116,7 @@ class Job:
     out: Path | None
     compression: str | None = "lz4"
     preload: tuple[str, ...] = ()
+    by_block: bool = False
 
 
 @dataclass
@@ -160,8 +179,12 @@ def reuse(job: Job, task: Task, done: dict[int, Result]) -> bool:
 
 def execute(job: Job, task: Task) -> Result:
     """Do one task, in a worker: read, transform, write the shard, then its record."""
-    table, bad = read_task(task, job.options)
-    outcome = job.transform(task, table)
+    bad: list[Bad] = []
+    parts: list[Outcome] = []
+    for table, wrong in read_blocks(task, job.options) if job.by_block else [read_task(task, job.options)]:
+        bad += wrong
+        parts.append(job.transform(task, table))
+    outcome = join(parts)
     counts = outcome.counts
     counts.documents_in += len(bad)
     counts.quarantined.update(item.reason for item in bad)

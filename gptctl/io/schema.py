@@ -10,10 +10,12 @@ A documents shard holds neither paths nor worker counts nor settings, so equal i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gptctl.core.errors import DataError
 from gptctl.core.imports import hidden
@@ -21,11 +23,13 @@ from gptctl.core.imports import hidden
 KIND = b"gptctl.kind"
 
 
-def without_pandas() -> None:
-    """Keep pyarrow from importing pandas where it is installed: 0.2 s a process, for conversions we never ask for.
+def prepare_arrow() -> None:
+    """Set up pyarrow for this process: less memory, and no import of pandas where that is installed.
 
-    pyarrow looks for it once, at its first array.
+    The system's allocator gives freed memory back: cleaning 200 MB takes 283 MB where Arrow's own takes 340, in equal
+    time. pandas would cost 0.2 s for conversions we never ask for; pyarrow looks for it once, at its first array.
     """
+    pa.set_memory_pool(pa.system_memory_pool())
     with hidden("pandas"):
         pa.array([0])
 
@@ -97,3 +101,14 @@ def concat(tables: list[pa.Table]) -> pa.Table:
     """Join tables whose columns may differ."""
     target = unify([table.schema for table in tables])
     return pa.concat_tables([conform(table, target) for table in tables]).combine_chunks()
+
+
+def slices(table: pa.Table, size: int) -> Iterator[pa.Table]:
+    """Cut a table into runs of rows of about `size` bytes of text; an empty table is one run."""
+    ends = pc.cumulative_sum(pc.binary_length(table["text"])).to_numpy()
+    first = 0
+    while first < len(table) or first == 0:
+        base = ends[first - 1] if first else 0
+        last = max(int(ends.searchsorted(base + size, "right")), first + 1)
+        yield table.slice(first, last - first)
+        first = last

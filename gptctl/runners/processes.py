@@ -63,15 +63,17 @@ def start_server(preload: Sequence[str]) -> None:
     """Start the fork server, if it is not running, so that its imports run beside ours."""
     from multiprocessing import forkserver
 
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["gptctl.io.jobs", *preload])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["gptctl.runners.server", "gptctl.io.jobs", *preload]
+    )
     forkserver.ensure_running()
 
 
 def begin_worker() -> None:
     """Leave signals to the parent, and end when it is gone (a killed parent cannot tell its workers)."""
-    from gptctl.io.schema import without_pandas
+    from gptctl.io.schema import prepare_arrow
 
-    without_pandas()
+    prepare_arrow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=watch_parent, daemon=True).start()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gptctl.core.config import Settings, key
 from gptctl.text.batch import Batch, Measured, Rule
 
+COMPARES_DOCUMENTS = True  # of all the batch: it must not be cut into slices
 # Odd numbers with well-mixed bits: 2**64 divided by the golden ratio, and SplitMix64's first multiplier.
 GOLDEN, MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 

@@ -1,0 +1,19 @@
+"""What is started before anything else: the fork server of a command that will need one imports beside this process."""
+
+from __future__ import annotations
+
+import os
+
+# What the workers of a stage import and its command line does not.
+WORKERS_IMPORT = {"clean": ("gptctl.text.kernels.words",), "dedup": ()}
+# Options with which there are no workers.
+NO_WORKERS = frozenset({"--help", "--dry-run", "--print-config", "--explain", "serial"})
+
+
+def start_workers(args: list[str]) -> None:
+    """Start the fork server for a command line, where there are processors for it."""
+    several = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+    if several and len(args) > 1 and args[0] in WORKERS_IMPORT and not NO_WORKERS.intersection(args):
+        from gptctl.runners.processes import start_server
+
+        start_server((f"gptctl.stages.{args[0]}", *WORKERS_IMPORT[args[0]]))
