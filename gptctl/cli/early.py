@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # What the workers of a stage import and its command line does not.
-WORKERS_IMPORT = {"clean": ("gptctl.text.kernels.words",), "dedup": ()}
+WORKERS_IMPORT = {"clean": ("gptctl.text.kernels.words",), "dedup": ("gptctl.text.kernels.shingles",)}
 # Options with which there are no workers.
 NO_WORKERS = frozenset({"--help", "--dry-run", "--print-config", "--explain", "serial"})
 

@@ -73,9 +73,13 @@ class StageConfig(Settings):
         0, "Worker processes; 0 takes one per processor. The output is the same for any number.",
         panel="Runtime", runtime=True, ge=0,
     )  # fmt: skip
-    engine: Literal["processes", "serial"] = flag(
+    engine: Literal["processes", "serial", "ray"] = flag(
         "processes", "What runs the shard tasks. The output is the same for each.", panel="Runtime", runtime=True
     )
+    ray_address: str | None = flag(
+        None, "HOST:PORT of a Ray cluster for --engine ray, else RAY_ADDRESS; without one, this machine.",
+        panel="Runtime", runtime=True,
+    )  # fmt: skip
     seed: int = flag(0, "Seed of everything random.", panel="Runtime")
 
     @model_validator(mode="before")
@@ -97,10 +101,16 @@ class StageConfig(Settings):
             if not extra(field).get("runtime")
         }
 
+    def runner_options(self) -> Values:
+        """Give what the engine's run() must know besides the number of workers."""
+        return {"address": self.ray_address} if self.engine == "ray" else {}
+
     def worker_count(self) -> int:
-        """Resolve 0 to the number of processors this process may use."""
+        """Resolve 0 to the number of processors this process may use; with Ray it stays 0, all of the cluster's."""
         if self.engine == "serial":
             return 1
+        if self.engine == "ray":
+            return self.workers
         return self.workers or len(
             os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )

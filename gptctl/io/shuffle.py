@@ -9,7 +9,6 @@ crash is not made again.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ import xxhash
 from gptctl.core import atomic
 from gptctl.core.context import Context
 from gptctl.io import shards
+from gptctl.io.exchange import rows_between
 from gptctl.io.jobs import Runner
 from gptctl.io.manifest import Shard
 
@@ -112,16 +112,5 @@ def rows_within(folder: Path, run: Shard, part: Part) -> pa.Table:
     """Give the rows of a run that belong to a part, as views of the file."""
     table = shards.map_shard(folder, run)
     shift = 64 - part.bits
-    first = position(table[ORDER], part.number << shift)
-    last = position(table[ORDER], (part.number + 1) << shift) if part.number + 1 < 2**part.bits else len(table)
-    return table.slice(first, last - first)
-
-
-def position(order: pa.ChunkedArray, value: int) -> int:
-    """Count the entries of a sorted column below a value, looking at few of its chunks: each may be a page to read."""
-    chunks = order.chunks
-    number = bisect_left(chunks, value, key=lambda chunk: chunk[0].as_py()) - 1
-    if number < 0:
-        return 0
-    before = sum(len(chunk) for chunk in chunks[:number])
-    return before + int(np.searchsorted(chunks[number].to_numpy(), np.uint64(value)))
+    names = [ORDER, *(name for name in table.column_names if name != ORDER)]
+    return rows_between(table.select(names), part.number << shift, (part.number + 1) << shift)

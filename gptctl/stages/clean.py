@@ -330,7 +330,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.decontaminate:
         found = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in found.items()}
-    runner = plugins.load("gptctl.runners", config.engine).run
+    runner = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
 
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
         with jobs.spool_folder(out) as folder:

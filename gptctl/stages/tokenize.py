@@ -104,6 +104,15 @@ class EncodeTask:
     cuts: tuple[int, int]
     fast: FastEncoder | None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without gigatoken's instance, which holds a lock and a cache."""
+        return vars(self) | {"fast": self.fast is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load one where the task arrives, for one thread."""
+        coder = worker_tokenizer(state["tokenizer"], state["tokenizer_hash"])
+        vars(self).update(state | {"fast": FastEncoder(coder) if state["fast"] else None})
+
     def __call__(self, task: Task, table: pa.Table) -> Outcome:
         """Encode and split one task's documents."""
         coder = self.fast.coder if self.fast else worker_tokenizer(self.tokenizer, self.tokenizer_hash)
@@ -227,7 +236,7 @@ def encode(
 ) -> Made:
     """Train a tokenizer where none is given, choose the encoder, and write the shards."""
     reading, workers = dataset.options(config), config.worker_count()
-    runner: Runner = plugins.load("gptctl.runners", config.engine).run
+    runner: Runner = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
     tasks = inputs.replayable(out / "work", config.limit)
     starts, cuts = measure(config, reading, tasks, runner) if config.split.by == "position" else (None, (0, 0))
     if coder is None or text is None:

@@ -14,11 +14,12 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.text.dedup.minhash import MULTIPLIER, chunks, split_words
+from gptctl.text.dedup import shingles
+from gptctl.text.dedup.minhash import MULTIPLIER, chunks
+from gptctl.text.dedup.shingles import Shingling, split_words
 
 WORDS, MIN_WORDS = 13, 8
 
@@ -131,16 +132,10 @@ def _distinct(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _hashed(text: pa.LargeStringArray) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-    """Give the hashes of all words, a few documents at a time, and where each document's begin and the last one's end.
-
-    Each different word is hashed once.
-    """
+    """Give the hashes of all words, a few documents at a time; where each document's begin, and the last one's end."""
     for first, last in chunks(text):
-        words = split_words(text.slice(first, last - first))
-        bounds = words.offsets.to_numpy().astype(np.int64)
-        flat = words.values.slice(bounds[0], bounds[-1] - bounds[0]).dictionary_encode()
-        unique = np.fromiter((xxhash.xxh64_intdigest(word.as_buffer()) for word in flat.dictionary), np.uint64)
-        yield unique[flat.indices.to_numpy()] if len(unique) else unique, bounds - bounds[0]
+        words, counts = shingles.hashes(text.slice(first, last - first), Shingling(ngram=1))
+        yield words, shingles.bounds(counts)
 
 
 def _windows(hashes: NDArray[np.uint64], n: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:

@@ -15,7 +15,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptctl.io import manifest, shards, shuffle
+from gptctl.io import exchange, manifest, shards, shuffle
 from gptctl.io.manifest import Shard
 from gptctl.text.fast_encode import NASTY, SCRIPTS
 from gptctl.text.tokenizer import Tokenizer
@@ -175,7 +175,7 @@ def test_shuffle_into_several_shards(made: Path, tmp_path: Path, monkeypatch: py
 def test_places_in_a_sorted_column(values: list[int], wanted: int) -> None:
     column = pa.array(values, pa.uint64())
     chunked = pa.chunked_array([column[i : i + 64] for i in range(0, len(column), 64)], pa.uint64())
-    assert shuffle.position(chunked, wanted) == int(np.searchsorted(np.array(values, np.uint64), np.uint64(wanted)))
+    assert exchange.position(chunked, wanted) == int(np.searchsorted(np.array(values, np.uint64), np.uint64(wanted)))
 
 
 def test_as_many_shards_as_keep_them_small() -> None:

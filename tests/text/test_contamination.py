@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError
 from gptctl.text import contamination
 from gptctl.text.contamination import Index, build, hits, where
-from gptctl.text.dedup.minhash import split_words
+from gptctl.text.dedup.shingles import split_words
 from tests.text.filters.golden import DATA
 
 QUESTION = "Which of the two planets that have no moon at all is nearer to the sun, Mercury or Venus?"  # 19 words

@@ -25,7 +25,7 @@ ASSIGNED = 0x40000
 def kinds() -> NDArray[np.uint8]:
     """Give a bit set for each of the 1,114,112 code points."""
     table = np.zeros(sys.maxunicode + 1, np.uint8)
-    characters = "".join(map(chr, range(ASSIGNED)))
+    characters = np.arange(ASSIGNED, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     for pattern, bit in ((r"\w+", WORD), (r"\s+", SPACE), (r"\d+", DIGIT)):
         for run in re.finditer(pattern, characters):
             table[run.start() : run.end()] |= bit
