@@ -6,15 +6,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptctl.text.dedup.components import components, stars
+from gptctl.text.dedup.components import components
+from gptctl.text.dedup.passes import stars
 
 
 def test_stars() -> None:
-    """Each document points to the smallest with its key, once, band by band."""
-    keys = np.array([[1, 9], [2, 8], [1, 8], [1, 9]], np.uint64)
-    assert stars(keys).tolist() == [[2, 0], [2, 1], [3, 0]]
-    assert stars(keys[:, 0], np.array([40, 30, 20, 10])).tolist() == [[20, 10], [40, 10]]
-    assert stars(np.empty((0, 2), np.uint64)).shape == (0, 2)
+    """Each document is paired with the smallest that has its key, once."""
+    keys = np.array([1, 2, 1, 1, 9, 8, 8, 9], np.uint64)
+    where = np.array([40, 30, 20, 10, 40, 30, 20, 10], np.uint64)
+    leaves, centres = stars(keys, where)
+    assert list(zip(leaves.tolist(), centres.tolist(), strict=True)) == [(20, 10), (30, 20), (40, 10)]
+    assert len(stars(np.empty(0, np.uint64), np.empty(0, np.uint64))[0]) == 0
 
 
 def test_components() -> None:
