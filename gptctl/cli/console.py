@@ -9,32 +9,38 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gptctl.core.errors import GptctlError
+from gptctl.core.redact import redact, redacted
 from gptctl.core.summary import Summary, Table
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress
+
+    from gptctl.cli.training_view import TrainingView
 
 PLAIN_INTERVAL_SECONDS = 30.0
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 
 
 def safe(text: str) -> str:
-    """Show control characters (terminal escapes in data) as what they are instead of obeying them."""
-    return text.translate(CONTROL)
+    """Show control characters (terminal escapes in data) as what they are instead of obeying them; hide passwords."""
+    return redact(text).translate(CONTROL)
 
 
 class Console:
-    """Says things to people: a live bar on a terminal, one plain line every 30 s elsewhere."""
+    """Says things to people: a live bar or picture on a terminal, one plain line every 30 s elsewhere."""
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet = quiet
         self.verbose = verbose
         self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI") and not quiet
-        self.started = time.monotonic()
-        self.spoken = self.started
+        self.spoken = time.monotonic()
+        self._began: tuple[float, float] | None = None  # clock and what was done when the work was first heard of
         self._bar: Progress | None = None
         self._task: Any = None
         self._unit = ""
+        self._view: TrainingView | None = None
+        self._live: Live | None = None
 
     def error(self, error: GptctlError) -> None:
         """Print one line that says what is wrong, and one that says what to do."""
@@ -63,12 +69,15 @@ class Console:
         if self.quiet:
             return
         if self.live:
-            self._draw(done, total, unit, note)
+            if self._view is None or unit != "steps":
+                self._draw(done, total, unit, note)
             return
         now = time.monotonic()
+        if self._began is None or unit != self._unit:
+            self._began, self._unit = (now, done), unit
         if now - self.spoken >= PLAIN_INTERVAL_SECONDS:
             self.spoken = now
-            rate = done / max(now - self.started, 1e-9)
+            rate = (done - self._began[1]) / max(now - self._began[0], 1e-9)
             left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
             of = f" of {total:,.0f}" if total else ""
             print(
@@ -76,6 +85,24 @@ class Console:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def figures(self, figures: dict[str, Any]) -> None:
+        """Draw the figures of a training run, on a terminal."""
+        if not self.live:
+            return
+        from rich.console import Console as RichConsole
+        from rich.live import Live
+
+        from gptctl.cli.training_view import TrainingView
+
+        if self._view is None:
+            self.stop_bar()
+            self._view = TrainingView()
+        self._view.update({name: safe(value) if isinstance(value, str) else value for name, value in figures.items()})
+        if self._live is None:  # at the first picture, and after a line was said
+            self._live = Live(console=RichConsole(stderr=True), auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(self._view, refresh=True)
 
     def _draw(self, done: float, total: float | None, unit: str, note: str) -> None:
         from rich.console import Console as RichConsole
@@ -96,10 +123,13 @@ class Console:
         self._bar.update(self._task, completed=done, total=total, note=safe(note))
 
     def stop_bar(self) -> None:
-        """Take the bar off the screen."""
+        """Take the bar or the picture off the screen."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def show(self, summary: Summary) -> None:
         """Print a result for people: its tables, where it is, and what to run next."""
@@ -134,7 +164,7 @@ class Console:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print the one JSON result."""
-    sys.stdout.write(json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(redacted(document), allow_nan=False, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 

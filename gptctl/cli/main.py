@@ -161,7 +161,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     with StopFlag() as stop:
         context = Context(
             force=common["force"], argv=tuple(sys.argv[1:]), stop=stop,
-            progress=console.progress, warn=console.warn, say=console.say,
+            progress=console.progress, warn=console.warn, say=console.say, figures=console.figures,
             write=(lambda text: None) if common["json_output"] else console.write,
         )  # fmt: skip
         try:
@@ -232,6 +232,7 @@ def report(error: BaseException) -> int:
     """Print an error as one line and a hint, and give its exit code."""
     from gptctl.cli.console import Console
     from gptctl.core.errors import GptctlError, MachineError, PipeClosedError, UsageError, from_os_error
+    from gptctl.core.redact import redact
 
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
@@ -242,7 +243,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return 130
     if "--debug" in sys.argv:
-        traceback.print_exception(error)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, ClickException):
         where = error.ctx.command_path if isinstance(error, ClickUsageError) and error.ctx else "gptctl"
         error = UsageError(error.format_message(), f"see {where} --help")

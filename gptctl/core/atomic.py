@@ -26,8 +26,8 @@ from gptctl.core.errors import from_os_error
 _operations = itertools.count(1)
 
 
-def _operation(path: Path) -> None:
-    """Count one file operation, and fail here if a fault test asks for it."""
+def operation(path: Path) -> None:
+    """Count one operation on a file, here or in object storage, and fail at it if a fault test asks for that."""
     fault = os.environ.get("GPTCTL_FAULT")
     if not fault:
         return
@@ -59,13 +59,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _operation(path)
+        operation(path)
         with temporary.open("wb") as file:
             yield file
-            _operation(path)
+            operation(path)
             file.flush()
             os.fsync(file.fileno())
-        _operation(path)
+        operation(path)
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
@@ -87,13 +87,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        _operation(path)
+        operation(path)
         for file in sorted(temporary.rglob("*")):
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         _sync_folder(temporary)
-        _operation(path)
+        operation(path)
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
@@ -125,7 +125,7 @@ def append_line(path: Path, line: str) -> None:
     """Add one line to a log. A crash can cut the last line short, nothing else."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _operation(path)
+        operation(path)
         with path.open("ab") as file:
             file.write(line.encode("utf-8", "backslashreplace") + b"\n")
     except OSError as error:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from gptctl.core.errors import UsageError
 from gptctl.core.plugins import did_you_mean
+from gptctl.core.redact import redacted
 
 Values = dict[str, Any]
 
@@ -212,7 +213,7 @@ def read_environment(
     """Read GPTCTL_KEY and GPTCTL_TABLE__KEY variables; a key of another stage is passed over."""
     values: Values = {}
     for name, raw in sorted(environment.items()):
-        if not name.startswith("GPTCTL_") or name == "GPTCTL_FAULT":
+        if not name.startswith("GPTCTL_") or name in ("GPTCTL_FAULT", "GPTCTL_CACHE"):
             continue
         dotted = name.removeprefix("GPTCTL_").lower().replace("__", ".")
         if dotted.split(".")[0] in model.model_fields:
@@ -316,9 +317,9 @@ def describe(model: type[BaseModel], item: Any) -> str:
 
 
 def show(config: StageConfig, origins: Mapping[str, str]) -> str:
-    """Print a resolved config as TOML, each key with where its value came from."""
+    """Print a resolved config as TOML, each key with where its value came from; passwords in URIs are hidden."""
     lines = []
-    for line in to_toml(plain(config)).splitlines():
+    for line in to_toml(redacted(plain(config))).splitlines():
         if line.startswith("["):
             table = line.strip("[]") + "."
             lines.append(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from gptctl.core.signals import StopFlag
 
@@ -24,6 +24,10 @@ def silent(message: str) -> None:
     """Say nothing."""
 
 
+def unseen(figures: dict[str, Any]) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True)
 class Context:
     """The surroundings of one run."""
@@ -34,4 +38,5 @@ class Context:
     warn: Callable[[str], None] = silent
     say: Callable[[str], None] = silent
     write: Callable[[str], None] = silent
+    figures: Callable[[dict[str, Any]], None] = unseen  # of a training run, for a live view
     stop: StopFlag = field(default_factory=StopFlag)

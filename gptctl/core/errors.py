@@ -14,19 +14,28 @@ GptctlError            1   our own bug, or anything not named below
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from pathlib import Path
 
+from gptctl.core.redact import redact
+
+# How pyarrow names what a request to object storage came back with.
+STORAGE_ERROR = re.compile(r"AWS Error ([A-Z_]+)(?: \(HTTP status (\d+)\))?[^:]*: ?(.*)", re.S)
+STORAGE_PLACE = re.compile(r"key '(.*)' in bucket '(.*?)'")
+DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "INVALID_TOKEN_ID")
+
 
 class GptctlError(Exception):
-    """One line that says what and where, and one that says what to do next."""
+    """One line that says what and where, and one that says what to do next; passwords in URIs are hidden."""
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None) -> None:
+        message = redact(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = redact(hint) if hint else hint
 
     def __reduce__(self) -> tuple[type[GptctlError], tuple[str, str | None]]:
         """Workers send errors to the parent process: keep the hint on the way."""
@@ -89,6 +98,10 @@ def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError
     `path` is where we were writing; without it the error's own file name is used.
     """
     where = str(path or error.filename or "the output")
+    if answer := STORAGE_ERROR.search(str(error)):
+        if path is None and (place := STORAGE_PLACE.search(str(error))):
+            where = f"s3://{place[2]}/{place[1]}"
+        return from_storage_error(answer[1], answer[2], answer[3], where)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
             f"disk full writing {where} ({_free_bytes(where)} B free)", "free space, then run the same command again"
@@ -104,6 +117,29 @@ def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError
     if error.errno == errno.ENOENT:
         return UsageError(f"no such file or folder: {where}", "check the path")
     return MachineError(f"{error.strerror or error}: {where}", "see log.txt in the output folder")
+
+
+def from_storage_error(kind: str, status: str | None, reason: str, where: str) -> GptctlError:
+    """Turn what object storage answered, or that it did not, into one line with a hint."""
+    reason = re.split(r"\(Request ID|; Details:", redact(reason))[0].strip()[:160].rstrip(".")
+    if kind == "NO_SUCH_BUCKET":
+        return UsageError(f"no such bucket: {where}", "check the bucket's name, and endpoint_override= and region=")
+    if kind in ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND"):
+        return UsageError(f"no such file or folder: {where}", "check the path")
+    if kind in DENIED or status == "403":
+        return MachineError(
+            f"access denied ({kind}): {where}",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; listing, reading and writing need rights",
+        )
+    if kind in ("NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE"):
+        return MachineError(
+            f"object storage does not answer ({kind}: {reason}): {where}",
+            "check the network and endpoint_override=; then run the same command again: it goes on where it was",
+        )
+    return MachineError(
+        f"object storage refused a request ({kind}{f', {status}' if status else ''}: {reason}): {where}",
+        "check region= and endpoint_override= in the URI",
+    )
 
 
 def _free_bytes(where: str) -> int:

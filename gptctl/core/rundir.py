@@ -33,10 +33,12 @@ from gptctl import __version__
 from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, differing, plain, to_toml
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, GptctlError, MachineError, StoppedError, from_os_error
+from gptctl.core.errors import ConflictError, GptctlError, MachineError, StoppedError, UsageError, from_os_error
+from gptctl.core.redact import redact, redacted
 from gptctl.core.summary import Counts, Summary
 
 MANIFEST = "manifest.json"
+RECORD = "run.json"
 Extendable = Mapping[str, Callable[[Any], float]]
 LIBRARIES = ("pyarrow", "numpy", "tokenizers", "torch", "datasketch", "nltk", "ftfy", "resiliparse")
 
@@ -48,41 +50,65 @@ class Sealed(Protocol):
         """Write manifest.json."""
 
 
+class Home(Protocol):
+    """Where an output is kept, if not in the folder where it is made: in object storage."""
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+
+    def fetch(self, folder: Path) -> None:
+        """Bring the folder's records in line with what is kept. Raises ConflictError (5) for what is not ours."""
+
+    def begin(self, folder: Path, fresh: bool) -> None:
+        """Take the manifest away, and, for a `fresh` run, everything else; note that a run is under way."""
+
+    def publish(self, folder: Path, sealed: Sealed) -> None:
+        """Bring the folder there, the manifest last."""
+
+
 class Run:
     """One locked output folder. Made by `open_run`."""
 
-    def __init__(self, path: Path, stage: str, record: Values) -> None:
+    def __init__(self, path: Path, stage: str, record: Values, home: Home | None = None) -> None:
         self.path = path
+        self.name = home.name if home else str(path)
         self.stage = stage
         self.record = record
+        self.home = home
         self.up_to_date = (path / MANIFEST).exists()
         self.started = time.monotonic()
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to events.jsonl; numbers that are not finite become null."""
-        atomic.append_line(self.path / "events.jsonl", json.dumps({"time": now(), "event": kind} | finite(fields)))
+        atomic.append_line(
+            self.path / "events.jsonl", json.dumps({"time": now(), "event": kind} | redacted(finite(fields)))
+        )
 
     def log(self, text: str) -> None:
         """Append to log.txt."""
-        atomic.append_line(self.path / "log.txt", f"{now()} {text}")
+        atomic.append_line(self.path / "log.txt", f"{now()} {redact(text)}")
 
     def previous_summary(self) -> Summary:
         """Give the result of the run that is already complete here."""
         summary = self.record.get("summary", {})
         counts = Counts.from_json(summary["counts"]) if "counts" in summary else Counts()
-        return Summary(self.stage, "up to date", (str(self.path),), counts, summary.get("metrics", {}))
+        return Summary(self.stage, "up to date", (self.name,), counts, summary.get("metrics", {}))
 
     def finish(self, summary: Summary, manifest: Sealed) -> Summary:
         """Record the summary, then write the manifest: from then on the output is complete."""
         self.record |= {"status": "done", "summary": finite(summary.to_json())}
         self.save()
-        manifest.write(self.path)
+        if self.home:
+            self.home.publish(self.path, manifest)
+        else:
+            manifest.write(self.path)
         return summary
 
     def save(self) -> None:
         """Write run.json."""
         self.record["seconds"] = round(time.monotonic() - self.started, 3)
-        atomic.write_json(self.path / "run.json", self.record)
+        atomic.write_json(self.path / RECORD, redacted(self.record))
 
 
 @contextmanager
@@ -93,47 +119,60 @@ def open_run(
     inputs: Values | None = None,
     extendable: Extendable | None = None,
     intact: Callable[[Path], bool] = lambda _: True,
+    home: Home | None = None,
 ) -> Iterator[Run]:
     """Lock `out`, decide between fresh, resume and up to date, and record how the run ends.
 
     `inputs` are the fingerprints of what is read, by name; None means that they are not known yet (a stream).
     `extendable` keys may grow (more --steps) without being a conflict; each comes with how its value is measured. A
-    complete output that is no longer `intact` is made again.
+    complete output that is no longer `intact` is made again. With a `home`, `out` is where the output is made; it is
+    kept there, and `out` is emptied when it has arrived.
     Raises ConflictError (5) if the folder is in use, is not ours, or was made with other settings or inputs;
     MachineError (4) if it cannot be written.
     """
     stage = type(config).__name__.lower()
     extendable = extendable or {}
-    lock = take_lock(out)
+    if home is None and str(out).split("/")[0].endswith(":"):
+        raise UsageError(f"{stage} writes to a folder of this machine, not to a URI", "copy it there afterwards")
+    name = home.name if home else str(out)
+    lock = take_lock(out, name)
     try:
-        old = check_owner(out, stage)
+        if home:
+            home.fetch(out)
+        old = check_owner(out, stage, name)
         if old and (context.force or is_bare(out)):
             clear(out)
             old = {}
-        settings = config.settings()
+        settings = redacted(config.settings())
         if old:
-            check_settings(out, old, settings, inputs, extendable)
+            check_settings(name, old, settings, inputs, extendable)
             grown = any(old["settings"].get(name) != settings.get(name) for name in extendable)
             complete = (out / MANIFEST).exists()
             if grown or (complete and not intact(out)):
                 (out / MANIFEST).unlink(missing_ok=True)
         atomic.sweep(out)
-        run = Run(out, stage, old)
+        run = Run(out, stage, old, home)
         if run.up_to_date:
             yield run
+            if home:
+                clear(out)
             return
         run.record = begin(stage, config, settings, inputs, context, resumed=bool(old))
         run.save()
-        atomic.write_text(out / "config.toml", to_toml(plain(config)))
+        atomic.write_text(out / "config.toml", to_toml(redacted(plain(config))))
         run.event("resume" if old else "start", stage=stage, argv=list(context.argv))
-        yield from until_done(run)
+        yield from until_done(run, fresh=not old)
+        if home:
+            clear(out)
     finally:
         lock.release()
 
 
-def until_done(run: Run) -> Iterator[Run]:
+def until_done(run: Run, fresh: bool) -> Iterator[Run]:
     """Hand out the run and record in run.json and log.txt how it ended."""
     try:
+        if run.home:
+            run.home.begin(run.path, fresh)
         yield run
     except BaseException as error:
         status = "stopped" if isinstance(error, StoppedError) else "failed"
@@ -147,7 +186,7 @@ def until_done(run: Run) -> Iterator[Run]:
         raise
 
 
-def take_lock(out: Path) -> FileLock:
+def take_lock(out: Path, name: str) -> FileLock:
     """Lock the folder against every other process."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -156,53 +195,51 @@ def take_lock(out: Path) -> FileLock:
     except Timeout as error:
         holder = read_record(out)
         who = f"pid {holder.get('pid', '?')} on {holder.get('host', '?')} since {holder.get('started', '?')}"
-        raise ConflictError(f"{out} is in use by {who}", "wait for it, or choose another folder with -o") from error
+        raise ConflictError(f"{name} is in use by {who}", "wait for it, or choose another folder with -o") from error
     except OSError as error:
         raise from_os_error(error, out) from error
     return lock
 
 
-def check_owner(out: Path, stage: str) -> Values:
+def check_owner(out: Path, stage: str, name: str) -> Values:
     """Give the record of the earlier run in this folder; refuse a folder that holds anything else."""
     record = read_record(out)
     if record:
         if record["stage"] != stage:
-            raise ConflictError(f"{out} was made by 'gptctl {record['stage']}'", "choose another folder with -o")
+            raise ConflictError(f"{name} was made by 'gptctl {record['stage']}'", "choose another folder with -o")
         return record
     strangers = [entry.name for entry in out.iterdir() if entry.name != ".lock" and ".tmp-" not in entry.name]
     if strangers:
         raise ConflictError(
-            f"{out} holds files that gptctl did not make ({strangers[0]})", "choose an empty or new folder with -o"
+            f"{name} holds files that gptctl did not make ({strangers[0]})", "choose an empty or new folder with -o"
         )
     return {}
 
 
 def is_bare(out: Path) -> bool:
     """Tell whether an earlier run left only its records here: nothing that another command could lose."""
-    records = {"run.json", "config.toml", "events.jsonl", "log.txt", ".lock"}
+    records = {RECORD, "config.toml", "events.jsonl", "log.txt", ".lock"}
     return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
 
 
-def check_settings(out: Path, old: Values, settings: Values, inputs: Values | None, extendable: Extendable) -> None:
+def check_settings(name: str, old: Values, settings: Values, inputs: Values | None, extendable: Extendable) -> None:
     """Compare an earlier run with this one."""
     before = dict(old["settings"])
-    for name, size in extendable.items():
-        if name in before and size(settings[name]) > size(before[name]):
-            before[name] = settings[name]
+    for key, size in extendable.items():
+        if key in before and size(settings[key]) > size(before[key]):
+            before[key] = settings[key]
     changed = differing(before, json.loads(json.dumps(settings)))
     if changed:
         raise ConflictError(
-            f"{out} was made with other settings: {', '.join(changed)}",
+            f"{name} was made with other settings: {', '.join(changed)}",
             "use the old settings, another -o, or --force to start afresh",
         )
     if inputs is not None and old["inputs"] is not None and list(old["inputs"].items()) != list(inputs.items()):
-        names = sorted(
-            name for name in old["inputs"].keys() | inputs.keys() if old["inputs"].get(name) != inputs.get(name)
-        )
+        names = sorted(key for key in old["inputs"].keys() | inputs.keys() if old["inputs"].get(key) != inputs.get(key))
         names = names or ["the order"]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ConflictError(
-            f"{out} was made from other input: {', '.join(names[:3])}{more} differs",
+            f"{name} was made from other input: {', '.join(names[:3])}{more} differs",
             "choose another -o, or --force to start afresh",
         )
 
@@ -229,11 +266,19 @@ def begin(
 def read_record(out: Path) -> Values:
     """Read run.json, or nothing where there is none of ours."""
     try:
-        record = json.loads((out / "run.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return parse_record((out / RECORD).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise from_os_error(error, out / "run.json") from error
+        raise from_os_error(error, out / RECORD) from error
+
+
+def parse_record(data: bytes | None) -> Values:
+    """Give what a run.json says, or nothing where it is absent or not ours."""
+    try:
+        record = json.loads(data or b"")
+    except ValueError:
+        return {}
     return record if isinstance(record, dict) and {"stage", "pid", "started"} <= record.keys() else {}
 
 

@@ -19,10 +19,11 @@ from gptctl.core.errors import UsageError
 from gptctl.core.plugins import did_you_mean, unknown
 from gptctl.evals.confusion import Integers, Sums
 
-Average: TypeAlias = Literal["macro", "micro", "weighted", "binary"]
+Average: TypeAlias = Literal["macro", "micro", "weighted", "binary", "samples"]
 Over: TypeAlias = Literal["present", "all"]
 ZeroDivision: TypeAlias = float | Literal["nan"]
 Floats: TypeAlias = npt.NDArray[np.float64]
+Fraction: TypeAlias = tuple[Integers, Integers]  # numerator and denominator of each class, each (..., k)
 
 SHOWN = 10  # classes named in a warning
 
@@ -32,7 +33,7 @@ class Averaging:
     """How per-class values become one.
 
     average: "macro" is the plain mean over classes, "weighted" the mean by gold rows, "micro" the fraction of the
-    summed counts, "binary" the value of the class `positive`.
+    summed counts, "binary" the value of the class `positive`, "samples" the mean over rows (sets of labels only).
     over: "present" leaves classes out of the macro mean that are neither in gold nor predicted; "all" counts them.
     zero_division: what 0/0 counts as; "nan" leaves the class out of the mean.
     Raises UsageError for an unknown `average` or `over`, and for "binary" without `positive`.
@@ -64,15 +65,16 @@ class Averaging:
         return labels.index(positive)
 
 
-def ratio(numerator: Integers, denominator: Integers, zero_division: ZeroDivision) -> Floats:
+def ratio(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any], zero_division: ZeroDivision) -> Floats:
     """Divide elementwise (...), 0/0 being `zero_division`."""
     values = np.full(denominator.shape, float(zero_division))
     np.divide(numerator, denominator, out=values, where=denominator > 0)
     return values
 
 
-def mean(numerator: Integers, denominator: Integers, sums: Sums, averaging: Averaging) -> Floats:
-    """Average the fractions numerator/denominator of the classes (..., k) to one value (...); NaN where none exists."""
+def mean(fraction: Fraction, sums: Sums, averaging: Averaging) -> Floats:
+    """Average the fractions of the classes (..., k) to one value (...); NaN where none exists."""
+    numerator, denominator = fraction
     if averaging.average == "micro":
         return ratio(numerator.sum(axis=-1), denominator.sum(axis=-1), averaging.zero_division)
     values = ratio(numerator, denominator, averaging.zero_division)
@@ -93,15 +95,13 @@ def mean(numerator: Integers, denominator: Integers, sums: Sums, averaging: Aver
 
 
 def number(value: Any) -> float | None:
-    """Give a single value as a float, and None instead of NaN."""
-    return None if np.isnan(value) else float(value)
+    """Give a single value as a float, and None where it is not a finite number."""
+    return float(value) if np.isfinite(value) else None
 
 
-def by_class(
-    numerator: Integers, denominator: Integers, labels: Sequence[str], zero_division: ZeroDivision
-) -> dict[str, float | None]:
+def by_class(fraction: Fraction, labels: Sequence[str], zero_division: ZeroDivision) -> dict[str, float | None]:
     """Give each class its fraction; None where it is 0/0 and left out of the means."""
-    values = ratio(numerator, denominator, zero_division)
+    values = ratio(*fraction, zero_division)
     return {label: number(value) for label, value in zip(labels, values, strict=True)}
 
 

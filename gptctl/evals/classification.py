@@ -2,83 +2,163 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from gptctl.core import plugins
-from gptctl.core.errors import DataError
-from gptctl.evals import intervals
-from gptctl.evals.averages import Average, Averaging, Over, ZeroDivision
-from gptctl.evals.confusion import Confusion
-from gptctl.evals.intervals import Interval
+import numpy as np
 
-METRICS = "gptctl.evals.metrics"
+from gptctl.core import plugins
+from gptctl.core.errors import DataError, UsageError
+from gptctl.evals import averages, measured
+from gptctl.evals.averages import Average, Averaging, Over, ZeroDivision
+from gptctl.evals.confusion import Confusion, Integers, Sums
+from gptctl.evals.intervals import of_matrix
+from gptctl.evals.measured import METRICS, Measured, Part, Values
+from gptctl.evals.options import Options
+from gptctl.evals.resampling import Cells, ClassSums, Estimate, Payload, Units, add_by_group, in_groups
+
+DEFAULTS = ("accuracy", "precision", "recall", "f1")
 PER_CLASS = ("precision", "recall", "f1")
 
 
 def report(
     confusion: Confusion,
-    metrics: Sequence[str],
+    metrics: Sequence[str] = DEFAULTS,
     average: Average = "macro",
     positive: str | None = None,
     zero_division: ZeroDivision = 0.0,
     interval: bool = True,
     seed: int = 0,
     over: Over = "present",
-) -> dict[str, Any]:
-    """Give everything known about the predictions, ready for strict JSON (None instead of NaN).
+) -> Values:
+    """Give everything known about a confusion matrix, ready for strict JSON (None instead of NaN).
 
     Keys: n, invalid, average, positive (if given), one per metric, per_class {label: {precision, recall, f1, support}},
-    confusion {labels, matrix (k x k, rows are gold), invalid (k)}, intervals {metric: [low, high] or None, at 95 %},
-    absent (classes in neither gold nor predictions) and warnings (sentences).
+    confusion {labels, matrix (k x k, rows are gold), invalid (k)}, averages {metric: {average: value}}, absent (classes
+    in neither gold nor predictions), intervals {metric: [low, high] or None, at 95 %} and warnings (sentences).
     Raises UsageError for an unknown metric or average, "binary" without `positive`, and a `positive` outside the label
     set; DataError for 0 rows.
     """
     averaging = Averaging(average, positive, zero_division, over)
-    chosen = {name: plugins.load(METRICS, name) for name in dict.fromkeys(metrics)}
+    options = Options(tuple(metrics), averaging, ci="auto" if interval else "none", seed=seed)
+    modules = measured.chosen(options, "labels", DEFAULTS)
+    return measured.report(measure(confusion, modules, options), options)
+
+
+def measure(
+    confusion: Confusion,
+    modules: Mapping[str, ModuleType],
+    options: Options,
+    what: tuple[Units, Payload] | None = None,
+) -> Measured:
+    """Measure a matrix. `what` is drawn in a bootstrap; without it the cells. Raises as `report` does."""
+    averaging = options.averaging
     if confusion.n == 0:
         raise DataError("0 rows to score", "check that the input holds predictions")
-    if positive is not None:
+    if averaging.average == "samples":
+        raise UsageError("average 'samples' is for rows with several labels", "use macro, micro or weighted")
+    if averaging.positive is not None:
         averaging.index(confusion.labels)
-    options = (average, positive, zero_division, over)
-    return {
-        "n": confusion.n,
-        "invalid": confusion.invalid,
-        "average": average,
-        **({"positive": str(positive)} if positive is not None else {}),
-        **{name: metric.value(confusion, *options) for name, metric in chosen.items()},
-        "per_class": _per_class(confusion, zero_division),
-        "confusion": {
+    units, payload = what or of_matrix(confusion)
+    sums = confusion.sums()
+    part = Part(
+        units,
+        payload,
+        {name: averages.number(estimate_of(module, averaging)(sums)) for name, module in modules.items()},
+        {name: estimate_of(module, averaging) for name, module in modules.items()},
+        {name: module.interval(sums) for name, module in modules.items() if hasattr(module, "interval")},
+    )
+    head: Values = {"invalid": confusion.invalid, "average": averaging.average}
+    head |= {"positive": str(averaging.positive)} if averaging.positive is not None else {}
+    warnings = (*undefined(sums, modules, averaging), *look_alikes(confusion.labels))
+    return Measured(confusion.n, (part,), head, details(confusion, modules, options), None, warnings)
+
+
+def details(confusion: Confusion, modules: Mapping[str, ModuleType], options: Options) -> Values:
+    """Give what lies behind the metrics: other averages, classes, the matrix."""
+    sums, averaging = confusion.sums(), options.averaging
+    found: Values = {"averages": other_averages(sums, modules, averaging)}
+    if options.per_class:
+        found["per_class"] = per_class(sums, averaging.zero_division)
+    if options.confusion:
+        found["confusion"] = {
             "labels": list(confusion.labels),
             "matrix": confusion.matrix[:, :-1].tolist(),
             "invalid": confusion.matrix[:, -1].tolist(),
-        },
-        "intervals": _intervals(confusion, chosen, averaging, seed) if interval else {},
-        "absent": confusion.absent(),
-        "warnings": [line for metric in chosen.values() for line in metric.warnings(confusion, averaging)],
+        }
+    return found | {"absent": confusion.absent()}
+
+
+def other_averages(
+    sums: Sums, modules: Mapping[str, ModuleType], averaging: Averaging
+) -> dict[str, dict[str, float | None]]:
+    """Give the macro, micro and weighted average of the metrics that have a value per class."""
+    ways: tuple[Average, ...] = ("macro", "micro", "weighted")
+    settings = {way: Averaging(way, zero_division=averaging.zero_division, over=averaging.over) for way in ways}
+    return {
+        name: {way: averages.number(averages.mean(module.fraction(sums), sums, settings[way])) for way in ways}
+        for name, module in modules.items()
+        if hasattr(module, "fraction")
     }
 
 
-def _per_class(confusion: Confusion, zero_division: ZeroDivision) -> dict[str, dict[str, float | int | None]]:
-    columns = {name: plugins.load(METRICS, name).per_class(confusion, zero_division) for name in PER_CLASS}
-    support = confusion.sums().support
+def per_class(sums: Sums, zero_division: ZeroDivision) -> dict[str, dict[str, float | int | None]]:
+    """Give precision, recall, F1 and the gold rows of each class."""
+    columns = {
+        name: averages.by_class(plugins.load(METRICS, name).fraction(sums), sums.labels, zero_division)
+        for name in PER_CLASS
+    }
     return {
         label: {name: column[label] for name, column in columns.items()} | {"support": int(rows)}
-        for label, rows in zip(confusion.labels, support, strict=True)
+        for label, rows in zip(sums.labels, sums.support, strict=True)
     }
 
 
-def _intervals(
-    confusion: Confusion, metrics: dict[str, ModuleType], averaging: Averaging, seed: int
-) -> dict[str, list[float] | None]:
-    """Use a metric's own interval where it has one, else the bootstrap, in the order of the metrics."""
-    drawn = {
-        name: lambda sums, metric=metric: metric.estimate(sums, averaging)
-        for name, metric in metrics.items()
-        if not hasattr(metric, "interval")
-    }
-    found: dict[str, Interval | None] = intervals.bootstraps(confusion, drawn, seed=seed) if drawn else {}
-    for name in metrics.keys() - drawn.keys():
-        found[name] = metrics[name].interval(confusion)
-    return {name: None if found[name] is None else list(found[name] or ()) for name in metrics}
+def estimate_of(module: ModuleType, averaging: Averaging) -> Estimate:
+    """Give a metric as a function of Sums."""
+    if hasattr(module, "fraction"):
+        return lambda sums: averages.mean(module.fraction(sums), sums, averaging)
+    return module.estimate  # type: ignore[no-any-return]
+
+
+def undefined(sums: Sums, modules: Mapping[str, ModuleType], averaging: Averaging) -> list[str]:
+    """Say which metrics are 0/0 for which classes."""
+    return [
+        line
+        for name, module in modules.items()
+        if hasattr(module, "fraction")
+        for line in averages.undefined(name, module.fraction(sums)[1], sums, averaging)
+    ]
+
+
+def drawn(
+    confusion: Confusion, gold: Integers, predicted: Integers, groups: Sequence[Any] | None
+) -> tuple[Units, Payload]:
+    """Say what a bootstrap draws: the cells that hold a row, or groups of rows.
+
+    `gold` and `predicted` are the rows' places in the matrix (N,).
+    """
+    k = len(confusion.labels)
+    if groups is None:
+        found, inverse, counts = np.unique(gold * (k + 1) + predicted, return_inverse=True, return_counts=True)
+        cells = Cells(confusion.labels, found // (k + 1), found % (k + 1))
+        return Units(inverse.ravel(), counts.astype(np.int64)), cells
+    units = in_groups(groups)
+    identity = np.eye(k + 1, k, dtype=np.int64)
+    right = np.where((gold == predicted)[:, None], identity[gold], 0)
+    parts = (add_by_group(values, units) for values in (right, identity[predicted], identity[gold]))
+    return units, ClassSums(Sums(confusion.labels, *parts))
+
+
+def look_alikes(labels: Sequence[str]) -> list[str]:
+    """Warn of labels that look the same and are not: é as one character and as e with an accent."""
+    seen: dict[str, str] = {}
+    found = []
+    for label in labels:
+        composed = unicodedata.normalize("NFC", label)
+        if composed in seen:
+            found.append(f"two labels look the same, '{seen[composed]}': they differ in Unicode normalization")
+        seen.setdefault(composed, label)
+    return found

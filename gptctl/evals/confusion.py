@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gptctl.core.errors import DataError, UsageError
 
 Integers: TypeAlias = npt.NDArray[np.int64]
-Label: TypeAlias = str | int | None
+Label: TypeAlias = str | int | float | None
 
 SHOWN = 10  # labels named in an error message
 
@@ -81,18 +81,18 @@ class Confusion:
 def count(gold: Sequence[Label], pred: Sequence[Label], labels: Sequence[Label] | None = None) -> Confusion:
     """Count each pair of gold and predicted label.
 
-    Labels are compared as strings, so 1 and "1" are equal. Without `labels` the set is the sorted union of all labels
-    seen. Raises DataError where a gold label is null or not in the set, with its row counted from 1, and where the
-    two columns differ in length; UsageError where `labels` names a label twice.
+    Labels are compared as strings, so 1, 1.0 and "1" are equal. Without `labels` the set is the sorted union of all
+    labels seen. Raises DataError where a gold label is null or not in the set, with its row counted from 1, and where
+    the two columns differ in length; UsageError where `labels` names a label twice.
     """
     if len(gold) != len(pred):
         raise DataError(f"{len(gold)} labels but {len(pred)} predictions", "give one prediction for each row")
-    truth, guesses = _as_strings(gold), _as_strings(pred)
+    truth, guesses = as_texts(gold), as_texts(pred)
     pairs = Counter(zip(truth, guesses, strict=True))
     if labels is None:
         known = tuple(sorted({label for pair in pairs for label in pair if label is not None}))
     else:
-        known = tuple(str(label) for label in labels)
+        known = tuple(str(label_text(label)) for label in labels)
     place = {label: index for index, label in enumerate(known)}
     if len(place) < len(known):
         twice = next(label for label, times in Counter(known).items() if times > 1)
@@ -106,8 +106,16 @@ def count(gold: Sequence[Label], pred: Sequence[Label], labels: Sequence[Label] 
     return Confusion(known, matrix)
 
 
-def _as_strings(values: Sequence[Label]) -> list[str | None]:
-    return [None if value is None else str(value) for value in values]
+def as_texts(values: Sequence[Label]) -> list[str | None]:
+    """Give labels as they are compared."""
+    return [value if isinstance(value, str) else label_text(value) for value in values]
+
+
+def label_text(value: Label) -> str | None:
+    """Give a label as text: a whole number without a fraction, as CSV and JSON writers disagree on 1 and 1.0."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None if value is None else str(value)
 
 
 def _bad_row(truth: Sequence[str | None], known: Sequence[str]) -> DataError:

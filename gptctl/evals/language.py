@@ -1,11 +1,13 @@
-"""How well a model predicts text: bits per byte, perplexity, and which tokens are scored with which context."""
+"""Which tokens of a document are scored, and with which context."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gptctl.core.errors import DataError, UsageError
+import numpy as np
+import numpy.typing as npt
+
+from gptctl.core.errors import UsageError
 
 
 class Window(NamedTuple):
@@ -17,33 +19,6 @@ class Window(NamedTuple):
     start_input: int
     end_input: int
     first_target: int
-
-
-def bits_per_byte(nats_sum: float, bytes_sum: int) -> float | None:
-    """Give the bits needed per byte of UTF-8 text; None for no bytes.
-
-    Both sums run over all documents: the mean of the documents' own ratios is another, wrong number. Unlike perplexity
-    it compares across tokenizers. Raises DataError where `nats_sum` is not finite.
-    """
-    _require_finite(nats_sum)
-    return nats_sum / (math.log(2) * bytes_sum) if bytes_sum else None
-
-
-def perplexity(nats: float, tokens: int) -> float | None:
-    """Give exp(nats per token), comparable for the same tokenizer only; None for no tokens or where no float holds it.
-
-    Raises DataError where `nats` is not finite.
-    """
-    _require_finite(nats)
-    try:
-        return math.exp(nats / tokens) if tokens else None
-    except OverflowError:
-        return None
-
-
-def byte_perplexity(bits_per_byte: float) -> float:
-    """Give 2^(bits per byte), which compares across tokenizers."""
-    return math.exp2(bits_per_byte)
 
 
 def windows(n_tokens: int, context: int, stride: int) -> list[Window]:
@@ -68,9 +43,13 @@ def windows(n_tokens: int, context: int, stride: int) -> list[Window]:
     return planned
 
 
-def _require_finite(nats: float) -> None:
-    if not math.isfinite(nats):
-        raise DataError(
-            "the model gives a token a log-probability that is not a finite number",
-            "check the weights with: gptctl doctor MODEL",
-        )
+def cut(tokens: npt.NDArray[Any], begin_id: int, context: int, stride: int) -> list[tuple[npt.NDArray[np.int64], int]]:
+    """Cut a document into what its windows read: the tokens (1 + T,) and how many of the last ones are targets.
+
+    `begin_id` is the end-of-text token, which stands before every document and is not scored.
+    """
+    stream = np.append(begin_id, tokens).astype(np.int64)  # stream[k + 1] is token k
+    return [
+        (stream[window.start_input + 1 : window.end_input + 2], window.end_input + 1 - window.first_target)
+        for window in windows(len(tokens), context, stride)
+    ]

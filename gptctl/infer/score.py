@@ -1,4 +1,4 @@
-"""How likely a model finds texts, in nats per document."""
+"""How likely a model finds pieces of text, in nats."""
 
 from __future__ import annotations
 
@@ -8,53 +8,82 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
+from torch import Tensor
 
+from gptctl.core.errors import DataError
 from gptctl.model.gpt import GPT
 
+CHUNK_LOGITS = 2**24  # logits held at once, 64 MiB: a batch of long texts and a large vocabulary would take gigabytes
 
-class Pass(NamedTuple):
-    """One forward pass over part of a document: see gptctl/evals/language.py, windows."""
 
-    start_input: int
-    end_input: int
-    first_target: int
+class Piece(NamedTuple):
+    """Tokens (1 + T,), of which the last `scored` are targets; the others are what they follow. T fits the context."""
+
+    tokens: NDArray[np.int64]
+    scored: int
+
+
+class Nats(NamedTuple):
+    """For each piece: -sum ln p(target | what is before it), (N,), and whether each target was the likeliest, (N,)."""
+
+    nats: NDArray[np.float64]
+    greedy: NDArray[np.bool_]
 
 
 @torch.no_grad()
-def nats(
+def score_pieces(
     model: GPT,
-    documents: Sequence[NDArray[Any]],
-    plans: Sequence[Sequence[Pass]],
-    begin_id: int,
+    pieces: Sequence[Piece],
     batch_size: int,
     device: torch.device,
     each_batch: Callable[[int], None] = lambda done: None,
-) -> NDArray[np.float64]:
-    """Give -sum ln p(token | what is before it) of each document, (N,), in float64.
+) -> Nats:
+    """Score pieces in batches of like lengths; sums are in float64.
 
-    `plans[i]` says which windows of document i are read and which of their targets count; input -1 is `begin_id`,
-    the end-of-text token that stands before every document.
+    The model is causal and padding comes after a piece, so its score does not depend on its batch beyond rounding.
+    Raises DataError (3) where a log-probability is not a finite number.
     """
     model = model.to(device).eval()
-    jobs = [(i, window) for i, plan in enumerate(plans) for window in plan]
-    jobs.sort(key=lambda job: job[1].end_input - job[1].start_input)
-    total = np.zeros(len(documents))
-    for start in range(0, len(jobs), batch_size):
-        part = jobs[start : start + batch_size]
-        longest = max(window.end_input - window.start_input for _, window in part)
+    nats, greedy = np.zeros(len(pieces)), np.ones(len(pieces), np.bool_)
+    order = sorted((i for i, piece in enumerate(pieces) if piece.scored), key=lambda i: len(pieces[i].tokens))
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        longest = max(len(pieces[i].tokens) for i in part) - 1
         tokens = torch.zeros(len(part), longest, dtype=torch.long)
-        targets = torch.full((len(part), longest), -1, dtype=torch.long)
-        for row, (i, window) in enumerate(part):
-            stream = np.append(begin_id, documents[i]).astype(np.int64)  # stream[k + 1] is token k, stream[0] input -1
-            inputs = stream[window.start_input + 1 : window.end_input + 1]
+        rows: list[NDArray[Any]] = []
+        places: list[NDArray[Any]] = []
+        for row, i in enumerate(part):
+            inputs = pieces[i].tokens[:-1]
             tokens[row, : len(inputs)] = torch.from_numpy(inputs)
-            first = window.first_target - window.start_input - 1
-            targets[row, first : len(inputs)] = torch.from_numpy(stream[window.first_target + 1 : window.end_input + 2])
-        logits = model(tokens.to(device)).float()
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), ignore_index=-1, reduction="none")
-        sums = losses.view(len(part), -1).double().sum(1).cpu().numpy()
-        for (i, _), value in zip(part, sums.tolist(), strict=True):
-            total[i] += value
+            places.append(np.arange(len(inputs) - pieces[i].scored, len(inputs)))
+            rows.append(np.full(pieces[i].scored, row))
+        hidden = model.hidden(tokens.to(device))  # (B, T, C)
+        row_of, place_of = np.concatenate(rows), np.concatenate(places)
+        targets = np.concatenate([pieces[i].tokens[-pieces[i].scored :] for i in part])
+        losses, right = target_losses(model, hidden, row_of, place_of, targets)
+        nats[part] = np.bincount(row_of, losses, len(part))
+        greedy[part] = np.bincount(row_of, ~right, len(part)) == 0
         each_batch(start + len(part))
-    return total
+    if not np.isfinite(nats).all():
+        raise DataError(
+            "the model gives a token a log-probability that is not a finite number",
+            "check the weights with: gptctl doctor MODEL",
+        )
+    return Nats(nats, greedy)
+
+
+def target_losses(
+    model: GPT, hidden: Tensor, rows: NDArray[Any], places: NDArray[Any], targets: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Give -ln p of each target (M,) and whether it is the likeliest; logits are made only where there is a target."""
+    step = max(1, CHUNK_LOGITS // model.config.vocab_size)
+    losses, right = np.empty(len(targets)), np.empty(len(targets), np.bool_)
+    for start in range(0, len(targets), step):
+        part = slice(start, start + step)
+        chosen = hidden[torch.from_numpy(rows[part]), torch.from_numpy(places[part])]  # (m, C)
+        wanted = torch.from_numpy(targets[part].astype(np.int64)).to(hidden.device)
+        logits = model.logits(chosen).float()  # (m, V)
+        found = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        losses[part] = -found.double().cpu().numpy()
+        right[part] = (logits.argmax(-1) == wanted).cpu().numpy()
+    return losses, right

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.config import DataConfig
+from gptctl.core.config import DataConfig, StageConfig, Values
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import MachineError, UsageError
 from gptctl.core.rundir import Run, check_settings, open_run
 from gptctl.core.summary import Summary
 from gptctl.io import jobs, manifest, stream
+from gptctl.io.files import plain_path
 from gptctl.io.inputs import Inputs
 from gptctl.io.jobs import Totals
 from gptctl.io.manifest import Manifest
 from gptctl.io.records import ReadOptions
+from gptctl.io.remote import Remote
+from gptctl.io.storage import Address, is_uri
 from gptctl.io.stream import StreamWriter
 
 
@@ -64,17 +68,22 @@ def produce(
         jobs.check_readable(made.totals, config.max_bad, "the warnings above")
         pipe.close()
         return Summary(stage, "done", ("-",), made.totals.counts, made.metrics)
-    folder = Path(out)
-    refuse_nested(folder, config)
+    refuse_nested(out, config)
     also = also or {}
     known = inputs.fingerprints()
     fingerprints = None if known is None else known | also
-    with open_run(folder, config, context, fingerprints, intact=intact) as run:
+    with open_output(out, config, context, fingerprints) as run:
+        folder = run.path
         if run.up_to_date:
             confirm_stream(run, inputs, config.limit, also)
             found = manifest.read(folder)
             return Summary(stage, "up to date", (out,), found.counts, found.metrics)
         made = make(folder, None)
+        if any(not (folder / shard.path).exists() for shard in made.totals.shards):
+            raise MachineError(
+                f"shards are not in {folder}, where they were written: not all nodes share it",
+                "put it on storage that all nodes share" + (", with GPTCTL_CACHE" if run.home else ""),
+            )
         jobs.write_quarantine(folder, made.totals.bad)
         jobs.check_readable(made.totals, config.max_bad, str(folder / "quarantine.jsonl"))
         shards = jobs.unify_shards(folder, made.totals.shards, made.compression)
@@ -96,15 +105,31 @@ def intact(folder: Path) -> bool:
     return whole and (found.kind != "tokens" or (folder / "tokenizer.json").exists())
 
 
-def refuse_nested(folder: Path, config: DataConfig) -> None:
+@contextmanager
+def open_output(out: str, config: StageConfig, context: Context, inputs: Values | None) -> Iterator[Run]:
+    """Open a folder, or a URI and the folder where its output is made, as `open_run` does."""
+    out = plain_path(out)
+    home = Remote(out, context) if is_uri(out) else None
+    folder = home.folder if home else Path(out)
+    with open_run(folder, config, context, inputs, intact=home.intact if home else intact, home=home) as run:
+        yield run
+
+
+def refuse_nested(out: str, config: DataConfig) -> None:
     """Refuse to write where we read."""
-    inputs: tuple[str, ...] = getattr(config, "inputs", ())
+    inputs: tuple[str, ...] = (*getattr(config, "inputs", ()), *getattr(config, "against", ()))
     for argument in inputs:
-        source = Path(argument)
-        if argument != "-" and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-            raise UsageError(
-                f"the output {folder} lies inside the input {source}", "choose a folder outside it with -o"
-            )
+        if argument != "-" and is_within(plain_path(out), plain_path(argument)):
+            raise UsageError(f"the output {out} lies inside the input {argument}", "choose a folder outside it with -o")
+
+
+def is_within(out: str, source: str) -> bool:
+    """Tell whether an output is at or below an input folder; both here or both in object storage."""
+    if is_uri(out) and is_uri(source):
+        inner, outer = Address.parse(out), Address.parse(source)
+        same = (inner.scheme, inner.query) == (outer.scheme, outer.query)
+        return same and f"{inner.path}/".startswith(f"{outer.path}/")
+    return not is_uri(out) and Path(source).is_dir() and Path(out).resolve().is_relative_to(Path(source).resolve())
 
 
 def confirm_stream(run: Run, inputs: Inputs, limit: int, also: dict[str, str]) -> None:
@@ -113,4 +138,4 @@ def confirm_stream(run: Run, inputs: Inputs, limit: int, also: dict[str, str]) -
         return
     for _ in inputs.tasks(limit):
         pass
-    check_settings(run.path, run.record, run.record["settings"], inputs.stream_fingerprint() | also, {})
+    check_settings(run.name, run.record, run.record["settings"], inputs.stream_fingerprint() | also, {})

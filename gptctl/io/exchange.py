@@ -22,6 +22,8 @@ from gptctl.core import atomic
 WHOLE = 2**64
 # A document's place: its task's number, then its row.
 ROW_BITS = 40
+# Runs mapped into memory at once: Linux allows a process 65,530 maps, and 1 TB of text makes 125,000 runs.
+MOST_MAPS = 4096
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,21 @@ class Runs:
 
     def between(self, low: int, high: int) -> pa.Table | None:
         """Give all runs' rows with low <= first column < high, run after run; None where there are none."""
-        found = [part for number in self.numbers() if len(part := rows_between(self.open(number), low, high))]
-        return pa.concat_tables(found) if found else None
+        found: list[pa.Table] = []
+        mapped: list[pa.Table] = []
+        for number in self.numbers():
+            if len(part := rows_between(self.open(number), low, high)):
+                mapped.append(part)
+            if len(mapped) >= MOST_MAPS:
+                found.append(pa.concat_tables(mapped).combine_chunks())
+                mapped = []
+        return pa.concat_tables(found + mapped) if found or mapped else None
+
+    def keep_first(self, count: int) -> None:
+        """Remove runs from number `count` on: of another input, which a run that was cut off had read."""
+        for number in self.numbers():
+            if number >= count:
+                self.path(number).unlink()
 
     def bytes(self) -> int:
         """Sum the sizes of the runs."""
@@ -83,6 +98,14 @@ def position(order: pa.ChunkedArray, value: int) -> int:
         return 0
     before = sum(len(chunk) for chunk in chunks[:number])
     return before + int(np.searchsorted(chunks[number].to_numpy(), np.uint64(value)))
+
+
+def distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Sort numbers, each once. Of 4 million, numpy's `unique` makes a hash table first: 3.8 s instead of 0.04."""
+    values = np.sort(values)
+    new = np.ones(len(values), np.bool_)
+    new[1:] = values[1:] != values[:-1]
+    return values[new]
 
 
 def ranges(count: int) -> Iterator[tuple[int, int]]:

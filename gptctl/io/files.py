@@ -1,58 +1,61 @@
-"""Open local files, compressed files and object storage alike."""
+"""Open files here and in object storage, compressed or not, and tell what they hold."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import xxhash
 
-from gptctl.core.errors import DataError, UsageError, from_os_error
+from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
+from gptctl.core.redact import redact
+from gptctl.io.storage import Address, filesystem, is_uri
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 CHUNK_BYTES = 4 * 2**20
 
 
-def is_uri(path: str) -> bool:
-    """Tell s3://bucket/key and the like from a local path."""
-    return "://" in path
-
-
-def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
-    """Give the file system of a path or URI, and the path inside it."""
-    if not is_uri(path):
-        return pafs.LocalFileSystem(), str(Path(path))
-    try:
-        return pafs.FileSystem.from_uri(path)  # type: ignore[no-any-return]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(
-            f"cannot open {path}: {error}", "s3://bucket/key and other URIs of pyarrow.fs are understood"
-        ) from error
+def plain_path(argument: str) -> str:
+    """Give the local path that a file:// URI stands for; anything else as it is."""
+    return unquote(urlsplit(argument).path) if argument.startswith("file://") else argument
 
 
 def split_suffixes(name: str) -> tuple[str, str | None]:
     """Give the format suffix and the codec: "a.jsonl.zst" gives (".jsonl", "zstd")."""
-    path = PurePosixPath(name.lower())
+    path = PurePosixPath((Address.parse(name).path if is_uri(name) else name).lower())
     codec = CODECS.get(path.suffix)
     return (PurePosixPath(path.stem).suffix if codec else path.suffix), codec
 
 
 def open_stream(path: str) -> pa.NativeFile:
     """Open a file for reading from its start, decompressing it if its name says so."""
+    return open_as_is(path, split_suffixes(path)[1])
+
+
+def open_as_is(path: str, codec: str | None = None) -> pa.NativeFile:
+    """Open a file for reading from its start; in object storage, each request fetches 4 MiB."""
     system, inner = filesystem(path)
-    codec = split_suffixes(path)[1]
     try:
-        return system.open_input_stream(inner, compression=codec)
+        return system.open_input_stream(inner, compression=codec, buffer_size=CHUNK_BYTES if is_uri(path) else None)
     except OSError as error:
         raise from_os_error(error, path) from error
 
 
-def open_random(path: str) -> pa.NativeFile:
-    """Open an uncompressed file for reading at any position."""
+def open_random(path: str, window_bytes: int = 0) -> Any:
+    """Open an uncompressed file for reading at any position.
+
+    In object storage each read is a request, unless a `window_bytes` says how much to fetch at a time.
+    """
     system, inner = filesystem(path)
     try:
-        return pa.memory_map(inner) if isinstance(system, pafs.LocalFileSystem) else system.open_input_file(inner)
+        if isinstance(system, pafs.LocalFileSystem):
+            return pa.memory_map(inner)
+        file = system.open_input_file(inner)
+        return io.BufferedReader(file, window_bytes) if window_bytes else file
     except OSError as error:
         raise from_os_error(error, path) from error
 
@@ -67,12 +70,25 @@ def read_all(path: str, max_bytes: int) -> bytes | None:
         raise damaged(path, error) from error
 
 
+def read_if_there(path: str) -> bytes | None:
+    """Read a whole file as it is stored; None where there is none."""
+    try:
+        if not is_uri(path):
+            return Path(path).read_bytes()
+        system, inner = filesystem(path)
+        with system.open_input_file(inner) as file:
+            return file.read()  # type: ignore[no-any-return]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise from_os_error(error, path) from error
+
+
 def content_hash(path: str) -> str:
     """Hash a file's bytes as they are stored (xxh3, 128 bits)."""
     digest = xxhash.xxh3_128()
-    system, inner = filesystem(path)
     try:
-        with system.open_input_stream(inner, compression=None) as file:
+        with open_as_is(path) as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
@@ -80,7 +96,20 @@ def content_hash(path: str) -> str:
     return digest.hexdigest()
 
 
-def damaged(path: str, error: Exception) -> DataError:
-    """Say that a file is not what its name promises."""
-    words = " ".join(str(error).split())[:160]
+def stamp(uri: str) -> str:
+    """Identify the content of a file in object storage without reading it: its size, and its ETag or else its time."""
+    system, inner = filesystem(uri)
+    try:
+        with system.open_input_file(inner) as file:
+            size, tag = file.size(), (file.metadata() or {}).get("ETag", b"").decode().strip('"')
+        return f"{size} B, ETag {tag}" if tag else f"{size} B, {system.get_file_info(inner).mtime_ns} ns"
+    except OSError as error:
+        raise from_os_error(error, uri) from error
+
+
+def damaged(path: str, error: Exception) -> GptctlError:
+    """Say that a file is not what its name promises, or that its storage failed while it was read."""
+    if isinstance(error, OSError) and is_uri(path) and (error.errno or STORAGE_ERROR.search(str(error))):
+        return from_os_error(error, path)
+    words = redact(" ".join(str(error).split()))[:160]
     return DataError(f"cannot read {path}: {words}", "the file is damaged or not of the kind its name says")

@@ -9,24 +9,24 @@ memory does not grow with the input.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import xxhash
 
 from gptctl.core import atomic
-from gptctl.core.errors import DataError, UsageError, from_os_error
-from gptctl.core.rundir import read_record
+from gptctl.core.errors import DataError, UsageError
 from gptctl.io import formats, manifest, shards, stream
-from gptctl.io.files import content_hash, filesystem, is_uri
+from gptctl.io.files import content_hash, plain_path, stamp
+from gptctl.io.find import find_files
 from gptctl.io.formats import InputFile
 from gptctl.io.manifest import Manifest, Shard
 from gptctl.io.records import Bad, Block, ReadOptions, Task, from_table
 from gptctl.io.schema import concat
+from gptctl.io.storage import is_uri
 
 BLOCK_BYTES = 2**20
 MIN_TASK_BYTES = 2**20
@@ -34,6 +34,7 @@ MAX_TASK_BYTES = 8 * 2**20
 TASKS_PER_INPUT = 64
 STREAM_TASK_BYTES = 8 * 2**20
 MAX_BLOCKS_PER_TASK = 4096
+REQUESTS_AT_ONCE = 16
 
 
 class Inputs:
@@ -47,10 +48,10 @@ class Inputs:
             raise UsageError(
                 "INPUT '-' cannot be mixed with other inputs", "pipe everything, or name files and folders only"
             )
-        self.datasets: dict[str, Path] = {}
-        self.manifests: dict[Path, Manifest] = {}
+        self.datasets: dict[str, str] = {}
+        self.manifests: dict[str, Manifest] = {}
         self.files: list[InputFile] = []
-        self.order: list[Path | InputFile] = []
+        self.order: list[str | InputFile] = []
         self._names: set[str] = set()
         self._stream_hash = xxhash.xxh3_128()
         for argument in () if self.is_stream else arguments:
@@ -58,27 +59,27 @@ class Inputs:
 
     def _add(self, argument: str) -> None:
         """Add what one INPUT argument names."""
-        path = Path(argument)
-        if not is_uri(argument) and manifest.is_ours(path):
-            self._add_dataset(path)
-        elif not is_uri(argument) and path.is_dir() and (stage := read_record(path).get("stage")):
+        folder = plain_path(argument)
+        if manifest.is_ours(folder):
+            self._add_dataset(folder)
+        elif stage := manifest.record_of(folder).get("stage"):
             raise DataError(
-                f"{path} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first"
+                f"{folder} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first"
             )
         else:
-            for file in find_files(argument):
+            for file in find_files(folder):
                 self._add_file(file)
 
-    def _add_dataset(self, path: Path) -> None:
-        found = manifest.read(path)
+    def _add_dataset(self, folder: str) -> None:
+        found = manifest.read(folder)
         if found.kind != "documents":
             raise DataError(
-                f"{path} holds {found.kind}, not documents",
+                f"{folder} holds {found.kind}, not documents",
                 f"it was written by gptctl {found.stage}; name an earlier stage's folder",
             )
-        self.datasets[unique("documents", self.datasets)] = path
-        self.manifests[path] = found
-        self.order.append(path)
+        self.datasets[unique("documents", self.datasets)] = folder
+        self.manifests[folder] = found
+        self.order.append(folder)
 
     def _add_file(self, file: InputFile) -> None:
         """Two files of one name (from two folders) are told apart by a number, so that ids stay unique."""
@@ -88,12 +89,18 @@ class Inputs:
         self.files.append(named)
         self.order.append(named)
 
-    def fingerprints(self) -> dict[str, str] | None:
-        """Hash the contents of all inputs, by name; None for a stream, whose hash is known at its end."""
+    def fingerprints(self, read_remote: bool = False) -> dict[str, str] | None:
+        """Identify the contents of all inputs, by name; None for a stream, whose hash is known at its end.
+
+        Files in object storage are told by size and ETag, so that they need not be read twice, unless `read_remote`.
+        """
         if self.is_stream:
             return None
         found = {name: self.manifests[path].content() for name, path in self.datasets.items()}
-        return found | {file.name: content_hash(file.path) for file in self.files}
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+            remote = [file for file in self.files if is_uri(file.path) and not read_remote]
+            stamps = dict(zip(remote, pool.map(lambda file: stamp(file.path), remote), strict=True))
+        return found | {file.name: stamps.get(file) or content_hash(file.path) for file in self.files}
 
     def stream_fingerprint(self) -> dict[str, str]:
         """Hash a stream that was read to its end."""
@@ -142,12 +149,12 @@ class Inputs:
         pending: list[Block] = []
         size = 0
         for source in self.order:
-            if isinstance(source, Path):
+            if isinstance(source, str):
                 if pending:
                     yield tuple(pending)
                     pending, size = [], 0
                 for shard in self.manifests[source].shards:
-                    yield (Block("shard", shard.path, str(source), size=shard.bytes, checksum=shard.xxh3_128),)
+                    yield (Block("shard", shard.path, source, size=shard.bytes, checksum=shard.xxh3_128),)
                 continue
             for block in formats.for_path(source.path).cut(source, BLOCK_BYTES, self.options):
                 if pending and (size + block.size > target or len(pending) >= MAX_BLOCKS_PER_TASK):
@@ -185,8 +192,7 @@ def read_blocks(task: Task, options: ReadOptions) -> Iterator[tuple[pa.Table, li
 def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
     """Read one block with the format it names."""
     if block.format == "shard":
-        folder = Path(block.path)
-        table = shards.table_from(manifest.read_shard(folder, Shard(block.name, 0, block.size, block.checksum)))
+        table = shards.table_from(manifest.read_shard(block.path, Shard(block.name, 0, block.size, block.checksum)))
         as_named = (options.text_column, options.id_column) == ("text", "id")
         return (table, []) if as_named else from_table(table, 0, block.name, options)
     if block.format in ("stream", "documents"):
@@ -237,57 +243,6 @@ def limited(tasks: Iterable[Task], limit: int, options: ReadOptions) -> Iterator
         )
         if left <= 0:
             return
-
-
-def find_files(argument: str) -> list[InputFile]:
-    """List the files that a path, glob, folder or URI names, sorted by path. Raises UsageError (2) if there is none."""
-    if is_uri(argument):
-        return find_remote(argument)
-    path = Path(argument)
-    try:
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path)))
-            if not found:
-                raise DataError(
-                    f"{path} holds no file", "name a folder with text, JSON lines, HTML, Parquet or Arrow files"
-                )
-            return [InputFile(str(p), p.relative_to(path).as_posix(), p.stat().st_size) for p in found]
-        if path.exists():
-            return [InputFile(argument, path.name, path.stat().st_size)]
-    except OSError as error:
-        raise from_os_error(error, path) from error
-    # Path.glob does not take absolute patterns.
-    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
-    files = [InputFile(name, Path(name).name, Path(name).stat().st_size) for name in matches if Path(name).is_file()]
-    if not files:
-        raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
-    return files
-
-
-def find_remote(argument: str) -> list[InputFile]:
-    """List the files below a URI."""
-    system, inner = filesystem(argument)
-    scheme = argument.split("://")[0]
-    try:
-        info = system.get_file_info(inner)
-        if info.type == pafs.FileType.File:
-            return [InputFile(argument, info.base_name, info.size)]
-        below = (
-            system.get_file_info(pafs.FileSelector(inner, recursive=True))
-            if info.type == pafs.FileType.Directory
-            else []
-        )
-    except OSError as error:
-        raise from_os_error(error, argument) from error
-    files = sorted((f for f in below if f.type == pafs.FileType.File), key=lambda f: f.path)
-    if not files:
-        raise UsageError(f"no such file or folder: {argument}", "check the URI and the credentials")
-    return [InputFile(f"{scheme}://{f.path}", f.path[len(inner) :].lstrip("/"), f.size) for f in files]
-
-
-def hidden(path: Path) -> bool:
-    """Tell whether a file or one of its folders below the argument begins with a dot."""
-    return any(part.startswith(".") for part in path.parts)
 
 
 def unique(name: str, taken: Collection[str]) -> str:

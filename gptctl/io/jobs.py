@@ -159,7 +159,17 @@ def run(
         following = result.index + 1
     for index in sorted(done):
         collect(done[index])
+    if job.out is not None:
+        drop_strays(job.out, finished)
     return totals
+
+
+def drop_strays(out: Path, count: int) -> None:
+    """Remove what a run that was cut off made of tasks that there are no more: it read another stream."""
+    for pattern in ("*/part-*.arrow", "shards/*/part-*.arrow"):
+        for path in sorted(out.glob(pattern)):
+            if int(path.stem.removeprefix("part-")) >= count:
+                path.unlink()
 
 
 def reuse(job: Job, task: Task, done: dict[int, Result]) -> bool:
@@ -196,8 +206,11 @@ def execute(job: Job, task: Task) -> Result:
         path = "/".join(name for name in ("shards", split, f"part-{task.index:05d}.arrow") if name)
         result.shards.append(shards.write_shard(job.out, path, part, job.compression))
     for folder, aside in outcome.asides.items():
+        path = f"{folder}/part-{task.index:05d}.arrow"
         if len(aside):
-            shards.write_shard(job.out, f"{folder}/part-{task.index:05d}.arrow", aside)
+            shards.write_shard(job.out, path, aside)
+        else:
+            (job.out / path).unlink(missing_ok=True)
     atomic.write_json(record_path(job.out, task.index), result.to_json())
     return result
 

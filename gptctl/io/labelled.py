@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 
 from gptctl.core import seeds
 from gptctl.core.config import DataConfig
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io import jobs
 from gptctl.io.dataset import options
-from gptctl.io.files import is_uri, split_suffixes
+from gptctl.io.files import plain_path, split_suffixes
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Totals
 from gptctl.io.schema import concat
+from gptctl.io.storage import base_name, children, entry
 
 NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
 VAL_SHARE = 0.1
@@ -35,26 +36,23 @@ def find_splits(data: str) -> Splits:
 
     A single file or folder that is itself so named is that split; anything else is one whole.
     """
-    path = Path(data)
-    if data == "-" or is_uri(data):
+    data = plain_path(data)
+    if data == "-":
         return Splits({}, data)
-    if not path.exists():
+    named: dict[str, str] = {}
+    if entry(data).type == pafs.FileType.NotFound:
         raise UsageError(
             f"no such file or folder: {data}", "DATA is a file, or a folder with train, val and test files"
         )
-    if path.is_dir():
-        named: dict[str, str] = {}
-        for entry in sorted(path.iterdir()):
-            split = NAMES.get(stem(entry.name))
-            if split in named:
-                raise DataError(
-                    f"{data} has two {split} splits: {Path(named[split]).name} and {entry.name}", "keep one of them"
-                )
-            if split:
-                named[split] = str(entry)
-        if named:
-            return Splits(named, None)
-    split = NAMES.get(stem(path.name))
+    for name, place in children(data).items():
+        split = NAMES.get(stem(name))
+        if split in named:
+            raise DataError(f"{data} has two {split} splits: {base_name(named[split])} and {name}", "keep one of them")
+        if split:
+            named[split] = place
+    if named:
+        return Splits(named, None)
+    split = NAMES.get(stem(base_name(data)))
     return Splits({split: data}, None) if split else Splits({}, data)
 
 
@@ -81,7 +79,7 @@ def read_documents(config: DataConfig, path: str) -> tuple[pa.Table, dict[str, s
         totals.counts.kept += len(table)
         totals.counts.quarantined.update(item.reason for item in bad)
     jobs.check_readable(totals, config.max_bad, path)
-    return concat(tables), inputs.fingerprints() or inputs.stream_fingerprint()
+    return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 
 def training_splits(config: DataConfig, data: str) -> tuple[dict[str, pa.Table], dict[str, str]]:

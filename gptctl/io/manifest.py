@@ -15,10 +15,14 @@ import xxhash
 from gptctl.core import atomic
 from gptctl.core.config import fingerprint
 from gptctl.core.errors import DataError
-from gptctl.core.rundir import MANIFEST, read_record, versions
+from gptctl.core.redact import redacted
+from gptctl.core.rundir import MANIFEST, RECORD, parse_record, versions
 from gptctl.core.summary import Counts
+from gptctl.io.files import read_if_there
+from gptctl.io.storage import join
 
 SCHEMA_VERSION = 1
+Folder = Path | str  # here, or a URI
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,13 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest; the last step of a stage."""
+        settings = redacted(self.settings)
         document = {
             "kind": self.kind,
             "schema": SCHEMA_VERSION,
             "stage": self.stage,
-            "config": self.settings,
-            "fingerprint": fingerprint(self.settings),
+            "config": settings,
+            "fingerprint": fingerprint(settings),
             "inputs": self.inputs,
             "shards": [shard.to_json() for shard in self.shards],
             "counts": self.counts.to_json(),
@@ -81,45 +86,51 @@ class Manifest:
         atomic.write_json(folder / MANIFEST, document)
 
 
-def is_ours(folder: Path) -> bool:
+def is_ours(folder: Folder) -> bool:
     """Tell whether a folder holds a manifest.json, and not that of some other program."""
-    try:
-        found = json.loads((folder / MANIFEST).read_bytes())
-    except OSError:
+    data = read_if_there(join(folder, MANIFEST))
+    if data is None:
         return False
+    try:
+        found = json.loads(data)
     except ValueError:  # ours, damaged, where our run.json stands beside it
-        return bool(read_record(folder))
+        return bool(record_of(folder))
     return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
 
 
-def read(folder: Path) -> Manifest:
+def record_of(folder: Folder) -> dict[str, Any]:
+    """Read a folder's run.json, or nothing where there is none of ours."""
+    return parse_record(read_if_there(join(folder, RECORD)))
+
+
+def read(folder: Folder) -> Manifest:
     """Read a folder's manifest. Raises DataError (3) where the folder is unfinished or the manifest damaged."""
-    path = folder / MANIFEST
+    path = join(folder, MANIFEST)
+    data = read_if_there(path)
+    if data is None:
+        raise DataError(
+            f"{folder} is not a complete output of gptctl: {MANIFEST} is absent", "run the stage that makes it again"
+        )
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(data)
         return Manifest(
             found["kind"], found["stage"], found["config"], found["inputs"],
             tuple(Shard(**shard) for shard in found["shards"]), Counts.from_json(found["counts"]),
             found["metrics"], found["tokenizer"],
         )  # fmt: skip
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} is not a complete output of gptctl: {MANIFEST} is absent", "run the stage that makes it again"
-        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged", "run the stage that makes it again with --force") from error
 
 
-def read_shard(folder: Path, shard: Shard) -> bytes:
+def read_shard(folder: Folder, shard: Shard) -> bytes:
     """Read a shard and verify its checksum. Raises DataError (3) that names it where it is absent, cut or changed."""
-    path = folder / shard.path
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    path = join(folder, shard.path)
+    data = read_if_there(path)
+    if data is None:
         what = f"shard is missing: {path}"
+    elif len(data) == shard.bytes and xxhash.xxh3_128_hexdigest(data) == shard.xxh3_128:
+        return data
     else:
-        if len(data) == shard.bytes and xxhash.xxh3_128_hexdigest(data) == shard.xxh3_128:
-            return data
         cut = f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes"
         what = cut if len(data) != shard.bytes else f"checksum mismatch: {path}"
     raise DataError(what, f"make it again: gptctl {read(folder).stage} ... -o {folder} --force")

@@ -3,76 +3,75 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
 import pyarrow.parquet as papq
 
 from gptctl.core.errors import DataError, UsageError, from_os_error
 from gptctl.core.rundir import MANIFEST
 from gptctl.io import manifest, shards
-from gptctl.io.files import damaged, open_stream, split_suffixes
+from gptctl.io.files import damaged, open_stream, plain_path, read_if_there, split_suffixes
+from gptctl.io.records import infer
+from gptctl.io.schema import fact, with_kind
+from gptctl.io.storage import entry, join
 
 Rows = list[dict[str, Any]]
-COLUMNS = ("id", "label", "pred")
+KINDS = ("predictions", "scores", "choices")
+AS_TEXT = ("id", "label", "pred")
 
 
-def read_predictions(path: str) -> Rows:
+@dataclass(frozen=True)
+class Predictions:
+    """Rows, and what is known about all of them: whose probabilities stand where, how the model was asked."""
+
+    rows: Rows
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def read_predictions(path: str) -> Predictions:
     """Read predictions from a file, a folder that `gptctl eval -o` wrote, or "-" (JSON lines on standard input).
 
-    Rows get an id by position where the file has none. Raises UsageError (2) for a missing path; DataError (3) for an
-    unreadable file, no row, a missing column, a null label or a duplicate id, naming the row.
+    Rows get an id by position where they have none. Raises UsageError (2) for a missing path; DataError (3) for an
+    unreadable file and for an id that stands twice in a split.
     """
-    rows = read_rows(path)
-    if not rows:
-        raise DataError(f"{path}: 0 rows", "a predictions file has one row per example: id, label, pred")
+    found = read_rows(path)
     seen: set[tuple[Any, str]] = set()
-    for number, row in enumerate(rows):
-        for column in COLUMNS[1:]:
-            if column not in row:
-                raise DataError(
-                    f"{path} has no column '{column}' in row {number + 1}; it has: {', '.join(row)}",
-                    "rows need label and pred",
-                )
-        if row["label"] is None:
-            raise DataError(f"{path}: row {number + 1} has no label", "fill or remove it")
+    for number, row in enumerate(found.rows):
         if row.get("id") is None:
             row["id"] = number
-        identity = str(row["id"])
-        place = (row.get("split"), identity)
+        place = (row.get("split"), str(row["id"]))
         if place in seen:
-            raise DataError(f"{path}: row {number + 1} repeats the id '{identity}'", "ids must be unique")
+            raise DataError(f"{path}: row {number + 1} repeats the id '{row['id']}'", "ids must be unique")
         seen.add(place)
-        probs = row.get("probs")
-        if probs is not None and not are_numbers(probs):
-            raise DataError(
-                f"{path}: row {number + 1} has a probability that is not a number", "NaN and null are refused"
-            )
-    return rows
+    return found
 
 
-def are_numbers(values: Any) -> bool:
-    """Tell whether a value is a list of numbers without NaN."""
-    return isinstance(values, list) and all(isinstance(value, int | float) and value == value for value in values)
-
-
-def read_rows(path: str) -> Rows:
+def read_rows(path: str) -> Predictions:
     """Read a table of any of the formats as Python rows."""
     if path == "-":
-        return json_lines(sys.stdin.buffer.read(), "standard input")
-    place = Path(path)
-    if not place.exists():
+        return Predictions(json_lines(sys.stdin.buffer.read(), "standard input"))
+    path = plain_path(path)
+    place = entry(path)
+    if place.type == pafs.FileType.NotFound:
         raise UsageError(f"no such file or folder: {path}", "--predictions takes a file, a folder of gptctl eval, or -")
-    if (place / MANIFEST).exists():
-        found = manifest.read(place)
-        if found.kind != "predictions":
+    if read_if_there(join(path, MANIFEST)) is not None:
+        found = manifest.read(path)
+        if found.kind not in KINDS:
             raise DataError(
                 f"{path} holds {found.kind}, not predictions", "it is written by: gptctl eval MODEL DATA -o OUT"
             )
-        return rows_of(shards.read_rows(place, found))
+        return of_table(shards.read_rows(path, found))
+    if place.type == pafs.FileType.Directory:
+        raise DataError(
+            f"{path} is not a complete output of gptctl eval",
+            "name a file, or finish that gptctl eval",
+        )
     try:
         with open_stream(path) as source:
             data: bytes = source.read()
@@ -83,25 +82,34 @@ def read_rows(path: str) -> Rows:
         raise from_os_error(error, path) if error.errno else damaged(path, error) from error
 
 
-def parse(data: bytes, suffix: str, path: str) -> Rows:
+def parse(data: bytes, suffix: str, path: str) -> Predictions:
     """Turn a file's bytes into rows by its suffix; what has none of the known ones is JSON lines."""
     if suffix in (".csv", ".tsv"):
         delimiter = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
         names = pacsv.open_csv(pa.BufferReader(data), parse_options=delimiter).schema.names
         as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # a label "01" is not 1
-        return rows_of(pacsv.read_csv(pa.BufferReader(data), parse_options=delimiter, convert_options=as_text))
+        rows = of_table(pacsv.read_csv(pa.BufferReader(data), parse_options=delimiter, convert_options=as_text)).rows
+        return Predictions([row | numbers(row) for row in rows])
     if suffix == ".parquet":
-        return rows_of(papq.read_table(pa.BufferReader(data)))
+        return of_table(papq.read_table(pa.BufferReader(data)))
     if suffix in (".arrow", ".feather", ".ipc"):
-        return rows_of(shards.table_from(data))
-    return json_lines(data, path)
+        return of_table(shards.table_from(data))
+    return Predictions(json_lines(data, path))
 
 
-def rows_of(table: pa.Table) -> Rows:
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """Read the columns of a CSV row that are always numbers. Raises DataError (3) for one that is none."""
+    try:
+        return {name: float(row[name]) for name in ("nats", "bytes", "tokens") if row.get(name) is not None}
+    except ValueError as error:
+        raise DataError(f"a CSV row has something else than a number: {error}", "correct or remove it") from error
+
+
+def of_table(table: pa.Table) -> Predictions:
     """Give a table as Python rows, checking it first."""
     table.validate(full=True)
-    rows: Rows = table.to_pylist()
-    return rows
+    known = fact(table.schema, "facts")
+    return Predictions(table.to_pylist(), orjson.loads(known) if known else {})
 
 
 def json_lines(data: bytes, path: str) -> Rows:
@@ -120,3 +128,34 @@ def json_lines(data: bytes, path: str) -> Rows:
             raise DataError(f"{path}: line {number} is not a JSON object", "one JSON object per line")
         rows.append(row)
     return rows
+
+
+def to_table(rows: Rows, kind: str, facts: dict[str, Any]) -> pa.Table:
+    """Put rows into the Arrow form of their kind; a column that some rows lack is null there.
+
+    Ids are text, and so are labels and what was predicted, as single values or lists, but for the numbers of choices.
+    """
+    columns: dict[str, pa.Array] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        texts = name == "id" or (name in AS_TEXT and kind == "predictions")
+        columns[name] = text_column(values) if texts else infer(values)
+    table = pa.table(columns)
+    known = {"facts": orjson.dumps(facts).decode()} if facts else {}
+    return table.replace_schema_metadata(with_kind(table.schema, kind, **known).metadata)
+
+
+def text_column(values: Iterable[Any]) -> pa.Array:
+    """Make a column of text, or of lists of text where any value is a list: 1 and "1" are the same label."""
+    given = list(values)
+    if any(isinstance(value, list) for value in given):
+        lists = [value if isinstance(value, list) or value is None else [value] for value in given]
+        return pa.array([None if v is None else [text_of(item) for item in v] for v in lists], pa.list_(pa.string()))
+    return pa.array([text_of(value) for value in given], pa.string())
+
+
+def text_of(value: Any) -> str | None:
+    """Give one value as text; whole numbers without a fraction, so that 1.0 and 1 stay the same label."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None if value is None else str(value)

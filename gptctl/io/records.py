@@ -44,8 +44,9 @@ class Bad:
 class Block:
     """A piece of input that one worker reads: a range of a file, or what came down a pipe.
 
-    `start` and `stop` count bytes, row groups or record batches, as the format has it. `name` is the file's name
-    without the folders above the INPUT argument; it is all of the path that reaches a shard.
+    `start` and `stop` count bytes, row groups or record batches, as the format has it; `first_row` counts the rows
+    before it, where that is not in the file. `name` is the file's name without the folders above the INPUT argument; it
+    is all of the path that reaches a shard.
     """
 
     format: str
@@ -57,6 +58,7 @@ class Block:
     data: bytes = b""
     bad: tuple[Bad, ...] = ()
     checksum: str = ""
+    first_row: int = 0
 
     def key(self) -> str:
         """Identify the block within unchanged input files, or by content where it came down a pipe."""

@@ -9,7 +9,7 @@ import pyarrow.ipc as ipc
 import xxhash
 
 from gptctl.core import atomic
-from gptctl.io.manifest import Manifest, Shard
+from gptctl.io.manifest import Folder, Manifest, Shard
 
 ROWS_PER_BATCH = 1024
 
@@ -36,7 +36,7 @@ def map_shard(folder: Path, shard: Shard) -> pa.Table:
         return reader.read_all()
 
 
-def read_rows(folder: Path, manifest: Manifest, split: str = "", limit: int | None = None) -> pa.Table:
+def read_rows(folder: Folder, manifest: Manifest, split: str = "", limit: int | None = None) -> pa.Table:
     """Read the rows of a dataset folder, or of one split, in order, verifying each shard."""
     from gptctl.io.manifest import read_shard
 

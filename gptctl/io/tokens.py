@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io import manifest, shards
+from gptctl.io.files import plain_path
 from gptctl.io.manifest import Manifest
+from gptctl.io.mirror import fetch_tokens
+from gptctl.io.storage import entry, is_uri
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,20 @@ class Tokens:
 
 
 def open_tokens(path: str) -> Tokens:
-    """Open what `gptctl tokenize` wrote. UsageError (2) if absent, DataError (3) if it is anything else or damaged."""
-    folder = Path(path)
-    if not folder.exists():
-        raise UsageError(f"no such folder: {folder}", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder of tokens", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
-    found = manifest.read(folder)
+    """Open what `gptctl tokenize` wrote. UsageError (2) if absent, DataError (3) if it is anything else or damaged.
+
+    From object storage it is first copied to this machine.
+    """
+    path = plain_path(path)
+    info = entry(path)
+    if info.type == pafs.FileType.NotFound:
+        raise UsageError(f"no such folder: {path}", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
+    if info.is_file:
+        raise DataError(f"{path} is not a folder of tokens", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
+    found = manifest.read(path)
     if found.kind != "tokens":
-        raise DataError(f"{folder} holds {found.kind}, not tokens", f"run: gptctl tokenize {folder} -o tokens")
+        raise DataError(f"{path} holds {found.kind}, not tokens", f"run: gptctl tokenize {path} -o tokens")
+    folder = fetch_tokens(path, found) if is_uri(path) else Path(path)
     for shard in found.shards:
         manifest.read_shard(folder, shard)
     return Tokens(folder, found, (folder / "tokenizer.json").read_text(encoding="utf-8"))

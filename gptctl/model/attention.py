@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptctl.model.bands import banded_attention
 from gptctl.model.config import ModelConfig
 
 
@@ -40,13 +41,21 @@ class KVCache:
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.rewind([self.lengths[row] for row in rows])
 
+    @property
+    def empty(self) -> bool:
+        """Tell whether nothing has been stored, so that new tokens see each other and nothing else."""
+        return not any(self.lengths)
+
     def positions(self, count: int) -> Tensor:
         """Give the positions of the next `count` tokens: (T,) where all rows agree, else (B, T)."""
         steps = torch.arange(count, device=self.keys.device)
         return steps + self.lengths[0] if self.even else self.starts[:, None] + steps
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new keys and values (B, K, T, D) and give all up to the longest row's end: (B, K, S, D)."""
+    def append(self, layer: int, k: Tensor, v: Tensor, band: int = 0) -> tuple[Tensor, Tensor]:
+        """Store new keys and values (B, K, T, D) and give those that any new token may see: (B, K, S, D).
+
+        They end with the longest row; with a `band` they begin where the shortest row's next token looks first.
+        """
         count = k.size(2)
         if self.even:
             start = self.lengths[0]
@@ -57,16 +66,23 @@ class KVCache:
             slots = self.positions(count)  # (B, T)
             self.keys[layer].transpose(1, 2)[rows, slots] = k.transpose(1, 2)
             self.values[layer].transpose(1, 2)[rows, slots] = v.transpose(1, 2)
-        end = max(self.lengths) + count
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        first, end = self.reach(count, band)
+        return self.keys[layer, :, :, first:end], self.values[layer, :, :, first:end]
 
-    def mask(self, count: int) -> Tensor | None:
-        """Tell which slots each new token sees, (B or 1, 1, T, S); None where it sees all of them."""
+    def mask(self, count: int, band: int = 0) -> Tensor | None:
+        """Tell which of the slots that `append` gives each new token sees, (B or 1, 1, T, S); None if it sees all."""
         if self.even and count == 1:
             return None
-        slots = torch.arange(max(self.lengths) + count, device=self.keys.device)
-        positions = self.positions(count)
-        return (slots <= positions[..., None]).view(-1, 1, count, slots.numel())
+        slots = torch.arange(*self.reach(count, band), device=self.keys.device)
+        positions = self.positions(count)[..., None]
+        seen = slots <= positions
+        if band:
+            seen = seen & (slots > positions - band)
+        return seen.view(-1, 1, count, slots.numel())
+
+    def reach(self, count: int, band: int) -> tuple[int, int]:
+        """Give the first slot that any of the next `count` tokens sees, and the one after the last."""
+        return max(0, min(self.lengths) - band + 1) if band else 0, max(self.lengths) + count
 
 
 def rotation(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
@@ -83,11 +99,20 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(d_k)) V over H heads, each token seeing itself and what stands before it (3.2.1, 3.2.3)."""
+    """Multi-head attention, each token seeing itself and what stands before it, or the last of it.
+
+        Attention(Q, K, V) = softmax(Q K^T / sqrt(d_k)) V                     3.2.1, equation 1
+        head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)                         3.2.2
+        MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O                  3.2.2
+
+    query, key and value hold all heads' W_i one below the other; output is W^O. A key head may serve several heads
+    (Ainslie et al. 2023, "GQA").
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
+        self.band = config.band(layer)
         self.head_width = config.head_width
         self.grouped = config.key_heads != config.heads
         self.dropout = config.attention_dropout
@@ -101,11 +126,20 @@ class Attention(nn.Module):
         self.key_norm = nn.RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: KVCache | None, mask: Tensor | None
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor] | None,
+        cache: KVCache | None,
+        mask: Tensor | None,
+        starts: Tensor | None = None,
     ) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
-        B, T, C = x.shape
-        q = self.query(x).view(B, T, -1, self.head_width)  # (B, T, H, D)
+        """Map (B, T, C) to (B, T, C).
+
+        `mask` (B or 1, 1, T, S) tells what each token sees, None: all that stands before. A banded layer without a
+        cache makes its own, from `starts` (B, T), the place where each token's document begins.
+        """
+        B, T, _ = x.shape
+        q = self.query(x).view(B, T, -1, self.head_width)  # (B, T, H, D): Q W_i^Q for all i at once
         k = self.key(x).view(B, T, -1, self.head_width)  # (B, T, K, D)
         v = self.value(x).view(B, T, -1, self.head_width).transpose(1, 2)  # (B, K, T, D)
         if self.query_norm is not None and self.key_norm is not None:
@@ -113,15 +147,21 @@ class Attention(nn.Module):
         q, k = q.transpose(1, 2), k.transpose(1, 2)
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
+        alone = cache is None or cache.empty  # nothing stands before these tokens
         if cache is not None:
-            k, v = cache.append(self.layer, k, v)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=cache is None,
-            enable_gqa=self.grouped,
-        )
-        return self.output(y.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
+            stored = cache.append(self.layer, k, v, self.band)
+            k, v = (k, v) if alone else stored
+        dropout = self.dropout if self.training else 0.0
+        if alone and self.band:
+            y = banded_attention(q, k, v, self.band, starts, dropout)
+        else:
+            y = F.scaled_dot_product_attention(  # equation 1
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                dropout_p=dropout,
+                is_causal=alone and mask is None,
+                enable_gqa=self.grouped,
+            )
+        return self.output(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

@@ -24,8 +24,11 @@ class Classifier(nn.Module):
             self.label_head.weight.normal_(0, 0.02, generator=generator)
             self.label_head.bias.zero_()
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Give label logits (B, L) and the hidden states (B, T, C) of tokens (B, T), padded after each row's length."""
-        hidden = self.gpt.hidden(tokens)
+    def forward(self, tokens: Tensor, lengths: Tensor, checkpointed: bool = False) -> tuple[Tensor, Tensor]:
+        """Give label logits (B, L) and the hidden states (B, T, C) of tokens (B, T), padded after each row's length.
+
+        `checkpointed` is that of GPT.forward.
+        """
+        hidden = self.gpt.hidden(tokens, checkpointed=checkpointed)
         last = hidden[torch.arange(tokens.size(0), device=tokens.device), lengths - 1]  # (B, C)
         return self.label_head(self.label_dropout(last)), hidden

@@ -29,6 +29,7 @@ class ModelConfig(Settings):
     feed_forward: int = key(3072, "Hidden size of the feed-forward part.", ge=1)
     context: int = key(1024, "Longest sequence, in tokens.", ge=1)
     vocab_size: int = key(50257, "Symbols of the tokenizer; padded inside to a multiple of 64, counted unpadded.", ge=2)
+    end_of_text: int = key(-1, "Id of the token that ends each document and stands before the next; -1 if none.", ge=-1)
     norm: Norm = key("layernorm", "Normalisation.")
     norm_position: Literal["pre", "post"] = key("pre", "Normalise before each part, or after adding it (as in 2017).")
     final_norm: bool = key(True, "Normalise once more before the head.")
@@ -36,6 +37,14 @@ class ModelConfig(Settings):
     positions: Positions = key("learned", "How a position is told: a table of sines, a learned table, or rotation.")
     rope_base: float = key(10000.0, "Base of the rotation's wavelengths.", gt=0)
     activation: Activation = key("gelu_tanh", "Non-linearity of the feed-forward part.")
+    experts: int = key(0, "Feed-forward parts per block, of which each token takes a few; 0 has one for all.", ge=0)
+    experts_per_token: int = key(
+        2, "Experts of its block that a token takes; the router learns from how it weighs them, so 2 or more.", ge=2
+    )
+    layer_pattern: str = key(
+        "d", "One letter a layer, repeated: d attends to all before, b to a band only.", pattern="^[db]+$"
+    )
+    band_width: int = key(256, "Tokens that a banded layer looks back on, the token itself included.", ge=1)
     bias: bool = key(True, "Biases in linear layers and LayerNorms.")
     qk_norm: bool = key(False, "Normalise queries and keys per head.")
     tie_embeddings: bool = key(True, "Use the embedding as the head.")
@@ -54,6 +63,10 @@ class ModelConfig(Settings):
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         if self.positions == "rope" and self.head_width % 2:
             raise ValueError(f"rope needs an even width per head, not {self.head_width}")
+        if self.experts and self.experts_per_token > self.experts:
+            raise ValueError(f"experts_per_token {self.experts_per_token} is more than experts {self.experts}")
+        if self.experts and (self.activation != "swiglu" or self.bias):
+            raise ValueError('experts need activation = "swiglu" and bias = false')
         return self
 
     @property
@@ -71,14 +84,32 @@ class ModelConfig(Settings):
         """Rows of the embedding in memory."""
         return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
+    def band(self, layer: int) -> int:
+        """Give how many tokens a layer's attention looks back on; 0 means all."""
+        return self.band_width if self.layer_pattern[layer % len(self.layer_pattern)] == "b" else 0
+
     def matrix_parameters(self) -> int:
-        """Count the weights that each token is multiplied with inside the blocks."""
-        attention = self.width * self.head_width * (2 * self.heads + 2 * self.key_heads)
-        matrices = 3 if self.activation == "swiglu" else 2
-        return self.layers * (attention + matrices * self.width * self.feed_forward)
+        """Count the weights that each token is multiplied with inside the blocks: of experts, those it takes."""
+        return self.count_matrices(self.experts_per_token)
 
     def parameters(self) -> int:
         """Count all parameters in closed form; the padding of the vocabulary does not count."""
+        return self.count_matrices(self.experts) + self.other_parameters()
+
+    def active_parameters(self) -> int:
+        """Count the parameters that take part in one token: all of them but for experts that it does not take."""
+        return self.matrix_parameters() + self.other_parameters()
+
+    def count_matrices(self, experts: int) -> int:
+        """Count the weights of the blocks' matrices with so many experts, if there are experts at all."""
+        attention = self.width * self.head_width * (2 * self.heads + 2 * self.key_heads)
+        feed_forward = (3 if self.activation == "swiglu" else 2) * self.width * self.feed_forward
+        if self.experts:
+            feed_forward = experts * feed_forward + self.experts * self.width  # and the router
+        return self.layers * (attention + feed_forward)
+
+    def other_parameters(self) -> int:
+        """Count embeddings, head, norms and biases."""
         norm_size = self.width * (2 if self.bias and self.norm == "layernorm" else 1)
         per_block = 2 * norm_size + (2 * self.head_width if self.qk_norm else 0)
         if self.bias:
@@ -86,7 +117,7 @@ class ModelConfig(Settings):
             per_block += self.head_width * (self.heads + 2 * self.key_heads) + self.width + hidden + self.width
         embeddings = self.vocab_size * self.width * (1 if self.tie_embeddings else 2)
         learned = self.context * self.width if self.positions == "learned" else 0
-        return self.matrix_parameters() + self.layers * per_block + embeddings + learned + norm_size * self.final_norm
+        return self.layers * per_block + embeddings + learned + norm_size * self.final_norm
 
 
 def preset_names() -> list[str]:

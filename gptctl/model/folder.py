@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,21 @@ def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra
 
 def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
     """Write a model's three files into a folder that is not yet sealed."""
-    config = model.config
+    write_weights(folder, model, model.state_dict())
+    write_config(folder, model, tokenizer_json, extra)
+
+
+def write_weights(folder: Path, model: GPT | Classifier, tensors: Mapping[str, Tensor]) -> None:
+    """Write weights by their names, which may be older than what the model holds now."""
+    sealed.write_tensors(
+        folder / sealed.WEIGHTS, {name: cut(name, tensor, model.config) for name, tensor in tensors.items()}
+    )
+
+
+def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
+    """Write what is not a tensor."""
     labels = model.labels if isinstance(model, Classifier) else 0
-    tensors = {name: cut(name, tensor, config) for name, tensor in model.state_dict().items()}
-    sealed.write_tensors(folder / "model.safetensors", tensors)
-    atomic.write_json(folder / "config.json", {"gptctl": plain(config), "labels": labels, "extra": extra})
+    atomic.write_json(folder / "config.json", {"gptctl": plain(model.config), "labels": labels, "extra": extra})
     atomic.write_text(folder / "tokenizer.json", tokenizer_json)
 
 
@@ -63,11 +74,11 @@ def load_model(folder: Path) -> tuple[GPT | Classifier, ModelConfig, str, dict[s
 
 
 def fill(model: GPT | Classifier, folder: Path) -> None:
-    """Load model.safetensors into a model, which may be on the meta device or in training.
+    """Load a folder's weights into a model, which may be on the meta device or in training.
 
     Raises DataError (3) if a name or a shape does not fit.
     """
-    stored = sealed.read_tensors(folder / "model.safetensors")
+    stored = sealed.read_weights(folder)
     tensors = {name: pad(name, tensor, model.config) for name, tensor in stored.items()}
     gpt = model.gpt if isinstance(model, Classifier) else model
     empty = gpt.embedding.weight.is_meta

@@ -1,7 +1,7 @@
 """One readable decoder-only Transformer for every family, from 2017 to today.
 
-The choices are in ModelConfig: where the norm stands, how positions are told, which non-linearity. Read from the
-bottom: GPT holds Blocks, a Block adds attention and a feed-forward part to the residual stream.
+The choices are in ModelConfig: where the norm stands, how positions are told, which non-linearity, one feed-forward
+part or many. A Block adds attention and a feed-forward part to the residual stream; GPT holds the Blocks.
 
 Shapes: B batch, T time, C width, H heads, F feed-forward size, V vocabulary. References to sections without a title are
 to Vaswani et al. 2017, "Attention Is All You Need".
@@ -10,13 +10,18 @@ to Vaswani et al. 2017, "Attention Is All You Need".
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gptctl.model.attention import Attention, KVCache, rotation
+from gptctl.model.bands import document_mask
 from gptctl.model.config import ModelConfig
+from gptctl.model.cross_entropy import PAYS, head_loss_sum
+from gptctl.model.moe import MixtureOfExperts, router_losses
 
 IGNORE = -1  # a target that does not count
 
@@ -36,7 +41,10 @@ def sinusoids(length: int, width: int) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a non-linearity between, applied to each position alone (3.3)."""
+    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2, at each position alone (3.3, equation 2); W_1 is up, W_2 down.
+
+    Later families put another non-linearity in the place of max(0, .).
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -46,8 +54,8 @@ class FeedForward(nn.Module):
         self.gate = nn.Linear(config.width, config.feed_forward, bias=config.bias) if gated else None
         self.down = nn.Linear(config.feed_forward, config.width, bias=config.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """Map (B, T, C) to (B, T, C); None stands where experts give their router's logits."""
         hidden = self.up(x)  # (B, T, F)
         if self.gate is not None:  # Shazeer 2020, "GLU Variants Improve Transformer"
             hidden = F.silu(self.gate(x)) * hidden
@@ -57,7 +65,7 @@ class FeedForward(nn.Module):
             hidden = F.relu(hidden).square()
         else:  # Hendrycks and Gimpel 2016; GPT-1 and GPT-2 use the tanh form
             hidden = F.gelu(hidden, approximate="tanh" if self.activation == "gelu_tanh" else "none")
-        return self.down(hidden)  # type: ignore[no-any-return]
+        return self.down(hidden), None
 
 
 class Block(nn.Module):
@@ -72,18 +80,37 @@ class Block(nn.Module):
         self.attention_norm = make_norm(config)
         self.attention = Attention(config, layer)
         self.feed_forward_norm = make_norm(config)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = MixtureOfExperts(config) if config.experts else FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)  # on what a part adds (5.4)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: KVCache | None, mask: Tensor | None
-    ) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor] | None,
+        cache: KVCache | None,
+        mask: Tensor | None,
+        starts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map (B, T, C) to (B, T, C); with experts, give the router's logits (B, T, E) too."""
         if self.post:
-            x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache, mask)))
-            return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))  # type: ignore[no-any-return]
-        x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache, mask))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))  # type: ignore[no-any-return]
+            x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache, mask, starts)))
+            added, routed = self.feed_forward(x)
+            return self.feed_forward_norm(x + self.dropout(added)), routed
+        x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache, mask, starts))
+        added, routed = self.feed_forward(self.feed_forward_norm(x))
+        return x + self.dropout(added), routed
+
+
+class Loss(NamedTuple):
+    """Sums over the `targets` that count in a batch, so that adding up batches and dividing once gives means.
+
+    balance and router_z are those of moe.router_losses, summed over layers; 0 without experts.
+    """
+
+    cross_entropy: Tensor
+    balance: Tensor
+    router_z: Tensor
+    targets: Tensor
 
 
 class GPT(nn.Module):
@@ -115,13 +142,24 @@ class GPT(nn.Module):
             self.register_buffer("rope_cosines", cosines, persistent=False)
             self.register_buffer("rope_sines", sines, persistent=False)
 
-    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Give the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache` if there is one."""
+    def hidden(
+        self, tokens: Tensor, cache: KVCache | None = None, starts: Tensor | None = None, checkpointed: bool = False
+    ) -> Tensor:
+        """Give the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache` if there is one.
+
+        The other arguments are those of `forward`.
+        """
+        return self.trunk(tokens, cache, starts, checkpointed)[0]
+
+    def trunk(
+        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpointed: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Give what `hidden` gives, and each router's logits (B, T, E)."""
         T = tokens.size(1)
-        if cache is None:
-            positions, mask = torch.arange(T, device=tokens.device), None
-        else:
-            positions, mask = cache.positions(T), cache.mask(T)
+        positions = torch.arange(T, device=tokens.device) if cache is None else cache.positions(T)
+        if starts is not None:
+            assert cache is None
+            positions = positions - starts  # (B, T)
         x = self.embedding(tokens)  # (B, T, C)
         if self.config.embedding_scale:
             x = x * math.sqrt(self.config.width)  # 3.4
@@ -132,27 +170,75 @@ class GPT(nn.Module):
         elif self.positions is not None:
             x = x + self.positions(positions)
         else:
-            x = x + self.sines[positions]
+            x = x + self.sines[positions]  # 3.5
         x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, angles, cache, mask)
+        masks = self.masks(T, cache, starts)
+        routers: list[Tensor] = []
+        for layer, block in enumerate(self.blocks):
+            inputs = x, angles, cache, masks[self.config.band(layer)], starts
+            # Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": keep x, compute the rest again
+            x, routed = checkpoint(block, *inputs, use_reentrant=False) if checkpointed else block(*inputs)
+            routers += [] if routed is None else [routed]
         if cache is not None:
             cache.advance(T)
-        return self.final_norm(x)  # type: ignore[no-any-return]
+        return self.final_norm(x), routers
+
+    def masks(self, T: int, cache: KVCache | None, starts: Tensor | None) -> dict[int, Tensor | None]:
+        """Give the attention mask of each band width among the layers; None where attention is plainly causal."""
+        bands = {self.config.band(layer) for layer in range(self.config.layers)}
+        if cache is not None and not cache.empty:
+            return {band: cache.mask(T, band) for band in bands}
+        return {band: None if starts is None or band else document_mask(starts) for band in bands}
+
+    def head_weight(self) -> Tensor:
+        """Give the matrix (padded V, C) that hidden states are multiplied with."""
+        return self.embedding.weight if self.head is None else self.head.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., C) to logits (..., V); the padding rows of the vocabulary are cut off."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        logits = F.linear(hidden, weight)[..., : self.config.vocab_size]
+        logits = F.linear(hidden, self.head_weight())[..., : self.config.vocab_size]
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits  # Gemma Team 2024, "Gemma 2", 2
 
-    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Give logits (B, T, V) of the token after each of tokens (B, T).
+    def forward(
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        targets: Tensor | None = None,
+        starts: Tensor | None = None,
+        smoothing: float = 0.0,
+        checkpointed: bool = False,
+    ) -> Tensor | Loss:
+        """Give logits (B, T, V) of the token after each of tokens (B, T), or with `targets` (B, T) their Loss.
 
+        Targets of IGNORE do not count. `starts` (B, T) says at which place of its row each token's document begins, see
+        document_starts: no token sees an earlier document, and positions count from there. `smoothing` is that of
+        loss_sum. `checkpointed` keeps only each block's input for the backward pass and computes the rest again.
         Positions beyond the context are the caller's mistake; the stages cut or stop before.
         """
-        return self.logits(self.hidden(tokens, cache))
+        hidden, routers = self.trunk(tokens, cache, starts, checkpointed)
+        if targets is None:
+            return self.logits(hidden)
+        config, counted = self.config, targets != IGNORE
+        if targets.numel() * config.vocab_size < PAYS:
+            cross_entropy, _ = loss_sum(self.logits(hidden), targets, smoothing=smoothing)
+        else:
+            settings = config.vocab_size, IGNORE, config.logit_softcap, smoothing
+            cross_entropy = head_loss_sum(hidden.flatten(0, 1), self.head_weight(), targets.flatten(), *settings)
+        balance = router_z = torch.zeros_like(cross_entropy)
+        for logits in routers:
+            balances, squares = router_losses(logits, counted, config.experts_per_token)
+            balance, router_z = balance + balances, router_z + squares
+        return Loss(cross_entropy, balance, router_z, counted.sum())
+
+
+def document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
+    """Give for each of tokens (B, T) the place in its row where its document begins: (B, T) int64.
+
+    That is the nearest end-of-text at or before it, which as an input begins the next document, or the row's begin.
+    """
+    places = torch.arange(tokens.size(1), device=tokens.device)
+    return torch.where(tokens == end_of_text, places, 0).cummax(1).values
 
 
 def loss_sum(logits: Tensor, targets: Tensor, ignore: int = IGNORE, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:

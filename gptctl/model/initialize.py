@@ -10,7 +10,8 @@ from torch import nn
 from gptctl.core.seeds import derive
 from gptctl.model.gpt import GPT
 
-RESIDUAL = ("attention.output.weight", "feed_forward.down.weight")  # what writes into the residual stream
+# What writes into the residual stream; the last is all experts' at once.
+RESIDUAL = ("attention.output.weight", "feed_forward.down.weight", "feed_forward.experts.down")
 
 
 def initialize(model: GPT, seed: int) -> None:
@@ -44,12 +45,13 @@ def initialize(model: GPT, seed: int) -> None:
 
 
 def fill_matrix(matrix: torch.Tensor, name: str, kind: str, layers: int, generator: torch.Generator) -> None:
-    """Fill one matrix (out, in) inside a block."""
+    """Fill one matrix (out, in) inside a block, or one for each expert (experts, out, in)."""
     into_residual = name.endswith(RESIDUAL)
     if kind == "xavier":
-        nn.init.xavier_uniform_(matrix, generator=generator)
+        bound = math.sqrt(6 / (matrix.size(-1) + matrix.size(-2)))
+        matrix.uniform_(-bound, bound, generator=generator)
     elif kind == "zero_out":
-        bound = math.sqrt(3 / matrix.size(1))
+        bound = math.sqrt(3 / matrix.size(-1))
         matrix.zero_() if into_residual else matrix.uniform_(-bound, bound, generator=generator)
     else:
         scale = (2 * layers) ** -0.5 if kind == "gpt2" and into_residual else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ class CleanKeys(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str | None = flag(None, "Folder to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str | None = flag(None, "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
     preset: str = flag("basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning")
     filters: tuple[str, ...] | None = flag(
         None, "Filters to apply, in order, instead of the preset's: a,b.", panel="Cleaning"
@@ -347,7 +348,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     summary = dataset.produce(config, config.out, context, inputs, "documents", make, also)
     if how := summary.metrics.get("stop_words"):
         context.say(f"stop words removed with {how}")
-    follow = "" if config.out == "-" else f"gptctl dedup {config.out} -o unique"
+    follow = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
     tables = [funnel("clean", summary.counts)]
     if changes := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changes.items())))

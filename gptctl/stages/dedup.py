@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+import pyarrow.compute as pc
+import xxhash
 from pydantic import field_validator
 
 from gptctl.core import plugins
 from gptctl.core.config import DataConfig, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.summary import Summary, Table, funnel
+from gptctl.core.summary import Summary, funnel
 from gptctl.io import dataset, jobs
 from gptctl.io.dataset import Made
-from gptctl.io.inputs import Inputs
+from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Job, Runner
 from gptctl.io.stream import StreamWriter
-from gptctl.text.dedup import minhash, survivors
-from gptctl.text.dedup.clusters import Clusters
-from gptctl.text.dedup.finder import KEY_BYTES, Finder, Sources
+from gptctl.text.dedup import finder, index_search, minhash, repeats, report, survivors
+from gptctl.text.dedup.crew import Crew, Sources
+from gptctl.text.dedup.finder import DOCUMENT_BYTES, KEY_BYTES, Finder
 from gptctl.text.dedup.passes import Search
 from gptctl.text.dedup.repeats import RemoveRepeats, Repeats
 from gptctl.text.dedup.shingles import Shingling
 from gptctl.text.dedup.streaming import Index
 from gptctl.text.dedup.verdicts import Verdicts, keep_survivors
 
+LEAST_MEMORY = 10**6  # to sort in; what is read, hashed and written takes more than that
 EXAMPLES = (
     "gptctl dedup clean -o unique",
     "gptctl dedup clean -o unique --method exact --keep longest",
@@ -44,13 +43,14 @@ class Dedup(DataConfig):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the survivors with a column `cluster_id`, and in OUT/clusters/ which documents belong together. A document
-    too short for a shingle is compared exactly.
+    too short for a shingle is compared exactly. The methods lines, paragraphs and substring take what stands before
+    out of documents instead.
     """
 
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str = flag(..., "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
     method: Literal["minhash", "exact", "lines", "paragraphs", "substring"] = flag(
         "minhash", "What counts as a duplicate: documents, or lines, paragraphs and passages within them.",
         panel="Duplicates",
@@ -105,70 +105,139 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise ValueError(f"'{text}' is not a size; write for example 500MB or 2GB")
     number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** (" kmgt".index(unit) if unit else 0))
+    size = int(float(number) * (1024 if binary else 1000) ** (" kmgt".index(unit) if unit else 0))
+    if size < LEAST_MEMORY:
+        raise ValueError(f"{text} is too little; give 1MB or more")
+    return size
+
+
+def check(config: Dedup) -> None:
+    """Refuse what does not go together. Raises UsageError (2)."""
+    streaming = config.index == "datasketch"
+    if streaming and (config.method != "minhash" or config.keep != "first" or config.against):
+        raise UsageError(
+            "--index datasketch goes with --method minhash, --keep first and without --against",
+            "leave these out, or use --index sorted",
+        )
+    if config.redis and not streaming:
+        raise UsageError("redis=URL goes with --index datasketch", "add that, or leave the URL out")
+    if within_documents(config) and config.keep != "first":
+        raise UsageError(
+            f"--keep {config.keep} chooses among documents, but --method {config.method} works within them",
+            "leave out --keep: what stands first stays",
+        )
+
+
+def within_documents(config: Dedup) -> bool:
+    """Tell the methods that rewrite documents from those that drop them."""
+    return config.method in ("lines", "paragraphs", "substring")
 
 
 def plan(config: Dedup, context: Context) -> Summary:
-    """Say what would be done."""
-    inputs = Inputs(config.inputs, dataset.options(config))
-    facts: dict[str, Any] = {
-        "inputs": len(inputs.order),
-        "input_bytes": inputs.total_bytes(),
-        "workers": config.worker_count(),
-    }
+    """Say what would be done, on how much disk and in how many parts."""
+    check(config)
+    inputs, before = Inputs(config.inputs, dataset.options(config)), earlier(config)
+    size = inputs.total_bytes()
+    facts: dict[str, Any] = {"inputs": len(inputs.order), "input_bytes": size, "workers": config.worker_count()}
+    if before is not None:
+        facts |= {"against": len(before.order), "against_bytes": before.total_bytes()}
+        size = None if size is None else size + (before.total_bytes() or 0)
     if config.method == "minhash":
         bands, rows = minhash.cut(config.threshold, config.num_perm, config.bands)
-        facts |= {"bands": bands, "rows_per_band": rows, "bytes_per_document_on_disk": KEY_BYTES * (bands + 1) + 48}
+        facts |= {"bands": bands, "rows_per_band": rows}
         facts["chance_of_a_candidate"] = {
             f"{similarity:.2f}": round(float(minhash.s_curve(similarity, bands, rows)), 4)
-            for similarity in (config.threshold - 0.1, config.threshold, min(1.0, config.threshold + 0.1))
+            for similarity in (max(0.0, config.threshold - 0.1), config.threshold, min(1.0, config.threshold + 0.1))
         }
+    if size is not None:
+        facts |= forecast(config, inputs, size, crew_of(config, context))
     return Summary("dedup", "planned", (config.out,), plan=facts)
+
+
+def forecast(config: Dedup, inputs: Inputs, size: int, crew: Crew) -> dict[str, Any]:
+    """Foretell from the first shard task what `size` bytes of input take; nothing where it holds no document."""
+    task = next(inputs.tasks(), None)
+    table = read_task(task, inputs.options)[0] if task else None
+    if task is None or table is None or not len(table):
+        return {}
+    documents = round(len(table) * size / sum(block.size for block in task.blocks))
+    bands = minhash.cut(config.threshold, config.num_perm, config.bands)[0] if config.method == "minhash" else 0
+    if config.index == "datasketch":
+        return {"documents": documents, "index_bytes": documents * bands * index_search.BAND_BYTES}
+    if within_documents(config):
+        keys = len(repeats_of(config, Path()).keys_of(table["text"].combine_chunks())[0]) / len(table)
+        disk, sorting = KEY_BYTES * keys, repeats.SORTING_BYTES
+    else:
+        keys = 1.0 + bands
+        names = pc.sum(pc.binary_length(table["id"])).as_py() / len(table)
+        disk, sorting = KEY_BYTES * keys + DOCUMENT_BYTES + names, finder.SORTING_BYTES
+    return {
+        "documents": documents,
+        "bytes_per_document_on_disk": round(disk),
+        "disk_bytes": round(documents * disk),
+        "sort_ranges": crew.parts(round(documents * keys), sorting),
+    }
 
 
 def run(config: Dedup, context: Context | None = None) -> Summary:
     """Deduplicate the inputs into a dataset folder, or into a pipe."""
     context = context or Context()
+    check(config)
     reading = dataset.options(config)
-    inputs = Inputs(config.inputs, reading)
-    before = Inputs(config.against, reading) if config.against else None
-    if before is not None and before.is_stream:
-        raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
-    streaming = config.index == "datasketch"
-    if streaming and (config.method != "minhash" or config.keep != "first" or before is not None):
-        raise UsageError(
-            "--index datasketch goes with --method minhash, --keep first and without --against",
-            "leave these out, or use --index sorted",
-        )
+    inputs, before = Inputs(config.inputs, reading), earlier(config)
+    old = tuple(before.tasks()) if before else ()
     also = {f"against {name}": value for name, value in ((before.fingerprints() or {}) if before else {}).items()}
-    runner: Runner = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
+    crew = crew_of(config, context)
 
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
         with jobs.spool_folder(out) as folder:
-            sources = Sources(reading, tuple(before.tasks()) if before else (), inputs.replayable(folder, config.limit))
+            sources = Sources(reading, old, inputs.replayable(folder, config.limit), config.max_bad)
             search = search_of(config, folder / "search")
-            memory, workers = parse_bytes(config.memory), config.worker_count()
-            finder = Finder(search, config.keep, memory, sources, runner, workers, context)
-            if config.method in ("lines", "paragraphs", "substring"):
-                repeats = Repeats(search.folder, config.method, config.min_chars, config.min_words, config.fold)
-                found_places = finder.find_repeats(repeats)
-                removal = Job(RemoveRepeats(repeats, len(sources.old)), reading, out)
-                totals = jobs.run(removal, sources.new(), runner, workers, context, pipe)
-                return Made(totals, {"repeats": found_places, **sums(totals.figures)})
-            found, compared = finder.find_streaming(index_of(config, search)) if streaming else finder.find()
-            verdicts = Verdicts(search, found, len(sources.old))
-            judged = (replace(task, note=verdicts.of(len(sources.old) + task.index)) for task in sources.new())
+            if within_documents(config):
+                how = repeats_of(config, search.folder)
+                found_places = repeats.find(how, sources, crew)
+                job = Job(RemoveRepeats(how, len(old)), reading, out)
+                # What goes from a task depends on all others, which a stream that is piped again may not have.
+                noted = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
+                tasks = (replace(task, note=noted) for task in sources.new())
+                totals = jobs.run(job, tasks, crew.runner, crew.workers, context, pipe)
+                return Made(totals, found_places | report.of_repeats(totals.figures))
+            if config.index == "datasketch":
+                index = index_of(config, search)
+                found, figures = index_search.find(index, name_of(config, inputs), search, sources, crew)
+            else:
+                found, figures = Finder(search, config.keep, sources, crew).find()
+            judged = Verdicts(search, found, sources.first_new, crew.memory).noted(sources.new())
             job = Job(partial(keep_survivors, config.normalize_exact), reading, out)
-            totals = jobs.run(job, judged, runner, config.worker_count(), context, pipe)
-        return Made(totals, figures(found, totals.figures) | compared)
+            totals = jobs.run(job, judged, crew.runner, crew.workers, context, pipe)
+        return Made(totals, report.of_clusters(found, sources.first_new, totals.figures) | figures)
 
     summary = dataset.produce(config, config.out, context, inputs, "documents", make, also)
     follow = "" if config.out == "-" else f"gptctl tokenize {config.out} -o tokens"
-    return replace(summary, tables=(funnel("dedup", summary.counts), *tables(summary.metrics)), next=follow)
+    shown = report.tables(config.method, summary.metrics)
+    return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
+
+
+def earlier(config: Dedup) -> Inputs | None:
+    """Open what was there before. Raises UsageError (2) for a pipe."""
+    if not config.against:
+        return None
+    before = Inputs(config.against, dataset.options(config))
+    if before.is_stream:
+        raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
+    return before
+
+
+def crew_of(config: Dedup, context: Context) -> Crew:
+    """Say who does the work."""
+    runner: Runner = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
+    kernels = "spans" if within_documents(config) else "shingles"
+    preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernels}")
+    return Crew(runner, config.worker_count(), parse_bytes(config.memory), context, preload)
 
 
 def search_of(config: Dedup, folder: Path) -> Search:
-    """Turn the settings into those of the search."""
+    """Turn the settings into those of the search for documents."""
     near = config.method == "minhash"
     cut = minhash.cut(config.threshold, config.num_perm, config.bands) if near else (0, 0)
     how = Shingling(config.ngram, config.shingle, config.normalize)
@@ -177,42 +246,21 @@ def search_of(config: Dedup, folder: Path) -> Search:
     )
 
 
+def repeats_of(config: Dedup, folder: Path) -> Repeats:
+    """Turn the settings into those of the search within documents."""
+    assert config.method in ("lines", "paragraphs", "substring")
+    return Repeats(folder, config.method, config.min_chars, config.min_words, config.fold)
+
+
 def index_of(config: Dedup, search: Search) -> Index:
     """Open datasketch's index."""
     made_with = f"seed={config.seed} {search.how}"
     return Index(config.num_perm, *search.cut, config.redis, config.redis_name, made_with)
 
 
-def sums(parts: list[dict[str, int]]) -> dict[str, int]:
-    """Add up what the tasks removed."""
-    total = Counter[str]()
-    for part in parts:
-        total.update(part)
-    return dict(sorted(total.items()))
-
-
-def figures(found: Clusters, parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Count clusters by size, and show the largest."""
-    _, members = found.sizes()
-    sizes, counts = np.unique(members, return_counts=True)
-    samples = [sample for part in parts for sample in part["samples"]]
-    return {
-        "clusters": {str(size): int(count) for size, count in zip(sizes, counts, strict=True)},
-        "largest": sorted(samples, key=lambda sample: (-sample[1], sample[0])),
-    }
-
-
-def tables(metrics: dict[str, Any]) -> Iterator[Table]:
-    """Show the clusters by size, and samples of the largest."""
-    sizes = Counter[str]()
-    for size, count in metrics.get("clusters", {}).items():
-        low = 2 ** int(math.log2(int(size)))
-        sizes[str(low) if low < 4 else f"{low} to {2 * low - 1}"] += count
-    if not sizes:
-        return
-    yield Table(
-        "clusters of duplicates", ("documents in a cluster", "clusters"),
-        tuple((size, f"{count:,}") for size, count in sizes.items()),
-    )  # fmt: skip
-    largest = tuple((cluster, f"{count:,}", text) for cluster, count, text in metrics.get("largest", []))
-    yield Table("largest clusters", ("cluster", "documents", "the first begins"), largest)
+def name_of(config: Dedup, inputs: Inputs) -> str:
+    """Name an input that was read by its content, for an index that other runs use, too."""
+    if not config.redis:
+        return ""
+    content = inputs.fingerprints() or inputs.stream_fingerprint()
+    return xxhash.xxh3_64_hexdigest(repr((config.text_column, list(content.items()))).encode())

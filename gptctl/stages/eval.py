@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import pyarrow as pa
 
 from gptctl.core import atomic, plugins
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import open_run
-from gptctl.core.summary import Counts, Summary, Table
-from gptctl.evals import classification, confusion, gates, language
-from gptctl.io import dataset, labelled, shards
+from gptctl.core.rundir import MANIFEST, open_run
+from gptctl.core.summary import Counts, Summary
+from gptctl.evals import (
+    assess,
+    baselines,
+    classification,
+    gates,
+    junit,
+    leakage,
+    markdown,
+    regress,
+    tables,
+    training_data,
+)
+from gptctl.evals.assess import Examples
+from gptctl.evals.averages import Averaging
+from gptctl.evals.gates import Check, Gate
+from gptctl.evals.options import Options
+from gptctl.io import dataset, labelled, manifest, peek, predictions, shards
+from gptctl.io.files import content_hash
+from gptctl.io.find import find_files
 from gptctl.io.manifest import Manifest
-from gptctl.io.predictions import read_predictions
-from gptctl.io.records import infer
-from gptctl.io.schema import with_kind
-from gptctl.text.tokenizer import Tokenizer
+from gptctl.io.predictions import Rows
 
 if TYPE_CHECKING:
-    import torch
-
-    from gptctl.model.classifier import Classifier
-    from gptctl.model.gpt import GPT
+    from gptctl.evals.ask import Job
+    from gptctl.evals.asked import Settings
 
 EXAMPLES = (
     "gptctl eval classifier labelled --metrics f1",
     "gptctl eval classifier labelled/test.jsonl -o scores --fail-under f1=0.1 --json",
     "gptctl eval --predictions scores --average weighted",
 )
-Rows = list[dict[str, Any]]
+ROW_KINDS = {"nats": "scores", "choices": "choices"}
 
 
 class Eval(DataConfig):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
     A classifier gets accuracy, precision, recall and F1, per class, with 95 % intervals; a language model gets
-    perplexity and bits per byte. The figures at the top of --json are those of the last split: test, if there is one.
+    perplexity and bits per byte, or answers multiple choice. The figures at the top of --json are those of the last
+    split: test, if there is one.
     """
 
     model: str | None = argument(None, "MODEL", "A run folder, one of its checkpoints, or a model folder.")
@@ -48,292 +64,324 @@ class Eval(DataConfig):
         None, "Score this file of id, label, pred instead (- reads JSON lines).", panel="Input", runtime=True
     )
     out: str | None = flag(None, "Folder for predictions and metrics.", panel="Output", short="-o", runtime=True)
-    metrics: tuple[str, ...] = flag(("accuracy", "precision", "recall", "f1"), "Metrics: a,b.", panel="Metrics")
-    average: Literal["macro", "micro", "weighted", "binary"] = flag(
+    metrics: tuple[str, ...] = flag(classification.DEFAULTS, "Metrics: a,b.", panel="Metrics")
+    average: Literal["macro", "micro", "weighted", "binary", "samples"] = flag(
         "macro", "How classes are averaged.", panel="Metrics"
     )
     positive: str | None = flag(None, "The positive label, for --average binary.", panel="Metrics")
     labels: tuple[str, ...] | None = flag(
         None, "The label set: a,b; the model's or the ones seen if not given.", panel="Metrics"
     )
-    zero_division: Literal["0", "1", "nan"] = key("0", "Value of 0/0.")
-    macro_over: Literal["present", "all"] = key("present", "Classes in the macro average.")
     label_column: str = flag("label", "Column that holds the label.", panel="Input")
-    fail_under: tuple[str, ...] = flag(
-        (), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Metrics", runtime=True
+    compare: str | None = flag(
+        None, "Predictions of another system, or a model: test the difference.", panel="Comparison"
     )
+    baseline: tuple[str, ...] | None = flag(
+        None, "majority,nb or none; both if DATA has a train split.", panel="Comparison"
+    )
+    leakage: str | None = flag(None, "Training data in which to look for the texts.", panel="Comparison")
+    harness: str | None = flag(None, "Run the lm-eval tasks in this folder instead.", panel="Input", runtime=True)
+    fail_under: tuple[str, ...] = flag(
+        (), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Gates", runtime=True
+    )
+    no_regress: str | None = flag(
+        None, "Exit with 7 if significantly worse than this --json file or predictions.", panel="Gates", runtime=True
+    )
+    junit: str | None = flag(None, "File for JUnit XML.", panel="Output", runtime=True)
+    markdown: str | None = flag(None, "File for a summary in Markdown.", panel="Output", runtime=True)
+    zero_division: Literal["0", "1", "nan"] = key("0", "Value of 0/0; nan leaves the class out.")
+    macro_over: Literal["present", "all"] = key("present", "Classes in the macro average.")
+    ci: Literal["auto", "bootstrap", "none"] = key("auto", "Intervals: closed forms where there are any, or none.")
+    per_class: bool = key(True, "Report each class.")
+    confusion: bool = key(True, "Report the confusion matrix.")
+    bins: int = key(15, "Bins of the calibration error.", ge=1)
+    norm: Literal["raw", "chars", "bytes", "tokens"] = key("raw", "What a choice's log-likelihood is divided by.")
+    fail_over: tuple[str, ...] = key((), "Exit with 7 if a metric is higher: perplexity=30.", runtime=True)
+    alpha: float = key(0.05, "p below which --no-regress takes a difference for real.", runtime=True, gt=0, lt=1)
+    task: Literal["auto", "classify", "lm", "choices", "generate"] = key("auto", "What the model is asked.")
     batch_size: int = key(64, "Texts per forward pass.", ge=1, runtime=True)
+    context: int = key(0, "Tokens the model reads at once; 0 takes all it can.", ge=0)
     stride: int = key(0, "Tokens scored per window of a long document; 0 takes the whole context.", ge=0)
+    count_eos: bool = key(False, "Score the end of each document too.")
+    allow_lossy: bool = key(False, "Score texts that the tokenizer cannot give back.")
+    delimiter: str = key(" ", "Stands between a context and each choice.")
+    max_tokens: int = key(64, "Tokens to generate per prompt, at most.", ge=1)
+    stop: tuple[str, ...] = key(("\n",), "Texts at which generated text ends.")
+    procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
+    cache: str = key("auto", "Folder of answers already given; auto: the user's cache, none: no cache.", runtime=True)
+    emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device.", panel="Devices", runtime=True)
 
-    def zero(self) -> Any:
-        """Give zero_division as the metrics take it."""
-        return "nan" if self.zero_division == "nan" else float(self.zero_division)
+    def options(self) -> Options:
+        """Say how rows are scored."""
+        zero: Any = "nan" if self.zero_division == "nan" else float(self.zero_division)
+        averaging = Averaging(self.average, self.positive, zero, self.macro_over)
+        return Options(
+            self.metrics, averaging, self.labels, None, self.bins, self.ci, self.seed, self.norm, self.per_class,
+            self.confusion,
+        )  # fmt: skip
+
+    def asking(self) -> Settings:
+        """Say how the model is asked."""
+        from gptctl.evals.asked import Settings
+
+        return Settings(
+            self.label_column, self.batch_size, self.context, self.stride, self.count_eos, self.allow_lossy,
+            self.delimiter, self.max_tokens, self.stop,
+        )  # fmt: skip
+
+    def baselines(self) -> tuple[str, ...]:
+        """Give the baselines by name."""
+        chosen = tuple(baselines.BASELINES) if self.baseline is None else self.baseline
+        return tuple(name for name in chosen if name != "none")
 
 
 def plan(config: Eval, context: Context) -> Summary:
     """Check the command and say what would be scored."""
     checked(config)
     facts: Values = {"metrics": list(config.metrics), "average": config.average}
-    facts["what"] = f"predictions {config.predictions}" if config.predictions else f"{config.model} on {config.data}"
+    what = f"{config.model} on {config.data or config.harness}"
+    facts["what"] = f"predictions {config.predictions}" if config.predictions else what
     return Summary("eval", "planned", (config.out,) if config.out else (), plan=facts)
 
 
 def run(config: Eval, context: Context | None = None) -> Summary:
-    """Score, and write predictions and metrics if -o was given."""
-    context = context or Context()
+    """Score, and write predictions and metrics if -o was given. Gates that are missed are the summary's misses."""
+    context, started = context or Context(), time.monotonic()
     bars = checked(config)
+    old = regress.earlier(config.no_regress)
     if config.out is None:
-        result, _, _ = score(config, context)
-        return summarise(config, result, bars, context)
-    inputs = fingerprints(config)
-    with open_run(Path(config.out), config, context, inputs, intact=dataset.intact) as record:
+        result, parts = score(config, context)
+        return finish(config, context, result, parts, judge(config, result, parts, bars, old), started)
+    out, inputs = Path(config.out), fingerprints(config)
+    with open_run(out, config, context, inputs, intact=dataset.intact) as record:
         if record.up_to_date:
-            found = record.previous_summary()
-            return summarise(config, found.metrics, bars, context, "up to date")
-        result, rows, kind = score(config, context)
-        shard = shards.write_shard(record.path, "shards/part-00000.arrow", prediction_table(rows, kind))
-        atomic.write_json(record.path / "metrics.json", result)
-        counts = Counts(documents_in=len(rows), kept=len(rows))
-        declared = Manifest(kind, "eval", config.settings(), inputs, (shard,), counts, result)
-        return record.finish(summarise(config, result, bars, context), declared)
+            result = record.previous_summary().metrics
+            parts = assess.of_predictions(config.out, config.metrics) if isinstance(old, list) else []
+            checks = judge(config, result, parts, bars, old)
+            return replace(finish(config, context, result, parts, checks, started), status="up to date")
+        result, parts = score(config, context)
+        summary = finish(config, context, result, parts, judge(config, result, parts, bars, old), started)
+        return record.finish(summary, write(config, out, result, parts, inputs))
 
 
-def checked(config: Eval) -> list[gates.Gate]:
-    """Refuse a command that names nothing or too much to score; give the bars of --fail-under."""
+def checked(config: Eval) -> list[Gate]:
+    """Refuse a command that names nothing or too much to score; give the bars of the gates."""
     if (config.predictions is None) == (config.model is None):
         raise UsageError(
             "name either MODEL and DATA, or --predictions", "gptctl eval MODEL DATA, or gptctl eval --predictions FILE"
         )
-    if config.model is not None and config.data is None:
-        raise UsageError("DATA is missing", "gptctl eval MODEL DATA")
+    if config.model is not None and (config.data is None) == (config.harness is None):
+        raise UsageError("name either DATA or --harness", "gptctl eval MODEL DATA, or gptctl eval MODEL --harness DIR")
+    if config.predictions == "-" and config.out is not None:
+        raise UsageError("--predictions - cannot be written with -o", "save standard input to a file first")
     for name in config.metrics:
-        plugins.load(classification.METRICS, name)
+        plugins.load("gptctl.evals.metrics", name)
+    baselines.check(config.baselines())
     if config.average == "binary" and config.positive is None:
         raise UsageError("--average binary needs --positive LABEL", "name the positive label; it is never guessed")
-    return [gates.parse(text) for text in config.fail_under]
+    bars = [gates.parse(text) for text in config.fail_under]
+    return bars + [gates.parse(text, "over") for text in config.fail_over]
 
 
 def fingerprints(config: Eval) -> dict[str, str]:
-    """Hash what is scored."""
-    from gptctl.io.files import content_hash
-    from gptctl.io.inputs import find_files
+    """Hash what is read."""
+    found: dict[str, str] = {}
+    named = {"predictions": config.predictions, "data": config.data, "harness": config.harness}
+    for name, path in (named | {"compare": config.compare, "leakage": config.leakage}).items():
+        found |= {f"{name}/{part}": value for part, value in prints_of(path).items()} if path else {}
+    if config.model:
+        found |= {f"model/{part}": value for part, value in prints_of(config.model).items()}
+    return found
 
-    if config.predictions:
-        if config.predictions == "-":
-            raise UsageError("--predictions - cannot be written with -o", "save standard input to a file first")
-        return {file.name: content_hash(file.path) for file in find_files(config.predictions)}
+
+def prints_of(path: str) -> dict[str, str]:
+    """Hash a model's weights, a dataset by its manifest, or files."""
+    folder = Path(path)
+    if is_model(path):
+        from gptctl.model import sealed
+        from gptctl.model.locate import find_model
+
+        return {"weights": sealed.fingerprint(find_model(path))}
+    if folder.is_dir() and manifest.is_ours(folder):
+        return {MANIFEST: manifest.read(folder).content()}
+    return {file.name: content_hash(file.path) for file in find_files(path)}
+
+
+def is_model(path: str) -> bool:
+    """Tell whether a path is a model, not predictions."""
+    return any((folder / "config.json").exists() for folder in (Path(path), Path(path) / "model"))
+
+
+def score(config: Eval, context: Context) -> tuple[Values, list[Examples]]:
+    """Go through one of the doors; give the result, and the rows that it comes from."""
+    if config.harness is not None:
+        return run_harness(config), []
+    if config.predictions is not None:
+        parts = assess.of_predictions(config.predictions, config.metrics)
+    else:
+        assert config.model is not None
+        parts = ask(config, config.model, context)
+    parts = [guess(config, part) for part in parts]
+    options = config.options()
+    results = {part.split: assess.report(part, options) for part in parts}
+    for part in parts:
+        if part.kind == "labels" and (names := [n for n in baselines.named_in(part.rows) if n in config.baselines()]):
+            results[part.split]["baselines"] = assess.beside(part, names, options)
+    if config.compare is not None:
+        others = rows_of_other(config, config.compare, context)
+        for part in parts:
+            results[part.split]["compare"] = assess.compared(parts, part, others, config.compare, options)
+    if config.leakage is not None:
+        for part in parts:
+            hits = leakage.merge(scan(config, part, context))
+            results[part.split]["leakage"] = assess.leaked(part, *hits, options)
+    return assess.by_split(results), parts
+
+
+def guess(config: Eval, part: Examples) -> Examples:
+    """Let the baselines guess beside the model, where that is asked for or can be done."""
+    lacking = [
+        name for name in config.baselines() if part.kind != "labels" or name not in baselines.named_in(part.rows)
+    ]
+    if lacking and (config.baseline is not None or part.train is not None):
+        return assess.with_baselines(part, lacking)
+    return part
+
+
+def rows_of_other(config: Eval, path: str, context: Context) -> Rows:
+    """Read the other system's predictions, or ask the other model."""
+    if not is_model(path):
+        return predictions.read_predictions(path).rows
+    if config.data is None:
+        raise UsageError("--compare names a model, and there is no DATA to ask it about", "name its predictions")
+    return [row for part in ask(config, path, context) for row in part.rows]
+
+
+def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leakage.Hits, int]]:
+    """Look for the texts of one part in the training data, on all processors."""
+    if part.texts is None:
+        raise DataError("--leakage needs the texts, and the predictions have no column 'text'", "name MODEL and DATA")
+    assert config.leakage is not None
+    reading = dataset.options(config)
+    run = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
+    looked = leakage.Scan(part.texts, reading)
+    parts = training_data.parts(config.leakage, reading)
+    for number, found in enumerate(run(looked, parts, config.worker_count()), start=1):
+        context.progress(number, len(parts), "training shards")
+        context.stop.check("stopped")
+        yield found
+
+
+def job_of(config: Eval, path: str, columns: list[str]) -> Job:
+    """Load a model and say what it is asked, and where."""
+    from gptctl.evals import ask as asking
     from gptctl.model import sealed
-    from gptctl.model.locate import find_model
-
-    assert config.model is not None and config.data is not None
-    files = {file.name: content_hash(file.path) for file in find_files(config.data)}
-    return {"model": sealed.checksum(find_model(config.model) / "model.safetensors"), **files}
-
-
-def score(config: Eval, context: Context) -> tuple[Values, Rows, str]:
-    """Give the metrics, the rows they come from, and what kind of rows they are."""
-    if config.predictions:
-        rows = read_predictions(config.predictions)
-        named = dict.fromkeys(str(row.get("split", "predictions")) for row in rows)
-        parts = {name: [row for row in rows if str(row.get("split", "predictions")) == name] for name in named}
-        return (
-            by_split({name: report(config, part, config.labels) for name, part in parts.items()}),
-            rows,
-            "predictions",
-        )
-    assert config.model is not None and config.data is not None
-    from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import load_model
     from gptctl.model.locate import find_model
     from gptctl.train import device
 
+    folder = find_model(path)
+    print_of = sealed.fingerprint(folder)
+    asked, _ = asking.load(str(folder), print_of)
+    texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
+    task = asking.task_of(asked, config.task, columns, texts_wanted)
     where = device.pick(config.device)
-    device.prepare(device.threads())
-    model, _, tokenizer_json, extra = load_model(find_model(config.model))
-    coder = Tokenizer.from_json(tokenizer_json)
-    splits: dict[str, Values] = {}
-    rows, kind = [], "scores"
-    for split, table in labelled.evaluation_splits(config, config.data, extra.get("data", {})):
-        if isinstance(model, Classifier):
-            part = classify(config, model, coder, table, extra["label_names"], split, where, context)
-            splits[split], kind = report(config, part, config.labels or tuple(extra["label_names"])), "predictions"
-        else:
-            part = score_texts(config, model, coder, table, where, context)
-            splits[split] = language_report(part, coder)
-        rows += [{"split": split, **row} for row in part]
-    return by_split(splits), rows, kind
+    threads = device.threads(config.procs)
+    return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.prepare)
 
 
-def by_split(splits: dict[str, Values]) -> Values:
-    """Put the last split's figures (test's) at the top, and all of them below "splits"."""
-    last = list(splits)[-1]
-    return splits[last] | {"split": last} | ({"splits": splits} if len(splits) > 1 else {})
+def ask(config: Eval, path: str, context: Context) -> list[Examples]:
+    """Ask a model about each evaluation split of DATA."""
+    from gptctl.evals import ask as asking
+    from gptctl.evals import cache, harness_task
+
+    data = config.data or ""
+    splits = labelled.find_splits(data)
+    first = next(iter(splits.named.values()), splits.whole or data)
+    columns = peek.columns(first, "context") if config.text_column == "text" and first != "-" else []
+    job = job_of(config, path, columns)
+    if job.task == "choices" and "choices" in columns:
+        config = config.model_copy(update={"text_column": "context"})
+    run: Callable[..., Iterator[Any]] = plugins.load("gptctl.runners", "processes").run
+    kept = cache.folder_of(config.cache)
+    trained_on = asking.load(job.folder, job.fingerprint)[1].get("data", {})
+    train = None
+    if job.task == "classify" and config.baselines():
+        train = baselines.training_texts(config, data, config.label_column, trained_on)
+    parts = []
+    for split, table in labelled.evaluation_splits(config, data, trained_on):
+        if config.emit_lm_eval_task:
+            place = Path(config.emit_lm_eval_task)
+            context.say(f"written: {harness_task.write(place, split, table, job.task, config.asking())}")
+        rows, told = asking.rows_of(job, table, run, config.procs, kept, context)
+        context.say(
+            f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {told.model_seconds:.2f} s"
+        )
+        facts = asking.facts_of(job)
+        kind = str(facts["rows"])
+        found = predictions.Predictions([{"split": split, **row} for row in rows], {"rows": kind})
+        part = assess.of_rows(found, config.metrics if kind == "texts" else (), f"{split} of {data}")[0]
+        parts.append(replace(part, facts=facts, texts=tuple(asking.texts_of(table)), train=train))
+    return parts
 
 
-def classify(
-    config: Eval,
-    model: Classifier,
-    coder: Tokenizer,
-    table: pa.Table,
-    names: list[str],
-    split: str,
-    where: torch.device,
-    context: Context,
-) -> Rows:
-    """Label the texts of a split."""
-    from gptctl.infer.classify import fit_context, probabilities
+def run_harness(config: Eval) -> Values:
+    """Run lm-eval's tasks."""
+    import torch
 
-    gold = labelled.labels_of(table, config.label_column, split)
-    texts = [
-        fit_context(tokens, coder.end_of_text_id, model.config.context)
-        for tokens in coder.encode_each(table["text"].to_pylist())
-    ]
-    found = probabilities(
-        model, texts, config.batch_size, where, lambda done: context.progress(done, len(texts), "texts")
-    )
-    ids = table["id"].to_pylist()
-    return [
-        {"id": identity, "label": label, "pred": names[int(p.argmax())], "probs": p.tolist()}
-        for identity, label, p in zip(ids, gold, found, strict=True)
-    ]
+    from gptctl.evals import ask as asking
+    from gptctl.evals import harness
+
+    assert config.model is not None and config.harness is not None
+    job = job_of(config.model_copy(update={"task": "lm"}), config.model, [])
+    job.prepare(job.threads)
+    asked, _ = asking.load(job.folder, job.fingerprint)
+    return harness.evaluate(config.harness, asked, job.settings, torch.device(job.device), config.limit, config.seed)
 
 
-def score_texts(
-    config: Eval, model: GPT, coder: Tokenizer, table: pa.Table, where: torch.device, context: Context
-) -> Rows:
-    """Give each document's nats, bytes and tokens. End-of-text stands before a document and is not scored."""
-    from gptctl.infer.score import Pass, nats
-
-    texts = table["text"].to_pylist()
-    documents = coder.encode_each(texts)
-    for text, tokens in zip(texts, documents, strict=True):
-        if coder.decode(tokens.tolist()) != text:
-            raise DataError(
-                "the tokenizer loses text: decode(encode(x)) differs from x",
-                "bits per byte would flatter it; use a lossless tokenizer (bpe, bytes)",
-            )
-    length = model.config.context
-    plans = [
-        [Pass(*window) for window in language.windows(len(tokens), length, config.stride or length)]
-        for tokens in documents
-    ]
-    found = nats(
-        model,
-        documents,
-        plans,
-        coder.end_of_text_id,
-        config.batch_size,
-        where,
-        lambda done: context.progress(done, None, "windows"),
-    )
-    return [
-        {"id": identity, "nats": float(value), "bytes": len(text.encode()), "tokens": len(tokens)}
-        for identity, value, text, tokens in zip(table["id"].to_pylist(), found, texts, documents, strict=True)
-    ]
+def judge(
+    config: Eval, result: Values, parts: list[Examples], bars: list[Gate], old: Values | Rows | None
+) -> list[Check]:
+    """Hold the result against the gates."""
+    checks = gates.check(result, bars)
+    if old is None:
+        return checks
+    return checks + assess.no_regress(result, parts[-1] if parts else None, old, config.alpha, config.options())
 
 
-def report(config: Eval, rows: Rows, labels: tuple[str, ...] | None) -> Values:
-    """Score predictions."""
-    matrix = confusion.count([row["label"] for row in rows], [row["pred"] for row in rows], labels)
-    return classification.report(
-        matrix, config.metrics, config.average, config.positive, config.zero(), True, config.seed, config.macro_over
-    )
-
-
-def language_report(rows: Rows, coder: Tokenizer) -> Values:
-    """Give perplexity and bits per byte over all documents."""
-    total, size, tokens = (
-        sum(row["nats"] for row in rows),
-        sum(row["bytes"] for row in rows),
-        sum(row["tokens"] for row in rows),
-    )
-    return {
-        "n": len(rows),
-        "tokens": tokens,
-        "bytes": size,
-        "loss": total / tokens if tokens else None,
-        "perplexity": language.perplexity(total, tokens),
-        "bits_per_byte": language.bits_per_byte(total, size),
-        "tokenizer": coder.hash,
-    }
-
-
-def prediction_table(rows: Rows, kind: str) -> pa.Table:
-    """Put the rows into the Arrow form of their kind; a column that some rows lack is null there."""
-    texts = ("id", "label", "pred") if kind == "predictions" else ("id",)
-    names = dict.fromkeys(name for row in rows for name in row if name not in texts)
-    columns = {name: infer([row.get(name) for row in rows]) for name in names}
-    named = {name: pa.array([text_of(row.get(name)) for row in rows], pa.string()) for name in texts}
-    table = pa.table(named | columns)
-    return table.replace_schema_metadata(with_kind(table.schema, kind).metadata)
-
-
-def text_of(value: Any) -> str | None:
-    """Compare labels as text: 1 and "1" are the same."""
-    return None if value is None else str(value)
-
-
-def summarise(
-    config: Eval,
-    result: Values,
-    bars: list[gates.Gate],
-    context: Context,
-    status: Literal["done", "up to date"] = "done",
+def finish(
+    config: Eval, context: Context, result: Values, parts: list[Examples], checks: list[Check], started: float
 ) -> Summary:
-    """Show the figures and list the bars that were missed."""
-    shown = {name: value for name, value in result.items() if name != "warnings"}
+    """Show the figures, write the summaries for CI, list the gates that were missed."""
     for line in result.get("warnings", []):
         context.warn(line)
-    tables = [
-        table_of(split, part)
-        for split, part in result.get("splits", {result.get("split", "predictions"): result}).items()
-    ]
-    if "confusion" in result:
-        tables += [per_class_table(result), confusion_table(result)]
-    misses = tuple(gates.check(result, bars))
-    scored = sum(part["n"] for part in result.get("splits", {"": result}).values())
+    if config.junit:
+        atomic.write_text(Path(config.junit), junit.render(result, checks, time.monotonic() - started))
+    if config.markdown:
+        atomic.write_text(Path(config.markdown), markdown.render(result, checks))
+    scored = sum(part["n"] for part in (result.get("splits") or {"": result}).values())
     counts = Counts(documents_in=scored, kept=scored)
+    shown = plain({name: value for name, value in result.items() if name != "warnings"})
     outputs = (config.out,) if config.out else ()
-    return Summary("eval", status, outputs, counts, plain(shown), tables=tuple(tables), misses=misses)
+    return Summary("eval", "done", outputs, counts, shown, tables=tables.tables(result), misses=gates.misses(checks))
 
 
-def table_of(split: str, part: Values) -> Table:
-    """Show the numbers of one split, with their intervals."""
-    rows = []
-    for name, value in part.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        bounds = part.get("intervals", {}).get(name)
-        rows.append(
-            (
-                name,
-                f"{value:,}" if isinstance(value, int) else f"{value:.4f}",
-                f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "",
-            )
-        )
-    return Table(f"{split} ({part.get('average', 'all documents')})", ("metric", "value", "95 % interval"), tuple(rows))
+def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:
+    """Write rows, metrics and the picture of the confusion matrix; give the manifest to write last."""
+    from gptctl.report import plots
 
-
-def per_class_table(result: Values) -> Table:
-    """Show precision, recall, F1 and support of each class."""
-
-    def cell(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
-
-    rows = tuple(
-        (label, *(cell(values[name]) for name in ("precision", "recall", "f1", "support")))
-        for label, values in result["per_class"].items()
-    )
-    return Table("per class", ("class", "precision", "recall", "f1", "support"), rows)
-
-
-def confusion_table(result: Values) -> Table:
-    """Show the confusion matrix: a row per true class, a column per predicted one."""
-    matrix = result["confusion"]
-    columns = ("true \\ predicted", *matrix["labels"], "invalid")
-    rows = tuple(
-        (label, *(f"{count:,}" for count in row), f"{invalid:,}")
-        for label, row, invalid in zip(matrix["labels"], matrix["matrix"], matrix["invalid"], strict=True)
-    )
-    return Table("confusion", columns, rows)
+    rows = [row for part in parts for row in part.rows]
+    kind = ROW_KINDS.get(parts[0].kind, "predictions") if parts else "harness"
+    written = []
+    if parts:
+        facts = {"rows": parts[0].kind, "splits": {part.split: part.facts for part in parts}}
+        written.append(shards.write_shard(out, "shards/part-00000.arrow", predictions.to_table(rows, kind, facts)))
+    atomic.write_json(out / "metrics.json", result)
+    if matrix := result.get("confusion"):
+        picture = plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
+        atomic.write_bytes(out / "confusion.svg", picture)
+    if found := result.get("leakage"):
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found["rows"])
+        atomic.write_text(out / "leakage.jsonl", lines)
+    counts = Counts(documents_in=len(rows), kept=len(rows))
+    return Manifest(kind, "eval", config.settings(), inputs, tuple(written), counts, result)

@@ -21,6 +21,8 @@ from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io import labelled
 from gptctl.io.manifest import Manifest
 from gptctl.text.tokenizer import Tokenizer
+from gptctl.train.faults import Faults
+from gptctl.train.placement import PARALLEL_HELP, Parallel, Placement
 from gptctl.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ RECIPE = Recipe(
 WARMUP_SHARE = 0.1
 
 
-class Finetune(DataConfig):
+class Finetune(Placement, DataConfig):
     """Finetune a model on labelled texts (classify) or on more text (lm).
 
     DATA is a file, or a folder with train and val files; without val, 10 % of the texts by hash are held out. The best
@@ -63,8 +65,12 @@ class Finetune(DataConfig):
     patience: int = flag(0, "Stop after so many evaluations without a better one; 0 never.", panel="Training", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
     procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
+    parallel: Parallel = key("auto", PARALLEL_HELP, runtime=True)
+    gpus: int = key(0, "GPUs to train on, one process each.", ge=0, runtime=True)
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
+    faults: Faults = key(Faults(), "What happens when a step goes wrong.")
+    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
     micro_batch: int = key(0, "Texts per forward pass and process; 0 takes a whole share.", ge=0)
 
@@ -106,9 +112,9 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     _, shape, tokenizer_json, _ = load_model(folder)
-    device.pick(config.device)
+    device.pick("cuda" if config.gpus else config.device, config.gpus)
     tables, prints = labelled.training_splits(config, config.data)
-    inputs = {"model": sealed.checksum(folder / "model.safetensors"), **prints}
+    inputs = {"model": sealed.fingerprint(folder), **prints}
     with open_run(
         Path(config.out),
         config,
@@ -192,13 +198,17 @@ def make_job(
         val_data=data["val"],
         objective=objective,
         seed=config.seed,
-        device=config.device,
-        ranks=config.procs,
+        device="cuda" if config.gpus else config.device,
+        ranks=config.gpus or config.procs,
         micro_batch_size=config.micro_batch,
         patience=config.patience,
         select_on=select_on,
         eval_every=every,
         checkpoint_every=every,
+        faults=config.faults,
+        loggers=config.loggers,
+        parallel=config.parallel,
+        **config.placed(),
     )
 
 

@@ -91,7 +91,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         return to_terminal(config, engine, coder, prompts, context)
     from gptctl.model import sealed
 
-    inputs = {"model": sealed.checksum(folder / "model.safetensors"), **prints}
+    inputs = {"model": sealed.fingerprint(folder), **prints}
     with open_run(Path(config.out), config, context, inputs, intact=dataset.intact) as record:
         if record.up_to_date:
             return record.previous_summary()

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.ipc as ipc
 
 from gptctl.core.config import StageConfig, Values, argument, flag, flatten
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import MANIFEST, finite, read_record
+from gptctl.core.rundir import MANIFEST, finite
 from gptctl.core.summary import Summary, Table, human_bytes
 from gptctl.io import manifest, shards
+from gptctl.io.files import damaged, open_random, plain_path, read_if_there
 from gptctl.io.schema import fact, kind_of
+from gptctl.io.storage import entry, is_uri, join
 from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -48,47 +51,44 @@ def plan(config: Inspect, context: Context) -> Summary:
 def run(config: Inspect, context: Context | None = None) -> Summary:
     """Look at PATH."""
     context = context or Context()
-    path = Path(config.path)
-    if not path.exists():
+    path = plain_path(config.path)
+    if entry(path).type == pafs.FileType.NotFound:
         raise UsageError(f"no such file or folder: {path}", "PATH is the output of a stage, or an Arrow file")
     facts, rows = look(path, config)
     if config.format == "jsonl":
         for row in rows:
             context.write(json.dumps(finite(row), ensure_ascii=False, default=str) + "\n")
         return Summary("inspect", outputs=(config.path,), metrics=facts)
-    about = Table(str(path), ("", "value"), tuple((name, shown(value)) for name, value in flatten(facts).items()))
+    about = Table(path, ("", "value"), tuple((name, shown(value)) for name, value in flatten(facts).items()))
     tables = (about, *([rows_table(rows)] if rows else []))
     return Summary("inspect", outputs=(config.path,), metrics=facts, tables=tables)
 
 
-def look(path: Path, config: Inspect) -> tuple[Values, Rows]:
-    """Give the facts about a path, and its first rows."""
+def look(path: str, config: Inspect) -> tuple[Values, Rows]:
+    """Give the facts about a path or URI, and its first rows."""
     limit = config.limit or None
-    if path.is_file():
+    if entry(path).is_file:
         return look_at_file(path, limit)
-    if (path / "config.json").exists():
-        return look_at_model(path), []
-    if not (path / MANIFEST).exists():
-        record = read_record(path)
+    if not is_uri(path) and (Path(path) / "config.json").exists():
+        return look_at_model(Path(path)), []
+    if read_if_there(join(path, MANIFEST)) is None:
+        record = manifest.record_of(path)
         if not record:
             raise DataError(
                 f"{path} is not an output of gptctl", "PATH is the output of a stage, a model folder, or an Arrow file"
             )
-        return {"stage": record["stage"], "status": record["status"], "started": record["started"]} | run_facts(
-            path
-        ), []
+        facts = {"stage": record["stage"], "status": record["status"], "started": record["started"]}
+        return facts | run_facts(Path(path)), []
     found = manifest.read(path)
-    facts: Values = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
+    facts = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
     if found.kind == "run":
-        return facts | {"metrics": found.metrics} | run_facts(path), []
+        return facts | {"metrics": found.metrics} | run_facts(Path(path)), []
     facts |= {"rows": sum(s.rows for s in found.shards), "size": human_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
     facts |= {"metrics": top_figures(found.metrics)}
     table = shards.read_rows(path, found, config.split, limit)
-    tokenizer = path / "tokenizer.json"
-    return facts, decoded(
-        table, Tokenizer.from_json(tokenizer.read_text(encoding="utf-8")) if tokenizer.exists() else None
-    )
+    tokenizer = read_if_there(join(path, "tokenizer.json"))
+    return facts, decoded(table, Tokenizer.from_json(tokenizer.decode()) if tokenizer is not None else None)
 
 
 def top_figures(metrics: Values) -> Values:
@@ -102,13 +102,15 @@ def top_figures(metrics: Values) -> Values:
     return {name: value for name, value in metrics.items() if isinstance(value, figures)} | small
 
 
-def look_at_file(path: Path, limit: int | None) -> tuple[Values, Rows]:
+def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
     """Look at one Arrow IPC file."""
     try:
-        with pa.memory_map(str(path)) as source, ipc.open_file(source) as reader:
+        with open_random(path) as source, ipc.open_file(source) as reader:
             table = reader.read_all()
             table.validate(full=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except OSError as error:
+        raise damaged(path, error) from error
+    except pa.ArrowInvalid as error:
         raise DataError(
             f"{path} is not an Arrow IPC file: {' '.join(str(error).split())[:120]}",
             "PATH is the output of a stage, or an Arrow file",

@@ -20,6 +20,10 @@ from gptctl.io.manifest import Manifest
 from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
+from gptctl.train import recipe
+from gptctl.train.accelerators import Accelerator
+from gptctl.train.faults import Faults
+from gptctl.train.placement import PARALLEL_HELP, Parallel, Placement
 from gptctl.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -38,7 +42,7 @@ def budget(bound: float) -> float:
 EXTENDABLE: Extendable = {"steps": float, "max_minutes": budget, "max_tokens": budget}
 EXAMPLES = (
     "gptctl pretrain tokens -o run --preset tiny-modern --steps 200",
-    "gptctl pretrain tokens -o timed --preset tiny-vaswani --max-minutes 0.1 --patience 3",
+    "gptctl pretrain tokens -o timed --preset tiny-vaswani --max-minutes 0.1 --set patience=3",
     "gptctl pretrain --preset gpt2 --gpus 8 --dry-run",
 )
 
@@ -50,89 +54,119 @@ class Checkpoints(Settings):
     keep: int = key(2, "Newest checkpoints kept.", ge=1)
 
 
-class Pretrain(StageConfig):
+class Pretrain(Placement, StageConfig):
     """Pretrain a GPT on token shards to predict the next token.
 
-    A preset gives the model (model.*) and the recipe (training.*); flags and --set change single keys. The same command
-    resumes a run that was stopped or killed; more --steps go on with a finished one.
+    A preset gives the model (model.*) and the recipe (training.*); flags and config keys change single values. The same
+    command resumes a run that was stopped or killed; more steps go on with a finished one.
     """
 
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
     out: str | None = flag(None, "Folder of the run.", panel="Output", short="-o", runtime=True)
     preset: str = flag(DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model")
     list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True, switch=True)
+    recipe: Literal["preset", "paper", "modern"] = flag(
+        "preset",
+        "The preset's own; as published; or Muon and AdamW with wsd on any preset.",
+        panel="Training",
+        runtime=True,  # what it stands for is in training
+    )
     steps: int | None = flag(None, "Updates; the preset's if not given.", panel="Training", ge=0)
     seq_len: int | None = flag(None, "Tokens per sequence; also the model's context.", panel="Training", ge=1)
     batch_tokens: int | None = flag(None, "Tokens per update, over all processes.", panel="Training", ge=1)
     optimizer: str | None = flag(None, "adamw or muon.", panel="Training")
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
-    max_tokens: int = flag(0, "Stop after so many tokens; 0 is no bound.", panel="Training", ge=0)
-    patience: int = flag(
-        0,
-        "Stop after so many evaluations without a better val loss, and keep the best; 0 never.",
-        panel="Training",
-        ge=0,
-    )
     gpus: int = flag(0, "GPUs to train on, one process each.", panel="Devices", ge=0, runtime=True)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
     procs: int = flag(1, "Processes for --device cpu.", panel="Devices", ge=1, runtime=True)
+    nodes: int = flag(
+        1, "Machines; start the same command on each, with one run folder.", panel="Devices", ge=1, runtime=True
+    )
+    rdzv: str = flag("", "HOST:PORT of the machine that leads several.", panel="Devices", runtime=True)
+    parallel: Parallel = flag("auto", PARALLEL_HELP, panel="Devices", runtime=True)
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: Recipe = key(Recipe(), "The recipe.")
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
+    faults: Faults = key(Faults(), "What happens when a step goes wrong.")
+    max_tokens: int = key(0, "Stop after so many tokens; 0 is no bound.", ge=0)
+    patience: int = key(
+        0, "Stop after so many evaluations without a better val loss, and keep the best; 0 never.", ge=0
+    )
     pack: Literal["concat", "bestfit"] = key(
         "concat",
         "How sequences are filled: concat cuts one stream, bestfit cuts only documents longer than a sequence.",
     )
     eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates at the end only.", ge=0)
     log_every: int = key(10, "Steps between lines in events.jsonl.", ge=1)
+    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
+    sample_every: int = key(
+        1, "Evaluations between samples of the model's text in events.jsonl; 0 writes none.", ge=0, runtime=True
+    )
+    sample_prompt: str = key("", "What the samples begin with; nothing begins a document.", runtime=True)
     micro_batch: int = key(
         0, "Sequences per forward pass and process (gradient accumulation); 0 takes a whole share.", ge=0
     )
     precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
+    accelerator: Accelerator = key("h100", "Device that --dry-run reckons with.", runtime=True)
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
         """Give the preset's model and recipe."""
-        return load_preset(str(chosen.get("preset", DEFAULT_PRESET)))
+        preset = str(chosen.get("preset", DEFAULT_PRESET))
+        tables = load_preset(preset)
+        return tables | {"training": recipe.named(tables["training"], str(chosen.get("recipe", "preset")), preset)}
 
-    def recipe(self) -> Recipe:
+    def full_recipe(self) -> Recipe:
         """Lay the flags over the recipe."""
         given = {"steps": self.steps, "seq_len": self.seq_len, "optimizer": self.optimizer, "lr": self.lr}
-        recipe = self.training.model_copy(update={name: value for name, value in given.items() if value is not None})
+        full = self.training.model_copy(update={name: value for name, value in given.items() if value is not None})
         if self.batch_tokens:
-            recipe = recipe.model_copy(update={"batch_size": max(1, self.batch_tokens // recipe.seq_len)})
-        return recipe
+            full = full.model_copy(update={"batch_size": max(1, self.batch_tokens // full.seq_len)})
+        return full
 
-    def shape(self, vocab_size: int | None) -> ModelConfig:
+    def shape(self, vocab_size: int | None, end_of_text: int | None = None) -> ModelConfig:
         """Give the model's config for a tokenizer. Raises UsageError (2) where the sequence exceeds the context."""
         changes: Values = {"vocab_size": vocab_size} if vocab_size else {}
+        if end_of_text is not None:
+            changes["end_of_text"] = end_of_text
         if self.seq_len:
             changes["context"] = self.seq_len
         shape = self.model.model_copy(update=changes)
-        if self.recipe().seq_len > shape.context:
+        if self.full_recipe().seq_len > shape.context:
             raise UsageError(
-                f"training.seq_len {self.recipe().seq_len} is longer than model.context {shape.context}",
+                f"training.seq_len {self.full_recipe().seq_len} is longer than model.context {shape.context}",
                 "set both with --seq-len",
             )
         return shape
 
     def settings(self) -> Values:
         """Give the settings with the steps that the preset or the flag decides."""
-        return super().settings() | {"steps": self.recipe().steps}
+        return super().settings() | {"steps": self.full_recipe().steps}
 
     def ranks(self) -> int:
-        """Count the training processes."""
-        return self.gpus or self.procs
+        """Count the training processes, over all machines."""
+        return (self.gpus or self.procs) * self.nodes
 
 
 def plan(config: Pretrain, context: Context) -> Summary:
-    """Estimate parameters, memory, FLOPs and communication, without a GPU and without torch."""
-    from gptctl.train.estimate import estimate
+    """Estimate parameters, memory, FLOPs, communication and time; rehearse a fully sharded step without its GPUs."""
+    from gptctl.train.accelerators import ACCELERATORS
+    from gptctl.train.estimate import Layout, arrange, estimate
 
     data = token_io.open_tokens(config.tokens) if config.tokens else None
-    shape = config.shape(data.vocab_size if data else None)
-    facts = estimate(shape, config.recipe(), config.ranks(), config.micro_batch)
+    shape, recipe = config.shape(data.vocab_size if data else None), config.full_recipe()
+    cut = (config.tensor_parallel or config.ranks() // config.nodes) if config.parallel == "tp" else 1
+    on_cpu = config.device == "cpu" or config.procs > 1
+    narrow = config.precision != "fp32" and not on_cpu
+    layout = Layout(config.ranks(), config.parallel, cut, config.nodes, config.shard_within_node, narrow)
+    memory = math.inf if on_cpu else ACCELERATORS[config.accelerator].memory
+    layout, micro_batch = arrange(shape, recipe, layout, config.micro_batch, memory)
+    facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
+    if layout.parallel == "fsdp" and layout.ranks > 1:
+        from gptctl.train.rehearse import rehearse
+
+        facts["rehearsal"] = rehearse(shape, recipe, layout.ranks)
     if data:
         facts["packing"] = asdict(packing_report(config, data))
     return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=facts)
@@ -149,12 +183,19 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
     data = token_io.open_tokens(config.tokens)
     from gptctl.train import device
+    from gptctl.train.nodes import join
 
     device.pick("cuda" if config.gpus else config.device, config.gpus)
-    shape = config.shape(data.vocab_size)
-    folder = Path(config.out)
+    shape = config.shape(data.vocab_size, Tokenizer.from_json(data.tokenizer_json).end_of_text_id)
+    with join(config.nodes, config.rdzv, context.stop) as leads:
+        return lead(config, data, shape, context) if leads else follow(config, data, shape, context)
+
+
+def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context) -> Summary:
+    """Open the run folder, train, and write the model."""
+    assert config.out is not None
     inputs = {"tokens": data.manifest.content()}
-    with open_run(folder, config, context, inputs, EXTENDABLE, intact) as record:
+    with open_run(Path(config.out), config, context, inputs, EXTENDABLE, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
         metrics = train(config, data, shape, record, context)
@@ -166,6 +207,16 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         return record.finish(summarise(config, metrics), declared)
 
 
+def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context) -> Summary:
+    """Lend this machine's processes to a run that another machine leads."""
+    from gptctl.train import loop
+
+    assert config.out is not None
+    job = make_job(config, data, shape, packing_report(config, data))
+    metrics = loop.train(job, Run(Path(config.out), "pretrain", {}), context)
+    return summarise(config, metrics)
+
+
 def intact(folder: Path) -> bool:
     """Tell whether a finished run still has its model."""
     return (folder / "model" / "model.safetensors").exists()
@@ -174,7 +225,7 @@ def intact(folder: Path) -> bool:
 def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.Report:
     """Report how the training documents fill sequences."""
     lengths = token_io.document_lengths(data.folder, "train")
-    return packing.report(config.pack, lengths, config.recipe().seq_len, config.seed)
+    return packing.report(config.pack, lengths, config.full_recipe().seq_len, config.seed)
 
 
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
@@ -200,9 +251,11 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
 
 def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
     """Describe the training run."""
+    from gptctl.train.estimate import estimate
     from gptctl.train.job import TrainJob
 
-    recipe = config.recipe()
+    recipe = config.full_recipe()
+    needed = estimate(shape, recipe, config.ranks(), config.micro_batch)
     windows = partial(open_windows, data.folder, recipe.seq_len, config.seed)
     end_of_text = Tokenizer.from_json(data.tokenizer_json).end_of_text_id
     sequences = partial(open_packed, data.folder, recipe.seq_len, config.seed, end_of_text)
@@ -225,6 +278,15 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,
+        faults=config.faults,
+        loggers=config.loggers,
+        sample_every=config.sample_every,
+        sample_prompt=config.sample_prompt,
+        nodes=config.nodes,
+        rendezvous=config.rdzv,
+        memory_bytes=needed["memory_bytes_per_rank"],
+        parallel=config.parallel,
+        **config.placed(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from gptctl.core import atomic, plugins, seeds
@@ -22,10 +24,12 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary, Table, human_bytes
 from gptctl.io import dataset, jobs, shuffle
 from gptctl.io.dataset import Made
+from gptctl.io.files import plain_path, read_if_there
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Job, Outcome, Runner
 from gptctl.io.records import ReadOptions, Task
 from gptctl.io.schema import with_kind
+from gptctl.io.storage import base_name, children, entry, join, parent
 from gptctl.io.stream import StreamWriter
 from gptctl.runners import threads
 from gptctl.text import fast_encode, split_documents, token_rows, tokenizer_import, tokenizer_training
@@ -68,7 +72,7 @@ class Tokenize(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder to write.", panel="Output", short="-o", runtime=True)
+    out: str = flag(..., "Folder or URI to write.", panel="Output", short="-o", runtime=True)
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
     tokenizer: str | None = flag(
@@ -226,9 +230,8 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, wanted in (("val", config.val), ("test", config.test)):
         if wanted and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {wanted}")
-    return replace(
-        summary, tables=(table_of(summary.metrics),), next=f"gptctl pretrain {config.out} -o run --preset tiny-modern"
-    )
+    follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --preset tiny-modern"
+    return replace(summary, tables=(table_of(summary.metrics),), next=follow)
 
 
 def encode(
@@ -266,17 +269,19 @@ def note(tokenizer_hash: str, first_character: int) -> bytes:
 
 def read_tokenizer(path: str, split_pattern: str | None) -> str:
     """Read a tokenizer as a tokenizer.json. Raises UsageError (2) if there is none, DataError (3) if it is damaged."""
-    given = Path(path)
-    folder = given if given.is_dir() else given.parent
-    present = {file.name: file for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
-    names = tokenizer_import.find(list(present)) if given.is_dir() else tokenizer_import.partners(given.name)
+    path = plain_path(path)
+    is_folder = entry(path).type == pafs.FileType.Directory
+    folder = path if is_folder else parent(path)
+    present = children(folder)
+    names = tokenizer_import.find(list(present)) if is_folder else tokenizer_import.partners(base_name(path))
     missing = [name for name in names if name not in present]
     if missing or not names:
         raise UsageError(
-            f"no such tokenizer: {folder / missing[0] if missing else given}",
+            f"no such tokenizer: {join(folder, missing[0]) if missing else path}",
             f"give a file or a folder with one of: {tokenizer_import.FORMATS}",
         )
-    return tokenizer_import.to_json({name: present[name].read_bytes() for name in names}, split_pattern)
+    data = {name: read_if_there(present[name]) or b"" for name in names}
+    return tokenizer_import.to_json(data, split_pattern)
 
 
 def sample_of(reading: ReadOptions, tasks: Callable[[], Iterator[Task]]) -> list[str]:

@@ -108,6 +108,22 @@ def hits(text: pa.LargeStringArray, index: Index) -> NDArray[np.int64]:
     return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
 
+def grams_in(text: pa.LargeStringArray, index: Index) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the places at which a gram of the index stands: the document of each, and the gram's place in the index."""
+    documents, grams = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    first = 0
+    for hashes, bounds in _hashed(text):
+        for length, windows in _windows(hashes, max(index.lengths, default=0)):
+            if length in index.lengths:
+                places = index.find(windows)
+                owners = np.searchsorted(bounds, places, "right") - 1
+                inside = places + length <= bounds[owners + 1]
+                documents.append(owners[inside] + first)
+                grams.append(np.searchsorted(index.grams, windows[places[inside]]))
+        first += len(bounds) - 1
+    return np.concatenate(documents), np.concatenate(grams)
+
+
 def where(text: str, index: Index) -> str | None:
     """Give the first words of a document that stand in an evaluation text, or None."""
     column = pa.array([text], pa.large_string())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import torch
+from torch import nn
 
 from gptctl.core.errors import MachineError, UsageError
 
@@ -36,6 +38,17 @@ def precision(device: torch.device, width: int) -> str:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return "bf16" if fast and width >= BF16_MIN_WIDTH else "fp32"
+
+
+def compiles(device: torch.device, choice: str) -> bool:
+    """Tell whether blocks are compiled: "on", "off" or "auto", which does so on CUDA."""
+    return choice == "on" or (choice == "auto" and device.type == "cuda")
+
+
+def compile_each(modules: Iterable[nn.Module]) -> None:
+    """Compile modules in place, each for itself: like ones share their code, and parameters keep their names."""
+    for module in modules:
+        module.compile()
 
 
 def threads(ranks: int = 1) -> int:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+
 from gptctl.model.classifier import Classifier
 from gptctl.model.gpt import GPT
 from gptctl.train.data import Samples
+from gptctl.train.faults import Faults
 from gptctl.train.recipe import Recipe
 
 Model = GPT | Classifier
@@ -40,4 +43,26 @@ class TrainJob:
     log_every: int = 10
     checkpoint_every: int = 0  # 0 saves at the end and when stopped
     keep_checkpoints: int = 2
+    faults: Faults = field(default_factory=Faults)
+    loggers: tuple[str, ...] = ()  # files in gptctl/train/loggers
+    sample_every: int = 0  # evaluations between excerpts of the model's text; 0 writes none
+    sample_prompt: str = ""
     max_restarts: int = 0  # of all ranks, from the last checkpoint, when one of them dies
+    parallel: str = "auto"  # a file in gptctl/train/engines; auto: see parallel.py
+    tensor_parallel: int = 0  # for tp: ranks that share each matrix; 0 takes all of a machine
+    shard_within_node: bool = False  # for fsdp: each machine holds a whole copy
+    memory_bytes: int = 0  # that a rank needs to hold all of the model, as estimated; 0 is unknown
+    nodes: int = 1  # machines, each with its part of the ranks
+    rendezvous: str = ""  # HOST:PORT where they find each other
+    timeout_seconds: float = 600.0  # after which a silent rank counts as lost
+    compile: str = "auto"  # auto, on or off
+
+    @property
+    def local_ranks(self) -> int:
+        """Processes on each machine."""
+        return self.ranks // self.nodes
+
+
+def blocks(model: Model) -> nn.ModuleList:
+    """Give the blocks of a model."""
+    return model.gpt.blocks if isinstance(model, Classifier) else model.blocks

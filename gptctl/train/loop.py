@@ -3,6 +3,7 @@
 train(job)          picks the engine, which calls fit() once per rank
   fit(...)          resumes, then alternates updates, evaluations and checkpoints until a budget is used up
     update(...)     one step: micro-batches, one reduction over ranks, one division by the number of targets
+    recovery.meet   a step whose loss or gradient is bad: skip it, roll back, or stop (see faults.py)
     evaluate(...)   the whole val split
 """
 
@@ -10,118 +11,82 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from types import ModuleType
-from typing import Any, NoReturn, Protocol
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
-from gptctl.core.errors import DivergedError, StoppedError, UsageError
+from gptctl.core.errors import MachineError, StoppedError, UsageError
 from gptctl.core.rundir import Run
 from gptctl.core.seeds import derive
-from gptctl.train import checkpoint, device
+from gptctl.model.gpt import GPT
+from gptctl.train import checkpoint, collector, device, excerpt, faults, parallel, recovery, schedule, throughput
 from gptctl.train.data import Samples
+from gptctl.train.estimate import estimate
+from gptctl.train.fitting import Engine, Fit, State
 from gptctl.train.job import Model, TrainJob
-from gptctl.train.schedule import lr_share
+from gptctl.train.pulse import WAITING
+from gptctl.train.watch import Watch
+from gptctl.train.writer import Writer
 
 MIN_EVAL_BATCH = 32
-
-
-class Engine(Protocol):
-    """What the loop needs to know about other ranks: see engines/single.py and engines/ddp.py."""
-
-    rank: int
-    ranks: int
-    device: torch.device
-
-    def reduce_gradients(self, model: Model) -> None:
-        """Add gradients up over all ranks."""
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Add float64 values up over all ranks."""
-
-
-@dataclass
-class State:
-    """What a resumed run must know besides tensors. Everything else follows from the job and the step."""
-
-    step: int = 0
-    samples: int = 0
-    tokens: int = 0
-    seconds: float = 0.0  # spent on updates
-    minutes: float = 0.0  # since the very start, evaluations and checkpoints included
-    threads: int = 1
-    precision: str = "fp32"
-    ranks: int = 1
-    best: float | None = None
-    best_step: int = 0
-    stale_evaluations: int = 0
-    loss_sum: float = 0.0  # since the last line of the log
-    loss_count: int = 0
-    train_loss: float = 0.0
-    val: dict[str, float] = field(default_factory=dict)
-    val_step: int = -1
-
-
-@dataclass
-class Fit:
-    """Everything one rank holds while it trains."""
-
-    job: TrainJob
-    run: Run
-    context: Context
-    engine: Engine
-    objective: ModuleType
-    model: Model
-    optimizers: Sequence[Optimizer]
-    train_data: Samples
-    val_data: Samples | None
-    state: State
-    total_steps: int
-    saved_step: int
-    started: float  # on the monotonic clock, as if the run had never been interrupted
-    stopping: bool = False  # some rank got a signal; all ranks know
-    out_of_time: bool = False
-    logged_at: tuple[int, float] = (0, 0.0)  # tokens and seconds at the last line of the log
-
-    @property
-    def first(self) -> bool:
-        """Tell whether this rank is the one that writes."""
-        return self.engine.rank == 0
+COLLECT_EVERY = 100  # updates between two looks at what Python's reference counts cannot free
 
 
 def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """Train until the steps, tokens, minutes or patience are used up, resuming from the newest good checkpoint.
 
     Gives steps, tokens, train_loss, val_loss (and the objective's other metrics as val_*), tokens_per_second,
-    parameters, best_step. Raises DivergedError (6) at the first loss or gradient that is not finite, before it can
-    touch a weight; StoppedError (130, 143) after a signal, with the state saved.
+    parameters, best_step. A loss or gradient that is not finite never touches a weight: job.faults says what happens
+    then, and DivergedError (6) is raised if training must end; StoppedError (130, 143, 138 for SIGUSR1) after a signal,
+    with the state saved.
     """
-    engine = plugins.load("gptctl.train.engines", "ddp" if job.ranks > 1 else "single")
+    for name in job.loggers:
+        plugins.load("gptctl.train.loggers", name).check()
+    engine = plugins.load("gptctl.train.engines", parallel.choose(job))
     metrics: dict[str, Any] = engine.launch(fit, job, run, context)
     return metrics
 
 
 def fit(job: TrainJob, run: Run, context: Context, engine: Engine) -> dict[str, Any]:
     """Train as one rank among `engine.ranks`."""
-    fitting = begin(job, run, context, engine)
-    state = fitting.state
+    with collector.paused():
+        fitting = begin(job, run, context, engine)
+        try:
+            return go_on(fitting)
+        finally:
+            fitting.writer.close()
+            fitting.watch.close()
+
+
+def go_on(fitting: Fit) -> dict[str, Any]:
+    """Alternate updates, evaluations and checkpoints until a budget is used up."""
+    job, frozen = fitting.job, False
     while True:
+        state = fitting.state  # a rollback puts another one in its place
         last = state.step >= fitting.total_steps or fitting.out_of_time or impatient(fitting)
         if fitting.val_data is not None and state.val_step != state.step and (last or due(state.step, job.eval_every)):
             assess(fitting)
             last = last or impatient(fitting)
         stop_if_asked(fitting)
-        if fitting.saved_step != state.step and (last or due(state.step, job.checkpoint_every)):
+        start = fitting.saved_step < 0 and job.faults.may_roll_back  # there must be something to roll back to
+        if fitting.saved_step != state.step and (last or start or due(state.step, job.checkpoint_every)):
             save(fitting)
+        if last:
+            fitting.writer.wait()
+        note_checkpoints(fitting)
         if last:
             return result(fitting)
         update(fitting)
+        if not frozen:
+            collector.freeze()
+            frozen = True
+        elif state.step % COLLECT_EVERY == 0:
+            collector.collect()
 
 
 def due(step: int, every: int) -> bool:
@@ -132,23 +97,28 @@ def due(step: int, every: int) -> bool:
 def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
     """Build everything afresh, then lay the newest good checkpoint over it."""
     recipe = job.recipe
-    if recipe.batch_size < engine.ranks:
+    if (smallest := schedule.batch_size(recipe, 0)) < engine.data_ranks:
         raise UsageError(
-            f"a batch of {recipe.batch_size} sequences cannot be split over {engine.ranks} processes",
+            f"a batch of {smallest} sequences cannot be split over {engine.data_ranks} processes",
             "use a larger batch or fewer processes",
         )
-    threads = device.threads(engine.ranks)
+    threads = device.threads(engine.local_ranks)
     device.prepare(threads)
-    model = job.build().to(engine.device)
+    found = recovery.find(run, engine, context.warn)
+    model = job.build()
     if model.config.norm_position == "post" and not recipe.warmup_steps and engine.rank == 0:
         # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients start large
         context.warn("norms after each part need a warm-up: set warmup_steps")
-    optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(model, recipe)
     precision = device.precision(engine.device, model.config.width) if job.precision == "auto" else job.precision
-    state = State(threads=threads, precision=precision, ranks=engine.ranks)
-    found = checkpoint.latest_valid(run.path, context.warn if engine.rank == 0 else None)
+    compiled = device.compiles(engine.device, job.compile)
+    state = State(threads=threads, precision=precision, compiled=compiled, ranks=engine.ranks)
     if found is not None:
-        state = State(**checkpoint.load(found, model, optimizers))
+        state = State(**checkpoint.read_state(found))
+    parameters = engine.adopt(model, state.precision, state.compiled)
+    optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(parameters, recipe, engine)
+    passed_over = faults.read_journal(run.path / "checkpoints")
+    if found is not None:
+        state = recovery.resume(found, engine, model, parameters, optimizers, passed_over)
         if state.ranks != engine.ranks:
             state.threads, state.ranks = threads, engine.ranks
         torch.set_num_threads(state.threads)  # another count would add in another order
@@ -156,22 +126,39 @@ def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
             run.event("resumed", step=state.step, checkpoint=found.name)
     total_steps = recipe.steps
     if job.max_tokens:
-        total_steps = min(total_steps, math.ceil(job.max_tokens / (recipe.batch_size * recipe.seq_len)))
+        total_steps = min(total_steps, schedule.steps_for(recipe, math.ceil(job.max_tokens / recipe.seq_len)))
+    total_batches = schedule.samples_after(recipe, total_steps) / recipe.batch_size
+    if 0 < total_batches <= recipe.warmup_steps and engine.rank == 0:
+        context.warn(f"the warm-up ({recipe.warmup_steps} steps) is as long as the run: set training.warmup_steps")
+    started = time.monotonic() - 60 * state.minutes
+    objective = plugins.load("gptctl.train.objectives", job.objective)
+    watch = Watch(run, context, engine.rank == 0, total_steps, objective.UNIT)
+    watch.peak = throughput.matrix_peak(engine.device, state.precision, state.threads) * engine.ranks
+    if objective.UNIT == "tokens":
+        planned = estimate(model.config, recipe, engine.ranks)
+        watch.flops_per_token = planned["flops_per_step"] / planned["tokens_per_step"]
+    if job.max_minutes:
+        watch.deadline = started + 60 * job.max_minutes
+    watch.open(job.loggers, state.step, state.tokens, state.seconds)
     return Fit(
         job=job,
         run=run,
         context=context,
         engine=engine,
-        objective=plugins.load("gptctl.train.objectives", job.objective),
+        objective=objective,
         model=model,
+        parameters=parameters,
         optimizers=optimizers,
+        writer=Writer(run.path, job, engine, model, parameters, optimizers),
         train_data=job.train_data(),
         val_data=job.val_data() if job.val_data else None,
         state=state,
         total_steps=total_steps,
+        total_batches=total_batches,
+        passed_over=passed_over,
+        watch=watch,
         saved_step=state.step if found is not None else -1,
-        started=time.monotonic() - 60 * state.minutes,
-        logged_at=(state.tokens, state.seconds),
+        started=started,
     )
 
 
@@ -182,51 +169,100 @@ def update(fitting: Fit) -> None:
     all of them, so how a batch is cut cannot change the update (beyond rounding).
     """
     began = time.perf_counter()
-    job, state, model = fitting.job, fitting.state, fitting.model
-    loss, targets = accumulate(fitting)
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients).item() / targets
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        diverge(fitting, f"loss {loss / targets}, gradient norm {norm}")
+    job, state = fitting.job, fitting.state
+    size = schedule.batch_size(job.recipe, state.trained)
+    first = faults.next_sample(state.samples, size, fitting.passed_over)
+    summed = accumulate(fitting, first, size)
+    if summed is None:
+        drop_gradients(fitting)
+        return
+    loss, targets, norm = summed
+    fault = faults.judge(loss / targets, norm, state.recent, job.faults)
+    if fault and not recovery.meet(fitting, fault, first, size, loss / targets, norm):
+        drop_gradients(fitting)
+        return
     clipped = min(1.0, job.recipe.clip / (norm + 1e-6)) if job.recipe.clip else 1.0
+    gradients = [parameter.grad for parameter in fitting.parameters.values() if parameter.grad is not None]
     torch._foreach_mul_(gradients, clipped / targets)
-    share = lr_share(job.recipe, state.step, fitting.total_steps)
+    share = schedule.lr_share(job.recipe, state.trained / job.recipe.batch_size, fitting.total_batches)
     for optimizer in fitting.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    state.samples += job.recipe.batch_size
+    state.samples, state.trained, state.skips_in_a_row = first + size, state.trained + size, 0
+    state.recent = faults.remember(state.recent, loss / targets, job.faults)
     state.tokens += targets
     state.loss_sum += loss
     state.loss_count += targets
     state.seconds += time.perf_counter() - began
     if state.step % job.log_every == 0 or state.step == fitting.total_steps:
         log(fitting, share * job.recipe.lr, norm)
+    else:
+        fitting.watch.show(state.step, at_once=False, loss=loss / targets, grad_norm=norm, lr=share * job.recipe.lr)
 
 
-def accumulate(fitting: Fit) -> tuple[float, int]:
-    """Add up gradients over the micro-batches and ranks of one step; give its summed loss and its number of targets."""
+def drop_gradients(fitting: Fit) -> None:
+    """Forget a step."""
+    for optimizer in fitting.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+
+
+def accumulate(fitting: Fit, first: int, samples: int) -> tuple[float, int, float] | None:
+    """Add up gradients over the micro-batches and ranks of one step on so many samples from `first` on.
+
+    Gives the step's summed loss, its number of targets and the norm of its gradient; None if a signal came before the
+    last micro-batch, which ends the step where no other rank waits for this one.
+    """
+    began = time.perf_counter()
     job, state, engine = fitting.job, fitting.state, fitting.engine
-    mine = rank_share(job.recipe.batch_size, engine.rank, engine.ranks)
+    mine = rank_share(samples, engine.data_rank, engine.data_ranks)
     size = job.micro_batch_size or len(mine)
-    sums = torch.zeros(4, dtype=torch.float64)  # loss, targets, a signal came, the time is up
+    largest = -(-samples // engine.data_ranks) if job.micro_batch_size else size
+    # loss, targets, squares of gradients; a signal came, the time is up, a write failed; then the seconds of each share
+    sums = torch.zeros(6 + engine.data_ranks, dtype=torch.float64)
     fitting.model.train()
-    for micro, at in enumerate(range(mine.start, mine.stop, size)):
-        batch = fitting.train_data.batch(state.samples + at, min(size, mine.stop - at)).to(engine.device)
-        torch.manual_seed(derive(job.seed, "dropout", state.step, micro, engine.rank))
+    for micro, at in enumerate(range(mine.start, mine.start + largest, size)):
+        if micro and engine.ranks == 1 and fitting.context.stop.signal_number is not None:
+            fitting.stopping = True
+            return None
+        idle = at >= mine.stop
+        if idle and engine.whole:
+            break
+        engine.at(state.step + 1, "read")
+        if not idle:
+            batch = fitting.train_data.batch(first + at, min(size, mine.stop - at)).to(engine.device)
+        engine.at(state.step + 1, "update")
+        torch.manual_seed(derive(job.seed, "dropout", state.step, micro, engine.data_rank))
         with torch.autocast(engine.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
             loss, count = fitting.objective.loss(fitting.model, batch, job.recipe)
+        if idle:  # where ranks hold parts of the model, a pass takes all: who has no samples left repeats some
+            loss, count = loss * 0, count * 0
         loss.backward()
         sums[0] += loss.item()
         sums[1] += count.item()
-    engine.reduce_gradients(fitting.model)
-    sums[2] = fitting.context.stop.signal_number is not None
-    sums[3] = fitting.first and 0 < job.max_minutes <= minutes(fitting)
-    total, targets, signals, late = engine.sum(sums).tolist()
-    fitting.stopping, fitting.out_of_time = signals > 0, late > 0
-    return total, max(1, int(targets))
+    sums[6 + engine.data_rank] = time.perf_counter() - began
+    engine.at(state.step + 1, WAITING)
+    engine.reduce_gradients(fitting.parameters)
+    sums[2] = engine.square_sum(fitting.parameters.values())
+    sums[3] = fitting.context.stop.signal_number is not None
+    sums[4] = fitting.first and 0 < job.max_minutes <= minutes(fitting)
+    sums[5] = fitting.writer.failed
+    total, targets, squares, signals, late, unwritten, *seconds = engine.sum(sums).tolist()
+    fitting.stopping, fitting.out_of_time, fitting.unwritten = signals > 0, late > 0, unwritten > 0
+    if engine.whole and engine.ranks > 1:  # elsewhere all wait for each other in every block
+        note_stragglers(fitting, seconds)
+    targets = max(1, round(targets))
+    return total, targets, math.sqrt(squares) / targets
+
+
+def note_stragglers(fitting: Fit, seconds: list[float]) -> None:
+    """Say which ranks hold up the others."""
+    for rank, factor in fitting.stragglers.add(seconds).items():
+        fitting.watch.event("straggler", fitting.state.step, rank=rank, factor=round(factor, 2))
+        if fitting.first:
+            fitting.context.warn(f"rank {rank} takes {factor:.1f} times as long as others for its share of a step")
 
 
 def rank_share(batch_size: int, rank: int, ranks: int) -> range:
@@ -239,15 +275,6 @@ def minutes(fitting: Fit) -> float:
     return (time.monotonic() - fitting.started) / 60
 
 
-def diverge(fitting: Fit, what: str) -> NoReturn:
-    """Raise DivergedError; every rank sees the same sums, so all of them do."""
-    found = checkpoint.latest_valid(fitting.run.path)
-    kept = f"; {found.name} is kept" if found else ""
-    raise DivergedError(
-        f"training diverged at step {fitting.state.step + 1}: {what}{kept}", "lower --lr, or warm up for longer"
-    )
-
-
 @torch.no_grad()
 def evaluate(fitting: Fit, data: Samples) -> dict[str, float]:
     """Give the objective's metrics over a whole split, of which each rank reads its part; {} if a signal came."""
@@ -255,11 +282,11 @@ def evaluate(fitting: Fit, data: Samples) -> dict[str, float]:
     size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
     tallied = fitting.objective.blank(fitting.model)
     fitting.model.eval()
-    for batch in data.sequential(size, engine.rank, engine.ranks):
-        if fitting.context.stop.signal_number is not None:
-            break
+    for batch, counts in in_step(fitting, data, size):
+        engine.at(fitting.state.step, "evaluate")
         with torch.autocast(engine.device.type, torch.bfloat16, enabled=fitting.state.precision == "bf16"):
-            tallied += fitting.objective.tally(fitting.model, batch.to(engine.device))
+            tallied += counts * fitting.objective.tally(fitting.model, batch.to(engine.device), job.recipe)
+    engine.at(fitting.state.step, WAITING)
     stopped = torch.tensor([float(fitting.context.stop.signal_number is not None)], dtype=torch.float64)
     summed = engine.sum(torch.cat((tallied, stopped)))
     fitting.stopping = fitting.stopping or summed[-1].item() > 0
@@ -269,15 +296,34 @@ def evaluate(fitting: Fit, data: Samples) -> dict[str, float]:
     return metrics
 
 
+def in_step(fitting: Fit, data: Samples, size: int) -> Iterator[tuple[Tensor, bool]]:
+    """Give this rank's batches of a split, until a signal comes, and whether they count.
+
+    Where ranks hold parts of the model, a pass takes all of them: who has read its part gives what does not count
+    until the others have, too, and all hear of a signal at once.
+    """
+    engine, stop = fitting.engine, fitting.context.stop
+    batches = data.sequential(size, engine.data_rank, engine.data_ranks)
+    while True:
+        batch = next(batches, None)
+        left, stopped = batch is not None, stop.signal_number is not None
+        if not engine.whole:
+            left, stopped = (value > 0 for value in engine.sum(torch.tensor([left, stopped]).double()).tolist())
+        if stopped or not left:
+            return
+        yield (data.batch(0, 1), False) if batch is None else (batch, True)
+
+
 def assess(fitting: Fit) -> None:
     """Evaluate on the val split, note it, and keep the weights if they are the best so far."""
     assert fitting.val_data is not None
     state, job = fitting.state, fitting.job
+    fitting.watch.note(phase="evaluating")
     metrics = evaluate(fitting, fitting.val_data)
     if not metrics:
         return
     if not math.isfinite(metrics["loss"]):
-        diverge(fitting, f"val loss {metrics['loss']}")
+        recovery.diverge(fitting, f"val loss {metrics['loss']}")
     state.val, state.val_step = metrics, state.step
     value = metrics[job.select_on]
     lower_is_better = job.select_on == "loss"
@@ -285,11 +331,27 @@ def assess(fitting: Fit) -> None:
     state.stale_evaluations = 0 if better else state.stale_evaluations + 1
     if better:
         state.best, state.best_step = value, state.step
-    if fitting.first:
-        fitting.run.event("eval", step=state.step, best=better, **{f"val_{name}": metrics[name] for name in metrics})
-        if better:
-            folder = fitting.run.path / "checkpoints"
-            checkpoint.save_best(folder, fitting.model, asdict(state), job.tokenizer_json, job.about)
+    state.evaluations += 1
+    named = {f"val_{name}": metrics[name] for name in metrics}
+    fitting.watch.event("eval", state.step, best=better, **named)
+    fitting.watch.note(phase="", best_loss=state.best if lower_is_better else None, **named)
+    if better:
+        fitting.engine.at(state.step, "save")
+        fitting.writer.save_best(asdict(state))
+    if due(state.evaluations, job.sample_every):
+        write_excerpt(fitting)
+
+
+def write_excerpt(fitting: Fit) -> None:
+    """Let the model write some text, where one rank can do so alone and there is a tokenizer."""
+    job, model = fitting.job, fitting.model
+    if fitting.first and fitting.engine.whole and isinstance(model, GPT) and job.tokenizer_json:
+        stop = fitting.context.stop
+        text = excerpt.write(
+            model, job.tokenizer_json, job.sample_prompt, job.seed, lambda: stop.signal_number is not None
+        )
+        fitting.watch.event("sample", fitting.state.step, text=text)
+        fitting.watch.note(sample=text, sample_step=fitting.state.step)
 
 
 def impatient(fitting: Fit) -> bool:
@@ -302,44 +364,28 @@ def log(fitting: Fit, lr: float, norm: float) -> None:
     state = fitting.state
     state.train_loss = state.loss_sum / max(1, state.loss_count)
     state.loss_sum, state.loss_count = 0.0, 0
-    tokens, seconds = fitting.logged_at
-    speed = (state.tokens - tokens) / max(1e-9, state.seconds - seconds)
-    fitting.logged_at = state.tokens, state.seconds
-    if fitting.first:
-        fitting.run.event(
-            "step",
-            step=state.step,
-            loss=state.train_loss,
-            lr=lr,
-            tokens=state.tokens,
-            tokens_per_second=round(speed, 1),
-            grad_norm=norm,
-        )
-        fitting.context.progress(
-            state.step,
-            fitting.total_steps,
-            "steps",
-            f"loss {state.train_loss:.4f}, {speed:,.0f} {fitting.objective.UNIT}/s",
-        )
+    memory = throughput.memory_bytes(fitting.engine.device)
+    fitting.watch.line(state.step, state.tokens, state.seconds, memory, loss=state.train_loss, lr=lr, grad_norm=norm)
 
 
 def save(fitting: Fit) -> None:
-    """Write a checkpoint and remove old ones."""
+    """Begin to write a checkpoint, in a thread, and to remove old ones."""
     fitting.state.minutes = minutes(fitting)
     fitting.saved_step = fitting.state.step
-    if fitting.first:
-        folder = fitting.run.path / "checkpoints"
-        path = checkpoint.save(
-            folder,
-            fitting.state.step,
-            fitting.model,
-            fitting.optimizers,
-            asdict(fitting.state),
-            fitting.job.tokenizer_json,
-            fitting.job.about,
-        )
-        fitting.run.event("checkpoint", step=fitting.state.step, path=path.name)
-        checkpoint.prune(folder, max(1, fitting.job.keep_checkpoints))
+    fitting.engine.at(fitting.state.step, "save")
+    fitting.writer.save(fitting.state.step, asdict(fitting.state))
+
+
+def note_checkpoints(fitting: Fit) -> None:
+    """Say which checkpoints are written by now. Raises MachineError (4) on every rank if one could not be."""
+    if fitting.unwritten:
+        fitting.writer.wait()  # raises what went wrong here
+        raise MachineError("another rank could not write its checkpoint", "see its message")
+    for path in fitting.writer.finished():
+        if path.name != checkpoint.BEST:
+            step = int(path.name.removeprefix("step-"))
+            fitting.watch.event("checkpoint", step, path=path.name)
+            fitting.watch.note(checkpoint=step)
 
 
 def stop_if_asked(fitting: Fit) -> None:
@@ -348,6 +394,8 @@ def stop_if_asked(fitting: Fit) -> None:
         return
     if fitting.saved_step != fitting.state.step:
         save(fitting)
+    fitting.writer.wait()
+    note_checkpoints(fitting)
     fitting.context.stop.check(f"training stopped after step {fitting.state.step}")
     raise StoppedError(f"training stopped after step {fitting.state.step}", "run the same command again to go on")
 

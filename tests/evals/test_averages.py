@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gptctl.core.errors import UsageError
-from gptctl.evals.averages import Averaging, undefined
+from gptctl.evals.averages import Averaging, mean, undefined
 from gptctl.evals.confusion import Sums, count
 from gptctl.evals.metrics import f1, precision
+from tests.evals.metrics.values import value
 
 
 def test_unknown_names_are_usage_errors_with_a_guess() -> None:
@@ -29,7 +30,7 @@ def test_binary_without_positive() -> None:
 
 def test_positive_outside_the_label_set() -> None:
     with pytest.raises(UsageError, match="'spam' is not in the label set") as caught:
-        f1.value(count(["spams", "ham"], ["ham", "ham"]), "binary", "spam")
+        value(f1, count(["spams", "ham"], ["ham", "ham"]), "binary", "spam")
     assert "did you mean 'spams'" in caught.value.message
     assert caught.value.hint == "known: ham, spams"
 
@@ -45,14 +46,14 @@ def test_many_matrices_at_once_give_what_each_gives_alone() -> None:
     )
     for average in ("macro", "micro", "weighted", "binary"):
         averaging = Averaging(average, positive="b")  # type: ignore[arg-type]
-        together = f1.estimate(stacked, averaging)
-        assert together.tolist() == [f1.value(confusion, average, "b") for confusion in confusions]  # type: ignore[arg-type]
+        together = mean(f1.fraction(stacked), stacked, averaging)
+        assert together.tolist() == [value(f1, confusion, average, "b") for confusion in confusions]
 
 
 def test_a_warning_names_at_most_ten_classes() -> None:
     labels = [f"{number:02}" for number in range(14)]
-    confusion = count(labels, ["00"] * 14)
-    [warning] = precision.warnings(confusion, Averaging())
+    sums = count(labels, ["00"] * 14).sums()
+    [warning] = undefined("precision", precision.fraction(sums)[1], sums, Averaging())
     assert warning.startswith("precision is 0/0 for class '01', '02'")
     assert warning.endswith("'10' and 3 more: counted as 0")
 

@@ -22,6 +22,7 @@ def test_values_by_average() -> None:
     macro = report(TEN, ALL)
     assert (macro["n"], macro["invalid"], macro["average"], macro["accuracy"]) == (10, 0, "macro", 0.7)
     assert rounded(macro) == [0.7667, 0.6556, 0.6794]
+    assert macro["averages"]["f1"] == {name: report(TEN, ALL, name)["f1"] for name in ("macro", "micro", "weighted")}  # type: ignore[arg-type]
     assert rounded(report(TEN, ALL, "micro")) == [0.7, 0.7, 0.7]
     assert rounded(report(TEN, ALL, "weighted")) == [0.75, 0.7, 0.7048]
 
@@ -102,7 +103,18 @@ def test_the_same_seed_gives_the_same_bytes_of_strict_json() -> None:
 def test_unknown_metric_lists_the_known() -> None:
     with pytest.raises(UsageError, match=r"'acuracy' \(did you mean 'accuracy'\?\)") as caught:
         report(TEN, ["acuracy"])
-    assert caught.value.hint == "known: accuracy, f1, precision, recall"
+    assert caught.value.hint and "accuracy" in caught.value.hint and "hamming_loss" in caught.value.hint
+
+
+def test_a_metric_of_other_rows_names_those_of_these() -> None:
+    with pytest.raises(UsageError, match="perplexity is not defined for labels") as caught:
+        report(TEN, ["perplexity"])
+    assert caught.value.hint and "accuracy" in caught.value.hint
+
+
+def test_labels_that_only_look_the_same_are_told() -> None:
+    confusion = count(["\u00e9", "x"], ["e\u0301", "x"])
+    assert report(confusion, ["f1"])["warnings"][-1].startswith("two labels look the same")
 
 
 def test_no_rows() -> None:

@@ -30,6 +30,7 @@ def test_predictions_outside_the_set_and_null_are_invalid() -> None:
 
 def test_numbers_and_strings_are_the_same_labels() -> None:
     assert count([1, 0, 1], ["1", "0", 0], ["0", 1]) == count("101", "100")
+    assert count([1.0, 0.5], ["1", "0.5"]) == count(["1", "0.5"], ["1", "0.5"])
 
 
 def test_labels_keep_the_order_given_and_list_the_absent() -> None:

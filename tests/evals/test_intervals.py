@@ -7,20 +7,21 @@ import time
 import numpy as np
 import pytest
 
-from gptctl.evals.averages import Averaging
+from gptctl.evals.averages import Averaging, mean
 from gptctl.evals.confusion import Confusion, Sums, count
 from gptctl.evals.intervals import bootstrap, bootstraps, wilson
 from gptctl.evals.metrics import accuracy, f1
+from tests.evals.metrics.values import value
 
 TEN = count("aaaaabbbcc", "aaaabbbacb")
 
 
 def accuracy_of(sums: Sums) -> np.ndarray:
-    return accuracy.estimate(sums, Averaging())
+    return accuracy.estimate(sums)
 
 
 def f1_of(sums: Sums) -> np.ndarray:
-    return f1.estimate(sums, Averaging())
+    return mean(f1.fraction(sums), sums, Averaging())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_it_equals_drawing_the_rows_themselves() -> None:
     by_rows = []
     for _ in range(1500):
         rows = generator.integers(0, 120, 120)
-        by_rows.append(f1.value(count(gold[rows].tolist(), pred[rows].tolist(), "012")))
+        by_rows.append(value(f1, count(gold[rows].tolist(), pred[rows].tolist(), "012")))
     expected = np.percentile(np.array(by_rows), [2.5, 97.5])
     assert bootstrap(count(gold.tolist(), pred.tolist(), "012"), f1_of) == pytest.approx(expected, abs=0.015)
 
@@ -70,7 +71,7 @@ def test_all_metrics_see_the_same_resamples() -> None:
 
 def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bootstrap(TEN, f1_of, 1000)
-    monkeypatch.setattr("gptctl.evals.intervals.CHUNK_CELLS", 100)
+    monkeypatch.setattr("gptctl.evals.resampling.CHUNK_CELLS", 100)
     assert bootstrap(TEN, f1_of, 1000) == whole
 
 

@@ -1,41 +1,14 @@
-"""Bits per byte, perplexity, and the plan of what is scored with which context."""
+"""The plan of what is scored with which context."""
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.core.errors import DataError, UsageError
-from gptctl.evals.language import Window, bits_per_byte, byte_perplexity, perplexity, windows
-
-
-def test_sums_not_means_of_ratios() -> None:
-    bits = bits_per_byte(12 + 3, 10 + 4)
-    assert bits == pytest.approx(1.545745, abs=5e-7)
-    assert perplexity(12 + 3, 6 + 2) == pytest.approx(6.520819, abs=5e-7)
-    assert byte_perplexity(bits or 0.0) == pytest.approx(2.919547, abs=5e-7)
-
-
-def test_a_uniform_byte_model_needs_eight_bits() -> None:
-    assert bits_per_byte(1000 * math.log(256), 1000) == pytest.approx(8.0, abs=1e-12)
-    assert perplexity(1000 * math.log(256), 1000) == pytest.approx(256.0)
-
-
-def test_nothing_scored_and_unspeakably_bad_have_no_value() -> None:
-    assert bits_per_byte(0.0, 0) is None
-    assert perplexity(0.0, 0) is None
-    assert perplexity(1e6, 1) is None
-
-
-@pytest.mark.parametrize("nats", [math.nan, math.inf])
-def test_nats_that_are_no_number_are_an_error_not_a_score(nats: float) -> None:
-    with pytest.raises(DataError, match="not a finite number"):
-        bits_per_byte(nats, 1)
-    with pytest.raises(DataError, match="not a finite number"):
-        perplexity(nats, 1)
+from gptctl.core.errors import UsageError
+from gptctl.evals.language import Window, cut, windows
 
 
 def spell(window: Window) -> tuple[str, list[int]]:
@@ -77,3 +50,11 @@ def test_every_token_is_scored_once_with_all_the_context_that_fits(
 def test_impossible_plans(context: int, stride: int) -> None:
     with pytest.raises(UsageError):
         windows(10, context, stride)
+
+
+def test_what_the_windows_read() -> None:
+    pieces = cut(np.arange(10), 99, 4, 2)
+    assert [(tokens.tolist(), scored) for tokens, scored in pieces] == [
+        ([99, 0, 1, 2, 3], 4), ([1, 2, 3, 4, 5], 2), ([3, 4, 5, 6, 7], 2), ([5, 6, 7, 8, 9], 2),
+    ]  # fmt: skip
+    assert cut(np.arange(0), 99, 4, 2) == []

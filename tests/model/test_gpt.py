@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,10 @@ from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT, loss_sum, sinusoids
 from gptctl.model.initialize import initialize
 
-FAMILIES = ("tiny-vaswani", "tiny-gpt1", "tiny-gpt2", "tiny-modern", "char-modern")
+FAMILIES = ("tiny-vaswani", "tiny-gpt1", "tiny-gpt2", "tiny-gpt3", "tiny-modern", "tiny-moe", "char-modern")
 
 
-def make(name: str, randomize: bool = True, **changes: object) -> GPT:
+def make(name: str, randomize: bool = True, **changes: Any) -> GPT:
     """Build a preset's model in which no parameter is zero, so that nothing can hide behind one."""
     model = GPT(ModelConfig.model_validate(load_preset(name)["model"] | changes))
     initialize(model, seed=0)
@@ -38,7 +39,8 @@ def some_tokens(model: GPT, rows: int, length: int) -> torch.Tensor:
 def test_a_block_is_torchs_transformer_layer(norm_first: bool) -> None:
     """Same weights in nn.TransformerEncoderLayer with a causal mask: same output."""
     model = make("tiny-vaswani", dropout=0.0, norm_position="pre" if norm_first else "post")
-    block, config = model.blocks[0], model.config
+    block: Any = model.blocks[0]
+    config = model.config
     theirs = nn.TransformerEncoderLayer(
         config.width, config.heads, config.feed_forward, 0.0, batch_first=True, norm_first=norm_first
     ).eval()
@@ -56,32 +58,34 @@ def test_a_block_is_torchs_transformer_layer(norm_first: bool) -> None:
                 getattr(other, kind).copy_(getattr(mine, kind))
     x = torch.randn(2, 10, config.width)
     mask = nn.Transformer.generate_square_subsequent_mask(10)
-    torch.testing.assert_close(block(x, None, None, None), theirs(x, mask, is_causal=True), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(block(x, None, None, None)[0], theirs(x, mask, is_causal=True), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_token_cannot_see_the_future(name: str) -> None:
-    """Changing token 7 leaves the logits before it as they were."""
+    """Changing a token, in the first and in a later band, leaves the logits before it as they were and not its own."""
     model = make(name)
-    tokens = some_tokens(model, 2, 12)
-    changed = tokens.clone()
-    changed[:, 7] = (changed[:, 7] + 1) % model.config.vocab_size
-    with torch.no_grad():
-        before, after = model(tokens), model(changed)
-    assert torch.equal(before[:, :7], after[:, :7])
-    assert not torch.equal(before[:, 7:], after[:, 7:])
-    assert before.shape == (2, 12, model.config.vocab_size)
+    tokens = some_tokens(model, 2, 50)
+    for place in (7, 37):
+        changed = tokens.clone()
+        changed[:, place] = (changed[:, place] + 1) % model.config.vocab_size
+        with torch.no_grad():
+            before, after = model(tokens), model(changed)
+        # Experts are sent the tokens in another order, and products of another size may round in another way.
+        torch.testing.assert_close(before[:, :place], after[:, :place], atol=1e-5, rtol=1e-5)
+        assert (before[:, place] - after[:, place]).abs().max() > 1e-2
+    assert before.shape == (2, 50, model.config.vocab_size)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_cache_changes_nothing(name: str) -> None:
     """Token by token, in pieces and at once: logits within 1e-5 in single precision."""
     model = make(name)
-    tokens = some_tokens(model, 3, 20)
+    tokens = some_tokens(model, 3, 40)
     with torch.no_grad():
         whole = model(tokens)
-        cache = KVCache(model.config, 3, 20, model.embedding.weight)
-        pieces = [model(tokens[:, a:b], cache) for a, b in ((0, 9), (9, 13), *((i, i + 1) for i in range(13, 20)))]
+        cache = KVCache(model.config, 3, 40, model.embedding.weight)
+        pieces = [model(tokens[:, a:b], cache) for a, b in ((0, 19), (19, 33), *((i, i + 1) for i in range(33, 40)))]
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=1e-5)
 
 
@@ -174,7 +178,7 @@ def test_a_fresh_model_is_unsure(name: str) -> None:
 def test_gpt2_scales_what_writes_into_the_residual_stream() -> None:
     """0.02 / sqrt(2 layers) there, 0.02 elsewhere, 0.01 for positions."""
     model = make("tiny-gpt2", randomize=False, layers=8, width=256, heads=4)
-    block = model.blocks[3]
+    block: Any = model.blocks[3]
     assert block.attention.output.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
     assert block.feed_forward.up.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert model.positions is not None

@@ -135,7 +135,7 @@ def test_time_and_token_budgets(gptctl: Gptctl, workspace: Path) -> None:
     assert done.code == 0
     assert 0 < done.json["metrics"]["steps"] < 1_000_000
     done = gptctl(
-        "pretrain", workspace / "tokens", "-o", "counted", "--steps", "1000000", "--max-tokens", "3000", "--json"
+        "pretrain", workspace / "tokens", "-o", "counted", "--steps", "1000000", "--set", "max_tokens=3000", "--json"
     )
     assert 3000 <= done.json["metrics"]["tokens"] < 4000
 

@@ -86,7 +86,7 @@ def test_a_bound_on_tokens_counts_no_padding(gptctl: Gptctl, workspace: Path) ->
     """With sequences longer than two documents, a tenth and more of the places stay empty."""
     done = gptctl(
         "pretrain", workspace / "tokens", "-o", "run", *BESTFIT, "--seq-len", "256", "--set", "training.batch_size=4",
-        "--max-tokens", "8000", "--steps", "1000", "--json",
+        "--set", "max_tokens=8000", "--steps", "1000", "--json",
     )  # fmt: skip
     metrics = done.json["metrics"]
     assert metrics["packing"]["padding"] > 0.02

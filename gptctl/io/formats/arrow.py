@@ -24,12 +24,15 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         if file.compressed or not is_file_format(file.path):
             yield Block("arrow", file.name, file.path, size=file.size)
             return
-        with open_random(file.path) as source, ipc.open_file(source) as reader:
-            batches = reader.num_record_batches
+        rows = rows_of_batches(file.path)
     except (pa.ArrowInvalid, OSError) as error:
         raise damaged(file.path, error) from error
-    for batch in range(batches):
-        yield Block("arrow", file.name, file.path, batch, batch + 1, size=file.size // batches)
+    first_row = 0
+    for batch, count in enumerate(rows):
+        yield Block(
+            "arrow", file.name, file.path, batch, batch + 1, size=file.size // len(rows), first_row=first_row
+        )  # fmt: skip
+        first_row += count
 
 
 def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
@@ -37,17 +40,26 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
     try:
         if block.stop < 0:
             with open_stream(block.path) as source, ipc.open_stream(source) as reader:
-                table, first_row = reader.read_all(), 0
+                table = reader.read_all()
         else:
             with open_random(block.path) as source, ipc.open_file(source) as reader:
-                first_row = sum(reader.get_batch(i).num_rows for i in range(block.start))
                 table = pa.Table.from_batches([reader.get_batch(block.start)])
                 table.validate(full=True)
-                return from_table(table, first_row, block.name, options)
+                return from_table(table, block.first_row, block.name, options)
         table.validate(full=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise damaged(block.path, error) from error
-    return from_table(table, first_row, block.name, options)
+    return from_table(table, 0, block.name, options)
+
+
+def rows_of_batches(path: str) -> list[int]:
+    """Count the rows of each record batch of a file, reading one column: one of numbers, if there is one."""
+    with open_random(path) as source, ipc.open_file(source) as reader:
+        schema = reader.schema
+    narrow = [i for i, field in enumerate(schema) if pa.types.is_primitive(field.type)]
+    options = ipc.IpcReadOptions(included_fields=narrow[:1] or [0] if len(schema) else None)
+    with open_random(path) as source, ipc.open_file(source, options=options) as reader:
+        return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
 
 
 def is_file_format(path: str) -> bool:

@@ -14,6 +14,8 @@ from gptctl.io.formats import InputFile
 from gptctl.io.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions, from_dicts
 
 SUFFIXES = (".jsonl", ".ndjson", ".jl")
+# What object storage gives beyond a block with the same request, for the line that the block ends in.
+WINDOW_BYTES = 2**17
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -70,7 +72,7 @@ def reason_of(line: bytes, error: Exception) -> str:
 
 def lines_of_range(block: Block, max_line_bytes: int) -> tuple[int, bytes]:
     """Give (offset, the whole lines that begin in the block's range); an overlong last line is cut."""
-    with open_random(block.path) as file:
+    with open_random(block.path, block.stop - block.start + WINDOW_BYTES) as file:
         first = block.start
         if first:
             file.seek(first - 1)

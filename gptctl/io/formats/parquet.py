@@ -10,6 +10,7 @@ import pyarrow.parquet as papq
 from gptctl.io.files import damaged, open_random
 from gptctl.io.formats import InputFile
 from gptctl.io.records import Bad, Block, ReadOptions, from_table
+from gptctl.io.storage import is_uri
 
 SUFFIXES = (".parquet", ".pq")
 
@@ -30,7 +31,7 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
     """Read one row group."""
     try:
         with open_random(block.path) as source:
-            parquet = papq.ParquetFile(source)
+            parquet = papq.ParquetFile(source, pre_buffer=is_uri(block.path))  # few requests for many columns
             first_row = sum(parquet.metadata.row_group(i).num_rows for i in range(block.start))
             table = parquet.read_row_group(block.start)
             table.validate(full=True)

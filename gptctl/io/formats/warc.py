@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from gptctl.io.files import damaged, filesystem
+from gptctl.io.files import CHUNK_BYTES, damaged, open_random
 from gptctl.io.formats import InputFile
 from gptctl.io.formats.html import decode
 from gptctl.io.records import Bad, Block, ReadOptions, from_table
@@ -22,9 +22,8 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
     rows: list[dict[str, str]] = []
     wrong: list[Bad] = []
     size = 0
-    system, inner = filesystem(file.path)
     try:
-        with system.open_input_file(inner) as stream:
+        with open_random(file.path, CHUNK_BYTES) as stream:
             for record in ArchiveIterator(stream, record_types=WarcRecordType.response):
                 kind = (record.http_content_type or "").lower()
                 if "html" not in kind and "text/plain" not in kind:

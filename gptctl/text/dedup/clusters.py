@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gptctl.core.errors import MachineError
-from gptctl.text.dedup.components import components
+from gptctl.io.exchange import distinct
 
-# What finding the components of a graph takes for each pair and each document in one.
-BYTES_PER_EDGE = 64
+# What finding the components of a graph takes for each pair that goes in; measured: 52 to 112.
+BYTES_PER_EDGE = 112
 
 Places = NDArray[np.uint64]
 # The survivor of a document whose duplicate was found in an index that an earlier run made.
@@ -24,7 +24,7 @@ class Clusters:
     """Documents that have a duplicate, sorted by place.
 
     `first`: the first document of each one's cluster, which chains of near-duplicates hold together. `survivor`: the
-    document that stays for it, itself where it stays, with its `similarity` to that.
+    document that stays for it, itself where it stays, with its `similarity` to that (NaN: not compared).
     """
 
     place: Places
@@ -37,10 +37,17 @@ class Clusters:
         """Which documents stay."""
         return np.asarray(self.place == self.survivor)
 
-    def sizes(self) -> tuple[Places, NDArray[np.int64]]:
-        """Give each cluster's first document and how many it has."""
-        first, counts = np.unique(self.first, return_counts=True)
-        return first, counts.astype(np.int64)
+    def sizes(self, first_new: int) -> tuple[Places, NDArray[np.int64]]:
+        """Give the first document of the input in each cluster of several that has one, and how many the cluster has.
+
+        The input's places begin at `first_new`; before it are those of documents that were there before.
+        """
+        order = np.argsort(self.first, kind="stable")
+        begins = np.flatnonzero(starts(self.first[order]))
+        counts = np.diff(np.append(begins, len(order)))
+        old = np.add.reduceat(self.place[order] < np.uint64(first_new), begins) if len(begins) else begins
+        here = (old < counts) & (counts > 1)
+        return self.place[order][(begins + old)[here]], counts[here]
 
 
 def connect(pairs: Iterable[tuple[Places, Places]], memory: int) -> tuple[Places, Places]:
@@ -49,26 +56,90 @@ def connect(pairs: Iterable[tuple[Places, Places]], memory: int) -> tuple[Places
     Pairs come in parts; between parts only one pair for each document is kept, so memory grows with the documents that
     have a duplicate, not with the pairs, nor with the documents. Raises MachineError (4) where it would pass `memory`.
     """
-    nodes, labels = np.empty(0, np.uint64), np.empty(0, np.uint64)
-    for left, right in pairs:
-        first, second = np.concatenate([left, nodes]), np.concatenate([right, labels])
-        needed = BYTES_PER_EDGE * len(first)
-        if needed > memory:
-            gigabytes = needed / 1e9
-            raise MachineError(
-                f"{len(first):,} pairs need {gigabytes:.1f} GB", f"give --memory {gigabytes + 0.1:.1f}GB"
-            )
-        nodes = np.unique(np.concatenate([first, second]))
-        edges = np.stack([np.searchsorted(nodes, first), np.searchsorted(nodes, second)], axis=1)
-        labels = nodes[components(len(nodes), edges)]
+    found = np.empty(0, np.uint64), np.empty(0, np.uint64)
+    waiting: list[tuple[Places, Places]] = []
+    size = 0
+    for part in pairs:
+        if waiting and BYTES_PER_EDGE * (len(found[0]) + size + len(part[0])) > memory:
+            found, waiting, size = joined([found, *waiting], memory), [], 0
+        waiting.append(part)
+        size += len(part[0])
+        # Each time, all that was found goes in again: seldom enough that this costs no more than the pairs do.
+        if size > len(found[0]) // 2:
+            found, waiting, size = joined([found, *waiting], memory), [], 0
+    return joined([found, *waiting], memory) if waiting else found
+
+
+def joined(parts: Sequence[tuple[Places, Places]], memory: int) -> tuple[Places, Places]:
+    """Find the components of all pairs at once."""
+    first, second = (np.concatenate(side) for side in zip(*parts, strict=True))
+    needed = BYTES_PER_EDGE * len(first)
+    if needed > memory:
+        raise MachineError(
+            f"clusters of {len(first):,} pairs of duplicates need {needed / 1e6:,.1f} MB",
+            f"give twice as much, in case more come: --memory {2 * needed // 10**6 + 1}MB",
+        )
+    nodes = distinct(np.concatenate([first, second]))
+    labels = nodes[components(len(nodes), np.searchsorted(nodes, first), np.searchsorted(nodes, second))]
     return nodes, labels
+
+
+def components(n: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Label each of n documents with the smallest document that edges connect it to, itself included: shape (n,).
+
+    The order of edges does not matter.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(n, n))
+    count, groups = connected_components(graph, directed=False)
+    smallest = np.full(count, n, np.int64)
+    np.minimum.at(smallest, groups, np.arange(n))
+    labels: NDArray[np.int64] = smallest[groups]
+    return labels
 
 
 def choose(nodes: Places, labels: Places, rank: NDArray[np.float64]) -> Places:
     """Give each document the one of its component with the lowest rank, the first in the input of equals."""
     order = np.lexsort((nodes, rank, labels))
-    begins = np.ones(len(order), np.bool_)
-    begins[1:] = labels[order][1:] != labels[order][:-1]
-    best = order[begins]
+    best = order[starts(labels[order])]
     survivor: Places = nodes[best][np.searchsorted(labels[best], labels)]
     return survivor
+
+
+def one_by_one(
+    nodes: Places,
+    survivor: Places,
+    rank: NDArray[np.float64],
+    waiting: NDArray[np.int64],
+    pairs: Iterable[tuple[Places, Places]],
+) -> Places:
+    """Choose survivors for the rows `waiting`, the best rank first: of what is paired with it and stays, or itself.
+
+    `survivor`: of all documents, those that wait being their own so far. `pairs`: those that touch these.
+    """
+    rows = [np.searchsorted(nodes, [*one, *other]) for one, other in pairs]
+    turned = [np.roll(both, len(both) // 2) for both in rows]
+    mine, other = (np.concatenate([np.empty(0, np.int64), *side]) for side in (rows, turned))
+    order = np.lexsort((other, rank[other], mine))
+    mine, other = mine[order], other[order]
+    begins, ends = np.searchsorted(mine, waiting), np.searchsorted(mine, waiting, "right")
+    stays = survivor == nodes
+    stays[waiting] = False
+    chosen = nodes[waiting]
+    for place in np.lexsort((waiting, rank[waiting])).tolist():
+        near = other[begins[place] : ends[place]]
+        near = near[stays[near]]
+        if len(near):
+            chosen[place] = nodes[near[0]]
+        else:
+            stays[waiting[place]] = True
+    return chosen
+
+
+def starts(ordered: Places) -> NDArray[np.bool_]:
+    """Tell where each run of equal numbers begins."""
+    begins = np.ones(len(ordered), np.bool_)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    return begins

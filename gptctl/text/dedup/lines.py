@@ -64,6 +64,20 @@ def remove(
     return column(text, bounds, out), len(duplicates), size - int(bounds[-1])
 
 
+def at(text: pa.LargeStringArray, unit: Unit, min_chars: int, positions: NDArray[np.int64]) -> list[str]:
+    """Give the lines or paragraphs at some positions, which are those that `keys` gives."""
+    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.spans import find_units
+
+    data, offsets = buffers(text)
+    order = np.argsort(positions)
+    begins, ends = np.zeros(len(order), np.int64), np.zeros(len(order), np.int64)
+    find_units(data, offsets, kinds(), int(unit == "paragraph"), min_chars, positions[order], begins, ends)
+    back = np.argsort(order)
+    bounds = zip(begins[back].tolist(), ends[back].tolist(), strict=True)
+    return [data[begin:end].tobytes().decode() for begin, end in bounds]
+
+
 def _most_units(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
     """Count all lines, blank ones too: there are no more units."""
     return int(np.count_nonzero(data[offsets[0] : offsets[-1]] == ord("\n"))) + len(offsets)

@@ -50,9 +50,9 @@ def signatures(
 def permutations(num_perm: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Give the multipliers, all odd, and the increments that datasketch draws for a seed, without importing it.
 
-    That would import scipy: 0.4 s for each worker.
+    That would import scipy: 0.4 s for each worker. Of a seed of more than 32 bits, these are taken.
     """
-    draws = np.random.RandomState(seed)
+    draws = np.random.RandomState(seed % 2**32)
     multipliers = draws.randint(0, 1 << 31, num_perm, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     return multipliers, draws.randint(0, 1 << 32, num_perm, dtype=np.uint32)
 

@@ -6,13 +6,13 @@
 3. `collect`: for a task, the shingles of its documents that stand in a pair.
 4. `compare`: for the pairs of a range of places, their exact Jaccard similarity.
 
-Documents of a star whose similarity to its centre is too low may be near each other: they are joined again without it.
+Documents of a star whose similarity to its centre is too low may be near each other: they are joined again without it,
+also where they are near the centre of another star.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gptctl.io.exchange import ROW_BITS, Runs, of_task, places
-from gptctl.text.dedup import exact, minhash, shingles, streaming
+from gptctl.io.exchange import ROW_BITS, Runs, distinct, of_task, places
+from gptctl.text.dedup import exact, minhash, shingles
+from gptctl.text.dedup.clusters import starts
 from gptctl.text.dedup.shingles import Shingling
-
-# Text of the pairs compared at once; their shingles, 64 bits each, take about as much again.
-BYTES_AT_ONCE = 64 * 2**20
-
-Pairs = Callable[[int, int], tuple[NDArray[np.uint64], NDArray[np.uint64]]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,15 @@ class Search:
             if entry.name not in ("keys", "documents", "signed"):
                 shutil.rmtree(entry, ignore_errors=True)
                 entry.unlink(missing_ok=True)
+
+    def keep_first(self, tasks: int) -> None:
+        """Remove what is left of a run that was cut off and read more tasks than there are: another stream."""
+        for runs in (self.keys, self.documents):
+            runs.keep_first(tasks)
+
+    def bytes(self) -> int:
+        """Sum what stands on disk for each document and each candidate."""
+        return self.keys.bytes() + self.documents.bytes() + self.sets.bytes()
 
     @property
     def keys(self) -> Runs:
@@ -109,15 +114,6 @@ def describe(search: Search, number: int, table: pa.Table, rank: NDArray[np.floa
     return same
 
 
-def sign_for_index(search: Search, number: int, table: pa.Table) -> NDArray[np.uint32]:
-    """Give the signatures of a task's documents, (n, num_perm); short ones have those of their exact text."""
-    same = describe(search, number, table, np.zeros(len(table)))
-    text = table["text"].combine_chunks()
-    values, short = minhash.signatures(text, search.num_perm, search.how, search.seed)
-    values[short] = streaming.exact_rows(same[short], search.num_perm)
-    return values
-
-
 def join(search: Search, round_number: int, left: Path | None, part: tuple[int, tuple[int, int]]) -> int:
     """Pair the documents that share a key of a range with the first that has it; gives the number of pairs.
 
@@ -133,7 +129,7 @@ def join(search: Search, round_number: int, left: Path | None, part: tuple[int, 
             chosen = is_in(where, open_ones)
             keys, where = keys[chosen], where[chosen]
         leaves, centres = stars(keys, where)
-    search.members(round_number).write(number, {"place": np.unique(np.concatenate([leaves, centres]))})
+    search.members(round_number).write(number, {"place": distinct(np.concatenate([leaves, centres]))})
     return search.stars(round_number).write(number, {"leaf": leaves, "centre": centres})
 
 
@@ -141,8 +137,7 @@ def stars(keys: NDArray[np.uint64], where: NDArray[np.uint64]) -> tuple[NDArray[
     """Pair each place with the smallest that has the same key: sorted, each pair once."""
     order = np.lexsort((where, keys))
     keys, where = keys[order], where[order]
-    begins = np.ones(len(keys), np.bool_)
-    begins[1:] = keys[1:] != keys[:-1]
+    begins = starts(keys)
     centres = where[np.flatnonzero(begins)][np.cumsum(begins) - 1] if len(keys) else where
     leaves = ~begins & (centres != where)
     return unique_pairs(where[leaves], centres[leaves])
@@ -154,8 +149,7 @@ def unique_pairs(
     """Sort pairs, and keep each once."""
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
-    new = np.ones(len(first), np.bool_)
-    new[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    new = starts(first) | starts(second)
     return first[new], second[new]
 
 
@@ -172,7 +166,7 @@ def wanted(search: Search, round_number: int, number: int) -> NDArray[np.int64]:
     found = search.members(round_number).between(*of_task(number))
     if found is None:
         return np.empty(0, np.int64)
-    return (np.unique(found["place"].to_numpy()) & np.uint64(2**ROW_BITS - 1)).astype(np.int64)
+    return (distinct(found["place"].to_numpy()) & np.uint64(2**ROW_BITS - 1)).astype(np.int64)
 
 
 def collect(search: Search, number: int, rows: NDArray[np.int64], table: pa.Table) -> int:
@@ -183,22 +177,23 @@ def collect(search: Search, number: int, rows: NDArray[np.int64], table: pa.Tabl
     return search.sets.write(number, {"place": places(number, rows), "shingles": lists})
 
 
-def compare(search: Search, pairs: Pairs, part: tuple[int, int]) -> pa.Table:
+def compare(search: Search, pairs: Runs, text_bytes: int, part: tuple[int, int]) -> pa.Table:
     """Give the pairs whose first place lies in a range, with their similarity: `leaf`, `centre`, `similarity`.
 
-    Documents with equal exact keys have similarity 1, also where they are too short for a shingle; without `verify`
-    the others have NaN.
+    Each stands there once, sorted, however often it stands in the runs. Documents with equal exact keys have similarity
+    1, also where they are too short for a shingle; others that share a key by chance, 0. Without `verify` near ones
+    have NaN. `text_bytes`: text of the pairs whose shingles, 64 bits each, are in memory at once.
     """
-    leaves, centres = pairs(*part)
-    similarity = np.ones(len(leaves))
-    if search.near and len(leaves):
+    leaves, centres, similarity = np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0)
+    found = pairs.between(*part)
+    if found is not None:
+        leaves, centres = unique_pairs(found.column(0).to_numpy(), found.column(1).to_numpy())
         same, length = exact_facts(search, leaves, centres)
-        similarity[~same] = np.nan
-        if search.verify:
-            rows = np.flatnonzero(~same)
-            share = (np.cumsum(length[rows]) // BYTES_AT_ONCE).astype(np.int64)
-            for number in np.unique(share):
-                chosen = rows[share == number]
+        similarity = np.where(same, 1.0, np.nan if search.near else 0.0)
+        rows = np.flatnonzero(~same) if search.near and search.verify else np.empty(0, np.int64)
+        share = np.cumsum(length[rows]) // text_bytes
+        for chosen in np.split(rows, np.flatnonzero(np.diff(share)) + 1):
+            if len(chosen):
                 similarity[chosen] = similarities(search, leaves[chosen], centres[chosen])
     return pa.table({"leaf": leaves, "centre": centres, "similarity": similarity})
 
@@ -207,7 +202,7 @@ def exact_facts(
     search: Search, left: NDArray[np.uint64], right: NDArray[np.uint64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Tell which pairs have equal exact keys, and how many bytes of text both have together."""
-    involved = np.unique(np.concatenate([left, right]))
+    involved = distinct(np.concatenate([left, right]))
     one, other = np.searchsorted(involved, left), np.searchsorted(involved, right)
     facts = gather(search.documents, involved, ["high", "low", "length"])
     high, low, length = (facts[name].to_numpy() for name in ("high", "low", "length"))
@@ -216,7 +211,7 @@ def exact_facts(
 
 def similarities(search: Search, left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Give the exact similarity of pairs of places."""
-    involved = np.unique(np.concatenate([left, right]))
+    involved = distinct(np.concatenate([left, right]))
     lists = gather(search.sets, involved, ["shingles"])["shingles"].combine_chunks()
     values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
     one, other = np.searchsorted(involved, left), np.searchsorted(involved, right)
@@ -224,40 +219,11 @@ def similarities(search: Search, left: NDArray[np.uint64], right: NDArray[np.uin
 
 
 def gather(runs: Runs, where: NDArray[np.uint64], columns: list[str]) -> pa.Table:
-    """Give the rows of some places, sorted, from the runs of their tasks."""
+    """Give the rows of some places, at least one, sorted, from the runs of their tasks."""
     tasks = (where >> np.uint64(ROW_BITS)).astype(np.int64)
     parts = []
-    for number in np.unique(tasks).tolist():
-        table = runs.open(number)
-        mine = where[tasks == number]
+    for mine in np.split(where, np.flatnonzero(np.diff(tasks)) + 1):
+        table = runs.open(int(mine[0]) >> ROW_BITS)
         rows = np.searchsorted(table.column(0).to_numpy(), mine)
         parts.append(table.select(columns).take(pa.array(rows)))
     return pa.concat_tables(parts)
-
-
-@dataclass(frozen=True)
-class StarPairs:
-    """Reads the pairs of a round by ranges of their leaves, each once."""
-
-    stars: Runs
-
-    def __call__(self, low: int, high: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Give leaves and centres, sorted."""
-        found = self.stars.between(low, high)
-        if found is None:
-            return np.empty(0, np.uint64), np.empty(0, np.uint64)
-        return unique_pairs(found["leaf"].to_numpy(), found["centre"].to_numpy())
-
-
-@dataclass(frozen=True)
-class GivenPairs:
-    """Reads pairs that were written as one run, sorted by their first place."""
-
-    runs: Runs
-
-    def __call__(self, low: int, high: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Give leaves and centres, sorted."""
-        found = self.runs.between(low, high)
-        if found is None:
-            return np.empty(0, np.uint64), np.empty(0, np.uint64)
-        return found.column(0).to_numpy(), found.column(1).to_numpy()

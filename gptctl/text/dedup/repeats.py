@@ -1,14 +1,17 @@
 """Lines, paragraphs or long passages that stand somewhere before: found and removed in passes over shard tasks.
 
-`mark` writes a key and a place for each line, paragraph or window of words; `later` finds, for a range of keys, every
-place but the first of each key; `remove` takes these out of a task's documents.
+1. `mark`: the key and the place of each line, paragraph or window of words.
+2. `find_later`: for a range of keys, every place but the first of each key.
+3. `RemoveRepeats`: a task's documents without what stands at these places.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +19,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.summary import Counts
-from gptctl.io import jobs
+from gptctl.io import exchange, jobs
 from gptctl.io.exchange import Runs, of_task, places
+from gptctl.io.inputs import read_task
 from gptctl.io.jobs import Outcome
-from gptctl.io.records import Task
+from gptctl.io.records import ReadOptions, Task
 from gptctl.io.schema import with_kind
 from gptctl.text.dedup import lines, substrings
+from gptctl.text.dedup.clusters import starts
+from gptctl.text.dedup.crew import Crew, Sources
+from gptctl.text.dedup.report import LARGEST, excerpt
 
 Method = Literal["lines", "paragraphs", "substring"]
 NOTHING_LEFT = "only_duplicates"
+SORTING_BYTES = 128  # for each key of a range, while they are sorted and counted
 
 
 @dataclass(frozen=True)
@@ -47,60 +55,92 @@ class Repeats:
 
     @property
     def later(self) -> Runs:
-        """The `place` of everything that stands before, too."""
+        """The `place` of everything in the input that stands before, too; with its `key`, and how many `times` so."""
         return Runs(self.folder / "later")
 
-    def mark(self, number: int, table: pa.Table) -> int:
-        """Write the keys of a task's documents; gives their number."""
-        text = table["text"].combine_chunks()
-        if self.method == "substring":
-            keys, positions = substrings.keys(text, self.length)
-        else:
-            keys, positions = lines.keys(text, unit(self.method), self.min_chars, self.fold)
-        return self.keys.write(number, {"key": keys, "place": places(number, positions)})
+    @property
+    def unit(self) -> lines.Unit:
+        """What `lines` calls the method's unit."""
+        return "line" if self.method == "lines" else "paragraph"
 
-    def find_later(self, part: tuple[int, tuple[int, int]]) -> int:
-        """Write the places of a range of keys but the first of each key; gives their number."""
+    def keys_of(self, text: pa.LargeStringArray) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Give the keys of a column, and their positions in it."""
+        if self.method == "substring":
+            return substrings.keys(text, self.length)
+        return lines.keys(text, self.unit, self.min_chars, self.fold)
+
+    def mark(self, reading: ReadOptions, task: Task) -> tuple[int, int, int]:
+        """Write a task's keys, in a worker; gives the number of documents, unreadable records and keys."""
+        table, bad = read_task(task, reading)
+        keys, positions = self.keys_of(table["text"].combine_chunks())
+        written = self.keys.write(task.index, {"key": keys, "place": places(task.index, positions)})
+        return len(table), len(bad), written
+
+    def find_later(self, first_new: int, part: tuple[int, tuple[int, int]]) -> int:
+        """Write the places, from `first_new` on, of a range of keys but the first of each key; gives their number."""
         number, (low, high) = part
         found = self.keys.between(low, high)
-        repeated = np.empty(0, np.uint64)
+        keys = where = np.empty(0, np.uint64)
         if found is not None:
             keys, where = found["key"].to_numpy(), found["place"].to_numpy()
             order = np.lexsort((where, keys))
-            again = np.zeros(len(keys), np.bool_)
-            again[1:] = keys[order][1:] == keys[order][:-1]
-            repeated = where[order][again]
-        return self.later.write(number, {"place": repeated})
+            keys, where = keys[order], where[order]
+        begins = starts(keys)
+        again = ~begins & (where >= np.uint64(first_new))
+        group = np.cumsum(begins) - 1
+        times = np.bincount(group[again])[group[again]]
+        return self.later.write(number, {"place": where[again], "key": keys[again], "times": times})
 
-    def positions(self, number: int) -> NDArray[np.int64]:
-        """Give the positions within a task that stand before, sorted."""
-        low, high = of_task(number)
-        found = self.later.between(low, high)
-        where = np.empty(0, np.uint64) if found is None else found["place"].to_numpy()
-        return np.unique(where - np.uint64(low)).astype(np.int64)
+    def found(self, number: int) -> pa.Table:
+        """Give what stands before of one task, by place."""
+        found = self.later.between(*of_task(number))
+        if found is None:
+            none = np.empty(0, np.uint64)
+            found = pa.table({"place": none, "key": none, "times": none.astype(np.int64)})
+        return found.sort_by("place")
+
+    def remove(self, text: pa.LargeStringArray, positions: NDArray[np.int64]) -> tuple[pa.LargeStringArray, int, int]:
+        """Give a column without what stands at some positions, how many went, and bytes it is shorter by."""
+        if self.method == "substring":
+            return substrings.remove(text, self.length, positions)
+        return lines.remove(text, self.unit, self.min_chars, positions)
+
+    def excerpts(self, text: pa.LargeStringArray, positions: NDArray[np.int64]) -> list[str]:
+        """Give what stands at some positions."""
+        if self.method == "substring":
+            return substrings.at(text, self.length, positions)
+        return lines.at(text, self.unit, self.min_chars, positions)
 
 
-def unit(method: Method) -> lines.Unit:
-    """Say what `lines` calls a method's unit."""
-    return "line" if method == "lines" else "paragraph"
+def find(repeats: Repeats, sources: Sources, crew: Crew) -> dict[str, int]:
+    """Find what stands before; counts it."""
+    shutil.rmtree(repeats.folder, ignore_errors=True)  # of a run that was cut off, maybe in other ranges
+    keys = documents = unreadable = 0
+    for number, (count, bad, written) in enumerate(crew.each(partial(repeats.mark, sources.reading), sources.all())):
+        keys += written
+        if number < len(sources.old):
+            documents, unreadable = documents + count, unreadable + bad
+        crew.context.progress(number + 1, None, "shards hashed", f"{keys:,} keys")
+    sources.check_old(documents, unreadable)
+    parts = exchange.ranges(crew.parts(keys, SORTING_BYTES))
+    later = sum(crew.each(partial(repeats.find_later, sources.first_new), enumerate(parts)))
+    return {"compared": keys, "repeats": later, "disk_bytes": repeats.keys.bytes()}
 
 
 @dataclass(frozen=True)
 class RemoveRepeats:
-    """Takes out of a task's documents what stands before; `first_new` is the number of the input's first task."""
+    """Takes out of a task's documents what stands before; `before`: tasks of what was there before the input."""
 
     repeats: Repeats
-    first_new: int
+    before: int
 
     def __call__(self, task: Task, table: pa.Table) -> Outcome:
         """Rewrite the documents; one of which nothing is left goes."""
-        how = self.repeats
         text = table["text"].combine_chunks()
-        gone = how.positions(self.first_new + task.index)
-        if how.method == "substring":
-            rest, units, size = substrings.remove(text, how.length, gone)
-        else:
-            rest, units, size = lines.remove(text, unit(how.method), how.min_chars, gone)
+        number = self.before + task.index
+        found = self.repeats.found(number)
+        positions = (found["place"].to_numpy() - np.uint64(of_task(number)[0])).astype(np.int64)
+        rest, units, size = self.repeats.remove(text, positions)
         empty = pc.and_(pc.equal(pc.binary_length(rest), 0), pc.greater(pc.binary_length(text), 0))
         changed = table.set_column(table.column_names.index("text"), "text", rest)
         kept = changed.filter(pc.invert(empty))
@@ -110,4 +150,23 @@ class RemoveRepeats:
             counts.dropped[NOTHING_LEFT] = len(table) - len(kept)
             counts.dropped_bytes[NOTHING_LEFT] = int(pc.sum(pc.binary_length(text.filter(empty))).as_py())
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
-        return Outcome({"": kept}, counts, {"removed": units, "removed_bytes": size})
+        changed_documents = int(pc.sum(pc.not_equal(pc.binary_length(rest), pc.binary_length(text))).as_py() or 0)
+        figures = {"removed": units, "removed_bytes": size, "changed": changed_documents}
+        return Outcome({"": kept}, counts, figures | {"often": self.often(text, found, positions)})
+
+    def often(self, text: pa.LargeStringArray, found: pa.Table, positions: NDArray[np.int64]) -> list[list[Any]]:
+        """Show what is removed most often: its key, how many times it stands again in the input, how it begins.
+
+        Of windows in a row, which make one passage, only the first counts.
+        """
+        rows = np.arange(len(positions))
+        if self.repeats.method == "substring":
+            rows = np.flatnonzero(np.diff(positions, prepend=-2) > 1)
+        times, keys = found["times"].to_numpy()[rows], found["key"].to_numpy()[rows]
+        _, first = np.unique(keys, return_index=True)
+        chosen = first[np.lexsort((first, -times[first]))][:LARGEST]
+        shown = self.repeats.excerpts(text, positions[rows[chosen]])
+        return [
+            [f"{key:016x}", count, excerpt(one)]
+            for key, count, one in zip(keys[chosen].tolist(), times[chosen].tolist(), shown, strict=True)
+        ]

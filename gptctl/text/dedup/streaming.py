@@ -22,6 +22,8 @@ from gptctl.core.errors import ConflictError, MachineError, UsageError
 
 # Documents per exchange with Redis: one by one, they wait for the network some 40 times each.
 STEP = 1000
+# A server that does not answer is given up after two tries of these. A step takes it 0.5 s.
+CONNECT_SECONDS, ANSWER_SECONDS = 5, 20
 HINT = "check redis=URL and that a server runs there: redis-cli ping; what finished stays, run the same command again"
 
 
@@ -157,8 +159,16 @@ def _connections(url: str) -> Any:
         import redis
     except ImportError as error:
         raise MachineError("the package redis is missing", "pip install 'gptctl[redis]'") from error
+    from redis.backoff import ConstantBackoff
+    from redis.retry import Retry
+
     try:
-        pool = redis.ConnectionPool.from_url(url, socket_connect_timeout=10, socket_timeout=120)
+        pool = redis.ConnectionPool.from_url(
+            url,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            retry=Retry(ConstantBackoff(1), 1),
+        )
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError):
         # The reason given would show parts of a password that has a slash in it.

@@ -12,11 +12,13 @@ documents change.
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gptctl.text.words import count_batch
+from gptctl.text.words import WORD, count_batch
 
 
 def keys(text: pa.LargeStringArray, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -69,3 +71,16 @@ def remove(
     windows = np.ascontiguousarray(duplicates, np.int64)
     cut_windows(data, offsets, kinds(), counts, length, windows, out, bounds, spans)
     return column(text, bounds, out), int(spans[0]), size - int(bounds[-1])
+
+
+def at(text: pa.LargeStringArray, length: int, positions: NDArray[np.int64]) -> list[str]:
+    """Give the passages of `length` words at some positions, which are those that `keys` gives."""
+    counts = count_batch(text, "regex")
+    ends = np.cumsum(counts)
+    passages = []
+    for position, document in zip(positions.tolist(), np.searchsorted(ends, positions, "right").tolist(), strict=True):
+        first = position - int(ends[document] - counts[document])
+        whole = text[document].as_py()
+        words = list(islice(WORD.finditer(whole), first, first + length))
+        passages.append(whole[words[0].start() : words[-1].end()])
+    return passages

@@ -124,6 +124,24 @@ def hash_units(
     total[0] = unit
 
 
+@compiled(BYTES, OFFSETS, BYTES, NUMBER, NUMBER, OFFSETS, COUNTS, COUNTS)
+def find_units(
+    data: Any, offsets: Any, table: Any, paragraphs: Any, least: Any, wanted: Any, begins: Any, ends: Any
+) -> None:
+    """Fill in where some units, ascending numbers as `hash_units` counts, begin and end in `data`."""
+    unit = found = 0
+    for d in range(offsets.size - 1):
+        start, high = offsets[d], offsets[d + 1]
+        while start <= high and found < wanted.size:
+            end, characters = find_unit(data, start, high, table, paragraphs)
+            if characters and characters >= least:
+                if unit == wanted[found]:
+                    begins[found], ends[found] = start, end
+                    found += 1
+                unit += 1
+            start = end + 1
+
+
 @compiled(BYTES, OFFSETS, BYTES, NUMBER, NUMBER, FLAGS, NEW_BYTES, COUNTS)
 def drop_units(
     data: Any, offsets: Any, table: Any, paragraphs: Any, least: Any, gone: Any, out: Any, bounds: Any

@@ -20,7 +20,7 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
     """
     assert isinstance(model, Classifier)
     labels, tokens, lengths = split(batch)
-    logits, hidden = model(tokens.clamp(min=0), lengths)
+    logits, hidden = model(tokens.clamp(min=0), lengths, recipe.checkpoint_activations)
     total, count = loss_sum(logits, labels, smoothing=recipe.label_smoothing)
     if recipe.lm_weight:
         next_logits = model.gpt.logits(hidden[:, :-1]).float()  # (B, T - 1, V)
@@ -38,7 +38,7 @@ def blank(model: nn.Module) -> Tensor:
     return torch.zeros(2 + model.labels**2, dtype=torch.float64)
 
 
-def tally(model: nn.Module, batch: Tensor) -> Tensor:
+def tally(model: nn.Module, batch: Tensor, recipe: Recipe) -> Tensor:
     """Give loss, count and the confusion counts [true, predicted], flattened: (2 + L * L,) float64 on the CPU."""
     assert isinstance(model, Classifier)
     labels, tokens, lengths = split(batch)

@@ -5,15 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gptctl.model.gpt import loss_sum
+from gptctl.core.errors import UsageError
+from gptctl.model.gpt import GPT, Loss, document_starts
 from gptctl.train.recipe import Recipe
 
 UNIT = "tokens"  # what its targets are
 
 
 def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Give the summed loss and the number of tokens predicted in windows (B, T + 1), where -1 is nothing."""
-    return loss_sum(model(batch[:, :-1].clamp(min=0)), batch[:, 1:], smoothing=recipe.label_smoothing)
+    """Give the summed loss and the number of tokens predicted in windows (B, T + 1), where -1 is nothing.
+
+    With experts, the two losses of their routers are in it, weighted. They are sums over targets too, each sequence's
+    depending on that sequence alone, so micro-batches and ranks add up to the same gradient.
+    """
+    found = losses(model, batch, recipe, recipe.label_smoothing, recipe.checkpoint_activations)
+    routers = recipe.balance_weight * found.balance + recipe.router_z_weight * found.router_z
+    return found.cross_entropy + routers, found.targets
+
+
+def losses(model: nn.Module, batch: Tensor, recipe: Recipe, smoothing: float = 0.0, checkpointed: bool = False) -> Loss:
+    """Call the model on windows (B, T + 1). Raises UsageError (2) for a document mask where none can be told."""
+    assert isinstance(model, GPT)
+    tokens, starts = batch[:, :-1], None
+    if recipe.document_mask:
+        if model.config.end_of_text < 0:
+            raise UsageError(
+                "training.document_mask needs the id of the token between documents", "set model.end_of_text"
+            )
+        starts = document_starts(tokens, model.config.end_of_text)
+    found: Loss = model(
+        tokens.clamp(min=0), targets=batch[:, 1:], starts=starts, smoothing=smoothing, checkpointed=checkpointed
+    )
+    return found
 
 
 def blank(model: nn.Module) -> Tensor:
@@ -21,10 +44,10 @@ def blank(model: nn.Module) -> Tensor:
     return torch.zeros(2, dtype=torch.float64)
 
 
-def tally(model: nn.Module, batch: Tensor) -> Tensor:
-    """Give what to add up over a whole split: loss and count, (2,) float64 on the CPU."""
-    total, count = loss_sum(model(batch[:, :-1].clamp(min=0)), batch[:, 1:])
-    return torch.tensor((total.item(), count.item()), dtype=torch.float64)
+def tally(model: nn.Module, batch: Tensor, recipe: Recipe) -> Tensor:
+    """Give what to add up over a whole split: cross-entropy and count, (2,) float64 on the CPU."""
+    found = losses(model, batch, recipe)
+    return torch.tensor((found.cross_entropy.item(), found.targets.item()), dtype=torch.float64)
 
 
 def metrics(tallied: Tensor) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -12,9 +13,9 @@ from gptctl.train.recipe import Recipe
 Named = tuple[str, nn.Parameter]
 
 
-def build(model: nn.Module, recipe: Recipe) -> list[Optimizer]:
-    """Give the one optimizer of all parameters."""
-    return [over(model.named_parameters(), recipe)]
+def build(parameters: Mapping[str, nn.Parameter], recipe: Recipe, engine: Any) -> list[Optimizer]:
+    """Give the one optimizer of all parameters, or of a rank's parts of them."""
+    return [over(parameters.items(), recipe)]
 
 
 def over(parameters: Iterable[Named], recipe: Recipe) -> Optimizer:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
 
 from gptctl.evals.confusion import Confusion, count
-from gptctl.evals.metrics import accuracy, f1, precision, recall
+from gptctl.evals.metrics import accuracy, f1, mcc, precision, recall
+from tests.evals.metrics.values import per_class, value
 
 CASES = 300
 METRICS = (precision, recall, f1)
@@ -56,9 +57,9 @@ def test_averages(average: Any, zero_division: Any) -> None:
         seen = [label for label in case[2] if label not in confusion.absent()]
         over: Any = ("present", "all")[number % 3 == 0]
         theirs = expected(case, average, zero_division, seen if over == "present" else case[2])
-        for metric, value in zip(METRICS, theirs, strict=False):
-            ours = metric.value(confusion, average, None, zero_division, over)
-            assert same(ours, value), (number, metric.__name__, over, ours, value)
+        for metric, expect in zip(METRICS, theirs, strict=False):
+            ours = value(metric, confusion, average, None, zero_division, over)
+            assert same(ours, expect), (number, metric.__name__, over, ours, expect)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -69,12 +70,19 @@ def test_per_class_and_binary(zero_division: Any) -> None:
         confusion = confusion_of(case)
         theirs = expected(case, None, zero_division, case[2])
         for metric, values in zip(METRICS, theirs, strict=False):
-            for (label, ours), value in zip(metric.per_class(confusion, zero_division).items(), values, strict=True):
-                assert same(ours, value), (number, metric.__name__, label)
-                assert metric.value(confusion, "binary", label, zero_division) == ours
+            for (label, ours), expect in zip(per_class(metric, confusion, zero_division).items(), values, strict=True):
+                assert same(ours, expect), (number, metric.__name__, label)
+                assert value(metric, confusion, "binary", label, zero_division) == ours
 
 
 def test_accuracy() -> None:
     for number in range(CASES):
         case = random_case(number)
-        assert same(accuracy.value(confusion_of(case)), accuracy_score(case[0], case[1]))
+        assert same(value(accuracy, confusion_of(case)), accuracy_score(case[0], case[1]))
+
+
+def test_matthews_correlation() -> None:
+    for number in range(CASES):
+        case = random_case(number)
+        expect = matthews_corrcoef(case[0], case[1])
+        assert value(mcc, confusion_of(case)) == pytest.approx(expect, abs=1e-12), number

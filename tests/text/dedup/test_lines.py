@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.lines import Unit, keys, remove
+from gptctl.text.dedup.lines import Unit, at, keys, remove
 
 UNITS: tuple[Unit, Unit] = ("line", "paragraph")
 PIECES = [
@@ -153,3 +153,14 @@ def test_a_position_that_cannot_be() -> None:
     """Positions of another column are refused where they cannot be right."""
     with pytest.raises(IndexError):
         remove(column(["one line"]), "line", 1, np.array([7]))
+
+
+@given(documents, st.sampled_from(UNITS), st.integers(0, 6), st.booleans(), st.integers(0, 2), st.integers(1, 3))
+@settings(deadline=None)
+def test_units_as_they_stand(texts: list[str | None], unit: Unit, least: int, fold: bool, skip: int, step: int) -> None:
+    """What stands at a position has its key, in any order of positions."""
+    text = column(texts).slice(skip)
+    found, positions = keys(text, unit, least, fold)
+    shown = at(text, unit, least, positions[::-step])
+    assert keys(column([*shown]), unit, least, fold)[0].tolist() == found[::-step].tolist()
+    assert all(one in "\0".join(document or "" for document in text.to_pylist()) for one in shown)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from gptctl.core.errors import ConflictError, MachineError, UsageError
 from gptctl.text.dedup import streaming
 from gptctl.text.dedup.streaming import Index, exact_rows
+from tests.text.dedup import redis_server
 
 NUM_PERM, BANDS, ROWS = 16, 4, 3
 
@@ -49,28 +48,8 @@ def one_by_one(keys: list[str], values: NDArray[np.uint32]) -> list[str | None]:
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
     """A Redis server of our own, with a password."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    redis = pytest.importorskip("redis")
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "redis.sock"
-        server = subprocess.Popen(
-            [program, "--port", "0", "--unixsocket", path, "--requirepass", "se/cret", "--save", "", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            url = f"unix://:se%2Fcret@{path}"
-            for _ in range(200):
-                try:
-                    redis.Redis.from_url(url).ping()
-                    break
-                except redis.ConnectionError:
-                    time.sleep(0.05)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(10)
+    with redis_server.running() as url:
+        yield url
 
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 60), max_size=3))
@@ -182,6 +161,17 @@ def test_failures_do_not_show_the_password(redis_url: str, tmp_path: Path) -> No
         with pytest.raises(UsageError) as refused:
             Index(NUM_PERM, BANDS, ROWS, url, "x")
         assert "hu" not in refused.value.message
+
+
+def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is given up after two tries."""
+    pytest.importorskip("redis")
+    monkeypatch.setattr(streaming, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(MachineError, match=r"Redis at 127\.0\.0\.1:"):
+            Index(NUM_PERM, BANDS, ROWS, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "x")
+        assert time.monotonic() - began < 10
 
 
 def test_a_missing_client(monkeypatch: pytest.MonkeyPatch) -> None:

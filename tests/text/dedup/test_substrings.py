@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.substrings import keys, remove
+from gptctl.text.dedup.substrings import at, keys, remove
 from gptctl.text.words import WORD
 
 PIECES = ["a ", "b ", "a", "é ", "c\n", "\n\n  b ", "c, ", "!", " ", "\n", "\u3000", "ab"]
@@ -20,7 +21,7 @@ documents = st.lists(
 )
 
 
-def column(texts: list[str | None]) -> pa.LargeStringArray:
+def column(texts: Sequence[str | None]) -> pa.LargeStringArray:
     return pa.array(texts, pa.large_string())
 
 
@@ -152,3 +153,14 @@ def test_positions_that_cannot_be() -> None:
     """Positions of another column are refused where they cannot be right."""
     with pytest.raises(AssertionError):
         remove(column([PASSAGE, "word"]), 50, np.array([1]))
+
+
+@given(documents, st.integers(2, 4), st.integers(0, 1))
+@settings(deadline=None)
+def test_passages_as_they_stand(texts: list[str | None], length: int, skip: int) -> None:
+    """What stands at a position has its key, in any order of positions."""
+    text = column(texts).slice(skip)
+    found, positions = keys(text, length)
+    shown = at(text, length, positions[::-1])
+    assert keys(column(shown), length)[0].tolist() == found[::-1].tolist()
+    assert all(passage in "\0".join(one or "" for one in text.to_pylist()) for passage in shown)

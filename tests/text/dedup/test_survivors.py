@@ -1,4 +1,4 @@
-"""Ranks by each policy, and one document of each cluster."""
+"""Ranks by each policy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.errors import DataError
-from gptctl.text.dedup.clusters import choose, connect
 from gptctl.text.dedup.survivors import parse, ranks
 
 TABLE = pa.table(
@@ -40,15 +39,3 @@ def test_what_cannot_be_ranked() -> None:
         ranks("highest:quality", TABLE)
     with pytest.raises(DataError, match="holds no numbers"):
         ranks("highest:name", TABLE)
-
-
-def test_clusters_from_pairs_in_any_parts() -> None:
-    """Pairs may come in any order and any parts; the first document names the cluster."""
-    pairs = np.array([[2, 1], [9, 7], [3, 2], [20, 9], [5, 4]], np.uint64)
-    rank = {1: 0.0, 2: -1.0, 3: -1.0, 7: 0.0, 9: 0.0, 20: 0.0, 4: 5.0, 5: 1.0}
-    for parts in ([pairs], [pairs[:2], pairs[2:]], [pairs[i : i + 1] for i in (4, 3, 2, 1, 0)]):
-        nodes, labels = connect(((part[:, 0], part[:, 1]) for part in parts), 2**20)
-        survivor = choose(nodes, labels, np.array([rank[node] for node in nodes.tolist()]))
-        assert nodes.tolist() == [1, 2, 3, 4, 5, 7, 9, 20]
-        assert labels.tolist() == [1, 1, 1, 4, 4, 7, 7, 7]
-        assert survivor.tolist() == [2, 2, 2, 5, 5, 7, 7, 7]

@@ -1,0 +1,22 @@
+"""2^(bits per byte): among how many equally likely bytes the model chooses, as it were."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gptctl.evals import averages
+from gptctl.evals.averages import Floats
+
+KINDS = ("nats",)
+LOWER_IS_BETTER = True
+
+
+def statistics(data: Floats) -> Floats:
+    """Give each document's nats and bytes."""
+    return data[:, :2]
+
+
+def estimate(totals: Floats) -> Floats:
+    """Give e to the power of nats per byte, which is the same; infinite where no float holds it."""
+    with np.errstate(over="ignore"):
+        return np.exp(averages.ratio(totals[..., 0], np.asarray(totals[..., 1]), "nan"))

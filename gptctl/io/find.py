@@ -1,0 +1,98 @@
+"""From an INPUT argument to the files it names, in an order that only their paths decide, here or in object storage."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from gptctl.core.errors import DataError, UsageError, from_os_error
+from gptctl.io.files import plain_path
+from gptctl.io.formats import InputFile
+from gptctl.io.storage import Address, below, entry, is_uri
+
+
+def find_files(argument: str) -> list[InputFile]:
+    """List the files that a path, glob, folder or URI names, sorted by path. Raises UsageError (2) if there is none."""
+    argument = plain_path(argument)
+    if is_uri(argument):
+        return find_remote(argument)
+    path = Path(argument)
+    try:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path).parts))
+            if not found:
+                raise empty(argument)
+            return [InputFile(str(p), p.relative_to(path).as_posix(), p.stat().st_size) for p in found]
+        if path.exists():
+            return [InputFile(argument, path.name, path.stat().st_size)]
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    # Path.glob does not take absolute patterns.
+    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
+    files = [InputFile(name, Path(name).name, Path(name).stat().st_size) for name in matches if Path(name).is_file()]
+    if not files:
+        raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
+    return files
+
+
+def find_remote(uri: str) -> list[InputFile]:
+    """List the files at or below a URI, or those that match it as a glob."""
+    address = Address.parse(uri)
+    info = entry(uri)
+    if info.type == pafs.FileType.File:
+        return [InputFile(uri, info.base_name, info.size)]
+    if info.type == pafs.FileType.Directory:
+        start = len(address.path) + 1
+        # By the parts of the path, as local paths are: "a/x" is before "a-b/x".
+        everything = sorted(below(uri), key=lambda f: f.path.split("/"))
+        found = [f for f in everything if f.is_file and not hidden(f.path[start:].split("/"))]
+        if not found:
+            raise empty(uri)
+        return [InputFile(str(address.at(f.path)), f.path[start:], f.size) for f in found]
+    matches = match(address) if glob.has_magic(address.path) else []
+    if not matches:
+        bucket = address.at(address.path.split("/")[0])
+        if entry(str(bucket)).type == pafs.FileType.NotFound:
+            raise UsageError(
+                f"no such bucket: {bucket}", "check its name, and endpoint_override= and region= in the URI"
+            )
+        raise UsageError(f"no such file or folder: {uri}", "check the path behind the bucket")
+    return [InputFile(str(address.at(f.path)), f.base_name, f.size) for f in matches]
+
+
+def match(address: Address) -> list[pafs.FileInfo]:
+    """List the files whose paths match a glob, sorted by path. The part before the first wildcard is listed."""
+    parts = address.path.split("/")
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    if not fixed:
+        raise UsageError(f"{address} has a wildcard in the bucket's name", "name the bucket")
+    pattern = parts[fixed:]
+    listed = below(str(address.at("/".join(parts[:fixed]))), recursive=len(pattern) > 1 or "**" in pattern)
+    files = [f for f in listed if f.is_file and matches(f.path.split("/")[fixed:], pattern)]
+    return sorted(files, key=lambda f: f.path)
+
+
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether a path matches a glob, part by part; ** stands for any number of parts, but not for hidden ones."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        deeper = bool(parts) and not parts[0].startswith(".")
+        return matches(parts, pattern[1:]) or (deeper and matches(parts[1:], pattern))
+    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
+        return False
+    return fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+
+
+def hidden(parts: Sequence[str]) -> bool:
+    """Tell whether a file or one of its folders below the argument begins with a dot."""
+    return any(part.startswith(".") for part in parts)
+
+
+def empty(argument: str) -> DataError:
+    """Say that a folder holds nothing to read."""
+    return DataError(f"{argument} holds no file", "name a folder with text, JSON lines, HTML, Parquet or Arrow files")

@@ -1,0 +1,39 @@
+"""Curves for TensorBoard, in RUN/tensorboard: `tensorboard --logdir RUN`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from gptctl.core.errors import MachineError
+
+
+def check() -> None:
+    """Raise MachineError (4) where the package is not installed."""
+    try:
+        import_module("tensorboard")
+    except ImportError as error:
+        raise MachineError(f"tensorboard cannot be used: {error}", "pip install 'gptctl[tensorboard]'") from error
+
+
+class Logger:
+    """A sink for events. What an interrupted run logged after the step it resumes from is hidden."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        check()
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def event(self, kind: str, step: int, fields: dict[str, Any]) -> None:
+        """Add one event: numbers as curves named train/loss, eval/val_loss and so on, words as text."""
+        for name, value in fields.items():
+            if isinstance(value, str):
+                self.writer.add_text(f"{kind}/{name}", value, step)
+            elif isinstance(value, int | float):
+                self.writer.add_scalar(f"{'train' if kind == 'step' else kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Put everything on disk."""
+        self.writer.close()

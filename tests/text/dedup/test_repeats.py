@@ -1,0 +1,87 @@
+"""What stands before in other tasks: found for any cut of the keys, counted, and shown with the most frequent first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gptctl.core.context import Context
+from gptctl.io import stream
+from gptctl.io.records import Block, ReadOptions, Task
+from gptctl.runners import serial
+from gptctl.text.dedup import report
+from gptctl.text.dedup.crew import Crew, Sources
+from gptctl.text.dedup.repeats import RemoveRepeats, Repeats, find
+
+LINES = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf"]
+
+
+def tasks(parts: Sequence[Sequence[str]], folder: Path) -> tuple[Task, ...]:
+    """Tasks of given texts."""
+    made = []
+    for number, texts in enumerate(parts):
+        ids = pa.array([f"{number}:{row}" for row in range(len(texts))], pa.string())
+        table = pa.table({"id": ids, "text": pa.array(texts, pa.large_string()), "source": ids})
+        made.append(Task(number, (Block("documents", "-", data=stream.to_bytes(table)),)))
+    return tuple(made)
+
+
+def removed(
+    parts: Sequence[Sequence[str]], old: int, memory: int, folder: Path
+) -> tuple[list[list[str]], dict[str, Any]]:
+    """Remove lines that stand before; the first `old` parts are what was there before."""
+    given = tasks(parts, folder)
+
+    def new() -> Iterator[Task]:
+        return (Task(number, task.blocks) for number, task in enumerate(given[old:]))
+
+    sources = Sources(ReadOptions(), given[:old], new)
+    repeats = Repeats(folder / "work", "lines", 4, 50, False)
+    counts = find(repeats, sources, Crew(serial.run, 1, memory, Context()))
+    remove = RemoveRepeats(repeats, old)
+    outcomes = [remove(task, stream.from_bytes(task.blocks[0].data)) for task in new()]
+    return [outcome.tables[""]["text"].to_pylist() for outcome in outcomes], counts | report.of_repeats(
+        outcome.figures for outcome in outcomes
+    )
+
+
+@given(
+    st.lists(st.lists(st.lists(st.sampled_from(LINES), max_size=6), max_size=4), min_size=1, max_size=4),
+    st.integers(0, 3),
+    st.sampled_from([300, 10**6]),
+)
+@settings(deadline=None, max_examples=60)
+def test_any_cut_of_tasks_and_keys(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[list[str]]], old: int, memory: int
+) -> None:
+    """The first of each line stays, also if it stands in what was there before; counts and samples are those of it."""
+    old = min(old, len(documents) - 1)
+    seen: set[str] = set()
+    expected: list[list[str]] = []
+    times: dict[str, int] = {}
+    for number, part in enumerate(documents):
+        texts = []
+        for lines in part:
+            left = []
+            for line in lines:
+                if line not in seen:
+                    left.append(line)
+                elif number >= old:
+                    times[line] = times.get(line, 0) + 1
+                seen.add(line)
+            if left or not lines:
+                texts.append("\n".join(left))
+        expected.append(texts)
+    parts = [["\n".join(lines) for lines in part] for part in documents]
+    found, metrics = removed(parts, old, memory, tmp_path_factory.mktemp("repeats"))
+    assert found == expected[old:]
+    assert metrics["removed"] == metrics["repeats"] == sum(times.values())
+    # Of lines that went as often, that which went first.
+    ordered = sorted(times, key=lambda line: -times[line])
+    assert metrics["often"] == [[times[line], line] for line in ordered[:5]]
