@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+import xxhash
 
 from gptctl import __version__
 from gptctl.core import plugins
@@ -30,7 +31,7 @@ TASKS = "gptctl.evals.tasks"
 
 @dataclass(frozen=True)
 class Job:
-    """How blocks are answered, in any process. `fingerprint` is the model's; `prepare` readies a process of threads."""
+    """How blocks are answered, in any process. `fingerprint` is the model's; `prepare` readies a process."""
 
     folder: str
     fingerprint: str
@@ -44,7 +45,6 @@ class Job:
         """Describe everything but the tokens that answers depend on, for the cache."""
         return {
             "model": self.fingerprint,
-            "shape": sealed.checksum(Path(self.folder) / "config.json"),
             "tokenizer": asked.coder.hash,
             "task": self.task,
             "settings": asdict(self.settings),
@@ -52,6 +52,12 @@ class Job:
             "torch": torch.__version__,
             "gptctl": __version__,
         }
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash a model: weights, shape, names of labels, tokenizer."""
+    parts = [sealed.checksum(folder / name) for name in ("config.json", "tokenizer.json")]
+    return xxhash.xxh3_128_hexdigest(" ".join([sealed.fingerprint(folder), *parts]).encode())
 
 
 @lru_cache(maxsize=2)
@@ -64,14 +70,14 @@ def load(folder: str, fingerprint: str) -> tuple[Asked, Values]:
     return Asked(model, Tokenizer.from_json(tokenizer_json), names), extra
 
 
-def task_of(asked: Asked, wanted: str, columns: list[str], texts_wanted: bool) -> str:
-    """Choose the task: what a classifier can do, what the columns ask for, or what is asked for.
+def task_of(asked: Asked, wanted: str, choices: bool, texts_wanted: bool) -> str:
+    """Choose the task: as asked for, else what a classifier can do, else what data and metrics call for.
 
     Raises DataError (3) where the model can't do it.
     """
     classifier = isinstance(asked.model, Classifier)
     if wanted == "auto":
-        fitting = "choices" if "choices" in columns else "generate" if texts_wanted else "lm"
+        fitting = "choices" if choices else "generate" if texts_wanted else "lm"
         wanted = "classify" if classifier else fitting
     if (wanted == "classify") != classifier:
         found = "is a classifier" if classifier else "is a language model, without labels of its own"

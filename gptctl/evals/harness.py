@@ -95,9 +95,9 @@ def summarise(found: Values) -> Values:
             if not isinstance(value, int | float) or metric.endswith("_stderr") or name == "sample_len":
                 continue
             shown = f"{task}/{metric}" if filtered in ("", "none") else f"{task}/{metric}/{filtered}"
-            metrics[shown] = value
+            metrics[shown] = float(value)
             error = results.get(f"{metric}_stderr,{filtered}")
             if isinstance(error, int | float):
-                intervals[shown] = [value - Z * error, value + Z * error]
+                intervals[shown] = [float(value - Z * error), float(value + Z * error)]
     about = {"level": 0.95, "methods": dict.fromkeys(intervals, "standard error"), "resamples": RESAMPLES}
     return {"n": rows, **metrics, "tasks": sorted(found["results"]), "intervals": intervals, "interval": about}

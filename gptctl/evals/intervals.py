@@ -28,8 +28,8 @@ def wilson(k: int, n: int) -> Interval:
 
 
 def percentiles(values: Floats) -> Interval | None:
-    """Give the percentile interval of a metric's values in resamples, NaN left out; None where no value is left."""
-    defined = values[~np.isnan(values)]
+    """Give the percentile interval of a metric's finite values in resamples; None where there is none."""
+    defined = values[np.isfinite(values)]
     if not defined.size:
         return None
     low, high = np.percentile(defined, PERCENTILES)

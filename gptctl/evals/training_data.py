@@ -1,7 +1,8 @@
-"""What a model was trained on, a part at a time: documents of any input, or the train split of a folder of tokens."""
+"""Training data, a part at a time: documents of any input, or a folder of tokens, and what that one held out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from gptctl.core.errors import DataError
 from gptctl.io import manifest, shards
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.manifest import Shard
@@ -29,9 +31,8 @@ Part: TypeAlias = Task | TokenShard
 
 def parts(path: str, reading: ReadOptions) -> list[Part]:
     """Cut training data into parts. Raises UsageError (2) for a missing path, DataError (3) for anything unreadable."""
-    folder = Path(path)
-    if folder.is_dir() and manifest.is_ours(folder) and (found := manifest.read(folder)).kind == "tokens":
-        return [TokenShard(path, shard) for shard in found.of_split("train")]
+    if is_tokens(path):
+        return [TokenShard(path, shard) for shard in manifest.read(Path(path)).of_split("train")]
     return list(Inputs((path,), reading).tasks())
 
 
@@ -50,3 +51,29 @@ def read(part: Part, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArr
 def tokenizer_of(folder: str) -> Tokenizer:
     """Read a folder's tokenizer, once a process."""
     return Tokenizer.from_json((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
+
+
+def is_tokens(path: str) -> bool:
+    """Tell whether a path is what gptctl tokenize wrote."""
+    folder = Path(path)
+    return folder.is_dir() and manifest.is_ours(folder) and manifest.read(folder).kind == "tokens"
+
+
+def held_out(path: str, limit: int) -> Iterator[tuple[str, pa.Table]]:
+    """Yield ("val" and "test", the documents of that split as text) of a folder of tokens.
+
+    Raises DataError (3) where the tokens give other text than they were made of, or there is no such split.
+    """
+    found = manifest.read(Path(path))
+    splits = [split for split in ("val", "test") if sum(shard.rows for shard in found.of_split(split))]
+    if not splits:
+        raise DataError(f"{path} has neither a val nor a test split", "tokenize with --val or --test above 0")
+    for split in splits:
+        table = shards.read_rows(Path(path), found, split, limit or None)
+        texts = [tokenizer_of(path).decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
+        sizes = [len(text.encode()) for text in texts]
+        if sizes != table["n_bytes"].to_pylist():
+            raise DataError(
+                f"the tokens of {path} do not give back their text", "name the documents themselves as DATA"
+            )
+        yield split, pa.table({"id": table["doc_id"], "text": pa.array(texts, pa.large_string())})

@@ -1,4 +1,4 @@
-"""Look at the first record of an input: which columns has it?"""
+"""Look at the first record of an input, to see what its rows are."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def columns(path: str, text_column: str) -> list[str]:
     except DataError:
         return []
     return []
+
+
+def choices_beside(path: str, text_column: str) -> str | None:
+    """Give the column of contexts where the first record is one of multiple choice, else None.
+
+    It is called "context" unless another is named. A stream is not looked at: it can be read only once.
+    """
+    for name in ("context", "text") if text_column == "text" else (text_column,):
+        if path != "-" and "choices" in columns(path, name):
+            return name
+    return None

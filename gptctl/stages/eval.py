@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import field_validator
+
 from gptctl.core import atomic, plugins
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import MANIFEST, open_run
+from gptctl.core.rundir import MANIFEST
 from gptctl.core.summary import Counts, Summary
 from gptctl.evals import (
     assess,
@@ -59,11 +61,11 @@ class Eval(DataConfig):
     """
 
     model: str | None = argument(None, "MODEL", "A run folder, one of its checkpoints, or a model folder.")
-    data: str | None = argument(None, "DATA", "File or folder with the texts.")
+    data: str | None = argument(None, "DATA", "File or folder with the texts, or tokens.")
     predictions: str | None = flag(
         None, "Score this file of id, label, pred instead (- reads JSON lines).", panel="Input", runtime=True
     )
-    out: str | None = flag(None, "Folder for predictions and metrics.", panel="Output", short="-o", runtime=True)
+    out: str | None = flag(None, "Folder or URI for predictions and metrics.", panel="Output", short="-o", runtime=True)
     metrics: tuple[str, ...] = flag(classification.DEFAULTS, "Metrics: a,b.", panel="Metrics")
     average: Literal["macro", "micro", "weighted", "binary", "samples"] = flag(
         "macro", "How classes are averaged.", panel="Metrics"
@@ -112,6 +114,13 @@ class Eval(DataConfig):
     emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device.", panel="Devices", runtime=True)
 
+    @field_validator("zero_division", "positive", "labels", mode="before")
+    @classmethod
+    def as_text(cls, value: Any) -> Any:
+        """Take numbers as text, as TOML and --set give them: labels are compared as text."""
+        listed = [predictions.text_of(item) for item in value] if isinstance(value, list | tuple) else None
+        return listed if listed is not None else predictions.text_of(value)
+
     def options(self) -> Options:
         """Say how rows are scored."""
         zero: Any = "nan" if self.zero_division == "nan" else float(self.zero_division)
@@ -153,8 +162,8 @@ def run(config: Eval, context: Context | None = None) -> Summary:
     if config.out is None:
         result, parts = score(config, context)
         return finish(config, context, result, parts, judge(config, result, parts, bars, old), started)
-    out, inputs = Path(config.out), fingerprints(config)
-    with open_run(out, config, context, inputs, intact=dataset.intact) as record:
+    inputs = fingerprints(config)
+    with dataset.open_output(config.out, config, context, inputs) as record:
         if record.up_to_date:
             result = record.previous_summary().metrics
             parts = assess.of_predictions(config.out, config.metrics) if isinstance(old, list) else []
@@ -162,7 +171,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
             return replace(finish(config, context, result, parts, checks, started), status="up to date")
         result, parts = score(config, context)
         summary = finish(config, context, result, parts, judge(config, result, parts, bars, old), started)
-        return record.finish(summary, write(config, out, result, parts, inputs))
+        return record.finish(summary, write(config, record.path, result, parts, inputs))
 
 
 def checked(config: Eval) -> list[Gate]:
@@ -197,14 +206,13 @@ def fingerprints(config: Eval) -> dict[str, str]:
 
 def prints_of(path: str) -> dict[str, str]:
     """Hash a model's weights, a dataset by its manifest, or files."""
-    folder = Path(path)
     if is_model(path):
-        from gptctl.model import sealed
+        from gptctl.evals.ask import fingerprint
         from gptctl.model.locate import find_model
 
-        return {"weights": sealed.fingerprint(find_model(path))}
-    if folder.is_dir() and manifest.is_ours(folder):
-        return {MANIFEST: manifest.read(folder).content()}
+        return {"model": fingerprint(find_model(path))}
+    if manifest.is_ours(path):
+        return {MANIFEST: manifest.read(path).content()}
     return {file.name: content_hash(file.path) for file in find_files(path)}
 
 
@@ -273,18 +281,17 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
         yield found
 
 
-def job_of(config: Eval, path: str, columns: list[str]) -> Job:
+def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     """Load a model and say what it is asked, and where."""
     from gptctl.evals import ask as asking
-    from gptctl.model import sealed
     from gptctl.model.locate import find_model
     from gptctl.train import device
 
     folder = find_model(path)
-    print_of = sealed.fingerprint(folder)
+    print_of = asking.fingerprint(folder)
     asked, _ = asking.load(str(folder), print_of)
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
-    task = asking.task_of(asked, config.task, columns, texts_wanted)
+    task = asking.task_of(asked, config.task, choices, texts_wanted)
     where = device.pick(config.device)
     threads = device.threads(config.procs)
     return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.prepare)
@@ -298,10 +305,10 @@ def ask(config: Eval, path: str, context: Context) -> list[Examples]:
     data = config.data or ""
     splits = labelled.find_splits(data)
     first = next(iter(splits.named.values()), splits.whole or data)
-    columns = peek.columns(first, "context") if config.text_column == "text" and first != "-" else []
-    job = job_of(config, path, columns)
-    if job.task == "choices" and "choices" in columns:
-        config = config.model_copy(update={"text_column": "context"})
+    text_column = peek.choices_beside(first, config.text_column)
+    job = job_of(config, path, text_column is not None)
+    if job.task == "choices":
+        config = config.model_copy(update={"text_column": text_column or config.text_column})
     run: Callable[..., Iterator[Any]] = plugins.load("gptctl.runners", "processes").run
     kept = cache.folder_of(config.cache)
     trained_on = asking.load(job.folder, job.fingerprint)[1].get("data", {})
@@ -309,7 +316,8 @@ def ask(config: Eval, path: str, context: Context) -> list[Examples]:
     if job.task == "classify" and config.baselines():
         train = baselines.training_texts(config, data, config.label_column, trained_on)
     parts = []
-    for split, table in labelled.evaluation_splits(config, data, trained_on):
+    held_out = training_data.held_out(data, config.limit) if training_data.is_tokens(data) else None
+    for split, table in held_out or labelled.evaluation_splits(config, data, trained_on):
         if config.emit_lm_eval_task:
             place = Path(config.emit_lm_eval_task)
             context.say(f"written: {harness_task.write(place, split, table, job.task, config.asking())}")
@@ -333,7 +341,7 @@ def run_harness(config: Eval) -> Values:
     from gptctl.evals import harness
 
     assert config.model is not None and config.harness is not None
-    job = job_of(config.model_copy(update={"task": "lm"}), config.model, [])
+    job = job_of(config.model_copy(update={"task": "lm"}), config.model)
     job.prepare(job.threads)
     asked, _ = asking.load(job.folder, job.fingerprint)
     return harness.evaluate(config.harness, asked, job.settings, torch.device(job.device), config.limit, config.seed)
@@ -361,9 +369,10 @@ def finish(
         atomic.write_text(Path(config.markdown), markdown.render(result, checks))
     scored = sum(part["n"] for part in (result.get("splits") or {"": result}).values())
     counts = Counts(documents_in=scored, kept=scored)
-    shown = plain({name: value for name, value in result.items() if name != "warnings"})
     outputs = (config.out,) if config.out else ()
-    return Summary("eval", "done", outputs, counts, shown, tables=tables.tables(result), misses=gates.misses(checks))
+    return Summary(
+        "eval", "done", outputs, counts, plain(result), tables=tables.tables(result), misses=gates.misses(checks)
+    )
 
 
 def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:

@@ -165,7 +165,7 @@ def classify_job(
     data = {name: partial(open_labelled, splits[name], numbers[name], config.seed, name) for name in splits}
     return make_job(
         config, partial(build_classifier, folder, len(names), config.seed, config.dropout), data, len(splits["train"]),
-        shape.context, "classification", config.select_on,
+        shape, "classification", config.select_on,
     )  # fmt: skip
 
 
@@ -178,18 +178,17 @@ def lm_job(
     }
     data = {name: partial(open_stream, streams[name], shape.context, config.seed, name) for name in streams}
     windows = max(1, (len(streams["train"]) - 1) // shape.context)
-    return make_job(
-        config, partial(build_lm, folder, config.dropout), data, windows, shape.context, "language_model", "loss"
-    )
+    return make_job(config, partial(build_lm, folder, config.dropout), data, windows, shape, "language_model", "loss")
 
 
 def make_job(
-    config: Finetune, build: Any, data: dict[str, Any], samples: int, seq_len: int, objective: str, select_on: str
+    config: Finetune, build: Any, data: dict[str, Any], samples: int, shape: ModelConfig, objective: str, select_on: str
 ) -> TrainJob:
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
+    from gptctl.train.estimate import estimate
     from gptctl.train.job import TrainJob
 
-    recipe = config.recipe(samples, seq_len)
+    recipe, ranks = config.recipe(samples, shape.context), config.gpus or config.procs
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
     return TrainJob(
         recipe=recipe,
@@ -199,7 +198,8 @@ def make_job(
         objective=objective,
         seed=config.seed,
         device="cuda" if config.gpus else config.device,
-        ranks=config.gpus or config.procs,
+        ranks=ranks,
+        memory_bytes=estimate(shape, recipe, ranks, config.micro_batch)["memory_bytes_per_rank"],
         micro_batch_size=config.micro_batch,
         patience=config.patience,
         select_on=select_on,

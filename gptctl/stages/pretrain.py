@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gptctl.core import atomic
 from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import MachineError, UsageError
 from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io import tokens as token_io
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gptctl.model.gpt import GPT
     from gptctl.train.data import PackedDocuments, TokenWindows
     from gptctl.train.job import TrainJob
+    from gptctl.train.nodes import Nodes
 
 DEFAULT_PRESET = "tiny-modern"
 
@@ -77,9 +78,9 @@ class Pretrain(Placement, StageConfig):
     optimizer: str | None = flag(None, "adamw or muon.", panel="Training")
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
-    gpus: int = flag(0, "GPUs to train on, one process each.", panel="Devices", ge=0, runtime=True)
+    gpus: int = flag(0, "GPUs of each machine to train on, one process each.", panel="Devices", ge=0, runtime=True)
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
-    procs: int = flag(1, "Processes for --device cpu.", panel="Devices", ge=1, runtime=True)
+    procs: int = flag(1, "Processes on each machine for --device cpu.", panel="Devices", ge=1, runtime=True)
     nodes: int = flag(
         1, "Machines; start the same command on each, with one run folder.", panel="Devices", ge=1, runtime=True
     )
@@ -187,17 +188,18 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
 
     device.pick("cuda" if config.gpus else config.device, config.gpus)
     shape = config.shape(data.vocab_size, Tokenizer.from_json(data.tokenizer_json).end_of_text_id)
-    with join(config.nodes, config.rdzv, context.stop) as leads:
-        return lead(config, data, shape, context) if leads else follow(config, data, shape, context)
+    with join(config.nodes, config.rdzv, context.stop) as nodes:
+        return (lead if nodes.leads else follow)(config, data, shape, context, nodes)
 
 
-def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context) -> Summary:
+def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Open the run folder, train, and write the model."""
     assert config.out is not None
     inputs = {"tokens": data.manifest.content()}
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
+        nodes.begin()
         metrics = train(config, data, shape, record, context)
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
@@ -207,11 +209,15 @@ def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: C
         return record.finish(summarise(config, metrics), declared)
 
 
-def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context) -> Summary:
+def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Lend this machine's processes to a run that another machine leads."""
     from gptctl.train import loop
 
     assert config.out is not None
+    if not nodes.wait(context.stop):
+        if intact(Path(config.out)):
+            return Summary("pretrain", "up to date", (config.out,))
+        raise MachineError(f"the machine at {config.rdzv} ended before it trained", "its own message says why")
     job = make_job(config, data, shape, packing_report(config, data))
     metrics = loop.train(job, Run(Path(config.out), "pretrain", {}), context)
     return summarise(config, metrics)

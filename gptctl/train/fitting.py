@@ -64,7 +64,8 @@ class State:
     seconds: float = 0.0  # spent on updates
     minutes: float = 0.0  # since the very start, evaluations and checkpoints included
     threads: int = 1
-    precision: str = "fp32"
+    precision: str = "fp32"  # of the model's matrix products
+    update_precision: str = "fp32"  # of the optimizer's
     compiled: bool = False
     ranks: int = 1
     best: float | None = None

@@ -56,7 +56,9 @@ def launch(make: Make, fit: Fit, job: TrainJob, run: Run, context: Context) -> d
     """
     if device.pick(job.device).type == "cuda":
         device.pick("cuda", job.local_ranks)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, we say in one line
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says, we say in one line
     for attempt in range(job.max_restarts + 1):
         try:
             return attempt_once(make, fit, job, run, context, attempt)
@@ -88,7 +90,7 @@ def attempt_once(make: Make, fit: Fit, job: TrainJob, run: Run, context: Context
             raise worst(error) from error
         except RendezvousError as error:
             raise MachineError(
-                f"the other machines did not answer at {job.rendezvous}: {error}",
+                f"not all of {job.nodes} machines came to {job.rendezvous or 'this one'} in time",
                 "start the same command on each of them",
             ) from error
     metrics: dict[str, Any] = results[min(results)]
@@ -185,7 +187,8 @@ def describe(error: Exception) -> GptctlError | None:
             "use --set micro_batch=1, or --parallel fsdp; --dry-run shows what is needed",
         )
     if isinstance(error, dist.DistError | torch.AcceleratorError) or "gloo" in str(error):
-        return LostRankError(f"the connection to another rank was lost: {str(error).splitlines()[0]}", AGAIN)
+        reason = str(error).partition(". ")[0].partition("\n")[0]  # gloo goes on with advice
+        return LostRankError(f"the connection to another rank was lost: {reason}", AGAIN)
     return None
 
 

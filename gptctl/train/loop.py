@@ -105,19 +105,28 @@ def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
     threads = device.threads(engine.local_ranks)
     device.prepare(threads)
     found = recovery.find(run, engine, context.warn)
+    engine.at(0, "build")
     model = job.build()
     if model.config.norm_position == "post" and not recipe.warmup_steps and engine.rank == 0:
         # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients start large
         context.warn("norms after each part need a warm-up: set warmup_steps")
     precision = device.precision(engine.device, model.config.width) if job.precision == "auto" else job.precision
-    compiled = device.compiles(engine.device, job.compile)
-    state = State(threads=threads, precision=precision, compiled=compiled, ranks=engine.ranks)
+    state = State(
+        threads=threads,
+        precision=precision,
+        update_precision=device.update_precision(engine.device) if job.precision == "auto" else job.precision,
+        compiled=device.compiles(engine.device, job.compile),
+        ranks=engine.ranks,
+    )
     if found is not None:
         state = State(**checkpoint.read_state(found))
+    state = engine.agree(state)  # machines may differ in what is fastest on them
     parameters = engine.adopt(model, state.precision, state.compiled)
-    optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(parameters, recipe, engine)
+    build = plugins.load("gptctl.train.optimizers", recipe.optimizer).build
+    optimizers = build(parameters, recipe, engine, state.update_precision)
     passed_over = faults.read_journal(run.path / "checkpoints")
     if found is not None:
+        engine.at(0, "load")
         state = recovery.resume(found, engine, model, parameters, optimizers, passed_over)
         if state.ranks != engine.ranks:
             state.threads, state.ranks = threads, engine.ranks
@@ -261,7 +270,8 @@ def note_stragglers(fitting: Fit, seconds: list[float]) -> None:
     """Say which ranks hold up the others."""
     for rank, factor in fitting.stragglers.add(seconds).items():
         fitting.watch.event("straggler", fitting.state.step, rank=rank, factor=round(factor, 2))
-        if fitting.first:
+        if fitting.first and rank not in fitting.stragglers.told:
+            fitting.stragglers.told.add(rank)
             fitting.context.warn(f"rank {rank} takes {factor:.1f} times as long as others for its share of a step")
 
 

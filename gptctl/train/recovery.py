@@ -72,9 +72,7 @@ def roll_back(fitting: Fit, piece: faults.PassedOver) -> None:
     fitting.writer.wait()
     found = find(fitting.run, fitting.engine)
     assert found is not None  # one was saved before the first update
-    state = resume(
-        found, fitting.engine, fitting.model, fitting.parameters, fitting.optimizers, fitting.passed_over
-    )
+    state = resume(found, fitting.engine, fitting.model, fitting.parameters, fitting.optimizers, fitting.passed_over)
     fitting.watch.event("rollback", state.step, from_step=fitting.state.step, first_sample=piece.first, end=piece.end)
     fitting.watch.rewind(state.step, state.tokens, state.seconds)
     fitting.state, fitting.saved_step = state, state.step

@@ -16,6 +16,7 @@ class Stragglers:
 
     seconds: list[float] = field(default_factory=list)
     updates: int = 0
+    told: set[int] = field(default_factory=set)  # ranks that the user was warned of
 
     def add(self, seconds: Sequence[float]) -> dict[int, float]:
         """Add one update; now and then give the ranks above FACTOR times the median, with how many times that is."""

@@ -30,7 +30,7 @@ def gptctl(*args: object, stdin: bytes = b"", cwd: Path) -> Ran:
         sys.argv, sys.stdin = before
     out.flush()
     assert "Traceback" not in err.getvalue(), err.getvalue()
-    return Ran(code, out.buffer.getvalue(), err.getvalue())  # type: ignore[attr-defined]
+    return Ran(code, out.buffer.getvalue(), err.getvalue())
 
 
 def pairs(labels: Sequence[Any], predicted: Sequence[Any]) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def test_many_matrices_at_once_give_what_each_gives_alone() -> None:
         np.stack([one.support for one in sums]),
     )
     for average in ("macro", "micro", "weighted", "binary"):
-        averaging = Averaging(average, positive="b")  # type: ignore[arg-type]
+        averaging = Averaging(average, positive="b")
         together = mean(f1.fraction(stacked), stacked, averaging)
         assert together.tolist() == [value(f1, confusion, average, "b") for confusion in confusions]
 

@@ -22,7 +22,7 @@ def test_values_by_average() -> None:
     macro = report(TEN, ALL)
     assert (macro["n"], macro["invalid"], macro["average"], macro["accuracy"]) == (10, 0, "macro", 0.7)
     assert rounded(macro) == [0.7667, 0.6556, 0.6794]
-    assert macro["averages"]["f1"] == {name: report(TEN, ALL, name)["f1"] for name in ("macro", "micro", "weighted")}  # type: ignore[arg-type]
+    assert macro["averages"]["f1"] == {name: report(TEN, ALL, name)["f1"] for name in ("macro", "micro", "weighted")}
     assert rounded(report(TEN, ALL, "micro")) == [0.7, 0.7, 0.7]
     assert rounded(report(TEN, ALL, "weighted")) == [0.75, 0.7, 0.7048]
 
@@ -55,7 +55,7 @@ def test_binary_needs_a_positive_label_of_the_set() -> None:
         report(TEN, ["f1"], "binary")
     for average in ("binary", "macro"):
         with pytest.raises(UsageError, match="'z' is not in the label set"):
-            report(TEN, ["f1"], average, "z")  # type: ignore[arg-type]
+            report(TEN, ["f1"], average, "z")
 
 
 def test_a_class_that_is_never_predicted_is_named() -> None:

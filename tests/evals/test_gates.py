@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from gptctl.core.errors import UsageError
 from gptctl.evals.gates import Gate, check, misses, parse
 
 
-def missed(metrics: dict[str, object], *bars: str) -> list[str]:
+def missed(metrics: Mapping[str, object], *bars: str) -> list[str]:
     return list(misses(check(metrics, [parse(bar) for bar in bars])))
 
 

@@ -24,9 +24,10 @@ from gptctl.core.summary import Summary
 from gptctl.io import manifest, stream
 from gptctl.io.stream import StreamWriter
 from gptctl.stages.dedup import Dedup, plan, run
-from gptctl.text.dedup import finder, passes
+from gptctl.text.dedup import finder, passes, verdicts
 from gptctl.text.dedup.shingles import Shingling
-from tests.conftest import Ran, run_gptctl, tree_bytes, write_jsonl
+from gptctl.text.dedup.verdicts import Verdicts
+from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
 from tests.stages.test_chain import shell
 from tests.text.dedup import plain, redis_server
 
@@ -609,6 +610,41 @@ def plan_of(*inputs: Path, **settings: Any) -> Row:
     return found
 
 
+def stream_of(*parts: list[Row]) -> bytes:
+    """A pipe's bytes: documents in shards."""
+    sink = io.BytesIO()
+    writer = StreamWriter(sink)
+    for number, rows in enumerate(parts):
+        table = pa.Table.from_pylist(rows)
+        writer.write(number, table.set_column(0, "text", table["text"].cast(pa.large_string())))
+    writer.close()
+    return sink.getvalue()
+
+
+def test_survivors_are_looked_up_for_many_tasks_at_once(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each task would open nearly all others' runs: a square of the input."""
+    rows = [json.loads(line) for path in sorted(raw.iterdir()) for line in path.open()]
+    piped = stream_of(*(rows[first : first + 50] for first in range(0, 1300, 50)))
+    monkeypatch.setattr(stream, "standard_input", lambda: io.BytesIO(piped))
+    looked_up: list[int] = []
+    describe = Verdicts.describe
+
+    def counted(self: Verdicts, part: slice) -> pa.Table:
+        looked_up.append(len(self.found.place[part]))
+        return describe(self, part)
+
+    monkeypatch.setattr(Verdicts, "describe", counted)
+    dedup(Path("-"), out=tmp_path / "at once")
+    assert looked_up == [0, len(cluster_table(tmp_path / "at once"))]
+    looked_up.clear()
+    monkeypatch.setattr(verdicts, "DOCUMENT_BYTES", 10_000)
+    dedup(Path("-"), out=tmp_path / "in steps", memory="1MB")
+    assert max(looked_up) <= 100 and 6 < len(looked_up) < 15
+    assert tree_bytes(tmp_path / "in steps") == tree_bytes(tmp_path / "at once")
+
+
 class CutError(Exception):
     """A run that is cut off."""
 
@@ -622,13 +658,8 @@ def test_another_stream_into_what_was_cut_off(
     shards = [rows[first : first + 300] for first in range(0, 1200, 300)]
 
     def piped(numbers: str) -> None:
-        sink = io.BytesIO()
-        writer = StreamWriter(sink)
-        for number in numbers:
-            table = pa.Table.from_pylist(shards[int(number)])
-            writer.write(int(number), table.set_column(0, "text", table["text"].cast(pa.large_string())))
-        writer.close()
-        monkeypatch.setattr(stream, "standard_input", lambda: io.BytesIO(sink.getvalue()))
+        data = stream_of(*(shards[int(number)] for number in numbers))
+        monkeypatch.setattr(stream, "standard_input", lambda: io.BytesIO(data))
 
     def cut(done: float, total: float | None, unit: str, note: str = "") -> None:
         if unit == "shards" and done == 3:
@@ -646,14 +677,17 @@ def test_another_stream_into_what_was_cut_off(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", ["", "--method exact", "--method lines", "--method substring", "--index datasketch"])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("more", "workers"),
+    [("", "1"), ("", "2"), *((more, "1") for more in ("--method exact", "--method lines", "--method substring")),
+     ("--index datasketch", "1")],
+)  # fmt: skip
 def test_killed_anywhere_and_run_again(more: str, workers: str, raw: Path, tmp_path: Path) -> None:
     """At the nth file operation of any process, until a run is not killed: the same bytes, and nothing else."""
     command = ("dedup", raw, *more.split(), "--workers", workers, "-o")
     assert run_gptctl(*command, "whole", cwd=tmp_path).code == 0
     whole = tree_bytes(tmp_path / "whole")
-    for operation in (*range(1, 40, 4), *range(40, 500, 15)):
+    for operation in (*range(3, 43, 8), *range(43, 500, 20)):
         killed = run_gptctl(*command, "cut", cwd=tmp_path, GPTCTL_FAULT=f"kill:{operation}")
         if killed.code == 0:
             assert tree_bytes(tmp_path / "cut") == whole
@@ -663,7 +697,7 @@ def test_killed_anywhere_and_run_again(more: str, workers: str, raw: Path, tmp_p
         assert done.code == 0, done.err
         assert tree_bytes(tmp_path / "cut") == whole, operation
         shutil.rmtree(tmp_path / "cut")
-    assert operation > 40
+    assert operation > 18
     assert killed.code == 0
 
 
@@ -677,6 +711,37 @@ def test_killed_again_and_again(raw: Path, unique: tuple[Path, Ran], tmp_path: P
             break
     assert done.code == 0
     assert tree_bytes(tmp_path / "out") == tree_bytes(unique[0])
+
+
+@pytest.mark.slow
+def test_a_full_disk(raw: Path, unique: tuple[Path, Ran], tmp_path: Path) -> None:
+    """Is said in two lines; with space, the same command goes on."""
+    for operation in range(6, 90, 20):
+        command = ("dedup", raw, "-o", f"out{operation}", "--workers", "1")
+        done = run_gptctl(*command, cwd=tmp_path, GPTCTL_FAULT=f"enospc:{operation}")
+        assert (done.code, len(done.error_lines), "disk full" in done.err) == (4, 2, True), done.err
+        assert run_gptctl(*command, cwd=tmp_path).code == 0
+        assert tree_bytes(tmp_path / f"out{operation}") == tree_bytes(unique[0])
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_documentation(tmp_path: Path) -> None:
+    """Each line of docs/dedup.md works; those with Redis are planned only, as the server is elsewhere."""
+    rows = corpus()
+    for number, name in enumerate(("clean", "monday", "tuesday", "wednesday")):
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "a.jsonl", rows[100 * number : 100 * number + 150])
+    text = (REPO / "docs" / "dedup.md").read_text()
+    commands = re.findall(r"^    gptctl (dedup [^#\n]+)|`gptctl (dedup [^`]+)`", text, re.MULTILINE)
+    assert len(commands) > 10
+    for command in (block or inline for block, inline in commands):
+        words = command.split()
+        out = tmp_path / words[words.index("-o") + 1]
+        if words[1] == "clean":
+            shutil.rmtree(out, ignore_errors=True)
+        done = run_gptctl(*words, *(["--dry-run"] if "redis" in command else []), cwd=tmp_path)
+        assert done.code == 0, (command, done.err)
+        assert "--dry-run" in command or "redis" in command or manifest.read(out).counts.kept
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.stages.dedup import Dedup
 from gptctl.stages.dedup import run as dedup
+from gptctl.stages.eval import Eval
+from gptctl.stages.eval import run as evaluate
 from gptctl.stages.inspect import Inspect
 from gptctl.stages.inspect import run as inspect
 from gptctl.stages.tokenize import Tokenize
@@ -58,12 +60,12 @@ def gptctl(tmp_path: Path) -> Gptctl:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of four shard tasks: JSON lines of irregular columns, packed ones, a page, and a broken line."""
+    """A corpus of two shard tasks: JSON lines of irregular columns, packed ones, a page, and a broken line."""
     folder = tmp_path_factory.mktemp("raw") / "raw"
     (folder / "more").mkdir(parents=True)
-    rows = documents(480, words=900)
-    write_jsonl(folder / "a.jsonl", [row | {"number": i} for i, row in enumerate(rows[:400])])
-    lines = "".join(json.dumps(row) + "\n" for row in rows[400:])
+    rows = documents(310, words=900)
+    write_jsonl(folder / "a.jsonl", [row | {"number": i} for i, row in enumerate(rows[:250])])
+    lines = "".join(json.dumps(row) + "\n" for row in rows[250:])
     (folder / "more" / "b.jsonl.gz").write_bytes(gzip.compress(("{broken\n" + lines).encode()))
     (folder / "page.html").write_text(f"<html><body><h1>Page</h1><p>{rows[0]['text']}</p></body></html>")
     return folder
@@ -229,7 +231,7 @@ def killable(server: Storage, bucket: str, gptctl: Gptctl, tmp_path: Path) -> Ki
 
 
 def test_killed_and_resumed(killable: Killable, local: Path) -> None:
-    found = killable.kill_and_resume(46)
+    found = killable.kill_and_resume(34)
     assert found is not None
     assert "manifest.json" not in found
     assert any(name.startswith("shards/") for name in found)
@@ -240,7 +242,7 @@ def test_another_machine_takes_over_or_is_refused(
     killable: Killable, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, bucket = killable.server, killable.bucket
-    assert killable.run(GPTCTL_FAULT="kill:46").code == -9
+    assert killable.run(GPTCTL_FAULT="kill:34").code == -9
     monkeypatch.setenv("GPTCTL_CACHE", str(tmp_path / "other machine"))
     with pytest.raises(ConflictError, match="was made with other settings: pii"):
         run_clean(server, bucket, pii=True)
@@ -281,7 +283,6 @@ def test_no_secret_is_written_down(
         (("clean", source, "-o", out, "--pii"), 5),
         (("clean", source, "-o", out, "--print-config"), 0),
         (("clean", source, "-o", "local2", "--text-column", "nothing", "--set", f"decontaminate={out}x"), 2),
-        (("clean", source, "-o", f"s3://{login}{bucket}/x?endpoint_override=127.0.0.1:9&scheme=http"), 4),
         (("dedup", source, "-o", "unique", *index, f"redis=redis://me:{secret}@127.0.0.1:9/0"), 2),
         (("dedup", source, "-o", "unique2", *index, f"redis=redis://127.0.0.1:9/0?password={secret}"), 4),
         (("pretrain", "nothing", "-o", out), 2),
@@ -298,11 +299,11 @@ def test_no_secret_is_written_down(
 
 
 def test_a_traceback_shows_no_secret(tmp_path: Path) -> None:
-    command = ["clean", f"s3://K:{SECRET}@b/x?endpoint_override=127.0.0.1:9&scheme=http", "-o", "out", "--debug"]
+    command = ["clean", f"s4://K:{SECRET}@b/x", "-o", "out", "--debug"]  # Arrow's own message names the URI
     done = subprocess.run([sys.executable, "-m", "gptctl", *command], capture_output=True, cwd=tmp_path)
     assert b"Traceback" in done.stderr
     assert SECRET.encode() not in done.stderr
-    assert b"s3://K:***@b/x" in done.stderr
+    assert b"Unrecognized filesystem type in URI: s4://K:***@b/x" in done.stderr
 
 
 def test_wrong_places_are_told(server: Storage, bucket: str, tmp_path: Path) -> None:
@@ -317,7 +318,6 @@ def test_wrong_places_are_told(server: Storage, bucket: str, tmp_path: Path) -> 
     for source, out, code, what in (
         (server.uri("no-such-bucket/x"), here, 2, "no such bucket"),
         (page, server.uri("no-such-bucket/x"), 2, "no such bucket"),
-        (dead, here, 4, "does not answer"),
         (page, dead, 4, "does not answer"),
         (page, f"s3://{bucket}/x?nothing=1", 2, "unknown parameter 'nothing'"),
     ):
@@ -347,6 +347,7 @@ def test_file_uris(raw: Path, local: Path, tmp_path: Path) -> None:
     assert tree_bytes(tmp_path / "out of it") == tree_bytes(local / "clean")
 
 
+@pytest.mark.slow
 def test_a_stream_into_a_bucket_resumes(server: Storage, local: Path, gptctl: Gptctl) -> None:
     bucket = server.bucket()
     stream = gptctl("clean", local / "clean", "-o", "-", "--preset", "none").out
@@ -387,15 +388,14 @@ def test_datasets_in_a_bucket_can_be_inspected_and_compared_with(
     assert 0 < made.counts.kept < made.counts.documents_in / 2
 
 
-def test_predictions_and_scores_in_a_bucket(server: Storage, gptctl: Gptctl) -> None:
+def test_predictions_and_scores_in_a_bucket(server: Storage) -> None:
     bucket = server.bucket()
     server.put(f"{bucket}/predictions.jsonl", b'{"label": "a", "pred": "a"}\n{"label": "a", "pred": "b"}\n')
-    scores = ("eval", "--predictions", server.uri(f"{bucket}/predictions.jsonl"), "-o", server.uri(f"{bucket}/scores"))
-    done = gptctl(*scores, "--json")
-    assert done.code == 0, done.err
-    assert done.json["metrics"]["accuracy"] == 0.5
-    assert gptctl(*scores, "--json").json["status"] == "up to date"
-    assert gptctl("eval", "--predictions", server.uri(f"{bucket}/scores"), "--json").json["metrics"]["accuracy"] == 0.5
+    scores = Eval(predictions=server.uri(f"{bucket}/predictions.jsonl"), out=server.uri(f"{bucket}/scores"))
+    assert evaluate(scores).metrics["accuracy"] == 0.5
+    assert evaluate(scores).status == "up to date"
+    assert evaluate(Eval(predictions=server.uri(f"{bucket}/scores"))).metrics["accuracy"] == 0.5
+    assert "metrics.json" in server.written(f"{bucket}/scores")
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ class Crew:
         """Call a function of a module in every rank; give what came out, by rank. Raises what a rank could not do."""
         for pipe in self.pipes:
             pipe.send((function, args))
+        assert all(pipe.poll(120) for pipe in self.pipes), "a rank hangs"
         answers = [pipe.recv() for pipe in self.pipes]
         for error, _ in answers:
             assert not error, error

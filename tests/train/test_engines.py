@@ -39,7 +39,13 @@ STEPS = 5
 
 def job_of(case: str, **changes: Any) -> TrainJob:
     """Describe a short run of uneven shares (5 samples) in micro-batches, with clipping."""
-    settings: dict[str, Any] = {"micro_batch_size": 2, "eval_every": 2, "eval_batch_size": 8, "log_every": 1} | changes
+    settings: dict[str, Any] = {
+        "precision": "fp32",
+        "micro_batch_size": 2,
+        "eval_every": 2,
+        "eval_batch_size": 10,
+        "log_every": 1,
+    } | changes
     recipe = {"steps": STEPS, "batch_size": 5, "clip": 0.5, "warmup_steps": 2, "lr": 1e-3, "matrix_lr": 2e-3}
     recipe |= settings.pop("recipe", {})
     if case == "classifier":
@@ -387,6 +393,21 @@ def test_compiled_blocks_train_alike(two: Crew, tmp_path: Path, compiled: str) -
     assert state["compiled"] is True
 
 
+def start_on_two_machines(command: list[str], folder: Path) -> list[dict[str, Any]]:
+    """Run a command twice at once; give what each says."""
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    machines = [
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    results = []
+    for machine in machines:
+        out, err = machine.communicate(timeout=200)
+        assert machine.returncode == 0, err.decode()
+        results.append(json.loads(out))
+    return results
+
+
 @pytest.mark.slow
 def test_two_machines(workspace: Path, tmp_path: Path) -> None:
     """The same command twice with --nodes 2: one leads and writes the records, both train."""
@@ -395,23 +416,10 @@ def test_two_machines(workspace: Path, tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "gptctl", "pretrain", str(workspace / "tokens"), "-o", "run", "--steps", "8",
                "--device", "cpu", "--nodes", "2", "--rdzv", f"localhost:{port}", "--json"]  # fmt: skip
-    machines = [
-        subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
-    results = []
-    for machine in machines:
-        out, err = machine.communicate(timeout=200)
-        assert machine.returncode == 0, err.decode()
-        results.append(json.loads(out)["metrics"])
-    assert results[0]["steps"] == results[1]["steps"] == 8
-    assert results[0]["val_loss"] == results[1]["val_loss"]
+    results = start_on_two_machines(command, tmp_path)
+    one, other = (result["metrics"] for result in results)
+    assert one["steps"] == other["steps"] == 8
+    assert one["val_loss"] == other["val_loss"]
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["kind"] == "run"
-    started = [line for line in events(tmp_path / "run", "start")]
-    assert len(started) == 1
+    assert len(events(tmp_path / "run", "start")) == 1
+    assert [result["status"] for result in start_on_two_machines(command, tmp_path)] == ["up to date", "up to date"]

@@ -243,7 +243,7 @@ def test_all_ranks_decide_together(tmp_path: Path) -> None:
 def test_every_engine_goes_back_exactly(tmp_path: Path, parallel: str) -> None:
     """Two processes with all of the model, or with parts of it: after a rollback, weights as if samples were cut out."""
     settings = {"on_nonfinite": "rollback", "margin": 0}
-    more = {"checkpoint_every": 5, "ranks": 2, "parallel": parallel, "recipe": {"steps": 14}}
+    more: dict[str, Any] = {"checkpoint_every": 5, "ranks": 2, "parallel": parallel, "recipe": {"steps": 14}}
     back = faulty_job(range(67, 68), faults=settings, **more)
     cut = replace(back, train_data=partial(WithoutSome, 66, 72))
     found = []

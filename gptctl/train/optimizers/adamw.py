@@ -13,7 +13,9 @@ from gptctl.train.recipe import Recipe
 Named = tuple[str, nn.Parameter]
 
 
-def build(parameters: Mapping[str, nn.Parameter], recipe: Recipe, engine: Any) -> list[Optimizer]:
+def build(
+    parameters: Mapping[str, nn.Parameter], recipe: Recipe, engine: Any, precision: str = "fp32"
+) -> list[Optimizer]:
     """Give the one optimizer of all parameters, or of a rank's parts of them."""
     return [over(parameters.items(), recipe)]
 

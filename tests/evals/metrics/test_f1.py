@@ -33,7 +33,7 @@ def test_absent_classes_count_only_if_asked_for() -> None:
     confusion = count("0011", "0111", "012")
     assert value(f1, confusion) == pytest.approx(0.7333, abs=5e-5)
     assert value(f1, confusion, over="all") == pytest.approx(0.4889, abs=5e-5)
-    assert warnings_of(f1, confusion, Averaging(over="all")) == ["F1 is 0/0 for class '2': counted as 0"]
+    assert warnings_of(f1, confusion, Averaging(over="all")) == ["f1 is 0/0 for class '2': counted as 0"]
 
 
 def test_binary() -> None:

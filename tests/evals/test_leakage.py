@@ -1,0 +1,76 @@
+"""Evaluation texts inside training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gptctl.evals import leakage, training_data
+from gptctl.evals.leakage import Probe, Scan
+from gptctl.io.records import ReadOptions
+from tests.evals import command
+
+WORDS = [f"word{number}" for number in range(40)]
+
+
+def found(test: list[str], train: list[str]) -> dict[int, list[tuple[str, str]]]:
+    return Probe(tuple(test)).scan([f"t{i}" for i in range(len(train))], leakage.column(train))
+
+
+def shared(count: int) -> list[str]:
+    return ["Before it. " + " ".join(WORDS[:count]).upper() + ", after it."]
+
+
+def test_thirteen_words_in_a_row_are_found_and_twelve_are_not() -> None:
+    test = ["some other text " + ", ".join(WORDS[:20])]
+    assert found(test, shared(13)) == {0: [("t0", "13 words")]}
+    assert found(test, shared(12)) == {}
+
+
+def test_the_same_words_are_exact_whatever_their_punctuation() -> None:
+    assert found(["What is a caul ?"], ["nothing", "what is a CAUL"]) == {0: [("t1", "exact")]}
+    assert found(["What is a caul ?"], ["what is a caul exactly"]) == {}
+    assert found(["", "?"], ["", "!"]) == {}
+
+
+def test_a_long_text_that_is_there_as_a_whole_is_exact() -> None:
+    text = " ".join(WORDS)
+    assert found([text], [text, "x " + text]) == {0: [("t0", "exact"), ("t1", "13 words")]}
+
+
+def test_one_training_document_can_hold_several_texts() -> None:
+    first, second = " ".join(WORDS[:15]), " ".join(WORDS[20:36])
+    assert found([first, "clean", second, first], [first + " and then " + second]) == {
+        0: [("t0", "13 words")], 2: [("t0", "13 words")], 3: [("t0", "13 words")],
+    }  # fmt: skip
+
+
+def test_reports_name_both_sides() -> None:
+    rows = command.pairs("ab", "ab")
+    hits, documents = leakage.merge([({1: [("x", "13 words")]}, 5), ({1: [("y", "exact")], 0: [("z", "13 words")]}, 4)])
+    told = leakage.describe(rows, hits, documents)
+    assert (told["n"], told["exact"], told["documents"], told["words"]) == (2, 1, 9, 13)
+    assert told["rows"][1] == {"id": "1", "match": "exact", "train_ids": ["x", "y"], "train_documents": 2}
+    assert leakage.clean_rows(rows, {1: []}) == rows[:1]
+
+
+def test_training_data_is_documents_or_tokens(workspace: Path) -> None:
+    """What a tokenizer wrote decodes to the documents that it read."""
+    reading = ReadOptions()
+    documents = [training_data.read(part, reading) for part in training_data.parts(str(workspace / "unique"), reading)]
+    tokens = [training_data.read(part, reading) for part in training_data.parts(str(workspace / "tokens"), reading)]
+    texts = dict(pair for ids, text in documents for pair in zip(ids, text.to_pylist(), strict=True))
+    decoded = dict(pair for ids, text in tokens for pair in zip(ids, text.to_pylist(), strict=True))
+    assert 0 < len(decoded) < len(texts)
+    assert all(texts[identity] == text for identity, text in decoded.items())
+    identity, text = next(iter(decoded.items()))
+    hits, count = leakage.merge(map(Scan((text,), reading), training_data.parts(str(workspace / "tokens"), reading)))
+    assert (identity, "exact") in hits[0]
+    assert count == len(decoded)
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_many_documents_keep_their_ids(count: int) -> None:
+    train = [f"filler number {i}" for i in range(count)] + [" ".join(WORDS[:13])]
+    assert found([" ".join(WORDS[:14])], train) == {0: [(f"t{count}", "13 words")]}
