@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 REPO = Path(__file__).parent.parent
 SHARED_DATA = REPO.parent / "shared" / "data"
+CACHE = Path(tempfile.gettempdir()) / "gptctl-test-cache"  # not the user's
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def run_gptctl(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GPTCTL_")}
     done = subprocess.run(
         [sys.executable, "-m", "gptctl", *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
-        env=inherited | {"PYTHONPATH": str(REPO), "COLUMNS": "80", **environment},
+        env=inherited | {"PYTHONPATH": str(REPO), "COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment},
     )  # fmt: skip
     err = done.stderr.decode("utf-8", "replace")
     assert "Traceback" not in err, err

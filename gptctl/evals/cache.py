@@ -28,6 +28,7 @@ from gptctl.core.errors import MachineError
 from gptctl.evals.asked import Answers
 from gptctl.evals.measured import Values
 from gptctl.infer.score import Piece
+from gptctl.io.remote import cache_folder
 
 Block = Sequence[Piece]
 Ask = Callable[[Iterable[Block]], Iterator[Answers]]  # answers blocks in order, perhaps in several processes
@@ -49,11 +50,10 @@ class Asking:
 
 
 def folder_of(name: str) -> Path | None:
-    """Give the cache that is meant by "none", a folder, or "auto", the user's (XDG Base Directory Specification)."""
-    if name != "auto":
-        return None if name == "none" else Path(name)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "gptctl" / "eval"
+    """Give the cache that is meant by "none", a folder, or "auto": eval/ in the folder that gptctl keeps for caches."""
+    if name == "auto":
+        return cache_folder() / "eval"
+    return None if name == "none" else Path(name)
 
 
 def blocks_of(pieces: Sequence[Piece], batch_size: int) -> list[Block]:

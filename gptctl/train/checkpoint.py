@@ -38,7 +38,7 @@ BEST = "best"
 Parameters = Mapping[str, nn.Parameter]
 
 
-class Layout(Protocol):
+class Holder(Protocol):
     """What checkpoints need to know of an engine."""
 
     rank: int
@@ -50,7 +50,7 @@ class Layout(Protocol):
 
 
 def load(
-    path: Path, model: Model, parameters: Parameters, optimizers: Sequence[Optimizer], engine: Layout
+    path: Path, model: Model, parameters: Parameters, optimizers: Sequence[Optimizer], engine: Holder
 ) -> dict[str, Any]:
     """Put a verified checkpoint's weights and optimizer state into this rank's parts, in place; give its state.
 
@@ -91,7 +91,7 @@ def load_best(run_dir: Path, model: Model) -> dict[str, Any]:
     return read_state(path)
 
 
-def load_parts(path: Path, model: Model, parameters: Parameters, engine: Layout) -> None:
+def load_parts(path: Path, model: Model, parameters: Parameters, engine: Holder) -> None:
     """Fill this rank's parts of the weights."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -107,7 +107,7 @@ def load_parts(path: Path, model: Model, parameters: Parameters, engine: Layout)
     read_into(path, wholes)
 
 
-def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Optimizer], engine: Layout) -> None:
+def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Optimizer], engine: Holder) -> None:
     """Fill this rank's parts of the optimizers' state. Settings follow from the recipe and are not stored."""
     owners = [{p for group in optimizer.param_groups for p in group["params"]} for optimizer in optimizers]
     wanted: dict[str, Tensor] = {}
@@ -152,7 +152,7 @@ def cut_out(tensor: Tensor, target: Tensor) -> None:
 
 
 def contents(
-    parameters: Parameters, optimizers: Sequence[Optimizer], engine: Layout
+    parameters: Parameters, optimizers: Sequence[Optimizer], engine: Holder
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Name every tensor of the weights and of the optimizers' state, as all ranks hold them together."""
     weights = {name: engine.laid_out(parameter, parameter.detach()) for name, parameter in parameters.items()}

@@ -116,5 +116,7 @@ def chunk_sizes(size: int, chunks: int) -> list[int]:
 
 def square_sum(gradients: Sequence[Tensor]) -> Tensor:
     """Give the sum of all squares, float64 on the CPU."""
+    if not gradients:
+        return torch.zeros((), dtype=torch.float64)
     norms = torch._foreach_norm(list(gradients))  # in float32, one kernel for all on a GPU
     return torch.stack(norms).double().square().sum().cpu()

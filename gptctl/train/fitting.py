@@ -25,7 +25,7 @@ from gptctl.train.writer import Writer
 T = TypeVar("T")
 
 
-class Engine(checkpoint.Layout, Matrices, Protocol):
+class Engine(checkpoint.Holder, Matrices, Protocol):
     """What the loop needs to know about other ranks: one file each in engines/."""
 
     ranks: int

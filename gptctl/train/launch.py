@@ -27,7 +27,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gptctl.core import errors
+from gptctl.core import atomic, errors
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
 from gptctl.core.rundir import Run
@@ -57,7 +57,7 @@ def launch(make: Make, fit: Fit, job: TrainJob, run: Run, context: Context) -> d
     if device.pick(job.device).type == "cuda":
         device.pick("cuda", job.local_ranks)
     for name in list(logging.root.manager.loggerDict):
-        if name.startswith("torch.distributed.elastic"):
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says, we say in one line
     for attempt in range(job.max_restarts + 1):
         try:
@@ -66,6 +66,7 @@ def launch(make: Make, fit: Fit, job: TrainJob, run: Run, context: Context) -> d
             if attempt == job.max_restarts:
                 raise
             context.warn(f"{lost.message}; all ranks start again ({attempt + 1} of {job.max_restarts} times)")
+            atomic.sweep(run.path / "checkpoints")  # of what was under way
     raise AssertionError
 
 

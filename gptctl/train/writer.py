@@ -41,7 +41,7 @@ class Writer:
         self,
         run: Path,
         job: TrainJob,
-        engine: checkpoint.Layout,
+        engine: checkpoint.Holder,
         model: Model,
         parameters: checkpoint.Parameters,
         optimizers: Sequence[Optimizer],

@@ -101,11 +101,11 @@ def test_the_longest_unused_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPTCTL_CACHE", str(tmp_path))
+    assert cache.folder_of("auto") == tmp_path / "eval"
+    monkeypatch.delenv("GPTCTL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.folder_of("auto") == tmp_path / "gptctl" / "eval"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.folder_of("auto") == tmp_path / ".cache" / "gptctl" / "eval"
     assert (cache.folder_of("none"), cache.folder_of("x")) == (None, Path("x"))
 
 

@@ -268,7 +268,7 @@ def test_18_gates(folder: Path) -> None:
 
 def test_19_answers_are_kept_by_content(folder: Path) -> None:
     small_model.save(folder / "model", seed=1)
-    rows = [{"id": str(i), "text": f"Document {i} " * 20} for i in range(60)]
+    rows = [{"id": str(i), "text": f"Document {i} " * 20} for i in range(24)]
     write(folder / "d.jsonl", rows)
 
     def asked(*more: str) -> tuple[dict[str, Any], int, int]:

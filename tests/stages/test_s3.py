@@ -6,14 +6,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, DataError, GptctlError, UsageError
+from gptctl.core.errors import ConflictError, DataError, GptctlError, StoppedError, UsageError
 from gptctl.core.rundir import open_run
 from gptctl.io.inputs import Inputs
 from gptctl.io.records import ReadOptions
@@ -236,6 +236,25 @@ def test_killed_and_resumed(killable: Killable, local: Path) -> None:
     assert "manifest.json" not in found
     assert any(name.startswith("shards/") for name in found)
     assert outcome(killable.server.tree(f"{killable.bucket}/clean")) == outcome(tree_bytes(local / "clean"))
+
+
+def test_stopped_while_files_are_sent(server: Storage, bucket: str, local: Path) -> None:
+    context = Context()
+
+    def stop_at_once(done: float, total: float | None, unit: str, note: str = "") -> None:
+        if unit == "files sent":
+            context.stop.signal_number = 15
+
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        clean(
+            Clean(
+                inputs=(server.uri(f"{bucket}/raw"),), out=server.uri(f"{bucket}/clean"), max_bad=0.1, engine="serial"
+            ),
+            replace(context, progress=stop_at_once),
+        )
+    assert "manifest.json" not in server.written(f"{bucket}/clean")
+    assert run_clean(server, bucket) == "done"
+    assert outcome(server.tree(f"{bucket}/clean")) == outcome(tree_bytes(local / "clean"))
 
 
 def test_another_machine_takes_over_or_is_refused(

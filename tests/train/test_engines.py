@@ -105,9 +105,9 @@ def test_two_ranks_train_as_one(two: Crew, tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe"])
+@pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe", "classifier"])
 def test_four_ranks_train_as_one(four: Crew, tmp_path: Path, case: str) -> None:
-    """More ranks than some tensors have rows for."""
+    """More ranks than some tensors have rows for: a classifier's two biases, for one."""
     compare(four, tmp_path, case, ("ddp", "fsdp"))
 
 
@@ -332,7 +332,8 @@ def test_ranks_start_again_after_one_was_killed(tmp_path: Path, engine: str) -> 
     assert run_in(tmp_path / "killed", unlucky, Context(warn=said.append))["steps"] == 20
     assert len(said) == 1
     assert "was killed by SIGKILL; all ranks start again (1 of 1 times)" in said[0]
-    assert [line["step"] for line in events(tmp_path / "killed", "resumed")] == [10]
+    (resumed,) = events(tmp_path / "killed", "resumed")
+    assert resumed["step"] in (5, 10)  # the last one may have been under way
     straight, killed = last(tmp_path / "straight", 20), last(tmp_path / "killed", 20)
     assert all(torch.equal(straight[name], killed[name]) for name in straight)
 
@@ -351,7 +352,8 @@ def test_a_rank_that_falls_silent_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path, tmp_path: Path) -> None:
     """Through the command line, sharded: RUN/model as from one that was never killed, and like any other engine's."""
-    command = ("pretrain", workspace / "tokens", "--steps", "12", "--set", "checkpoint.every=3", "--device", "cpu")
+    command = ("pretrain", workspace / "tokens", "--steps", "12", "--set", "checkpoint.every=3", "--device", "cpu",
+               "--set", "precision=fp32")  # fmt: skip
     for engine in ("fsdp", "ddp"):
         done = gptctl(*command, "-o", engine, "--procs", "2", "--parallel", engine)
         assert done.code == 0, done.err
