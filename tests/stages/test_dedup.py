@@ -266,12 +266,11 @@ def test_a_cluster_of_20000(tmp_path: Path) -> None:
         changed[rng.randrange(len(words))] = f"x{number}"
         rows.append({"id": str(number), "text": " ".join(changed)})
     write_jsonl(tmp_path / "near.jsonl", rows)
-    with pytest.raises(MachineError, match="clusters of .* need") as caught:
+    with pytest.raises(MachineError, match="more duplicates than --memory holds") as caught:
         dedup(tmp_path / "near.jsonl", out=tmp_path / "out", memory="1MB")
     assert caught.value.exit_code == 4
-    needed = re.search(r"--memory (\d+MB)", caught.value.hint or "")
-    assert needed
-    found = dedup(tmp_path / "near.jsonl", out=tmp_path / "out", memory=needed[1])
+    enough = (caught.value.hint or "").rpartition(" ")[2]
+    found = dedup(tmp_path / "near.jsonl", out=tmp_path / "out", memory=enough)
     assert found.counts.kept < 20
     assert found.metrics["candidates"] < 10 * 20_000
     assert sum(int(size) * count for size, count in found.metrics["clusters"].items()) >= 19_990
@@ -621,7 +620,7 @@ def test_survivors_are_looked_up_for_many_tasks_at_once(
 ) -> None:
     """Else each task would open nearly all others' runs: a square of the input."""
     rows = [json.loads(line) for path in sorted(raw.iterdir()) for line in path.open()]
-    piped = stream_of(*(rows[first : first + 50] for first in range(0, 1300, 50)))
+    piped = stream_of(*(rows[first : first + 130] for first in range(0, 1300, 130)))
     monkeypatch.setattr(stream, "standard_input", lambda: io.BytesIO(piped))
     looked_up: list[int] = []
     describe = Verdicts.describe
@@ -636,7 +635,7 @@ def test_survivors_are_looked_up_for_many_tasks_at_once(
     looked_up.clear()
     monkeypatch.setattr(verdicts, "DOCUMENT_BYTES", 10_000)
     dedup(Path("-"), out=tmp_path / "in steps", memory="1MB")
-    assert max(looked_up) <= 100 and 6 < len(looked_up) < 15
+    assert max(looked_up) <= 100 and 5 < len(looked_up) < 12
     assert tree_bytes(tmp_path / "in steps") == tree_bytes(tmp_path / "at once")
 
 
@@ -775,7 +774,7 @@ def test_an_index_in_redis(raw: Path, redis_url: str, tmp_path: Path, gptctl: Gp
     assert first.code == 0, first.err
     dedup(days[0], out=tmp_path / "alone", index="datasketch")
     assert same_documents(tmp_path / "first", tmp_path / "alone")
-    settings = {"index": "datasketch", "redis": redis_url, "redis_name": "days"}
+    settings: Row = {"index": "datasketch", "redis": redis_url, "redis_name": "days"}
     again = dedup(days[0], out=tmp_path / "again", **settings)
     assert again.counts.to_json() == first.json["counts"]
     assert tree_bytes(tmp_path / "again") == tree_bytes(tmp_path / "first")

@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,17 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from gptctl.core.context import Context
-from gptctl.core.errors import MachineError, UsageError
+from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
-from gptctl.train import checkpoint, parallel, pulse
+from gptctl.train import parallel
 from gptctl.train.data import TokenWindows
 from gptctl.train.engines import tp
 from gptctl.train.job import TrainJob
 from gptctl.train.stragglers import Stragglers
-from tests.conftest import REPO, Ran
 from tests.train.crew import Crew, cubes, parts_of, tensors
 from tests.train.jobs import make_job, run_in, text
 from tests.train.test_loop import classifier, events, labelled
@@ -268,119 +260,6 @@ def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
         run_in(tmp_path, replace(make_job(), ranks=6, parallel="tp", tensor_parallel=4))
 
 
-def sign(alive: float, moved: float, step: int = 7, phase: str = "update", trained: bool = True) -> pulse.Sign:
-    """Describe a rank."""
-    return pulse.Sign(alive, moved, 1, step, trained, phase)
-
-
-def test_silence_and_standstill_are_told_apart() -> None:
-    """At time 100, with a bound of 20 s."""
-    assert pulse.judge({0: sign(99, 99), 1: sign(90, 50)}, 100, 20) == ""
-    assert pulse.judge({0: sign(99, 85, phase=pulse.WAITING), 1: sign(70, 70)}, 100, 20) == (
-        "rank 1 has been silent for 30 s, since step 7 (update)"
-    )
-    assert pulse.judge({0: sign(99, 75, phase=pulse.WAITING), 1: sign(99, 70, phase="read")}, 100, 20) == (
-        "all ranks have waited 20 s for rank 1 in step 7 (read)"
-    )
-    assert pulse.judge({0: sign(99, 75), 1: sign(99, 70)}, 100, 20) == (
-        "no rank of this machine has gone on for 20 s, in step 7 (update)"
-    )
-    starting = {0: sign(99, 10, 0, "start", False), 1: sign(99, 10, 0, "start", False)}
-    assert pulse.judge(starting, 100, 20) == ""
-    assert pulse.judge(starting, 1000, 2000) == ""
-
-
-def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
-    """SIGSTOP: no sign of life for longer than the bound."""
-    script = (
-        "import sys, time; from pathlib import Path; from gptctl.train.pulse import Pulse\n"
-        "pulse = Pulse(Path(sys.argv[1]))\nfor step in range(1, 10**6): pulse.at(step, 'update'); time.sleep(0.05)\n"
-    )
-    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pulse-3")], cwd=REPO)
-    while not any(sign.trained for sign in pulse.read(tmp_path).values()):
-        time.sleep(0.05)
-    with pulse.Watcher(tmp_path, 1.5) as watcher:
-        time.sleep(2.0)
-        assert not watcher.found
-        os.kill(child.pid, signal.SIGSTOP)
-        assert child.wait(timeout=30) == -signal.SIGKILL
-    assert watcher.found.startswith("rank 3 has been silent for")
-
-
-class Unlucky(TokenWindows):
-    """Windows during which a rank gets a signal, once."""
-
-    def __init__(self, marker: Path, number: int, at: int) -> None:
-        super().__init__([text()], 32, 7)
-        self.marker, self.number, self.at = marker, number, at
-
-    def batch(self, first_index: int, count: int) -> torch.Tensor:
-        if first_index <= self.at < first_index + count and not self.marker.exists():
-            self.marker.touch()
-            os.kill(os.getpid(), self.number)
-        return super().batch(first_index, count)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
-def test_ranks_start_again_after_one_was_killed(tmp_path: Path, engine: str) -> None:
-    """kill -9 of a rank in step 14 of 20, resumed from step 10 by itself: every bit as without."""
-    job = make_job(recipe={"steps": 20}, ranks=2, parallel=engine, checkpoint_every=5, max_restarts=1)
-    run_in(tmp_path / "straight", replace(job, train_data=partial(Unlucky, tmp_path, signal.SIGKILL, 10**9)))
-    said: list[str] = []
-    unlucky = replace(job, train_data=partial(Unlucky, tmp_path / "marker", signal.SIGKILL, 13 * 6 + 4))
-    assert run_in(tmp_path / "killed", unlucky, Context(warn=said.append))["steps"] == 20
-    assert len(said) == 1
-    assert "was killed by SIGKILL; all ranks start again (1 of 1 times)" in said[0]
-    (resumed,) = events(tmp_path / "killed", "resumed")
-    assert resumed["step"] in (5, 10)  # the last one may have been under way
-    straight, killed = last(tmp_path / "straight", 20), last(tmp_path / "killed", 20)
-    assert all(torch.equal(straight[name], killed[name]) for name in straight)
-
-
-@pytest.mark.slow
-def test_a_rank_that_falls_silent_is_named(tmp_path: Path) -> None:
-    """SIGSTOP of a rank: exit 4 with its name after the bound; then the same command goes on."""
-    job = make_job(recipe={"steps": 20}, ranks=2, checkpoint_every=5, timeout_seconds=4.0)
-    unlucky = replace(job, train_data=partial(Unlucky, tmp_path / "marker", signal.SIGSTOP, 13 * 6 + 4))
-    with pytest.raises(MachineError, match=r"rank 1 has been silent for \d+ s, since step 14 \(read\)") as caught:
-        run_in(tmp_path / "run", unlucky)
-    assert caught.value.exit_code == 4
-    assert run_in(tmp_path / "run", job)["steps"] == 20
-
-
-@pytest.mark.slow
-def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path, tmp_path: Path) -> None:
-    """Through the command line, sharded: RUN/model as from one that was never killed, and like any other engine's."""
-    command = ("pretrain", workspace / "tokens", "--steps", "12", "--set", "checkpoint.every=3", "--device", "cpu",
-               "--set", "precision=fp32")  # fmt: skip
-    for engine in ("fsdp", "ddp"):
-        done = gptctl(*command, "-o", engine, "--procs", "2", "--parallel", engine)
-        assert done.code == 0, done.err
-    assert gptctl(*command, "-o", "alone").code == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gptctl", *map(str, command), "-o", "killed", "--procs", "2", "--parallel", "fsdp"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-        stderr=subprocess.DEVNULL,
-    )
-    while checkpoint.latest_valid(tmp_path / "killed") is None and process.poll() is None:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    done = gptctl(*command, "-o", "killed", "--procs", "2", "--parallel", "fsdp")
-    assert done.code == 0, done.err
-    files = {name: (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("fsdp", "killed")}
-    assert files["fsdp"] == files["killed"]
-    alone = load_file(tmp_path / "alone" / "model" / "model.safetensors")
-    for engine in ("fsdp", "ddp"):
-        assert_close(alone, load_file(tmp_path / engine / "model" / "model.safetensors"), 1e-4)
-        names = {path.name for path in (tmp_path / engine / "model").iterdir()}
-        assert names == {path.name for path in (tmp_path / "alone" / "model").iterdir()}
-    (newest,) = list((tmp_path / "fsdp" / "checkpoints").glob("step-*12"))
-    assert gptctl("generate", newest, "The", "--max-tokens", "4").code == 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", ["ddp", "fsdp", "tp"])
 def test_compiled_blocks_train_alike(two: Crew, tmp_path: Path, compiled: str) -> None:
@@ -393,35 +272,3 @@ def test_compiled_blocks_train_alike(two: Crew, tmp_path: Path, compiled: str) -
     assert fast["val_loss"] == pytest.approx(plain["val_loss"], abs=1e-5)
     state = json.loads((tmp_path / "compiled" / "checkpoints" / "step-000005" / "state.json").read_text())
     assert state["compiled"] is True
-
-
-def start_on_two_machines(command: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Run a command twice at once; give what each says."""
-    environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    machines = [
-        subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    results = []
-    for machine in machines:
-        out, err = machine.communicate(timeout=200)
-        assert machine.returncode == 0, err.decode()
-        results.append(json.loads(out))
-    return results
-
-
-@pytest.mark.slow
-def test_two_machines(workspace: Path, tmp_path: Path) -> None:
-    """The same command twice with --nodes 2: one leads and writes the records, both train."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "gptctl", "pretrain", str(workspace / "tokens"), "-o", "run", "--steps", "8",
-               "--device", "cpu", "--nodes", "2", "--rdzv", f"localhost:{port}", "--json"]  # fmt: skip
-    results = start_on_two_machines(command, tmp_path)
-    one, other = (result["metrics"] for result in results)
-    assert one["steps"] == other["steps"] == 8
-    assert one["val_loss"] == other["val_loss"]
-    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["kind"] == "run"
-    assert len(events(tmp_path / "run", "start")) == 1
-    assert [result["status"] for result in start_on_two_machines(command, tmp_path)] == ["up to date", "up to date"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,35 +50,43 @@ class Clusters:
         return self.place[order][(begins + old)[here]], counts[here]
 
 
-def connect(pairs: Iterable[tuple[Places, Places]], memory: int) -> tuple[Places, Places]:
+def connect(pairs: Iterable[tuple[Places, Places]], documents: int, memory: int) -> tuple[Places, Places]:
     """Give the documents that stand in a pair, sorted, and the first document of each one's component.
 
     Pairs come in parts; between parts only one pair for each document is kept, so memory grows with the documents that
-    have a duplicate, not with the pairs, nor with the documents. Raises MachineError (4) where it would pass `memory`.
+    have a duplicate, not with the pairs, nor with all `documents`. Raises MachineError (4) where it would pass memory.
     """
+    most = memory // BYTES_PER_EDGE
     found = np.empty(0, np.uint64), np.empty(0, np.uint64)
     waiting: list[tuple[Places, Places]] = []
     size = 0
-    for part in pairs:
-        if waiting and BYTES_PER_EDGE * (len(found[0]) + size + len(part[0])) > memory:
-            found, waiting, size = joined([found, *waiting], memory), [], 0
+    for part in steps(pairs, max(1, most // 4)):
+        if waiting and len(found[0]) + size + len(part[0]) > most:
+            found, waiting, size = joined([found, *waiting]), [], 0
+        if len(found[0]) + len(part[0]) > most:
+            needed, enough = (BYTES_PER_EDGE * count // 10**6 + 1 for count in (2 * most, 4 * documents // 3))
+            raise MachineError(
+                f"there are more duplicates than --memory holds: {len(found[0]):,} documents so far, and more come",
+                f"give for example --memory {min(needed, enough)}MB; enough in any case: --memory {enough}MB",
+            )
         waiting.append(part)
         size += len(part[0])
         # Each time, all that was found goes in again: seldom enough that this costs no more than the pairs do.
         if size > len(found[0]) // 2:
-            found, waiting, size = joined([found, *waiting], memory), [], 0
-    return joined([found, *waiting], memory) if waiting else found
+            found, waiting, size = joined([found, *waiting]), [], 0
+    return joined([found, *waiting]) if waiting else found
 
 
-def joined(parts: Sequence[tuple[Places, Places]], memory: int) -> tuple[Places, Places]:
+def steps(pairs: Iterable[tuple[Places, Places]], size: int) -> Iterator[tuple[Places, Places]]:
+    """Cut pairs into parts of at most `size`."""
+    for left, right in pairs:
+        for first in range(0, len(left), size):
+            yield left[first : first + size], right[first : first + size]
+
+
+def joined(parts: Sequence[tuple[Places, Places]]) -> tuple[Places, Places]:
     """Find the components of all pairs at once."""
     first, second = (np.concatenate(side) for side in zip(*parts, strict=True))
-    needed = BYTES_PER_EDGE * len(first)
-    if needed > memory:
-        raise MachineError(
-            f"clusters of {len(first):,} pairs of duplicates need {needed / 1e6:,.1f} MB",
-            f"give twice as much, in case more come: --memory {2 * needed // 10**6 + 1}MB",
-        )
     nodes = distinct(np.concatenate([first, second]))
     labels = nodes[components(len(nodes), np.searchsorted(nodes, first), np.searchsorted(nodes, second))]
     return nodes, labels

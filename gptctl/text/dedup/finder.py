@@ -78,7 +78,7 @@ class Finder:
         self.search.keep_first(len(self.counts))
         self.sources.check_old(sum(self.counts[:old]), unreadable)
         figures = {"candidates": 0, **({"false_positives": 0} if self.search.verify else {})}
-        nodes, labels = clusters.connect(self.rounds(keys, figures), self.crew.memory)
+        nodes, labels = clusters.connect(self.rounds(keys, figures), sum(self.counts), self.crew.memory)
         figures["disk_bytes"] = self.search.bytes()
         return self.settle(nodes, labels), figures
 
@@ -160,7 +160,7 @@ class Finder:
     def groups(self, among: Places) -> Places:
         """Give a name of the group of each of some documents, sorted: what holds them together, with others between."""
         names = among.copy()
-        known, joined = clusters.connect(self.near_pairs(among), self.crew.memory)
+        known, joined = clusters.connect(self.near_pairs(among), sum(self.counts), self.crew.memory)
         here = passes.is_in(known, among)
         names[np.searchsorted(among, known[here])] = joined[here]
         return names

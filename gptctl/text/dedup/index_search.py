@@ -47,7 +47,8 @@ def find(index: Index, run: str, search: Search, sources: Sources, crew: Crew) -
         crew.context.progress(number, None, "shards asked for", f"{new:,} new documents")
     search.documents.keep_first(number)
     leaves, centres = np.concatenate(leaf), np.concatenate(centre)
-    return stars(leaves, centres, crew.memory), {"candidates": len(leaves), "disk_bytes": search.bytes()}
+    clustered = stars(leaves, centres, new + len(leaves), crew.memory)
+    return clustered, {"candidates": len(leaves), "disk_bytes": search.bytes()}
 
 
 def place_of(run: str, name: str) -> int:
@@ -56,10 +57,10 @@ def place_of(run: str, name: str) -> int:
     return int(place, 16) if owner == run else int(ELSEWHERE)
 
 
-def stars(leaves: NDArray[np.uint64], centres: NDArray[np.uint64], memory: int) -> Clusters:
+def stars(leaves: NDArray[np.uint64], centres: NDArray[np.uint64], documents: int, memory: int) -> Clusters:
     """Make clusters of documents that each have one before them, which stays; or one in an earlier input."""
     here = centres != ELSEWHERE
-    nodes, first = clusters.connect([(leaves[here], centres[here])], memory)
+    nodes, first = clusters.connect([(leaves[here], centres[here])], documents, memory)
     place = np.concatenate([nodes, leaves[~here]])
     order = np.argsort(place)
     survivor = np.concatenate([first, centres[~here]])[order]

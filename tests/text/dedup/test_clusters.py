@@ -37,23 +37,26 @@ def test_any_order_in_any_parts(pairs: list[tuple[int, int]], cuts: list[int], r
     expected = naive(pairs)
     random.shuffle(pairs)  # type: ignore[attr-defined]
     table = np.array(pairs, np.uint64).reshape(-1, 2)[:, ::-1]
-    nodes, labels = connect(((part[:, 0], part[:, 1]) for part in np.split(table, sorted(cuts))), 2**20)
+    nodes, labels = connect(((part[:, 0], part[:, 1]) for part in np.split(table, sorted(cuts))), 21, 2**20)
     assert dict(zip(nodes.tolist(), labels.tolist(), strict=True)) == expected
     assert nodes.tolist() == sorted(expected)
 
 
 def test_parts_need_memory_for_documents_only() -> None:
-    """The same pairs again and again need no more; pairs of ever more documents do, and the hint suffices."""
+    """The same pairs again and again need no more; pairs of ever more documents do, and the hint says what suffices."""
     leaves = np.arange(1, 1001, dtype=np.uint64)
     part = (leaves, np.zeros(1000, np.uint64))
     memory = 3 * BYTES_PER_EDGE * 1000
-    assert connect([part] * 50, memory)[1].tolist() == [0] * 1001
+    assert connect([part] * 50, 1001, memory)[1].tolist() == [0] * 1001
     growing = [(leaves + np.uint64(1000 * number), leaves * np.uint64(0)) for number in range(50)]
-    with pytest.raises(MachineError, match="pairs of duplicates need") as caught:
-        connect(growing, memory)
+    with pytest.raises(MachineError, match="more duplicates than --memory holds") as caught:
+        connect(growing, 50_001, memory)
     assert caught.value.exit_code == 4 and caught.value.hint is not None
+    assert caught.value.hint.startswith("give for example --memory 1MB; ")
     enough = int(caught.value.hint.rpartition(" ")[2].removesuffix("MB")) * 10**6
-    assert connect(growing[:6], enough)[1].tolist() == [0] * 6001
+    assert enough == 8 * 10**6
+    for tight in (enough, BYTES_PER_EDGE * 50_001 * 4 // 3 + BYTES_PER_EDGE):
+        assert connect(growing, 50_001, tight)[1].tolist() == [0] * 50_001
 
 
 def test_choose() -> None:
