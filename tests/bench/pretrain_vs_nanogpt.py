@@ -57,7 +57,7 @@ WIDE_RUN = [
     "--dropout=0.0",
     "--eval_interval=1000",
 ]
-OURS = ["--preset", "char-modern", "--steps", "230", "--set", "training.momentum=0.8", "--set", "training.lr=2e-2",
+OURS = ["--preset", "char-modern", "--steps", "215", "--set", "training.momentum=0.8", "--set", "training.lr=2e-2",
         "--set", "training.matrix_lr=0.03", "--set", "training.clip=0", "--set", "training.warmup_steps=3",
         "--set", "training.cooldown_share=0.7"]  # fmt: skip
 SCORE = """
@@ -157,7 +157,7 @@ def loss_part(folder: Path) -> dict[str, Any]:
     theirs = (sum(steps[:-1]) + 2 * statistics.median(steps)) / 1000  # the last one, too
     bins = folder / "data" / "shakespeare_char"
     score = [sys.executable, "-c", SCORE, str(folder / "out-shakespeare-char" / "ckpt.pt"), str(bins / "val.bin")]
-    val_loss = float(run(score, folder))
+    val_loss = float(run(score, folder).splitlines()[-1])
     ours = gptctl("pretrain", f"{folder}/tokens", "-o", f"{folder}/race", *OURS, "--set", "eval_every=0",
                   "--set", "checkpoint.every=0")["metrics"]  # fmt: skip
     found = {
@@ -180,7 +180,9 @@ def loss_part(folder: Path) -> dict[str, Any]:
 def wide(folder: Path, name: str, *words: str) -> float:
     """Train 14 steps of the wide model; give the median tokens per second of a step, the first four left out."""
     gptctl("pretrain", f"{folder}/tokens", "-o", f"{folder}/{name}", "--preset", "gpt2-char", "--steps", "14",
-           "--batch-tokens", "2048", "--set", "model.dropout=0", "--set", "log_every=1", "--set", "eval_every=0",
+           "--batch-tokens", "2048", "--set", "model.dropout=0",
+        "--set",
+        "model.attention_dropout=0", "--set", "log_every=1", "--set", "eval_every=0",
            "--set", "checkpoint.every=0", *words)  # fmt: skip
     lines = (folder / name / "events.jsonl").read_text().splitlines()
     speeds = [event["tokens_per_second"] for event in map(json.loads, lines) if event["event"] == "step"]

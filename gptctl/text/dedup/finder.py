@@ -66,19 +66,18 @@ class Finder:
     def find(self) -> tuple[Clusters, dict[str, int]]:
         """Find the clusters of duplicates and who survives; also count what was compared."""
         self.search.forget()
-        keys, unreadable, old = 0, 0, len(self.sources.old)
+        documents, keys, unreadable, old = 0, 0, 0, len(self.sources.old)
         for count, bad, written in self.crew.each(
             partial(sign, self.search, self.keep, self.sources.reading), self.sources.all()
         ):
             unreadable += bad if len(self.counts) < old else 0
             self.counts.append(count)
-            keys += written
-            note = f"{sum(self.counts):,} documents"
-            self.crew.context.progress(len(self.counts), None, "shards hashed", note)
+            documents, keys = documents + count, keys + written
+            self.crew.context.progress(len(self.counts), None, "shards hashed", f"{documents:,} documents")
         self.search.keep_first(len(self.counts))
         self.sources.check_old(sum(self.counts[:old]), unreadable)
         figures = {"candidates": 0, **({"false_positives": 0} if self.search.verify else {})}
-        nodes, labels = clusters.connect(self.rounds(keys, figures), sum(self.counts), self.crew.memory)
+        nodes, labels = clusters.connect(self.rounds(keys, figures), documents, self.crew.memory)
         figures["disk_bytes"] = self.search.bytes()
         return self.settle(nodes, labels), figures
 
