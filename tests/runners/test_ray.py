@@ -216,7 +216,7 @@ def test_a_signal_ends_the_command_and_its_cluster(number: int, raw: Path, whole
     if number != signal.SIGKILL:
         assert f"stopped by {signal.Signals(number).name}" in err.decode()
         assert len(err.splitlines()) == 2, err
-    _, alive = psutil.wait_procs(family, timeout=120)  # agents of Ray see that their raylet is gone after a minute at worst
+    _, alive = psutil.wait_procs(family, timeout=120)  # Ray's agents see late that their raylet is gone
     assert alive == []
     left = list((tmp_path / "clean").glob("work/*.json"))
     assert 2 <= len(left) < 14
