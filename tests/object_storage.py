@@ -7,11 +7,20 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pyarrow.fs as pafs
+import pytest
 
 KEY, SECRET = "AKIATEST", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+
+def log_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Give the credentials as users do, and a cache of the test's own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("GPTCTL_CACHE", str(cache))
 
 
 @dataclass

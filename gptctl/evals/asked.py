@@ -12,6 +12,8 @@ from gptctl.infer.score import Piece
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    import torch
+
     from gptctl.model.classifier import Classifier
     from gptctl.model.gpt import GPT
 
@@ -60,3 +62,14 @@ class Prepared:
 
     pieces: Sequence[Piece]
     finish: Finish
+
+
+def nats_of(
+    asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
+) -> Answers:
+    """Give a language model's nats of each piece."""
+    from gptctl.infer.score import score_pieces
+    from gptctl.model.gpt import GPT
+
+    assert isinstance(asked.model, GPT)
+    return {"nats": score_pieces(asked.model, pieces, settings.batch_size, device, each).nats.tolist()}

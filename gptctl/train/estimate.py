@@ -11,9 +11,10 @@ from gptctl.train.recipe import Recipe
 from gptctl.train.schedule import samples_after
 
 FLOAT_BYTES = 4  # parameters, gradients and optimizer state are kept in single precision
-BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients under way at once (collectives.py)
-WHOLE_LOGITS = 2**21  # more of them are made in chunks (model/cross_entropy.py)
-CHUNK_ROWS = 256
+# Written down again, because these modules import torch; a test compares them.
+BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients under way at once: collectives.BUCKET_BYTES
+WHOLE_LOGITS = 2**21  # more of them are made in chunks: cross_entropy.PAYS
+CHUNK_ROWS = 256  # cross_entropy.ROWS
 ROOM_SHARE = 0.85  # of a device's memory that a model may take; buffers and fragments take the rest
 
 

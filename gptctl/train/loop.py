@@ -26,7 +26,7 @@ from gptctl.core.seeds import derive
 from gptctl.model.gpt import GPT
 from gptctl.train import checkpoint, collector, device, excerpt, faults, parallel, recovery, schedule, throughput
 from gptctl.train.data import Samples
-from gptctl.train.estimate import estimate
+from gptctl.train.estimate import flops_per_token
 from gptctl.train.fitting import Engine, Fit, State
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.pulse import WAITING
@@ -144,8 +144,7 @@ def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
     watch = Watch(run, context, engine.rank == 0, total_steps, objective.UNIT)
     watch.peak = throughput.matrix_peak(engine.device, state.precision, state.threads) * engine.ranks
     if objective.UNIT == "tokens":
-        planned = estimate(model.config, recipe, engine.ranks)
-        watch.flops_per_token = planned["flops_per_step"] / planned["tokens_per_step"]
+        watch.flops_per_token = flops_per_token(model.config, recipe.seq_len)
     if job.max_minutes:
         watch.deadline = started + 60 * job.max_minutes
     watch.open(job.loggers, state.step, state.tokens, state.seconds)

@@ -26,7 +26,7 @@ from gptctl.io.records import ReadOptions
 from gptctl.io.storage import Address
 from gptctl.io.tokens import flat_parts, open_tokens
 from tests.conftest import documents
-from tests.object_storage import KEY, SECRET, Storage, serve
+from tests.object_storage import Storage, log_in, serve
 
 NAMES = ["b.jsonl", "a/x.txt", "a-b/x.txt", "a/.hidden.txt", ".git/config", "a b/q?#%é.txt", "A.md", "a/deep/er/y.txt"]
 
@@ -39,10 +39,8 @@ def server() -> Iterator[Storage]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Give the credentials as users do, and a cache of the test's own."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("GPTCTL_CACHE", str(tmp_path / "cache"))
+    """Know the server's keys."""
+    log_in(monkeypatch, tmp_path / "cache")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
 

@@ -28,7 +28,7 @@ from gptctl.stages.inspect import run as inspect
 from gptctl.stages.tokenize import Tokenize
 from gptctl.stages.tokenize import run as tokenize
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
-from tests.object_storage import KEY, SECRET, Storage, serve
+from tests.object_storage import KEY, SECRET, Storage, log_in, serve
 
 RECORDS = ("run.json", "events.jsonl", "log.txt", "config.toml")
 Gptctl = Callable[..., Ran]
@@ -42,10 +42,8 @@ def server() -> Iterator[Storage]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Give the credentials as users do, and a cache of the test's own."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("GPTCTL_CACHE", str(tmp_path / "cache"))
+    """Know the server's keys."""
+    log_in(monkeypatch, tmp_path / "cache")
 
 
 @pytest.fixture

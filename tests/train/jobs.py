@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from gptctl.core.context import Context
 from gptctl.core.rundir import Run
@@ -84,6 +86,25 @@ def run_in(folder: Path, job: TrainJob, context: Context | None = None) -> dict[
     """Train in a run folder."""
     folder.mkdir(parents=True, exist_ok=True)
     return train(job, Run(folder, "pretrain", {}), context or Context())
+
+
+def weights(folder: Path, step: int = 30) -> dict[str, torch.Tensor]:
+    """Give the parameters and the optimizer state of a checkpoint."""
+    path = folder / "checkpoints" / f"step-{step:06d}"
+    return load_file(path / "model.safetensors") | load_file(path / "optimizer.safetensors")
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Every tensor bit for bit."""
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Give the events of one kind."""
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == kind]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from gptctl.model import cross_entropy
 from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.model.gpt import GPT, loss_sum
+from gptctl.train import collectives
+from gptctl.train import estimate as estimate_module
 from gptctl.train.estimate import Layout, arrange, estimate, flops_per_token
 from gptctl.train.recipe import Recipe
 from gptctl.train.rehearse import rehearse
@@ -68,6 +71,12 @@ def test_every_preset_can_be_estimated() -> None:
         spread = estimate(model, recipe, Layout(64, "fsdp", bf16=True), 1, "h100")
         assert spread["memory"]["weights"] <= one["memory"]["weights"] / min(64, model.experts or 64) + 4
         assert spread["seconds_per_step"] > 0
+
+
+def test_constants_are_those_of_training() -> None:
+    """The estimate, which does without torch, knows the sizes that the code with torch uses."""
+    assert estimate_module.BUCKET_BYTES == 2 * collectives.BUCKET_BYTES
+    assert (estimate_module.WHOLE_LOGITS, estimate_module.CHUNK_ROWS) == (cross_entropy.PAYS, cross_entropy.ROWS)
 
 
 def test_largest_models_need_many_devices() -> None:

@@ -17,7 +17,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, DivergedError, StoppedError
@@ -25,26 +24,7 @@ from gptctl.train import checkpoint
 from gptctl.train.faults import Faults, PassedOver, choose, judge, next_sample
 from tests.conftest import REPO
 from tests.train.fault_jobs import WithoutSome, faulty_job
-from tests.train.jobs import make_job, run_in
-
-
-def weights(folder: Path, step: int = 30) -> dict[str, torch.Tensor]:
-    """Give the parameters and the optimizer state of a checkpoint."""
-    path = folder / "checkpoints" / f"step-{step:06d}"
-    return load_file(path / "model.safetensors") | load_file(path / "optimizer.safetensors")
-
-
-def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    """Every tensor bit for bit."""
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-
-
-def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Give the events of one kind."""
-    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["event"] == kind]
+from tests.train.jobs import assert_equal, events, make_job, run_in, weights
 
 
 @given(st.lists(st.floats(0.5, 9), max_size=40), st.floats(0.5, 30), st.integers(2, 32), st.floats(1, 8))

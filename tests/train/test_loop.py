@@ -26,26 +26,7 @@ from gptctl.model.gpt import loss_sum
 from gptctl.train import checkpoint
 from gptctl.train.labelled import LabelledTexts
 from tests.conftest import REPO
-from tests.train.jobs import VOCABULARY, build, make_job, run_in, text, windows
-
-
-def weights(folder: Path, step: int = 30) -> dict[str, torch.Tensor]:
-    """Give the parameters and the optimizer state of a checkpoint."""
-    path = folder / "checkpoints" / f"step-{step:06d}"
-    return load_file(path / "model.safetensors") | load_file(path / "optimizer.safetensors")
-
-
-def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    """Every tensor bit for bit."""
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-
-
-def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Give the events of one kind."""
-    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["event"] == kind]
+from tests.train.jobs import VOCABULARY, assert_equal, build, events, make_job, run_in, text, weights, windows
 
 
 def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from gptctl.core.errors import DataError
 from gptctl.evals import language
-from gptctl.evals.asked import Answers, Asked, Prepared, Settings
+from gptctl.evals.asked import Answers, Asked, Prepared, Settings, nats_of
 from gptctl.evals.measured import Rows, Values
 from gptctl.infer.score import Piece
 
@@ -57,11 +57,7 @@ def answer(
     asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
     """Give each window's nats."""
-    from gptctl.infer.score import score_pieces
-    from gptctl.model.gpt import GPT
-
-    assert isinstance(asked.model, GPT)
-    return {"nats": score_pieces(asked.model, pieces, settings.batch_size, device, each).nats.tolist()}
+    return nats_of(asked, pieces, settings, device, each)
 
 
 def facts(asked: Asked, settings: Settings) -> Values:
