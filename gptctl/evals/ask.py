@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-import xxhash
 
 from gptctl import __version__
 from gptctl.core import plugins
@@ -24,6 +23,7 @@ from gptctl.evals.measured import Rows, Values
 from gptctl.model import sealed
 from gptctl.model.classifier import Classifier
 from gptctl.model.folder import load_model
+from gptctl.text.framing import Framing
 from gptctl.text.tokenizer import Tokenizer
 
 TASKS = "gptctl.evals.tasks"
@@ -56,8 +56,7 @@ class Job:
 
 def fingerprint(folder: Path) -> str:
     """Hash a model: weights, shape, names of labels, tokenizer."""
-    parts = [sealed.checksum(folder / name) for name in ("config.json", "tokenizer.json")]
-    return xxhash.xxh3_128_hexdigest(" ".join([sealed.fingerprint(folder), *parts]).encode())
+    return sealed.identity(folder)
 
 
 @lru_cache(maxsize=2)
@@ -67,7 +66,8 @@ def load(folder: str, fingerprint: str) -> tuple[Asked, Values]:
     names = tuple(extra.get("label_names", ()))
     if isinstance(model, Classifier) and len(names) != model.labels:
         names = ()
-    return Asked(model, Tokenizer.from_json(tokenizer_json), names), extra
+    framing = Framing.from_json(extra["framing"]) if extra.get("framing") else None
+    return Asked(model, Tokenizer.from_json(tokenizer_json), names, framing, extra.get("pair_column")), extra
 
 
 def task_of(asked: Asked, wanted: str, choices: bool, texts_wanted: bool) -> str:

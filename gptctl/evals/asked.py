@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from gptctl.core.errors import UsageError
 from gptctl.evals.measured import Rows
 from gptctl.infer.score import Piece
+from gptctl.text.framing import Framing
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Asked:
-    """A loaded model. `label_names` are those of a classifier."""
+    """A loaded model. A classifier has names of labels, and a way to read texts, or pairs with a second column."""
 
     model: GPT | Classifier
     coder: Tokenizer
     label_names: tuple[str, ...] = ()
+    framing: Framing | None = None
+    pair_column: str | None = None
 
     def context(self, settings: Settings) -> int:
         """Give the tokens that are read at once. Raises UsageError (2) for more than the model can read."""

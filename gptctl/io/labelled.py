@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -65,9 +65,9 @@ def stem(name: str) -> str:
     return lowered.removesuffix(format_suffix) if format_suffix else lowered
 
 
-def read_documents(config: DataConfig, path: str) -> tuple[pa.Table, dict[str, str]]:
+def read_documents(config: DataConfig, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
     """Read all documents of a file or folder, and its fingerprint. DataError (3) where too little can be read."""
-    reading = options(config)
+    reading = replace(options(config), structured=structured)
     inputs = Inputs((path,), reading)
     tables: list[pa.Table] = []
     totals = Totals()
@@ -82,7 +82,9 @@ def read_documents(config: DataConfig, path: str) -> tuple[pa.Table, dict[str, s
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 
-def training_splits(config: DataConfig, data: str) -> tuple[dict[str, pa.Table], dict[str, str]]:
+def training_splits(
+    config: DataConfig, data: str, structured: bool = False
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Give the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
     Without a named val split, val is 10 % of the training documents by hash of the text.
@@ -94,10 +96,10 @@ def training_splits(config: DataConfig, data: str) -> tuple[dict[str, pa.Table],
         raise DataError(
             f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
         )
-    table, prints = read_documents(config, source)
+    table, prints = read_documents(config, source, structured)
     prints = {f"train/{name}": value for name, value in prints.items()}
     if "val" in splits.named:
-        val, val_prints = read_documents(config, splits.named["val"])
+        val, val_prints = read_documents(config, splits.named["val"], structured)
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)
     return {
@@ -135,12 +137,40 @@ def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str])
 
 def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
     """Give the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
+    return strings_of(table, column, where, "label", "--label-column")
+
+
+def strings_of(table: pa.Table, column: str, where: str, what: str, option: str) -> list[str]:
+    """Give a column as text. Raises DataError (3) where it or one of its values is missing."""
     if column not in table.column_names:
         raise DataError(
-            f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", "name it with --label-column"
+            f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", f"name it with {option}"
         )
     values = table[column].to_pylist()
     for row, value in enumerate(values):
         if value is None:
-            raise DataError(f"{where}: row {row} (id {table['id'][row].as_py()}) has no label", "fill or remove it")
+            raise DataError(f"{where}: row {row} (id {table['id'][row].as_py()}) has no {what}", "fill or remove it")
     return [str(value) for value in values]
+
+
+def label_names(table: pa.Table, column: str) -> list[str]:
+    """List the labels of the training split, sorted. Raises DataError (3) if there are fewer than two."""
+    names = sorted(set(labels_of(table, column, "train")))
+    if len(names) < 2:
+        raise DataError(
+            f"column '{column}' has {len(names)} label in the training split",
+            "a classifier needs two or more; see --label-column",
+        )
+    return names
+
+
+def known_labels(table: pa.Table, column: str, names: Sequence[str], split: str) -> list[str]:
+    """Give a split's labels. Raises DataError (3) for one that the training split lacks."""
+    labels = labels_of(table, column, split)
+    for row, label in enumerate(labels):
+        if label not in names:
+            raise DataError(
+                f"{split}: row {row} has the label '{label}', which the training split lacks",
+                f"known: {', '.join(names)}",
+            )
+    return labels

@@ -19,11 +19,12 @@ EXCERPT_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How documents are found in records."""
+    """How documents are found in records. `structured`: the text may be a list or a table, which becomes JSON."""
 
     text_column: str = "text"
     id_column: str = "id"
     max_doc_bytes: int = 16 * 2**20
+    structured: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def from_dicts(
     ids: list[str] = []
     bad: list[Bad] = []
     for row, position in zip(rows, positions, strict=True):
+        if options.structured and isinstance(row, dict) and isinstance(row.get(options.text_column), list | dict):
+            row = row | {options.text_column: orjson.dumps(row[options.text_column]).decode()}
         reason = why_unusable(row, options)
         if reason:
             bad.append(Bad(name, position, reason, excerpt(row)))
@@ -154,6 +157,9 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
     if options.text_column not in table.column_names:
         raise no_column(name, options.text_column, table.column_names)
     text = table[options.text_column]
+    if options.structured and pa.types.is_nested(text.type):
+        values = [None if value is None else orjson.dumps(value).decode() for value in text.to_pylist()]
+        text = pa.chunked_array([pa.array(values, pa.large_string())])
     if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type) or pa.types.is_string_view(text.type)):
         raise DataError(
             f"{name}: column '{options.text_column}' holds {text.type}, not text", "choose another with --text-column"

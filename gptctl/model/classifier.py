@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from gptctl.core.seeds import derive
 from gptctl.model.gpt import GPT
 
+Pooling = Literal["last", "mean", "max", "concat"]
+
 
 class Classifier(nn.Module):
-    """A GPT and a linear head on the hidden state of each text's last token. L labels."""
+    """A GPT and a linear head on what is pooled of each text's hidden states. B texts, W sequences each, L labels.
 
-    def __init__(self, gpt: GPT, labels: int, seed: int = 0, dropout: float = 0.1) -> None:
+    last: the state of the last token, as GPT-1; mean and max over all tokens; concat: all three, side by side (Howard
+    and Ruder 2018, "ULMFiT", 3.3).
+    """
+
+    def __init__(self, gpt: GPT, labels: int, seed: int = 0, dropout: float = 0.1, pooling: Pooling = "last") -> None:
         super().__init__()
         self.gpt = gpt
         self.config = gpt.config
         self.labels = labels
+        self.pooling = pooling
         self.label_dropout = nn.Dropout(dropout)
-        self.label_head = nn.Linear(gpt.config.width, labels)
+        self.label_head = nn.Linear(gpt.config.width * (3 if pooling == "concat" else 1), labels)
         with torch.no_grad():  # N(0, 0.02), bias 0: openai/finetune-transformer-lm, train.py
             generator = torch.Generator().manual_seed(derive(seed, "label head"))
             self.label_head.weight.normal_(0, 0.02, generator=generator)
             self.label_head.bias.zero_()
 
     def forward(self, tokens: Tensor, lengths: Tensor, checkpointed: bool = False) -> tuple[Tensor, Tensor]:
-        """Give label logits (B, L) and the hidden states (B, T, C) of tokens (B, T), padded after each row's length.
+        """Give label logits (B, L) and the hidden states (N, T, C) of the N sequences that are not empty.
 
-        `checkpointed` is that of GPT.forward.
+        tokens (B, W, T) are padded after each sequence's length, `lengths` (B, W); what is pooled of a text's
+        sequences is averaged. `checkpointed` is that of GPT.forward.
         """
-        hidden = self.gpt.hidden(tokens, checkpointed=checkpointed)
-        last = hidden[torch.arange(tokens.size(0), device=tokens.device), lengths - 1]  # (B, C)
-        return self.label_head(self.label_dropout(last)), hidden
+        there = lengths > 0
+        flat = lengths[there]  # (N,)
+        hidden = self.gpt.hidden(tokens[there], checkpointed=checkpointed)
+        pooled = self.pool(hidden, flat)
+        if lengths.size(1) > 1:
+            owner = there.nonzero()[:, 0]
+            sums = pooled.new_zeros(lengths.size(0), pooled.size(1)).index_add(0, owner, pooled)
+            pooled = sums / there.sum(1, keepdim=True)
+        return self.label_head(self.label_dropout(pooled)), hidden
+
+    def pool(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """Reduce hidden states (N, T, C) of sequences of `lengths` (N,) to (N, C), or (N, 3 C) for concat."""
+        rows = torch.arange(lengths.numel(), device=hidden.device)
+        last = hidden[rows, lengths - 1]
+        if self.pooling == "last":
+            return last
+        inside = (torch.arange(hidden.size(1), device=hidden.device) < lengths[:, None])[..., None]  # (N, T, 1)
+        mean = (hidden * inside).sum(1) / lengths[:, None]
+        if self.pooling == "mean":
+            return mean
+        most = hidden.masked_fill(~inside, float("-inf")).amax(1)
+        return most if self.pooling == "max" else torch.cat((last, mean, most), dim=1)

@@ -1,9 +1,10 @@
-"""Train a pretrained GPT on a task: classify texts, or go on with language modelling on other text."""
+"""Train a pretrained GPT on a task: classify texts, answer in conversations, or go on with language modelling."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,25 +12,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from pydantic import field_validator
 
+from gptctl.core import atomic
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError
+from gptctl.core.errors import UsageError
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.io import labelled
+from gptctl.evals import assess
+from gptctl.evals.options import Options
+from gptctl.io import labelled, predictions, shards
 from gptctl.io.manifest import Manifest
+from gptctl.model.lora import Lora
+from gptctl.text import chat
+from gptctl.text.framing import MARKERS, Framing, LongDocuments, pairs_of
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.faults import Faults
 from gptctl.train.placement import PARALLEL_HELP, Parallel, Placement
 from gptctl.train.recipe import Recipe
+from gptctl.train.spread import mean_and_spread
 
 if TYPE_CHECKING:
-    from gptctl.model.classifier import Classifier
     from gptctl.model.config import ModelConfig
-    from gptctl.model.gpt import GPT
-    from gptctl.train.data import Samples
+    from gptctl.train.finetuning import Base
     from gptctl.train.job import TrainJob
 
 EXAMPLES = (
@@ -41,65 +47,134 @@ RECIPE = Recipe(
     lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
 )
 WARMUP_SHARE = 0.1
+HELD_OUT = "held-out.arrow"
 
 
 class Finetune(Placement, DataConfig):
-    """Finetune a model on labelled texts (classify) or on more text (lm).
+    """Finetune a model on labelled texts (classify), on conversations (chat), or on more text (lm).
 
     DATA is a file, or a folder with train and val files; without val, 10 % of the texts by hash are held out. The best
-    weights by --select-on on val are kept. The test split is never read. A text longer than the context is cut to its
-    head; the classifier reads the hidden state of the closing end-of-text token.
+    weights by --select-on on val are kept. A test split is never read. For chat, DATA has a column `messages`.
     """
 
     base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     data: str = argument(..., "DATA", "File or folder with the texts.")
     out: str = flag(..., "Folder of the run.", panel="Output", short="-o", runtime=True)
-    task: Literal["classify", "lm"] = flag("classify", "What to learn.", panel="Task")
+    task: Literal["classify", "chat", "lm"] = flag("classify", "What to learn.", panel="Task")
     label_column: str = flag("label", "Column that holds the label.", panel="Task")
+    pair_column: str | None = flag(None, "Column of a second text, to classify pairs.", panel="Task")
+    pooling: Literal["last", "mean", "max", "concat"] = flag(
+        "last", "What a classifier reads of a text's hidden states; concat: the other three.", panel="Task"
+    )
+    long_documents: LongDocuments = flag(
+        "head", "What is read of a text longer than the context; windows: all of it, averaged.", panel="Task"
+    )
     epochs: float = flag(3.0, "Passes over the training texts.", panel="Training", gt=0)
     select_on: Literal["f1", "accuracy", "loss"] = flag(
-        "f1", "Metric on val that chooses the weights kept (lm: loss).", panel="Training"
+        "f1", "Metric on val that chooses the weights kept (chat, lm: loss).", panel="Training"
     )
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     batch_size: int | None = flag(None, "Texts per update.", panel="Training", ge=1)
-    patience: int = flag(0, "Stop after so many evaluations without a better one; 0 never.", panel="Training", ge=0)
+    lm_weight: float | None = flag(
+        None, "Weight of the language-model loss beside a classifier's.", panel="Training", ge=0
+    )
+    lora: int = flag(0, "Rank of a low-rank update (LoRA); 0 trains all weights.", panel="Training", ge=0)
+    seeds: int = flag(
+        1, "Trainings, one seed after another: mean and spread, and the best model.", panel="Repeats", ge=1
+    )
+    fold_column: str | None = flag(
+        None, "Column that names folds: each is held out once, and scored by a model of the others.", panel="Repeats"
+    )
+    fold: str | None = key(None, "Hold out this one fold of fold_column.")
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
     procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
     parallel: Parallel = key("auto", PARALLEL_HELP, runtime=True)
     gpus: int = key(0, "GPUs to train on, one process each.", ge=0, runtime=True)
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
+    adapter: Lora = key(Lora(), "More about --lora: its scale, dropout, layers, and DoRA.")
+    freeze: tuple[str, ...] = key((), "Parameters that stay as they are, as globs: blocks.0.*,embedding.*")
+    freeze_layers: int = key(0, "Lowest blocks that stay as they are, embeddings included.", ge=0)
+    label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
+    symmetric: bool = key(False, "Read a pair in both orders.")
+    max_windows: int = key(16, "Windows of a long document, at most.", ge=1)
+    chat_template: str | None = key(None, "File with a Jinja chat template; else the base's own, else ChatML.")
+    patience: int = key(0, "Stop after so many evaluations without a better one; 0 never.", ge=0)
     faults: Faults = key(Faults(), "What happens when a step goes wrong.")
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
     micro_batch: int = key(0, "Texts per forward pass and process; 0 takes a whole share.", ge=0)
 
+    @field_validator("fold", mode="before")
+    @classmethod
+    def as_text(cls, value: Any) -> Any:
+        """Take numbers as text, as TOML and --set give them: folds are compared as text."""
+        return str(value) if isinstance(value, int) else value
+
     def recipe(self, samples: int, seq_len: int) -> Recipe:
         """Lay the flags over the recipe and count the steps."""
-        changes: Values = {"seq_len": seq_len}
-        changes |= {"lr": self.lr} if self.lr else {}
-        changes |= {"batch_size": self.batch_size} if self.batch_size else {}
-        recipe = self.training.model_copy(update=changes)
+        given = {"lr": self.lr, "batch_size": self.batch_size, "lm_weight": self.lm_weight}
+        changes: Values = {name: value for name, value in given.items() if value is not None}
+        recipe = self.training.model_copy(update=changes | {"seq_len": seq_len})
         batch = min(recipe.batch_size, max(samples, 1))
         steps = max(1, math.ceil(self.epochs * samples / batch))
         return recipe.model_copy(
             update={"steps": steps, "batch_size": batch, "warmup_steps": int(steps * WARMUP_SHARE)}
         )
 
+    def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
+        """Give the trainings that this one stands for, by the folders that they go to; none if it is one."""
+        if self.fold_column and self.fold is None:
+            folds = sorted(
+                set(labelled.strings_of(tables["train"], self.fold_column, "train", "fold", "--fold-column"))
+            )
+            changes: dict[str, Values] = {f"fold-{fold}": {"fold": fold} for fold in folds}
+        elif self.seeds > 1:
+            seeds = range(self.seed, self.seed + self.seeds)
+            changes = {f"seed-{seed}": {"seed": seed, "seeds": 1} for seed in seeds}
+        else:
+            return {}
+        return {
+            name: self.model_copy(update=change | {"out": str(Path(self.out) / name)})
+            for name, change in changes.items()
+        }
+
 
 def plan(config: Finetune, context: Context) -> Summary:
     """Say what would be done."""
     from gptctl.model.locate import find_model
 
-    tables, _ = labelled.training_splits(config, config.data)
+    tables, _ = read(config)
     facts: Values = {
         "model": str(find_model(config.base)),
         "train_texts": len(tables["train"]),
         "val_texts": len(tables["val"]),
     }
     if config.task == "classify":
-        facts["labels"] = label_names(tables["train"], config.label_column)
+        facts["labels"] = labelled.label_names(tables["train"], config.label_column)
+    if runs := list(config.repeats(tables)):
+        facts["runs"] = runs
     return Summary("finetune", "planned", (config.out,), plan=facts)
+
+
+def read(config: Finetune) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Read the training and validation texts; a fold that is held out becomes a table of its own."""
+    column = "messages" if config.task == "chat" and config.text_column == "text" else config.text_column
+    reading = config.model_copy(update={"text_column": column})
+    tables, prints = labelled.training_splits(reading, config.data, structured=config.task == "chat")
+    if config.fold is not None:
+        if config.fold_column is None or config.task != "classify":
+            raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
+        held = []
+        for name, table in tables.items():
+            folds = labelled.strings_of(table, config.fold_column, name, "fold", "--fold-column")
+            inside = pa.array([fold == config.fold for fold in folds])
+            held.append(table.filter(inside))
+            tables[name] = table.filter(pa.array([not value.as_py() for value in inside]))
+        tables["held out"] = pa.concat_tables(held, promote_options="permissive")
+        if not len(tables["held out"]):
+            raise UsageError(f"no text is in fold '{config.fold}'", "see the column's values: gptctl inspect")
+    return tables, prints
 
 
 def run(config: Finetune, context: Context | None = None) -> Summary:
@@ -111,91 +186,211 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     from gptctl.train import device
 
     folder = find_model(config.base)
-    _, shape, tokenizer_json, _ = load_model(folder)
+    _, shape, tokenizer_json, extra = load_model(folder)
     device.pick("cuda" if config.gpus else config.device, config.gpus)
-    tables, prints = labelled.training_splits(config, config.data)
+    if config.lora and config.parallel == "tp":
+        raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
+    tables, prints = read(config)
     inputs = {"model": sealed.fingerprint(folder), **prints}
-    with open_run(
-        Path(config.out),
-        config,
-        context,
-        inputs,
-        {"epochs": float},
-        lambda out: (out / "model" / "model.safetensors").exists(),
-    ) as record:
+    with open_run(Path(config.out), config, context, inputs, {"epochs": float}, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
         coder = Tokenizer.from_json(tokenizer_json)
-        if config.task == "classify":
-            names = label_names(tables["train"], config.label_column)
-            job = classify_job(config, folder, shape, coder, tables, names)
+        if repeats := config.repeats(tables):
+            metrics = train_all(repeats, record, context)
         else:
-            names = []
-            job = lm_job(config, folder, shape, coder, tables)
-        about = {"stage": "finetune", "task": config.task, "label_names": names, "data": prints}
-        job = replace(job, tokenizer_json=tokenizer_json, about=about)
-        metrics = train(job, record, context)
+            task = {"classify": classify_job, "chat": chat_job, "lm": lm_job}[config.task]
+            job = task(config, folder, shape, coder, tables, extra, context)
+            about = {"stage": "finetune", "task": config.task, "data": prints} | job.about
+            metrics = train(config, replace(job, about=about), tables, record, context)
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
         declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, coder.hash)
         return record.finish(summarise(config, metrics), declared)
 
 
-def train(job: TrainJob, record: Run, context: Context) -> Values:
-    """Train, then write the best weights as the model folder."""
+def intact(folder: Path) -> bool:
+    """Tell whether a finished run still has its model."""
+    return (folder / "model" / "model.safetensors").exists()
+
+
+def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Values:
+    """Do several trainings, each in a folder of its own; give means and spreads, and keep the best model."""
+    found = {}
+    for number, (name, config) in enumerate(repeats.items(), start=1):
+        context.say(f"{name}, {number} of {len(repeats)}")
+        found[name] = run(config, replace(context, force=False)).metrics
+    first = next(iter(repeats.values()))
+    on = f"best_val_{first.select_on if first.task == 'classify' else 'loss'}"
+    best = (min if on.endswith("loss") else max)(found, key=lambda name: found[name][on])
+    with atomic.atomic_folder(record.path / "model") as temporary:
+        shutil.copytree(record.path / best / "model", temporary, dirs_exist_ok=True)
+    scored = [str(record.path / name / HELD_OUT) for name in found if "held_out_f1" in found[name]]
+    pooled = (
+        score_held_out([row for path in scored for row in predictions.read_rows(path).rows], record) if scored else {}
+    )
+    return mean_and_spread(list(found.values())) | pooled | {"best": best, "runs": found}
+
+
+def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: Run, context: Context) -> Values:
+    """Train, then write the best weights as the model folder; low-rank updates are kept beside, too."""
+    from gptctl.model import lora, peft
+    from gptctl.model.classifier import Classifier
     from gptctl.model.folder import save_model
     from gptctl.train import checkpoint, loop
 
     metrics = loop.train(job, record, context)
-    model = job.build()
+    model = job.build().eval()
     state = checkpoint.load_best(record.path, model)
-    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()}
-    save_model(record.path / "model", model, job.tokenizer_json, job.about | {"metrics": metrics})
+    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.about.get("counts", {})
+    if config.lora:
+        metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        peft.save(record.path / "adapter", model, config.base)
+        lora.merge(model)
+    if "held out" in tables:
+        assert isinstance(model, Classifier)
+        metrics |= score_held_out(predict(config, model, job, tables["held out"]), record)
+    about = {name: value for name, value in job.about.items() if name != "lora"}
+    save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
 
 
+def predict(config: Finetune, model: Any, job: TrainJob, table: pa.Table) -> predictions.Rows:
+    """Label the texts of a fold that was held out, once, after training."""
+    from gptctl.infer.classify import probabilities
+    from gptctl.train import device
+
+    names, framing = job.about["label_names"], Framing.from_json(job.about["framing"])
+    pairs = pairs_of(table, Tokenizer.from_json(job.tokenizer_json), config.pair_column, "held out")
+    gold = labelled.known_labels(table, config.label_column, names, "held out")
+    found = probabilities(model, [framing.frame(*pair) for pair in pairs], 64, device.pick(job.device))
+    columns = zip(table["id"].to_pylist(), gold, found.argmax(1).tolist(), found.tolist(), strict=True)
+    return [{"id": i, "label": label, "pred": names[best], "probs": probs} for i, label, best, probs in columns]
+
+
+def score_held_out(rows: predictions.Rows, record: Run) -> Values:
+    """Write predictions on texts that were held out, for gptctl eval --predictions; give accuracy and macro F1."""
+    shards.write_shard(record.path, HELD_OUT, predictions.to_table(rows, "predictions", {}))
+    options = Options(metrics=("accuracy", "f1"), ci="none", per_class=False, confusion=False)
+    found = assess.report(assess.of_rows(predictions.Predictions(rows), (), "held out")[0], options)
+    return {f"held_out_{name}": found[name] for name in ("accuracy", "f1")}
+
+
 def classify_job(
-    config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer, tables: dict[str, pa.Table], names: list[str]
-) -> TrainJob:
+    config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer, tables: dict[str, pa.Table], extra: Values,
+    context: Context,
+) -> TrainJob:  # fmt: skip
     """Describe the training of a classifier."""
-    splits = {name: encode(tables[name], coder, shape.context) for name in ("train", "val")}
-    numbers = {
-        name: [names.index(label) for label in known_labels(tables[name], config.label_column, names, name)]
-        for name in splits
-    }
-    data = {name: partial(open_labelled, splits[name], numbers[name], config.seed, name) for name in splits}
-    return make_job(
-        config, partial(build_classifier, folder, len(names), config.seed, config.dropout), data, len(splits["train"]),
-        shape, "classification", config.select_on,
-    )  # fmt: skip
+    from gptctl.train import finetuning
+    from gptctl.train.labelled import LabelledTexts
+
+    coder = coder.with_special(MARKERS)
+    names = labelled.label_names(tables["train"], config.label_column)
+    start, delimiter, classify = (coder.id_of(marker) for marker in MARKERS)
+    cut = config.long_documents, config.max_windows, config.symmetric
+    framing = Framing(start, delimiter, classify, shape.context, *cut)
+    data, numbers = {}, {}
+    for name in ("train", "val"):
+        texts = [framing.frame(*pair) for pair in pairs_of(tables[name], coder, config.pair_column, name)]
+        numbers[name] = [
+            names.index(one) for one in labelled.known_labels(tables[name], config.label_column, names, name)
+        ]
+        data[name] = partial(LabelledTexts, texts, numbers[name], config.seed, name)
+    if config.label_weights == "balanced":
+        counts = Counter(numbers["train"])
+        weights = tuple(len(numbers["train"]) / (len(names) * counts[number]) for number in range(len(names)))
+        config = config.model_copy(update={"training": config.training.model_copy(update={"label_weights": weights})})
+    base = base_of(config, folder, shape, coder)
+    build = partial(finetuning.classifier, base, len(names), config.pooling)
+    about = {"label_names": names, "framing": framing.to_json(), "pair_column": config.pair_column}
+    return make_job(config, build, data, len(numbers["train"]), shape, "classification", config.select_on, coder, about)
+
+
+def chat_job(
+    config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer, tables: dict[str, pa.Table], extra: Values,
+    context: Context,
+) -> TrainJob:  # fmt: skip
+    """Describe the training of an assistant."""
+    from gptctl.train import finetuning
+    from gptctl.train.conversations import Conversations
+
+    source = extra.get("chat_template") or chat.CHATML
+    if config.chat_template:
+        source = chat.read_template(Path(config.chat_template))
+    coder = coder.with_special([marker for marker in chat.MARKERS if marker in source])
+    template = chat.ChatTemplate(source, coder)
+    data, counts = {}, {}
+    for name in ("train", "val"):
+        found = [
+            template.conversation(chat.read_messages(text, f"{name}: row {row} (id {identity})"))
+            for row, (identity, text) in enumerate(
+                zip(tables[name]["id"].to_pylist(), tables[name]["text"].to_pylist(), strict=True)
+            )
+        ]
+        fitting = [(tokens, learned) for tokens, learned in found if len(tokens) <= shape.context + 1]
+        counts[f"{name}_too_long"] = len(found) - len(fitting)
+        if len(fitting) < len(found):
+            context.warn(
+                f"{name}: {len(found) - len(fitting):,} of {len(found):,} conversations are longer than the context of "
+                f"{shape.context:,} tokens and left out; none is cut"
+            )
+        columns = [tokens for tokens, _ in fitting], [learned for _, learned in fitting]
+        data[name] = partial(Conversations, *columns, shape.context, config.seed, name)
+    build = partial(finetuning.language_model, base_of(config, folder, shape, coder))
+    samples = data["train"]().samples_per_epoch
+    about = {"chat_template": source, "stop_ids": list(template.stop_ids), "counts": counts}
+    return make_job(config, build, data, samples, shape, "language_model", "loss", coder, about)
 
 
 def lm_job(
-    config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer, tables: dict[str, pa.Table]
-) -> TrainJob:
+    config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer, tables: dict[str, pa.Table], extra: Values,
+    context: Context,
+) -> TrainJob:  # fmt: skip
     """Describe continued language modelling."""
-    streams = {
-        name: np.concatenate([[coder.end_of_text_id], *encode(tables[name], coder, None)]) for name in ("train", "val")
-    }
-    data = {name: partial(open_stream, streams[name], shape.context, config.seed, name) for name in streams}
-    windows = max(1, (len(streams["train"]) - 1) // shape.context)
-    return make_job(config, partial(build_lm, folder, config.dropout), data, windows, shape, "language_model", "loss")
+    from gptctl.train import finetuning
+    from gptctl.train.data import TokenWindows
+
+    end, data, windows = [coder.end_of_text_id], {}, {}
+    for name in ("train", "val"):
+        texts = coder.encode_each(tables[name]["text"].to_pylist())
+        stream = np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
+        data[name] = partial(TokenWindows, [stream], shape.context, config.seed, name)
+        windows[name] = max(1, (len(stream) - 1) // shape.context)
+    build = partial(finetuning.language_model, base_of(config, folder, shape, coder))
+    kept: Values = {name: extra[name] for name in ("chat_template", "stop_ids") if name in extra}
+    return make_job(config, build, data, windows["train"], shape, "language_model", "loss", coder, kept)
+
+
+def base_of(config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer) -> Base:
+    """Say what the training starts from."""
+    from gptctl.train.finetuning import Base
+
+    lora = config.adapter.model_copy(update={"rank": config.lora})
+    return Base(
+        folder.absolute(), max(shape.vocab_size, coder.vocab_size), config.dropout, config.seed, lora, config.freeze,
+        config.freeze_layers,
+    )  # fmt: skip
 
 
 def make_job(
-    config: Finetune, build: Any, data: dict[str, Any], samples: int, shape: ModelConfig, objective: str, select_on: str
-) -> TrainJob:
+    config: Finetune, build: Any, data: dict[str, Any], samples: int, shape: ModelConfig, objective: str,
+    select_on: str, coder: Tokenizer, about: Values,
+) -> TrainJob:  # fmt: skip
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
     from gptctl.train.estimate import estimate
     from gptctl.train.job import TrainJob
 
     recipe, ranks = config.recipe(samples, shape.context), config.gpus or config.procs
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
+    if config.lora:
+        about = about | {"lora": plain(config.adapter) | {"rank": config.lora}}
     return TrainJob(
         recipe=recipe,
         build=build,
         train_data=data["train"],
         val_data=data["val"],
         objective=objective,
+        tokenizer_json=coder.to_json(),
+        about=about,
         seed=config.seed,
         device="cuda" if config.gpus else config.device,
         ranks=ranks,
@@ -212,82 +407,19 @@ def make_job(
     )
 
 
-def encode(table: pa.Table, coder: Tokenizer, context: int | None) -> list[NDArray[np.int64]]:
-    """Tokenize texts, each closed by end-of-text; with a context, cut to their heads."""
-    from gptctl.infer.classify import fit_context
-
-    rows = coder.encode_each(table["text"].to_pylist())
-    return [fit_context(tokens, coder.end_of_text_id, context or len(tokens) + 1) for tokens in rows]
-
-
-def label_names(table: pa.Table, column: str) -> list[str]:
-    """List the labels of the training split, sorted. Raises DataError (3) if there are fewer than two."""
-    names = sorted(set(labelled.labels_of(table, column, "train")))
-    if len(names) < 2:
-        raise DataError(
-            f"column '{column}' has {len(names)} label in the training split",
-            "a classifier needs two or more; see --label-column",
-        )
-    return names
-
-
-def known_labels(table: pa.Table, column: str, names: Sequence[str], split: str) -> list[str]:
-    """Give a split's labels. Raises DataError (3) for one that the training split lacks."""
-    labels = labelled.labels_of(table, column, split)
-    for row, label in enumerate(labels):
-        if label not in names:
-            raise DataError(
-                f"{split}: row {row} has the label '{label}', which the training split lacks",
-                f"known: {', '.join(names)}",
-            )
-    return labels
-
-
-def build_lm(folder: Path, dropout: float) -> GPT:
-    """Build a model with the base's weights; each process does it for itself."""
-    from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import load_model
-    from gptctl.model.gpt import GPT
-
-    loaded, shape, _, _ = load_model(folder)
-    base = loaded.gpt if isinstance(loaded, Classifier) else loaded
-    model = GPT(shape.model_copy(update={"dropout": dropout}))
-    model.load_state_dict(base.state_dict())
-    return model
-
-
-def build_classifier(folder: Path, labels: int, seed: int, dropout: float) -> Classifier:
-    """Put a fresh label head on the base's weights."""
-    from gptctl.model.classifier import Classifier
-
-    return Classifier(build_lm(folder, dropout), labels, seed, dropout)
-
-
-def open_labelled(tokens: list[NDArray[Any]], labels: list[int], seed: int, name: str) -> Samples:
-    """Make labelled samples."""
-    from gptctl.train.labelled import LabelledTexts
-
-    return LabelledTexts(tokens, labels, seed, name)
-
-
-def open_stream(tokens: NDArray[Any], seq_len: int, seed: int, name: str) -> Samples:
-    """Make windows of a stream."""
-    from gptctl.train.data import TokenWindows
-
-    return TokenWindows([tokens], seq_len, seed, name)
-
-
 def summarise(config: Finetune, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
-    shown = [
-        name
-        for name in ("parameters", "steps", "train_loss", *sorted(m for m in metrics if m.startswith("best_val_")))
-        if name in metrics
-    ]
+    names = ("parameters", "trained_parameters", "steps", "train_loss")
+    shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
     rows = tuple(
-        (name, f"{metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{metrics[name]:,}") for name in shown
+        (name, f"{metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{metrics[name]:,}")
+        for name in shown
+        if isinstance(metrics.get(name), float | int)
     )
+    follow = f"gptctl eval {config.out} {config.data}"
+    if config.task == "chat":
+        follow = f"gptctl generate {config.out} --chat"
     return Summary(
         "finetune", "done", (config.out,), metrics=plain(metrics), tables=(Table("finetune", ("", "value"), rows),),
-        next=f"gptctl eval {config.out} {config.data}",
+        next=follow,
     )  # fmt: skip

@@ -5,6 +5,7 @@ Documents are data: text that spells a special token is encoded as text. Only th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -44,6 +45,11 @@ class Tokenizer:
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
         self.hash = xxhash.xxh3_128_hexdigest(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS))
         self.lossless = _is_lossless(definition)
+        special = [token["content"] for token in definition.get("added_tokens") or [] if token.get("special")]
+        special.append(self.end_of_text)
+        self.special_ids = frozenset(self._vocabulary[name] for name in special)
+        longest_first = sorted(set(special), key=lambda name: (-len(name), name))
+        self._special = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._per_character = self.lossless and definition["model"]["type"] == "WordLevel"
 
     @classmethod
@@ -82,11 +88,44 @@ class Tokenizer:
         values = np.concatenate(rows) if rows else np.empty(0, self.dtype)
         return token_rows.lists(offsets, values)
 
+    def with_special(self, names: Sequence[str]) -> Tokenizer:
+        """Give a tokenizer that has these special tokens too, the new ones behind all others."""
+        lacking = [name for name in dict.fromkeys(names) if name not in self._vocabulary]
+        if not lacking:
+            return self
+        added = [
+            {"id": self.vocab_size + number, "content": name, "special": True, "normalized": False}
+            | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+            for number, name in enumerate(lacking)
+        ]
+        known = self.definition.get("added_tokens") or []
+        return Tokenizer.from_json(orjson.dumps(self.definition | {"added_tokens": [*known, *added]}).decode())
+
+    def id_of(self, name: str) -> int:
+        """Give the id of a token by its exact name. Raises DataError (3) if there is none."""
+        if name not in self._vocabulary:
+            raise DataError(f"the tokenizer has no token {name}", "use the tokenizer that the model was trained with")
+        return self._vocabulary[name]
+
     def encode_each(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
         """Give each text's ids as an array of its own."""
         encoded = self.encode_batch(texts)
         values, offsets = encoded.values.to_numpy(), encoded.offsets.to_numpy()
         return [values[start:stop] for start, stop in pairwise(offsets)]
+
+    def encode_marked(self, text: str, spelled: str) -> list[int]:
+        """Give the ids of a text in which special tokens count as such, but for those that `mask_special` marked."""
+        ids: list[int] = []
+        for number, piece in enumerate(self._special.split(text)):
+            if number % 2:
+                ids.append(self._vocabulary[piece])
+            elif piece:
+                ids += self.encode(piece.replace(spelled, ""))
+        return ids
+
+    def mask_special(self, text: str, spelled: str) -> str:
+        """Put the character `spelled` into whatever spells a special token, and take it out of the rest."""
+        return self._special.sub(lambda found: found[0][0] + spelled + found[0][1:], text.replace(spelled, ""))
 
     def encode(self, text: str) -> list[int]:
         """Give one text's ids."""

@@ -31,7 +31,8 @@ from torch.optim import Optimizer
 
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.model import sealed
-from gptctl.model.folder import fill, pad
+from gptctl.model.folder import fill
+from gptctl.model.padding import pad
 from gptctl.train.job import Model
 
 BEST = "best"

@@ -42,9 +42,13 @@ class Recipe(Settings):
     momentum: float = key(0.95, "Muon's momentum.", ge=0, lt=1)
     weight_decay: float = key(0.1, "Decoupled weight decay of matrices.", ge=0)
     decay_embeddings: bool = key(False, "Decay embeddings too.")
+    layer_decay: float = key(
+        1.0, "Learning rate of each block as a share of that of the block above; embeddings lie below all.", gt=0, le=1
+    )
     clip: float = key(1.0, "Largest norm of the gradient; 0 does not clip.", ge=0)
     label_smoothing: float = key(0.0, "Share of the target spread over all symbols.", ge=0, lt=1)
     lm_weight: float = key(0.5, "Weight of the language-model loss beside a classifier's.", ge=0)
+    label_weights: tuple[float, ...] = key((), "Weight of each label in a classifier's loss; none weighs all alike.")
     balance_weight: float = key(0.01, "Weight of the loss that spreads tokens over experts.", ge=0)
     router_z_weight: float = key(1e-3, "Weight of the loss that keeps experts' router logits small.", ge=0)
     document_mask: bool = key(False, "No token attends to an earlier document, and positions count from its own.")

@@ -140,52 +140,6 @@ def test_time_and_token_budgets(gptctl: Gptctl, workspace: Path) -> None:
     assert 3000 <= done.json["metrics"]["tokens"] < 4000
 
 
-def test_finetune_splits_and_never_reads_test(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
-    shutil.copytree(workspace / "labelled", tmp_path / "data")
-    (tmp_path / "data" / "test.jsonl").write_text("not even JSON")
-    done = gptctl("finetune", workspace / "run", "data", "-o", "classifier", "--epochs", "1", "--json")
-    assert done.code == 0, done.err
-    assert {"best_val_f1", "best_val_accuracy", "val_loss"} <= set(done.json["metrics"])
-    single = gptctl(
-        "finetune", workspace / "run", "data/train.jsonl", "-o", "single", "--epochs", "1", "--dry-run", "--json"
-    )
-    plan = single.json["plan"]
-    assert plan["train_texts"] + plan["val_texts"] == 60
-    assert 0 < plan["val_texts"] < 20
-
-
-def test_finetune_killed_and_resumed(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
-    command = ("finetune", workspace / "run", workspace / "labelled", "--epochs", "3", "-o")
-    assert gptctl(*command, "whole").code == 0
-    assert gptctl(*command, "killed", GPTCTL_FAULT="kill:30").code == -signal.SIGKILL
-    assert gptctl(*command, "killed").code == 0
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-
-
-def test_finetune_lm_lowers_the_loss(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
-    write_jsonl(
-        tmp_path / "more.jsonl",
-        [{"text": "The quick brown fox jumps over the lazy dog. " * 20 + str(i)} for i in range(40)],
-    )
-    before = gptctl("eval", workspace / "run", "more.jsonl", "--json").json["metrics"]
-    done = gptctl("finetune", workspace / "run", "more.jsonl", "-o", "tuned", "--task", "lm", "--epochs", "2", "--json")
-    assert done.code == 0, done.err
-    after = gptctl("eval", "tuned", "more.jsonl", "--json").json["metrics"]
-    assert after["bits_per_byte"] < before["bits_per_byte"] - 0.2
-    assert (before["split"], after["split"]) == ("all", "val")  # the tuned model's own data: only what was held out
-    assert after["n"] < before["n"]
-
-
-def test_finetune_refuses_one_label_and_unknown_val_labels(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    write_jsonl(tmp_path / "d" / "train.jsonl", [{"text": f"x{i}", "label": "a"} for i in range(5)])
-    assert "a classifier needs two" in gptctl("finetune", workspace / "run", "d", "-o", "c").err
-    write_jsonl(tmp_path / "d" / "train.jsonl", [{"text": f"x{i}", "label": "ab"[i % 2]} for i in range(6)])
-    write_jsonl(tmp_path / "d" / "dev.jsonl", [{"text": "y", "label": "z"}])
-    done = gptctl("finetune", workspace / "run", "d", "-o", "c")
-    assert (done.code, "label 'z'" in done.err) == (3, True)
-
-
 def test_eval_scores_of_model_and_of_its_predictions_agree(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     scored = gptctl("eval", workspace / "classifier", workspace / "labelled", "-o", "scores", "--json").json["metrics"]
     again = gptctl("eval", "--predictions", "scores", "--json").json["metrics"]

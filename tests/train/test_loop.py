@@ -209,7 +209,7 @@ def labelled(split: str) -> LabelledTexts:
     lines = [line for line in bytes(text().astype(np.uint8)).decode("ascii", "replace").splitlines() if len(line) > 4]
     chosen = lines[::5] if split == "val" else [line for i, line in enumerate(lines) if i % 5]
     tokens = [np.frombuffer(line.encode()[:32], np.uint8).astype(np.int64) for line in chosen]
-    return LabelledTexts(tokens, [int(line.startswith("        ")) for line in chosen], 0, split)
+    return LabelledTexts([[each] for each in tokens], [int(line.startswith("        ")) for line in chosen], 0, split)
 
 
 def classifier(seed: int) -> Classifier:

@@ -1,10 +1,12 @@
-"""Label each text with a finetuned classifier; a text longer than the context is cut to its head."""
+"""Label each text, or pair of texts, with a finetuned classifier, read as in its training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
@@ -12,6 +14,7 @@ from gptctl.evals.asked import Answers, Asked, Prepared, Settings
 from gptctl.evals.measured import Rows, Values
 from gptctl.infer.score import Piece
 from gptctl.io.labelled import labels_of
+from gptctl.text.framing import Framing, pairs_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,15 +23,16 @@ ROWS = "labels"
 
 
 def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
-    """Give each text's tokens. Raises DataError (3) for a missing label, and for a model without names of labels."""
-    from gptctl.infer.classify import fit_context
+    """Give each text's tokens, its sequences end to end.
 
-    if not asked.label_names:
+    Raises DataError (3) for a missing label or second text, and for a model without names of labels.
+    """
+    if not asked.label_names or asked.framing is None:
         raise DataError("the classifier has no names for its labels", "finetune it with: gptctl finetune MODEL DATA")
     gold = labels_of(table, settings.label_column, "DATA")
-    context = asked.context(settings)
-    tokens = asked.coder.encode_each(table["text"].to_pylist())
-    pieces = [Piece(fit_context(text, asked.coder.end_of_text_id, context), 0) for text in tokens]
+    framing = framing_of(asked, settings)
+    pairs = pairs_of(table, asked.coder, asked.pair_column, "DATA")
+    pieces = [Piece(np.concatenate(framing.frame(*pair)), 0) for pair in pairs]
 
     def finish(answers: Answers) -> Rows:
         return [
@@ -37,14 +41,18 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
                 "label": label,
                 "pred": asked.label_names[max(range(len(probs)), key=probs.__getitem__)],
                 "probs": probs,
-                "truncated": len(text) >= context,
+                "truncated": framing.truncates(*pair),
             }
-            for identity, label, probs, text in zip(
-                table["id"].to_pylist(), gold, answers["probs"], tokens, strict=True
-            )
+            for identity, label, probs, pair in zip(table["id"].to_pylist(), gold, answers["probs"], pairs, strict=True)
         ]
 
     return Prepared(pieces, finish)
+
+
+def framing_of(asked: Asked, settings: Settings) -> Framing:
+    """Give the model's way to read texts, perhaps with fewer tokens at once."""
+    assert asked.framing is not None
+    return replace(asked.framing, context=min(asked.framing.context, asked.context(settings)))
 
 
 def answer(
@@ -55,10 +63,13 @@ def answer(
     from gptctl.model.classifier import Classifier
 
     assert isinstance(asked.model, Classifier)
-    found = probabilities(asked.model, [piece.tokens for piece in pieces], settings.batch_size, device, each)
-    return {"probs": found.tolist()}
+    assert asked.framing is not None
+    start = asked.framing.start  # stands at the begin of each sequence and nowhere else
+    texts = [np.split(piece.tokens, np.flatnonzero(piece.tokens == start)[1:]) for piece in pieces]
+    return {"probs": probabilities(asked.model, texts, settings.batch_size, device, each).tolist()}
 
 
 def facts(asked: Asked, settings: Settings) -> Values:
     """Say how much of a text was read."""
-    return {"context": asked.context(settings)}
+    framing = framing_of(asked, settings)
+    return {"context": framing.context, "long_documents": framing.long_documents}

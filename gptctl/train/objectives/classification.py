@@ -14,22 +14,30 @@ UNIT = "texts"  # what its targets are
 
 
 def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Give the summed loss and the number of texts in a batch (B, 1 + T): label, then tokens, filled up with -1.
+    """Give the summed loss and the number of texts in a batch (B, W, 1 + T), see `split`.
 
-    Each text's loss is its label's cross-entropy plus lm_weight times the mean over its tokens (L3 = L2 + lambda L1).
+    Each text's loss is its label's cross-entropy, times the label's weight, plus lm_weight times the mean over its
+    tokens (L3 = L2 + lambda L1).
     """
     assert isinstance(model, Classifier)
     labels, tokens, lengths = split(batch)
     logits, hidden = model(tokens.clamp(min=0), lengths, recipe.checkpoint_activations)
-    total, count = loss_sum(logits, labels, smoothing=recipe.label_smoothing)
+    weights = torch.tensor(recipe.label_weights, device=logits.device) if recipe.label_weights else None
+    total = F.cross_entropy(logits.float(), labels, weights, reduction="sum", label_smoothing=recipe.label_smoothing)
     if recipe.lm_weight:
-        next_logits = model.gpt.logits(hidden[:, :-1]).float()  # (B, T - 1, V)
+        there = lengths > 0
+        targets = tokens[there][:, 1:]  # (N, T - 1)
         each = F.cross_entropy(
-            next_logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=IGNORE, reduction="none"
+            model.gpt.logits(hidden[:, :-1]).float().flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORE,
+            reduction="none",
         )
-        means = each.view(tokens.size(0), -1).sum(1) / (lengths - 1).clamp(min=1)
-        total = total + recipe.lm_weight * means.sum()
-    return total, count
+        sums = each.view(targets.shape).sum(1)
+        owner = there.nonzero()[:, 0]
+        of_text = (lengths - 1).clamp(min=0).sum(1).clamp(min=1)  # (B,)
+        total = total + recipe.lm_weight * (sums / of_text[owner]).sum()
+    return total, torch.tensor(labels.numel(), device=labels.device)
 
 
 def blank(model: nn.Module) -> Tensor:
@@ -60,6 +68,9 @@ def metrics(tallied: Tensor) -> dict[str, float]:
 
 
 def split(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give labels (B,), tokens (B, T) with -1 after the end, and lengths (B,)."""
-    tokens = batch[:, 1:]
-    return batch[:, 0], tokens, (tokens != IGNORE).sum(1)
+    """Give labels (B,), tokens (B, W, T) with -1 after the end, and lengths (B, W), of a batch (B, W, 1 + T).
+
+    A text's sequences stand one below the other, each after the text's label; -1 fills up.
+    """
+    tokens = batch[..., 1:]
+    return batch[:, 0, 0], tokens, (tokens != IGNORE).sum(-1)

@@ -13,7 +13,7 @@ UNIT = "tokens"  # what its targets are
 
 
 def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Give the summed loss and the number of tokens predicted in windows (B, T + 1), where -1 is nothing.
+    """Give the summed loss and the number of tokens predicted in a batch, see `losses`.
 
     With experts, the two losses of their routers are in it, weighted. They are sums over targets too, each sequence's
     depending on that sequence alone, so micro-batches and ranks add up to the same gradient.
@@ -24,17 +24,24 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
 
 
 def losses(model: nn.Module, batch: Tensor, recipe: Recipe, smoothing: float = 0.0, checkpointed: bool = False) -> Loss:
-    """Call the model on windows (B, T + 1). Raises UsageError (2) for a document mask where none can be told."""
+    """Call the model on windows (B, T + 1), where -1 is nothing, or on rows (B, 3, T) of inputs, targets and starts.
+
+    Raises UsageError (2) for a document mask where none can be told.
+    """
     assert isinstance(model, GPT)
-    tokens, starts = batch[:, :-1], None
-    if recipe.document_mask:
+    starts = None
+    if batch.ndim == 3:  # what is learned, and where documents begin, does not follow from the tokens
+        tokens, targets, starts = batch.unbind(1)
+    else:
+        tokens, targets = batch[:, :-1], batch[:, 1:]
+    if starts is None and recipe.document_mask:
         if model.config.end_of_text < 0:
             raise UsageError(
                 "training.document_mask needs the id of the token between documents", "set model.end_of_text"
             )
         starts = document_starts(tokens, model.config.end_of_text)
     found: Loss = model(
-        tokens.clamp(min=0), targets=batch[:, 1:], starts=starts, smoothing=smoothing, checkpointed=checkpointed
+        tokens.clamp(min=0), targets=targets, starts=starts, smoothing=smoothing, checkpointed=checkpointed
     )
     return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -11,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from gptctl.train.recipe import Recipe
 
 Named = tuple[str, nn.Parameter]
+BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 
 
 def build(
@@ -26,15 +29,34 @@ def over(parameters: Iterable[Named], recipe: Recipe) -> Optimizer:
     Embeddings decay only if the recipe says so: GPT-1 decays "all non bias or gain weights" (4.1); elsewhere a rare
     token's row would shrink while it is not seen.
     """
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in parameters:
-        if parameter.requires_grad:
-            table = name.rpartition(".")[0].endswith(("embedding", "positions"))
-            decays = parameter.ndim >= 2 and (recipe.decay_embeddings or not table)
-            (decayed if decays else others).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay, "peak_lr": recipe.lr},
-        {"params": others, "weight_decay": 0.0, "peak_lr": recipe.lr},
+    named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
+    scales = lr_scales([name for name, _ in named], recipe.layer_decay)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in named:
+        decays = parameter.ndim >= 2 and (recipe.decay_embeddings or not is_table(name))
+        groups[decays, scales[name]].append(parameter)
+    settings = [
+        {
+            "params": groups[decays, scale],
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+            "peak_lr": recipe.lr * scale,
+        }
+        for decays, scale in sorted(groups, reverse=True)
     ]
-    return AdamW([group for group in groups if group["params"]], recipe.lr, recipe.betas, recipe.eps, fused=True)
+    return AdamW(settings, recipe.lr, recipe.betas, recipe.eps, fused=True)
+
+
+def is_table(name: str) -> bool:
+    """Tell the tables that tokens and positions are looked up in."""
+    return name.rpartition(".")[0].endswith(("embedding", "positions"))
+
+
+def lr_scales(names: Sequence[str], decay: float) -> dict[str, float]:
+    """Give each parameter's share of the learning rate: decay to the power of the blocks above it.
+
+    Discriminative fine-tuning (Howard and Ruder 2018, "ULMFiT", 3.2), whose decay is 1/2.6.
+    """
+    blocks = {name: int(found[1]) for name in names if (found := BLOCK.search(name))}
+    count = 1 + max(blocks.values(), default=-1)
+    above = {name: count - 1 - block for name, block in blocks.items()}
+    return {name: decay ** above.get(name, count if is_table(name) else 0) for name in names}

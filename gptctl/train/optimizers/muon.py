@@ -42,10 +42,11 @@ def build(
 ) -> list[Optimizer]:
     """Give Muon over the blocks' matrices, in a precision, and AdamW over embeddings, head, norms and biases."""
     named = [(name, parameter) for name, parameter in parameters.items() if parameter.requires_grad]
-    hidden = [parameter for name, parameter in named if is_hidden_matrix(name, parameter)]
+    hidden = {name: parameter for name, parameter in named if is_hidden_matrix(name, parameter)}
+    scales = list(adamw.lr_scales(list(hidden), recipe.layer_decay).values())
     rest = [(name, parameter) for name, parameter in named if not is_hidden_matrix(name, parameter)]
     optimizers = [adamw.over(rest, recipe)] if rest else []
-    return [*optimizers, Muon(hidden, recipe, engine, precision)] if hidden else optimizers
+    return [*optimizers, Muon(list(hidden.values()), recipe, engine, precision, scales)] if hidden else optimizers
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
@@ -57,12 +58,22 @@ class Muon(Optimizer):
     """Nesterov momentum, brought near the closest orthogonal matrix; decoupled weight decay."""
 
     def __init__(
-        self, parameters: list[nn.Parameter], recipe: Recipe, engine: Matrices, precision: str = "fp32"
+        self,
+        parameters: list[nn.Parameter],
+        recipe: Recipe,
+        engine: Matrices,
+        precision: str = "fp32",
+        scales: Sequence[float] = (),
     ) -> None:
         self.engine = engine
         self.orthogonalize = partial(orthogonalize, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
         settings = {"lr": recipe.matrix_lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
-        super().__init__([{"params": parameters, "peak_lr": recipe.matrix_lr}], settings)
+        groups: dict[float, list[nn.Parameter]] = defaultdict(list)
+        for parameter, scale in zip(parameters, scales or [1.0] * len(parameters), strict=True):
+            groups[scale].append(parameter)
+        super().__init__(
+            [{"params": group, "peak_lr": recipe.matrix_lr * scale} for scale, group in groups.items()], settings
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -1,0 +1,108 @@
+"""Low-rank adaptation: a frozen matrix W learns W + (alpha / rank) B A (Hu et al. 2021, "LoRA", 4.1); with DoRA, the
+direction of that, scaled per output by a learned magnitude (Liu et al. 2024, "DoRA", 4.1)."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gptctl.core.config import Settings, key
+from gptctl.core.errors import UsageError
+from gptctl.core.seeds import derive
+
+
+class Lora(Settings):
+    """What is adapted, and how."""
+
+    rank: int = key(0, "Rank of the update of each matrix; 0 trains the matrices themselves.", ge=0)
+    alpha: float = key(0.0, "The update is scaled by alpha/rank; 0 takes twice the rank.", ge=0)
+    dropout: float = key(0.0, "Dropout on what goes into the update.", ge=0, lt=1)
+    dora: bool = key(False, "Learn each output's magnitude by itself (DoRA).")
+    targets: tuple[str, ...] = key(("blocks.*",), "Linear layers that are adapted, as globs of their names.")
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied with."""
+        return (self.alpha or 2 * self.rank) / self.rank
+
+
+class AdaptedLinear(nn.Linear):
+    """A linear layer (in, out) whose weight is frozen, and what is added to it. Its own parameters keep their names."""
+
+    def __init__(self, inner: nn.Linear, lora: Lora, generator: torch.Generator) -> None:
+        super().__init__(inner.in_features, inner.out_features, inner.bias is not None, device="meta")
+        self.weight, self.bias = inner.weight, inner.bias
+        self.scale, self.dropout = lora.scale, nn.Dropout(lora.dropout)
+        bound = 1 / math.sqrt(inner.in_features)  # as PEFT starts it; B = 0, so nothing changes at first
+        down = torch.empty(lora.rank, inner.in_features, device="cpu").uniform_(-bound, bound, generator=generator)
+        self.lora_a = nn.Parameter(down.to(inner.weight.device))
+        self.lora_b = nn.Parameter(inner.weight.new_zeros(inner.out_features, lora.rank))
+        self.magnitude = nn.Parameter(inner.weight.detach().norm(dim=1)) if lora.dora else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        added = F.linear(F.linear(self.dropout(x), self.lora_a), self.lora_b) * self.scale
+        if self.magnitude is None:
+            return F.linear(x, self.weight, self.bias) + added
+        # The norm counts as a constant in the gradient (DoRA, 4.3), which saves memory.
+        norm = (self.weight.detach() + self.scale * (self.lora_b.detach() @ self.lora_a.detach())).norm(dim=1)
+        y: Tensor = (F.linear(x, self.weight) + added) * (self.magnitude / norm)
+        return y if self.bias is None else y + self.bias
+
+    def merged(self) -> Tensor:
+        """Give the one weight (out, in) that does the same, computed in double precision."""
+        weight = self.weight.double() + self.scale * (self.lora_b.double() @ self.lora_a.double())
+        if self.magnitude is not None:
+            weight = weight * (self.magnitude.double() / weight.norm(dim=1))[:, None]
+        return weight.type_as(self.weight)
+
+
+def adapt(model: nn.Module, lora: Lora, seed: int) -> None:
+    """Freeze a model and put updates beside the linear layers that `lora` names.
+
+    Raises UsageError (2) if it names none. Experts are stacked tensors, not linear layers, and stay as they are, and so
+    does their router, whose weight is read by itself to be multiplied in float32.
+    """
+    generator = torch.Generator().manual_seed(derive(seed, "lora"))
+    model.requires_grad_(False)
+    chosen = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and not name.endswith(".router")
+        and any(fnmatch.fnmatch(plain_name(name), glob) for glob in lora.targets)
+    ]
+    if not chosen:
+        known = sorted({plain_name(n) for n, m in model.named_modules() if isinstance(m, nn.Linear)})
+        raise UsageError(f"lora.targets names no linear layer; there are: {', '.join(known[:8])} ...", "use globs")
+    for name, module in chosen:
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, AdaptedLinear(module, lora, generator))
+
+
+def plain_name(name: str) -> str:
+    """Give a module's name without that of the GPT inside a classifier."""
+    return name.removeprefix("gpt.")
+
+
+def adapted(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
+    """Go through the adapted layers of a model."""
+    for name, module in model.named_modules():
+        if isinstance(module, AdaptedLinear):
+            yield name, module
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> None:
+    """Make plain linear layers of the adapted ones, in place."""
+    for name, module in list(adapted(model)):
+        with torch.device("meta"):
+            linear = nn.Linear(module.in_features, module.out_features, module.bias is not None)
+        linear.weight, linear.bias = nn.Parameter(module.merged()), module.bias
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, linear)
