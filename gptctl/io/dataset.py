@@ -90,6 +90,7 @@ def produce(
         run.record["inputs"] = fingerprints or inputs.stream_fingerprint() | also
         counts = made.totals.counts
         assert counts.balanced(), counts
+        jobs.sync(folder)
         declared = Manifest(
             kind, stage, config.settings(), run.record["inputs"], tuple(shards), counts, made.metrics, made.tokenizer
         )

@@ -28,7 +28,10 @@ MOST_MAPS = 4096
 
 @dataclass(frozen=True)
 class Runs:
-    """A folder of runs, each a table sorted by its first column, which is uint64."""
+    """A folder of runs, each a table sorted by its first column, which is uint64.
+
+    They are not flushed to disk: the folder belongs into jobs.spool_folder.
+    """
 
     folder: Path
 
@@ -43,7 +46,7 @@ class Runs:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
-        atomic.write_bytes(self.path(number), sink.getvalue())
+        atomic.write_bytes(self.path(number), sink.getvalue(), flush="none")
         return int(batch.num_rows)
 
     def path(self, number: int) -> Path:

@@ -3,6 +3,9 @@
 A task's shard is written by the worker, then a record of it (counts, checksum) in OUT/work/; a task whose record stands
 is not run again. So a killed stage loses at most the shards in flight, and the same command resumes. When all are done
 the records become the manifest, and OUT/work/ goes.
+
+A shard is on disk before its record is written; names and records are not flushed one by one: after a power cut, a
+record or shard that is absent or cut short means that its task is run again.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from gptctl.io.manifest import Shard
 from gptctl.io.records import Bad, ReadOptions, Task
 from gptctl.io.schema import concat, conform, unify
 from gptctl.io.stream import StreamWriter
+
+SHARDS = ("*/part-*.arrow", "shards/*/part-*.arrow")
 
 
 class Runner(Protocol):
@@ -166,7 +171,7 @@ def run(
 
 def drop_strays(out: Path, count: int) -> None:
     """Remove what a run that was cut off made of tasks that there are no more: it read another stream."""
-    for pattern in ("*/part-*.arrow", "shards/*/part-*.arrow"):
+    for pattern in SHARDS:
         for path in sorted(out.glob(pattern)):
             if int(path.stem.removeprefix("part-")) >= count:
                 path.unlink()
@@ -176,10 +181,10 @@ def reuse(job: Job, task: Task, done: dict[int, Result]) -> bool:
     """Take a task's result from an earlier run of the same command, if it is whole."""
     if job.out is None:
         return False
-    path = record_path(job.out, task.index)
-    if not path.exists():
+    try:
+        result = Result.from_json(task.index, json.loads(record_path(job.out, task.index).read_bytes()))
+    except (FileNotFoundError, ValueError, KeyError):  # none, or one that a power cut damaged
         return False
-    result = Result.from_json(task.index, json.loads(path.read_bytes()))
     whole = all((job.out / s.path).exists() and (job.out / s.path).stat().st_size == s.bytes for s in result.shards)
     if result.key != task.key() or not whole:
         return False
@@ -204,14 +209,14 @@ def execute(job: Job, task: Task) -> Result:
         return result
     for split, part in outcome.tables.items():
         path = "/".join(name for name in ("shards", split, f"part-{task.index:05d}.arrow") if name)
-        result.shards.append(shards.write_shard(job.out, path, part, job.compression))
+        result.shards.append(shards.write_shard(job.out, path, part, job.compression, flush="file"))
     for folder, aside in outcome.asides.items():
         path = f"{folder}/part-{task.index:05d}.arrow"
         if len(aside):
-            shards.write_shard(job.out, path, aside)
+            shards.write_shard(job.out, path, aside, flush="file")
         else:
             (job.out / path).unlink(missing_ok=True)
-    atomic.write_json(record_path(job.out, task.index), result.to_json())
+    atomic.write_json(record_path(job.out, task.index), result.to_json(), flush="none")
     return result
 
 
@@ -264,6 +269,12 @@ def finish(out: Path) -> None:
     shutil.rmtree(out / "work", ignore_errors=True)
 
 
+def sync(out: Path) -> None:
+    """Flush the names of all shards and asides, before the manifest is written."""
+    for folder in {path.parent for pattern in SHARDS for path in out.glob(pattern)}:
+        atomic.sync_folder(folder)
+
+
 def text_bytes(table: pa.Table) -> int:
     """Sum the bytes of a table's text."""
     return int(pc.sum(pc.binary_length(table["text"])).as_py() or 0)
@@ -271,9 +282,17 @@ def text_bytes(table: pa.Table) -> int:
 
 @contextmanager
 def spool_folder(out: Path | None) -> Iterator[Path]:
-    """Give a place for a stream that must be read twice."""
+    """Give a place for what tasks hand to each other, and for a stream that is read twice.
+
+    Its files need not be flushed: it is emptied if the machine has started anew since it was made.
+    """
     if out is not None:
-        yield out / "work"
+        spool = out / "work" / "spool"
+        started = spool / "boot"
+        if not started.exists() or started.read_text() != atomic.boot():
+            shutil.rmtree(spool, ignore_errors=True)
+            atomic.write_text(started, atomic.boot(), flush="none")
+        yield spool
         return
     with tempfile.TemporaryDirectory(prefix="gptctl-") as folder:
         yield Path(folder)

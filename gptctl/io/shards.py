@@ -14,7 +14,9 @@ from gptctl.io.manifest import Folder, Manifest, Shard
 ROWS_PER_BATCH = 1024
 
 
-def write_shard(folder: Path, path: str, table: pa.Table, compression: str | None = "lz4") -> Shard:
+def write_shard(
+    folder: Path, path: str, table: pa.Table, compression: str | None = "lz4", flush: atomic.Flush = "all"
+) -> Shard:
     """Write one table as an Arrow IPC file below `folder`. Equal tables give equal bytes, however they were made."""
     sink = pa.BufferOutputStream()
     # A slice shares its buffers with the rows beyond it, some bytes of which would be written, too: joining copies.
@@ -22,7 +24,7 @@ def write_shard(folder: Path, path: str, table: pa.Table, compression: str | Non
     with ipc.new_file(sink, table.schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(whole, max_chunksize=ROWS_PER_BATCH)
     data = sink.getvalue()
-    atomic.write_bytes(folder / path, data)
+    atomic.write_bytes(folder / path, data, flush)
     return Shard(path, len(table), data.size, xxhash.xxh3_128_hexdigest(data))
 
 

@@ -22,6 +22,7 @@ from gptctl.evals import (
     assess,
     baselines,
     classification,
+    ensemble,
     gates,
     junit,
     leakage,
@@ -109,6 +110,9 @@ class Eval(DataConfig):
     delimiter: str = key(" ", "Stands between a context and each choice.")
     max_tokens: int = key(64, "Tokens to generate per prompt, at most.", ge=1)
     stop: tuple[str, ...] = key(("\n",), "Texts at which generated text ends.")
+    ensemble: bool = key(
+        False, "Let all models of a finetune --seeds run decide together, by their mean probabilities."
+    )
     procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
     cache: str = key("auto", "Folder of answers already given; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)
@@ -199,6 +203,8 @@ def fingerprints(config: Eval) -> dict[str, str]:
     named = {"predictions": config.predictions, "data": config.data, "harness": config.harness}
     for name, path in (named | {"compare": config.compare, "leakage": config.leakage}).items():
         found |= {f"{name}/{part}": value for part, value in prints_of(path).items()} if path else {}
+    for number, model in enumerate(ensemble.members(config.model) if config.ensemble and config.model else []):
+        found |= {f"model {number}/{part}": value for part, value in prints_of(model).items()}
     if config.model:
         found |= {f"model/{part}": value for part, value in prints_of(config.model).items()}
     return found
@@ -218,7 +224,9 @@ def prints_of(path: str) -> dict[str, str]:
 
 def is_model(path: str) -> bool:
     """Tell whether a path is a model, not predictions."""
-    return any((folder / "config.json").exists() for folder in (Path(path), Path(path) / "model"))
+    from gptctl.model import locate
+
+    return any(locate.is_model(folder) for folder in (Path(path), Path(path) / "model"))
 
 
 def score(config: Eval, context: Context) -> tuple[Values, list[Examples]]:
@@ -298,7 +306,14 @@ def job_of(config: Eval, path: str, choices: bool = False) -> Job:
 
 
 def ask(config: Eval, path: str, context: Context) -> list[Examples]:
-    """Ask a model about each evaluation split of DATA."""
+    """Ask a model, or all those of an ensemble, about each evaluation split of DATA."""
+    if config.ensemble:
+        return ensemble.averaged([ask_one(config, member, context) for member in ensemble.members(path)])
+    return ask_one(config, path, context)
+
+
+def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
+    """Ask one model about each evaluation split of DATA."""
     from gptctl.evals import ask as asking
     from gptctl.evals import cache, harness_task
 

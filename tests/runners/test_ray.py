@@ -118,6 +118,7 @@ def check(done: subprocess.Popen[bytes], out: Path, whole: Path) -> None:
     assert sorted(names) == [path.relative_to(out).as_posix() for path in sorted(out.glob("shards/*"))]
 
 
+@pytest.mark.slow
 def test_clean_on_a_cluster_of_its_own(raw: Path, tmp_path: Path) -> None:
     assert run_gptctl("clean", raw, "-o", "expected", "--limit", 400, cwd=tmp_path).code == 0
     process = start("clean", raw, "-o", "clean", "--limit", 400, "--workers", 2, cwd=tmp_path)
@@ -133,6 +134,7 @@ def test_clean_on_a_cluster_of_its_own(raw: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp-*"))
 
 
+@pytest.mark.slow
 def test_no_cluster_at_an_address(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     started = time.monotonic()
     done = gptctl("clean", raw, "-o", "clean", "--engine", "ray", "--ray-address", "127.0.0.1:1")

@@ -110,3 +110,23 @@ def test_a_damaged_shard(unique: tuple[Path, Ran], tmp_path: Path) -> None:
         dedup(tmp_path / "bad", out=tmp_path / "out")
     with pytest.raises(DataError, match=r"part-00001\.arrow"):
         dedup(unique[0], out=tmp_path / "other", against=(str(tmp_path / "bad"),))
+
+
+def test_a_power_cut_costs_time_only(raw: Path, tmp_path: Path) -> None:
+    """What was not flushed may be cut short, empty or gone once the machine starts anew: it is made again."""
+    command = ("dedup", raw, "--workers", "1", "-o")
+    assert run_gptctl(*command, "whole", cwd=tmp_path).code == 0
+    for operation in (40, 75):
+        out = tmp_path / f"out{operation}"
+        assert run_gptctl(*command, out, cwd=tmp_path, GPTCTL_FAULT=f"kill:{operation}").code == -signal.SIGKILL
+        (out / "work" / "spool" / "boot").write_text("another start")
+        runs = [path for path in (out / "work" / "spool").rglob("*") if path.is_file() and path.name != "boot"]
+        records = sorted((out / "work").glob("*.json"))
+        assert runs
+        for number, path in enumerate([*runs, *records]):
+            path.write_bytes(path.read_bytes()[: (0, 7)[number % 2]])
+        for path in sorted((out / "shards").glob("*"))[-1:]:
+            path.unlink()
+        done = run_gptctl(*command, out, cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert tree_bytes(out) == tree_bytes(tmp_path / "whole")

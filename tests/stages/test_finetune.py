@@ -146,8 +146,23 @@ def test_seeds_give_mean_spread_and_the_best_model(gptctl: Gptctl, workspace: Pa
     assert alone.code == 0, alone.err
     assert weights(tmp_path / "two") == weights(tmp_path / "k" / "seed-2")
     assert gptctl(*command).json["status"] == "up to date"
+    of_all = probabilities(gptctl, "k", workspace, "--set", "ensemble=true")
+    each = [probabilities(gptctl, f"k/seed-{seed}", workspace) for seed in range(3)]
+    for row, rows in zip(of_all, zip(*each, strict=True), strict=True):
+        assert row == pytest.approx([sum(values) / 3 for values in zip(*rows, strict=True)])
+    refused = gptctl("eval", "two", workspace / "labelled", "--set", "ensemble=true")
+    assert (refused.code, "--seeds" in refused.err) == (2, True)
 
 
+def probabilities(gptctl: Gptctl, model: str, workspace: Path, *more: str) -> list[list[float]]:
+    """Give what a model says about the labelled texts."""
+    out = f"scores-{model.replace('/', '-')}"
+    assert gptctl("eval", model, workspace / "labelled", "-o", out, *more).code == 0
+    lines = gptctl("inspect", out, "--format", "jsonl").out.decode().splitlines()
+    return [json.loads(line)["probs"] for line in lines]
+
+
+@pytest.mark.slow
 def test_each_fold_is_scored_by_a_model_of_the_others(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """Every row is predicted once, by a model that did not see it; eval scores all of them together."""
     rows = [{"id": i, "text": f"{'yes' if i % 2 else 'no'} {i}", "label": i % 2, "fold": i % 3} for i in range(60)]
@@ -168,6 +183,7 @@ def test_each_fold_is_scored_by_a_model_of_the_others(gptctl: Gptctl, workspace:
     assert gptctl(*command, "x", "--set", "fold=9").code == 2
 
 
+@pytest.mark.slow
 def test_long_documents_are_read_as_stated(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """The word that tells the label stands at the end: the tail shows it, windows do, the head does not."""
     filler = "the value of an expression is an object of some type " * 5

@@ -72,6 +72,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(gptctl: Gptctl, workspace
     )
 
 
+@pytest.mark.slow
 def test_one_and_two_processes_read_the_same_tokens(gptctl: Gptctl, workspace: Path) -> None:
     command = ("pretrain", workspace / "tokens", *BESTFIT, "--steps", "6", "--device", "cpu", "--json")
     one = gptctl(*command, "-o", "one")

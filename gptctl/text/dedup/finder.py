@@ -43,7 +43,7 @@ def sign(search: Search, keep: str, reading: ReadOptions, task: Task) -> tuple[i
     table, bad = read_task(task, reading)
     written = passes.sign(search, task.index, table, survivors.ranks(keep, table))
     noted = {"key": task.key(), "documents": len(table), "unreadable": len(bad), "keys": written}
-    atomic.write_json(record, noted)
+    atomic.write_json(record, noted, flush="none")
     return len(table), len(bad), written
 
 
@@ -105,7 +105,7 @@ class Finder:
             if len(again) < 2:
                 return
             left = self.search.folder / f"left-{number}.npy"
-            atomic.write_bytes(left, stream_of(again))
+            atomic.write_bytes(left, stream_of(again), flush="none")
 
     def compared(self, pairs: Runs, count: int) -> Iterator[pa.Table]:
         """Compare about `count` pairs, range by range of their first documents."""
