@@ -113,7 +113,8 @@ class Job:
     """One pass over the documents: what to do with a task's table, and where its results go (None: into a pipe).
 
     `preload` names modules that `transform` imports and that take long. `by_block`: `transform` need not see a task as
-    a whole, and its figures are numbers; it is given one block after the other, so that less is in memory.
+    a whole, and its figures are numbers; it is given one block after the other, so that less is in memory. `read` gives
+    a task's documents, where an earlier pass kept them.
     """
 
     transform: Callable[[Task, pa.Table], Outcome]
@@ -122,6 +123,7 @@ class Job:
     compression: str | None = "lz4"
     preload: tuple[str, ...] = ()
     by_block: bool = False
+    read: Callable[[Task, ReadOptions], tuple[pa.Table, list[Bad]]] = read_task
 
 
 @dataclass
@@ -196,7 +198,7 @@ def execute(job: Job, task: Task) -> Result:
     """Do one task, in a worker: read, transform, write the shard, then its record."""
     bad: list[Bad] = []
     parts: list[Outcome] = []
-    for table, wrong in read_blocks(task, job.options) if job.by_block else [read_task(task, job.options)]:
+    for table, wrong in read_blocks(task, job.options) if job.by_block else [job.read(task, job.options)]:
         bad += wrong
         parts.append(job.transform(task, table))
     outcome = join(parts)

@@ -21,6 +21,7 @@ from gptctl.io import dataset, jobs
 from gptctl.io.dataset import Made
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.jobs import Job, Runner
+from gptctl.io.kept import Kept
 from gptctl.io.stream import StreamWriter
 from gptctl.text.dedup import finder, index_search, minhash, repeats, report, survivors
 from gptctl.text.dedup.crew import Crew, Sources
@@ -192,7 +193,8 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
         with jobs.spool_folder(out) as folder:
             sources = Sources(reading, old, inputs.replayable(folder, config.limit), config.max_bad)
-            search = search_of(config, folder / "search")
+            small = sum(one.total_bytes() or 0 for one in (inputs, before) if one) <= crew.memory
+            search = search_of(config, folder / "search", keep=small)
             if within_documents(config):
                 how = repeats_of(config, search.folder)
                 found_places = repeats.find(how, sources, crew)
@@ -208,7 +210,8 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
             else:
                 found, figures = Finder(search, config.keep, sources, crew).find()
             judged = Verdicts(search, found, sources.first_new, crew.memory).noted(sources.new())
-            job = Job(partial(keep_survivors, config.normalize_exact), reading, out)
+            kept = search.kept.after(len(old))
+            job = Job(partial(keep_survivors, config.normalize_exact), reading, out, read=kept.read)
             totals = jobs.run(job, judged, crew.runner, crew.workers, context, pipe)
         return Made(totals, report.of_clusters(found, sources.first_new, totals.figures) | figures)
 
@@ -236,14 +239,15 @@ def crew_of(config: Dedup, context: Context) -> Crew:
     return Crew(runner, config.worker_count(), parse_bytes(config.memory), context, preload)
 
 
-def search_of(config: Dedup, folder: Path) -> Search:
-    """Turn the settings into those of the search for documents."""
+def search_of(config: Dedup, folder: Path, keep: bool = False) -> Search:
+    """Turn the settings into those of the search for documents, which may keep what it has read for later passes."""
     near = config.method == "minhash"
     cut = minhash.cut(config.threshold, config.num_perm, config.bands) if near else (0, 0)
     how = Shingling(config.ngram, config.shingle, config.normalize)
     return Search(
-        folder, near, config.normalize_exact, how, config.threshold, config.num_perm, cut, config.seed, config.verify
-    )
+        folder, near, config.normalize_exact, how, config.threshold, config.num_perm, cut, config.seed, config.verify,
+        Kept(folder / "kept" if keep else None),
+    )  # fmt: skip
 
 
 def repeats_of(config: Dedup, folder: Path) -> Repeats:

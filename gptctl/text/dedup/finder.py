@@ -41,6 +41,7 @@ def sign(search: Search, keep: str, reading: ReadOptions, task: Task) -> tuple[i
         if noted["key"] == task.key():
             return noted["documents"], noted["unreadable"], noted["keys"]
     table, bad = read_task(task, reading)
+    search.kept.keep(task, table, bad)
     written = passes.sign(search, task.index, table, survivors.ranks(keep, table))
     noted = {"key": task.key(), "documents": len(table), "unreadable": len(bad), "keys": written}
     atomic.write_json(record, noted, flush="none")
@@ -50,7 +51,7 @@ def sign(search: Search, keep: str, reading: ReadOptions, task: Task) -> tuple[i
 def collect(search: Search, reading: ReadOptions, task: Task) -> int:
     """Write the shingles of one task's candidates, in a worker."""
     rows = passes.wanted(search, 1, task.index)
-    return passes.collect(search, task.index, rows, read_task(task, reading)[0]) if len(rows) else 0
+    return passes.collect(search, task.index, rows, search.kept.read(task, reading)[0]) if len(rows) else 0
 
 
 @dataclass

@@ -13,7 +13,7 @@ also where they are near the centre of another star.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.io.exchange import ROW_BITS, Runs, distinct, of_task, places
+from gptctl.io.kept import Kept
 from gptctl.text.dedup import exact, minhash, shingles
 from gptctl.text.dedup.clusters import starts
 from gptctl.text.dedup.shingles import Shingling
@@ -29,7 +30,7 @@ from gptctl.text.dedup.shingles import Shingling
 
 @dataclass(frozen=True)
 class Search:
-    """How near-duplicates are looked for, and the folder of the runs."""
+    """How near-duplicates are looked for, the folder of the runs, and what is kept of the documents meanwhile."""
 
     folder: Path
     near: bool
@@ -40,11 +41,12 @@ class Search:
     cut: tuple[int, int]
     seed: int
     verify: bool
+    kept: Kept = field(default_factory=Kept)
 
     def forget(self) -> None:
         """Remove what a run that was cut off left behind the first pass: its ranges may have been others."""
         for entry in sorted(self.folder.glob("*")):
-            if entry.name not in ("keys", "documents", "signed"):
+            if entry.name not in ("keys", "documents", "signed", "kept"):
                 shutil.rmtree(entry, ignore_errors=True)
                 entry.unlink(missing_ok=True)
 
