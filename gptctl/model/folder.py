@@ -1,4 +1,9 @@
-"""A model on disk: config.json, model.safetensors, tokenizer.json and a manifest with checksums."""
+"""A model on disk: config.json, model.safetensors, tokenizer.json and a manifest with checksums.
+
+Checkpoints of training carry our own names of tensors. A model folder carries those of transformers, where a class of
+its computes the same, so that its from_pretrained opens the folder; config.json has our words beside its own. Folders
+that transformers or others wrote are read, too: which names there are is seen from the tensors.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
-from torch.nn import functional as F
 
 from gptctl.core import atomic
 from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
-from gptctl.model import sealed
+from gptctl.model import locate, sealed
 from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
-from gptctl.model.locate import refuse_pickle
+from gptctl.model.hf import config as hf_config
+from gptctl.model.hf import files, tensors
+from gptctl.model.lora import Lora, adapt, merge
+from gptctl.model.padding import cut, pad
 
-PADDED = ("embedding.weight", "head.weight")  # (padded V, C) in memory, (V, C) on disk
+Loaded = tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]
 
 
 def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
@@ -31,60 +37,129 @@ def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra
 
 
 def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
-    """Write a model's three files into a folder that is not yet sealed."""
-    write_weights(folder, model, model.state_dict())
-    write_config(folder, model, tokenizer_json, extra)
+    """Write a model's files into a folder that is not yet sealed, as transformers opens it if a class there fits."""
+    try:
+        write_transformers(folder, model, tokenizer_json, extra)
+    except UsageError:
+        write_weights(folder, model, model.state_dict())
+        write_config(folder, model, tokenizer_json, extra)
+        atomic.write_text(folder / sealed.CARD, files.card(model.config, "", extra))
 
 
-def write_weights(folder: Path, model: GPT | Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Write weights by their names, which may be older than what the model holds now."""
+def write_transformers(
+    folder: Path,
+    model: GPT | Classifier,
+    tokenizer_json: str,
+    extra: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+    max_bytes: int = 0,
+) -> None:
+    """Write a model's files as transformers opens them; `max_bytes` is that of `sealed.write_weights`.
+
+    Raises UsageError (2), before anything is written, where no class of transformers computes the same.
+    """
+    hint = "gptctl reads the folder of its run; see docs/export.md for what can be exported"
+    if isinstance(model, Classifier):
+        raise UsageError("a classifier's label head has no class in transformers that pools as it does", hint)
+    if reason := hf_config.refusal(model.config):
+        raise UsageError(reason, hint)
+    family = hf_config.family_of(model.config)
+    sealed.write_weights(folder, tensors.to_theirs(model.state_dict(), model.config, family, dtype), max_bytes)
+    told = hf_config.to_values(model.config, str(dtype).removeprefix("torch."))
+    atomic.write_json(folder / "config.json", told | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
+    files.write_companions(folder, model.config, tokenizer_json, extra)
+    atomic.write_text(folder / sealed.CARD, files.card(model.config, family.architecture, extra))
+
+
+def write_weights(folder: Path, model: GPT | Classifier, named: Mapping[str, Tensor]) -> None:
+    """Write weights by our names; they may be older than what the model holds now."""
     sealed.write_tensors(
-        folder / sealed.WEIGHTS, {name: cut(name, tensor, model.config) for name, tensor in tensors.items()}
+        folder / sealed.WEIGHTS, {name: cut(name, tensor, model.config) for name, tensor in named.items()}
     )
 
 
 def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
-    """Write what is not a tensor."""
-    labels = model.labels if isinstance(model, Classifier) else 0
-    atomic.write_json(folder / "config.json", {"gptctl": plain(model.config), "labels": labels, "extra": extra})
+    """Write what is not a tensor, in our words."""
+    head: dict[str, Any] = {"labels": 0}
+    if isinstance(model, Classifier):
+        head = {"labels": model.labels, "pooling": model.pooling}
+    atomic.write_json(folder / "config.json", {"gptctl": plain(model.config)} | head | {"extra": extra})
     atomic.write_text(folder / "tokenizer.json", tokenizer_json)
 
 
-def load_model(folder: Path) -> tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]:
-    """Give (model in evaluation mode, config, tokenizer.json's text, extra) of a folder that `save_model` wrote.
+def load_model(folder: Path) -> Loaded:
+    """Give (model in evaluation mode, config, tokenizer.json's text, extra) of any folder that `find_model` gives.
 
-    Raises UsageError (2) if there is no such folder, DataError (3) if a file is missing, damaged or pickled.
+    A low-rank update, in a checkpoint or an adapter's folder, is merged into the weights. Where there is a manifest,
+    every file is checked against it.
+    Raises UsageError (2) if there is no such folder, DataError (3) if a file is missing, damaged or pickled, or of a
+    model that gptctl does not know.
     """
     if not folder.is_dir():
         raise UsageError(f"no such model folder: {folder}", "give a run folder, or its model folder")
-    refuse_pickle(folder)
-    sealed.verify(folder)
+    if locate.is_adapter(folder):
+        from gptctl.model import peft  # which loads the base by this function
+
+        return peft.load_model(folder)
+    locate.refuse_pickle(folder)
     values = sealed.read_json(folder / "config.json")
-    try:
-        config = ModelConfig.model_validate(values["gptctl"])
-    except (KeyError, ValidationError) as error:
-        raise DataError(
-            f"{folder / 'config.json'} describes no gptctl model", "give a folder that gptctl wrote"
-        ) from error
+    ours = "model_type" not in values
+    if ours or sealed.is_sealed(folder):
+        sealed.verify(folder)
+    stored = sealed.read_weights(folder)
+    model, extra = (of_ours if ours else of_theirs)(folder, values, stored)
+    return model.eval(), model.config, files.read_tokenizer(folder), extra
+
+
+def of_ours(folder: Path, values: dict[str, Any], stored: Mapping[str, Tensor]) -> tuple[GPT | Classifier, Any]:
+    """Build the model of a folder with our names."""
+    config = hf_config.shape_of(values, str(folder / "config.json"))
     with torch.device("meta"):
         gpt = GPT(config)
-        model = Classifier(gpt, values["labels"]) if values["labels"] else gpt
-    fill(model, folder)
-    return model.eval(), config, (folder / "tokenizer.json").read_text(encoding="utf-8"), values["extra"]
+        pooling = values.get("pooling", "last")
+        model = Classifier(gpt, values["labels"], pooling=pooling) if values["labels"] else gpt
+    lora = values["extra"].get("lora")
+    if lora:
+        adapt(model, Lora.model_validate(lora), seed=0)
+    put_in(model, stored, folder)
+    if lora:
+        merge(model)
+        model.requires_grad_(True)
+    return model, {name: value for name, value in values["extra"].items() if name != "lora"}
+
+
+def of_theirs(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -> tuple[GPT, Any]:
+    """Build the model of a folder with transformers' names."""
+    reason = ""
+    for family, config in hf_config.candidates(values, str(folder / "config.json")):
+        try:
+            ours = tensors.to_ours(stored, family, config)
+        except tensors.ChangedError as error:
+            reason = str(error)
+            continue
+        with torch.device("meta"):
+            model = GPT(config)
+        put_in(model, ours, folder)
+        return model, values["extra"] if "gptctl" in values else files.read_extra(folder, values)
+    raise DataError(f"the weights in {folder} are not what config.json says: {reason}", "gptctl does not compute that")
 
 
 def fill(model: GPT | Classifier, folder: Path) -> None:
-    """Load a folder's weights into a model, which may be on the meta device or in training.
+    """Load the weights of a folder with our names into a model, which may be in training.
 
     Raises DataError (3) if a name or a shape does not fit.
     """
-    stored = sealed.read_weights(folder)
-    tensors = {name: pad(name, tensor, model.config) for name, tensor in stored.items()}
+    put_in(model, sealed.read_weights(folder), folder)
+
+
+def put_in(model: GPT | Classifier, stored: Mapping[str, Tensor], folder: Path) -> None:
+    """Load weights by our names into a model, which may be on the meta device or in training."""
+    padded = {name: pad(name, tensor, model.config) for name, tensor in stored.items()}
     gpt = model.gpt if isinstance(model, Classifier) else model
     empty = gpt.embedding.weight.is_meta
     try:
         # Copied in place otherwise, so that an optimizer built over the model stays valid.
-        model.load_state_dict(tensors, assign=empty)
+        model.load_state_dict(padded, assign=empty)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise DataError(
@@ -92,15 +167,3 @@ def fill(model: GPT | Classifier, folder: Path) -> None:
         ) from error
     if empty:
         gpt.make_tables()
-
-
-def cut(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
-    """Cut the vocabulary's padding rows off."""
-    return tensor[: config.vocab_size] if name.removeprefix("gpt.") in PADDED else tensor
-
-
-def pad(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
-    """Put the vocabulary's padding rows back, as zeros."""
-    if name.removeprefix("gpt.") in PADDED:
-        return F.pad(tensor, (0, 0, 0, config.padded_vocab_size - tensor.size(0)))
-    return tensor

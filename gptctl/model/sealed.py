@@ -1,9 +1,10 @@
 """Folders of tensors and JSON whose manifest, written last, carries each file's size and xxh3-128: shared by RUN/model
 and RUN/checkpoints. Only safetensors are read: pickle checkpoints can run code.
 
-The weights are in model.safetensors, or in shards: files by torch.distributed.checkpoint's HuggingFaceStorageWriter,
-one per rank, each with its rows of every tensor and where they belong. Shards of a checkpoint hold the optimizer's
-state too, under names that begin with a number.
+The weights are in model.safetensors; or in several files, each with some tensors, that model.safetensors.index.json
+lists, as transformers writes large models; or in shards: files by torch.distributed.checkpoint's
+HuggingFaceStorageWriter, one per rank, each with its rows of every tensor and where they belong. Shards of a checkpoint
+hold the optimizer's state too, under names that begin with a number.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from torch import Tensor
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
+from gptctl.model import locate
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CARD = "README.md"  # people edit it, so no checksum is kept
 SHARDS = "shard-*.safetensors"
+DESCRIPTIONS = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "generation_config.json")
 BLOCK_BYTES = 2**22
 
 
@@ -38,6 +43,33 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     except SafetensorError as error:  # it hides the errno in its words
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read it
+
+
+def write_weights(folder: Path, tensors: dict[str, Tensor], max_bytes: int = 0) -> None:
+    """Write weights as one file, or with `max_bytes` as files of at most that size, a larger tensor by itself.
+
+    The names of files and index are those of transformers.
+    """
+    parts: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if max_bytes and parts[-1] and filled + size > max_bytes:
+            parts.append({})
+            filled = 0
+        parts[-1][name] = tensor
+        filled += size
+    if len(parts) == 1:
+        write_tensors(folder / WEIGHTS, tensors)
+        return
+    places: dict[str, str] = {}
+    for number, part in enumerate(parts, start=1):
+        file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+        write_tensors(folder / file, part)
+        places |= dict.fromkeys(part, file)
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    atomic.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -53,14 +85,29 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def is_sharded(folder: Path) -> bool:
-    """Tell whether the weights are in shards."""
+    """Tell whether the weights are in shards, one per rank."""
     return not (folder / WEIGHTS).exists() and any(folder.glob(SHARDS))
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """List the files that hold the weights. Raises DataError (3) for an index that names none, or files elsewhere."""
+    if is_sharded(folder):
+        return sorted(folder.glob(SHARDS))
+    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
+        return [folder / WEIGHTS]
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(name == Path(str(name)).name for name in places.values()):
+        raise DataError(f"{folder / INDEX} lists no files of this folder", "copy it again from its source")
+    return [folder / name for name in sorted(set(places.values()))]
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read a folder's weights, whole, in either layout. Raises DataError (3) if there are none."""
+    """Read a folder's weights, whole, in any layout. Raises DataError (3) if there are none."""
     if not is_sharded(folder):
-        return read_tensors(folder / WEIGHTS)
+        files = weight_files(folder)
+        if len(files) > 1:
+            return {name: tensor for file in files for name, tensor in read_tensors(file).items()}
+        return read_tensors(files[0])
     from torch.distributed.checkpoint import state_dict_loader
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -78,11 +125,32 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Give the checksum of a folder's weights, or of its shards' checksums."""
-    if not is_sharded(folder):
-        return checksum(folder / WEIGHTS)
-    listed = {entry["path"]: entry["xxh3_128"] for entry in read_json(folder / MANIFEST)["files"]}
-    return xxhash.xxh3_128_hexdigest("".join(listed[path.name] for path in sorted(folder.glob(SHARDS))).encode())
+    """Give the checksum of a folder's weights; of several files, the checksum of their checksums.
+
+    Of an adapter, it is that of the adapter's files and of the base's.
+    """
+    if locate.is_adapter(folder):
+        files = [folder / name for name in locate.ADAPTER]
+        return combined([checksum(file) for file in files] + [fingerprint(locate.base_of(folder))])
+    files = weight_files(folder)
+    if is_sharded(folder):
+        listed = {entry["path"]: entry["xxh3_128"] for entry in read_json(folder / MANIFEST)["files"]}
+        return combined([listed[path.name] for path in files])
+    return checksum(files[0]) if len(files) == 1 else combined([checksum(file) for file in files])
+
+
+def identity(folder: Path) -> str:
+    """Hash all of a folder that answers depend on: weights, config, tokenizer; of an adapter, the base's too."""
+    parts = [fingerprint(folder)]
+    parts += [checksum(folder / name) for name in DESCRIPTIONS if (folder / name).exists()]
+    if locate.is_adapter(folder):
+        parts.append(identity(locate.base_of(folder)))
+    return combined(parts, " ")
+
+
+def combined(checksums: list[str], between: str = "") -> str:
+    """Hash several checksums."""
+    return xxhash.xxh3_128_hexdigest(between.join(checksums).encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -104,13 +172,23 @@ def seal(folder: Path, kind: str, checksums: Mapping[str, str] | None = None) ->
     files = [
         {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": known.get(path.name) or checksum(path)}
         for path in sorted(folder.iterdir())
+        if path.name != CARD
     ]
     atomic.write_json(folder / MANIFEST, {"kind": kind, "schema": 1, "files": files})
 
 
+def is_sealed(folder: Path) -> bool:
+    """Tell whether a folder has a manifest of ours; other programs' folders have none."""
+    return (folder / MANIFEST).exists() and "kind" in read_json(folder / MANIFEST)
+
+
 def verify(folder: Path) -> None:
-    """Compare every listed file with its size and checksum. Raises DataError (3) that names the first bad one."""
-    for entry in read_json(folder / MANIFEST)["files"]:
+    """Compare every listed file with its size and checksum. Raises DataError (3) that names the first bad one.
+
+    The manifest is that of `seal`, or that of a stage, which lists what it exported as shards.
+    """
+    listed = read_json(folder / MANIFEST)
+    for entry in listed["files"] if "files" in listed else listed["shards"]:
         path = folder / entry["path"]
         if not path.is_file():
             raise DataError(f"{path} is missing", "copy the folder again, or train again")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.ipc as ipc
 
-from gptctl.core.config import StageConfig, Values, argument, flag, flatten
+from gptctl.core.config import StageConfig, Values, argument, flag, flatten, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import MANIFEST, finite
@@ -83,6 +83,8 @@ def look(path: str, config: Inspect) -> tuple[Values, Rows]:
     facts = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
     if found.kind == "run":
         return facts | {"metrics": found.metrics} | run_facts(Path(path)), []
+    if found.kind == "export":
+        return facts | {"metrics": found.metrics}, []
     facts |= {"rows": sum(s.rows for s in found.shards), "size": human_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
     facts |= {"metrics": top_figures(found.metrics)}
@@ -127,16 +129,15 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
 
 def look_at_model(path: Path) -> Values:
     """Look at a model folder."""
-    from gptctl.model.config import ModelConfig
+    from gptctl.model.hf.config import shape_of
 
     try:
         found = json.loads((path / "config.json").read_bytes())
     except ValueError as error:
         raise DataError(f"{path / 'config.json'} is not JSON", "copy the folder again") from error
-    if "gptctl" not in found:
-        raise DataError(f"{path} holds a model of another program", "gptctl shows what it wrote")
-    shape = ModelConfig.model_validate(found["gptctl"])
-    return {"kind": "model", "parameters": shape.parameters(), "labels": found["labels"], "config": found["gptctl"]}
+    shape = shape_of(found, str(path / "config.json"))
+    labels = found.get("labels", 0)
+    return {"kind": "model", "parameters": shape.parameters(), "labels": labels, "config": plain(shape)}
 
 
 def run_facts(path: Path) -> Values:

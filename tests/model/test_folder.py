@@ -9,11 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gptctl.core import atomic
+from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
-from gptctl.model.classifier import Classifier
-from gptctl.model.folder import load_model, save_model
+from gptctl.model import sealed
+from gptctl.model.classifier import Classifier, Pooling
+from gptctl.model.folder import load_model, save_model, write_config, write_weights
 from gptctl.model.gpt import GPT
 from gptctl.model.locate import find_model
+from gptctl.model.lora import Lora, adapt, adapted
 from tests.model.test_gpt import FAMILIES, make, some_tokens
 
 
@@ -35,23 +39,24 @@ def test_the_file_holds_no_padding(tmp_path: Path) -> None:
     model = make("tiny-gpt2", vocab_size=500, tie_embeddings=False)
     save_model(tmp_path / "model", model, "{}", {})
     tensors = load_file(tmp_path / "model" / "model.safetensors")
-    assert tensors["embedding.weight"].shape == tensors["head.weight"].shape == (500, 64)
+    assert tensors["transformer.wte.weight"].shape == tensors["lm_head.weight"].shape == (500, 64)
     loaded = load_model(tmp_path / "model")[0]
     assert isinstance(loaded, GPT)
     assert loaded.embedding.weight.shape == (512, 64)
 
 
-def test_classifier_round_trip(tmp_path: Path) -> None:
-    """The label head comes back, and reads the last real token of each row."""
-    model = Classifier(make("tiny-gpt1"), labels=3).eval()
+@pytest.mark.parametrize("pooling", ["last", "concat"])
+def test_classifier_round_trip(tmp_path: Path, pooling: Pooling) -> None:
+    """The label head comes back, and reads what it was made for."""
+    model = Classifier(make("tiny-gpt1"), labels=3, pooling=pooling).eval()
     save_model(tmp_path / "model", model, "{}", {"label_names": ["a", "b", "c"]})
     loaded, _, _, extra = load_model(tmp_path / "model")
     assert isinstance(loaded, Classifier)
     assert extra["label_names"] == ["a", "b", "c"]
-    tokens, lengths = some_tokens(model.gpt, 2, 9), torch.tensor([4, 9])
+    tokens, lengths = some_tokens(model.gpt, 2, 9)[:, None], torch.tensor([[4], [9]])
     with torch.no_grad():
         logits, _ = loaded(tokens, lengths)
-        alone, _ = model(tokens[:1, :4], torch.tensor([4]))
+        alone, _ = model(tokens[:1, :, :4], torch.tensor([[4]]))
     torch.testing.assert_close(logits[:1], alone)
     assert logits.shape == (2, 3)
 
@@ -86,15 +91,13 @@ def test_damage_is_found(tmp_path: Path, name: str, damage: str) -> None:
 
 def test_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
     """A folder put together from two models, checksums made to agree."""
-    from gptctl.model import sealed
-
     save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {})
     config = json.loads((tmp_path / "model" / "config.json").read_bytes())
-    config["gptctl"]["feed_forward"] = 128
+    config["gptctl"]["feed_forward"] = config["n_inner"] = 128
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "manifest.json").unlink()
     sealed.seal(tmp_path / "model", "model")
-    with pytest.raises(DataError, match="do not fit"):
+    with pytest.raises(DataError, match="256 rows, not 128"):
         load_model(tmp_path / "model")
 
 
@@ -113,3 +116,37 @@ def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
     """Exit 2, as for every missing path."""
     with pytest.raises(UsageError):
         load_model(tmp_path / "none")
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_checkpoint_of_a_low_rank_update_is_merged(tmp_path: Path, dora: bool) -> None:
+    """Its tensors are those of the adapted model; what comes back is a plain one with the same logits."""
+    lora = Lora(rank=3, dora=dora)
+    model = make("tiny-modern")
+    adapt(model, lora, seed=0)
+    with torch.no_grad():
+        for _, layer in adapted(model):
+            layer.lora_b.normal_(0, 0.2)
+    folder = tmp_path / "step-000001"
+    with atomic.atomic_folder(folder) as temporary:
+        write_weights(temporary, model, model.state_dict())
+        write_config(temporary, model, "{}", {"lora": plain(lora), "stage": "finetune"})
+        sealed.seal(temporary, "checkpoint")
+    loaded, _, _, extra = load_model(folder)
+    assert isinstance(loaded, GPT)
+    assert not list(adapted(loaded))
+    assert extra == {"stage": "finetune"}
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    tokens = some_tokens(model, 2, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(tokens), model(tokens), atol=1e-5, rtol=0)
+
+
+def test_the_card_may_be_edited(tmp_path: Path) -> None:
+    """It describes the model to people, and no checksum is kept of it."""
+    save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {"metrics": {"val_loss": 1.25}, "data": {"tokens": "ab12"}})
+    card = tmp_path / "model" / "README.md"
+    assert "| val_loss | 1.25 |" in card.read_text()
+    assert "`ab12`" in card.read_text()
+    card.write_text("# Mine\n")
+    load_model(tmp_path / "model")

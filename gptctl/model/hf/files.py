@@ -1,0 +1,147 @@
+"""What stands beside a model's weights and config.json: how transformers encodes, ends and samples, and a card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gptctl.core import atomic
+from gptctl.core.errors import DataError
+from gptctl.model.config import ModelConfig
+from gptctl.text import tokenizer_import
+from gptctl.text.tokenizer import END_OF_TEXT_NAMES
+
+Values = dict[str, Any]
+TEMPLATE = "chat_template.jinja"
+
+
+def write_companions(folder: Path, config: ModelConfig, tokenizer_json: str, extra: Values) -> None:
+    """Write tokenizer.json, tokenizer_config.json and generation_config.json, for a folder that is not yet sealed."""
+    atomic.write_text(folder / "tokenizer.json", tokenizer_json)
+    names = token_names(tokenizer_json)
+    ids = {name: number for number, name in names.items()}
+    known = [ids[name] for name in END_OF_TEXT_NAMES if name in ids]
+    end = config.end_of_text if config.end_of_text >= 0 else next(iter(known), None)
+    stops = list(extra.get("stop_ids") or ([] if end is None else [end]))
+    settings: Values = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context,
+        "clean_up_tokenization_spaces": False,
+    }
+    name = None if end is None else names.get(end)
+    if name is not None:  # one token begins, ends and pads, as in training
+        settings |= {"bos_token": name, "eos_token": name, "pad_token": name}
+    if extra.get("chat_template"):
+        settings["chat_template"] = extra["chat_template"]
+    atomic.write_json(folder / "tokenizer_config.json", settings)
+    generation: Values = {"do_sample": True, "temperature": 1.0, "top_p": 1.0}
+    if stops:
+        first = stops[0] if end is None else end
+        ends = stops if len(stops) > 1 else stops[0]
+        generation |= {"bos_token_id": first, "eos_token_id": ends, "pad_token_id": first}
+    atomic.write_json(folder / "generation_config.json", generation)
+
+
+def token_names(tokenizer_json: str) -> dict[int, str]:
+    """Give the tokens of a tokenizer.json by id; none where it lists none."""
+    definition = json.loads(tokenizer_json)
+    vocabulary = (definition.get("model") or {}).get("vocab")
+    names = {number: name for name, number in vocabulary.items()} if isinstance(vocabulary, dict) else {}
+    return names | {token["id"]: token["content"] for token in definition.get("added_tokens") or []}
+
+
+def read_tokenizer(folder: Path) -> str:
+    """Give the text of a folder's tokenizer.json, made of its other files if need be.
+
+    Raises DataError (3) if there is no tokenizer.
+    """
+    names = tokenizer_import.find([path.name for path in folder.iterdir()])
+    if not names:
+        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {tokenizer_import.FORMATS}")
+    found = {name: (folder / name).read_bytes() for name in names}
+    if len(found) > 1 and any(b"</w>" in data for data in found.values()):
+        raise DataError(
+            f"the tokenizer in {folder} is GPT-1's, which is not byte-level",
+            "open it with transformers' AutoTokenizer, whose save_pretrained writes a tokenizer.json",
+        )
+    return tokenizer_import.to_json(found)
+
+
+def read_extra(folder: Path, config: Values) -> Values:
+    """Give what a folder of another program knows: its chat template, and the tokens that end an answer."""
+    extra: Values = {}
+    if template := read_template(folder):
+        extra["chat_template"] = template
+    ends = read_if_there(folder / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    if ends is not None:
+        extra["stop_ids"] = list(ends) if isinstance(ends, list) else [ends]
+    return extra
+
+
+def read_template(folder: Path) -> str:
+    """Give the chat template of a folder, empty if it has none; of several the default one."""
+    if (folder / TEMPLATE).exists():
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    found = read_if_there(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(found, list):
+        found = next((entry.get("template") for entry in found if entry.get("name") == "default"), None)
+    return found if isinstance(found, str) else ""
+
+
+def read_if_there(path: Path) -> Values:
+    """Read a JSON object; empty where there is no such file. Raises DataError (3) if it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}", "copy it again from its source") from error
+    return found if isinstance(found, dict) else {}
+
+
+def card(config: ModelConfig, architecture: str, extra: Values) -> str:
+    """Give the text of a model card. `architecture` is empty for a model that only gptctl opens."""
+    tags = ["gptctl", "text-generation"]
+    head = ["---", "tags:", *[f"- {tag}" for tag in tags]]
+    head += (
+        ["library_name: transformers", "pipeline_tag: text-generation"] if architecture else ["library_name: gptctl"]
+    )
+    facts = {
+        "parameters": f"{config.parameters():,}",
+        "layers, heads, width": f"{config.layers}, {config.heads}, {config.width}",
+        "context": f"{config.context:,} tokens",
+        "vocabulary": f"{config.vocab_size:,} tokens",
+        "class in transformers": architecture or "none: no class computes the same",
+    }
+    known = {name: extra[name] for name in ("stage", "preset", "task") if extra.get(name)}
+    rows = [f"| {name} | {value} |" for name, value in (facts | known).items()]
+    metrics = {
+        name: f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+        for name, value in (extra.get("metrics") or {}).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    data = extra.get("data") or {}
+    parts = ["\n".join([*head, "---"]), "# Model", "\n".join(["| | |", "|---|---|", *rows])]
+    if data:
+        listed = [f"| {name} | `{value}` |" for name, value in data.items()]
+        parts += ["## Data", "Fingerprints of what it was trained on:", "\n".join(["| | |", "|---|---|", *listed])]
+    if metrics:
+        listed = [f"| {name} | {value} |" for name, value in metrics.items()]
+        parts += ["## Metrics", "\n".join(["| metric | value |", "|---|---|", *listed])]
+    return "\n\n".join([*parts, "## Use", use(architecture)]) + "\n"
+
+
+def use(architecture: str) -> str:
+    """Say how a model is used. Training puts the end-of-text token before each document, so a prompt begins with it."""
+    ours = '```\ngptctl generate FOLDER "Once upon a time"\ngptctl eval FOLDER DATA\n```'
+    if not architecture:
+        return ours
+    theirs = (
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
+        'inputs = tokenizer(tokenizer.bos_token + "Once upon a time", return_tensors="pt")\n'
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))\n```"
+    )
+    return f"{ours}\n\n{theirs}"

@@ -1,0 +1,141 @@
+"""Write a model as transformers opens it, or as one GGUF file for llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gptctl.core import atomic
+from gptctl.core.config import StageConfig, Values, argument, flag, key
+from gptctl.core.context import Context
+from gptctl.core.errors import UsageError
+from gptctl.core.rundir import Run, open_run
+from gptctl.core.summary import Counts, Summary, Table, human_bytes
+from gptctl.io.manifest import Manifest, Shard
+
+if TYPE_CHECKING:
+    from gptctl.model.config import ModelConfig
+    from gptctl.model.gpt import GPT
+
+EXAMPLES = (
+    "gptctl export run -o exported",
+    "gptctl export run -o half --dtype bfloat16",
+    "gptctl export run -o quantized --format gguf --dtype q8_0",
+)
+GGUF = "model.gguf"
+HINT = "see docs/export.md for what can be exported"
+FORMATS = {"hf": ("float32", "bfloat16", "float16"), "gguf": ("float32", "float16", "q8_0")}
+
+
+class Export(StageConfig):
+    """Write a model for other programs.
+
+    hf is a folder that transformers' from_pretrained opens, with tokenizer, chat template and a model card; gguf is one
+    file for llama.cpp. What neither computes the same is refused, with the reason.
+    """
+
+    model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
+    out: str = flag(..., "Folder for what is written.", panel="Output", short="-o", runtime=True)
+    format: Literal["hf", "gguf"] = flag("hf", "For transformers, or for llama.cpp.", panel="Output")
+    dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = flag(
+        "float32", "Numbers of the weights; q8_0 for gguf alone, bfloat16 for hf alone.", panel="Output"
+    )
+    max_shard_bytes: int = key(5_000_000_000, "Largest file of weights; more are listed in an index (hf).", ge=1)
+
+
+def plan(config: Export, context: Context) -> Summary:
+    """Say what would be written, or why it can't be."""
+    from gptctl.model.hf.config import family_of
+    from gptctl.model.locate import find_model
+
+    folder = find_model(config.model)
+    shape = check(config, folder)
+    facts: Values = {
+        "model": str(folder),
+        "format": config.format,
+        "class": family_of(shape).architecture,
+        "parameters": shape.parameters(),
+    }
+    return Summary("export", "planned", (config.out,), plan=facts)
+
+
+def run(config: Export, context: Context | None = None) -> Summary:
+    """Export a model into a folder."""
+    context = context or Context()
+    from gptctl.model import sealed
+    from gptctl.model.folder import load_model
+    from gptctl.model.gpt import GPT
+    from gptctl.model.locate import find_model
+
+    folder = find_model(config.model)
+    check(config, folder)
+    inputs = {"model": sealed.identity(folder)}
+    with open_run(Path(config.out), config, context, inputs, intact=intact) as record:
+        if record.up_to_date:
+            return record.previous_summary()
+        model, _, tokenizer_json, extra = load_model(folder)
+        assert isinstance(model, GPT)
+        files = write(config, model, tokenizer_json, extra, record)
+        size = sum(file.bytes for file in files)
+        metrics: Values = {"parameters": model.config.parameters(), "bytes": size, "files": len(files)}
+        declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
+        rows = (("parameters", f"{metrics['parameters']:,}"), ("size", human_bytes(size)), ("files", str(len(files))))
+        follow = f"gptctl generate {config.out}" if config.format == "hf" else f"llama-cli -m {config.out}/{GGUF}"
+        summary = Summary(
+            "export", "done", (config.out,), metrics=metrics, tables=(Table("export", ("", "value"), rows),),
+            next=follow,
+        )  # fmt: skip
+        return record.finish(summary, declared)
+
+
+def check(config: Export, folder: Path) -> ModelConfig:
+    """Give a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
+    from gptctl.model import gguf, sealed
+    from gptctl.model.hf import config as hf_config
+    from gptctl.model.locate import base_of, is_adapter
+
+    if config.dtype not in FORMATS[config.format]:
+        raise UsageError(
+            f"--format {config.format} has no --dtype {config.dtype}", f"choose {', '.join(FORMATS[config.format])}"
+        )
+    while is_adapter(folder):
+        folder = base_of(folder)
+    values = sealed.read_json(folder / "config.json")
+    if values.get("labels"):
+        raise UsageError(f"{config.model} is a classifier, whose head no other program has", HINT)
+    shape = hf_config.shape_of(values, str(folder / "config.json"))
+    if reason := (hf_config.refusal if config.format == "hf" else gguf.refusal)(shape):
+        raise UsageError(reason, HINT)
+    return shape
+
+
+def intact(folder: Path) -> bool:
+    """Tell whether what a finished export lists is still there."""
+    from gptctl.model import sealed
+
+    listed = sealed.read_json(folder / "manifest.json")["shards"]
+    return all((folder / entry["path"]).is_file() for entry in listed)
+
+
+def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any], record: Run) -> tuple[Shard, ...]:
+    """Write the files beside each other, then put them in place; give what was written but for the card."""
+    import torch
+
+    from gptctl.model import gguf, sealed
+    from gptctl.model.folder import write_transformers
+
+    staging = record.path / "staging"
+    with atomic.atomic_folder(staging) as temporary:
+        if config.format == "hf":
+            dtype = getattr(torch, config.dtype)
+            write_transformers(temporary, model, tokenizer_json, extra, dtype, config.max_shard_bytes)
+        else:
+            assert config.dtype != "bfloat16"
+            gguf.write(temporary / GGUF, model, tokenizer_json, extra, config.dtype)
+    written = []
+    for file in sorted(staging.iterdir()):
+        if file.name != sealed.CARD:
+            written.append(Shard(file.name, 0, file.stat().st_size, sealed.checksum(file)))
+        file.replace(record.path / file.name)
+    staging.rmdir()
+    return tuple(written)
