@@ -2,8 +2,8 @@
 
     python examples/make_conversations.py FOLDER [--count 3000] [--seed 0]
 
-FOLDER/train.jsonl and FOLDER/val.jsonl hold rows of `messages`; a tenth of the conversations have two turns. No question
-of val stands in train.
+FOLDER/train.jsonl and FOLDER/val.jsonl hold rows of `messages`; a tenth of the conversations have two turns.
+No question of val stands in train.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-WORDS = tuple("apple bread chair door eagle field grape house island juice king lemon moon night ocean paper".split())
+WORDS = (
+    "apple", "bread", "chair", "door", "eagle", "field", "grape", "house", "island", "juice", "king", "lemon", "moon",
+    "night", "ocean", "paper",
+)  # fmt: skip
 VAL_SHARE = 0.1
 
 

@@ -242,14 +242,15 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     model = job.build().eval()
     state = checkpoint.load_best(record.path, model)
     metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.about.get("counts", {})
+    about = {name: value for name, value in job.about.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        peft.save(record.path / "adapter", model, config.base)
+        base = str(Path(config.base).absolute())
+        peft.save(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
         lora.merge(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
         metrics |= score_held_out(predict(config, model, job, tables["held out"]), record)
-    about = {name: value for name, value in job.about.items() if name != "lora"}
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
 

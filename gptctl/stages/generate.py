@@ -1,52 +1,66 @@
-"""Let a model continue prompts: sampling with a KV cache, streamed to the terminal or written as shards."""
+"""Let a model continue prompts: streamed to the terminal, written as shards, or as a conversation."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-import xxhash
 
 from gptctl.core.config import DataConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import open_run
 from gptctl.core.summary import Counts, Summary
-from gptctl.io import dataset, labelled, shards
-from gptctl.io.manifest import Manifest
+from gptctl.io import dataset, jobs
+from gptctl.io.records import Task
 from gptctl.io.schema import with_kind
+from gptctl.io.stream import StreamWriter
+from gptctl.text.chat import ChatTemplate
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from gptctl.infer.engine import Engine
-    from gptctl.infer.sampling import Sampling
+    import torch
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+    from gptctl.infer.continuations import Continuation, Writer
+    from gptctl.infer.decode import Decoder
+    from gptctl.infer.prompts import Prompts
+    from gptctl.infer.sampling import Sampling
+    from gptctl.infer.speculate import Guesser
+
 EXAMPLES = (
     'gptctl generate run "Once upon a time" --max-tokens 40',
-    'gptctl generate run "The" --num 3 --temperature 0.8 --top-p 0.95 --seed 7',
-    "gptctl generate run --prompts prompts.jsonl -o samples --max-tokens 16",
+    'gptctl generate run "The" --num 3 --temperature 0.8 --top-p 0.95 --seed 7 --quantize int8',
+    "gptctl generate run --prompts prompts.jsonl -o samples --max-tokens 16 --stop END --logprobs",
+    "gptctl generate run --chat",
 )
 
 
 class Generate(DataConfig):
-    """Continue a prompt, or every prompt of a file.
+    """Continue a prompt, or every prompt of a file, or hold a conversation.
 
-    Text streams to standard output; with -o, shards of prompt and continuation are written. Greedy at temperature 0. A
-    prompt that fills the model's context is cut to its tail.
+    Text streams to standard output; with -o, shards of prompt and continuation are written, and a run that was cut off
+    goes on where it was. Greedy at temperature 0. A prompt that fills the model's context is cut to its tail.
     """
 
     model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     prompt: str | None = argument(None, "[PROMPT]", "Text to continue; the beginning of a document if not given.")
     prompts: str | None = flag(
         None,
-        "File of prompts: text lines, or any input format with a text column; - reads lines.",
+        "File of prompts: text lines, or any input format with a text column; - reads lines or Arrow.",
         panel="Input",
         runtime=True,
     )
-    out: str | None = flag(None, "Folder for the samples.", panel="Output", short="-o", runtime=True)
+    chat: bool = flag(
+        False, "The prompt is what a user says; without one, talk in the terminal.", panel="Input", switch=True
+    )
+    out: str | None = flag(
+        None, "Folder for the samples; - writes Arrow to a pipe.", panel="Output", short="-o", runtime=True
+    )
+    logprobs: bool = flag(False, "Write each token and its log-probability, too.", panel="Output", switch=True)
     max_tokens: int = flag(128, "Tokens to generate, at most.", panel="Sampling", ge=1)
     temperature: float = flag(1.0, "0 takes the likeliest token.", panel="Sampling", ge=0)
     top_k: int = flag(0, "Sample from the k likeliest tokens; 0 from all.", panel="Sampling", ge=0)
@@ -54,170 +68,277 @@ class Generate(DataConfig):
         1.0, "Sample from the likeliest tokens that hold this probability together.", panel="Sampling", gt=0, le=1
     )
     min_p: float = flag(0.0, "Drop tokens less likely than this share of the likeliest.", panel="Sampling", ge=0, lt=1)
+    repetition_penalty: float = flag(1.0, "Above 1, tokens that were seen are less likely.", panel="Sampling", gt=0)
+    stop: tuple[str, ...] = flag((), "End before one of these texts; \\n is a line feed.", panel="Sampling")
     num: int = flag(1, "Samples per prompt.", panel="Sampling", ge=1)
-    batch_size: int = key(16, "Prompts continued at a time.", ge=1, runtime=True)
+    quantize: Literal["none", "int8"] = flag("none", "Keep the weights in int8: faster on the CPU.", panel="Devices")
+    draft: str | None = flag(
+        None,
+        "A smaller model of the same tokenizer that guesses ahead; it changes the time alone.",
+        panel="Devices",
+        runtime=True,
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device.", panel="Devices", runtime=True)
+    precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
+    lookup: bool = key(False, "Guess ahead that a passage goes on as before; it changes the time alone.", runtime=True)
+    ahead: int = key(4, "Tokens that are guessed at a time.", ge=1, runtime=True)
+    batch_size: int = key(16, "Samples continued at a time.", ge=1, runtime=True)
+    shard_prompts: int = key(256, "Prompts in a shard of -o; what was written is not generated again.", ge=1)
+    system: str | None = key(None, "System message that a chat begins with.")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A loaded model, and how it reads a prompt and writes."""
+
+    writer: Writer
+    sampling: Sampling
+    template: ChatTemplate | None
+    system: str | None
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Tokenize prompts: end-of-text stands before each, as in training; long ones keep their tail.
+
+        At least a quarter of the context is left to write in.
+        """
+        from gptctl.infer.conversation import prompt_tokens
+
+        context, coder = self.writer.engine.context, self.writer.coder
+        room = max(1, context - max(1, min(self.sampling.max_tokens, context // 4)))
+        if self.template:
+            return [prompt_tokens(self.template, text, self.system)[-room:] for text in texts]
+        return [[coder.end_of_text_id, *tokens][-room:] for tokens in coder.encode_batch(texts).to_pylist()]
 
 
 def plan(config: Generate, context: Context) -> Summary:
     """Check the command and say what would be generated."""
     from gptctl.model.locate import find_model
 
-    facts: Values = {
-        "model": str(find_model(config.model)),
-        "prompts": config.prompts or 1,
-        "max_tokens": config.max_tokens,
-    }
+    check(config)
+    facts: Values = {"model": str(find_model(config.model)), "prompts": config.prompts or 1}
+    facts |= {"max_tokens": config.max_tokens, "weights": weights(config)}
+    if config.draft:
+        facts["draft"] = str(find_model(config.draft))
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 
 
 def run(config: Generate, context: Context | None = None) -> Summary:
     """Generate."""
     context = context or Context()
-    if config.prompt is not None and config.prompts is not None:
-        raise UsageError("PROMPT and --prompts are both given", "name one of them")
-    from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import load_model
+    check(config)
     from gptctl.model.locate import find_model
 
     folder = find_model(config.model)
-    model, _, tokenizer_json, _ = load_model(folder)
-    if isinstance(model, Classifier):
-        raise DataError(f"{config.model} is a classifier and gives labels, not text", "see: gptctl eval MODEL DATA")
-    coder = Tokenizer.from_json(tokenizer_json)
-    prompts, prints = read_prompts(config)
-    engine = make_engine(config, model, coder)
+    if config.chat and config.prompt is None and config.prompts is None:
+        return converse(config, load(config, folder), context)
+    from gptctl.infer.prompts import Prompts, options_for
+
+    options = options_for(dataset.options(config), config.chat)
+    prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
     if config.out is None:
-        return to_terminal(config, engine, coder, prompts, context)
+        return to_terminal(config, load(config, folder), prompts, context)
     from gptctl.model import sealed
 
-    inputs = {"model": sealed.fingerprint(folder), **prints}
-    with open_run(Path(config.out), config, context, inputs, intact=dataset.intact) as record:
-        if record.up_to_date:
-            return record.previous_summary()
-        rows = to_rows(config, engine, coder, prompts, context)
-        table = pa.Table.from_pylist(rows)
-        table = table.replace_schema_metadata(with_kind(table.schema, "samples").metadata)
-        shard = shards.write_shard(record.path, "shards/part-00000.arrow", table)
-        counts = Counts(documents_in=len(prompts), kept=len(prompts))
-        metrics = {"samples": len(rows), "tokens": sum(row["tokens"] for row in rows)}
-        declared = Manifest("samples", "generate", config.settings(), inputs, (shard,), counts, metrics, coder.hash)
-        follow = f"gptctl inspect {config.out}"
-        return record.finish(Summary("generate", "done", (config.out,), counts, metrics, next=follow), declared)
+    make = partial(to_shards, config, folder, prompts, context)
+    made = dataset.produce(config, config.out, context, prompts, "samples", make, {"model": sealed.identity(folder)})
+    return replace(made, next=f"gptctl inspect {config.out}")
 
 
-def make_engine(config: Generate, model: Any, coder: Tokenizer) -> Engine:
-    """Put the model on its device."""
+def check(config: Generate) -> None:
+    """Refuse flags that exclude each other."""
+    if config.prompt is not None and config.prompts is not None:
+        raise UsageError("PROMPT and --prompts are both given", "name one of them")
+    if config.quantize == "int8" and config.precision == "bf16":
+        raise UsageError("weights are either int8 or bf16", "leave out --quantize or --set precision=bf16")
+    if config.draft and config.lookup:
+        raise UsageError("--draft and lookup both guess ahead", "leave out one of them")
+    if config.chat and config.out is not None and config.prompt is None and config.prompts is None:
+        raise UsageError("a conversation in the terminal is not written to a folder", "give --prompts, or leave out -o")
+
+
+def weights(config: Generate) -> Literal["fp32", "bf16", "int8"]:
+    """Give the number format of the weights."""
+    return "int8" if config.quantize == "int8" else config.precision
+
+
+def load(config: Generate, folder: Path) -> Ready:
+    """Load the model and put it on its device."""
+    from gptctl.infer.continuations import Writer
     from gptctl.infer.engine import Engine
+    from gptctl.infer.memory import give_back
+    from gptctl.infer.sampling import Sampling
     from gptctl.train import device
 
     where = device.pick(config.device)
-    device.prepare(device.threads())
-    return Engine(model.to(where))
+    decoder, coder, extra = load_decoder(folder, weights(config), where)
+    template = None
+    if config.chat:
+        if not extra.get("chat_template"):
+            raise DataError(
+                f"{config.model} has no chat template", "make a chat model: gptctl finetune MODEL DATA --task chat"
+            )
+        template = ChatTemplate(extra["chat_template"], coder)
+    guesser = make_guesser(config, coder, where)
+    give_back()
+    device.prepare(device.threads())  # from here on freed memory is kept
+    stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), coder.end_of_text_id))
+    stops = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in config.stop]
+    engine = Engine(decoder, guesser, config.ahead)
+    sampling = Sampling(
+        config.max_tokens, config.temperature, config.top_k, config.top_p, config.min_p, config.seed,
+        config.repetition_penalty,
+    )  # fmt: skip
+    return Ready(Writer(engine, coder, tuple(stop_ids), stops, config.logprobs), sampling, template, config.system)
 
 
-def read_prompts(config: Generate) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Give (id, prompt) pairs and the fingerprints of the file they come from."""
-    if config.prompts is None:
-        prompt = config.prompt or ""
-        return [("prompt", prompt)], {"prompt": xxhash.xxh3_128_hexdigest(prompt.encode())}
-    if config.prompts == "-":
-        return prompt_lines(sys.stdin.buffer.read(), "-")
-    if Path(config.prompts).suffix in (".txt", ".text", "") and Path(config.prompts).is_file():
-        return prompt_lines(Path(config.prompts).read_bytes(), Path(config.prompts).name)
-    table, prints = labelled.read_documents(config, config.prompts)
-    return list(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)), prints
+def load_decoder(
+    folder: Path, kind: Literal["fp32", "bf16", "int8"], where: torch.device
+) -> tuple[Decoder, Tokenizer, Values]:
+    """Load a language model arranged for generation, its tokenizer, and what its config says beside.
+
+    Raises DataError (3) for a classifier.
+    """
+    from gptctl.infer.decode import Decoder
+    from gptctl.model.classifier import Classifier
+    from gptctl.model.folder import load_model
+
+    model, _, tokenizer_json, extra = load_model(folder)
+    if isinstance(model, Classifier):
+        raise DataError(f"{folder} is a classifier and gives labels, not text", "see: gptctl eval MODEL DATA")
+    return Decoder(model.to(where), kind), Tokenizer.from_json(tokenizer_json), extra
 
 
-def prompt_lines(data: bytes, name: str) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Give the prompts of a text, one a line. Raises DataError (3) if there is none or the text is not UTF-8."""
-    try:
-        lines = data.decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
-    found = [(f"{name}:{number}", line) for number, line in enumerate(lines) if line]
-    if not found:
-        raise DataError(f"{name} holds no prompt", "one prompt a line")
-    return found, {name: xxhash.xxh3_128_hexdigest(data)}
+def make_guesser(config: Generate, coder: Tokenizer, where: torch.device) -> Guesser | None:
+    """Give what guesses ahead. Raises UsageError (2) for a draft model with another tokenizer."""
+    from gptctl.infer.speculate import DraftModel, PromptLookup
+    from gptctl.model.locate import find_model
+
+    if config.draft is None:
+        return PromptLookup() if config.lookup else None
+    draft, its_coder, _ = load_decoder(find_model(config.draft), weights(config), where)
+    if its_coder.hash != coder.hash:
+        raise UsageError(
+            f"{config.draft} has another tokenizer than {config.model}", "train the draft model on the same tokens"
+        )
+    return DraftModel(draft)
 
 
-def encode_prompts(coder: Tokenizer, prompts: list[str], room: int) -> list[list[int]]:
-    """Tokenize prompts: end-of-text stands before each, as in training; long ones keep their tail."""
-    encoded = coder.encode_batch(prompts).to_pylist()
-    return [[coder.end_of_text_id, *tokens][-room:] for tokens in encoded]
+def to_shards(
+    config: Generate, folder: Path, prompts: Prompts, context: Context, out: Path | None, pipe: StreamWriter | None
+) -> dataset.Made:
+    """Continue all prompts, a shard at a time; shards that are there already are kept."""
+    from gptctl.runners import serial
+
+    ready = load(config, folder)
+    transform = partial(to_samples, config, ready, context)
+    job = jobs.Job(transform, prompts.options, out)
+    totals = jobs.run(job, prompts.tasks(config.limit), serial.run, 1, context, pipe)
+    metrics = Counter[str]()
+    for figures in totals.figures:
+        metrics.update(figures)
+    return dataset.Made(totals, dict(metrics), ready.writer.coder.hash)
 
 
-def room(config: Generate, engine: Engine) -> int:
-    """Give the tokens a prompt may have, so that at least a quarter of the context is left to write in."""
-    return max(1, engine.context - max(1, min(config.max_tokens, engine.context // 4)))
+def to_samples(config: Generate, ready: Ready, context: Context, task: Task, table: pa.Table) -> jobs.Outcome:
+    """Continue the prompts of one task."""
+    from gptctl.infer.continuations import complete
+
+    texts, before = table["text"].to_pylist(), int(task.note)
+
+    def each(done: int) -> None:
+        context.progress(task.index, None, "shards", f"{before * config.num + done:,} samples")
+        context.stop.check("stopped")
+
+    made = complete(
+        ready.writer, ready.encode(texts), ready.sampling, before * config.num, config.num, config.batch_size, each
+    )
+    samples = [sample for of_prompt in made for sample in of_prompt]
+    owners = pa.array([row for row in range(len(table)) for _ in range(config.num)], pa.int64())
+    ids = [
+        numbered(identity, number, config.num) for identity in table["id"].to_pylist() for number in range(config.num)
+    ]
+    columns: dict[str, Any] = {
+        "id": pa.array(ids, pa.string()),
+        "prompt": table["text"].take(owners),
+        "text": pa.array([sample.text for sample in samples], pa.large_string()),
+        "finish": pa.array([sample.finish for sample in samples], pa.string()),
+        "tokens": pa.array([len(sample.tokens) for sample in samples], pa.int64()),
+    }
+    if config.logprobs:
+        columns["token_ids"] = pa.array([sample.tokens for sample in samples], pa.list_(pa.uint32()))
+        columns["logprobs"] = pa.array([sample.logprobs for sample in samples], pa.list_(pa.float32()))
+    for name in table.column_names:
+        if name not in columns and name != "source":
+            columns[name] = table[name].take(owners)
+    found = pa.table(columns)
+    found = found.replace_schema_metadata(with_kind(found.schema, "samples").metadata)
+    counts = Counts(documents_in=len(table), kept=len(table))
+    figures = {"samples": len(samples), "tokens": sum(len(sample.tokens) for sample in samples)}
+    return jobs.Outcome({"": found}, counts, figures)
 
 
-def sampling(config: Generate) -> Sampling:
-    """Say how tokens are chosen."""
-    from gptctl.infer.sampling import Sampling
-
-    return Sampling(config.max_tokens, config.temperature, config.top_k, config.top_p, config.min_p, config.seed)
+def numbered(identity: str, number: int, count: int) -> str:
+    """Tell the samples of a prompt apart."""
+    return identity if count == 1 else f"{identity}#{number}"
 
 
-def numbered(config: Generate, prompts: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Repeat each prompt for its samples; the place in this list is what a sample's random numbers are drawn by."""
-    if config.num == 1:
-        return prompts
-    return [(f"{identity}#{number}", text) for identity, text in prompts for number in range(config.num)]
-
-
-def to_terminal(
-    config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context
-) -> Summary:
+def to_terminal(config: Generate, ready: Ready, prompts: Prompts, context: Context) -> Summary:
     """Stream the samples to standard output, one after the other."""
     rows: list[Values] = []
-    for row, (identity, prompt) in enumerate(numbered(config, prompts)):
-        if row:
-            context.write("\n---\n")
-        context.write(prompt)
-        tokens: list[int] = []
-        written, finish = "", "length"
-        for _, token in engine.stream(
-            encode_prompts(coder, [prompt], room(config, engine)), sampling(config), (coder.end_of_text_id,), row
-        ):
-            if token == coder.end_of_text_id:
-                finish = "stop"
-                break
-            tokens.append(token)
-            text = coder.decode(tokens)
-            if not text.endswith(REPLACEMENT):  # a character may take several tokens: wait until it is whole
-                context.write(text[len(written) :])
-                written = text
-            context.stop.check("stopped")
-        context.write(coder.decode(tokens)[len(written) :])
-        rows.append(
-            {"id": identity, "prompt": prompt, "text": coder.decode(tokens), "finish": finish, "tokens": len(tokens)}
-        )
+    count = 0
+    for table, bad in prompts.tables(config.limit):
+        for item in bad:
+            context.warn(f"unreadable: {item.source} {item.position}: {item.reason}")
+        for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
+            for number, sample in enumerate(stream_samples(config, ready, text, count, context)):
+                told = {"id": numbered(identity, number, config.num), "prompt": text, "text": sample.text}
+                more = {"token_ids": sample.tokens, "logprobs": sample.logprobs} if config.logprobs else {}
+                rows.append(told | {"finish": sample.finish, "tokens": len(sample.tokens)} | more)
+            count += 1
+    if not count:
+        raise DataError(f"{prompts.name} holds no prompt", "one prompt a line, or a text column")
     context.write("\n")
-    counts = Counts(documents_in=len(prompts), kept=len(prompts))
+    counts = Counts(documents_in=count, kept=count)
     return Summary("generate", counts=counts, metrics={"tokens": sum(row["tokens"] for row in rows), "samples": rows})
 
 
-def to_rows(
-    config: Generate, engine: Engine, coder: Tokenizer, prompts: list[tuple[str, str]], context: Context
-) -> list[Values]:
-    """Continue all prompts, a batch at a time; a sample does not depend on its batch."""
-    wanted = numbered(config, prompts)
-    rows: list[Values] = []
-    for start in range(0, len(wanted), config.batch_size):
-        part = wanted[start : start + config.batch_size]
-        tokens = encode_prompts(coder, [text for _, text in part], room(config, engine))
-        made = engine.generate(tokens, sampling(config), (coder.end_of_text_id,), start)
-        for (identity, prompt), sample in zip(part, made, strict=True):
-            rows.append(
-                {
-                    "id": identity,
-                    "prompt": prompt,
-                    "text": coder.decode(sample.tokens),
-                    "finish": sample.finish,
-                    "tokens": len(sample.tokens),
-                }
-            )
-        context.progress(len(rows), len(wanted), "samples")
-        context.stop.check("stopped")
-    return rows
+def stream_samples(config: Generate, ready: Ready, text: str, before: int, context: Context) -> list[Continuation]:
+    """Generate the samples of one prompt together; the first is written as it comes, the others when all have ended."""
+    from gptctl.infer.continuations import continued
+
+    tokens, found = ready.encode([text]), []
+    shown = "" if config.chat else text
+    for start in range(0, config.num, config.batch_size):
+        copies = min(config.batch_size, config.num - start)
+        samples: dict[int, Continuation] = {}
+        context.write(("\n---\n" if before or start else "") + shown)
+        for row, piece, sample in continued(
+            ready.writer, tokens, ready.sampling, [before * config.num + start], copies
+        ):
+            context.stop.check("stopped")
+            context.write(piece if row == 0 else "")
+            samples[row] = sample
+        found += [samples[row] for row in range(copies)]
+        for sample in found[start + 1 :]:
+            context.write(f"\n---\n{shown}{sample.text}")
+    return found
+
+
+def converse(config: Generate, ready: Ready, context: Context) -> Summary:
+    """Answer what is typed, line by line, until the end of input."""
+    from gptctl.infer.conversation import Conversation, typed_lines
+
+    assert ready.template is not None
+    talk = Conversation(ready.writer, ready.template, ready.sampling, config.system)
+    marker = "> " if sys.stdin.isatty() else ""
+    forgotten = 0
+    context.write(marker)
+    for line in typed_lines(partial(context.stop.check, "stopped")):
+        for piece in talk.say(line):
+            context.write(piece)
+            context.stop.check("stopped")
+        context.write("\n" + marker)
+        if talk.forgotten > forgotten:
+            context.warn(f"the conversation is too long for the model: {talk.forgotten - forgotten} turns forgotten")
+            forgotten = talk.forgotten
+    return Summary("generate", metrics={"turns": talk.turns, "messages": list(map(dict, talk.messages))})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from gptctl.core.errors import UsageError
-from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling, generators, sample
+from gptctl.infer.decode import Decoder
+from gptctl.infer.engine import Engine, Token
+from gptctl.infer.sampling import Draws, Sampling, choose, penalized
+from gptctl.infer.speculate import DraftModel, Guesser, PromptLookup
 from gptctl.model.gpt import GPT
 from tests.model.test_gpt import FAMILIES, make
 
@@ -16,20 +20,25 @@ PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
 
 def plain(model: GPT, prompt: list[int], sampling: Sampling, row: int) -> list[int]:
     """Generate without a cache, one prompt, the whole sequence again for each token."""
-    tokens, random = list(prompt), generators(sampling.seed, [row])
+    tokens, draws = list(prompt), Draws(sampling.seed, row)
     with torch.no_grad():
         for _ in range(sampling.max_tokens):
-            tokens.append(int(sample(model(torch.tensor([tokens]))[:, -1], sampling, random).item()))
+            logits = model(torch.tensor([tokens]))[:, -1]
+            seen = torch.zeros(logits.shape, dtype=torch.bool)
+            seen[0, tokens] = True
+            tokens.append(int(choose(penalized(logits, seen, sampling.repetition_penalty), sampling, [draws.peek()])))
+            draws.take()
     return tokens[len(prompt) :]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_a_ragged_batch_with_cache_equals_single_runs_without(name: str, temperature: float) -> None:
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 0.8}, {"top_k": 9, "repetition_penalty": 2}])
+@pytest.mark.parametrize("arrange", [lambda model: model, Decoder])
+def test_a_ragged_batch_with_cache_equals_single_runs_without(name: str, settings: Any, arrange: Any) -> None:
     """Token for token, greedy and sampled."""
     model = make(name)
-    sampling = Sampling(max_tokens=12, temperature=temperature, seed=4)
-    together = Engine(model).generate(PROMPTS, sampling)
+    sampling = Sampling(max_tokens=12, seed=4, **settings)
+    together = Engine(arrange(model)).generate(PROMPTS, sampling)
     assert [made.tokens for made in together] == [
         plain(model, prompt, sampling, row) for row, prompt in enumerate(PROMPTS)
     ]
@@ -71,3 +80,66 @@ def test_prompts_that_nothing_can_follow(prompt: list[int]) -> None:
     """Exit 2."""
     with pytest.raises(UsageError, match=r"prompt 2"):
         Engine(make("tiny-gpt2")).generate([[1], prompt], Sampling())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_are_equal_bit_for_bit_in_int8(name: str) -> None:
+    """Log-probabilities, too: alone, ragged beside others, many at once, and with guesses checked in one pass."""
+    model = make(name)
+    decoder, sampling = Decoder(model, "int8"), Sampling(max_tokens=40, seed=3, temperature=0.5)
+    prompts = [*PROMPTS, [3, 1] * 10, [9, 9, 9]]
+
+    def rows(guesser: Guesser | None, given: list[list[int]], first: int) -> list[list[Token]]:
+        engine = Engine(decoder, guesser, 3)
+        found: list[list[Token]] = [[] for _ in given]
+        for token in engine.tokens(given, sampling, first_row=first, logprobs=True):
+            found[token.row].append(token._replace(row=0))
+        return found
+
+    together = rows(None, prompts, 0)
+    assert [rows(None, [prompt], row)[0] for row, prompt in enumerate(prompts)] == together
+    assert rows(PromptLookup(), prompts, 0) == together
+    assert rows(DraftModel(Decoder(model)), prompts, 0) == together
+    assert rows(DraftModel(decoder), prompts[3:4], 3) == together[3:4]
+
+
+def test_samples_share_their_prompts_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three samples of each prompt are those of three prompts, and the prompts are read once."""
+    decoder = Decoder(make("tiny-modern"))
+    sampling = Sampling(max_tokens=9, seed=2)
+    apart = Engine(decoder).generate([prompt for prompt in PROMPTS for _ in range(3)], sampling)
+    sizes, plain_hidden = [], decoder.hidden
+    monkeypatch.setattr(
+        decoder, "hidden", lambda tokens, *more: sizes.append(tokens.numel()) or plain_hidden(tokens, *more)
+    )
+    rows: list[list[int]] = [[] for _ in range(9)]
+    for token in Engine(decoder).tokens(PROMPTS, sampling, copies=3):
+        rows[token.row].append(token.id)
+    assert rows == [sample.tokens for sample in apart]
+    assert len({tuple(row) for row in rows}) == 9
+    assert sizes == [3 * 11] + [9] * 8
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_log_probabilities_are_the_models(temperature: float) -> None:
+    """ln p of each token at temperature 1, from the plain forward pass."""
+    model = make("tiny-gpt2")
+    sampling = Sampling(max_tokens=8, temperature=temperature, top_k=5, repetition_penalty=1.3)
+    tokens = list(Engine(Decoder(model)).tokens(PROMPTS, sampling, logprobs=True))
+    for row, prompt in enumerate(PROMPTS):
+        mine = [token for token in tokens if token.row == row]
+        text = [*prompt, *(token.id for token in mine)]
+        with torch.no_grad():
+            whole = model(torch.tensor([text])).log_softmax(-1)[0]
+        wanted = [whole[len(prompt) + i - 1, token.id].item() for i, token in enumerate(mine)]
+        assert [token.logprob for token in mine] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_caller_may_end_a_row() -> None:
+    """At once, and the other rows go on."""
+    sampling = Sampling(max_tokens=10, seed=1)
+    engine = Engine(make("tiny-gpt2"))
+    counts = [0, 0, 0]
+    for token in engine.tokens(PROMPTS, sampling, ended=lambda row, _: row == 1 and counts[1] == 4):
+        counts[token.row] += 1
+    assert counts == [10, 4, 10]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest
 
-from gptctl.infer.sampling import Sampling, generators, probabilities, sample
+from gptctl.infer.sampling import Draws, Sampling, choose, nucleus, penalized, probabilities
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -1.5]])
+
+
+def numbers(seed: int, rows: range) -> list[float]:
+    """Give the first number of some rows."""
+    return [Draws(seed, row).peek() for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +29,7 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -1.5]])
 def test_draws_follow_the_distribution(sampling: Sampling) -> None:
     """Chi-square over 20,000 draws from 20,000 rows' own generators."""
     rows = 20_000
-    drawn = sample(LOGITS.expand(rows, -1), sampling, generators(0, range(rows)))
+    drawn = choose(LOGITS.expand(rows, -1), sampling, numbers(0, range(rows)))
     wanted = probabilities(LOGITS, sampling)[0].double()
     kept = wanted > 0
     counts = torch.bincount(drawn, minlength=6)
@@ -55,12 +60,52 @@ def test_filters_keep_what_they_should() -> None:
 
 def test_temperature_zero_is_greedy() -> None:
     """The likeliest, the lowest id among equals."""
-    assert sample(torch.tensor([[0.0, 3.0, 3.0]]), Sampling(temperature=0), generators(0, range(1))).tolist() == [1]
+    assert choose(torch.tensor([[0.0, 3.0, 3.0]]), Sampling(temperature=0), [0.5]).tolist() == [1]
 
 
 def test_rows_have_their_own_numbers() -> None:
     """A row draws the same whoever stands beside it."""
     logits = torch.randn(5, 50)
-    together = sample(logits, Sampling(), generators(3, range(5)))
-    alone = [sample(logits[i : i + 1], Sampling(), generators(3, [i])).item() for i in range(5)]
+    together = choose(logits, Sampling(), numbers(3, range(5)))
+    alone = [choose(logits[i : i + 1], Sampling(), [Draws(3, i).peek()]).item() for i in range(5)]
     assert together.tolist() == alone
+
+
+def test_numbers_that_were_looked_at_are_still_there() -> None:
+    """Looking ahead uses nothing up; a row's numbers are uniform."""
+    draws, again = Draws(1, 7), Draws(1, 7)
+    ahead = [draws.peek(i) for i in range(200)]
+    taken = []
+    for _ in range(200):
+        taken.append(again.peek())
+        again.take()
+    assert taken == ahead
+    assert kstest(ahead, "uniform").pvalue > 1e-3
+
+
+def test_top_k_of_a_large_vocabulary_is_the_same_drawn_from_all() -> None:
+    """The short way gives the tokens of the definition."""
+    logits, sampling = torch.randn(200, 1000), Sampling(top_k=20, top_p=0.9)
+    drawn = choose(logits, sampling, numbers(5, range(200)))
+    heights = probabilities(logits, sampling).double().cumsum(-1)
+    wanted = torch.searchsorted(heights, torch.tensor(numbers(5, range(200)))[:, None].double() * heights[:, -1:])[:, 0]
+    assert (drawn == wanted).float().mean() > 0.99  # but where a number falls on an edge
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_top_p_of_a_large_vocabulary(spread: float) -> None:
+    """The sum of what stays reaches p, and does not without the least of it; the likeliest first."""
+    chances = (spread * torch.randn(3, 20_000)).softmax(-1)
+    kept = nucleus(chances, 0.9)
+    for before, after in zip(chances.double(), kept.double(), strict=True):
+        stays = after > 0
+        assert torch.equal(before[stays], after[stays])
+        assert after.sum() >= 0.9 - 1e-4
+        assert after.sum() - after[stays].min() < 0.9 + 1e-4
+        assert after[stays].min() >= before[~stays].max()
+
+
+def test_a_penalty_makes_what_was_seen_less_likely() -> None:
+    """Positive logits are divided, negative ones multiplied, others left."""
+    seen = torch.tensor([[True, False, True, False, True, False]])
+    torch.testing.assert_close(penalized(LOGITS, seen, 2.0), torch.tensor([[1.0, 1.0, 0.25, 0.0, -2.0, -1.5]]))

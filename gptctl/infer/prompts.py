@@ -1,0 +1,126 @@
+"""The prompts of a command as shard tasks of a fixed number of prompts, from any input format, lines, or one text."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import orjson
+import pyarrow as pa
+import xxhash
+
+from gptctl.core.errors import DataError, UsageError
+from gptctl.io import stream
+from gptctl.io.files import content_hash
+from gptctl.io.inputs import Inputs, read_task
+from gptctl.io.records import Bad, Block, ReadOptions, Task, from_dicts
+
+LINES = (".txt", ".text", "")
+ARROW = b"\xff\xff\xff\xff"  # what an Arrow IPC stream begins with
+
+
+class Prompts(Inputs):
+    """What `generate` reads. A task's note is the number of prompts before it."""
+
+    def __init__(self, source: str | None, prompt: str, options: ReadOptions, size: int) -> None:
+        """Take one prompt, or a source: text with a prompt a line, JSON lines, any input format, or - for stdin.
+
+        `size` is the number of prompts in a task. Raises UsageError (2) for a missing path.
+        """
+        self.size = size
+        self.prompt = prompt if source is None else None
+        self.lines: Path | IO[bytes] | None = None
+        self.name = source or "prompt"
+        if source == "-":
+            if sys.stdin.isatty():
+                raise UsageError("--prompts is '-' but standard input is a terminal", "pipe prompts into it")
+            standard = sys.stdin.buffer
+            head = standard.peek(len(ARROW)) if isinstance(standard, io.BufferedReader) else b""
+            self.lines = None if head.startswith(ARROW) else standard
+        elif source is not None and Path(source).suffix in LINES and Path(source).is_file():
+            self.lines, self.name = Path(source), Path(source).name
+        super().__init__(() if source is None or self.lines else (source,), options)
+        self.is_stream = source == "-"
+
+    def fingerprints(self, read_remote: bool = False) -> dict[str, str] | None:
+        """Identify the prompts; None for standard input."""
+        if self.prompt is not None:
+            return {"prompt": xxhash.xxh3_128_hexdigest(self.prompt.encode())}
+        if isinstance(self.lines, Path):
+            return {self.name: content_hash(str(self.lines))}
+        return super().fingerprints(read_remote)
+
+    def tasks(self, limit: int = 0) -> Iterator[Task]:
+        """Yield tasks of `size` prompts, the last of each file's part perhaps smaller."""
+        first = index = 0
+        for table, bad in self.tables(limit):
+            for start in range(0, max(len(table), 1), self.size):
+                part = table.slice(start, self.size)
+                block = Block("documents", self.name, size=part.nbytes, data=stream.to_bytes(part), bad=tuple(bad))
+                yield Task(index, (block,), str(first).encode())
+                bad, first, index = [], first + len(part), index + 1
+
+    def tables(self, limit: int) -> Iterator[tuple[pa.Table, list[Bad]]]:
+        """Yield tables of prompts in the order of the input, and what could not be read."""
+        if self.prompt is not None:
+            yield pa.table({"id": ["prompt"], "text": pa.array([self.prompt], pa.large_string())}), []
+        elif isinstance(self.lines, Path):
+            with self.lines.open("rb") as file:
+                yield from self.of_lines(file, limit)
+        elif self.lines is not None:
+            yield from self.of_lines(self.lines, limit)
+        else:
+            for task in super().tasks(limit):
+                yield read_task(task, self.options)
+
+    def of_lines(self, file: Iterable[bytes], limit: int) -> Iterator[tuple[pa.Table, list[Bad]]]:
+        """Yield tables of one task's lines; if the first is a JSON object with a text, so are the others.
+
+        Raises DataError (3) for bytes that are not UTF-8.
+        """
+        numbered = self.read_lines(file)
+        if limit:
+            numbered = islice(numbered, limit)
+        as_json: bool | None = None
+        while part := list(islice(numbered, self.size)):
+            if as_json is None:
+                as_json = self.options.text_column in as_object(part[0][1])
+            if as_json:
+                rows = [as_object(line) for _, line in part]
+                yield from_dicts(rows, [f"line {number}" for number, _ in part], self.name, self.options)
+            else:
+                ids = [f"{self.name}:{number}" for number, _ in part]
+                yield pa.table({"id": ids, "text": pa.array([line for _, line in part], pa.large_string())}), []
+
+    def read_lines(self, file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+        """Yield the lines that are not empty with their numbers, hashing a stream on the way."""
+        done = 0
+        for number, data in enumerate(file):
+            if self.is_stream:
+                self._stream_hash.update(data)
+            try:
+                line = data.decode("utf-8-sig" if number == 0 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{self.name} is not UTF-8 at byte {done + error.start}", "save it as UTF-8") from error
+            done += len(data)
+            if line:
+                yield number, line
+
+
+def as_object(line: str) -> dict[str, object]:
+    """Give a line's JSON object; an empty one where it is none."""
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def options_for(options: ReadOptions, chat: bool) -> ReadOptions:
+    """Let the text be a list of messages where a conversation is continued."""
+    return replace(options, structured=chat)
