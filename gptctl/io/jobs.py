@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -294,7 +294,13 @@ def spool_folder(out: Path | None) -> Iterator[Path]:
         if not started.exists() or started.read_text() != atomic.boot():
             shutil.rmtree(spool, ignore_errors=True)
             atomic.write_text(started, atomic.boot(), flush="none")
-        yield spool
+        try:
+            yield spool
+        finally:
+            if list(spool.iterdir()) == [started]:  # nothing was handed on: leave no trace
+                shutil.rmtree(spool)
+                with suppress(OSError):
+                    spool.parent.rmdir()
         return
     with tempfile.TemporaryDirectory(prefix="gptctl-") as folder:
         yield Path(folder)

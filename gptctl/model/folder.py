@@ -18,6 +18,7 @@ from gptctl.core import atomic
 from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model import locate, sealed
+from gptctl.model.blank import blank
 from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
@@ -114,7 +115,7 @@ def load_model(folder: Path) -> Loaded:
 def of_ours(folder: Path, values: dict[str, Any], stored: Mapping[str, Tensor]) -> tuple[GPT | Classifier, Any]:
     """Build the model of a folder with our names."""
     config = hf_config.shape_of(values, str(folder / "config.json"))
-    with torch.device("meta"):
+    with blank():
         gpt = GPT(config)
         pooling = values.get("pooling", "last")
         model = Classifier(gpt, values["labels"], pooling=pooling) if values["labels"] else gpt
@@ -137,7 +138,7 @@ def of_theirs(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -
         except tensors.ChangedError as error:
             reason = str(error)
             continue
-        with torch.device("meta"):
+        with blank():
             model = GPT(config)
         put_in(model, ours, folder)
         return model, values["extra"] if "gptctl" in values else files.read_extra(folder, values)

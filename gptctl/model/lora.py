@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
+from gptctl.model.blank import blank
 
 
 class Lora(Settings):
@@ -101,7 +102,7 @@ def adapted(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
 def merge(model: nn.Module) -> None:
     """Make plain linear layers of the adapted ones, in place."""
     for name, module in list(adapted(model)):
-        with torch.device("meta"):
+        with blank():
             linear = nn.Linear(module.in_features, module.out_features, module.bias is not None)
         linear.weight, linear.bias = nn.Parameter(module.merged()), module.bias
         parent, _, last = name.rpartition(".")

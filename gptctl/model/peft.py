@@ -17,6 +17,7 @@ from gptctl.core import atomic
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model import folder as model_folder
 from gptctl.model import locate, sealed
+from gptctl.model.blank import blank
 from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
@@ -186,7 +187,7 @@ def load_model(folder: Path) -> model_folder.Loaded:
     if isinstance(base, Classifier):
         base = base.gpt
     config, weights = merged(folder, base)
-    with torch.device("meta"):
+    with blank():
         model = GPT(config)
     model_folder.put_in(model, weights, folder)
     if (folder / "tokenizer.json").exists():

@@ -35,7 +35,6 @@ EXAMPLES = (
     'gptctl generate run "Once upon a time" --max-tokens 40',
     'gptctl generate run "The" --num 3 --temperature 0.8 --top-p 0.95 --seed 7 --quantize int8',
     "gptctl generate run --prompts prompts.jsonl -o samples --max-tokens 16 --stop END --logprobs",
-    "gptctl generate run --chat",
 )
 
 

@@ -172,6 +172,7 @@ def on_a_terminal(*args: str, cwd: Path, **environment: str) -> tuple[int, str]:
     return child.wait(), drawn.decode()
 
 
+@pytest.mark.slow
 def test_on_a_terminal(workspace: Path, tmp_path: Path) -> None:
     """Pictures that replace one another, no line too wide, no colour where none is wanted, the result at the end."""
     command = ["pretrain", str(workspace / "tokens"), "--steps", "40", "--set", "eval_every=20"]

@@ -27,6 +27,7 @@ def splits(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: read_rows(folder / f"{name}.jsonl") for name in SPLITS}
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     run_example("label_lines.py", tmp_path, *LIMITS)
     for name in SPLITS:

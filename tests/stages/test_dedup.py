@@ -61,6 +61,7 @@ def test_the_report(unique: tuple[Path, Ran]) -> None:
     assert "largest clusters:" in again.err
 
 
+@pytest.mark.slow
 def test_any_way_gives_the_same_bytes(unique: tuple[Path, Ran], raw: Path, tmp_path: Path) -> None:
     """Workers, engines, memory, pipes; and of the survivors all survive."""
     out, _ = unique

@@ -82,6 +82,7 @@ def pairs(tmp_path: Path) -> Path:
     return tmp_path / "pairs"
 
 
+@pytest.mark.slow
 def test_pairs_are_told_by_both_texts(gptctl: Gptctl, workspace: Path, pairs: Path, tmp_path: Path) -> None:
     """What can only be learned from both is learned; without the second text it can't be."""
     command = (
@@ -117,6 +118,7 @@ def test_pairs_are_told_by_both_texts(gptctl: Gptctl, workspace: Path, pairs: Pa
     assert (missing.code, "--pair-column" in missing.err) == (3, True)
 
 
+@pytest.mark.slow
 def test_seeds_give_mean_spread_and_the_best_model(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """Each seed is a run of its own, done once; the folder's model is the best one's."""
     command = (

@@ -131,6 +131,7 @@ def test_pretrain_with_two_processes(gptctl: Gptctl, workspace: Path, tmp_path: 
     assert two.json["metrics"]["val_loss"] == pytest.approx(one.json["metrics"]["val_loss"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_time_and_token_budgets(gptctl: Gptctl, workspace: Path) -> None:
     done = gptctl(
         "pretrain", workspace / "tokens", "-o", "timed", "--steps", "1000000", "--max-minutes", "0.05", "--json"
@@ -207,6 +208,7 @@ def test_bad_predictions(rows: list[dict[str, str]], code: int, word: str, gptct
     assert word in done.err
 
 
+@pytest.mark.slow
 def test_perplexity_does_not_depend_on_batch_and_gains_from_context(
     gptctl: Gptctl, workspace: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +222,7 @@ def test_perplexity_does_not_depend_on_batch_and_gains_from_context(
     assert runs[0]["perplexity"] == pytest.approx(math.exp(runs[0]["loss"]))
 
 
+@pytest.mark.slow
 def test_generate_repeats_and_differs_by_seed(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     command = ("generate", workspace / "run", "The statement", "--max-tokens", "20")
     first = gptctl(*command)
@@ -233,6 +236,7 @@ def test_generate_repeats_and_differs_by_seed(gptctl: Gptctl, workspace: Path, t
     assert likeliest["text"] == greedy["text"]
 
 
+@pytest.mark.slow
 def test_generate_samples_do_not_depend_on_their_batch(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("The\nA longer prompt than the first\nWith\n")
     for out, batch in (("a", 1), ("b", 16)):
@@ -336,6 +340,7 @@ def test_training_data_is_never_scored_as_val(gptctl: Gptctl, workspace: Path) -
     assert done.json["metrics"]["split"] == "train"
 
 
+@pytest.mark.slow
 def test_fewer_steps_are_a_conflict_and_other_processes_are_not(gptctl: Gptctl, workspace: Path) -> None:
     assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "6").code == 0
     assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "5").code == 5

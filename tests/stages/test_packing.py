@@ -49,6 +49,7 @@ def test_another_packing_is_a_conflict(gptctl: Gptctl, workspace: Path) -> None:
     assert gptctl("pretrain", workspace / "tokens", "-o", "other", "--set", "pack=best").code == 2
 
 
+@pytest.mark.slow
 def test_val_loss_does_not_depend_on_the_packing(gptctl: Gptctl, workspace: Path) -> None:
     """Val is one stream for both: the same untrained weights score the same."""
     losses = [
@@ -60,6 +61,7 @@ def test_val_loss_does_not_depend_on_the_packing(gptctl: Gptctl, workspace: Path
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_weights(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     command = ("pretrain", workspace / "tokens", *BESTFIT, "--steps", "24", "--set", "checkpoint.every=6", "-o")
     assert gptctl(*command, "whole").code == 0

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import REPO, Ran
 
 Gptctl = Callable[..., Ran]
@@ -43,6 +45,7 @@ def test_a_paper_that_does_not_exist(gptctl: Gptctl) -> None:
     assert "hint: leave --recipe out" in done.err
 
 
+@pytest.mark.slow
 def test_the_word_itself_is_no_setting(gptctl: Gptctl, workspace: Path) -> None:
     """What it stands for is: the same recipe under another word is up to date, another recipe is a conflict."""
     command = ("pretrain", workspace / "tokens", "-o", "run", "--preset", "tiny-gpt2", "--steps", "4")

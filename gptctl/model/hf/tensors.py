@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.model.blank import blank
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT, sinusoids
 from gptctl.model.hf.config import ties
@@ -119,7 +120,7 @@ def to_ours(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
     what the config stands for.
     """
     stored = prefixed(stored, family)
-    with torch.device("meta"):
+    with blank():
         wanted = {name: cut(name, tensor, config) for name, tensor in GPT(config).state_dict().items()}
     found: Tensors = {}
     # A scaled copy is only compared, where the tensor itself is there too.

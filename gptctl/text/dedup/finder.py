@@ -41,8 +41,9 @@ def sign(search: Search, keep: str, reading: ReadOptions, task: Task) -> tuple[i
         if noted["key"] == task.key():
             return noted["documents"], noted["unreadable"], noted["keys"]
     table, bad = read_task(task, reading)
+    rank = survivors.ranks(keep, table)
     search.kept.keep(task, table, bad)
-    written = passes.sign(search, task.index, table, survivors.ranks(keep, table))
+    written = passes.sign(search, task.index, table, rank)
     noted = {"key": task.key(), "documents": len(table), "unreadable": len(bad), "keys": written}
     atomic.write_json(record, noted, flush="none")
     return len(table), len(bad), written
