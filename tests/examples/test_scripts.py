@@ -67,7 +67,7 @@ def accuracy_of(out: str) -> float:
 @pytest.mark.skipif(not (SHARED_DATA / "trec").exists(), reason="the TREC questions are not on this machine")
 def test_trec(tmp_path: Path) -> None:
     script = str(REPO / "examples" / "trec.sh")
-    assert accuracy_of(run_script(tmp_path, "bash", script, str(SHARED_DATA / "trec"), EPOCH_MB="1.5", **LITTLE)) > 0.8
+    assert accuracy_of(run_script(tmp_path, "bash", script, str(SHARED_DATA / "trec"), EPOCH_MB="1.5", **LITTLE)) > 0.83
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "trec").exists(), reason="the movie reviews are not on this machine")

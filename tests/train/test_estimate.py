@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -155,13 +156,19 @@ def test_activations_are_what_autograd_keeps() -> None:
     [("gpt2-char", 24, {}), ("gpt2", 1, {"layers": 6}), ("modern-124", 2, {"layers": 6}), ("gpt2-char", 64, {})],
 )
 def test_memory_is_what_a_process_takes(name: str, batch: int, changes: dict[str, int]) -> None:
-    """The estimate and the growth of a process that trains two steps, within a third: allocators differ by machine."""
+    """The estimate and the growth of a process that trains two steps, within a quarter.
+
+    Freed blocks go back to the system here, so that what is in use is what is seen: glibc keeps up to a third more.
+    """
     config, recipe = of(name, batch_size=batch, seq_len=256)
     config = config.model_copy(update={"attention_dropout": 0.0} | changes)
     words = json.dumps([config.model_dump(), recipe.model_dump()])
-    run = subprocess.run([sys.executable, "-c", MEASURE, words], cwd=REPO, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, words], cwd=REPO, capture_output=True, text=True, check=False,
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"},
+    )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert estimate(config, recipe)["memory_bytes_per_rank"] == pytest.approx(int(run.stdout), rel=0.35)
+    assert estimate(config, recipe)["memory_bytes_per_rank"] == pytest.approx(int(run.stdout), rel=0.25)
 
 
 @pytest.mark.parametrize(("name", "ranks"), [("tiny-gpt2", 8), ("tiny-modern", 3), ("tiny-moe", 8), ("gpt2", 64)])
