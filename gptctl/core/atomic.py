@@ -22,8 +22,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import psutil
-
 from gptctl.core.errors import from_os_error
 
 _operations = itertools.count(1)
@@ -155,4 +153,6 @@ def boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux
+        import psutil
+
         return str(int(psutil.boot_time()))

@@ -20,7 +20,6 @@ from gptctl.evals import cache
 from gptctl.evals.asked import Answers, Asked, Settings
 from gptctl.evals.cache import Asking, Block
 from gptctl.evals.measured import Rows, Values
-from gptctl.model import sealed
 from gptctl.model.classifier import Classifier
 from gptctl.model.folder import load_model
 from gptctl.text.framing import Framing
@@ -52,11 +51,6 @@ class Job:
             "torch": torch.__version__,
             "gptctl": __version__,
         }
-
-
-def fingerprint(folder: Path) -> str:
-    """Hash a model: weights, shape, names of labels, tokenizer."""
-    return sealed.identity(folder)
 
 
 @lru_cache(maxsize=2)

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -103,7 +103,7 @@ class Result:
     @classmethod
     def from_json(cls, index: int, value: dict[str, Any]) -> Result:
         """Read a record."""
-        bad = [Bad(b["file"], b["position"], b["reason"], b["excerpt"]) for b in value["bad"]]
+        bad = [Bad.from_json(item) for item in value["bad"]]
         made = [Shard(**shard) for shard in value["shards"]]
         return cls(index, value["key"], Counts.from_json(value["counts"]), value["figures"], made, bad)
 
@@ -286,21 +286,14 @@ def text_bytes(table: pa.Table) -> int:
 def spool_folder(out: Path | None) -> Iterator[Path]:
     """Give a place for what tasks hand to each other, and for a stream that is read twice.
 
-    Its files need not be flushed: it is emptied if the machine has started anew since it was made.
+    Its files need not be flushed: it is named after this start of the machine, and what others left is removed.
     """
     if out is not None:
-        spool = out / "work" / "spool"
-        started = spool / "boot"
-        if not started.exists() or started.read_text() != atomic.boot():
-            shutil.rmtree(spool, ignore_errors=True)
-            atomic.write_text(started, atomic.boot(), flush="none")
-        try:
-            yield spool
-        finally:
-            if list(spool.iterdir()) == [started]:  # nothing was handed on: leave no trace
-                shutil.rmtree(spool)
-                with suppress(OSError):
-                    spool.parent.rmdir()
+        spool = out / "work" / f"spool-{atomic.boot()}"
+        for left in out.glob("work/spool-*"):
+            if left != spool:
+                shutil.rmtree(left)
+        yield spool
         return
     with tempfile.TemporaryDirectory(prefix="gptctl-") as folder:
         yield Path(folder)

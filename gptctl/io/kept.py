@@ -54,5 +54,5 @@ class Kept:
         with pa.memory_map(str(path)) as source, ipc.open_file(source) as reader:
             table = reader.read_all()
         metadata = dict(table.schema.metadata)
-        bad = [Bad(b["file"], b["position"], b["reason"], b["excerpt"]) for b in json.loads(metadata.pop(BAD))]
+        bad = [Bad.from_json(item) for item in json.loads(metadata.pop(BAD))]
         return table.replace_schema_metadata(metadata or None), bad

@@ -135,6 +135,23 @@ def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str])
         yield "val", table.filter(pa.array(held_out(table)))
 
 
+def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, pa.Table]:
+    """Take the rows of one fold out of all tables into one of their own, "held out".
+
+    Raises DataError (3) for a missing column or value, UsageError (2) where no row is in that fold.
+    """
+    kept: dict[str, pa.Table] = {}
+    held: list[pa.Table] = []
+    for name, table in tables.items():
+        inside = [value == fold for value in strings_of(table, column, name, "fold", "--fold-column")]
+        held.append(table.filter(pa.array(inside)))
+        kept[name] = table.filter(pa.array([not one for one in inside]))
+    kept["held out"] = pa.concat_tables(held, promote_options="permissive")
+    if not len(kept["held out"]):
+        raise UsageError(f"no text is in fold '{fold}'", "see the column's values: gptctl inspect")
+    return kept
+
+
 def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
     """Give the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
     return strings_of(table, column, where, "label", "--label-column")

@@ -41,6 +41,11 @@ class Bad:
         """Give a line of quarantine.jsonl."""
         return {"file": self.source, "position": self.position, "reason": self.reason, "excerpt": self.excerpt}
 
+    @classmethod
+    def from_json(cls, value: dict[str, str]) -> Bad:
+        """Undo `to_json`."""
+        return cls(value["file"], value["position"], value["reason"], value["excerpt"])
+
 
 @dataclass(frozen=True)
 class Block:

@@ -241,14 +241,17 @@ def document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
     return torch.where(tokens == end_of_text, places, 0).cummax(1).values
 
 
-def loss_sum(logits: Tensor, targets: Tensor, ignore: int = IGNORE, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+def loss_sum(
+    logits: Tensor, targets: Tensor, ignore: int = IGNORE, smoothing: float = 0.0, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Give the summed cross-entropy in nats and how many targets counted.
 
     logits (..., V), targets (...) int64. The sum over all micro-batches and ranks is divided once by the count over the
-    same, so that neither padding nor the number of ranks can change a gradient. `smoothing` is 5.4's label smoothing.
+    same, so that neither padding nor the number of ranks can change a gradient. `smoothing` is 5.4's label smoothing,
+    `weights` (V,) are those of the targets, which the count leaves out.
     """
     flat = targets.flatten()
     total = F.cross_entropy(
-        logits.flatten(0, -2).float(), flat, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
+        logits.flatten(0, -2).float(), flat, weights, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
     )
     return total, (flat != ignore).sum()

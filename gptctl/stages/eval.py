@@ -16,7 +16,6 @@ from gptctl.core import atomic, plugins
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import MANIFEST
 from gptctl.core.summary import Counts, Summary
 from gptctl.evals import (
     assess,
@@ -27,6 +26,7 @@ from gptctl.evals import (
     junit,
     leakage,
     markdown,
+    naming,
     regress,
     tables,
     training_data,
@@ -35,9 +35,7 @@ from gptctl.evals.assess import Examples
 from gptctl.evals.averages import Averaging
 from gptctl.evals.gates import Check, Gate
 from gptctl.evals.options import Options
-from gptctl.io import dataset, labelled, manifest, peek, predictions, shards
-from gptctl.io.files import content_hash
-from gptctl.io.find import find_files
+from gptctl.io import dataset, labelled, peek, predictions, shards
 from gptctl.io.manifest import Manifest
 from gptctl.io.predictions import Rows
 
@@ -202,31 +200,12 @@ def fingerprints(config: Eval) -> dict[str, str]:
     found: dict[str, str] = {}
     named = {"predictions": config.predictions, "data": config.data, "harness": config.harness}
     for name, path in (named | {"compare": config.compare, "leakage": config.leakage}).items():
-        found |= {f"{name}/{part}": value for part, value in prints_of(path).items()} if path else {}
+        found |= {f"{name}/{part}": value for part, value in naming.prints_of(path).items()} if path else {}
     for number, model in enumerate(ensemble.members(config.model) if config.ensemble and config.model else []):
-        found |= {f"model {number}/{part}": value for part, value in prints_of(model).items()}
+        found |= {f"model {number}/{part}": value for part, value in naming.prints_of(model).items()}
     if config.model:
-        found |= {f"model/{part}": value for part, value in prints_of(config.model).items()}
+        found |= {f"model/{part}": value for part, value in naming.prints_of(config.model).items()}
     return found
-
-
-def prints_of(path: str) -> dict[str, str]:
-    """Hash a model's weights, a dataset by its manifest, or files."""
-    if is_model(path):
-        from gptctl.evals.ask import fingerprint
-        from gptctl.model.locate import find_model
-
-        return {"model": fingerprint(find_model(path))}
-    if manifest.is_ours(path):
-        return {MANIFEST: manifest.read(path).content()}
-    return {file.name: content_hash(file.path) for file in find_files(path)}
-
-
-def is_model(path: str) -> bool:
-    """Tell whether a path is a model, not predictions."""
-    from gptctl.model import locate
-
-    return any(locate.is_model(folder) for folder in (Path(path), Path(path) / "model"))
 
 
 def score(config: Eval, context: Context) -> tuple[Values, list[Examples]]:
@@ -267,7 +246,7 @@ def guess(config: Eval, part: Examples) -> Examples:
 
 def rows_of_other(config: Eval, path: str, context: Context) -> Rows:
     """Read the other system's predictions, or ask the other model."""
-    if not is_model(path):
+    if not naming.is_model(path):
         return predictions.read_predictions(path).rows
     if config.data is None:
         raise UsageError("--compare names a model, and there is no DATA to ask it about", "name its predictions")
@@ -292,11 +271,12 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
 def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     """Load a model and say what it is asked, and where."""
     from gptctl.evals import ask as asking
+    from gptctl.model import sealed
     from gptctl.model.locate import find_model
     from gptctl.train import device
 
     folder = find_model(path)
-    print_of = asking.fingerprint(folder)
+    print_of = sealed.identity(folder)
     asked, _ = asking.load(str(folder), print_of)
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
     task = asking.task_of(asked, config.task, choices, texts_wanted)

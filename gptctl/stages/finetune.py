@@ -20,9 +20,9 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.evals import assess
-from gptctl.evals.options import Options
-from gptctl.io import labelled, predictions, shards
+from gptctl.evals import held_out
+from gptctl.evals.asked import Asked
+from gptctl.io import labelled
 from gptctl.io.manifest import Manifest
 from gptctl.model.lora import Lora
 from gptctl.text import chat
@@ -47,7 +47,6 @@ RECIPE = Recipe(
     lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
 )
 WARMUP_SHARE = 0.1
-HELD_OUT = "held-out.arrow"
 
 
 class Finetune(Placement, DataConfig):
@@ -165,15 +164,7 @@ def read(config: Finetune) -> tuple[dict[str, pa.Table], dict[str, str]]:
     if config.fold is not None:
         if config.fold_column is None or config.task != "classify":
             raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
-        held = []
-        for name, table in tables.items():
-            folds = labelled.strings_of(table, config.fold_column, name, "fold", "--fold-column")
-            inside = pa.array([fold == config.fold for fold in folds])
-            held.append(table.filter(inside))
-            tables[name] = table.filter(pa.array([not value.as_py() for value in inside]))
-        tables["held out"] = pa.concat_tables(held, promote_options="permissive")
-        if not len(tables["held out"]):
-            raise UsageError(f"no text is in fold '{config.fold}'", "see the column's values: gptctl inspect")
+        tables = labelled.hold_out(tables, config.fold_column, config.fold)
     return tables, prints
 
 
@@ -224,10 +215,8 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     best = (min if on.endswith("loss") else max)(found, key=lambda name: found[name][on])
     with atomic.atomic_folder(record.path / "model") as temporary:
         shutil.copytree(record.path / best / "model", temporary, dirs_exist_ok=True)
-    scored = [str(record.path / name / HELD_OUT) for name in found if "held_out_f1" in found[name]]
-    pooled = (
-        score_held_out([row for path in scored for row in predictions.read_rows(path).rows], record) if scored else {}
-    )
+    scored = [record.path / name for name in found if "held_out_f1" in found[name]]
+    pooled = held_out.score([row for folder in scored for row in held_out.read(folder)], record.path) if scored else {}
     return mean_and_spread(list(found.values())) | pooled | {"best": best, "runs": found}
 
 
@@ -236,7 +225,7 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     from gptctl.model import lora, peft
     from gptctl.model.classifier import Classifier
     from gptctl.model.folder import save_model
-    from gptctl.train import checkpoint, loop
+    from gptctl.train import checkpoint, device, loop
 
     metrics = loop.train(job, record, context)
     model = job.build().eval()
@@ -250,30 +239,13 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         lora.merge(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
-        metrics |= score_held_out(predict(config, model, job, tables["held out"]), record)
+        framing = Framing.from_json(about["framing"])
+        coder = Tokenizer.from_json(job.tokenizer_json)
+        asked = Asked(model, coder, tuple(about["label_names"]), framing, config.pair_column)
+        rows = held_out.label(asked, config.label_column, tables["held out"], device.pick(job.device))
+        metrics |= held_out.score(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
-
-
-def predict(config: Finetune, model: Any, job: TrainJob, table: pa.Table) -> predictions.Rows:
-    """Label the texts of a fold that was held out, once, after training."""
-    from gptctl.infer.classify import probabilities
-    from gptctl.train import device
-
-    names, framing = job.about["label_names"], Framing.from_json(job.about["framing"])
-    pairs = pairs_of(table, Tokenizer.from_json(job.tokenizer_json), config.pair_column, "held out")
-    gold = labelled.known_labels(table, config.label_column, names, "held out")
-    found = probabilities(model, [framing.frame(*pair) for pair in pairs], 64, device.pick(job.device))
-    columns = zip(table["id"].to_pylist(), gold, found.argmax(1).tolist(), found.tolist(), strict=True)
-    return [{"id": i, "label": label, "pred": names[best], "probs": probs} for i, label, best, probs in columns]
-
-
-def score_held_out(rows: predictions.Rows, record: Run) -> Values:
-    """Write predictions on texts that were held out, for gptctl eval --predictions; give accuracy and macro F1."""
-    shards.write_shard(record.path, HELD_OUT, predictions.to_table(rows, "predictions", {}))
-    options = Options(metrics=("accuracy", "f1"), ci="none", per_class=False, confusion=False)
-    found = assess.report(assess.of_rows(predictions.Predictions(rows), (), "held out")[0], options)
-    return {f"held_out_{name}": found[name] for name in ("accuracy", "f1")}
 
 
 def classify_job(

@@ -27,7 +27,7 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 ASSISTANT = "assistant"
-# Stand for a special token's first character where a message spells one: what users write is never a special token.
+# Stands behind the first character where a message spells a special token: what users write never is one.
 SPELLED = "\ue0f0"
 
 Message = Mapping[str, Any]

@@ -49,7 +49,7 @@ class Framing:
         least = room // 2
         first_room = max(room - least, room - len(second))
         second_room = max(least, room - len(first))
-        (first,), (second,) = self.cut(first, first_room), self.cut(second, second_room)
+        first, second = self.cut(first, first_room), self.cut(second, second_room)
         orders = [(first, second), (second, first)] if self.symmetric else [(first, second)]
         return [self.join(a, [self.delimiter], b) for a, b in orders]
 
@@ -60,21 +60,21 @@ class Framing:
     def pieces(self, tokens: Tokens, room: int) -> list[Tokens]:
         """Cut one text."""
         if self.long_documents != "windows" or len(tokens) <= room:
-            return self.cut(tokens, room)
+            return [self.cut(tokens, room)]
         count = min(-(-len(tokens) // room), self.max_windows)
         starts = np.linspace(0, len(tokens) - room, count).round().astype(int) if count > 1 else [0]
         return [tokens[start : start + room] for start in starts]
 
-    def cut(self, tokens: Tokens, room: int) -> list[Tokens]:
-        """Give one piece of a text."""
+    def cut(self, tokens: Tokens, room: int) -> Tokens:
+        """Give what is read of a text in one piece."""
         if len(tokens) <= room:
-            return [tokens]
+            return tokens
         if self.long_documents == "tail":
-            return [tokens[len(tokens) - room :]]
+            return tokens[len(tokens) - room :]
         if self.long_documents == "ends":
             head = room - room // 2
-            return [np.concatenate([tokens[:head], tokens[len(tokens) - room // 2 :]])]
-        return [tokens[:room]]
+            return np.concatenate([tokens[:head], tokens[len(tokens) - room // 2 :]])
+        return tokens[:room]
 
     def truncates(self, first: Tokens, second: Tokens | None = None) -> bool:
         """Tell whether some tokens are not read."""

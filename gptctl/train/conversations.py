@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gptctl.core.errors import DataError
-from gptctl.core.seeds import derive
 from gptctl.model.gpt import IGNORE
 from gptctl.text.packing import best_fit
-from gptctl.train.data import permute
+from gptctl.train.data import batches, visits
 
 
 class Conversations:
@@ -50,17 +49,12 @@ class Conversations:
 
     def batch(self, first_index: int, count: int) -> Tensor:
         """Give `count` rows from a global index on, each epoch in a new order."""
-        rows: list[int] = []
-        for index in range(first_index, first_index + count):
-            epoch, place = divmod(index, self.samples_per_epoch)
-            rows += permute(np.array([place]), self.samples_per_epoch, derive(self.seed, "order", epoch)).tolist()
-        return self.rows(rows)
+        return self.rows([row for _, row in visits(first_index, count, self.samples_per_epoch, self.seed)])
 
     def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
         """Go through all rows once, in order; batch i goes to reader i modulo `ranks`."""
-        starts = range(0, self.samples_per_epoch, batch_size)
-        for number in range(rank, len(starts), ranks):
-            yield self.rows(range(starts[number], min(starts[number] + batch_size, self.samples_per_epoch)))
+        for part in batches(self.samples_per_epoch, batch_size, rank, ranks):
+            yield self.rows(part)
 
     def rows(self, chosen: Sequence[int]) -> Tensor:
         """Lay conversations end to end."""

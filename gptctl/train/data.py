@@ -58,12 +58,8 @@ class TokenWindows:
     def batch(self, first_index: int, count: int) -> Tensor:
         """Give windows (count, seq_len + 1); -1 fills up where the whole stream is shorter than one window."""
         out = np.full((count, self.seq_len + 1), IGNORE, dtype=np.int64)
-        indices = np.arange(first_index, first_index + count)
-        for epoch in np.unique(indices // self.windows).tolist():
-            rows = np.flatnonzero(indices // self.windows == epoch)
-            order = permute(indices[rows] % self.windows, self.windows, derive(self.seed, "order", epoch))
-            for row, window in zip(rows.tolist(), order.tolist(), strict=True):
-                self.fill(out[row], window, epoch)
+        for row, (epoch, window) in zip(out, visits(first_index, count, self.windows, self.seed), strict=True):
+            self.fill(row, window, epoch)
         return torch.from_numpy(out)
 
     def fill(self, row: NDArray[np.int64], window: int, epoch: int) -> None:
@@ -74,8 +70,8 @@ class TokenWindows:
         """Cover the stream once with windows (up to batch_size, seq_len + 1): each token after the first is predicted
         exactly once; the last window is filled up with -1. Batch i goes to reader i modulo `ranks`."""
         starts = range(0, self.tokens - 1, self.seq_len)
-        for number in range(rank, -(-len(starts) // batch_size), ranks):
-            chosen = starts[number * batch_size : (number + 1) * batch_size]
+        for part in batches(len(starts), batch_size, rank, ranks):
+            chosen = starts[part.start : part.stop]
             out = np.full((len(chosen), self.seq_len + 1), IGNORE, dtype=np.int64)
             for row, start in zip(out, chosen, strict=True):
                 self.copy(start, row)
@@ -126,6 +122,20 @@ class PackedDocuments(TokenWindows):
         for start, length in zip(self.starts[first:end].tolist(), self.lengths[first:end].tolist(), strict=True):
             self.copy(start, row[filled : filled + length])
             filled += length
+
+
+def batches(samples: int, batch_size: int, rank: int, ranks: int) -> Iterator[range]:
+    """Cut samples into batches, in order; batch i goes to reader i modulo `ranks`, of which this is one."""
+    for start in range(rank * batch_size, samples, ranks * batch_size):
+        yield range(start, min(start + batch_size, samples))
+
+
+def visits(first_index: int, count: int, size: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Yield (epoch, sample) for `count` global indices on: each epoch visits its `size` samples in a new order."""
+    indices = np.arange(first_index, first_index + count)
+    for epoch in np.unique(indices // size).tolist():
+        places = indices[indices // size == epoch] % size
+        yield from ((epoch, sample) for sample in permute(places, size, derive(seed, "order", epoch)).tolist())
 
 
 def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:

@@ -81,18 +81,20 @@ def prepare(model: nn.Module, gpt: GPT, base: Base, widened: bool) -> None:
         for table in (gpt.embedding, gpt.head):
             if widened and table is not None:
                 table.requires_grad_(True)
-    for block in gpt.blocks[: base.freeze_layers]:
-        block.requires_grad_(False)
-    freeze(gpt, base.freeze + (("embedding.*", "positions.*") if base.freeze_layers else ()))
+    lowest = [gpt.embedding, gpt.positions, *gpt.blocks[: base.freeze_layers]] if base.freeze_layers else []
+    for module in lowest:
+        if module is not None:
+            module.requires_grad_(False)
+    freeze(gpt, base.freeze)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UsageError("everything is frozen", "freeze less: training.freeze, freeze_layers")
+        raise UsageError("everything is frozen", "freeze less: freeze, freeze_layers")
 
 
 def freeze(model: nn.Module, globs: tuple[str, ...]) -> None:
     """Keep the parameters as they are whose names fit one of some globs; UsageError (2) for one that fits none."""
     for glob in globs:
         fitting = [parameter for name, parameter in model.named_parameters() if fnmatch.fnmatch(name, glob)]
-        if not fitting and glob not in ("embedding.*", "positions.*"):
+        if not fitting:
             names = ", ".join(name for name, _ in list(model.named_parameters())[:6])
             raise UsageError(f"freeze: no parameter is called '{glob}'; there are: {names} ...", "use globs")
         for parameter in fitting:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
 from gptctl.model.gpt import IGNORE
-from gptctl.train.data import permute
+from gptctl.train.data import batches, permute
 
 POOL = 1024  # texts that are sorted by length together: enough for like lengths, few enough to stay random
 GROUP = 32  # the usual batch
@@ -67,9 +67,8 @@ class LabelledTexts:
 
     def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
         """Go through all texts once, in order; batch i goes to reader i modulo `ranks`."""
-        starts = range(0, len(self.texts), batch_size)
-        for number in range(rank, len(starts), ranks):
-            yield self.rows(range(starts[number], min(starts[number] + batch_size, len(self.texts))))
+        for part in batches(len(self.texts), batch_size, rank, ranks):
+            yield self.rows(part)
 
     def rows(self, chosen: Sequence[int]) -> Tensor:
         """Lay texts side by side."""

@@ -11,11 +11,10 @@ def mean_and_spread(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Give the mean of each figure that all runs have, and for scores NAME_sd, the standard deviation of a sample."""
     found: dict[str, float] = {}
     for name, value in runs[0].items():
-        values = [run.get(name) for run in runs]
-        if isinstance(value, bool) or not all(isinstance(each, int | float) for each in values):
+        numbers = [run[name] for run in runs if isinstance(run.get(name), int | float)]
+        if len(numbers) < len(runs):
             continue
-        numbers = [float(each) for each in values if each is not None]
-        found[name] = int(value) if len(set(numbers)) == 1 and isinstance(value, int) else fmean(numbers)
+        found[name] = value if len(set(numbers)) == 1 else fmean(numbers)
         if len(numbers) > 1 and name.startswith(("best_val_", "held_out_")):
             found[f"{name}_sd"] = stdev(numbers)
     return found

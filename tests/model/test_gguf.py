@@ -18,7 +18,7 @@ from gptctl.model.gpt import GPT
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.text.tokenizer_training import train
 from tests.conftest import documents
-from tests.model.test_gpt import make, some_tokens
+from tests.model.test_gpt import logits_of, make, some_tokens
 
 gguf = pytest.importorskip("gguf")
 transformers = pytest.importorskip("transformers")
@@ -54,13 +54,6 @@ def opened(path: Path, case: str) -> Any:
     )
     assert type(found).__name__ == CASES[case][2]
     return found.eval()
-
-
-def logits_of(model: Any, tokens: Tensor) -> Tensor:
-    with torch.no_grad():
-        found = model(tokens)
-    result: Tensor = found if isinstance(found, Tensor) else found.logits
-    return result
 
 
 def loss_of(logits: Tensor, tokens: Tensor) -> float:

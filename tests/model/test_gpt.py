@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptctl.model.attention import KVCache, rotate, rotation
@@ -28,6 +28,14 @@ def make(name: str, randomize: bool = True, **changes: Any) -> GPT:
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+def logits_of(model: Any, tokens: Tensor, **more: Any) -> Tensor:
+    """Give a model's logits, ours or that of another library."""
+    with torch.no_grad():
+        found = model(tokens, **more)
+    result: Tensor = found if isinstance(found, Tensor) else found.logits
+    return result
 
 
 def some_tokens(model: GPT, rows: int, length: int) -> torch.Tensor:

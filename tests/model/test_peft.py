@@ -20,7 +20,7 @@ from gptctl.model.gpt import GPT
 from gptctl.model.locate import find_model
 from gptctl.model.lora import Lora, adapt, adapted, merge
 from tests.evals.small_model import tokenizer_json
-from tests.model.test_gpt import make, some_tokens
+from tests.model.test_gpt import logits_of, make, some_tokens
 
 theirs = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
@@ -56,13 +56,6 @@ def build(folder: Path, case: str, lora: Lora, tables: bool = False) -> GPT:
                 table.weight.requires_grad_(True)
                 table.weight.add_(0.1)
     return model
-
-
-def logits_of(model: Any, tokens: Tensor) -> Tensor:
-    with torch.no_grad():
-        found = model(tokens)
-    result: Tensor = found if isinstance(found, Tensor) else found.logits
-    return result
 
 
 def close(one: Tensor, other: Tensor) -> None:

@@ -229,7 +229,7 @@ def killable(server: Storage, bucket: str, gptctl: Gptctl, tmp_path: Path) -> Ki
 
 
 def test_killed_and_resumed(killable: Killable, local: Path) -> None:
-    found = killable.kill_and_resume(37)
+    found = killable.kill_and_resume(34)
     assert found is not None
     assert "manifest.json" not in found
     assert any(name.startswith("shards/") for name in found)

@@ -23,7 +23,7 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
     labels, tokens, lengths = split(batch)
     logits, hidden = model(tokens.clamp(min=0), lengths, recipe.checkpoint_activations)
     weights = torch.tensor(recipe.label_weights, device=logits.device) if recipe.label_weights else None
-    total = F.cross_entropy(logits.float(), labels, weights, reduction="sum", label_smoothing=recipe.label_smoothing)
+    total, count = loss_sum(logits, labels, smoothing=recipe.label_smoothing, weights=weights)
     if recipe.lm_weight:
         there = lengths > 0
         targets = tokens[there][:, 1:]  # (N, T - 1)
@@ -37,7 +37,7 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
         owner = there.nonzero()[:, 0]
         of_text = (lengths - 1).clamp(min=0).sum(1).clamp(min=1)  # (B,)
         total = total + recipe.lm_weight * (sums / of_text[owner]).sum()
-    return total, torch.tensor(labels.numel(), device=labels.device)
+    return total, count
 
 
 def blank(model: nn.Module) -> Tensor:
