@@ -130,7 +130,6 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     from gptctl.cli.console import Console, print_json
     from gptctl.core.config import show
     from gptctl.core.context import Context
-    from gptctl.core.errors import GateError
     from gptctl.core.signals import StopFlag
     from gptctl.io.schema import prepare_arrow
 
@@ -172,8 +171,8 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     console.show(summary)
     if common["json_output"]:
         print_json(summary.to_json())
-    if summary.misses:
-        raise GateError("; ".join(summary.misses), "the result was written; lower the bar or improve the model")
+    if summary.failure:
+        raise summary.failure
 
 
 def resolve(

@@ -12,6 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from gptctl.cli.completion import completer
 from gptctl.core.config import StageConfig, extra, is_list
 
 COMMON_PANEL = "Everywhere"
@@ -86,7 +87,12 @@ def annotate(name: str, field: FieldInfo) -> Any:
     notes = extra(field)
     if metavar := notes.get("argument"):
         kind = list[str] | None if is_list(field.annotation) else str | None
-        return Annotated[kind, typer.Argument(help=field.description, metavar=metavar, show_default=False)]
+        return Annotated[
+            kind,
+            typer.Argument(
+                help=field.description, metavar=metavar, show_default=False, autocompletion=completer(field)
+            ),
+        ]
     dashed = "--" + name.replace("_", "-")
     negated = bare(field.annotation) is bool and not notes.get("switch")
     names = [f"{dashed}/--no-{name.replace('_', '-')}" if negated else dashed]
@@ -96,7 +102,11 @@ def annotate(name: str, field: FieldInfo) -> Any:
     return Annotated[
         kind | None,
         typer.Option(
-            *names, help=field.description, rich_help_panel=notes.get("panel"), show_default=default_text(field)
+            *names,
+            help=field.description,
+            rich_help_panel=notes.get("panel"),
+            show_default=default_text(field),
+            autocompletion=completer(field),
         ),
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -23,9 +23,10 @@ from gptctl.core.redact import redacted
 Values = dict[str, Any]
 
 
-def argument(default: Any, metavar: str, help: str) -> Any:
-    """Declare a positional argument. It names a place, so it is never part of a run's settings."""
-    return Field(default, description=help, json_schema_extra={"argument": metavar, "runtime": True})
+def argument(default: Any, metavar: str, help: str, *, reads: bool = True) -> Any:
+    """Declare a positional argument. It names what is read, so it is never part of a run's settings."""
+    notes: Values = {"argument": metavar, "runtime": True, "reads": reads}
+    return Field(default, description=help, json_schema_extra=notes)
 
 
 def flag(
@@ -37,14 +38,18 @@ def flag(
     runtime: bool = False,
     switch: bool = False,
     path: str = "",
+    reads: bool = False,
+    choices: Callable[[], Iterable[str]] | None = None,
     **bounds: Any,
 ) -> Any:
     """Declare a config key that is a command-line flag too.
 
     `runtime` keys (paths, worker counts) cannot change a result and are left out of the fingerprint. A `switch` has no
-    --no- form. `path` is the key that the flag sets where it is a table's.
+    --no- form. `path` is the key that the flag sets where it is a table's. A flag that `reads` names files or folders;
+    `choices` lists the values that the shell completes.
     """
     extra: Values = {"flag": True, "panel": panel, "short": short, "runtime": runtime, "switch": switch, "path": path}
+    extra |= {"reads": reads, "choices": choices}
     return Field(default, description=help, json_schema_extra=extra, **bounds)
 
 
@@ -102,6 +107,15 @@ class StageConfig(Settings):
             if not extra(field).get("runtime")
         }
 
+    def sources(self) -> dict[str, list[str]]:
+        """Give what is read, by the key that names it: absolute paths, URIs, or "-" for a pipe."""
+        found: dict[str, list[str]] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name) if extra(field).get("reads") else None
+            if value:
+                found[name] = [absolute(str(one)) for one in ([value] if isinstance(value, str) else value)]
+        return found
+
     def runner_options(self) -> Values:
         """Give what the engine's run() must know besides the number of workers."""
         return {"address": self.ray_address} if self.engine == "ray" else {}
@@ -127,6 +141,11 @@ class DataConfig(StageConfig):
     limit: int = flag(0, "Read only the first N documents; 0 reads all.", panel="Input", ge=0)
     max_bad: float = key(0.001, "Share of unreadable records above which the stage fails.", runtime=True, ge=0, le=1)
     max_doc_bytes: int = key(16 * 2**20, "Longest record read, in bytes; longer ones are quarantined.", ge=1024)
+
+
+def absolute(path: str) -> str:
+    """Give a path that holds in any working directory; URIs and "-" do already."""
+    return path if path == "-" or "://" in path else os.path.abspath(path)  # noqa: PTH100 (a glob is no path yet)
 
 
 def plain(value: Any) -> Any:

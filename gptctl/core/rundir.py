@@ -1,7 +1,7 @@
 """The output folder of one run: its lock, what ran in it, and whether there is anything left to do.
 
     OUT/.lock         held by the one process that may write here (a kernel lock: gone with the process)
-    OUT/run.json      status, argv, settings, input hashes, versions, host, times, the last summary
+    OUT/run.json      status, argv, settings, what was read and its hashes, versions, host, times, the last summary
     OUT/config.toml   the settings, re-runnable with --config
     OUT/events.jsonl  one line per event, with the time
     OUT/log.txt       tracebacks and warnings
@@ -256,6 +256,8 @@ def begin(
         "host": socket.gethostname(),
         "started": now(),
         "argv": list(context.argv),
+        "cwd": str(Path.cwd()),
+        "sources": config.sources(),
         "settings": settings,
         "config": plain(config),
         "inputs": inputs,

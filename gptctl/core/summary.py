@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gptctl.core.errors import GptctlError
+
 Status = Literal["done", "up to date", "planned", "explained"]
 
 
@@ -77,7 +79,7 @@ class Summary:
     seconds: float = 0.0
     plan: dict[str, Any] | None = None
     tables: tuple[Table, ...] = ()
-    misses: tuple[str, ...] = ()
+    failure: GptctlError | None = None  # what the command ends with, after its result was shown
     next: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from gptctl.core.config import flatten
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import GateError, UsageError
 from gptctl.core.plugins import unknown
 from gptctl.evals import scorer
 
@@ -92,6 +92,7 @@ def beyond(value: float, gate: Gate) -> str:
     return repr(value)
 
 
-def misses(checks: Iterable[Check]) -> tuple[str, ...]:
-    """List what was missed."""
-    return tuple(item.message for item in checks if not item.passed)
+def failure(checks: Iterable[Check]) -> GateError | None:
+    """Give the error that names every bar that was missed, if one was."""
+    missed = "; ".join(item.message for item in checks if not item.passed)
+    return GateError(missed, "the result was written; lower the bar or improve the model") if missed else None

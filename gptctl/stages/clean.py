@@ -69,9 +69,14 @@ class CleanKeys(DataConfig):
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
     out: str | None = flag(None, "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
-    preset: str = flag("basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning")
+    preset: str = flag(
+        "basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning", choices=lambda: PRESETS
+    )  # fmt: skip
     filters: tuple[str, ...] | None = flag(
-        None, "Filters to apply, in order, instead of the preset's: a,b.", panel="Cleaning"
+        None,
+        "Filters to apply, in order, instead of the preset's: a,b.",
+        panel="Cleaning",
+        choices=lambda: plugins.names(FILTERS),
     )
     html: Literal["auto", "always", "never"] = flag(
         "auto", "Turn HTML into text; auto looks at each document.", panel="Cleaning"
@@ -91,7 +96,11 @@ class CleanKeys(DataConfig):
     pii: bool = flag(False, "Replace e-mail addresses, phone and card numbers, keys and the like.", panel="Cleaning")
     mask: Pii = key(Pii(), "What --pii replaces, and by what.")
     decontaminate: tuple[str, ...] = flag(
-        (), "Evaluation data: documents that share 13 words in a row with it go.", panel="Cleaning", runtime=True
+        (),
+        "Evaluation data: documents that share 13 words in a row with it go.",
+        panel="Cleaning",
+        runtime=True,
+        reads=True,
     )
     contamination: Contamination = key(Contamination(), "What --decontaminate compares, and what it does.")
     filter_compat: Literal["none", "datatrove"] = flag(

@@ -72,7 +72,7 @@ class Dedup(DataConfig):
     )  # fmt: skip
     against: tuple[str, ...] = flag(
         (), "Documents that were there before: what they have goes from INPUT; they stay as they are.",
-        panel="Input", runtime=True,
+        panel="Input", runtime=True, reads=True,
     )  # fmt: skip
     memory: str = flag("1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True)
     redis: str | None = key(None, "Redis that keeps datasketch's index for later runs.", runtime=True)

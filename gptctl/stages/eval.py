@@ -62,10 +62,16 @@ class Eval(DataConfig):
     model: str | None = argument(None, "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     data: str | None = argument(None, "DATA", "File or folder with the texts, or tokens.")
     predictions: str | None = flag(
-        None, "Score this file of id, label, pred instead (- reads JSON lines).", panel="Input", runtime=True
+        None,
+        "Score this file of id, label, pred instead (- reads JSON lines).",
+        panel="Input",
+        runtime=True,
+        reads=True,
     )
     out: str | None = flag(None, "Folder or URI for predictions and metrics.", panel="Output", short="-o", runtime=True)
-    metrics: tuple[str, ...] = flag(classification.DEFAULTS, "Metrics: a,b.", panel="Metrics")
+    metrics: tuple[str, ...] = flag(
+        classification.DEFAULTS, "Metrics: a,b.", panel="Metrics", choices=lambda: plugins.names("gptctl.evals.metrics")
+    )
     average: Literal["macro", "micro", "weighted", "binary", "samples"] = flag(
         "macro", "How classes are averaged.", panel="Metrics"
     )
@@ -75,19 +81,22 @@ class Eval(DataConfig):
     )
     label_column: str = flag("label", "Column that holds the label.", panel="Input")
     compare: str | None = flag(
-        None, "Predictions of another system, or a model: test the difference.", panel="Comparison"
+        None, "Predictions of another system, or a model: test the difference.", panel="Comparison", reads=True
     )
     baseline: tuple[str, ...] | None = flag(
         None, "majority,nb or none; both if DATA has a train split.", panel="Comparison"
     )
-    leakage: str | None = flag(None, "Training data in which to look for the texts.", panel="Comparison")
-    harness: str | None = flag(None, "Run the lm-eval tasks in this folder instead.", panel="Input", runtime=True)
+    leakage: str | None = flag(None, "Training data in which to look for the texts.", panel="Comparison", reads=True)
+    harness: str | None = flag(
+        None, "Run the lm-eval tasks in this folder instead.", panel="Input", runtime=True, reads=True
+    )
     fail_under: tuple[str, ...] = flag(
         (), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Gates", runtime=True
     )
     no_regress: str | None = flag(
-        None, "Exit with 7 if significantly worse than this --json file or predictions.", panel="Gates", runtime=True
-    )
+        None, "Exit with 7 if significantly worse than this --json file or predictions.", panel="Gates",
+        runtime=True, reads=True,
+    )  # fmt: skip
     junit: str | None = flag(None, "File for JUnit XML.", panel="Output", runtime=True)
     markdown: str | None = flag(None, "File for a summary in Markdown.", panel="Output", runtime=True)
     zero_division: Literal["0", "1", "nan"] = key("0", "Value of 0/0; nan leaves the class out.")
@@ -150,14 +159,14 @@ class Eval(DataConfig):
 def plan(config: Eval, context: Context) -> Summary:
     """Check the command and say what would be scored."""
     checked(config)
-    facts: Values = {"metrics": list(config.metrics), "average": config.average}
-    what = f"{config.model} on {config.data or config.harness}"
-    facts["what"] = f"predictions {config.predictions}" if config.predictions else what
+    model = f"{config.model} on {config.data or config.harness}"
+    what = f"predictions {config.predictions}" if config.predictions else model
+    facts: Values = {"metrics": list(config.metrics), "average": config.average, "what": what}
     return Summary("eval", "planned", (config.out,) if config.out else (), plan=facts)
 
 
 def run(config: Eval, context: Context | None = None) -> Summary:
-    """Score, and write predictions and metrics if -o was given. Gates that are missed are the summary's misses."""
+    """Score, and write predictions and metrics if -o was given. Gates that are missed are the summary's failure."""
     context, started = context or Context(), time.monotonic()
     bars = checked(config)
     old = regress.earlier(config.no_regress)
@@ -365,9 +374,8 @@ def finish(
     scored = sum(part["n"] for part in (result.get("splits") or {"": result}).values())
     counts = Counts(documents_in=scored, kept=scored)
     outputs = (config.out,) if config.out else ()
-    return Summary(
-        "eval", "done", outputs, counts, plain(result), tables=tables.tables(result), misses=gates.misses(checks)
-    )
+    shown, failure = tables.tables(result), gates.failure(checks)
+    return Summary("eval", "done", outputs, counts, plain(result), tables=shown, failure=failure)
 
 
 def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:

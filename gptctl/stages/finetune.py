@@ -182,7 +182,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
     tables, prints = read(config)
-    inputs = {"model": sealed.fingerprint(folder), **prints}
+    inputs = {"model": sealed.identity(folder), **prints}
     with open_run(Path(config.out), config, context, inputs, {"epochs": float}, intact) as record:
         if record.up_to_date:
             return record.previous_summary()

@@ -46,12 +46,15 @@ class Generate(DataConfig):
     """
 
     model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
-    prompt: str | None = argument(None, "[PROMPT]", "Text to continue; the beginning of a document if not given.")
+    prompt: str | None = argument(
+        None, "[PROMPT]", "Text to continue; the beginning of a document if not given.", reads=False
+    )
     prompts: str | None = flag(
         None,
         "File of prompts: text lines, or any input format with a text column; - reads lines or Arrow.",
         panel="Input",
         runtime=True,
+        reads=True,
     )
     chat: bool = flag(
         False, "The prompt is what a user says; without one, talk in the terminal.", panel="Input", switch=True

@@ -64,7 +64,9 @@ class Pretrain(Placement, StageConfig):
 
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
     out: str | None = flag(None, "Folder of the run.", panel="Output", short="-o", runtime=True)
-    preset: str = flag(DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model")
+    preset: str = flag(
+        DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model", choices=preset_names
+    )
     list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True, switch=True)
     recipe: Literal["preset", "paper", "modern"] = flag(
         "preset",

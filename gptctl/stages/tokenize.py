@@ -76,7 +76,11 @@ class Tokenize(DataConfig):
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
     tokenizer: str | None = flag(
-        None, "File or folder of a tokenizer to use instead of training one.", panel="Tokenizer", runtime=True
+        None,
+        "File or folder of a tokenizer to use instead of training one.",
+        panel="Tokenizer",
+        runtime=True,
+        reads=True,
     )
     split_pattern: Literal["gpt2", "modern", "o200k"] | None = flag(
         None, "Where merges stop: gpt2 (default), modern (as cl100k: digits by three) or o200k. Needed for a "

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import pytest
 
 from gptctl.core.errors import UsageError
-from gptctl.evals.gates import Gate, check, misses, parse
+from gptctl.evals.gates import Gate, check, failure, parse
 
 
 def missed(metrics: Mapping[str, object], *bars: str) -> list[str]:
-    return list(misses(check(metrics, [parse(bar) for bar in bars])))
+    error = failure(check(metrics, [parse(bar) for bar in bars]))
+    return error.message.split("; ") if error else []
 
 
 def test_parse() -> None:
@@ -41,7 +42,8 @@ def test_misses_name_value_and_bar() -> None:
     metrics = {"f1": 0.6793650793650793, "accuracy": 0.7}
     assert missed(metrics, "f1=0.6", "accuracy=0.7") == []
     assert missed(metrics, "f1=0.68", "accuracy=1") == ["f1 0.6794 < 0.68", "accuracy 0.7000 < 1"]
-    assert list(misses(check({"nll": 0.5}, [parse("nll=0.4", "over")]))) == ["nll 0.5000 > 0.4"]
+    error = failure(check({"nll": 0.5}, [parse("nll=0.4", "over")]))
+    assert error is not None and (error.exit_code, error.message) == (7, "nll 0.5000 > 0.4")
 
 
 def test_passed_gates_are_told_too() -> None:

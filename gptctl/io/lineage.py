@@ -1,0 +1,141 @@
+"""Where an output comes from: by what run.json says was read, back to the raw files and their hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gptctl.core.errors import DataError, GptctlError
+from gptctl.core.rundir import MANIFEST
+from gptctl.io import manifest
+from gptctl.io.files import read_if_there
+from gptctl.io.find import find_files
+from gptctl.io.manifest import Manifest
+from gptctl.io.storage import is_uri, join
+
+State = Literal["same", "changed", "gone", "unknown"]
+Prints = Callable[[str], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One thing that an output was made from.
+
+    `role` is the key that named it (inputs, against, tokens, model, data ...), `prints` are the hashes that were
+    recorded of it, by name. It is the `same` if it has them still, and `unknown` if that was not looked at.
+    """
+
+    role: str
+    path: str
+    prints: dict[str, str]
+    state: State
+    output: Output | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """A folder that a stage made, with its run.json, its manifest once it was complete, and what it was made from."""
+
+    folder: str
+    record: dict[str, Any]
+    manifest: Manifest | None
+    origins: tuple[Origin, ...]
+
+    @property
+    def stage(self) -> str:
+        """Name the stage."""
+        return str(self.record.get("stage") or (self.manifest.stage if self.manifest else "?"))
+
+
+def trace(folder: str, prints: Prints | None = None) -> Output:
+    """Follow an output to its origins. Raises DataError (3) for what is no output of gptctl.
+
+    `prints` hashes what a path names, to tell whether it is the same still; without it only the outputs of data
+    stages are compared, by their manifests.
+    """
+    return _trace(folder, prints, ())
+
+
+def walk(output: Output) -> list[Output]:
+    """List every output of a chain once, what came first first."""
+    found: dict[str, Output] = {}
+    for origin in output.origins:
+        if origin.output:
+            found |= {one.folder: one for one in walk(origin.output)}
+    return list((found | {output.folder: output}).values())
+
+
+def _trace(folder: str, prints: Prints | None, path: tuple[str, ...]) -> Output:
+    record = manifest.record_of(folder)
+    found = sealed_by_stage(folder)
+    if not record and found is None:
+        raise DataError(f"{folder} is not an output of gptctl", "name a folder that a stage wrote with -o")
+    if folder in path:  # made by hand: no run reads itself
+        return Output(folder, record, found, ())
+    sources = [(role, place) for role, places in record.get("sources", {}).items() for place in places]
+    recorded: dict[str, str] = record.get("inputs") or {}
+    origins = [origin_of(role, place, recorded, len(sources), prints, (*path, folder)) for role, place in sources]
+    known = {name for origin in origins for name in origin.prints}
+    if left := {name: value for name, value in recorded.items() if name not in known}:
+        origins.append(Origin("inputs", "", left, "unknown"))  # of older records, which name no places
+    return Output(folder, record, found, tuple(origins))
+
+
+def origin_of(
+    role: str, place: str, recorded: dict[str, str], count: int, prints: Prints | None, path: tuple[str, ...]
+) -> Origin:
+    """Find out about one place of `count` that were read, which of the recorded hashes are its own and whether it has
+    them still.
+    """
+    output = owner_of(place)
+    now = hashes(place, output, prints)
+    held = {name: value for name, value in recorded.items() if now and value in now.values()}
+    if count == 1:
+        held = recorded
+    elif not held:  # "data/test.jsonl", "against old.jsonl" begin with their role
+        held = {name: value for name, value in recorded.items() if name.replace("/", " ").split(" ")[0] == role}
+    state: State = "gone" if now is None else "unknown"
+    if now:
+        state = "same" if set(now.values()) <= set(held.values()) else "changed"
+    return Origin(role, place, held, state, _trace(output, prints, path) if output else None)
+
+
+def sealed_by_stage(folder: str) -> Manifest | None:
+    """Give a complete output's manifest; nothing where it is absent, damaged, or that of a model folder."""
+    try:
+        found = json.loads(read_if_there(join(folder, MANIFEST)) or b"{}")
+        return manifest.read(folder) if isinstance(found, dict) and "stage" in found else None
+    except (ValueError, DataError):
+        return None
+
+
+def owner_of(path: str) -> str | None:
+    """Give the output that a path names or lies in: RUN of RUN/checkpoints/best."""
+    if path == "-":
+        return None
+    if is_uri(path):
+        return path if manifest.record_of(path) else None
+    for folder in (Path(path), *list(Path(path).parents)[:2]):
+        if folder.is_dir() and manifest.record_of(str(folder)):
+            return str(folder)
+    return None
+
+
+def hashes(path: str, output: str | None, prints: Prints | None) -> Mapping[str, str] | None:
+    """Hash what a path names now: None where it is gone, nothing where it was not looked at."""
+    if path == "-":
+        return {}
+    found = sealed_by_stage(output) if output else None
+    if found is not None and found.kind in ("documents", "tokens"):
+        return {MANIFEST: found.content()}
+    try:
+        if prints is not None and not is_uri(path):
+            return prints(path)
+        if output is None:
+            find_files(path)
+        return {}
+    except GptctlError as error:
+        return None if error.exit_code == 2 else {"unreadable": str(error)}
