@@ -71,12 +71,15 @@ class StageGroup(TyperGroup):
 def stage_command(stage: str) -> Any:
     """Import a stage and build its command from its config."""
     from gptctl.cli.params import signature
+    from gptctl.core.config import extra
 
     module = plugins.load(STAGES, stage)
     model = config_model(module, stage)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     epilog = "Examples:\n\n" + "\n\n".join(module.EXAMPLES)
-    app.command(name=stage, help=paragraphs(model.__doc__ or ""), epilog=epilog, no_args_is_help=True)(
+    arguments = [str(notes["argument"]) for notes in map(extra, model.model_fields.values()) if notes.get("argument")]
+    bare = all(name.startswith("[") for name in arguments)  # doctor alone does something without any
+    app.command(name=stage, help=paragraphs(model.__doc__ or ""), epilog=epilog, no_args_is_help=not bare)(
         signature(model, lambda values: execute(stage, values))
     )
     return typer.main.get_command(app)

@@ -23,8 +23,8 @@ from gptctl.io.storage import is_uri
 
 EXAMPLES = (
     "gptctl doctor",
-    "gptctl doctor out/*",
-    "gptctl doctor run/eval --lineage",
+    "gptctl doctor clean unique run",
+    "gptctl doctor classifier --lineage",
 )
 RUNS = ("pretrain", "finetune")
 LOW_BYTES = 10**9
