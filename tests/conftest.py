@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import pytest
 REPO = Path(__file__).parent.parent
 SHARED_DATA = REPO.parent / "shared" / "data"
 CACHE = Path(tempfile.gettempdir()) / "gptctl-test-cache"  # not the user's
+AT_START = ("PYTHON", "OMP_", "MKL_", "MALLOC_", "LD_")  # names of variables that count while an interpreter starts
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,50 @@ def run_gptctl(
     *args: object, stdin: bytes = b"", cwd: Path | None = None, timeout: float = 240, **environment: str
 ) -> Ran:
     """Run `gptctl ARGS` as a user does; fail on a traceback."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GPTCTL_")}
+    command = warm("gptctl", environment)
     done = subprocess.run(
-        [sys.executable, "-m", "gptctl", *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
-        env=inherited | {"PYTHONPATH": str(REPO), "COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment},
+        [*command, *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
+        env=plain_environment() | {"COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment},
     )  # fmt: skip
     err = done.stderr.decode("utf-8", "replace")
     assert "Traceback" not in err, err
     return Ran(done.returncode, done.stdout, err)
+
+
+def plain_environment() -> dict[str, str]:
+    """Give this process's environment without the settings of gptctl."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GPTCTL_")}
+    return inherited | {"PYTHONPATH": str(REPO)}
+
+
+def at_start() -> dict[str, str]:
+    """Give the variables that an interpreter reads while it starts."""
+    return {name: value for name, value in plain_environment().items() if name.startswith(AT_START)}
+
+
+def warm(module: str, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Give a command that does what `python -m MODULE` does in an interpreter that has imported torch (warm_start.py):
+    starting one takes 1 to 4 s of a processor, and the tests do it a thousand times. Where the environment is to differ
+    in what an interpreter reads while it starts, it is `python -m MODULE`."""
+    path, read = warm_server()
+    if read != at_start() or any(name.startswith(AT_START) for name in environment or {}):
+        return [sys.executable, "-m", module]
+    return [sys.executable, "-S", "-E", str(REPO / "tests" / "warm_call.py"), str(path), module]
+
+
+@cache
+def warm_server() -> tuple[Path, dict[str, str]]:
+    """Start warm_start.py, once a process; give where it listens, and the variables that it started with."""
+    folder = Path(tempfile.mkdtemp(prefix="gptctl-warm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "socket"
+    command = [sys.executable, str(REPO / "tests" / "warm_start.py"), str(path)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, env=plain_environment())
+    atexit.register(server.communicate)  # it ends with its standard input
+    while not path.exists():
+        assert server.poll() is None, "tests/warm_start.py ended"
+        time.sleep(0.05)
+    return path, at_start()
 
 
 @pytest.fixture

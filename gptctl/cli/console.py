@@ -137,7 +137,7 @@ class Console:
             return
         for table in summary.tables:
             self.table(table)
-        if summary.plan is not None:
+        if summary.plan is not None and all(table.title != "plan" for table in summary.tables):
             self.table(
                 Table("plan", ("key", "value"), tuple((key, plan_value(value)) for key, value in summary.plan.items()))
             )

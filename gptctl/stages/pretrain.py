@@ -156,6 +156,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time; rehearse a fully sharded step without its GPUs."""
     from gptctl.train.accelerators import ACCELERATORS
     from gptctl.train.estimate import Layout, arrange, estimate
+    from gptctl.train.plan_table import plan_table
 
     data = token_io.open_tokens(config.tokens) if config.tokens else None
     shape, recipe = config.shape(data.vocab_size if data else None), config.full_recipe()
@@ -172,7 +173,8 @@ def plan(config: Pretrain, context: Context) -> Summary:
         facts["rehearsal"] = rehearse(shape, recipe, layout.ranks)
     if data:
         facts["packing"] = asdict(packing_report(config, data))
-    return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=facts)
+    shown = plan_table(facts, None if on_cpu else config.accelerator)
+    return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=facts, tables=(shown,))
 
 
 def run(config: Pretrain, context: Context | None = None) -> Summary:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO, Ran, documents, tree_bytes, write_jsonl
+from tests.conftest import Ran, documents, tree_bytes, write_jsonl
 
 Gptctl = Callable[..., Ran]
 
@@ -240,4 +240,4 @@ def test_a_fault_in_every_worker_write_is_reported(gptctl: Gptctl, workspace: Pa
     log = (tmp_path / "OUT" / "log.txt").read_text()
     assert "Traceback" in log
     assert os.environ.get("HOME", "/nonexistent") + "/.ssh" not in log
-    assert gptctl("clean", workspace / "raw.jsonl", "-o", "OUT", PYTHONPATH=str(REPO)).code == 0
+    assert gptctl("clean", workspace / "raw.jsonl", "-o", "OUT").code == 0

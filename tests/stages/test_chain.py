@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.io import manifest
-from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, write_jsonl
+from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, warm, write_jsonl
 
 Gptctl = Callable[..., Ran]
 
@@ -32,7 +33,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(script: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
-    script = script.replace("gptctl ", f"{sys.executable} -m gptctl ")
+    script = script.replace("gptctl ", f"{shlex.join(warm('gptctl'))} ")
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", script],
         cwd=cwd,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.evals.language import cut, windows
-from tests.conftest import REPO, Ran, run_gptctl
+from tests.conftest import REPO, Ran, run_gptctl, warm
 from tests.evals import command, small_model
 from tests.evals.command import pairs, write
 
@@ -381,7 +381,7 @@ def test_20_bad_commands_are_one_line(folder: Path) -> None:
 def test_20_output_is_strict_json_and_pipes_may_close(folder: Path) -> None:
     done = run_gptctl("eval", "--json", "--predictions", "p.jsonl", "--set", "zero_division=nan", cwd=folder)
     json.loads(done.out, parse_constant=lambda name: pytest.fail(name))
-    script = f"{sys.executable} -m gptctl eval --json --predictions p.jsonl -q | head -c 1 >/dev/null"
+    script = f"{shlex.join(warm('gptctl'))} eval --json --predictions p.jsonl -q | head -c 1 >/dev/null"
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     piped = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, env=environment)
     assert piped.stderr == ""

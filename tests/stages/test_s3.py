@@ -4,7 +4,6 @@ import gzip
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from gptctl.stages.inspect import Inspect
 from gptctl.stages.inspect import run as inspect
 from gptctl.stages.tokenize import Tokenize
 from gptctl.stages.tokenize import run as tokenize
-from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
+from tests.conftest import Ran, documents, run_gptctl, tree_bytes, warm, write_jsonl
 from tests.object_storage import KEY, SECRET, Storage, log_in, serve
 
 RECORDS = ("run.json", "events.jsonl", "log.txt", "config.toml")
@@ -317,7 +316,7 @@ def test_no_secret_is_written_down(
 
 def test_a_traceback_shows_no_secret(tmp_path: Path) -> None:
     command = ["clean", f"s4://K:{SECRET}@b/x", "-o", "out", "--debug"]  # Arrow's own message names the URI
-    done = subprocess.run([sys.executable, "-m", "gptctl", *command], capture_output=True, cwd=tmp_path)
+    done = subprocess.run([*warm("gptctl"), *command], capture_output=True, cwd=tmp_path)
     assert b"Traceback" in done.stderr
     assert SECRET.encode() not in done.stderr
     assert b"Unrecognized filesystem type in URI: s4://K:***@b/x" in done.stderr

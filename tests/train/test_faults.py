@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, DivergedError, StoppedError
 from gptctl.train import checkpoint
 from gptctl.train.faults import Faults, PassedOver, choose, judge, next_sample
-from tests.conftest import REPO
+from tests.conftest import REPO, warm
 from tests.train.fault_jobs import WithoutSome, faulty_job
 from tests.train.jobs import assert_equal, events, make_job, run_in, weights
 
@@ -163,7 +162,7 @@ def test_killed_after_a_fault_and_resumed_is_never_interrupted(tmp_path: Path, a
     """kill -9 on the way from the fault at samples 96 to 101 to the next checkpoint: every bit as without."""
 
     def elsewhere(name: str, kill_at: int) -> int:
-        command = [sys.executable, "-m", "tests.train.fault_jobs", str(tmp_path / name), action, str(kill_at)]
+        command = [*warm("tests.train.fault_jobs"), str(tmp_path / name), action, str(kill_at)]
         return subprocess.run(command, cwd=REPO, check=False).returncode
 
     assert elsewhere("straight", -1) == 0

@@ -25,13 +25,13 @@ from gptctl.model.folder import load_model
 from gptctl.model.gpt import loss_sum
 from gptctl.train import checkpoint
 from gptctl.train.labelled import LabelledTexts
-from tests.conftest import REPO
+from tests.conftest import REPO, warm
 from tests.train.jobs import VOCABULARY, assert_equal, build, events, make_job, run_in, text, weights, windows
 
 
 def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:
     """Train in a process of its own; give its exit code."""
-    command = [sys.executable, "-m", "tests.train.jobs", str(folder), preset, str(dropout), str(kill_at)]
+    command = [*warm("tests.train.jobs"), str(folder), preset, str(dropout), str(kill_at)]
     return subprocess.run(command, cwd=REPO, check=False).returncode
 
 

@@ -1,0 +1,93 @@
+"""An interpreter that has imported gptctl and torch already, and becomes `python -m MODULE ARGS` in a fork of itself, a
+process of its own with the caller's files, folder and environment: the same command without the seconds of importing torch.
+
+    python tests/warm_start.py SOCKET      listens until its standard input ends
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+
+HEAVY = (
+    "torch.distributed.fsdp",
+    "torch._dynamo",
+    "torch.optim",
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "scipy.sparse.csgraph",
+)
+EXTRAS = ("gptctl.runners.ray", "gptctl.evals.harness")  # start threads, or are needed by few
+NOT_HERE = (*EXTRAS, "gptctl.runners.server", "gptctl.__main__")  # those two are what a process is
+
+
+def load() -> None:
+    """Import what a command may need."""
+    import gptctl
+
+    for name in HEAVY:
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(gptctl.__path__, "gptctl."):
+        if not module.name.startswith(NOT_HERE):
+            importlib.import_module(module.name)
+
+
+def serve(path: str) -> list[str] | None:
+    """Answer callers. Returns in a forked child that is to be a command: its arguments."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{path}.new")
+        listener.listen(16)
+        os.rename(f"{path}.new", path)  # there once it answers
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
+        while listener in select.select([listener, sys.stdin], [], [])[0]:
+            caller, _ = listener.accept()
+            with caller:
+                if os.fork() == 0:
+                    listener.close()
+                    return watch(caller)
+    return None
+
+
+def watch(caller: socket.socket) -> list[str] | None:
+    """Fork the command, tell the caller how it ended; kill it if the caller goes away before."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    data, files, *_ = socket.recv_fds(caller, 1 << 20, 3)
+    while not data.endswith(b"\n"):
+        data += caller.recv(1 << 20)
+    wanted = json.loads(data)
+    child = os.fork()
+    if child == 0:
+        caller.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        os.chdir(wanted["cwd"])
+        os.environ.clear()
+        os.environ.update(wanted["environment"])
+        return list(wanted["args"])
+    for file in [*files, 0, 1, 2]:
+        os.close(file)
+    ended = os.pidfd_open(child)
+    if ended not in select.select([ended, caller], [], [])[0]:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    load()
+    threads = {Path(task, "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    assert len(threads - {"jemalloc_bg_thd"}) == 1, f"{threads}: a fork would lose all but one"  # jemalloc expects it
+    arguments = serve(sys.argv[1])
+    if arguments is not None:
+        sys.argv = arguments
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
