@@ -5,10 +5,11 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 with socket.socket(socket.AF_UNIX) as server:
     server.connect(sys.argv[1])
-    wanted = {"args": sys.argv[2:], "cwd": os.getcwd(), "environment": dict(os.environ)}
+    wanted = {"args": sys.argv[2:], "cwd": str(Path.cwd()), "environment": dict(os.environ)}
     socket.send_fds(server, [json.dumps(wanted).encode() + b"\n"], [0, 1, 2])
     for number in (0, 1):
         os.close(number)  # the command alone holds the pipes

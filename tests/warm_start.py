@@ -45,7 +45,7 @@ def serve(path: str) -> list[str] | None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{path}.new")
         listener.listen(16)
-        os.rename(f"{path}.new", path)  # there once it answers
+        Path(f"{path}.new").rename(path)  # there once it answers
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
         while listener in select.select([listener, sys.stdin], [], [])[0]:
             caller, _ = listener.accept()

@@ -130,10 +130,11 @@ class GPT(nn.Module):
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
         # One matrix serves as embedding and pre-softmax map where tied (3.4; Press and Wolf 2017).
         self.head = None if config.tie_embeddings else nn.Linear(config.width, config.padded_vocab_size, bias=False)
-        self.make_tables()
+        if not self.embedding.weight.is_meta:  # where torch computes nothing, but imports its compiler for it
+            self.make_tables()
 
     def make_tables(self) -> None:
-        """Compute the tables that follow from the config and are never saved."""
+        """Compute the tables that follow from the config and are never saved. A model without numbers has none yet."""
         config = self.config
         if config.positions == "sinusoidal":
             self.register_buffer("sines", sinusoids(config.context, config.width), persistent=False)

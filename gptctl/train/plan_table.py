@@ -15,13 +15,11 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
     parameters = f"{facts['parameters']:,}"
     if facts["active_parameters"] != facts["parameters"]:
         parameters += f", {facts['active_parameters']:,} of them at work on a token"
+    sequences = f"{facts['micro_batches']} x {facts['micro_batch']} sequences a rank"
     rows = [
         ("parameters", parameters),
         ("ranks", f"{facts['ranks']}, {facts['parallel']}"),
-        (
-            "a step",
-            f"{facts['tokens_per_step']:,} tokens, in {facts['micro_batches']} x {facts['micro_batch']} sequences a rank",
-        ),
+        ("a step", f"{facts['tokens_per_step']:,} tokens, in {sequences}"),
         ("training", f"{facts['steps']:,} steps, {count(facts['tokens'])} tokens"),
     ]
     memory = size(facts["memory_bytes_per_rank"])
@@ -34,12 +32,9 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
     if facts["ranks"] > 1:
         rows.append(("a rank sends", f"{size(facts['bytes_communicated'])} a step"))
     if accelerator:
-        share = f"at {facts['assumed_efficiency']:.0%} of the peak"
+        speed = f"{facts['seconds_per_step']:.3g} s a step, {count(facts['tokens_per_second'])} tokens/s"
         rows += [
-            (
-                "speed",
-                f"{facts['seconds_per_step']:.3g} s a step, {count(facts['tokens_per_second'])} tokens/s {share}",
-            ),
+            ("speed", f"{speed}, at {facts['assumed_efficiency']:.0%} of the peak"),
             ("in all", duration(facts["hours"])),
         ]
     for name in ("rehearsal", "packing"):

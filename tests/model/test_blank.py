@@ -35,7 +35,8 @@ from gptctl.model.blank import blank
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
 with blank():
-    GPT(ModelConfig())
+    for positions in ("learned", "rope", "sinusoidal"):
+        GPT(ModelConfig(positions=positions))
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", script], cwd=REPO).returncode == 0
