@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.model.attention import KVCache, rotate, rotation
+from gptctl.model.attention import Attention, KVCache, rotate, rotation
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT, loss_sum, sinusoids
 from gptctl.model.initialize import initialize
@@ -126,6 +126,31 @@ def test_grouped_queries_share_keys() -> None:
     tokens = some_tokens(grouped, 2, 11)
     with torch.no_grad():
         torch.testing.assert_close(grouped(tokens), full(tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_attention_in_bfloat16_is_that_in_single_precision() -> None:
+    """While training, where weights are written out, and else; results and gradients within bfloat16's rounding."""
+    torch.manual_seed(3)
+    layer = Attention(ModelConfig(layers=1, width=48, heads=3, feed_forward=8, vocab_size=9, context=64), 0)
+    x, weight = torch.randn(2, 40, 48), torch.randn(2, 40, 48)
+
+    def found(train: bool, bf16: bool) -> tuple[Tensor, Tensor]:
+        given = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            y = layer.train(train)(given, None, None, None)
+        (y.float() * weight).sum().backward()
+        assert given.grad is not None
+        return y.float().detach(), given.grad
+
+    exact = found(train=True, bf16=False)
+    for train in (True, False):
+        for near, right in zip(found(train, bf16=True), exact, strict=True):
+            torch.testing.assert_close(near, right, atol=0.03, rtol=0.03)
+    q = torch.zeros(2, 3, 40, 16, dtype=torch.bfloat16)
+    assert layer.train().written_out(q, 0.0)
+    assert (
+        not layer.written_out(q, 0.1) and not layer.written_out(q.float(), 0.0) and not layer.eval().written_out(q, 0.0)
+    )
 
 
 def test_sinusoids_are_the_papers() -> None:
