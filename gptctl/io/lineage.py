@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gptctl.core.errors import DataError, GptctlError
-from gptctl.core.rundir import MANIFEST
+from gptctl.core.errors import DataError, GptctlError, UsageError
+from gptctl.core.rundir import MANIFEST, RECORD
 from gptctl.io import manifest
-from gptctl.io.files import read_if_there
+from gptctl.io.files import plain_path, read_if_there
 from gptctl.io.find import find_files
 from gptctl.io.manifest import Manifest
 from gptctl.io.storage import is_uri, join
@@ -57,6 +57,26 @@ def trace(folder: str, prints: Prints | None = None) -> Output:
     stages are compared, by their manifests.
     """
     return _trace(folder, prints, ())
+
+
+def find(path: str) -> list[str]:
+    """List the outputs that a path names or holds.
+
+    Raises UsageError (2) where there is nothing, DataError (3) where there is no output.
+    """
+    path = plain_path(path)
+    if is_uri(path):
+        return [path]
+    if not Path(path).exists():
+        raise UsageError(
+            f"no such file or folder: {path}", "PATH is the output of a stage, or a folder that holds some"
+        )
+    found = [path] if owner_of(path) == path else []
+    below = [str(record.parent) for record in sorted(Path(path).rglob(RECORD)) if str(record.parent) != path]
+    found += [place for place in below if owner_of(place) == place]
+    if not found:
+        raise DataError(f"{path} holds no output of gptctl", "name a folder that a stage wrote with -o")
+    return found
 
 
 def walk(output: Output) -> list[Output]:

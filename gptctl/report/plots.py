@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-Event = dict[str, Any]
+from gptctl.report.events import Event, lasting
 
 
 def loss_curve(events: Sequence[Event], title: str, kind: Literal["svg", "png"] = "svg") -> bytes:
@@ -43,16 +43,6 @@ def loss_curve(events: Sequence[Event], title: str, kind: Literal["svg", "png"] 
         sink = io.BytesIO()
         figure.savefig(sink, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return sink.getvalue()
-
-
-def lasting(events: Sequence[Event]) -> list[Event]:
-    """Leave out what a resume or a rollback went back behind: steps after the one it began from are done again."""
-    kept: list[Event] = []
-    for event in events:
-        if event.get("event") in ("resumed", "rollback"):
-            kept = [earlier for earlier in kept if earlier.get("step", 0) <= event["step"]]
-        kept.append(event)
-    return kept
 
 
 def confusion_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]], invalid: Sequence[int]) -> bytes:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from gptctl.core.config import StageConfig, Values, argument, flag
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import RECORD, versions
+from gptctl.core.errors import DataError
+from gptctl.core.rundir import versions
 from gptctl.core.summary import Summary, Table, human_bytes
 from gptctl.evals import naming
 from gptctl.io import checkup, lineage
@@ -109,19 +109,12 @@ def find(paths: tuple[str, ...]) -> tuple[list[str], list[str]]:
     outputs: list[str] = []
     models: list[str] = []
     for path in map(plain_path, paths):
-        if is_uri(path) or lineage.owner_of(path) == path:
-            outputs.append(path)
-        folder = Path(path)
-        if is_uri(path):
-            continue
-        if not folder.exists():
-            raise UsageError(f"no such file or folder: {path}", "PATH is the output of a stage, or a model folder")
-        below = [str(record.parent) for record in sorted(folder.rglob(RECORD)) if record.parent != folder]
-        outputs += [place for place in below if lineage.owner_of(place) == place]
-        if not outputs and naming.is_model(path):
+        try:
+            outputs += lineage.find(path)
+        except DataError:
+            if not naming.is_model(path):
+                raise
             models.append(path)
-        elif not outputs:
-            raise DataError(f"{path} holds no output of gptctl", "name a folder that a stage wrote with -o, or a model")
     return list(dict.fromkeys(outputs)), models
 
 

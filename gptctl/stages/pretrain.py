@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from functools import partial
@@ -327,21 +326,12 @@ def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> Pack
 
 def write_curve(record: Run, title: str) -> None:
     """Draw loss.svg and loss.png from the run's events."""
+    from gptctl.report.events import read_events
     from gptctl.report.plots import loss_curve
 
-    lines = (record.path / "events.jsonl").read_bytes().splitlines()
-    events = [event for line in lines if (event := parse_event(line))]
+    events = read_events(str(record.path))
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))
     atomic.write_bytes(record.path / "loss.png", loss_curve(events, title, "png"))
-
-
-def parse_event(line: bytes) -> dict[str, Any]:
-    """Read one line of events.jsonl; a line that a full disk or a kill cut short gives nothing."""
-    try:
-        event: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return {}
-    return event
 
 
 def list_presets(context: Context) -> Summary:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gptctl.report.plots import lasting, loss_curve
+from gptctl.report.events import lasting
+from gptctl.report.plots import loss_curve
 
 
 def step(number: int, loss: float) -> dict[str, object]:

@@ -1,0 +1,65 @@
+"""One HTML page about outputs and all that they were made from: funnel, curves, scores, samples, lineage, commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gptctl.core import atomic
+from gptctl.core.config import StageConfig, Values, argument, flag
+from gptctl.core.context import Context
+from gptctl.core.errors import UsageError
+from gptctl.core.summary import Summary, human_bytes
+from gptctl.io import lineage
+
+EXAMPLES = (
+    "gptctl report classifier -o report.html",
+    "gptctl report run -o run.html",
+    "gptctl report run classifier -o both.html",
+)
+
+
+class Report(StageConfig):
+    """Write one self-contained HTML page about outputs.
+
+    Each PATH is followed back to the raw files; every stage of the chain is shown, also of runs that are under way or
+    were killed. Outputs of the same stage are compared. The page works offline, light and dark, and on a phone.
+    """
+
+    paths: tuple[str, ...] = argument(..., "PATH...", "Outputs of stages, or folders that hold some.", reads=False)
+    out: str = flag("report.html", "The page; an older one is replaced.", panel="Output", short="-o", runtime=True)
+
+
+def plan(config: Report, context: Context) -> Summary:
+    """Say what would be shown."""
+    facts: Values = {"outputs": [one.folder for path in config.paths for one in lineage.walk(lineage.trace(path))]}
+    return Summary("report", "planned", (config.out,), plan=facts)
+
+
+def run(config: Report, context: Context | None = None) -> Summary:
+    """Write the page."""
+    from gptctl.report.html import page
+    from gptctl.report.sections import metrics_of
+
+    out = Path(config.out)
+    if out.is_dir() or lineage.owner_of(str(out.parent)) is not None:
+        raise UsageError(
+            f"{out} is {'a folder' if out.is_dir() else 'inside an output'}", "name a file: -o report.html"
+        )
+    asked = [lineage.trace(folder) for path in config.paths for folder in lineage.find(path)]
+    text, sections = page(asked)
+    atomic.write_text(out, text)
+    metrics: Values = {
+        "bytes": len(text.encode()),
+        "outputs": [
+            {
+                "folder": one.output.folder,
+                "stage": one.output.stage,
+                "state": one.state,
+                "metrics": metrics_of(one.output),
+            }
+            for one in sections
+        ],
+    }
+    if context:
+        context.say(f"{len(sections)} outputs, {human_bytes(metrics['bytes'])}; open {out} in a browser")
+    return Summary("report", "done", (str(out),), metrics=metrics)

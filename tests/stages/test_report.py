@@ -1,0 +1,167 @@
+"""The page of `gptctl report`: what stands on it, that it needs nothing else, and that data stays data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from gptctl.report.html import PALETTE
+from tests.conftest import Ran, documents, run_gptctl, write_jsonl
+
+Gptctl = Callable[..., Ran]
+VOID = {"meta", "br", "line", "circle", "rect", "polyline"}
+
+
+class Page(HTMLParser):
+    """The elements of a page as (tag, attributes), and its text; fails where one is closed that is not open."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data if self.open[-1:] != ["style"] else ""
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Give the attributes of each element of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def scored(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation of the workspace's classifier, and the page about it and all before it."""
+    folder = tmp_path_factory.mktemp("report")
+    done = run_gptctl(
+        "eval", workspace / "classifier", workspace / "labelled", "-o", "scored", "--baseline", "majority", cwd=folder
+    )
+    assert done.code == 0, done.err
+    done = run_gptctl("report", "scored", "-o", "page.html", "--json", cwd=folder)
+    assert done.code == 0, done.err
+    stages = [one["stage"] for one in done.json["metrics"]["outputs"]]
+    assert stages == ["clean", "dedup", "tokenize", "pretrain", "finetune", "eval"]
+    return folder
+
+
+def test_the_whole_chain_stands_on_the_page(scored: Path, workspace: Path) -> None:
+    page = Page(scored / "page.html")
+    for words in (
+        "documents in", "dropped: exact_duplicate", "Clusters of duplicates by size", "vocab size", "val loss",
+        "written after step 20", "Confusion matrix", "baseline majority", "gptctl pretrain tokens -o run --preset tiny-modern",
+        "Calibration", "95% interval", 'preset = "tiny-modern"', "torch 2.",
+    ):  # fmt: skip
+        assert words in page.words or any(words in (svg["aria-label"] or "") for svg in page.all("svg")), words
+    raw = json.loads((workspace / "clean" / "run.json").read_text())["inputs"]["raw.jsonl"]
+    assert raw in page.words
+
+
+def test_it_needs_nothing_else_and_everybody_can_read_it(scored: Path) -> None:
+    """No script, nothing loaded; landmarks, headings in order, figures that say what they show, tables with heads."""
+    page = Page(scored / "page.html")
+    assert len((scored / "page.html").read_bytes()) < 200_000
+    assert not {"script", "iframe", "img", "link", "object", "embed", "base"} & {tag for tag, _ in page.elements}
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") or name in ("src", "srcset", "xlink:href") for name in attributes), tag
+        assert (attributes.get("href") or "#").startswith("#")
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {(a["href"] or "")[1:] for a in page.all("a")} <= set(ids)
+    assert page.all("html") == [{"lang": "en"}]
+    assert [len(page.all(tag)) for tag in ("header", "nav", "main", "footer", "h1")] == [1] * 5
+    levels = [int(tag[1]) for tag, _ in page.elements if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+    css = (scored / "page.html").read_text().split("<style>")[1].split("</style>")[0]
+    assert "@import" not in css and "url(" not in css
+    assert "prefers-color-scheme:dark" in css
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+@pytest.mark.parametrize("name", ["ink", "muted", "good", "bad", "c1", "c2", "c3", "c4"])
+def test_text_has_the_contrast_of_wcag_aa(name: str, scheme: int) -> None:
+    for behind in ("page", "card"):
+        light, dark = sorted((luminance(PALETTE[name][scheme]), luminance(PALETTE[behind][scheme])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, behind
+
+
+def test_data_stays_data(gptctl: Gptctl, tmp_path: Path) -> None:
+    """Markup in texts, ids, columns and names is shown, not obeyed."""
+    evil = "</p><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \x1b[31m"
+    rows = [{"id": f"<b>{i}", "text": f"{evil} {row['text']}"} for i, row in enumerate(documents(6))]
+    write_jsonl(tmp_path / "<i>raw.jsonl", [*rows, {"id": "short", "text": "<u>x"}])
+    with (tmp_path / "<i>raw.jsonl").open("a") as file:
+        file.write("<script>broken\n")
+    command = ("clean", "<i>raw.jsonl", "-o", "<s>clean", "--keep-rejects", "--html", "never", "--set", "max_bad=0.5")
+    assert gptctl(*command).code == 0
+    assert gptctl("report", "<s>clean").code == 0
+    page = Page(tmp_path / "report.html")
+    assert not {"script", "img", "b", "i", "s", "u"} & {tag for tag, _ in page.elements}
+    assert "<script>alert(1)</script>" in page.words and "{{ 7*7 }}" in page.words and "\x1b" not in page.words
+    assert "<script>broken" in page.words
+    assert "dropped: too_short" in page.words
+
+
+def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_path: Path) -> None:
+    """What there is is shown, and what is the matter is said."""
+    killed = gptctl("pretrain", workspace / "tokens", "-o", "killed", "--steps", "40", "--set", "log_every=1",
+                    "--set", "eval_every=10", GPTCTL_FAULT="kill:30")  # fmt: skip
+    assert killed.code == -9
+    shutil.copytree(workspace / "clean", tmp_path / "damaged")
+    (tmp_path / "damaged" / "shards" / "part-00000.arrow").write_bytes(b"gone")
+    done = gptctl("report", "killed", "damaged", "-o", "page.html", "--json")
+    assert done.code == 0, done.err
+    assert {one["folder"]: one["state"] for one in done.json["metrics"]["outputs"]}["killed"] == "killed"
+    page = Page(tmp_path / "page.html")
+    assert "was killed (pid" in page.words
+    assert any("train loss from" in (svg["aria-label"] or "") for svg in page.all("svg"))
+    assert "not all of it can be shown" in page.words
+
+
+def test_runs_are_compared(workspace: Path, gptctl: Gptctl, tmp_path: Path) -> None:
+    for name, lr in (("low", "0.0001"), ("high", "0.01")):
+        made = gptctl("pretrain", workspace / "tokens", "-o", name, "--steps", "4", "--lr", lr, "--set", "eval_every=2")
+        assert made.code == 0, made.err
+    assert gptctl("report", "low", "high").code == 0
+    page = Page(tmp_path / "report.html")
+    assert "Side by side: pretrain" in page.words and "Settings that differ" in page.words and "0.0001" in page.words
+    assert sum("Validation loss of each" in (svg["aria-label"] or "") for svg in page.all("svg")) == 1
+    again = (tmp_path / "report.html").read_bytes()
+    assert gptctl("report", "low", "high").code == 0
+    assert (tmp_path / "report.html").read_bytes() == again
+
+
+def test_what_is_no_output(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    for path, code in (("nowhere", 2), (str(tmp_path), 3)):
+        done = gptctl("report", path)
+        assert (done.code, len(done.error_lines)) == (code, 2), done.err
+    shutil.copytree(workspace / "clean", tmp_path / "clean")
+    done = gptctl("report", "clean", "-o", "clean/report.html")
+    assert (done.code, "inside an output" in done.err) == (2, True)
