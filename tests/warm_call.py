@@ -16,6 +16,7 @@ with socket.socket(socket.AF_UNIX) as server:
     answer = server.recv(16)
 code = int(answer or 70)
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    if -code != signal.SIGKILL:  # which has no handler that could be taken away
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
