@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ran, documents, tree_bytes, write_jsonl
+from tests.faults.harness import expect
 
 Gptctl = Callable[..., Ran]
 
@@ -38,14 +39,6 @@ def command(text: str, source: object, workspace: Path, out: object = "OUT") -> 
         else {"IN": str(source), "OUT": str(out)}.get(part, part)
         for part in text.split()
     ]
-
-
-def expect(done: Ran, code: int, *words: str) -> None:
-    assert done.code == code, done.err
-    assert done.out == b""
-    assert len(done.error_lines) == 2, done.err
-    for word in words:
-        assert word in done.err
 
 
 @pytest.mark.parametrize("stage", ALL)
