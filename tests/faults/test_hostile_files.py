@@ -118,6 +118,17 @@ def test_hostile_lines(suffix: str, tmp_path: Path, gptctl: Gptctl) -> None:
     assert texts[1:-2] == [f"{TEXT}, after {i}" for i in range(1, 17, 2)]
 
 
+def test_a_long_line_is_no_empty_line(tmp_path: Path, gptctl: Gptctl) -> None:
+    """However many blanks it begins with."""
+    lines = ["", " " * 5000 + json.dumps({"text": TEXT}), " " * 50, json.dumps({"text": TEXT})]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    done = gptctl(
+        "clean", "a.jsonl", "-o", "out", *ALONE, "--set", "max_doc_bytes=2000", "--set", "max_bad=1", "--json"
+    )
+    counts = done.json["counts"]
+    assert (counts["in"], counts["kept"], counts["quarantined"]) == (2, 1, {"longer than 2000 bytes": 1})
+
+
 def inspected(folder: Path) -> list[str]:
     """Give the rows of a dataset folder as JSON lines, without another process."""
     lines: list[str] = []
