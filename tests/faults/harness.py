@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -67,9 +69,21 @@ def wait_for(process: subprocess.Popen[bytes], there: Any, seconds: float = 120)
 
 def stop_with(process: subprocess.Popen[bytes], *numbers: int) -> tuple[int, str]:
     """Send a running process signals that reach it together; give its exit code and what it said."""
-    os.kill(process.pid, 19)  # SIGSTOP: it sees all of them at once when it goes on
+    os.kill(process.pid, signal.SIGSTOP)  # it sees all of them at once when it goes on
     for number in numbers:
         os.kill(process.pid, number)
-    os.kill(process.pid, 18)
+    os.kill(process.pid, signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     return process.returncode, err.decode()
+
+
+def fill(folder: Path, leave: int) -> None:
+    """Fill the file system of a folder but for `leave` bytes."""
+    free = shutil.disk_usage(folder).free
+    (folder / "ballast").write_bytes(b"x" * max(0, free - leave))
+
+
+def grow(folder: Path) -> None:
+    """Take the ballast away, and give a tmpfs 60 MiB."""
+    (folder / "ballast").unlink(missing_ok=True)
+    subprocess.run(["mount", "-o", "remount,size=60m", folder], check=True)

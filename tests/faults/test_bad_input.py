@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Ran, documents, tree_bytes, write_jsonl
-from tests.faults.harness import expect
+from tests.faults.harness import expect, fill, grow
 
 Gptctl = Callable[..., Ran]
 
@@ -186,22 +186,6 @@ def test_a_folder_of_somebody_else_is_never_touched(gptctl: Gptctl, workspace: P
     expect(gptctl("clean", tmp_path, "-o", "OUT2/deep"), 2, "inside the input")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def fill(folder: Path, leave: int) -> None:
-    free = shutil.disk_usage(folder).free
-    (folder / "ballast").write_bytes(b"x" * max(0, free - leave))
-
-
 @pytest.mark.parametrize("stage", SOME_SLOW)
 def test_disk_full_then_resumed(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path, small_disk: Path) -> None:
     fill(small_disk, 12 * 1024 if stage in ("eval", "generate") else 24 * 1024)
@@ -209,8 +193,7 @@ def test_disk_full_then_resumed(stage: str, gptctl: Gptctl, workspace: Path, tmp
     expect(gptctl(*text), 4, "disk full")
     assert not list(small_disk.rglob("*.tmp-*"))
     assert not (small_disk / "OUT" / "manifest.json").exists()
-    (small_disk / "ballast").unlink()
-    subprocess.run(["mount", "-o", "remount,size=60m", small_disk], check=True)
+    grow(small_disk)
     done = gptctl(*text)
     assert done.code == 0, done.err
     assert gptctl(*command(ALL[stage], good(stage, workspace), workspace, "fresh")).code == 0
