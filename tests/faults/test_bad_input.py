@@ -107,6 +107,14 @@ def test_damaged_shard_of_an_earlier_stage(
     expect(gptctl(*command(ALL[stage], "copy", workspace)), 3, words, shard.name)
 
 
+def test_a_stray_shard_is_ignored(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workspace / "clean", tmp_path / "copy")
+    shutil.copy(workspace / "clean" / "shards" / "part-00000.arrow", tmp_path / "copy" / "shards" / "part-00001.arrow")
+    assert gptctl("dedup", "copy", "-o", "OUT").code == 0
+    assert tree_bytes(tmp_path / "OUT", "shards") == tree_bytes(workspace / "unique", "shards")
+    assert "not in the manifest, so not read: shards/part-00001.arrow" in gptctl("doctor", "copy").err
+
+
 @pytest.mark.parametrize("stage", ["finetune", "eval", "generate"])
 def test_damaged_model(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     source = "classifier" if stage == "eval" else "run"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.conftest import Ran, write_jsonl
+from tests.conftest import REPO, Ran, write_jsonl
 from tests.faults.harness import ALONE, expect
 
 Gptctl = Callable[..., Ran]
@@ -62,3 +63,32 @@ def test_hostile_text_and_config(tmp_path: Path, gptctl: Gptctl) -> None:
     (tmp_path / "c.toml").write_text("[clean]\nkeep_rejects = \"__import__('os').system('touch canary')\"\n")
     expect(gptctl("clean", "a.jsonl", "-o", "other", "--config", "c.toml"), 2, "keep_rejects")
     assert not (tmp_path / "canary").exists()
+
+
+RUNS_DATA = {"eval", "exec", "torch.load", "torch.save", "yaml.load", "os.system", "numpy.load", "np.load"}
+MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib"}
+REACHES_OUT = {"requests", "urllib.request", "urllib3", "http.client", "ftplib", "smtplib", "huggingface_hub"}
+
+
+def names(tree: ast.AST) -> Iterator[str]:
+    """Give the modules that are imported and the functions that are called, but for np.load without pickles."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Call):
+            safe = any(word.arg == "allow_pickle" and ast.unparse(word.value) == "False" for word in node.keywords)
+            if not safe:
+                yield ast.unparse(node.func)
+            yield from (f"{word.arg}={ast.unparse(word.value)}" for word in node.keywords)
+
+
+def test_no_code_of_ours_runs_data_or_reaches_out() -> None:
+    """No pickle, eval, shell or remote code; no client of the network but those of storage that a URI names."""
+    forbidden = RUNS_DATA | MODULES | REACHES_OUT | {"shell=True", "trust_remote_code=True", "allow_pickle=True"}
+    files = sorted((REPO / "gptctl").rglob("*.py"))
+    assert len(files) > 200
+    for path in files:
+        found = forbidden.intersection(names(ast.parse(path.read_text(encoding="utf-8"))))
+        assert not found, (path, found)
