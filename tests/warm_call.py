@@ -16,7 +16,7 @@ with socket.socket(socket.AF_UNIX) as server:
     answer = server.recv(16)
 code = int(answer or 70)
 if code < 0:
-    if code != -signal.SIGKILL:
+    if -code != signal.SIGKILL:  # which has no handler that could be taken away
         signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)

@@ -6,6 +6,7 @@ process of its own with the caller's files, folder and environment: the same com
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -15,7 +16,11 @@ import select
 import signal
 import socket
 import sys
+import threading
+import traceback
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 HEAVY = (
     "torch.distributed.fsdp",
@@ -83,11 +88,29 @@ def watch(caller: socket.socket) -> list[str] | None:
     os._exit(0)
 
 
+def become(arguments: list[str]) -> NoReturn:
+    """Run a module as the command, and leave without taking down all that was imported, which takes up to 2 s."""
+    code: int | str | None = 0
+    try:
+        sys.argv = arguments
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # as an interpreter does that ends: first the threads, then what was registered for the end
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 if __name__ == "__main__":
     load()
     threads = {Path(task, "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
     assert len(threads - {"jemalloc_bg_thd"}) == 1, f"{threads}: a fork would lose all but one"  # jemalloc expects it
     arguments = serve(sys.argv[1])
     if arguments is not None:
-        sys.argv = arguments
-        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        become(arguments)

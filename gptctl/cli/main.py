@@ -217,6 +217,7 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     code = 1
     try:
+        require_utf8(sys.argv)
         app(standalone_mode=False)
         code = 0
     except BaseException as error:
@@ -228,6 +229,16 @@ def main() -> None:
     if code == 141:  # whoever read us is gone: Python must not complain about it while it shuts down
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def require_utf8(arguments: list[str]) -> None:
+    """Refuse names that the records of a run, which are UTF-8, could not hold. Raises UsageError (2)."""
+    from gptctl.core.errors import UsageError
+
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            raise UsageError(f"an argument is not UTF-8: {shown}", "rename that file or folder")
 
 
 def report(error: BaseException) -> int:

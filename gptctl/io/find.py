@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,17 +27,27 @@ def find_files(argument: str) -> list[InputFile]:
             found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path).parts))
             if not found:
                 raise empty(argument)
-            return [InputFile(str(p), p.relative_to(path).as_posix(), p.stat().st_size) for p in found]
+            return [local_file(str(p), p.relative_to(path).as_posix()) for p in found]
         if path.exists():
-            return [InputFile(argument, path.name, path.stat().st_size)]
+            return [local_file(argument, path.name)]
     except OSError as error:
         raise from_os_error(error, path) from error
     # Path.glob does not take absolute patterns.
     matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
-    files = [InputFile(name, Path(name).name, Path(name).stat().st_size) for name in matches if Path(name).is_file()]
+    files = [local_file(name, Path(name).name) for name in matches if Path(name).is_file()]
     if not files:
         raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
     return files
+
+
+def local_file(path: str, name: str) -> InputFile:
+    """Describe a file of this machine. Raises DataError (3) where its name is not UTF-8: ids are made of it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise DataError(f"a file's name is not UTF-8: {shown}", "rename it") from error
+    return InputFile(path, name, Path(path).stat().st_size)
 
 
 def find_remote(uri: str) -> list[InputFile]:

@@ -9,7 +9,7 @@ from typing import NoReturn
 from torch import nn
 from torch.optim import Optimizer
 
-from gptctl.core.errors import DivergedError
+from gptctl.core.errors import DataError, DivergedError
 from gptctl.core.rundir import Run
 from gptctl.train import checkpoint, faults
 from gptctl.train.fitting import Engine, Fit, State
@@ -17,8 +17,14 @@ from gptctl.train.job import Model
 
 
 def find(run: Run, engine: Engine, warn: Callable[[str], None] | None = None) -> Path | None:
-    """Give the newest good checkpoint, None if there is none. The first rank looks, so that all come to the same."""
-    return engine.agree(checkpoint.latest_valid(run.path, warn) if engine.rank == 0 else None)
+    """Give the newest good checkpoint, None if there is none at all. The first rank looks, for all.
+
+    Raises DataError (3) if there are some, all of them damaged: beginning again without a word would cost days.
+    """
+    found = checkpoint.latest_valid(run.path, warn) if engine.rank == 0 else None
+    if engine.rank == 0 and found is None and (lost := checkpoint.steps(run.path / "checkpoints")):
+        raise DataError(f"every checkpoint is damaged: {lost[-1]}", "copy one back, or --force to start afresh")
+    return engine.agree(found)
 
 
 def resume(

@@ -1,20 +1,17 @@
-"""The chain through folders and through pipes, with any number of workers, killed and resumed: always the same bytes."""
+"""The chain through folders and through pipes, with any number of workers: always the same bytes."""
 
 import json
 import os
 import shlex
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pytest
 
 from gptctl.io import manifest
-from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, warm, write_jsonl
+from tests.conftest import REPO, Ran, documents, tree_bytes, warm, write_jsonl
 
 Gptctl = Callable[..., Ran]
 
@@ -82,92 +79,9 @@ def test_a_stream_into_a_folder_gives_that_folder(raw: Path, tmp_path: Path) -> 
     assert b"made from other input" in other.stderr
 
 
-@pytest.mark.parametrize("stage", ["clean", "dedup", "tokenize"])
-def test_killed_anywhere_and_run_again_is_the_same(stage: str, raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    more = ["--workers", "1", *(["--vocab-size", "400"] if stage == "tokenize" else [])]
-    assert gptctl(stage, raw, "-o", "whole", *more).code == 0
-    for operation in (1, 9, 14, 23, 31):
-        out = f"killed{operation}"
-        killed = gptctl(stage, raw, "-o", out, *more, GPTCTL_FAULT=f"kill:{operation}")
-        assert killed.code == -signal.SIGKILL
-        assert not (tmp_path / out / "manifest.json").exists()
-        done = gptctl(stage, raw, "-o", out, *more)
-        assert done.code == 0, done.err
-        assert tree_bytes(tmp_path / out) == tree_bytes(tmp_path / "whole")
-
-
-def test_finished_shards_are_not_made_again(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    killed = gptctl("clean", raw, "-o", "clean", "--workers", "1", GPTCTL_FAULT="kill:20")
-    assert killed.code == -signal.SIGKILL
-    done = sorted((tmp_path / "clean" / "work").glob("*.json"))
-    kept = {
-        path.name: (tmp_path / "clean" / "shards" / path.name.replace(".json", ".arrow")).stat().st_mtime_ns
-        for path in done
-    }
-    assert kept
-    assert gptctl("clean", raw, "-o", "clean", "--workers", "1").code == 0
-    for name, modified in kept.items():
-        assert (tmp_path / "clean" / "shards" / name.replace(".json", ".arrow")).stat().st_mtime_ns == modified
-    assert not (tmp_path / "clean" / "work").exists()
-
-
-def test_a_stopped_stage_says_so_and_goes_on(raw: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gptctl", "clean", str(raw), "-o", "clean", "--workers", "1"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPO)}
-    )
-    while not list((tmp_path / "clean").glob("work/*.json")):
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert b"stopped by SIGTERM" in err
-    assert json.loads((tmp_path / "clean" / "run.json").read_text())["status"] == "stopped"
-    assert run_gptctl("clean", raw, "-o", "clean", "--workers", "1", cwd=tmp_path).code == 0
-
-
-def test_a_killed_parent_leaves_no_workers_and_the_rerun_is_whole(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    command = [sys.executable, "-m", "gptctl", "clean", str(raw), "-o", "clean", "--workers", "2"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPO)}
-    )
-    while not list((tmp_path / "clean").glob("work/*.json")):
-        assert process.poll() is None
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    _, alive = psutil.wait_procs(family, timeout=20)
-    assert alive == []
-    assert gptctl("clean", raw, "-o", "clean", "--workers", "2").code == 0
-    assert gptctl("clean", raw, "-o", "whole", "--workers", "1").code == 0
-    assert tree_bytes(tmp_path / "clean") == tree_bytes(tmp_path / "whole")
-
-
-def test_a_dead_worker_is_an_error_not_a_hang(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    done = gptctl("clean", raw, "-o", "clean", "--workers", "2", GPTCTL_FAULT="kill:4")
-    assert done.code in (4, -signal.SIGKILL)
-    assert gptctl("clean", raw, "-o", "clean").code == 0
-
-
 def test_limit_reads_the_first_documents(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     assert gptctl("clean", raw, "-o", "some", "--limit", "260").code == 0
     assert manifest.read(tmp_path / "some").counts.documents_in == 260
-
-
-def test_a_stream_that_ends_early_is_refused(raw: Path, tmp_path: Path) -> None:
-    whole = shell(f"gptctl clean {raw} -o - > whole.arrows", tmp_path)
-    assert whole.returncode == 0
-    data = (tmp_path / "whole.arrows").read_bytes()
-    with pa.ipc.open_stream(data) as reader:
-        batch = reader.read_next_batch()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    for cut in (sink.getvalue().to_pybytes(), data[:5000], data[: len(data) // 2], b"", b"not arrow"):
-        done = run_gptctl("dedup", "-", "-o", "unique", stdin=cut, cwd=tmp_path)
-        assert done.code == 3, done.err
-        assert len(done.error_lines) == 2
-        assert not (tmp_path / "unique" / "manifest.json").exists()
 
 
 def test_other_tools_open_a_dataset_folder(

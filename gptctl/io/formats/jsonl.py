@@ -44,10 +44,10 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
         start, offset = offset, offset + len(line) + 1
         if start == 0:
             line = line.removeprefix(BYTE_ORDER_MARK)
-        if not line.strip():
-            continue
         reason = f"longer than {options.max_doc_bytes} bytes" if len(line) > options.max_doc_bytes else ""
         if not reason:
+            if not line.strip():
+                continue
             try:
                 rows.append(orjson.loads(line))
                 positions.append(f"byte {start}")

@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Ran, documents, tree_bytes, write_jsonl
+from tests.faults.harness import expect, fill, grow
 
 Gptctl = Callable[..., Ran]
 
@@ -38,14 +39,6 @@ def command(text: str, source: object, workspace: Path, out: object = "OUT") -> 
         else {"IN": str(source), "OUT": str(out)}.get(part, part)
         for part in text.split()
     ]
-
-
-def expect(done: Ran, code: int, *words: str) -> None:
-    assert done.code == code, done.err
-    assert done.out == b""
-    assert len(done.error_lines) == 2, done.err
-    for word in words:
-        assert word in done.err
 
 
 @pytest.mark.parametrize("stage", ALL)
@@ -112,6 +105,14 @@ def test_damaged_shard_of_an_earlier_stage(
         shard.write_bytes(data)
     words = {"flip": "checksum mismatch", "cut": "cut", "gone": "missing"}[damage]
     expect(gptctl(*command(ALL[stage], "copy", workspace)), 3, words, shard.name)
+
+
+def test_a_stray_shard_is_ignored(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workspace / "clean", tmp_path / "copy")
+    shutil.copy(workspace / "clean" / "shards" / "part-00000.arrow", tmp_path / "copy" / "shards" / "part-00001.arrow")
+    assert gptctl("dedup", "copy", "-o", "OUT").code == 0
+    assert tree_bytes(tmp_path / "OUT", "shards") == tree_bytes(workspace / "unique", "shards")
+    assert "not in the manifest, so not read: shards/part-00001.arrow" in gptctl("doctor", "copy").err
 
 
 @pytest.mark.parametrize("stage", ["finetune", "eval", "generate"])
@@ -193,22 +194,6 @@ def test_a_folder_of_somebody_else_is_never_touched(gptctl: Gptctl, workspace: P
     expect(gptctl("clean", tmp_path, "-o", "OUT2/deep"), 2, "inside the input")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def fill(folder: Path, leave: int) -> None:
-    free = shutil.disk_usage(folder).free
-    (folder / "ballast").write_bytes(b"x" * max(0, free - leave))
-
-
 @pytest.mark.parametrize("stage", SOME_SLOW)
 def test_disk_full_then_resumed(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path, small_disk: Path) -> None:
     fill(small_disk, 12 * 1024 if stage in ("eval", "generate") else 24 * 1024)
@@ -216,8 +201,7 @@ def test_disk_full_then_resumed(stage: str, gptctl: Gptctl, workspace: Path, tmp
     expect(gptctl(*text), 4, "disk full")
     assert not list(small_disk.rglob("*.tmp-*"))
     assert not (small_disk / "OUT" / "manifest.json").exists()
-    (small_disk / "ballast").unlink()
-    subprocess.run(["mount", "-o", "remount,size=60m", small_disk], check=True)
+    grow(small_disk)
     done = gptctl(*text)
     assert done.code == 0, done.err
     assert gptctl(*command(ALL[stage], good(stage, workspace), workspace, "fresh")).code == 0

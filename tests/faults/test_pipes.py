@@ -1,0 +1,45 @@
+"""Streams that end before their end, and signals."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from gptctl.io.stream import StreamWriter
+from tests.conftest import Ran, documents
+from tests.faults.harness import ALONE, assert_unfinished, assert_whole, expect
+
+Gptctl = Callable[..., Ran]
+
+
+def whole_stream() -> tuple[bytes, int]:
+    """Give a stream of three shards of 50 documents, and where its end mark begins."""
+    sink = io.BytesIO()
+    writer = StreamWriter(sink)
+    for shard in range(3):
+        writer.write(shard, pa.Table.from_pylist([row | {"source": "a"} for row in documents(150)[shard::3]]))
+    marked = sink.tell()
+    writer.close()
+    return sink.getvalue(), marked
+
+
+def test_a_stream_that_ends_early_is_refused(tmp_path: Path, gptctl: Gptctl) -> None:
+    """Cut between two batches, where Arrow sees a complete stream; cut anywhere; empty; something else."""
+    data, marked = whole_stream()
+    with pa.ipc.open_stream(data[:marked]) as reader:
+        assert len(reader.read_all()) == 150
+    for cut, words in (
+        (data[:marked], "stream ended without end mark after 150 rows"),
+        (data[: marked * 4 // 5], "after 100 rows"),
+        (data[:500], "standard input is not an Arrow IPC stream"),
+        (b"", "standard input is not an Arrow IPC stream"),
+        (b'{"text": "not Arrow"}\n', "standard input is not an Arrow IPC stream"),
+    ):
+        expect(gptctl("dedup", "-", "-o", "unique", *ALONE, stdin=cut), 3, words)
+        assert_unfinished(tmp_path / "unique")
+    done = gptctl("dedup", "-", "-o", "unique", *ALONE, "--json", stdin=data)
+    assert (done.code, done.json["counts"]["in"]) == (0, 150), done.err
+    assert_whole(tmp_path / "unique")

@@ -1,0 +1,116 @@
+"""Signals and locks: what is under way ends with its state saved, and one process at a time writes to a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gptctl.train import checkpoint
+from tests.conftest import Ran, run_gptctl, tree_bytes
+from tests.faults.harness import ALONE, assert_unfinished, assert_whole, expect, start, stop_with, wait_for
+
+Gptctl = Callable[..., Ran]
+TRAIN = (
+    "--preset",
+    "tiny-modern",
+    "--set",
+    "log_every=1",
+    "--set",
+    "checkpoint.every=1",
+    "--set",
+    "checkpoint.keep=99",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(several: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What clean makes of several tasks."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run_gptctl("clean", several, "-o", "clean", *ALONE, cwd=folder).code == 0
+    return tree_bytes(folder / "clean")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [((signal.SIGTERM,), 143), ((signal.SIGINT,), 130), ((signal.SIGINT, signal.SIGTERM), 143)],
+    ids=["term", "int", "two"],
+)
+def test_a_stage_stops_and_goes_on(
+    numbers: tuple[int, ...], code: int, several: Path, whole: dict[str, bytes], tmp_path: Path, gptctl: Gptctl
+) -> None:
+    """After the shard under way, its state saved; the second signal ends it at once, and costs that shard."""
+    out = tmp_path / "clean"
+    process = start("clean", several, "-o", "clean", *ALONE, cwd=tmp_path)
+    wait_for(process, lambda: (out / "config.toml").exists())
+    found, err = stop_with(process, *numbers)
+    assert found == code, err
+    assert_unfinished(out)
+    if len(numbers) == 1:
+        expect(Ran(found, b"", err), code, f"stopped by {signal.Signals(numbers[0]).name}", "same command")
+        assert json.loads((out / "run.json").read_text())["status"] == "stopped"
+    done = gptctl("clean", several, "-o", "clean", *ALONE)
+    assert done.code == 0, done.err
+    assert_whole(out)
+    assert tree_bytes(out) == whole
+
+
+def test_two_runs_into_one_folder(several: Path, whole: dict[str, bytes], tmp_path: Path, gptctl: Gptctl) -> None:
+    """The second is refused at once and changes nothing; when the first is killed, its lock is gone with it."""
+    out = tmp_path / "clean"
+    process = start("clean", several, "-o", "clean", *ALONE, cwd=tmp_path)
+    wait_for(process, lambda: (out / "config.toml").exists())
+    os.kill(process.pid, signal.SIGSTOP)
+    before = tree_bytes(out)
+    expect(gptctl("clean", several, "-o", "clean", *ALONE), 5, f"clean is in use by pid {process.pid} on", " since ")
+    assert tree_bytes(out) == before
+    process.kill()
+    process.communicate()
+    assert gptctl("clean", several, "-o", "clean", *ALONE).code == 0
+    assert_whole(out)
+    assert tree_bytes(out) == whole
+
+
+@pytest.fixture(scope="module")
+def weights(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a run ends with that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert run_gptctl("pretrain", workspace / "tokens", "-o", "run", *TRAIN, cwd=folder).code == 0
+    return (folder / "run" / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"), [((signal.SIGTERM,), 143), ((signal.SIGINT, signal.SIGTERM), 143)], ids=["one", "two"]
+)
+def test_while_a_checkpoint_is_written(
+    numbers: tuple[int, ...], code: int, workspace: Path, weights: bytes, tmp_path: Path, gptctl: Gptctl
+) -> None:
+    """Once: it is finished first. Twice: it is as if it had not begun. Either way the same command goes on, bit-equal."""
+    folder = tmp_path / "run" / "checkpoints"
+    process = start("pretrain", workspace / "tokens", "-o", "run", *TRAIN, cwd=tmp_path)
+    wait_for(process, lambda: len(checkpoint.steps(folder)) > 2)
+    for _ in range(1000):  # until it is caught in the act
+        os.kill(process.pid, signal.SIGSTOP)
+        if list(folder.glob("*.tmp-*")):
+            break
+        os.kill(process.pid, signal.SIGCONT)
+    assert list(folder.glob("*.tmp-*"))
+    found, err = stop_with(process, *numbers)
+    assert found == code, err
+    warnings: list[str] = []
+    last = checkpoint.latest_valid(tmp_path / "run", warnings.append)
+    assert last == checkpoint.steps(folder)[-1]
+    assert warnings == []
+    if len(numbers) == 1:
+        assert not list(folder.glob("*.tmp-*"))
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
+    done = gptctl("pretrain", workspace / "tokens", "-o", "run", *TRAIN)
+    assert done.code == 0, done.err
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == weights
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [int(last.name.split("-")[1])]
+    assert not list((tmp_path / "run").rglob("*.tmp-*"))
