@@ -16,7 +16,7 @@ from gptctl.core.errors import GptctlError
 
 SECONDS = 30  # for work of milliseconds on a machine that does other things too
 MORE_BYTES = 512 * 2**20  # for input of a few KiB
-CALLS = 500  # by one child: a fork costs 20 ms where torch is loaded
+CALLS = 60  # by one child: a fork costs 20 ms where torch is loaded, and pyarrow leaks what a failed read was to fill
 
 Outcome = dict[str, Any]
 

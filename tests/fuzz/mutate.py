@@ -10,7 +10,20 @@ NUMBERS = [
     for width in (1, 4, 8)
     for number in (0, 1, -1, -8, 2 ** (8 * width - 1), 2 ** (8 * width - 1) - 1, 2**16 % 256**width)
 ]
-PIECES = [b"\xff", b"\x00", b"\xed\xa0\x80", b"\xef\xbb\xbf", b'"', b"\n", b"\r\n", b"{", b"[" * 300, b"null", b"1e999", b"-"]
+PIECES = [
+    b"\xff",
+    b"\x00",
+    b"\xed\xa0\x80",
+    b"\xef\xbb\xbf",
+    b'"',
+    b"\n",
+    b"\r\n",
+    b"{",
+    b"[" * 300,
+    b"null",
+    b"1e999",
+    b"-",
+]
 
 
 @st.composite

@@ -175,7 +175,9 @@ def test_any_bytes(suffix: str) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(st.characters(), max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "id", "a", "é", ""]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "id", "a", "é", ""]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 records = st.dictionaries(
