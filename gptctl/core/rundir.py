@@ -124,13 +124,18 @@ class Run:
         return Summary(self.stage, "up to date", (self.name,), counts, summary.get("metrics", {}))
 
     def finish(self, summary: Summary, manifest: Sealed) -> Summary:
-        """Record the summary, then write the manifest: from then on the output is complete."""
-        self.record |= {"status": "done", "summary": finite(summary.to_json())}
+        """Record the summary, then write the manifest: from then on the output is complete.
+
+        "done" stands in run.json only once there was a manifest, so that doctor knows a lost one from a killed run.
+        """
+        self.record |= {"status": "done" if self.home else "sealing", "summary": finite(summary.to_json())}
         self.save()
         if self.home:
             self.home.publish(self.path, manifest)
         else:
             manifest.write(self.path)
+            self.record["status"] = "done"
+            self.save()
         return summary
 
     def save(self) -> None:

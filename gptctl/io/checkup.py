@@ -63,7 +63,7 @@ def check_state(output: Output) -> Iterator[Finding]:
         yield Finding("damage", folder, f"was complete, and {MANIFEST} is gone")
     elif holder_of(folder):
         yield Finding("note", folder, f"is being made now by pid {output.record.get('pid')}")
-    elif status == "running":
+    elif status in ("running", "sealing"):
         yield Finding("unfinished", folder, f"was killed (pid {output.record.get('pid')} is gone)")
     else:
         yield Finding("unfinished", folder, f"{status}: {output.record.get('error', '')}")

@@ -45,6 +45,8 @@ def read_predictions(path: str) -> Predictions:
     for number, row in enumerate(found.rows):
         if row.get("id") is None:
             row["id"] = number
+        if not isinstance(row.get("split"), str | None):
+            raise DataError(f"{path}: row {number + 1} has a split that is not text", "name it train, val or test")
         place = (row.get("split"), str(row["id"]))
         if place in seen:
             raise DataError(f"{path}: row {number + 1} repeats the id '{row['id']}'", "ids must be unique")

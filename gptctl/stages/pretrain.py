@@ -334,12 +334,17 @@ def write_curve(record: Run, title: str) -> None:
 
 
 def parse_event(line: bytes) -> dict[str, Any]:
-    """Read one line of events.jsonl; a line that a full disk or a kill cut short gives nothing."""
+    """Read one line of events.jsonl; a line that a full disk or a kill cut short gives nothing, nor does a damaged one."""
     try:
-        event: dict[str, Any] = json.loads(line)
-    except ValueError:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
         return {}
-    return event
+    if not isinstance(event, dict) or not isinstance(event.get("step", 0), int | float):
+        return {}
+    drawn = {"step": ("step", "loss", "lr"), "eval": ("step", "val_loss")}.get(str(event.get("event")), ())
+    whole = all(name in event and isinstance(event[name], int | float | None) for name in drawn)
+    needs_step = event.get("event") in ("resumed", "rollback")
+    return event if whole and ("step" in event or not needs_step) else {}
 
 
 def list_presets(context: Context) -> Summary:

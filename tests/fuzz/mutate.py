@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from hypothesis import strategies as st
 
 # What sizes and offsets in binary formats break at, as 1, 4 and 8 bytes.
@@ -50,3 +53,31 @@ def mutated(draw: st.DrawFn, whole: bytes, most: int = 4) -> bytes:
         else:
             data[place : place + length] = draw(st.binary(max_size=8))
     return bytes(data)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@st.composite
+def changed(draw: st.DrawFn, whole: Any, most: int = 3) -> Any:
+    """Give a JSON value in which one to `most` places hold something else, or are gone."""
+    copy = json.loads(json.dumps(whole))
+    for _ in range(draw(st.integers(1, most))):
+        here = copy
+        while isinstance(here, dict | list) and here:
+            keys = list(here) if isinstance(here, dict) else list(range(len(here)))
+            key = draw(st.sampled_from(keys))
+            inner = here[key]
+            if isinstance(inner, dict | list) and inner and draw(st.booleans()):
+                here = inner
+            elif draw(st.integers(0, 4)) == 0:
+                del here[key]
+                break
+            else:
+                here[key] = draw(json_values)
+                break
+    return copy

@@ -36,7 +36,7 @@ from tests.fuzz.child import Outcome, outcome
 from tests.fuzz.profile import examples
 
 LEAST = (1, 300)  # two settings: characters of the shortest document kept; the second drops some
-OPERATIONS = 24  # of a whole run; a fault beyond its last operation never comes
+OPERATIONS = 40  # of a whole run; a fault beyond its last operation never comes
 UNLISTED = ("events.jsonl", "log.txt", "config.toml")  # nothing that is read again
 
 
@@ -239,3 +239,19 @@ class RunFolder(RuleBasedStateMachine):
 
 def test_run_folder() -> None:
     run_state_machine_as_test(RunFolder, settings=examples(40, share=0.2))
+
+
+def test_every_operation() -> None:
+    """Killed, or out of room, at each file operation of a run: nothing is called damaged, and the same command ends it."""
+    reached = 0
+    for kind in ("kill", "enospc"):
+        for when in range(1, OPERATIONS + 1):
+            folder = RunFolder()
+            folder.fail(least=LEAST[0], force=False, when=when, kind=kind)
+            reached = max(reached, when if "manifest.json" not in folder.files() else 0)
+            if (folder.out / "run.json").exists():
+                folder.verify()
+            folder.readable_or_refused()
+            folder.write(least=LEAST[0], force=False)
+            folder.teardown()
+    assert 25 < reached < OPERATIONS
