@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from gptctl.core.config import fingerprint
 from gptctl.core.errors import DataError
@@ -54,6 +54,14 @@ class StoredShard(BaseModel):
     rows: int
     bytes: int
     xxh3_128: str
+
+    @field_validator("path")
+    @classmethod
+    def lies_below(cls, value: str) -> str:
+        """Refuse a path that no file of the folder can have."""
+        if "\0" in value or value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("not a path below the folder")
+        return value
 
 
 class StoredManifest(BaseModel):

@@ -133,8 +133,10 @@ def look_at_model(path: Path) -> Values:
 
     try:
         found = json.loads((path / "config.json").read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path / 'config.json'} is not JSON", "copy the folder again") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path / 'config.json'} holds no JSON object", "copy the folder again")
     shape = shape_of(found, str(path / "config.json"))
     labels = found.get("labels", 0)
     return {"kind": "model", "parameters": shape.parameters(), "labels": labels, "config": plain(shape)}

@@ -334,7 +334,7 @@ def write_curve(record: Run, title: str) -> None:
 
 
 def parse_event(line: bytes) -> dict[str, Any]:
-    """Read one line of events.jsonl; a line that a full disk or a kill cut short gives nothing, nor does a damaged one."""
+    """Read one line of events.jsonl; a line that is cut short or damaged gives nothing."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
