@@ -311,7 +311,7 @@ def read_record(out: Path) -> Values:
 def parse_record(data: bytes | None) -> Values:
     """Give what a run.json says, or nothing where it is absent, damaged or not ours."""
     try:
-        record = json.loads(data or b"")
+        record: Values = json.loads(data or b"")
         StoredRecord.model_validate(record)
     except (ValueError, RecursionError):
         return {}

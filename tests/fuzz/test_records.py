@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptctl.core.context import Context
+from gptctl.core.errors import DataError
 from gptctl.io import predictions
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.predictions import read_predictions
 from gptctl.io.records import ReadOptions
-from gptctl.stages import clean, doctor, eval, inspect
-from tests.conftest import documents, write_jsonl
+from gptctl.stages import clean, doctor, eval, inspect, pretrain, tokenize
+from tests.conftest import documents, run_gptctl, write_jsonl
 from tests.fuzz.child import Child, check
 from tests.fuzz.mutate import changed, json_values, mutated
 from tests.fuzz.profile import examples
@@ -159,3 +161,46 @@ def test_events_of_any_kind(stage: str) -> None:
         loss_curve([event for line in lines if (event := parse_event(line))], "title")
 
     look()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data.replace(b'"t"', b'"T"', 1) + b" ", lambda data: b"\xff", None])
+def test_another_tokenizer_beside_the_tokens(
+    damage: Callable[[bytes], bytes] | None, made: Path, tmp_path: Path
+) -> None:
+    """Its hash stands in the manifest: tokens are never taken for those of another tokenizer."""
+    config = tokenize.Tokenize(
+        inputs=(str(made / "clean"),), out=str(tmp_path / "t"), algorithm="bytes", engine="serial"
+    )
+    tokenize.run(config)
+    path = tmp_path / "t" / "tokenizer.json"
+    look = doctor.Doctor(paths=(str(tmp_path / "t"),))
+    assert doctor.run(look).failure is None
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(json.dumps(json.loads(path.read_bytes())).encode())
+        assert doctor.run(look).failure is None  # the same in other words
+        path.write_bytes(damage(path.read_bytes()))
+    failure = doctor.run(look).failure
+    assert failure is not None and "tokenizer" in str(failure)
+    with pytest.raises(DataError, match="tokenizer"):
+        pretrain.run(
+            pretrain.Pretrain(tokens=str(tmp_path / "t"), out=str(tmp_path / "r"), preset="tiny-gpt2", steps=1)
+        )
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"b\xff.jsonl"])
+def test_names_that_are_not_utf8(name: bytes, tmp_path: Path) -> None:
+    """Refused by name, in a folder and as an argument; other odd names are names."""
+    (tmp_path / "in").mkdir()
+    for good in ("new\nline.txt", "a\x1b[31m.txt", "é .txt"):
+        (tmp_path / "in" / good).write_text("text of a fair length")
+    assert len(next(iter(Inputs((str(tmp_path / "in"),), ReadOptions()).tasks())).blocks) == 3
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(b"text")
+    except OSError:
+        return  # a file system that has only UTF-8
+    with pytest.raises(DataError, match="not UTF-8"):
+        Inputs((str(tmp_path / "in"),), ReadOptions())
+    done = run_gptctl("clean", os.fsdecode(b"in/" + name), "-o", "out", cwd=tmp_path)
+    assert done.code == 2 and "not UTF-8" in done.err
