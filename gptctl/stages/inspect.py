@@ -16,7 +16,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import MANIFEST, finite
 from gptctl.core.summary import Summary, Table, human_bytes
 from gptctl.io import manifest, shards
-from gptctl.io.files import damaged, open_random, plain_path, read_if_there
+from gptctl.io.files import UNREADABLE, damaged, open_random, plain_path, read_if_there
 from gptctl.io.schema import fact, kind_of
 from gptctl.io.storage import entry, is_uri, join
 from gptctl.text.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
             table.validate(full=True)
     except OSError as error:
         raise damaged(path, error) from error
-    except pa.ArrowInvalid as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} is not an Arrow IPC file: {' '.join(str(error).split())[:120]}",
             "PATH is the output of a stage, or an Arrow file",
