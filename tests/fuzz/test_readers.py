@@ -128,7 +128,7 @@ def read(argument: str) -> int:
         tables.append(table)
     if tables:  # what a stage does next: join, write, read again
         whole = concat(tables)
-        whole.filter(pa.array([row % 2 == 0 for row in range(len(whole))]))
+        whole.filter(pa.array([row % 2 == 0 for row in range(len(whole))], pa.bool_()))
         shards.write_shard(Path("out"), "part.arrow", whole)
         assert len(shards.table_from(Path("out/part.arrow").read_bytes())) == len(whole)
     return sum(map(len, tables))
