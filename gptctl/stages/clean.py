@@ -218,7 +218,11 @@ class CleanTask:
         config = self.config
         text = table["text"].combine_chunks()
         reasons = pa.nulls(len(text), pa.string())
-        pages = looks_like_html(text) if config.html == "auto" else pa.array([config.html == "always"] * len(text), pa.bool_())
+        pages = (
+            looks_like_html(text)
+            if config.html == "auto"
+            else pa.array([config.html == "always"] * len(text), pa.bool_())
+        )
         if pc.any(pages).as_py():
             extracted, failed = extract(text.filter(pages), config.extractor, config.html_seconds)
             text = pc.replace_with_mask(text, pages, extracted)

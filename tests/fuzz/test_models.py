@@ -181,3 +181,23 @@ def test_tokenizers(tmp_path: Path) -> None:
             check(child(data))
 
         look()
+
+
+@pytest.mark.parametrize("key", ["n_layer", "n_embd", "n_inner", "n_positions", "vocab_size"])
+def test_a_config_that_is_far_larger_than_its_weights(key: str, tmp_path: Path) -> None:
+    """Refused before a model of that size is built."""
+    theirs(tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {key: 2**40}))
+    with Child(lambda _: load(tmp_path / "m")) as child:
+        found = child()
+    check(found)
+    assert "code" in found
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_nested_too_deep(name: str, tmp_path: Path) -> None:
+    theirs(tmp_path / "m")
+    (tmp_path / "m" / name).write_text("[" * 100_000)
+    with Child(lambda _: load(tmp_path / "m")) as child:
+        check(child())

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gptctl.core.errors import DataError
 from gptctl.io import predictions, stream
 from gptctl.io.inputs import Inputs, read_task
 from gptctl.io.records import ReadOptions
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat import CHATML, MARKERS, ChatTemplate, read_messages
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.text.tokenizer_training import train
+from tests.fuzz.mutate import changed
 from tests.fuzz.profile import examples
 
 texts = st.text(max_size=30) | st.text(
@@ -183,3 +185,16 @@ def test_the_spans_of_a_conversation(name: str) -> None:
         assert all(text in coder.decode(tokens) for text in shown)
 
     look()
+
+
+@given(changed([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).map(json.dumps) | texts)
+@example("[" * 100_000)
+@examples(60)
+def test_messages_of_any_kind(text: str) -> None:
+    """A conversation, or an error that says what a conversation is."""
+    try:
+        messages = read_messages(text, "row 1")
+    except DataError as error:
+        assert error.hint
+        return
+    ChatTemplate(CHATML, CODERS["bytes"].with_special(MARKERS)).conversation(messages)
