@@ -86,7 +86,7 @@ def read_if_there(path: str) -> bytes | None:
         system, inner = filesystem(path)
         with system.open_input_file(inner) as file:
             return file.read()  # type: ignore[no-any-return]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         return None
     except OSError as error:
         raise from_os_error(error, path) from error

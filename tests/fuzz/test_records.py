@@ -204,3 +204,13 @@ def test_names_that_are_not_utf8(name: bytes, tmp_path: Path) -> None:
         Inputs((str(tmp_path / "in"),), ReadOptions())
     done = run_gptctl("clean", os.fsdecode(b"in/" + name), "-o", "out", cwd=tmp_path)
     assert done.code == 2 and "not UTF-8" in done.err
+
+
+def test_places_that_no_file_can_have(made: Path, tmp_path: Path) -> None:
+    """A run.json that says to have read them: with half a surrogate pair, and with a zero byte."""
+    shutil.copytree(made / "clean", tmp_path / "clean")
+    path = tmp_path / "clean" / "run.json"
+    whole = json.loads(path.read_bytes())
+    for name in ("\ud800", "a\0b"):
+        path.write_text(json.dumps(whole | {"sources": {"inputs": [name]}}))
+        assert doctor.run(doctor.Doctor(paths=(str(tmp_path / "clean"),), lineage=True)).failure is None

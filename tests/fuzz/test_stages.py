@@ -86,12 +86,13 @@ def test_what_stays_does_not_depend_on_order_and_cuts(method: str, tmp_path: Pat
 
 
 def variant(text: str, change: int, number: int) -> str:
-    """The text itself; or with some words changed or gone at its end, and of a length that no other has."""
+    """The text itself; or with some words changed or gone at its end, and of a length in bytes that no other has."""
     if not change:
         return text
     words = text.split()
     words[len(words) - change :] = [f"w{number}x{i}" for i in range(change)] if change < 7 else []
-    return " ".join(words).ljust(len(text) + 100 + number, "x")
+    made = " ".join(words)
+    return made + "x" * (len(text.encode()) + 100 + number - len(made.encode()))
 
 
 def grouped(folder: Path, parts: list[list[dict[str, str]]], method: str) -> tuple[list[str], int]:
