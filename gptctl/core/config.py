@@ -201,7 +201,7 @@ def parse_set(text: str) -> Values:
         raise UsageError(f"--set {text!r} is not key=value", "write for example --set split.by=text")
     try:
         value: Any = tomllib.loads(f"v = {raw}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # tomllib raises them for 5,000 digits and for 1,000 brackets
         value = raw
     return nest(name.strip(), value)
 
@@ -217,13 +217,15 @@ def read_toml(path: Path, stage: str, stages: list[str]) -> Values:
     """Read a config file. A table named like a stage is for that stage alone, other keys for every stage."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UsageError(f"no such config file: {path}", "check the path after --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}", "see https://toml.io for the format") from error
     own = values.get(stage, {})
+    if not isinstance(own, dict):
+        raise UsageError(f"{path}: '{stage}' is no table", f"write its keys below [{stage}]")
     shared = {name: value for name, value in values.items() if name not in stages}
-    return merge(shared, own if isinstance(own, dict) else {})
+    return merge(shared, own)
 
 
 def read_environment(

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
 
 from gptctl import __version__
 from gptctl.core import atomic
@@ -35,12 +36,39 @@ from gptctl.core.config import StageConfig, Values, differing, plain, to_toml
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, GptctlError, MachineError, StoppedError, UsageError, from_os_error
 from gptctl.core.redact import redact, redacted
-from gptctl.core.summary import Counts, Summary
+from gptctl.core.summary import Counts, StoredCounts, Summary
 
 MANIFEST = "manifest.json"
 RECORD = "run.json"
 Extendable = Mapping[str, Callable[[Any], float]]
 LIBRARIES = ("pyarrow", "numpy", "tokenizers", "torch", "datasketch", "nltk", "ftfy", "resiliparse")
+
+
+class StoredSummary(BaseModel):
+    """What of a summary is read again."""
+
+    model_config = ConfigDict(strict=True)
+
+    counts: StoredCounts | None = None
+    metrics: Values = {}
+
+
+class StoredRecord(BaseModel):
+    """What of a run.json is read again; in a file that has something else there, nothing is believed."""
+
+    model_config = ConfigDict(strict=True)
+
+    stage: str
+    pid: int
+    started: str
+    status: str = "unknown"
+    settings: Values = {}
+    inputs: dict[str, str] | None = None
+    sources: dict[str, list[str]] = {}
+    versions: dict[str, str] = {}
+    argv: list[str] = []
+    cwd: str | None = None
+    summary: StoredSummary | None = None
 
 
 class Sealed(Protocol):
@@ -96,13 +124,18 @@ class Run:
         return Summary(self.stage, "up to date", (self.name,), counts, summary.get("metrics", {}))
 
     def finish(self, summary: Summary, manifest: Sealed) -> Summary:
-        """Record the summary, then write the manifest: from then on the output is complete."""
-        self.record |= {"status": "done", "summary": finite(summary.to_json())}
+        """Record the summary, then write the manifest: from then on the output is complete.
+
+        "done" stands in run.json only once there was a manifest, so that doctor knows a lost one from a killed run.
+        """
+        self.record |= {"status": "done" if self.home else "sealing", "summary": finite(summary.to_json())}
         self.save()
         if self.home:
             self.home.publish(self.path, manifest)
         else:
             manifest.write(self.path)
+            self.record["status"] = "done"
+            self.save()
         return summary
 
     def save(self) -> None:
@@ -276,12 +309,13 @@ def read_record(out: Path) -> Values:
 
 
 def parse_record(data: bytes | None) -> Values:
-    """Give what a run.json says, or nothing where it is absent or not ours."""
+    """Give what a run.json says, or nothing where it is absent, damaged or not ours."""
     try:
-        record = json.loads(data or b"")
-    except ValueError:
+        record: Values = json.loads(data or b"")
+        StoredRecord.model_validate(record)
+    except (ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) and {"stage", "pid", "started"} <= record.keys() else {}
+    return {"status": "unknown", "settings": {}, "inputs": None} | record
 
 
 def clear(out: Path) -> None:

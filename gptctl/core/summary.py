@@ -6,9 +6,25 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from gptctl.core.errors import GptctlError
 
 Status = Literal["done", "up to date", "planned", "explained"]
+
+
+class StoredCounts(BaseModel):
+    """Counts as a file has them; whatever else stands there is a ValidationError, which is a ValueError."""
+
+    model_config = ConfigDict(strict=True)
+
+    documents_in: int = Field(alias="in", ge=0)
+    kept: int = Field(ge=0)
+    dropped: dict[str, int]
+    quarantined: dict[str, int]
+    bytes_in: int = Field(ge=0)
+    bytes_kept: int = Field(ge=0)
+    dropped_bytes: dict[str, int]
 
 
 @dataclass
@@ -50,11 +66,12 @@ class Counts:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Counts:
-        """Read what `to_json` wrote."""
+    def from_json(cls, value: Any) -> Counts:
+        """Read what `to_json` wrote. Raises ValueError for anything else."""
+        stored = StoredCounts.model_validate(value)
         return cls(
-            value["in"], value["kept"], Counter(value["dropped"]), Counter(value["quarantined"]),
-            value["bytes_in"], value["bytes_kept"], Counter(value["dropped_bytes"]),
+            stored.documents_in, stored.kept, Counter(stored.dropped), Counter(stored.quarantined),
+            stored.bytes_in, stored.bytes_kept, Counter(stored.dropped_bytes),
         )  # fmt: skip
 
 

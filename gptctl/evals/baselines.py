@@ -106,7 +106,7 @@ def training_texts(
         table, prints = labelled.read_documents(config, splits.whole)
         if not set(prints.values()) <= set(trained_on.values()):
             return None
-        table = table.filter(pa.array([not held for held in labelled.held_out(table)]))
+        table = table.filter(pa.array([not held for held in labelled.held_out(table)], pa.bool_()))
     else:
         return None
     return table["text"].to_pylist(), labelled.labels_of(table, label_column, "train")

@@ -65,7 +65,7 @@ def as_messages(text: str) -> Sequence[Message] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, list) or not found:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,7 +10,6 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from gptctl.core.config import fingerprint
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.core.rundir import MANIFEST, versions
 from gptctl.io import manifest
@@ -42,7 +40,6 @@ def check(output: Output) -> list[Finding]:
     folder = output.folder
     found = list(check_state(output))
     if output.manifest is not None:
-        found += check_manifest(folder, output.manifest)
         found += check_shards(folder, output.manifest)
         if not is_uri(folder):
             found += check_strays(Path(folder), output.manifest)
@@ -66,7 +63,7 @@ def check_state(output: Output) -> Iterator[Finding]:
         yield Finding("damage", folder, f"was complete, and {MANIFEST} is gone")
     elif holder_of(folder):
         yield Finding("note", folder, f"is being made now by pid {output.record.get('pid')}")
-    elif status == "running":
+    elif status in ("running", "sealing"):
         yield Finding("unfinished", folder, f"was killed (pid {output.record.get('pid')} is gone)")
     else:
         yield Finding("unfinished", folder, f"{status}: {output.record.get('error', '')}")
@@ -84,16 +81,6 @@ def holder_of(folder: str) -> bool:
         return True
     lock.release()
     return False
-
-
-def check_manifest(folder: str, found: Manifest) -> Iterator[Finding]:
-    """Compare what the manifest says of itself: documents in and out, settings and their hash."""
-    where = f"{folder}/{MANIFEST}"
-    if not found.counts.balanced():
-        yield Finding("damage", where, "its counts do not add up: in is not kept + dropped + quarantined")
-    document = json.loads(read_if_there(join(folder, MANIFEST)) or b"{}")
-    if document.get("fingerprint") != fingerprint(found.settings):
-        yield Finding("damage", where, "its settings do not match their fingerprint")
 
 
 def check_shards(folder: str, found: Manifest) -> list[Finding]:

@@ -13,7 +13,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import MachineError, UsageError
 from gptctl.core.rundir import Run, check_settings, open_run
 from gptctl.core.summary import Summary
-from gptctl.io import jobs, manifest, stream
+from gptctl.io import jobs, manifest, shards, stream
 from gptctl.io.files import plain_path
 from gptctl.io.inputs import Inputs
 from gptctl.io.jobs import Totals
@@ -75,6 +75,7 @@ def produce(
     with open_output(out, config, context, fingerprints) as run:
         folder = run.path
         if run.up_to_date:
+            jobs.finish(folder)  # where the run was killed just before it did so
             confirm_stream(run, inputs, config.limit, also)
             found = manifest.read(folder)
             return Summary(stage, "up to date", (out,), found.counts, found.metrics)
@@ -86,13 +87,13 @@ def produce(
             )
         jobs.write_quarantine(folder, made.totals.bad)
         jobs.check_readable(made.totals, config.max_bad, str(folder / "quarantine.jsonl"))
-        shards = jobs.unify_shards(folder, made.totals.shards, made.compression)
+        unified = jobs.unify_shards(folder, made.totals.shards, made.compression)
         run.record["inputs"] = fingerprints or inputs.stream_fingerprint() | also
         counts = made.totals.counts
         assert counts.balanced(), counts
         jobs.sync(folder)
         declared = Manifest(
-            kind, stage, config.settings(), run.record["inputs"], tuple(shards), counts, made.metrics, made.tokenizer
+            kind, stage, config.settings(), run.record["inputs"], tuple(unified), counts, made.metrics, made.tokenizer
         )
         summary = run.finish(Summary(stage, "done", (out,), counts, made.metrics), declared)
         jobs.finish(folder)
@@ -102,7 +103,7 @@ def produce(
 def intact(folder: Path) -> bool:
     """Tell whether all shards of a complete folder are there with their sizes (checksums are verified by readers)."""
     found = manifest.read(folder)
-    whole = all((folder / s.path).exists() and (folder / s.path).stat().st_size == s.bytes for s in found.shards)
+    whole = all(shards.has_size(folder, shard) for shard in found.shards)
     return whole and (found.kind != "tokens" or (folder / "tokenizer.json").exists())
 
 

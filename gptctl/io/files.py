@@ -17,6 +17,9 @@ from gptctl.io.storage import Address, filesystem, is_uri
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 CHUNK_BYTES = 4 * 2**20
+# What pyarrow raises for bytes that are not what they should be: among them that no memory holds what a damaged size
+# asks for, and, for names of columns, that they are not UTF-8.
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 def plain_path(argument: str) -> str:
@@ -64,8 +67,13 @@ def read_all(path: str, max_bytes: int) -> bytes | None:
     """Read a whole small file, decompressed; None if it is longer than `max_bytes`."""
     try:
         with open_stream(path) as file:
-            data: bytes = file.read(max_bytes + 1)
-            return None if len(data) > max_bytes else data
+            chunks: list[bytes] = []
+            left = max_bytes + 1
+            # A read of n bytes takes memory for n at once, however short the file is.
+            while chunk := file.read(min(left, CHUNK_BYTES)):
+                chunks.append(chunk)
+                left -= len(chunk)
+            return b"".join(chunks) if left else None
     except OSError as error:
         raise damaged(path, error) from error
 
@@ -78,7 +86,7 @@ def read_if_there(path: str) -> bytes | None:
         system, inner = filesystem(path)
         with system.open_input_file(inner) as file:
             return file.read()  # type: ignore[no-any-return]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         return None
     except OSError as error:
         raise from_os_error(error, path) from error

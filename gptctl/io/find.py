@@ -17,10 +17,32 @@ from gptctl.io.storage import Address, below, entry, is_uri
 
 
 def find_files(argument: str) -> list[InputFile]:
-    """List the files that a path, glob, folder or URI names, sorted by path. Raises UsageError (2) if there is none."""
+    """List the files that a path, glob, folder or URI names, sorted by path.
+
+    Raises UsageError (2) if there is none, DataError (3) for a name that is not UTF-8.
+    """
     argument = plain_path(argument)
     if is_uri(argument):
         return find_remote(argument)
+    found = find_local(argument)
+    for file in found:
+        if not is_utf8(file.path):
+            shown = file.path.encode("utf-8", "backslashreplace").decode()
+            raise DataError(f"the name of {shown} is not UTF-8", "rename it: names stand in ids and records")
+    return found
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a name or an argument is text: Python keeps the bytes of others as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def find_local(argument: str) -> list[InputFile]:
+    """List the files of this machine that a path, glob or folder names. Raises UsageError (2) if there is none."""
     path = Path(argument)
     try:
         if path.is_dir():

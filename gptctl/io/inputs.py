@@ -66,6 +66,8 @@ class Inputs:
             raise DataError(
                 f"{folder} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first"
             )
+        elif manifest.is_wreck(folder):
+            raise DataError(f"{folder} is a damaged output of gptctl", "remove it and make it again; see gptctl doctor")
         else:
             for file in find_files(folder):
                 self._add_file(file)

@@ -10,7 +10,6 @@ record or shard that is absent or cut short means that its task is run again.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections import Counter
@@ -30,7 +29,7 @@ from gptctl.core import atomic
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.core.summary import Counts
-from gptctl.io import shards
+from gptctl.io import notes, shards
 from gptctl.io.inputs import read_blocks, read_task
 from gptctl.io.manifest import Shard
 from gptctl.io.records import Bad, ReadOptions, Task
@@ -183,11 +182,11 @@ def reuse(job: Job, task: Task, done: dict[int, Result]) -> bool:
     """Take a task's result from an earlier run of the same command, if it is whole."""
     if job.out is None:
         return False
-    try:
-        result = Result.from_json(task.index, json.loads(record_path(job.out, task.index).read_bytes()))
-    except (FileNotFoundError, ValueError, KeyError):  # none, or one that a power cut damaged
+    noted = notes.read(record_path(job.out, task.index))
+    if noted is None:
         return False
-    whole = all((job.out / s.path).exists() and (job.out / s.path).stat().st_size == s.bytes for s in result.shards)
+    result = Result.from_json(task.index, noted)
+    whole = all(shards.has_size(job.out, shard) for shard in result.shards)
     if result.key != task.key() or not whole:
         return False
     done[task.index] = result
@@ -218,7 +217,7 @@ def execute(job: Job, task: Task) -> Result:
             shards.write_shard(job.out, path, aside, flush="file")
         else:
             (job.out / path).unlink(missing_ok=True)
-    atomic.write_json(record_path(job.out, task.index), result.to_json(), flush="none")
+    notes.write(record_path(job.out, task.index), result.to_json(), flush="none")
     return result
 
 

@@ -103,8 +103,8 @@ def training_splits(
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)
     return {
-        "train": table.filter(pa.array([not is_held for is_held in held])),
-        "val": table.filter(pa.array(held)),
+        "train": table.filter(pa.array([not is_held for is_held in held], pa.bool_())),
+        "val": table.filter(pa.array(held, pa.bool_())),
     }, prints
 
 
@@ -132,7 +132,7 @@ def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str])
     elif any(name.startswith("val/") for name in trained_on):
         yield "train", table
     else:
-        yield "val", table.filter(pa.array(held_out(table)))
+        yield "val", table.filter(pa.array(held_out(table), pa.bool_()))
 
 
 def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, pa.Table]:
@@ -144,8 +144,8 @@ def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, p
     held: list[pa.Table] = []
     for name, table in tables.items():
         inside = [value == fold for value in strings_of(table, column, name, "fold", "--fold-column")]
-        held.append(table.filter(pa.array(inside)))
-        kept[name] = table.filter(pa.array([not one for one in inside]))
+        held.append(table.filter(pa.array(inside, pa.bool_())))
+        kept[name] = table.filter(pa.array([not one for one in inside], pa.bool_()))
     kept["held out"] = pa.concat_tables(held, promote_options="permissive")
     if not len(kept["held out"]):
         raise UsageError(f"no text is in fold '{fold}'", "see the column's values: gptctl inspect")

@@ -128,7 +128,7 @@ def sealed_by_stage(folder: str) -> Manifest | None:
     try:
         found = json.loads(read_if_there(join(folder, MANIFEST)) or b"{}")
         return manifest.read(folder) if isinstance(found, dict) and "stage" in found else None
-    except (ValueError, DataError):
+    except (ValueError, RecursionError, DataError):
         return None
 
 

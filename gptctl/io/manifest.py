@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from gptctl.core import atomic
 from gptctl.core.config import fingerprint
 from gptctl.core.errors import DataError
 from gptctl.core.redact import redacted
 from gptctl.core.rundir import MANIFEST, RECORD, parse_record, versions
-from gptctl.core.summary import Counts
+from gptctl.core.summary import Counts, StoredCounts
+from gptctl.io import notes
 from gptctl.io.files import read_if_there
-from gptctl.io.storage import join
+from gptctl.io.storage import is_uri, join
 
 SCHEMA_VERSION = 1
 Folder = Path | str  # here, or a URI
@@ -42,6 +43,40 @@ class Shard:
     def to_json(self) -> dict[str, Any]:
         """Give the form in the manifest."""
         return {"path": self.path, "rows": self.rows, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
+
+
+class StoredShard(BaseModel):
+    """A shard as a manifest lists it."""
+
+    model_config = ConfigDict(strict=True)
+
+    path: str
+    rows: int
+    bytes: int
+    xxh3_128: str
+
+    @field_validator("path")
+    @classmethod
+    def lies_below(cls, value: str) -> str:
+        """Refuse a path that no file of the folder can have."""
+        if "\0" in value or value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("not a path below the folder")
+        return value
+
+
+class StoredManifest(BaseModel):
+    """A manifest as it must be to be read; whatever else stands there is a ValidationError, which is a ValueError."""
+
+    model_config = ConfigDict(strict=True)
+
+    kind: str
+    stage: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    shards: list[StoredShard]
+    counts: StoredCounts
+    metrics: dict[str, Any]
+    tokenizer: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +118,7 @@ class Manifest:
             "tokenizer": self.tokenizer,
             "versions": versions(),
         }
-        atomic.write_json(folder / MANIFEST, document)
+        notes.write(folder / MANIFEST, document)
 
 
 def is_ours(folder: Folder) -> bool:
@@ -93,9 +128,20 @@ def is_ours(folder: Folder) -> bool:
         return False
     try:
         found = json.loads(data)
-    except ValueError:  # ours, damaged, where our run.json stands beside it
+    except (ValueError, RecursionError):  # ours, damaged, where our run.json stands beside it
         return bool(record_of(folder))
     return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
+
+
+def is_wreck(folder: Folder) -> bool:
+    """Tell whether a folder on this machine is an output of ours whose run.json and manifest are gone or damaged.
+
+    Without this, what is left of it (config.toml, events, shards) would pass for documents.
+    """
+    if is_uri(folder) or not (Path(folder) / ".lock").exists():
+        return False
+    ours = (RECORD, MANIFEST, "config.toml", "events.jsonl")  # or run.json.tmp-PID of a writer that was killed
+    return any(entry.name.split(".tmp-")[0] in ours for entry in Path(folder).iterdir())
 
 
 def record_of(folder: Folder) -> dict[str, Any]:
@@ -113,12 +159,15 @@ def read(folder: Folder) -> Manifest:
         )
     try:
         found = json.loads(data)
+        if isinstance(found, dict) and notes.CHECKSUM in found:  # outputs of earlier versions have none
+            found = notes.unsealed(found)
+        StoredManifest.model_validate(found)
         return Manifest(
             found["kind"], found["stage"], found["config"], found["inputs"],
             tuple(Shard(**shard) for shard in found["shards"]), Counts.from_json(found["counts"]),
             found["metrics"], found["tokenizer"],
         )  # fmt: skip
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged", "run the stage that makes it again with --force") from error
 
 

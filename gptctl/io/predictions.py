@@ -16,7 +16,7 @@ import pyarrow.parquet as papq
 from gptctl.core.errors import DataError, UsageError, from_os_error
 from gptctl.core.rundir import MANIFEST
 from gptctl.io import manifest, shards
-from gptctl.io.files import damaged, open_stream, plain_path, read_if_there, split_suffixes
+from gptctl.io.files import UNREADABLE, damaged, open_stream, plain_path, read_if_there, split_suffixes
 from gptctl.io.records import infer
 from gptctl.io.schema import fact, with_kind
 from gptctl.io.storage import entry, join
@@ -45,6 +45,8 @@ def read_predictions(path: str) -> Predictions:
     for number, row in enumerate(found.rows):
         if row.get("id") is None:
             row["id"] = number
+        if not isinstance(row.get("split"), str | None):
+            raise DataError(f"{path}: row {number + 1} has a split that is not text", "name it train, val or test")
         place = (row.get("split"), str(row["id"]))
         if place in seen:
             raise DataError(f"{path}: row {number + 1} repeats the id '{row['id']}'", "ids must be unique")
@@ -76,10 +78,10 @@ def read_rows(path: str) -> Predictions:
         with open_stream(path) as source:
             data: bytes = source.read()
         return parse(data, split_suffixes(path)[0], path)
-    except pa.ArrowInvalid as error:
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise from_os_error(error, path) from error
         raise damaged(path, error) from error
-    except OSError as error:
-        raise from_os_error(error, path) if error.errno else damaged(path, error) from error
 
 
 def parse(data: bytes, suffix: str, path: str) -> Predictions:

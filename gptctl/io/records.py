@@ -184,6 +184,9 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
     """
     if options.text_column not in table.column_names:
         raise no_column(name, options.text_column, table.column_names)
+    if twice := sorted({column for column in table.column_names if table.column_names.count(column) > 1}):
+        raise DataError(f"{name} has two columns called '{twice[0]}'", "give each column a name of its own")
+    table = pa.table({column: selectable(table[column]) for column in table.column_names})
     text = table[options.text_column]
     if options.structured and pa.types.is_nested(text.type):
         values = [None if value is None else orjson.dumps(value).decode() for value in text.to_pylist()]
@@ -207,18 +210,43 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
     if bad:
         table, text, rows = table.filter(usable), text.filter(usable), rows.filter(usable)
     made = pc.binary_join_element_wise(pa.scalar(f"{name}:"), rows.cast(pa.string()), "")
-    given = (
-        table[options.id_column].cast(pa.string())
-        if options.id_column in table.column_names
-        else pa.nulls(len(table), pa.string())
-    )
-    columns: dict[str, Any] = {"id": pc.coalesce(given, made), "text": text}
-    source = table["source"].cast(pa.string()) if "source" in table.column_names else pa.nulls(len(table), pa.string())
-    columns["source"] = pc.coalesce(source, pa.scalar(name))
+    given = strings_of(table, options.id_column)
+    if given is None and options.id_column in table.column_names:
+        raise DataError(
+            f"{name}: column '{options.id_column}' holds {table[options.id_column].type}, which is no id",
+            "choose another with --id-column",
+        )
+    columns: dict[str, Any] = {"id": made if given is None else pc.coalesce(given, made), "text": text}
+    source = strings_of(table, "source")
+    columns["source"] = pa.nulls(len(table), pa.string()) if source is None else source
+    columns["source"] = pc.coalesce(columns["source"], pa.scalar(name))
     for other in table.column_names:
         if other not in (options.text_column, options.id_column, "source"):
             columns["text_" if other == "text" else "id_" if other == "id" else other] = table[other]
     return pa.table(columns), bad
+
+
+def selectable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give a column of which rows can be chosen: pyarrow cannot do that with string views, which polars writes."""
+    if pa.types.is_primitive(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column
+    if pa.types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    try:
+        column.slice(0, 1).take(pa.array([0] if len(column) else [], pa.int64()))
+    except pa.ArrowNotImplementedError:
+        return pa.chunked_array([infer(column.to_pylist())])
+    return column
+
+
+def strings_of(table: pa.Table, column: str) -> pa.ChunkedArray | None:
+    """Give a column as text; None where there is none, or it is of a type that has no text."""
+    if column not in table.column_names:
+        return None
+    try:
+        return table[column].cast(pa.string())
+    except pa.ArrowException:
+        return None
 
 
 def no_column(name: str, wanted: str, columns: Sequence[str]) -> DataError:

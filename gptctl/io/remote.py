@@ -141,7 +141,7 @@ def read_log(log: Path) -> dict[str, list[str]]:
     for line in log.read_bytes().splitlines() if log.exists() else ():
         try:
             name, facts = json.loads(line)
-        except ValueError:
+        except (ValueError, TypeError):
             continue
         found[name] = facts
     return found

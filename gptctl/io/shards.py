@@ -28,6 +28,12 @@ def write_shard(
     return Shard(path, len(table), data.size, xxhash.xxh3_128_hexdigest(data))
 
 
+def has_size(folder: Path, shard: Shard) -> bool:
+    """Tell whether a shard is there with its size; whoever reads it verifies its checksum."""
+    path = folder / shard.path
+    return path.is_file() and path.stat().st_size == shard.bytes
+
+
 def table_from(data: bytes) -> pa.Table:
     """Decode a shard whose checksum was verified."""
     with ipc.open_file(pa.BufferReader(data)) as reader:

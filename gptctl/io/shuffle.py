@@ -8,7 +8,6 @@ crash is not made again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from gptctl.core import atomic
 from gptctl.core.context import Context
-from gptctl.io import shards
+from gptctl.io import notes, shards
 from gptctl.io.exchange import rows_between
 from gptctl.io.jobs import Runner
 from gptctl.io.manifest import Shard
@@ -96,15 +94,14 @@ def plan(runs: list[Shard], splits: tuple[str, ...]) -> Iterator[Part]:
 def write_part(out: Path, finish: Finish, part: Part) -> Shard:
     """Write one output shard, or give its record where it stands."""
     record = out / "work" / f"{part.split}-{part.number:05d}.json"
-    if record.exists():
-        found = json.loads(record.read_bytes())
+    if found := notes.read(record):
         shard = Shard(**found["shard"])
-        if found["key"] == part.key() and (not shard.rows or (out / shard.path).stat().st_size == shard.bytes):
+        if found["key"] == part.key() and (not shard.rows or shards.has_size(out, shard)):
             return shard
     pieces = [rows_within(out / RUNS, run, part) for run in part.runs]
     rows = sort(pa.concat_tables(pieces).combine_chunks())
     shard = shards.write_shard(out, part.name, finish(rows), None) if len(rows) else Shard(part.name, 0, 0, "")
-    atomic.write_json(record, {"key": part.key(), "shard": shard.to_json()})
+    notes.write(record, {"key": part.key(), "shard": shard.to_json()})
     return shard
 
 

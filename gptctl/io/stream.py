@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.io.files import UNREADABLE
 from gptctl.io.schema import conform, kind_of
 
 SHARD = b"gptctl.shard"
@@ -64,7 +65,7 @@ def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | Non
                 yield (int(notes[SHARD]) if SHARD in notes else None), batch
     except StopIteration:
         pass
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         if rows == 0:
             raise DataError(
                 f"standard input is not an Arrow IPC stream: {first_words(error)}",

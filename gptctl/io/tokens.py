@@ -55,7 +55,12 @@ def open_tokens(path: str) -> Tokens:
     folder = fetch_tokens(path, found) if is_uri(path) else Path(path)
     for shard in found.shards:
         manifest.read_shard(folder, shard)
-    return Tokens(folder, found, (folder / "tokenizer.json").read_text(encoding="utf-8"))
+    try:
+        tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        what = f"{folder / 'tokenizer.json'} is missing or damaged"
+        raise DataError(what, f"make it again: gptctl {found.stage} ... -o {path} --force") from error
+    return Tokens(folder, found, tokenizer_json)
 
 
 def flat_parts(folder: Path, split: str) -> list[NDArray[Any]]:

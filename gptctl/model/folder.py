@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from gptctl.core import atomic
@@ -19,7 +20,7 @@ from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model import locate, sealed
 from gptctl.model.blank import blank
-from gptctl.model.classifier import Classifier
+from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
@@ -112,27 +113,63 @@ def load_model(folder: Path) -> Loaded:
     return model.eval(), model.config, files.read_tokenizer(folder), extra
 
 
+class Described(BaseModel):
+    """What our config.json says beside the model's shape."""
+
+    model_config = ConfigDict(strict=True)
+
+    labels: int = Field(0, ge=0, le=2**20)
+    pooling: Pooling = "last"
+    extra: dict[str, Any] = {}
+    lora: Lora | None = None
+
+    @classmethod
+    def of(cls, values: dict[str, Any], folder: Path) -> Described:
+        """Read it. Raises DataError (3) for values of the wrong kind."""
+        try:
+            found = cls.model_validate(
+                {name: values[name] for name in ("labels", "pooling", "extra") if name in values}
+            )
+            return found.model_copy(update={"lora": Lora.model_validate(found.extra.get("lora") or {})})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise DataError(f"{folder / 'config.json'}: {place}: {first['msg']}", "copy it again") from error
+
+
 def of_ours(folder: Path, values: dict[str, Any], stored: Mapping[str, Tensor]) -> tuple[GPT | Classifier, Any]:
     """Build the model of a folder with our names."""
     config = hf_config.shape_of(values, str(folder / "config.json"))
+    described = Described.of(values, folder)
+    check_size(config, stored, folder)
     with blank():
         gpt = GPT(config)
-        pooling = values.get("pooling", "last")
-        model = Classifier(gpt, values["labels"], pooling=pooling) if values["labels"] else gpt
-    lora = values["extra"].get("lora")
-    if lora:
-        adapt(model, Lora.model_validate(lora), seed=0)
+        model = Classifier(gpt, described.labels, pooling=described.pooling) if described.labels else gpt
+    adapted = described.lora is not None and described.lora.rank > 0
+    if described.lora and adapted:
+        adapt(model, described.lora, seed=0)
     put_in(model, stored, folder)
-    if lora:
+    if adapted:
         merge(model)
         model.requires_grad_(True)
-    return model, {name: value for name, value in values["extra"].items() if name != "lora"}
+    return model, {name: value for name, value in described.extra.items() if name != "lora"}
+
+
+def check_size(config: ModelConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise DataError (3), before a model is built, for a shape that is far larger than the weights."""
+    held = sum(tensor.numel() for tensor in stored.values())
+    if config.parameters() > 2 * held:  # some biases may be absent
+        raise DataError(
+            f"config.json in {folder} describes {config.parameters():,} parameters, the weights hold {held:,} numbers",
+            "check that both are of one model",
+        )
 
 
 def of_theirs(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -> tuple[GPT, Any]:
     """Build the model of a folder with transformers' names."""
     reason = ""
     for family, config in hf_config.candidates(values, str(folder / "config.json")):
+        check_size(config, stored, folder)
         try:
             ours = tensors.to_ours(stored, family, config)
         except tensors.ChangedError as error:
@@ -141,7 +178,7 @@ def of_theirs(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -
         with blank():
             model = GPT(config)
         put_in(model, ours, folder)
-        return model, values["extra"] if "gptctl" in values else files.read_extra(folder, values)
+        return model, Described.of(values, folder).extra if "gptctl" in values else files.read_extra(folder, values)
     raise DataError(f"the weights in {folder} are not what config.json says: {reason}", "gptctl does not compute that")
 
 

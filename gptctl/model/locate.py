@@ -48,7 +48,7 @@ def base_of(folder: Path) -> Path:
     """
     try:
         named = json.loads((folder / ADAPTER[0]).read_bytes())["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{folder / ADAPTER[0]} names no base model", "copy it again from its source") from error
     for place in (Path(str(named)), folder / str(named)):
         if named and place.is_dir():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from gptctl.core import atomic
@@ -237,11 +238,24 @@ def merged(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, Tensors]
         ) from error
 
 
+class Told(BaseModel):
+    """What of adapter_config.json is computed with."""
+
+    r: int = Field(8, ge=1)
+    lora_alpha: float
+    alpha_pattern: dict[str, float] | None = None
+    use_rslora: bool | None = None
+
+
 def check(told: dict[str, Any], folder: Path) -> None:
     """Raise DataError (3) for an update that is not of low rank, or changed in ways that are not computed here."""
-    strange = [f"{key} = {told[key]}" for key, value in PLAIN.items() if (told.get(key) or None) != (value or None)]
+    strange = [f"{key} = {told.get(key)}" for key, value in PLAIN.items() if (told.get(key) or None) != (value or None)]
     if told.get("peft_type") != "LORA":
         strange = [f"peft_type = {told.get('peft_type')}"]
+    try:
+        Told.model_validate(told)
+    except ValidationError as error:
+        strange = [".".join(map(str, found["loc"])) + ": " + found["msg"] for found in error.errors()]
     if strange:
         raise DataError(f"{folder} has what gptctl does not compute: {', '.join(strange)}", "merge it with peft")
 

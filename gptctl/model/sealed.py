@@ -25,6 +25,8 @@ from torch import Tensor
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
+from gptctl.io import notes
+from gptctl.io.manifest import StoredShard
 from gptctl.model import locate
 
 MANIFEST = "manifest.json"
@@ -134,8 +136,8 @@ def fingerprint(folder: Path) -> str:
         return combined([checksum(file) for file in files] + [fingerprint(locate.base_of(folder))])
     files = weight_files(folder)
     if is_sharded(folder):
-        listed = {entry["path"]: entry["xxh3_128"] for entry in read_json(folder / MANIFEST)["files"]}
-        return combined([listed[path.name] for path in files])
+        known = {entry.path: entry.xxh3_128 for entry in listed(folder)}
+        return combined([known.get(path.name) or checksum(path) for path in files])
     return checksum(files[0]) if len(files) == 1 else combined([checksum(file) for file in files])
 
 
@@ -159,7 +161,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing", "name a folder with a complete model") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", "copy it again from its source") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object", "copy it again from its source")
@@ -174,7 +176,7 @@ def seal(folder: Path, kind: str, checksums: Mapping[str, str] | None = None) ->
         for path in sorted(folder.iterdir())
         if path.name != CARD
     ]
-    atomic.write_json(folder / MANIFEST, {"kind": kind, "schema": 1, "files": files})
+    notes.write(folder / MANIFEST, {"kind": kind, "schema": 1, "files": files})
 
 
 def is_sealed(folder: Path) -> bool:
@@ -187,13 +189,23 @@ def verify(folder: Path) -> None:
 
     The manifest is that of `seal`, or that of a stage, which lists what it exported as shards.
     """
-    listed = read_json(folder / MANIFEST)
-    for entry in listed["files"] if "files" in listed else listed["shards"]:
-        path = folder / entry["path"]
+    for entry in listed(folder):
+        path = folder / entry.path
         if not path.is_file():
             raise DataError(f"{path} is missing", "copy the folder again, or train again")
-        if path.stat().st_size != entry["bytes"] or checksum(path) != entry["xxh3_128"]:
+        if path.stat().st_size != entry.bytes or checksum(path) != entry.xxh3_128:
             raise DataError(f"checksum mismatch: {path}", "copy the folder again, or train again")
+
+
+def listed(folder: Path) -> list[StoredShard]:
+    """Give what a folder's manifest lists. Raises DataError (3) if it is damaged."""
+    found = read_json(folder / MANIFEST)
+    try:
+        whole = notes.unsealed(found) if notes.CHECKSUM in found else found  # those of earlier versions have none
+        files = whole["files"] if "files" in whole else whole["shards"]
+        return [StoredShard.model_validate({"rows": 0, **entry}) for entry in files]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / MANIFEST} is damaged", "copy the folder again, or train again") from error
 
 
 def checksum(path: Path) -> str:

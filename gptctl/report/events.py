@@ -19,12 +19,17 @@ def read_events(folder: str) -> list[Event]:
 
 
 def parse_event(line: bytes) -> Event:
-    """Read one line; one that a full disk or a kill cut short gives nothing."""
+    """Read one line; one that is damaged or that a full disk or a kill cut short gives nothing."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return event if isinstance(event, dict) else {}
+    if not isinstance(event, dict) or not isinstance(event.get("step", 0), int | float):
+        return {}
+    drawn = {"step": ("step", "loss", "lr"), "eval": ("step", "val_loss")}.get(str(event.get("event")), ())
+    whole = all(name in event and isinstance(event[name], int | float | None) for name in drawn)
+    needs_step = event.get("event") in ("resumed", "rollback")
+    return event if whole and ("step" in event or not needs_step) else {}
 
 
 def lasting(events: Sequence[Event]) -> list[Event]:

@@ -136,9 +136,10 @@ class CleanKeys(DataConfig):
         """Give the filters of the chosen preset and their settings; --filters alone means their own defaults."""
         if chosen.get("filters") is not None and "preset" not in chosen:
             return {}
-        preset = PRESETS.get(str(chosen.get("preset", "basic")), {})
-        settings = {name: dict(values) for name, values in preset.items() if values}
-        return {"filters": list(preset), "pii": chosen.get("preset") in MASKED} | settings
+        name = str(chosen.get("preset", "basic"))
+        preset = PRESETS.get(name, {})
+        settings = {step: dict(values) for step, values in preset.items() if values}
+        return {"filters": list(preset), "pii": name in MASKED} | settings
 
     def steps(self) -> tuple[Step, ...]:
         """Give the chain of filters; --language adds its filter in front where the preset has none."""
@@ -217,7 +218,11 @@ class CleanTask:
         config = self.config
         text = table["text"].combine_chunks()
         reasons = pa.nulls(len(text), pa.string())
-        pages = looks_like_html(text) if config.html == "auto" else pa.array([config.html == "always"] * len(text))
+        pages = (
+            looks_like_html(text)
+            if config.html == "auto"
+            else pa.array([config.html == "always"] * len(text), pa.bool_())
+        )
         if pc.any(pages).as_py():
             extracted, failed = extract(text.filter(pages), config.extractor, config.html_seconds)
             text = pc.replace_with_mask(text, pages, extracted)

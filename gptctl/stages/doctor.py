@@ -17,9 +17,10 @@ from gptctl.core.summary import Summary, Table, human_bytes
 from gptctl.evals import naming
 from gptctl.io import checkup, lineage
 from gptctl.io.checkup import Finding
-from gptctl.io.files import plain_path
+from gptctl.io.files import plain_path, read_if_there
 from gptctl.io.lineage import Origin, Output
-from gptctl.io.storage import is_uri
+from gptctl.io.storage import is_uri, join
+from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (
     "gptctl doctor",
@@ -120,7 +121,7 @@ def find(paths: tuple[str, ...]) -> tuple[list[str], list[str]]:
 
 def examine(output: Output) -> list[Finding]:
     """Check one output, and of a training run its checkpoints and model; say which inputs have changed since."""
-    found = checkup.check(output)
+    found = [*checkup.check(output), *check_tokenizer(output)]
     if output.stage in RUNS and not is_uri(output.folder):
         from gptctl.model.checkup import check_run
 
@@ -131,6 +132,20 @@ def examine(output: Output) -> list[Finding]:
                 Finding("note", output.folder, f"was made from another {origin.role} than {origin.path} is now")
             )
     return found
+
+
+def check_tokenizer(output: Output) -> Iterator[Finding]:
+    """Compare the tokenizer beside token shards with the one that they were made with."""
+    if output.manifest is None or output.manifest.kind != "tokens":
+        return
+    where = join(output.folder, "tokenizer.json")
+    data = read_if_there(where)
+    try:
+        same = data is not None and Tokenizer.from_json(data.decode()).hash == output.manifest.tokenizer
+    except (DataError, UnicodeDecodeError):
+        same = False
+    if not same:
+        yield Finding("damage", str(where), "is not the tokenizer that the shards were made with")
 
 
 def remedies(outputs: list[Output], findings: list[Finding]) -> list[str]:

@@ -16,7 +16,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import MANIFEST, finite
 from gptctl.core.summary import Summary, Table, human_bytes
 from gptctl.io import manifest, shards
-from gptctl.io.files import damaged, open_random, plain_path, read_if_there
+from gptctl.io.files import UNREADABLE, damaged, open_random, plain_path, read_if_there
 from gptctl.io.schema import fact, kind_of
 from gptctl.io.storage import entry, is_uri, join
 from gptctl.text.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
             table.validate(full=True)
     except OSError as error:
         raise damaged(path, error) from error
-    except pa.ArrowInvalid as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} is not an Arrow IPC file: {' '.join(str(error).split())[:120]}",
             "PATH is the output of a stage, or an Arrow file",
@@ -133,8 +133,10 @@ def look_at_model(path: Path) -> Values:
 
     try:
         found = json.loads((path / "config.json").read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path / 'config.json'} is not JSON", "copy the folder again") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path / 'config.json'} holds no JSON object", "copy the folder again")
     shape = shape_of(found, str(path / "config.json"))
     labels = found.get("labels", 0)
     return {"kind": "model", "parameters": shape.parameters(), "labels": labels, "config": plain(shape)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gptctl.core import atomic
 from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import MachineError, UsageError
+from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io import tokens as token_io
@@ -190,7 +190,13 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     from gptctl.train.nodes import join
 
     device.pick("cuda" if config.gpus else config.device, config.gpus)
-    shape = config.shape(data.vocab_size, Tokenizer.from_json(data.tokenizer_json).end_of_text_id)
+    coder = Tokenizer.from_json(data.tokenizer_json)
+    if coder.hash != data.manifest.tokenizer:
+        raise DataError(
+            f"{config.tokens}/tokenizer.json is not the tokenizer that the tokens were made with",
+            "put it back, or make the tokens again: gptctl tokenize ... --force",
+        )
+    shape = config.shape(data.vocab_size, coder.end_of_text_id)
     with join(config.nodes, config.rdzv, context.stop) as nodes:
         return (lead if nodes.leads else follow)(config, data, shape, context, nodes)
 

@@ -127,7 +127,7 @@ def read_messages(text: str, where: str) -> list[Message]:
     """
     try:
         messages = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: the messages are not JSON: {error}", "a list of {role, content}") from error
     if not isinstance(messages, list) or not all(
         isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)

@@ -165,7 +165,7 @@ def read_json(name: str, data: bytes) -> dict[str, int]:
     """Read a vocabulary: names and ids. Raises DataError (3) if it is anything else."""
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is not JSON: {str(error)[:120]}", "get the file again") from error
     if not (isinstance(found, dict) and found and all(type(number) is int for number in found.values())):
         raise DataError(f"{name} does not map tokens to ids", "get the file again")

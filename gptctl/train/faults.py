@@ -111,7 +111,7 @@ def read_journal(folder: Path) -> tuple[PassedOver, ...]:
         return ()
     try:
         return tuple(PassedOver(**entry) for entry in json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged", "use --force to start afresh") from error
 
 

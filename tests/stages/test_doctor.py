@@ -94,13 +94,13 @@ def test_a_flipped_bit_names_the_shard_and_the_command(chain: Path) -> None:
             lambda out: (out / "manifest.json").write_text(
                 (out / "manifest.json").read_text().replace('"in": 80', '"in": 81')
             ),
-            "its counts do not add up",
+            "is damaged",
         ),
         (
             lambda out: (out / "manifest.json").write_text(
                 (out / "manifest.json").read_text().replace('"preset": "basic"', '"preset": "none"')
             ),
-            "its settings do not match their fingerprint",
+            "is damaged",
         ),
     ],
 )

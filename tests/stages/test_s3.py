@@ -94,6 +94,7 @@ def outcome(tree: dict[str, bytes]) -> dict[str, Any]:
     found["manifest.json"] = json.loads(found["manifest.json"])
     if "documents" not in found["manifest.json"]["inputs"]:
         found["manifest.json"]["inputs"] = list(found["manifest.json"]["inputs"])
+        del found["manifest.json"]["xxh3_128"]
     return found
 
 

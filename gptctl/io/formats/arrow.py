@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from gptctl.io.files import damaged, open_random, open_stream
+from gptctl.io.files import UNREADABLE, damaged, open_random, open_stream
 from gptctl.io.formats import InputFile
 from gptctl.io.records import Bad, Block, ReadOptions, from_table
 
 SUFFIXES = (".arrow", ".feather", ".ipc", ".arrows")
 FILE_MAGIC = b"ARROW1"
+FILE_HEAD = FILE_MAGIC + b"\0\0"
 
 
 def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
@@ -25,7 +26,7 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
             yield Block("arrow", file.name, file.path, size=file.size)
             return
         rows = rows_of_batches(file.path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise damaged(file.path, error) from error
     first_row = 0
     for batch, count in enumerate(rows):
@@ -39,7 +40,7 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
     """Read one record batch, or a whole stream."""
     try:
         if block.stop < 0:
-            with open_stream(block.path) as source, ipc.open_stream(source) as reader:
+            with open_unpacked(block.path) as source, ipc.open_stream(source) as reader:
                 table = reader.read_all()
         else:
             with open_random(block.path) as source, ipc.open_file(source) as reader:
@@ -47,9 +48,18 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
                 table.validate(full=True)
                 return from_table(table, block.first_row, block.name, options)
         table.validate(full=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise damaged(block.path, error) from error
     return from_table(table, 0, block.name, options)
+
+
+def open_unpacked(path: str) -> pa.NativeFile:
+    """Open a stream, or a compressed file at the stream that it holds behind its magic number."""
+    with open_stream(path) as source:
+        behind = len(FILE_HEAD) if source.read(len(FILE_MAGIC)) == FILE_MAGIC else 0
+    source = open_stream(path)
+    source.read(behind)
+    return source
 
 
 def rows_of_batches(path: str) -> list[int]:

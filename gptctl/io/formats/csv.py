@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from gptctl.core.errors import DataError
-from gptctl.io.files import damaged, open_stream, split_suffixes
+from gptctl.io.files import UNREADABLE, damaged, open_stream, split_suffixes
 from gptctl.io.formats import InputFile
 from gptctl.io.records import Bad, Block, ReadOptions, from_table
 from gptctl.io.stream import from_bytes, to_bytes
@@ -48,7 +48,7 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
                 row += len(table)
         if wrong:
             yield Block("csv", file.name, start=row, bad=tuple(wrong))
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         if file.size:
             raise damaged(file.path, error) from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as papq
 
-from gptctl.io.files import damaged, open_random
+from gptctl.io.files import UNREADABLE, damaged, open_random
 from gptctl.io.formats import InputFile
 from gptctl.io.records import Bad, Block, ReadOptions, from_table
 from gptctl.io.storage import is_uri
@@ -21,7 +21,7 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         with open_random(file.path) as source:
             metadata = papq.ParquetFile(source).metadata
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise damaged(file.path, error) from error
     for group, size in enumerate(sizes):
         yield Block("parquet", file.name, file.path, group, group + 1, size=size)
@@ -35,6 +35,6 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
             first_row = sum(parquet.metadata.row_group(i).num_rows for i in range(block.start))
             table = parquet.read_row_group(block.start)
             table.validate(full=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise damaged(block.path, error) from error
     return from_table(table, first_row, block.name, options)

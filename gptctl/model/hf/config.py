@@ -86,7 +86,8 @@ def ties(config: ModelConfig) -> bool:
 
 def family_named(values: Values, where: str) -> Family:
     """Give the class of a config.json. Raises DataError (3) that lists those that are known."""
-    named = (values.get("architectures") or [None])[0]
+    told = values.get("architectures")
+    named = told[0] if isinstance(told, list) and told else None
     for family in FAMILIES:
         if values.get("model_type") == family.model_type and named in (family.architecture, None):
             return family

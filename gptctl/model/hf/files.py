@@ -76,6 +76,8 @@ def read_extra(folder: Path, config: Values) -> Values:
     ends = read_if_there(folder / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
     if ends is not None:
         extra["stop_ids"] = list(ends) if isinstance(ends, list) else [ends]
+        if not all(type(number) is int for number in extra["stop_ids"]):
+            raise DataError(f"{folder} has an eos_token_id that is no number", "copy its JSON files again")
     return extra
 
 
@@ -85,7 +87,8 @@ def read_template(folder: Path) -> str:
         return (folder / TEMPLATE).read_text(encoding="utf-8")
     found = read_if_there(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):
-        found = next((entry.get("template") for entry in found if entry.get("name") == "default"), None)
+        named = [entry for entry in found if isinstance(entry, dict)]
+        found = next((entry.get("template") for entry in named if entry.get("name") == "default"), None)
     return found if isinstance(found, str) else ""
 
 
@@ -95,7 +98,7 @@ def read_if_there(path: Path) -> Values:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", "copy it again from its source") from error
     return found if isinstance(found, dict) else {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core import atomic
-from gptctl.io import exchange
+from gptctl.io import exchange, notes
 from gptctl.io.exchange import Runs, distinct
 from gptctl.io.inputs import read_task
 from gptctl.io.records import ReadOptions, Task
@@ -36,16 +35,15 @@ TEXT_BYTES = 64 * 2**20  # of the pairs compared at once, at most; their shingle
 def sign(search: Search, keep: str, reading: ReadOptions, task: Task) -> tuple[int, int, int]:
     """Hash one task's documents, in a worker; gives the number of documents, unreadable records and keys."""
     record = search.folder / "signed" / f"{task.index:05d}.json"
-    if record.exists() and search.keys.path(task.index).exists():
-        noted = json.loads(record.read_bytes())
-        if noted["key"] == task.key():
-            return noted["documents"], noted["unreadable"], noted["keys"]
+    noted = notes.read(record)
+    if noted and noted["key"] == task.key() and search.keys.path(task.index).exists():
+        return noted["documents"], noted["unreadable"], noted["keys"]
     table, bad = read_task(task, reading)
     rank = survivors.ranks(keep, table)
     search.kept.keep(task, table, bad)
     written = passes.sign(search, task.index, table, rank)
     noted = {"key": task.key(), "documents": len(table), "unreadable": len(bad), "keys": written}
-    atomic.write_json(record, noted, flush="none")
+    notes.write(record, noted, flush="none")
     return len(table), len(bad), written
 
 
