@@ -66,7 +66,7 @@ def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> N
 
 def remove_output(example: str, folder: Path) -> None:
     """Make room for an example's -o: unlink the shared workspace's folder, or remove what the example before wrote."""
-    for out in re.findall(r" -o (\w+)", example):
+    for out in re.findall(r" -o (\S+)", example):
         path = folder / out
         if path.is_symlink():
             path.unlink()
