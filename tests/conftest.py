@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +50,8 @@ def run_gptctl(
     command = warm("gptctl", environment)
     done = subprocess.run(
         [*command, *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
-        env=plain_environment() | {"COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment},
+        env=plain_environment() | one_process(args, environment)
+        | {"COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment},
     )  # fmt: skip
     err = done.stderr.decode("utf-8", "replace")
     assert "Traceback" not in err, err
@@ -59,8 +60,16 @@ def run_gptctl(
 
 def plain_environment() -> dict[str, str]:
     """Give this process's environment without the settings of gptctl."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GPTCTL_")}
+    dropped = ("GPTCTL_", "PYTHONDONTWRITEBYTECODE")  # without bytecode each process compiles all of gptctl
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return inherited | {"PYTHONPATH": str(REPO)}
+
+
+def one_process(args: Sequence[object], environment: Mapping[str, str]) -> dict[str, str]:
+    """Choose the serial engine, whose output is the same, where a command asks for no other: starting a fork server and
+    its workers takes 1 to 2 s of a processor, and most of what tests read is a single shard."""
+    asked = any(str(arg).startswith(("--workers", "--engine")) for arg in args)
+    return {} if asked or "GPTCTL_FAULT" in environment else {"GPTCTL_ENGINE": "serial"}
 
 
 def at_start() -> dict[str, str]:

@@ -133,9 +133,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     from gptctl.cli.console import Console, print_json
     from gptctl.core.config import show
     from gptctl.core.context import Context
-    from gptctl.core.errors import UsageError
     from gptctl.core.signals import StopFlag
-    from gptctl.io.find import is_utf8
     from gptctl.io.schema import prepare_arrow
 
     common = {
@@ -153,10 +151,6 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
         )
     }
     console = Console(common["quiet"], common["verbose"])
-    for argument in sys.argv[1:]:
-        if not is_utf8(argument):
-            shown = argument.encode("utf-8", "backslashreplace").decode()
-            raise UsageError(f"this argument is not UTF-8: {shown}", "rename the file or folder")
     module = plugins.load(STAGES, stage)
     config, origins = resolve(
         stage, config_model(module, stage), values, common["config_file"], common["set_values"] or []

@@ -3,7 +3,7 @@
 GptctlError            1   our own bug, or anything not named below
   UsageError           2   a flag, a config key or a path that does not exist
   DataError            3   input that cannot be read as what it should be, or that holds no record
-  MachineError     4   disk, memory, a missing package, no GPU, a dead worker, a place that can't be written
+  MachineError         4   disk, memory, a missing package, no GPU, a dead worker, a place that can't be written
   ConflictError        5   the output folder is in use, or was made with other settings or inputs
   DivergedError        6   training left the finite numbers
   GateError            7   a figure missed its --fail-under bar

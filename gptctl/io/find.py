@@ -24,21 +24,7 @@ def find_files(argument: str) -> list[InputFile]:
     argument = plain_path(argument)
     if is_uri(argument):
         return find_remote(argument)
-    found = find_local(argument)
-    for file in found:
-        if not is_utf8(file.path):
-            shown = file.path.encode("utf-8", "backslashreplace").decode()
-            raise DataError(f"the name of {shown} is not UTF-8", "rename it: names stand in ids and records")
-    return found
-
-
-def is_utf8(text: str) -> bool:
-    """Tell whether a name or an argument is text: Python keeps the bytes of others as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return find_local(argument)
 
 
 def find_local(argument: str) -> list[InputFile]:

@@ -13,7 +13,7 @@ import pytest
 
 from gptctl.io import manifest
 from tests.conftest import Ran, tree_bytes
-from tests.faults.harness import ALONE, STAGES, assert_unfinished, assert_whole, expect, start, wait_for
+from tests.faults.harness import ALONE, STAGES, assert_honest, assert_unfinished, assert_whole, expect, start, wait_for
 
 Gptctl = Callable[..., Ran]
 
@@ -34,7 +34,7 @@ def test_any_operation(stage: str, step: int, fault: str, small: Path, tmp_path:
         broken = gptctl(*command, "out", GPTCTL_FAULT=f"{fault}:{operation}")
         if broken.code == 0:
             break
-        assert_unfinished(out)
+        assert_honest(out)
         if fault == "kill":
             assert broken.code == -signal.SIGKILL, broken.err
         else:

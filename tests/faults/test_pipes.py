@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gptctl.io.stream import StreamWriter
 from tests.conftest import Ran, documents
-from tests.faults.harness import ALONE, assert_unfinished, assert_whole, expect
+from tests.faults.harness import ALONE, assert_honest, assert_whole, expect
 
 Gptctl = Callable[..., Ran]
 
@@ -39,7 +39,7 @@ def test_a_stream_that_ends_early_is_refused(tmp_path: Path, gptctl: Gptctl) -> 
         (b'{"text": "not Arrow"}\n', "standard input is not an Arrow IPC stream"),
     ):
         expect(gptctl("dedup", "-", "-o", "unique", *ALONE, stdin=cut), 3, words)
-        assert_unfinished(tmp_path / "unique")
+        assert_honest(tmp_path / "unique")
     done = gptctl("dedup", "-", "-o", "unique", *ALONE, "--json", stdin=data)
     assert (done.code, done.json["counts"]["in"]) == (0, 150), done.err
     assert_whole(tmp_path / "unique")

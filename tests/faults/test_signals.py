@@ -12,7 +12,7 @@ import pytest
 
 from gptctl.train import checkpoint
 from tests.conftest import Ran, run_gptctl, tree_bytes
-from tests.faults.harness import ALONE, assert_unfinished, assert_whole, expect, start, stop_with, wait_for
+from tests.faults.harness import ALONE, assert_honest, assert_whole, expect, start, stop_with, wait_for
 
 Gptctl = Callable[..., Ran]
 TRAIN = (
@@ -49,7 +49,7 @@ def test_a_stage_stops_and_goes_on(
     wait_for(process, lambda: (out / "config.toml").exists())
     found, err = stop_with(process, *numbers)
     assert found == code, err
-    assert_unfinished(out)
+    assert_honest(out)
     if len(numbers) == 1:
         expect(Ran(found, b"", err), code, f"stopped by {signal.Signals(numbers[0]).name}", "same command")
         assert json.loads((out / "run.json").read_text())["status"] == "stopped"

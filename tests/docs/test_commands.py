@@ -1,0 +1,102 @@
+"""Every command in README.md and docs/ is tried: run, in the order of its page, unless it says how it is checked.
+
+A block begins with ```sh, or with ```sh check=HOW:
+
+    gate    run; exit 7, a gate that was missed, is fine too: the models of the tests learn nothing
+    parse   options and settings are read, nothing else: it needs GPUs, a cluster, a download or somebody else's server
+    exists  tools of this repository: scripts, test folders and make targets are there, with the options that are named
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CACHE, REPO, plain_environment
+from tests.docs.pages import PAGES, Block, blocks
+
+COMMAND = re.compile(r"^ {4,}([A-Z_]+=\S+ )*(gptctl|python|pytest|make|bash|sh) ", re.MULTILINE)
+LITTLE = {"GPTCTL_STEPS": "3", "GPTCTL_EPOCHS": "1", "GPTCTL_MAX_TOKENS": "8", "GPTCTL_ENGINE": "serial"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands(page: Path, desk: Path) -> None:
+    for block in blocks(page):
+        if block.language == "sh" and block.check in ("run", "gate"):
+            make_room(block.text, desk)
+            done = shell(block.text, desk, **LITTLE)
+            fine = (0, 7) if block.check == "gate" else (0,)
+            assert done.returncode in fine and "Traceback" not in done.stderr, (block.line, done.stderr)
+        elif block.language == "sh" and block.check == "parse":
+            check_options(block, desk)
+        elif block.language == "sh":
+            assert block.check == "exists", block
+            for line in lines(block):
+                check_tool(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_command_stands_outside_a_block(page: Path) -> None:
+    rest = page.read_text(encoding="utf-8")
+    for block in blocks(page):
+        rest = rest.replace(block.text, "")
+    assert not COMMAND.findall(rest)
+
+
+def lines(block: Block) -> list[str]:
+    """Give the commands of a block without comments, those over several lines in one."""
+    joined = re.sub(r"\\\n\s*", " ", block.text)
+    bare = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in joined.splitlines())
+    return [line for line in bare if line]
+
+
+def shell(text: str, desk: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a piece of shell as a user does, in the folder that the pages speak of."""
+    environment = plain_environment()
+    environment |= {"PATH": f"{desk / 'bin'}:{environment['PATH']}", "GPTCTL_CACHE": str(CACHE), **settings}
+    return subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", text], cwd=desk, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+
+def make_room(text: str, desk: Path) -> None:
+    """Remove what the block will make: links to what the fixture made, and what blocks before it made."""
+    for name in re.findall(r" -o ([\w/.-]+)", text):
+        path = desk / name
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+
+
+def check_options(block: Block, desk: Path) -> None:
+    """Check the syntax of a block, and the options and settings of each gptctl command in it."""
+    assert shell(f"set -n\n{block.text}", desk).returncode == 0, block.line
+    commands = [line[line.index("gptctl ") :].rstrip("& ") for line in lines(block) if "gptctl " in line]
+    assert commands
+    for command in commands:
+        done = shell(f"{command} --print-config", desk, HOST="host")
+        assert done.returncode == 0, (block.line, command, done.stderr)
+
+
+def check_tool(line: str) -> None:
+    """Check a command of this repository's own tools."""
+    words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
+    if words[0] == "make":
+        targets = re.findall(r"^(\w[\w-]*):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(words[1:]) <= set(targets), line
+        return
+    places = [word.split("::")[0] for word in words if re.match(r"(tests|examples|gptctl|\.ci)/", word)]
+    assert places or words[0] in ("git", "cd"), line
+    for place in places:
+        assert (REPO / place).exists(), line
+    script = REPO / places[0] if places else None
+    if script and script.suffix == ".py" and "pytest" not in words:
+        source = script.read_text(encoding="utf-8")
+        for option in re.findall(r"--[\w-]+", line):
+            assert f'"{option}"' in source, line
