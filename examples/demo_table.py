@@ -74,6 +74,7 @@ def main() -> None:
     )
     print("\nwritten:")
     for name in (
+        "report.html",
         "raw.jsonl",
         "clean",
         "unique",

@@ -23,4 +23,5 @@ gptctl finetune "$OUT/run" "$OUT/labelled" -o "$OUT/classifier" --config "$here/
 gptctl eval "$OUT/classifier" "$OUT/labelled" -o "$OUT/scores" --json > "$OUT/eval.json"
 gptctl generate "$OUT/run" "The following example shows how to" --config "$here/quickstart.toml" > "$OUT/sample.txt"
 
+gptctl report "$OUT/scores" -o "$OUT/report.html"
 python "$here/demo_table.py" "$OUT"

@@ -5,6 +5,7 @@ A block begins with ```sh, or with ```sh check=HOW:
     gate    run; exit 7, a gate that was missed, is fine too: the models of the tests learn nothing
     parse   options and settings are read, nothing else: it needs GPUs, a cluster, a download or somebody else's server
     exists  tools of this repository: scripts, test folders and make targets are there, with the options that are named
+    NAME    tests/docs/test_NAME.py runs it
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def test_commands(page: Path, desk: Path) -> None:
             assert done.returncode in fine and "Traceback" not in done.stderr, (block.line, done.stderr)
         elif block.language == "sh" and block.check == "parse":
             check_options(block, desk)
+        elif block.language == "sh" and block.check != "exists":
+            assert (REPO / "tests" / "docs" / f"test_{block.check}.py").exists()
         elif block.language == "sh":
-            assert block.check == "exists", block
             for line in lines(block):
                 check_tool(line)
 
