@@ -21,7 +21,7 @@ demo: $(VENV)/demo.ok  ## from the standard library's text to an F1 score and a 
 	PATH="$(CURDIR)/$(BIN):$$PATH" OUT="$(OUT)" sh examples/quickstart.sh
 
 test: $(VENV)/dev.ok
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
 test-slow: $(VENV)/dev.ok
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -24,7 +24,13 @@ COMMAND = re.compile(r"^ {4,}([A-Z_]+=\S+ )*(gptctl|python|pytest|make|bash|sh) 
 LITTLE = {"GPTCTL_STEPS": "3", "GPTCTL_EPOCHS": "1", "GPTCTL_MAX_TOKENS": "8", "GPTCTL_ENGINE": "serial"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+SLOW = ("tutorial",)  # its text and its lines are taken from the standard library, which takes long to read
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW else [], id=page.stem) for page in PAGES],
+)
 def test_commands(page: Path, desk: Path) -> None:
     for block in blocks(page):
         if block.language == "sh" and block.check in ("run", "gate"):

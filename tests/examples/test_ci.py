@@ -43,6 +43,7 @@ def read_workflow() -> dict[str, Any]:
     return found["jobs"]["train-and-evaluate"]  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_steps_of_the_workflow(machine: Path) -> None:
     job = read_workflow()
     settings = job["env"] | LITTLE | {"BAR": "0", "GITHUB_STEP_SUMMARY": str(machine / "summary.md")}
