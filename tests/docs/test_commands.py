@@ -48,6 +48,20 @@ def test_commands(page: Path, desk: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_in_the_text(page: Path, desk: Path) -> None:
+    """Those between backticks: their options and settings are read. Dots stand for what is left out."""
+    text = page.read_text(encoding="utf-8")
+    for block in blocks(page):
+        text = text.replace(block.text, "")
+    named = {one for one in re.findall(r"`(gptctl [^`]+)`", text) if not re.search(r"COMMAND|--help|\.\.\.", one)}
+    parts = {part.strip() for one in named for part in one.replace("\\|", "|").split(" | ")}
+    for part in sorted(parts):
+        if len(part.split()) > 2:
+            done = shell(f"{part} --print-config", desk)
+            assert done.returncode == 0, (part, done.stderr)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_no_command_stands_outside_a_block(page: Path) -> None:
     rest = page.read_text(encoding="utf-8")
     for block in blocks(page):
