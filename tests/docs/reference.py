@@ -89,8 +89,8 @@ def value(default: Any) -> str:
     if default is None or str(default) == "PydanticUndefined" or default in ("", []):
         return ""
     shown = {True: "true", False: "false"}.get(default, default) if isinstance(default, bool) else default
-    shown = shown.replace("\n", "\\n") if isinstance(shown, str) else shown
-    return f"`{','.join(map(str, shown))}`" if isinstance(shown, list) else f"`{shown}`"
+    written = ",".join(map(str, shown)) if isinstance(shown, list) else str(shown)
+    return "`" + written.replace("\n", "\\n") + "`"
 
 
 def cell(text: str) -> str:
