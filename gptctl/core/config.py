@@ -339,14 +339,12 @@ def describe(model: type[BaseModel], item: Any) -> str:
 
 def show(config: StageConfig, origins: Mapping[str, str]) -> str:
     """Print a resolved config as TOML, each key with where its value came from; passwords in URIs are hidden."""
-    lines = []
+    lines, table = [], ""
     for line in to_toml(redacted(plain(config))).splitlines():
         if line.startswith("["):
             table = line.strip("[]") + "."
             lines.append(line)
             continue
-        if not lines or not any(item.startswith("[") for item in lines):
-            table = ""
         name = line.split(" = ")[0] if " = " in line else ""
         lines.append(f"{line}  # {origins.get(table + name, 'default')}" if name else line)
     return "\n".join(lines) + "\n"

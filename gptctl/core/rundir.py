@@ -34,7 +34,7 @@ from gptctl import __version__
 from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, differing, plain, to_toml
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, GptctlError, MachineError, StoppedError, UsageError, from_os_error
+from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError, from_os_error
 from gptctl.core.redact import redact, redacted
 from gptctl.core.summary import Counts, StoredCounts, Summary
 
@@ -338,18 +338,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def require_space(out: Path, needed: int) -> None:
-    """Refuse work whose output cannot fit. Raises MachineError (4) before anything is done."""
-    folder = out
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise MachineError(
-            f"{out} needs about {needed} B, {free} B are free", "free space or choose another disk with -o"
-        )
 
 
 def now() -> str:

@@ -109,9 +109,3 @@ def difference(value: float | None, other: float | None, drawn: Floats) -> Value
         "interval": None if bounds is None else list(bounds),
         "p": min(1.0, 2 * (opposite + 1) / (len(defined) + 1)) if len(defined) else None,
     }
-
-
-def worse(found: Values, metric: str) -> bool:
-    """Tell whether the first system's value of a metric is the worse one."""
-    gap = found["difference"]
-    return gap is not None and (gap > 0 if scorer.lower_is_better(metric) else gap < 0)
