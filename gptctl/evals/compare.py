@@ -52,7 +52,7 @@ def compare(rows: Rows, others: Rows, kind: str, options: Options) -> Values:
     `others` are aligned. A positive difference means that the first system has the higher value. Both are measured
     over the labels that either has, and resampled together.
     """
-    if kind == "labels" and labels.label_set(rows, options) is None:
+    if kind == "labels" and options.label_set is None:
         options = replace(options, labels=labels.seen([*rows, *others]))
     first, second = scorer.measure(rows, kind, options), scorer.measure(others, kind, options)
     found: Values = {"n": first.n}

@@ -9,7 +9,7 @@ from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.rundir import Run, open_run
+from gptctl.core.rundir import MANIFEST, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, human_bytes
 from gptctl.io.manifest import Manifest, Shard
 
@@ -113,7 +113,7 @@ def intact(folder: Path) -> bool:
     """Tell whether what a finished export lists is still there."""
     from gptctl.model import sealed
 
-    listed = sealed.read_json(folder / "manifest.json")["shards"]
+    listed = sealed.read_json(folder / MANIFEST)["shards"]
     return all((folder / entry["path"]).is_file() for entry in listed)
 
 
