@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from gptctl.core.errors import UsageError
+from gptctl.core.machine import processors
 from gptctl.core.plugins import did_you_mean
 from gptctl.core.redact import redacted
 
@@ -126,9 +127,7 @@ class StageConfig(Settings):
             return 1
         if self.engine == "ray":
             return self.workers
-        return self.workers or len(
-            os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        )
+        return self.workers or processors()
 
 
 class DataConfig(StageConfig):
