@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,7 +81,8 @@ def run(config: Export, context: Context | None = None) -> Summary:
         metrics: Values = {"parameters": model.config.parameters(), "bytes": size, "files": len(files)}
         declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
         rows = (("parameters", f"{metrics['parameters']:,}"), ("size", human_bytes(size)), ("files", str(len(files))))
-        follow = f"gptctl generate {config.out}" if config.format == "hf" else f"llama-cli -m {config.out}/{GGUF}"
+        out = shlex.quote(config.out)
+        follow = f"gptctl generate {out}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
         summary = Summary(
             "export", "done", (config.out,), metrics=metrics, tables=(Table("export", ("", "value"), rows),),
             next=follow,
