@@ -37,8 +37,8 @@ class BoundedCall:
 
     The child is forked at the first call and lives until it fails or `close`; it ends by itself when this process is
     gone, at once when idle, else at its alarm. What the function imports should be imported before the first call, so
-    that no child has to do it. Per call, 2 kB there and back take
-    50 us, 60 kB 85 us, 500 kB 1.5 ms; a new child takes 2.5 ms, or 15 ms where this process holds 300 MB.
+    that no child has to do it. Per call, 2 kB there and back take 50 us, 60 kB 85 us, 500 kB 1.5 ms; a new child takes
+    2.5 ms, or 15 ms where this process holds 300 MB.
     """
 
     def __init__(self, function: Callable[[str], str], seconds: float) -> None:
