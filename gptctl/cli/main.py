@@ -131,25 +131,13 @@ def execute(stage: str, values: dict[str, Any]) -> None:
 def run_stage(stage: str, values: dict[str, Any]) -> None:
     """Resolve the config of a stage, run it, and print its result."""
     from gptctl.cli.console import Console, print_json
+    from gptctl.cli.params import common_options
     from gptctl.core.config import show
     from gptctl.core.context import Context
     from gptctl.core.signals import StopFlag
     from gptctl.io.schema import prepare_arrow
 
-    common = {
-        name: values.pop(name)
-        for name in (
-            "config_file",
-            "set_values",
-            "print_config",
-            "dry_run",
-            "json_output",
-            "force",
-            "quiet",
-            "verbose",
-            "debug",
-        )
-    }
+    common = {name: values.pop(name) for name in common_options()}
     console = Console(common["quiet"], common["verbose"])
     module = plugins.load(STAGES, stage)
     config, origins = resolve(

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from gptctl.core.errors import UsageError
+from gptctl.core.machine import processors
 from gptctl.core.plugins import did_you_mean
 from gptctl.core.redact import redacted
 
@@ -126,9 +127,7 @@ class StageConfig(Settings):
             return 1
         if self.engine == "ray":
             return self.workers
-        return self.workers or len(
-            os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        )
+        return self.workers or processors()
 
 
 class DataConfig(StageConfig):
@@ -339,14 +338,12 @@ def describe(model: type[BaseModel], item: Any) -> str:
 
 def show(config: StageConfig, origins: Mapping[str, str]) -> str:
     """Print a resolved config as TOML, each key with where its value came from; passwords in URIs are hidden."""
-    lines = []
+    lines, table = [], ""
     for line in to_toml(redacted(plain(config))).splitlines():
         if line.startswith("["):
             table = line.strip("[]") + "."
             lines.append(line)
             continue
-        if not lines or not any(item.startswith("[") for item in lines):
-            table = ""
         name = line.split(" = ")[0] if " = " in line else ""
         lines.append(f"{line}  # {origins.get(table + name, 'default')}" if name else line)
     return "\n".join(lines) + "\n"

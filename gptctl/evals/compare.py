@@ -52,7 +52,7 @@ def compare(rows: Rows, others: Rows, kind: str, options: Options) -> Values:
     `others` are aligned. A positive difference means that the first system has the higher value. Both are measured
     over the labels that either has, and resampled together.
     """
-    if kind == "labels" and labels.label_set(rows, options) is None:
+    if kind == "labels" and options.label_set is None:
         options = replace(options, labels=labels.seen([*rows, *others]))
     first, second = scorer.measure(rows, kind, options), scorer.measure(others, kind, options)
     found: Values = {"n": first.n}
@@ -111,9 +111,3 @@ def difference(value: float | None, other: float | None, drawn: Floats) -> Value
         "interval": None if bounds is None else list(bounds),
         "p": min(1.0, 2 * (opposite + 1) / (len(defined) + 1)) if len(defined) else None,
     }
-
-
-def worse(found: Values, metric: str) -> bool:
-    """Tell whether the first system's value of a metric is the worse one."""
-    gap = found["difference"]
-    return gap is not None and (gap > 0 if scorer.lower_is_better(metric) else gap < 0)

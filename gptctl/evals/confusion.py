@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.io.predictions import text_of
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Label: TypeAlias = str | int | float | None
@@ -92,7 +93,7 @@ def count(gold: Sequence[Label], pred: Sequence[Label], labels: Sequence[Label] 
     if labels is None:
         known = tuple(sorted({label for pair in pairs for label in pair if label is not None}))
     else:
-        known = tuple(str(label_text(label)) for label in labels)
+        known = tuple(str(text_of(label)) for label in labels)
     place = {label: index for index, label in enumerate(known)}
     if len(place) < len(known):
         twice = next(label for label, times in Counter(known).items() if times > 1)
@@ -108,14 +109,7 @@ def count(gold: Sequence[Label], pred: Sequence[Label], labels: Sequence[Label] 
 
 def as_texts(values: Sequence[Label]) -> list[str | None]:
     """Give labels as they are compared."""
-    return [value if isinstance(value, str) else label_text(value) for value in values]
-
-
-def label_text(value: Label) -> str | None:
-    """Give a label as text: a whole number without a fraction, as CSV and JSON writers disagree on 1 and 1.0."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return None if value is None else str(value)
+    return [value if isinstance(value, str) else text_of(value) for value in values]
 
 
 def _bad_row(truth: Sequence[str | None], known: Sequence[str]) -> DataError:
@@ -126,7 +120,7 @@ def _bad_row(truth: Sequence[str | None], known: Sequence[str]) -> DataError:
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     return DataError(
         f"row {row}: label '{label}' is not in the label set ({', '.join(known[:SHOWN])}{more})",
-        "correct the row, or add the label with --set labels=...",
+        "correct the row, or add the label with --labels",
     )
 
 

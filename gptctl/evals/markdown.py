@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from gptctl.evals.gates import Check
 from gptctl.evals.measured import Values
-
-MOST_CLASSES = 30  # a larger confusion matrix is no reading matter
+from gptctl.evals.tables import MOST_CLASSES, cell, signed
 
 
 def render(result: Values, checks: Sequence[Check]) -> str:
@@ -21,7 +20,7 @@ def render(result: Values, checks: Sequence[Check]) -> str:
         parts.append(f"## {escape(str(split))}: {part['n']:,} rows\n\n{metrics_table(part)}")
         parts += others(part)
     if 0 < len(result.get("per_class") or {}) <= MOST_CLASSES:
-        rows = [(label, *map(shown, values.values())) for label, values in result["per_class"].items()]
+        rows = [(label, *map(cell, values.values())) for label, values in result["per_class"].items()]
         parts.append("## Per class\n\n" + table(("class", "precision", "recall", "f1", "rows"), rows))
     matrix = result.get("confusion") or {"labels": ()}
     if 0 < len(matrix["labels"]) <= MOST_CLASSES:
@@ -37,7 +36,7 @@ def metrics_table(part: Values) -> str:
     for name, value in part.items():
         if type(value) in (int, float) and name != "n":
             bounds = (part.get("intervals") or {}).get(name)
-            rows.append((name, shown(value), f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else ""))
+            rows.append((name, cell(value), f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else ""))
     return table(("metric", "value", "95 % interval"), rows)
 
 
@@ -47,13 +46,13 @@ def others(part: Values) -> list[str]:
     if baselines := part.get("baselines"):
         metrics = list(next(iter(baselines.values()))["lift"])
         rows = [
-            (name, *(f"{shown(one[m])} ({signed(one['lift'][m])})" for m in metrics), f"{one['mcnemar']['p']:.3g}")
+            (name, *(f"{cell(one[m])} ({signed(one['lift'][m])})" for m in metrics), f"{one['mcnemar']['p']:.3g}")
             for name, one in baselines.items()
         ]
         found.append("Baselines, and how much the model is better:\n\n" + table(("", *metrics, "McNemar p"), rows))
     if compared := part.get("compare"):
         rows = [
-            (name, shown(one["value"]), shown(one["other"]), signed(one["difference"]), shown(one["p"]))
+            (name, cell(one["value"]), cell(one["other"]), signed(one["difference"]), cell(one["p"]))
             for name, one in compared.items()
             if isinstance(one, dict) and "difference" in one
         ]
@@ -75,20 +74,10 @@ def confusion(matrix: Values) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Write a table, its first column to the left, the others to the right."""
     lines = [columns, [":--", *["--:"] * (len(columns) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(escape(cell) for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(escape(text) for text in line)} |" for line in lines)
 
 
 def escape(text: str) -> str:
     """Keep labels from breaking tables or becoming HTML."""
     flat = " ".join(text.split())
     return flat.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
-
-
-def shown(value: float | int | None) -> str:
-    """Write a number."""
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-
-
-def signed(value: float | None) -> str:
-    """Write a difference."""
-    return "-" if value is None else f"{value:+.4f}"

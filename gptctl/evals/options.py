@@ -32,3 +32,8 @@ class Options:
     norm: Norm = "raw"
     per_class: bool = True
     confusion: bool = True
+
+    @property
+    def label_set(self) -> tuple[str, ...] | None:
+        """The label set: as chosen, as the probabilities have it, or None for the labels seen."""
+        return self.labels or self.probability_labels

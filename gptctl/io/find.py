@@ -19,7 +19,8 @@ from gptctl.io.storage import Address, below, entry, is_uri
 def find_files(argument: str) -> list[InputFile]:
     """List the files that a path, glob, folder or URI names, sorted by path.
 
-    Raises UsageError (2) if there is none, DataError (3) for a name that is not UTF-8.
+    Raises UsageError (2) if there is nothing of that name, DataError (3) for a folder without a file and for a name that
+    is not UTF-8.
     """
     argument = plain_path(argument)
     if is_uri(argument):
@@ -28,7 +29,7 @@ def find_files(argument: str) -> list[InputFile]:
 
 
 def find_local(argument: str) -> list[InputFile]:
-    """List the files of this machine that a path, glob or folder names. Raises UsageError (2) if there is none."""
+    """List the files of this machine that a path, glob or folder names. Raises as `find_files` does."""
     path = Path(argument)
     try:
         if path.is_dir():
@@ -59,7 +60,7 @@ def local_file(path: str, name: str) -> InputFile:
 
 
 def find_remote(uri: str) -> list[InputFile]:
-    """List the files at or below a URI, or those that match it as a glob."""
+    """List the files at or below a URI, or those that match it as a glob. Raises as `find_files` does."""
     address = Address.parse(uri)
     info = entry(uri)
     if info.type == pafs.FileType.File:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
-from gptctl.core import atomic
+from gptctl.core import atomic, plugins
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io import formats, manifest, shards, stream
 from gptctl.io.files import content_hash, plain_path, stamp
@@ -204,9 +204,7 @@ def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]
             return table, list(block.bad)
         documents, bad = from_table(table, block.start, "-", options)
         return documents, [*block.bad, *bad]
-    from gptctl.core.plugins import load
-
-    return load("gptctl.io.formats", block.format).read(block, options)  # type: ignore[no-any-return]
+    return plugins.load(formats.__name__, block.format).read(block, options)  # type: ignore[no-any-return]
 
 
 def stream_blocks() -> Iterator[Block]:

@@ -143,7 +143,7 @@ def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, p
     kept: dict[str, pa.Table] = {}
     held: list[pa.Table] = []
     for name, table in tables.items():
-        inside = [value == fold for value in strings_of(table, column, name, "fold", "--fold-column")]
+        inside = [value == fold for value in strings_of(table, column, name, "fold", "name it with --fold-column")]
         held.append(table.filter(pa.array(inside, pa.bool_())))
         kept[name] = table.filter(pa.array([not one for one in inside], pa.bool_()))
     kept["held out"] = pa.concat_tables(held, promote_options="permissive")
@@ -154,14 +154,14 @@ def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, p
 
 def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
     """Give the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
-    return strings_of(table, column, where, "label", "--label-column")
+    return strings_of(table, column, where, "label", "name it with --label-column")
 
 
-def strings_of(table: pa.Table, column: str, where: str, what: str, option: str) -> list[str]:
-    """Give a column as text. Raises DataError (3) where it or one of its values is missing."""
+def strings_of(table: pa.Table, column: str, where: str, what: str, hint: str) -> list[str]:
+    """Give a column as text. Raises DataError (3), with this hint, where it is missing, and for a missing value."""
     if column not in table.column_names:
         raise DataError(
-            f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", f"name it with {option}"
+            f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint
         )
     values = table[column].to_pylist()
     for row, value in enumerate(values):

@@ -112,10 +112,13 @@ def from_dicts(
     columns["source"] = source_column([row.get("source") for row in rows], name)
     for other in others:
         if other != "source":
-            columns["text_" if other == "text" else "id_" if other == "id" else other] = infer(
-                [row.get(other) for row in rows]
-            )
+            columns[beside(other)] = infer([row.get(other) for row in rows])
     return pa.table(columns), bad
+
+
+def beside(column: str) -> str:
+    """Name a column of the input in a table that has columns `text` and `id` already."""
+    return f"{column}_" if column in ("text", "id") else column
 
 
 def with_json(row: Any, column: str) -> Any:
@@ -222,7 +225,7 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
     columns["source"] = pc.coalesce(columns["source"], pa.scalar(name))
     for other in table.column_names:
         if other not in (options.text_column, options.id_column, "source"):
-            columns["text_" if other == "text" else "id_" if other == "id" else other] = table[other]
+            columns[beside(other)] = table[other]
     return pa.table(columns), bad
 
 

@@ -9,7 +9,7 @@ import pyarrow.ipc as ipc
 import xxhash
 
 from gptctl.core import atomic
-from gptctl.io.manifest import Folder, Manifest, Shard
+from gptctl.io.manifest import Folder, Manifest, Shard, read_shard
 
 ROWS_PER_BATCH = 1024
 
@@ -48,8 +48,6 @@ def map_shard(folder: Path, shard: Shard) -> pa.Table:
 
 def read_rows(folder: Folder, manifest: Manifest, split: str = "", limit: int | None = None) -> pa.Table:
     """Read the rows of a dataset folder, or of one split, in order, verifying each shard."""
-    from gptctl.io.manifest import read_shard
-
     tables: list[pa.Table] = []
     rows = 0
     for shard in manifest.shards:

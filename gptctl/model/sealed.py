@@ -25,11 +25,11 @@ from torch import Tensor
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
+from gptctl.core.rundir import MANIFEST
 from gptctl.io import notes
 from gptctl.io.manifest import StoredShard
 from gptctl.model import locate
 
-MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CARD = "README.md"  # people edit it, so no checksum is kept

@@ -29,6 +29,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
+from gptctl.core.machine import processors
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -195,11 +196,6 @@ def connect(address: str, workers: int) -> Any:
     if local:
         atexit.register(stop, ray, found.address_info["session_dir"])
     return ray
-
-
-def processors() -> int:
-    """Count the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def stop(ray: Any, session: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -216,7 +217,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
         return Made(totals, report.of_clusters(found, sources.first_new, totals.figures) | figures)
 
     summary = dataset.produce(config, config.out, context, inputs, "documents", make, also)
-    follow = "" if config.out == "-" else f"gptctl tokenize {config.out} -o tokens"
+    follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     shown = report.tables(config.method, summary.metrics)
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
 

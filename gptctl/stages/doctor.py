@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from gptctl.core.config import StageConfig, Values, argument, flag
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.core.machine import processors
 from gptctl.core.rundir import versions
 from gptctl.core.summary import Summary, Table, human_bytes
 from gptctl.evals import naming
@@ -241,11 +241,10 @@ def look_at_machine(paths: tuple[str, ...]) -> Values:
     """Look at processors, memory, GPUs, disks and versions."""
     import psutil
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = psutil.virtual_memory()
     found: Values = {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "processors": usable,
+        "processors": processors(),
         "memory": f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}",
     }
     for path in sorted({str(nearest(path)) for path in paths if not is_uri(path)} or {str(Path.cwd())}):

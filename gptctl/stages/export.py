@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +10,7 @@ from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.rundir import Run, open_run
+from gptctl.core.rundir import MANIFEST, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, human_bytes
 from gptctl.io.manifest import Manifest, Shard
 
@@ -80,7 +81,8 @@ def run(config: Export, context: Context | None = None) -> Summary:
         metrics: Values = {"parameters": model.config.parameters(), "bytes": size, "files": len(files)}
         declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
         rows = (("parameters", f"{metrics['parameters']:,}"), ("size", human_bytes(size)), ("files", str(len(files))))
-        follow = f"gptctl generate {config.out}" if config.format == "hf" else f"llama-cli -m {config.out}/{GGUF}"
+        out = shlex.quote(config.out)
+        follow = f"gptctl generate {out}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
         summary = Summary(
             "export", "done", (config.out,), metrics=metrics, tables=(Table("export", ("", "value"), rows),),
             next=follow,
@@ -113,7 +115,7 @@ def intact(folder: Path) -> bool:
     """Tell whether what a finished export lists is still there."""
     from gptctl.model import sealed
 
-    listed = sealed.read_json(folder / "manifest.json")["shards"]
+    listed = sealed.read_json(folder / MANIFEST)["shards"]
     return all((folder / entry["path"]).is_file() for entry in listed)
 
 

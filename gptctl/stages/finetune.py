@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -124,9 +125,8 @@ class Finetune(Placement, DataConfig):
     def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
         """Give the trainings that this one stands for, by the folders that they go to; none if it is one."""
         if self.fold_column and self.fold is None:
-            folds = sorted(
-                set(labelled.strings_of(tables["train"], self.fold_column, "train", "fold", "--fold-column"))
-            )
+            hint = "name it with --fold-column"
+            folds = sorted(set(labelled.strings_of(tables["train"], self.fold_column, "train", "fold", hint)))
             changes: dict[str, Values] = {f"fold-{fold}": {"fold": fold} for fold in folds}
         elif self.seeds > 1:
             seeds = range(self.seed, self.seed + self.seeds)
@@ -389,9 +389,9 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
         for name in shown
         if isinstance(metrics.get(name), float | int)
     )
-    follow = f"gptctl eval {config.out} {config.data}"
+    follow = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data)}"
     if config.task == "chat":
-        follow = f"gptctl generate {config.out} --chat"
+        follow = f"gptctl generate {shlex.quote(config.out)} --chat"
     return Summary(
         "finetune", "done", (config.out,), metrics=plain(metrics), tables=(Table("finetune", ("", "value"), rows),),
         next=follow,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -143,7 +144,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
 
     make = partial(to_shards, config, folder, prompts, context)
     made = dataset.produce(config, config.out, context, prompts, "samples", make, {"model": sealed.identity(folder)})
-    return replace(made, next=f"gptctl inspect {config.out}")
+    return replace(made, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
 def check(config: Generate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -361,7 +362,7 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
     rows = tuple((name, figure(metrics[name])) for name in shown if name in metrics)
-    follow = f'gptctl generate {config.out} "Once upon a time"'
+    follow = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
     return Summary(
         "pretrain",
         "done",

@@ -35,9 +35,9 @@ from gptctl.runners import threads
 from gptctl.text import fast_encode, split_documents, token_rows, tokenizer_import, tokenizer_training
 from gptctl.text.fast_encode import FastEncoder
 from gptctl.text.split_documents import Pieces, whole
+from gptctl.text.splits import NAMES as SPLITS
 from gptctl.text.tokenizer import Tokenizer
 
-SPLITS = ("train", "val", "test")
 EXAMPLES = (
     "gptctl tokenize unique -o tokens --vocab-size 4096",
     "gptctl tokenize corpus.txt -o chars --algorithm chars --val 0.1 --test 0 --set split.by=position",

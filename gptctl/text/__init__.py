@@ -1,1 +1,2 @@
-"""Pure functions over batches of text: Arrow and numpy in, Arrow and numpy out. No file is opened here."""
+"""Functions over batches of text: Arrow and numpy in, Arrow and numpy out. Files are opened for dedup's passes only, and
+for what a setting names: a chat template, lists of domains."""

@@ -94,7 +94,7 @@ class Framing:
 
 
 def pairs_of(
-    table: pa.Table, coder: Tokenizer, pair_column: str | None, where: str
+    table: pa.Table, coder: Tokenizer, pair_column: str | None, where: str, hint: str = "name it with --pair-column"
 ) -> list[tuple[Tokens] | tuple[Tokens, Tokens]]:
     """Give each row's tokens: those of its text, and those of a second column if there is one.
 
@@ -103,5 +103,5 @@ def pairs_of(
     first = coder.encode_each(table["text"].to_pylist())
     if pair_column is None:
         return [(tokens,) for tokens in first]
-    second = coder.encode_each(strings_of(table, pair_column, where, "second text", "--pair-column"))
+    second = coder.encode_each(strings_of(table, pair_column, where, "second text", hint))
     return list(zip(first, second, strict=True))

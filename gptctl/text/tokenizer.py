@@ -76,9 +76,7 @@ class Tokenizer:
                 self._check_symbols(batch)
             try:
                 encodings = self._engine.encode_batch_fast(batch, add_special_tokens=False)
-            except (
-                Exception
-            ) as error:  # a word without token, or half a surrogate pair: tokenizers raises Exception or TypeError
+            except Exception as error:  # plain Exception or TypeError: a word without token, half a surrogate pair
                 message = f"the tokenizer cannot encode a text: {' '.join(str(error).split())[:200]}"
                 raise DataError(
                     message, "use a tokenizer with an unknown token, and text that is valid Unicode"

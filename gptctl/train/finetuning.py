@@ -15,8 +15,7 @@ from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
 from gptctl.model.lora import Lora, adapt
-
-TABLES = ("embedding.weight", "head.weight")  # a row per symbol
+from gptctl.model.padding import PADDED
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def pretrained(base: Base) -> tuple[GPT, bool]:
     model = GPT(shape.model_copy(update={"dropout": base.dropout, "vocab_size": base.vocab_size}))
     weights = source.state_dict()
     generator = torch.Generator().manual_seed(derive(base.seed, "new symbols"))
-    for name in TABLES:
+    for name in PADDED:
         if name in weights:
             weights[name] = widen(weights[name], shape.vocab_size, model, generator)
     model.load_state_dict(weights)

@@ -109,7 +109,7 @@ def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
     model = job.build()
     if model.config.norm_position == "post" and not recipe.warmup_steps and engine.rank == 0:
         # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients start large
-        context.warn("norms after each part need a warm-up: set warmup_steps")
+        context.warn("norms after each part need a warm-up: set training.warmup_steps")
     precision = device.precision(engine.device, model.config.width) if job.precision == "auto" else job.precision
     state = State(
         threads=threads,

@@ -248,7 +248,7 @@ def test_auto_takes_what_fits() -> None:
     assert parallel.choose(replace(job, memory_bytes=10**15)) == "fsdp"
     assert parallel.choose(replace(job, tensor_parallel=2)) == "tp"
     assert parallel.choose(replace(job, parallel="fsdp")) == "fsdp"
-    with pytest.raises(UsageError, match="tensor_parallel does not go with --parallel ddp"):
+    with pytest.raises(UsageError, match="tensor_parallel does not go with parallel ddp"):
         parallel.choose(replace(job, parallel="ddp", tensor_parallel=2))
 
 

@@ -65,7 +65,7 @@ def measure(rows: Rows, options: Options) -> Measured:
     if options.averaging.average == "binary":
         raise UsageError("average 'binary' is for rows with one label", "use macro, micro, weighted or samples")
     modules = measured.chosen(options, "label_sets", DEFAULTS)
-    sets = collect(rows, options.labels or options.probability_labels)
+    sets = collect(rows, options.label_set)
     groups = measured.groups_of(rows)
     by_class = {name: module for name, module in modules.items() if hasattr(module, "fraction")}
     by_row = {name: module for name, module in modules.items() if hasattr(module, "statistics")}

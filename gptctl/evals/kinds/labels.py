@@ -47,7 +47,7 @@ def measure(rows: Rows, options: Options) -> Measured:
     modules = measured.chosen(options, "labels", DEFAULTS + (CALIBRATION if with_probs else ()))
     counted = {name: module for name, module in modules.items() if not hasattr(module, "statistics")}
     groups = measured.groups_of(rows)
-    labels = label_set(rows, options)
+    labels = options.label_set
     pred = predictions(rows, options, labels)
     gold = [row["label"] for row in rows]
     matrix = confusion.count(gold, pred, labels)
@@ -64,11 +64,6 @@ def measure(rows: Rows, options: Options) -> Measured:
         parts = (*parts, measured.additive(probable, data, groups))
         tail = tail | {"calibration": calibration.bins_of(data)}
     return Measured(found.n, parts, found.head | cut_texts(rows), tail, places[0] == places[1], found.warnings)
-
-
-def label_set(rows: Rows, options: Options) -> tuple[str, ...] | None:
-    """Give the label set: as chosen, as the probabilities have it, or None for the labels seen."""
-    return options.labels or options.probability_labels
 
 
 def predictions(rows: Rows, options: Options, labels: tuple[str, ...] | None) -> list[Any]:

@@ -31,7 +31,8 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
         raise DataError("the classifier has no names for its labels", "finetune it with: gptctl finetune MODEL DATA")
     gold = labels_of(table, settings.label_column, "DATA")
     framing = framing_of(asked, settings)
-    pairs = pairs_of(table, asked.coder, asked.pair_column, "DATA")
+    hint = "the model was finetuned on pairs: give DATA that column"
+    pairs = pairs_of(table, asked.coder, asked.pair_column, "DATA", hint)
     pieces = [Piece(np.concatenate(framing.frame(*pair)), 0) for pair in pairs]
 
     def finish(answers: Answers) -> Rows:

@@ -10,7 +10,7 @@ import pyarrow.csv as pacsv
 
 from gptctl.core.errors import DataError
 from gptctl.io.files import UNREADABLE, damaged, open_stream, split_suffixes
-from gptctl.io.formats import InputFile
+from gptctl.io.formats import InputFile, txt
 from gptctl.io.records import Bad, Block, ReadOptions, from_table
 from gptctl.io.stream import from_bytes, to_bytes
 
@@ -71,18 +71,10 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
     """Turn a parsed table into documents; rows that are not UTF-8 are bad."""
     bad = list(block.bad)
     if not block.data:
-        return pa.table(
-            {
-                "id": pa.array([], pa.string()),
-                "text": pa.array([], pa.large_string()),
-                "source": pa.array([], pa.string()),
-            }
-        ), bad
+        return txt.one(block.name, None), bad
     table = from_bytes(block.data)
-    usable = (
-        [all(is_utf8(value) for value in row.values()) for row in table.to_pylist()] if not all_utf8(table) else None
-    )
-    if usable is not None:
+    if not all_utf8(table):
+        usable = [all(is_utf8(value) for value in row.values()) for row in table.to_pylist()]
         bad += [Bad(block.name, f"row {block.start + i}", "not UTF-8") for i, good in enumerate(usable) if not good]
         table = table.filter(pa.array(usable))
     table = pa.table({name: table[name].cast(pa.string()) for name in table.column_names})

@@ -92,7 +92,7 @@ def sign(search: Search, number: int, table: pa.Table, rank: NDArray[np.float64]
     """Write the keys of a task's documents; gives the number of keys."""
     text = table["text"].combine_chunks()
     same = describe(search, number, table, rank)
-    columns = [same[:, 0] ^ same[:, 1] * np.uint64(0x9E3779B97F4A7C15)]
+    columns = [same[:, 0] ^ same[:, 1] * minhash.MULTIPLIER]
     if search.near:
         found = minhash.document_keys(text, search.num_perm, search.how, search.seed, *search.cut)
         columns += list(found.T)

@@ -47,7 +47,7 @@ def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any
     if job.local_ranks % size:
         raise UsageError(
             f"{job.local_ranks} processes of a machine cannot be cut into groups of tensor_parallel {size}",
-            "set tensor_parallel to a divisor of --gpus or --procs",
+            "set tensor_parallel to a divisor of gpus or procs",
         )
     return launch_ranks(make, fit, job, run, context)
 
