@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gptctl.cli.training_view import TrainingView
 
 PLAIN_INTERVAL_SECONDS = 30.0
+VERBOSE_INTERVAL_SECONDS = 1.0
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 
 
@@ -32,7 +33,7 @@ class Console:
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet = quiet
-        self.verbose = verbose
+        self.interval = VERBOSE_INTERVAL_SECONDS if verbose else PLAIN_INTERVAL_SECONDS
         self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI") and not quiet
         self.spoken = time.monotonic()
         self._began: tuple[float, float] | None = None  # clock and what was done when the work was first heard of
@@ -75,7 +76,7 @@ class Console:
         now = time.monotonic()
         if self._began is None or unit != self._unit:
             self._began, self._unit = (now, done), unit
-        if now - self.spoken >= PLAIN_INTERVAL_SECONDS:
+        if now - self.spoken >= self.interval:
             self.spoken = now
             rate = (done - self._began[1]) / max(now - self._began[0], 1e-9)
             left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -132,8 +133,9 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     """Resolve the config of a stage, run it, and print its result."""
     from gptctl.cli.console import Console, print_json
     from gptctl.cli.params import common_options
-    from gptctl.core.config import show
+    from gptctl.core.config import flatten, plain, show
     from gptctl.core.context import Context
+    from gptctl.core.redact import redacted
     from gptctl.core.signals import StopFlag
     from gptctl.io.schema import prepare_arrow
 
@@ -146,6 +148,10 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     if common["print_config"]:
         sys.stdout.write(show(config, origins))
         return
+    if common["verbose"]:
+        values = flatten(redacted(plain(config)))
+        for name, origin in origins.items():
+            console.say(f"{name} = {json.dumps(values.get(name))}  # {origin}")
     prepare_arrow()
     started = time.monotonic()
     with StopFlag() as stop:

@@ -38,7 +38,9 @@ def common_options() -> dict[str, Any]:
         "json_output": option(bool, "--json", help="Print the result as one JSON document on standard output."),
         "force": option(bool, "--force", help="Start afresh in an output folder made with other settings."),
         "quiet": option(bool, "--quiet", "-q", help="Say nothing on standard error but errors."),
-        "verbose": option(bool, "--verbose", "-v", help="Say more."),
+        "verbose": option(
+            bool, "--verbose", "-v", help="Say which settings were chosen, and the progress each second."
+        ),
         "debug": option(bool, "--debug", help="Show tracebacks."),
     }
 

@@ -4,7 +4,7 @@
     OUT/run.json      status, argv, settings, what was read and its hashes, versions, host, times, the last summary
     OUT/config.toml   the settings, re-runnable with --config
     OUT/events.jsonl  one line per event, with the time
-    OUT/log.txt       tracebacks and warnings
+    OUT/log.txt       tracebacks
     OUT/manifest.json written last: its presence means that the output is complete
 
 Running the same command again is "up to date" when the manifest stands, and a resume when only run.json does.
@@ -238,7 +238,7 @@ def check_owner(out: Path, stage: str, name: str) -> Values:
     """Give the record of the earlier run in this folder; refuse a folder that holds anything else."""
     record = read_record(out)
     if record:
-        if record["stage"] != stage:
+        if record["stage"] != stage and not is_bare(out):
             raise ConflictError(f"{name} was made by 'gptctl {record['stage']}'", "choose another folder with -o")
         return record
     strangers = [entry.name for entry in out.iterdir() if entry.name != ".lock" and ".tmp-" not in entry.name]

@@ -179,7 +179,8 @@ def read_shard(folder: Folder, shard: Shard) -> bytes:
         what = f"shard is missing: {path}"
     elif len(data) == shard.bytes and xxhash.xxh3_128_hexdigest(data) == shard.xxh3_128:
         return data
+    elif len(data) < shard.bytes:
+        what = f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes"
     else:
-        cut = f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes"
-        what = cut if len(data) != shard.bytes else f"checksum mismatch: {path}"
+        what = f"checksum mismatch: {path}"
     raise DataError(what, f"make it again: gptctl {read(folder).stage} ... -o {folder} --force")

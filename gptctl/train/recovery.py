@@ -90,5 +90,6 @@ def diverge(fitting: Fit, what: str) -> NoReturn:
     found = checkpoint.latest_valid(fitting.run.path)
     kept = f"; {found.name} is kept" if found else ""
     raise DivergedError(
-        f"training diverged at step {fitting.state.step + 1}: {what}{kept}", "lower --lr, or warm up for longer"
+        f"training diverged at step {fitting.state.step + 1}: {what}{kept}",
+        "lower --lr, or warm up for longer, with another -o",
     )

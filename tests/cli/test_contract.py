@@ -64,6 +64,16 @@ def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> N
         assert done.returncode == 0, (example, done.stderr)
 
 
+def test_verbose_says_what_was_chosen(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", documents(10))
+    done = gptctl("clean", "raw.jsonl", "-o", "out", "-v", "--set", "length.min_chars=5", GPTCTL_SEED="3")
+    assert done.code == 0
+    for line in ("length.min_chars = 5  # --set", "seed = 3  # environment", 'out = "out"  # flag'):
+        assert line in done.err
+    assert "max_bad" not in done.err  # a default
+    assert "seed" not in gptctl("clean", "raw.jsonl", "-o", "out", GPTCTL_SEED="3", GPTCTL_LENGTH__MIN_CHARS="5").err
+
+
 def remove_output(example: str, folder: Path) -> None:
     """Make room for an example's -o: unlink the shared workspace's folder, or remove what the example before wrote."""
     for out in re.findall(r" -o (\S+)", example):

@@ -166,6 +166,13 @@ def test_output_made_with_other_settings_or_input(stage: str, gptctl: Gptctl, wo
     assert (forced.code, forced.json["status"]) == (0, "done")
 
 
+def test_a_folder_where_another_stage_failed_at_once(gptctl: Gptctl, workspace: Path) -> None:
+    """It holds nothing but the record of that: it binds nobody."""
+    assert gptctl("dedup", "-", "-o", "z", stdin=b"no Arrow").code == 3
+    assert gptctl("clean", workspace / "raw.jsonl", "-o", "z").code == 0
+    expect(gptctl("dedup", workspace / "clean", "-o", "z", "--force"), 5, "made by 'gptctl clean'")
+
+
 def good(stage: str, workspace: Path) -> Path:
     return workspace / {
         "clean": "raw.jsonl",

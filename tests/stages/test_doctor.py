@@ -88,6 +88,7 @@ def test_a_flipped_bit_names_the_shard_and_the_command(chain: Path) -> None:
     [
         (lambda out: (out / "shards/part-00000.arrow").unlink(), "shard is missing"),
         (lambda out: (out / "shards/part-00000.arrow").write_bytes(b""), "shard is cut"),
+        (lambda out: (out / "shards/part-00000.arrow").open("ab").write(b"x"), "checksum mismatch"),
         (lambda out: (out / "manifest.json").write_text("{"), "is damaged"),
         (lambda out: (out / "manifest.json").unlink(), "was complete, and manifest.json is gone"),
         (

@@ -273,7 +273,7 @@ def test_errors_of_a_rank_reach_the_user(tmp_path: Path) -> None:
     job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "clip": 0.0, "schedule": "constant"}, ranks=2)
     with pytest.raises(DivergedError, match="diverged at step") as caught:
         run_in(tmp_path, job)
-    assert caught.value.hint == "lower --lr, or warm up for longer"
+    assert caught.value.hint == "lower --lr, or warm up for longer, with another -o"
     with pytest.raises(UsageError, match="cannot be split over 2"):
         run_in(tmp_path, make_job(recipe={"batch_size": 1}, ranks=2))
 
