@@ -266,7 +266,7 @@ def test_the_commands_of_the_documentation(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_jsonl(tmp_path / name / "a.jsonl", rows[100 * number : 100 * number + 150])
     text = (REPO / "docs" / "dedup.md").read_text()
-    commands = re.findall(r"^    gptctl (dedup [^#\n]+)|`gptctl (dedup [^`]+)`", text, re.MULTILINE)
+    commands = re.findall(r"^gptctl (dedup [^#\n]+)|`gptctl (dedup [^`]+)`", text, re.MULTILINE)
     assert len(commands) > 10
     for command in (block or inline for block, inline in commands):
         words = command.split()
