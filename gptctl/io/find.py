@@ -19,8 +19,8 @@ from gptctl.io.storage import Address, below, entry, is_uri
 def find_files(argument: str) -> list[InputFile]:
     """List the files that a path, glob, folder or URI names, sorted by path.
 
-    Raises UsageError (2) if there is nothing of that name, DataError (3) for a folder without a file and for a name that
-    is not UTF-8.
+    Raises UsageError (2) if there is nothing of that name, DataError (3) for a folder without a file and for a name
+    that is not UTF-8.
     """
     argument = plain_path(argument)
     if is_uri(argument):

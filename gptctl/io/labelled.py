@@ -160,9 +160,7 @@ def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
 def strings_of(table: pa.Table, column: str, where: str, what: str, hint: str) -> list[str]:
     """Give a column as text. Raises DataError (3), with this hint, where it is missing, and for a missing value."""
     if column not in table.column_names:
-        raise DataError(
-            f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint
-        )
+        raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint)
     values = table[column].to_pylist()
     for row, value in enumerate(values):
         if value is None:

@@ -19,7 +19,9 @@ def choose(job: TrainJob) -> str:
     Raises UsageError (2) for settings that contradict each other.
     """
     if job.tensor_parallel > 1 and job.parallel not in ("auto", "tp"):
-        raise UsageError(f"tensor_parallel does not go with parallel {job.parallel}", "set parallel to tp, or leave one out")
+        raise UsageError(
+            f"tensor_parallel does not go with parallel {job.parallel}", "set parallel to tp, or leave one out"
+        )
     if job.ranks == 1:
         return "single"
     if job.parallel != "auto":
