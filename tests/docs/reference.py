@@ -51,7 +51,7 @@ def reference() -> str:
     parts += [flag_row(name, StageConfig.model_fields[name]) for name in StageConfig.model_fields]
     for annotation in common_options().values():
         option = annotation.__metadata__[0]
-        parts.append(f"| `{', '.join([str(option.default), *option.param_decls])}` | | {option.help} |\n")
+        parts.append(f"| `{', '.join(option.param_decls)}` | | {option.help} |\n")
     return "".join(parts)
 
 
