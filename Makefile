@@ -24,7 +24,8 @@ test: $(VENV)/dev.ok
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
 test-slow: $(VENV)/dev.ok
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu" -n 2 --dist worksteal --ignore tests/examples
+	$(BIN)/python -m pytest -m "slow and not gpu" tests/examples
 
 lint: $(VENV)/dev.ok
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ with open(f"{out}/questions.jsonl", "w") as questions, open(f"{out}/answers.json
 for name in full lora; do
     gptctl generate "$OUT/$name" --chat --prompts "$OUT/questions.jsonl" --text-column messages -o "$OUT/$name-answers" \
         --temperature 0 --max-tokens 24
-    gptctl inspect "$OUT/$name-answers" --format jsonl | python -c '
+    gptctl inspect "$OUT/$name-answers" --limit 0 --format jsonl | python -c '
 import json, sys
 wanted = json.load(open(sys.argv[1]))
 for row in map(json.loads, sys.stdin):

@@ -58,8 +58,10 @@ def compare(rows: Rows, others: Rows, kind: str, options: Options) -> Values:
     found: Values = {"n": first.n}
     if first.right is not None and second.right is not None:
         found["mcnemar"] = mcnemar_of(first.right, second.right)
-    for one, other in zip(first.parts, second.parts, strict=True):
-        found |= differences(one, other, options)
+    for one in first.parts:
+        # Probabilities give figures of their own, and only one of the systems may have some.
+        for other in (part for part in second.parts if part.values.keys() & one.values.keys()):
+            found |= differences(one, other, options)
     return found
 
 

@@ -59,7 +59,7 @@ def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> N
             capture_output=True,
             text=True,
             timeout=200,
-            env=PLAIN,
+            env=PLAIN | {"GPTCTL_MAX_MINUTES": "0.02"},  # of training
         )
         assert done.returncode == 0, (example, done.stderr)
 

@@ -2,42 +2,72 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import documents, warm, write_jsonl
+from tests.conftest import REPO, documents, run_gptctl, warm, write_jsonl
+
+# The examples at the size of a test.
+PYTHON = f"""#!/bin/sh
+case "$1" in
+    *collect_stdlib.py) set -- "$@" --max-mb 0.2 ;;
+    *label_lines.py) set -- "$@" --per-class 20 ;;
+esac
+exec {sys.executable} "$@"
+"""
+
+
+@pytest.fixture(scope="session")
+def stock(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `workspace` has, a model that talks, and inputs under the names that the pages use; `bin` has the tools."""
+    folder = tmp_path_factory.mktemp("stock")
+    shutil.copytree(workspace, folder, dirs_exist_ok=True)
+    for day in ("monday", "tuesday", "wednesday"):
+        shutil.copytree(workspace / "clean", folder / day)
+    for name in ("raw", "text"):
+        (folder / name).mkdir()
+        shutil.copy(workspace / "raw.jsonl", folder / name)
+        shutil.copy(workspace / "pages" / "a.html", folder / name)
+    texts = [row["text"] for row in documents(24, 30)]
+    pairs = [{"text": text, "other": text if n % 2 else texts[n - 1], "label": n % 2} for n, text in enumerate(texts)]
+    talk = [
+        {"messages": [{"role": "user", "content": text[:5]}, {"role": "assistant", "content": text[5:9]}]}
+        for text in texts
+    ]
+    for name, rows in (("pairs", pairs), ("talk", talk)):
+        (folder / name).mkdir()
+        write_jsonl(folder / name / "train.jsonl", rows)
+    write_jsonl(folder / "theirs.jsonl", list(answers(folder / "labelled")))
+    done = run_gptctl("finetune", "run", "talk", "-o", "assistant", "--task", "chat", "--epochs", "1", cwd=folder)
+    assert done.code == 0, done.err
+    tools = folder / "bin"
+    tools.mkdir()
+    (tools / "gptctl").write_text(f'#!/bin/sh\nexec {shlex.join(warm("gptctl"))} "$@"\n')
+    (tools / "python").write_text(PYTHON)
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    return folder
 
 
 @pytest.fixture
-def desk(workspace: Path, tmp_path: Path) -> Path:
-    """What `workspace` made, by links, and inputs under the names that the pages use; `bin` has gptctl and python."""
-    for source in workspace.iterdir():
-        (tmp_path / source.name).symlink_to(source)
-    for day in ("monday", "tuesday", "wednesday"):
-        (tmp_path / day).symlink_to(workspace / "clean")
-    (tmp_path / "raw").mkdir()
-    shutil.copy(workspace / "raw.jsonl", tmp_path / "raw")
-    shutil.copy(workspace / "pages" / "a.html", tmp_path / "raw")
-    (tmp_path / "text").symlink_to(tmp_path / "raw")
-    texts = [row["text"] for row in documents(24, 30)]
-    rows = [{"text": text, "other": text if n % 2 else texts[n - 1], "label": n % 2} for n, text in enumerate(texts)]
-    asked = [
-        {"messages": [{"role": "user", "content": text[:40]}, {"role": "assistant", "content": text[40:90]}]}
-        for text in texts
-    ]
-    for name, made in (("pairs", rows), ("talk", asked)):
-        (tmp_path / name).mkdir()
-        write_jsonl(tmp_path / name / "train.jsonl", made)
-    answers = [{"id": str(n), "label": "a", "pred": "ab"[n % 2]} for n in range(8)]
-    write_jsonl(tmp_path / "theirs.jsonl", answers)
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "gptctl").write_text(f'#!/bin/sh\nexec {shlex.join(warm("gptctl"))} "$@"\n')
-    (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
+def desk(stock: Path, tmp_path: Path) -> Path:
+    """A copy of `stock` to work in."""
+    shutil.copytree(stock, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "examples").symlink_to(REPO / "examples")
     return tmp_path
+
+
+def answers(labelled: Path) -> Iterator[dict[str, Any]]:
+    """Answer the questions as another system would, under the ids that gptctl gives their rows."""
+    for split in ("val", "test"):
+        at = 0
+        for line in (labelled / f"{split}.jsonl").read_bytes().splitlines(keepends=True):
+            yield {"split": split, "id": f"{split}.jsonl:{at}", "label": json.loads(line)["label"], "pred": "even"}
+            at += len(line)

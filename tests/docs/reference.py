@@ -51,7 +51,8 @@ def reference() -> str:
     parts += [flag_row(name, StageConfig.model_fields[name]) for name in StageConfig.model_fields]
     for annotation in common_options().values():
         option = annotation.__metadata__[0]
-        parts.append(f"| `{', '.join(option.param_decls)}` | | {option.help} |\n")
+        names = [option.default, *option.param_decls]  # in Annotated the first name stands where a default would
+        parts.append(f"| `{', '.join(names)}` | | {option.help} |\n")
     return "".join(parts)
 
 
@@ -78,7 +79,8 @@ def key_rows(name: str, field: FieldInfo) -> Iterator[str]:
 def about(field: FieldInfo) -> str:
     """Give a field's help, and its choices."""
     kind = bare(field.annotation)
-    choices = f" One of {', '.join(map(str, get_args(kind)))}." if get_origin(kind) is Literal else ""
+    values = [str(one) for one in get_args(kind) if one != ""] if get_origin(kind) is Literal else []
+    choices = f" One of {', '.join(values)}." if values else ""
     return f"{field.description or ''}{choices}"
 
 
@@ -87,7 +89,8 @@ def value(default: Any) -> str:
     if default is None or str(default) == "PydanticUndefined" or default in ("", []):
         return ""
     shown = {True: "true", False: "false"}.get(default, default) if isinstance(default, bool) else default
-    return f"`{','.join(map(str, shown))}`" if isinstance(shown, list) else f"`{shown}`"
+    written = ",".join(map(str, shown)) if isinstance(shown, list) else str(shown)
+    return "`" + written.replace("\n", "\\n") + "`"
 
 
 def cell(text: str) -> str:

@@ -36,4 +36,4 @@ def test_the_index_has_each_page_and_each_stage_its_page() -> None:
     index = (REPO / "docs" / "README.md").read_text(encoding="utf-8")
     names = {page.name for page in (REPO / "docs").glob("*.md")} - {"README.md"}
     assert names == set(re.findall(r"\]\((\w[\w.-]+\.md)\)", index))
-    assert {f"{stage}.md" for stage in stage_names()} - names == {"inspect.md"}, "inspect is told in formats.md"
+    assert {f"{stage}.md" for stage in stage_names()} <= names

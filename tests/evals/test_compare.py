@@ -36,6 +36,16 @@ def test_nothing_tells_a_system_from_itself() -> None:
     assert (found["f1"]["difference"], found["f1"]["interval"], found["f1"]["p"]) == (0.0, [0.0, 0.0], 1.0)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_only_one_system_gives_probabilities(swapped: bool) -> None:
+    """What both have is compared: it was an internal error."""
+    sure = [row | {"probs": [0.9, 0.1] if row["pred"] == "a" else [0.1, 0.9]} for row in FIRST]
+    systems = (SECOND, sure) if swapped else (sure, SECOND)
+    found = compare.compare(*systems, "labels", Options(labels=("a", "b")))
+    assert {"mcnemar", "accuracy", "f1"} <= found.keys() and not {"ece", "brier", "nll"} & found.keys()
+    assert abs(found["accuracy"]["difference"]) == pytest.approx(0.4)
+
+
 def test_pairing_sees_what_two_samples_hide() -> None:
     """One system has what the other has right, and three rows more."""
     gold = "ab" * 100

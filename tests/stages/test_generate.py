@@ -283,7 +283,7 @@ def test_the_oldest_turns_are_forgotten_with_a_warning(models: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ("small --chat", 3, "finetune MODEL DATA --task chat"),
+        ("small --chat", 3, "finetune MODEL DATA -o OUT --task chat"),
         ("small x --draft other", 2, "another tokenizer"),
         ("small x --draft small --set lookup=true", 2, "--draft and lookup"),
         ("small x --quantize int8 --set precision=bf16", 2, "either int8 or bf16"),

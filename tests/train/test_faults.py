@@ -200,6 +200,7 @@ def test_a_spike_is_only_told_by_default(tmp_path: Path) -> None:
     assert not events(tmp_path / "blind", "fault")
 
 
+@pytest.mark.slow
 def test_all_ranks_decide_together(tmp_path: Path) -> None:
     """NaN in one rank's share alone: both skip, then both roll back; one process does the same."""
     settings = {"on_nonfinite": "rollback", "margin": 0}

@@ -238,6 +238,7 @@ def test_the_same_loop_finetunes_a_classifier(tmp_path: Path) -> None:
     assert isinstance(model, Classifier)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """gloo, unequal shares (3 sequences of 6 each, then 5 over 2): weights as from one process, resume bit-equal."""
     recipe = {"steps": 6, "batch_size": 5}
@@ -256,6 +257,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert [line["step"] for line in events(tmp_path / "halves", "resumed")] == [3]
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_is_named(tmp_path: Path) -> None:
     """kill -9 of one rank: exit 4, no traceback, and the same command resumes."""
     with pytest.raises(MachineError, match=r"rank \d was killed by SIGKILL") as caught:
@@ -265,6 +267,7 @@ def test_a_rank_that_dies_is_named(tmp_path: Path) -> None:
     assert events(tmp_path, "resumed")[-1]["step"] in (5, 10)  # the last one may have been under way
 
 
+@pytest.mark.slow
 def test_errors_of_a_rank_reach_the_user(tmp_path: Path) -> None:
     """Same class, message and hint as from one process."""
     job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "clip": 0.0, "schedule": "constant"}, ranks=2)
@@ -275,6 +278,7 @@ def test_errors_of_a_rank_reach_the_user(tmp_path: Path) -> None:
         run_in(tmp_path, make_job(recipe={"batch_size": 1}, ranks=2))
 
 
+@pytest.mark.slow
 def test_sigterm_stops_all_ranks_with_their_state_saved(tmp_path: Path) -> None:
     """The parent gets SIGTERM: exit 143 and a checkpoint that resumes."""
     script = (
