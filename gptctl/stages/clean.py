@@ -119,6 +119,14 @@ class CleanKeys(DataConfig):
             raise ValueError(f"no preset is called '{value}'{plugins.did_you_mean(value, list(PRESETS))}")
         return value
 
+    @field_validator("decontaminate")
+    @classmethod
+    def no_pipe(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse a pipe, which each worker would have to read."""
+        if "-" in value:
+            raise ValueError("evaluation data cannot come from a pipe; name files or folders")
+        return value
+
     @field_validator("filters")
     @classmethod
     def known_filters(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -36,6 +36,7 @@ from gptctl.evals.averages import Averaging
 from gptctl.evals.gates import Check, Gate
 from gptctl.evals.options import Options
 from gptctl.io import dataset, labelled, peek, predictions, shards
+from gptctl.io.find import find_files
 from gptctl.io.manifest import Manifest
 from gptctl.io.predictions import Rows
 
@@ -157,8 +158,17 @@ class Eval(DataConfig):
 
 
 def plan(config: Eval, context: Context) -> Summary:
-    """Check the command and say what would be scored."""
+    """Check the command, and that what it names is there; say what would be scored."""
+    from gptctl.model.locate import find_model
+
     checked(config)
+    if config.model is not None:
+        find_model(config.model)
+    if config.data is not None:
+        labelled.find_splits(config.data)
+    for path in (config.predictions, config.compare, config.leakage, config.no_regress):
+        if path is not None and path != "-":
+            find_files(path)
     model = f"{config.model} on {config.data or config.harness}"
     what = f"predictions {config.predictions}" if config.predictions else model
     facts: Values = {"metrics": list(config.metrics), "average": config.average, "what": what}

@@ -18,7 +18,7 @@ from pydantic import field_validator
 from gptctl.core import atomic
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals import held_out
@@ -127,6 +127,9 @@ class Finetune(Placement, DataConfig):
         if self.fold_column and self.fold is None:
             hint = "name it with --fold-column"
             folds = sorted(set(labelled.strings_of(tables["train"], self.fold_column, "train", "fold", hint)))
+            if unfit := [fold for fold in folds if "/" in fold or "\0" in fold]:
+                problem = f"a folder cannot be named after the fold '{unfit[0]}'"
+                raise DataError(problem, "give it a name without a slash")
             changes: dict[str, Values] = {f"fold-{fold}": {"fold": fold} for fold in folds}
         elif self.seeds > 1:
             seeds = range(self.seed, self.seed + self.seeds)

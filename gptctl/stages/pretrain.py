@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gptctl.core import atomic
+from gptctl.core import atomic, plugins
 from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gptctl.train.nodes import Nodes
 
 DEFAULT_PRESET = "tiny-modern"
+OPTIMIZERS = "gptctl.train.optimizers"
 
 
 def budget(bound: float) -> float:
@@ -77,7 +78,7 @@ class Pretrain(Placement, StageConfig):
     steps: int | None = flag(None, "Updates; the preset's if not given.", panel="Training", ge=0)
     seq_len: int | None = flag(None, "Tokens per sequence; also the model's context.", panel="Training", ge=1)
     batch_tokens: int | None = flag(None, "Tokens per update, over all processes.", panel="Training", ge=1)
-    optimizer: str | None = flag(None, "adamw or muon.", panel="Training")
+    optimizer: str | None = flag(None, "adamw or muon.", panel="Training", choices=lambda: plugins.names(OPTIMIZERS))
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
     gpus: int = flag(0, "GPUs of each machine to train on, one process each.", panel="Devices", ge=0, runtime=True)
@@ -158,8 +159,12 @@ def plan(config: Pretrain, context: Context) -> Summary:
     from gptctl.train.estimate import Layout, arrange, estimate
     from gptctl.train.plan_table import plan_table
 
+    if config.list_presets:
+        return list_presets()
     data = token_io.open_tokens(config.tokens) if config.tokens else None
     shape, recipe = config.shape(data.vocab_size if data else None), config.full_recipe()
+    if recipe.optimizer not in plugins.names(OPTIMIZERS):
+        raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
     cut = (config.tensor_parallel or config.ranks() // config.nodes) if config.parallel == "tp" else 1
     on_cpu = config.device == "cpu" or config.procs > 1
     narrow = config.precision != "fp32" and not on_cpu
@@ -181,7 +186,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     """Pretrain into a run folder."""
     context = context or Context()
     if config.list_presets:
-        return list_presets(context)
+        return list_presets()
     if config.tokens is None:
         raise UsageError("TOKENS is missing", "gptctl pretrain TOKENS -o RUN; only --dry-run works without")
     if config.out is None:
@@ -341,7 +346,7 @@ def write_curve(record: Run, title: str) -> None:
     atomic.write_bytes(record.path / "loss.png", loss_curve(events, title, "png"))
 
 
-def list_presets(context: Context) -> Summary:
+def list_presets() -> Summary:
     """Show every preset with its size."""
     rows = []
     for name in preset_names():

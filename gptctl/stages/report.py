@@ -10,6 +10,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, human_bytes
 from gptctl.io import lineage
+from gptctl.io.lineage import Output
 
 EXAMPLES = (
     "gptctl report classifier -o report.html",
@@ -30,23 +31,30 @@ class Report(StageConfig):
 
 
 def plan(config: Report, context: Context) -> Summary:
-    """Say what would be shown."""
-    facts: Values = {"outputs": [one.folder for path in config.paths for one in lineage.walk(lineage.trace(path))]}
+    """Check the command and say what would be shown."""
+    folders = dict.fromkeys(one.folder for output in outputs(config) for one in lineage.walk(output))
+    facts: Values = {"outputs": list(folders)}
     return Summary("report", "planned", (config.out,), plan=facts)
 
 
-def run(config: Report, context: Context | None = None) -> Summary:
-    """Write the page."""
-    from gptctl.report.html import page
-    from gptctl.report.sections import metrics_of
-
+def outputs(config: Report) -> list[Output]:
+    """Find what is asked for, and all that it was made from. Raises UsageError (2) for a page that has no place."""
     out = Path(config.out)
     if out.is_dir() or lineage.owner_of(str(out.parent)) is not None:
         raise UsageError(
             f"{out} is {'a folder' if out.is_dir() else 'inside an output'}", "name a file: -o report.html"
         )
-    asked = [lineage.trace(folder) for path in config.paths for folder in lineage.find(path)]
-    text, sections = page(asked)
+    return [lineage.trace(folder) for path in config.paths for folder in lineage.find(path)]
+
+
+def run(config: Report, context: Context | None = None) -> Summary:
+    """Write the page."""
+    context = context or Context()
+    from gptctl.report.html import page
+    from gptctl.report.sections import metrics_of
+
+    text, sections = page(outputs(config))
+    out = Path(config.out)
     atomic.write_text(out, text)
     metrics: Values = {
         "bytes": len(text.encode()),
@@ -60,6 +68,5 @@ def run(config: Report, context: Context | None = None) -> Summary:
             for one in sections
         ],
     }
-    if context:
-        context.say(f"{len(sections)} outputs, {human_bytes(metrics['bytes'])}; open {out} in a browser")
+    context.say(f"{len(sections)} outputs, {human_bytes(metrics['bytes'])}; open {out} in a browser")
     return Summary("report", "done", (str(out),), metrics=metrics)

@@ -200,8 +200,21 @@ def divide(table: pa.Table, config: Tokenize, first: int, cuts: tuple[int, int])
     return split_documents.by_hash(table, column, config.val, config.test, config.split.salt)
 
 
+def check(config: Tokenize) -> None:
+    """Refuse what cannot be done. Raises UsageError (2)."""
+    if config.out == "-":
+        raise UsageError("tokenize writes three splits and cannot write to a pipe", "name a folder with -o")
+    if config.val + config.test >= 1:
+        raise UsageError(
+            f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
+        )
+
+
 def plan(config: Tokenize, context: Context) -> Summary:
-    """Say what would be done."""
+    """Check the command, and a tokenizer that is given; say what would be done."""
+    check(config)
+    if config.tokenizer:
+        Tokenizer.from_json(read_tokenizer(config.tokenizer, config.split_pattern))
     inputs = Inputs(config.inputs, dataset.options(config))
     facts: dict[str, Any] = {
         "inputs": len(inputs.order),
@@ -215,12 +228,7 @@ def plan(config: Tokenize, context: Context) -> Summary:
 def run(config: Tokenize, context: Context | None = None) -> Summary:
     """Tokenize the inputs into a folder of token shards."""
     context = context or Context()
-    if config.out == "-":
-        raise UsageError("tokenize writes three splits and cannot write to a pipe", "name a folder with -o")
-    if config.val + config.test >= 1:
-        raise UsageError(
-            f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
-        )
+    check(config)
     given = read_tokenizer(config.tokenizer, config.split_pattern) if config.tokenizer else None
     coder = Tokenizer.from_json(given) if given else None
     also = {"tokenizer": coder.hash} if coder else {}

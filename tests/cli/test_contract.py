@@ -157,6 +157,29 @@ def test_dry_run_writes_nothing(gptctl: Gptctl, tmp_path: Path, workspace: Path)
     assert not (tmp_path / "x").exists()
 
 
+def test_dry_run_refuses_what_the_run_would_refuse(gptctl: Gptctl, tmp_path: Path, workspace: Path) -> None:
+    unique, tokens, labelled = workspace / "unique", workspace / "tokens", workspace / "labelled"
+    for command, words in (
+        (f"eval nowhere {labelled}", "nowhere"), (f"eval {workspace / 'classifier'} nowhere", "nowhere"),
+        (f"tokenize {unique} -o -", "-o"), (f"tokenize {unique} -o x --val 0.6 --test 0.6", "val"),
+        (f"tokenize {unique} -o x --tokenizer nowhere", "nowhere"),
+        (f"pretrain {tokens} -o x --optimizer foo", "foo"), (f"report {workspace / 'raw.jsonl'}", "raw.jsonl"),
+        (f"clean {workspace / 'raw.jsonl'} -o x --decontaminate -", "decontaminate"),
+    ):  # fmt: skip
+        done = gptctl(*command.split(), "--dry-run")
+        assert done.code in (2, 3), (command, done.code, done.err)
+        assert words in done.err
+    assert gptctl("pretrain", "--list-presets", "--dry-run").code == 0
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_next_command_can_be_typed(gptctl: Gptctl, workspace: Path) -> None:
+    done = gptctl("dedup", workspace / "clean", "-o", "my out", "--json")
+    assert done.code == 0, done.err
+    follow = next(line for line in done.err.splitlines() if line.startswith("next: "))
+    assert "my out" in shlex.split(follow)
+
+
 def test_gpus_that_are_not_there(gptctl: Gptctl, workspace: Path) -> None:
     done = gptctl("pretrain", workspace / "tokens", "-o", "x", "--gpus", "64")
     assert done.code == 4

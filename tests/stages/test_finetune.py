@@ -183,6 +183,9 @@ def test_each_fold_is_scored_by_a_model_of_the_others(gptctl: Gptctl, workspace:
     assert single.code == 0, single.err
     assert weights(tmp_path / "one") == weights(tmp_path / "k" / "fold-2")
     assert gptctl(*command, "x", "--set", "fold=9").code == 2
+    write_jsonl(tmp_path / "rows.jsonl", [row | {"fold": "../../away" if row["id"] % 2 else "b"} for row in rows])
+    away = gptctl(*command, "x", "--dry-run")
+    assert (away.code, "../../away" in away.err) == (3, True)
 
 
 @pytest.mark.slow
