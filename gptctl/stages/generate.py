@@ -178,7 +178,8 @@ def load(config: Generate, folder: Path) -> Ready:
     if config.chat:
         if not extra.get("chat_template"):
             raise DataError(
-                f"{config.model} has no chat template", "make a chat model: gptctl finetune MODEL DATA -o OUT --task chat"
+                f"{config.model} has no chat template",
+                "make a chat model: gptctl finetune MODEL DATA -o OUT --task chat",
             )
         template = ChatTemplate(extra["chat_template"], coder)
     guesser = make_guesser(config, coder, where)
