@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.core.machine import processors
 from gptctl.io.exchange import of_task
 from gptctl.io.jobs import Runner
 from gptctl.io.records import ReadOptions, Task
@@ -69,7 +69,7 @@ class Crew:
     @property
     def hands(self) -> int:
         """How many work on this machine at once; more may on a cluster."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or processors()
 
     @property
     def share(self) -> int:
