@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,18 @@ def test_two_runs_into_one_folder(several: Path, whole: dict[str, bytes], tmp_pa
     assert tree_bytes(out) == whole
 
 
+def halted(process: subprocess.Popen[bytes]) -> bool:
+    """Stop a process, and wait until each of its threads stands; fail if it has ended."""
+    os.kill(process.pid, signal.SIGSTOP)
+    states: set[str] = set()
+    while states != {"T"}:
+        assert process.poll() is None, process.communicate()
+        with suppress(OSError):  # a thread may end meanwhile
+            threads = list(Path(f"/proc/{process.pid}/task").iterdir())
+            states = {(thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in threads}
+    return True
+
+
 @pytest.fixture(scope="module")
 def weights(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What a run ends with that nothing interrupts."""
@@ -93,12 +108,9 @@ def test_while_a_checkpoint_is_written(
     folder = tmp_path / "run" / "checkpoints"
     process = start("pretrain", workspace / "tokens", "-o", "run", *TRAIN, cwd=tmp_path)
     wait_for(process, lambda: len(checkpoint.steps(folder)) > 2)
-    for _ in range(1000):  # until it is caught in the act
-        os.kill(process.pid, signal.SIGSTOP)
-        if list(folder.glob("*.tmp-*")):
-            break
+    while not halted(process) or not list(folder.glob("*.tmp-*")):  # until it is caught in the act
         os.kill(process.pid, signal.SIGCONT)
-    assert list(folder.glob("*.tmp-*"))
+        time.sleep(0.001)
     found, err = stop_with(process, *numbers)
     assert found == code, err
     warnings: list[str] = []
