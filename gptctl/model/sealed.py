@@ -98,9 +98,10 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
         return [folder / WEIGHTS]
     places = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(name == Path(str(name)).name for name in places.values()):
+    names = list(places.values()) if isinstance(places, dict) else []
+    if not names or not all(name and name == Path(str(name)).name for name in names):
         raise DataError(f"{folder / INDEX} lists no files of this folder", "copy it again from its source")
-    return [folder / name for name in sorted(set(places.values()))]
+    return [folder / name for name in sorted(set(names))]
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

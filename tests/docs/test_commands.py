@@ -117,7 +117,7 @@ def check_tool(line: str) -> None:
         assert set(words[1:]) <= set(targets), line
         return
     places = [word.split("::")[0] for word in words if re.match(r"(tests|examples|gptctl|\.ci)/", word)]
-    assert places or words[0] in ("git", "cd"), line
+    assert places or words[0] in ("git", "cd", "coverage"), line
     for place in places:
         assert (REPO / place).exists(), line
     script = REPO / places[0] if places else None
