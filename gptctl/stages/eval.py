@@ -124,7 +124,9 @@ class Eval(DataConfig):
     procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
     cache: str = key("auto", "Folder of answers already given; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device.", panel="Devices", runtime=True)
+    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
+        "auto", "Device; auto takes a GPU where there is one.", panel="Devices", runtime=True
+    )
 
     @field_validator("zero_division", "positive", "labels", mode="before")
     @classmethod

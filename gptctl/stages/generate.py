@@ -81,7 +81,9 @@ class Generate(DataConfig):
         panel="Devices",
         runtime=True,
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device.", panel="Devices", runtime=True)
+    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
+        "auto", "Device; auto takes a GPU where there is one.", panel="Devices", runtime=True
+    )
     precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
     lookup: bool = key(False, "Guess ahead that a passage goes on as before; it changes the time alone.", runtime=True)
     ahead: int = key(4, "Tokens that are guessed at a time.", ge=1, runtime=True)
