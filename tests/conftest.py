@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,17 @@ def warm_server() -> tuple[Path, dict[str, str]]:
         assert server.poll() is None, "tests/warm_start.py ended"
         time.sleep(0.05)
     return path, at_start()
+
+
+def put_tools(folder: Path, gptctl: Sequence[str], python: str = "") -> Path:
+    """Make a folder for PATH with `gptctl`, which runs that command, and `python`, this one or what a script says."""
+    tools = folder / "bin"
+    tools.mkdir()
+    (tools / "gptctl").write_text(f'#!/bin/sh\nexec {shlex.join(gptctl)} "$@"\n')
+    (tools / "python").write_text(python or f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    return tools
 
 
 @pytest.fixture

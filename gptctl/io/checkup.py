@@ -20,6 +20,7 @@ from gptctl.io.storage import is_uri, join
 
 READERS = 4
 MAX_NAMED = 5
+NOT_ENDED = ("running", "sealing")  # what run.json says of an output whose process was killed
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def check_state(output: Output) -> Iterator[Finding]:
         yield Finding("damage", folder, f"was complete, and {MANIFEST} is gone")
     elif holder_of(folder):
         yield Finding("note", folder, f"is being made now by pid {output.record.get('pid')}")
-    elif status in ("running", "sealing"):
+    elif status in NOT_ENDED:
         yield Finding("unfinished", folder, f"was killed (pid {output.record.get('pid')} is gone)")
     else:
         yield Finding("unfinished", folder, f"{status}: {output.record.get('error', '')}")

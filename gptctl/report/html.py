@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from gptctl import __version__
+from gptctl.core.config import flatten
 from gptctl.core.redact import redact
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
@@ -171,14 +171,6 @@ def commands(made: Sequence[Section]) -> list[str]:
             here = folder
         lines.append(shlex.join(["gptctl", *argv]))
     return lines
-
-
-def flatten(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Name nested settings with dots."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flatten(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return found
 
 
 def duration(seconds: float) -> str:

@@ -65,7 +65,7 @@ class Section:
             return "done"
         if any(text.startswith("is being made") for _, text in self.remarks):
             return "running"
-        return "killed" if record.get("status") == "running" else str(record.get("status") or "unfinished")
+        return "killed" if record.get("status") in checkup.NOT_ENDED else str(record.get("status") or "unfinished")
 
 
 def section(output: Output) -> Section:
@@ -110,6 +110,8 @@ def show_clean(made: Section) -> None:
         seen[reason] = seen.get(reason, 0) + 1
         if seen[reason] <= SAMPLES:
             made.samples.append(Sample(f"dropped: {reason}", str(row.get("text", ""))))
+        if counts.dropped and all(seen.get(name, 0) >= min(n, SAMPLES) for name, n in counts.dropped.items()):
+            break  # reading the others, which may be millions, shows nothing more
     if counts.dropped and not seen:
         made.remarks.append(("note", "clean --keep-rejects keeps examples of what is dropped"))
     show_rows(made, "kept", "text")

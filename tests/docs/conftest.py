@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REPO, documents, run_gptctl, warm, write_jsonl
+from tests.conftest import REPO, documents, put_tools, run_gptctl, warm, write_jsonl
 
 # The examples at the size of a test.
 PYTHON = f"""#!/bin/sh
@@ -47,12 +46,7 @@ def stock(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "theirs.jsonl", list(answers(folder / "labelled")))
     done = run_gptctl("finetune", "run", "talk", "-o", "assistant", "--task", "chat", "--epochs", "1", cwd=folder)
     assert done.code == 0, done.err
-    tools = folder / "bin"
-    tools.mkdir()
-    (tools / "gptctl").write_text(f'#!/bin/sh\nexec {shlex.join(warm("gptctl"))} "$@"\n')
-    (tools / "python").write_text(PYTHON)
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
+    put_tools(folder, warm("gptctl"), PYTHON)
     return folder
 
 

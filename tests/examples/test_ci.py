@@ -1,9 +1,7 @@
 """examples/ci: the steps of the workflow file, run as a CI machine does, at the size of a test."""
 
 import os
-import shlex
 import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import REPO, plain_environment, warm
+from tests.conftest import REPO, plain_environment, put_tools, warm
 
 LITTLE = {"GPTCTL_STEPS": "4", "GPTCTL_EPOCHS": "1", "GPTCTL_ENGINE": "serial"}
 
@@ -20,11 +18,7 @@ LITTLE = {"GPTCTL_STEPS": "4", "GPTCTL_EPOCHS": "1", "GPTCTL_ENGINE": "serial"}
 def machine(tmp_path: Path) -> Path:
     """A checkout with gptctl and python in PATH."""
     (tmp_path / "examples").symlink_to(REPO / "examples")
-    (tmp_path / "bin").mkdir()
-    for name, command in (("gptctl", shlex.join(warm("gptctl"))), ("python", sys.executable)):
-        tool = tmp_path / "bin" / name
-        tool.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        tool.chmod(0o755)
+    put_tools(tmp_path, warm("gptctl"))
     return tmp_path
 
 

@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO, SHARED_DATA
+from tests.conftest import REPO, SHARED_DATA, put_tools
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def run_script(tmp_path: Path, shell: str, *command: str, **settings: str) -> str:
     """Run an example with `gptctl` and `python` of this environment first in PATH."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "gptctl").write_text(f'#!/bin/sh\nexec {sys.executable} -m gptctl "$@"\n')
-    (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
+    tools = put_tools(tmp_path, [sys.executable, "-m", "gptctl"])
     environment = {
         **os.environ,
         "PATH": f"{tools}:{os.environ['PATH']}",
@@ -70,7 +65,9 @@ def test_trec(tmp_path: Path) -> None:
     assert accuracy_of(run_script(tmp_path, "bash", script, str(SHARED_DATA / "trec"), EPOCH_MB="1.5", **LITTLE)) > 0.83
 
 
-@pytest.mark.skipif(not (SHARED_DATA / "trec").exists(), reason="the movie reviews are not on this machine")
+@pytest.mark.skipif(
+    not (SHARED_DATA / "movie_reviews.jsonl.gz").exists(), reason="the movie reviews are not on this machine"
+)
 def test_movie_reviews(tmp_path: Path) -> None:
     script, data = str(REPO / "examples" / "movie_reviews.sh"), str(SHARED_DATA / "movie_reviews.jsonl.gz")
     assert accuracy_of(run_script(tmp_path, "bash", script, data, EPOCH_MB="14", **LITTLE)) > 0.65

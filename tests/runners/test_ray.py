@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from gptctl.runners import ray as runner
 from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
 Gptctl = Callable[..., Ran]
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the package ray is not installed")
 PROCESSES = ("raylet", "gcs_server", "ray::")
 
 
