@@ -137,7 +137,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     from gptctl.core.context import Context
     from gptctl.core.redact import redacted
     from gptctl.core.signals import StopFlag
-    from gptctl.io.schema import prepare_arrow
+    from gptctl.io.dataset.schema import prepare_arrow
 
     common = {name: values.pop(name) for name in common_options()}
     console = Console(common["quiet"], common["verbose"])

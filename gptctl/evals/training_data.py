@@ -11,10 +11,10 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.io import manifest, shards
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.manifest import Shard
-from gptctl.io.records import ReadOptions, Task
+from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.manifest import Shard
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions, Task
 from gptctl.text.tokenizer import Tokenizer
 
 

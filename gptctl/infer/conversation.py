@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from gptctl.core.errors import DataError
-from gptctl.infer.continuations import Writer, continued
+from gptctl.infer.completions import Writer, continued
 from gptctl.infer.sampling import Sampling
 from gptctl.text.chat import ASSISTANT, ChatTemplate, Message
 

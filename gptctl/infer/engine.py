@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from gptctl.core.errors import UsageError
-from gptctl.infer.decode import Decoder
+from gptctl.infer.decoder import Decoder
 from gptctl.infer.sampling import Draws, Sampling, choose, penalized
-from gptctl.infer.speculate import Guesser
+from gptctl.infer.speculative import Guesser
 from gptctl.model.attention import KVCache
 from gptctl.model.gpt import GPT
 

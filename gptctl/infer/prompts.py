@@ -15,10 +15,10 @@ import pyarrow as pa
 import xxhash
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.io import stream
+from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.records import Bad, Block, ReadOptions, Task, from_dicts
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import Bad, Block, ReadOptions, Task, from_dicts
 
 LINES = (".txt", ".text", "")
 ARROW = b"\xff\xff\xff\xff"  # what an Arrow IPC stream begins with

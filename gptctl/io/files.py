@@ -13,7 +13,7 @@ import xxhash
 
 from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
 from gptctl.core.redact import redact
-from gptctl.io.storage import Address, filesystem, is_uri
+from gptctl.io.object_storage.address import Address, filesystem, is_uri
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 CHUNK_BYTES = 4 * 2**20

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from gptctl.core.errors import DataError, GptctlError, UsageError
 from gptctl.core.rundir import MANIFEST, RECORD
-from gptctl.io import manifest
+from gptctl.io.dataset import manifest
+from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import plain_path, read_if_there
-from gptctl.io.find import find_files
-from gptctl.io.manifest import Manifest
-from gptctl.io.storage import is_uri, join
+from gptctl.io.input.find import find_files
+from gptctl.io.object_storage.address import is_uri, join
 
 State = Literal["same", "changed", "gone", "unknown"]
 Prints = Callable[[str], Mapping[str, str]]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.model.bands import banded_attention
 from gptctl.model.config import ModelConfig
+from gptctl.model.sliding_window import banded_attention
 
 
 class KVCache:

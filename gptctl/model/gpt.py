@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gptctl.model.attention import Attention, KVCache, rotation
-from gptctl.model.bands import document_mask
 from gptctl.model.config import ModelConfig
 from gptctl.model.cross_entropy import PAYS, head_loss_sum
 from gptctl.model.moe import MixtureOfExperts, router_losses
+from gptctl.model.sliding_window import document_mask
 
 IGNORE = -1  # a target that does not count
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
-from gptctl.model.blank import blank
+from gptctl.model.meta_init import blank
 
 
 class Lora(Settings):

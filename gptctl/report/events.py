@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gptctl.io.files import read_if_there
-from gptctl.io.storage import join
+from gptctl.io.object_storage.address import join
 
 Event = dict[str, Any]
 

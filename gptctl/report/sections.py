@@ -12,11 +12,12 @@ from markupsafe import Markup
 
 from gptctl.core.errors import GptctlError
 from gptctl.core.summary import Counts, Table, human_bytes
-from gptctl.io import checkup, shards
+from gptctl.io import diagnose
+from gptctl.io.dataset import shards
 from gptctl.io.files import read_if_there
-from gptctl.io.find import find_files
+from gptctl.io.input.find import find_files
 from gptctl.io.lineage import Output
-from gptctl.io.storage import is_uri, join
+from gptctl.io.object_storage.address import is_uri, join
 from gptctl.report import charts
 from gptctl.report.charts import Series
 from gptctl.report.events import Event, points, read_events
@@ -65,12 +66,12 @@ class Section:
             return "done"
         if any(text.startswith("is being made") for _, text in self.remarks):
             return "running"
-        return "killed" if record.get("status") in checkup.NOT_ENDED else str(record.get("status") or "unfinished")
+        return "killed" if record.get("status") in diagnose.NOT_ENDED else str(record.get("status") or "unfinished")
 
 
 def section(output: Output) -> Section:
     """Find out what there is to show. What cannot be read is a remark, never an error."""
-    made = Section(output, [(f.level, f.what) for f in checkup.check_state(output)])
+    made = Section(output, [(f.level, f.what) for f in diagnose.check_state(output)])
     for origin in output.origins:
         if origin.state in ("gone", "changed"):
             what = "is gone" if origin.state == "gone" else "has changed since"

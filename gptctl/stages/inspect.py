@@ -15,10 +15,10 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import MANIFEST, finite
 from gptctl.core.summary import Summary, Table, human_bytes
-from gptctl.io import manifest, shards
+from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.schema import fact, kind_of
 from gptctl.io.files import UNREADABLE, damaged, open_random, plain_path, read_if_there
-from gptctl.io.schema import fact, kind_of
-from gptctl.io.storage import entry, is_uri, join
+from gptctl.io.object_storage.address import entry, is_uri, join
 from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gptctl.text import splits, token_rows
+from gptctl.text import splits
+from gptctl.text.tokenization import token_rows
 
 
 @dataclass(frozen=True)

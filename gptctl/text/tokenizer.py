@@ -17,7 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.text import token_rows
+from gptctl.text.tokenization import token_rows
 
 END_OF_TEXT = "<|endoftext|>"
 # What other families call it, the usual first.

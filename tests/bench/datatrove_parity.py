@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from gptctl.core.plugins import load
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 
 # Name in DECISIONS: filter, settings.
 FILTERS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -68,7 +68,7 @@ from pathlib import Path
 import torch
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import Sampling
-from gptctl.infer.speculate import PromptLookup
+from gptctl.infer.speculative import PromptLookup
 from gptctl.stages.generate import load_decoder
 from gptctl.train import device
 kind, folder, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])

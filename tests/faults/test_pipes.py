@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gptctl.io.stream import StreamWriter
+from gptctl.io.dataset.stream import StreamWriter
 from tests.conftest import Ran, documents
 from tests.faults.harness import ALONE, assert_honest, assert_whole, expect
 

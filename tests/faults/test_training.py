@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gptctl.train import checkpoint
+from gptctl.train.checkpoints import checkpoint
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 from tests.faults.harness import expect, fill, flip, grow, start, wait_for
 

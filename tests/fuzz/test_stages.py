@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
-from gptctl.text.filter_sets import PRESETS
+from gptctl.text.cleaning.filter_presets import PRESETS
 from tests.conftest import write_jsonl
 from tests.fuzz.profile import examples
 from tests.stages.deduped import dedup, kept, reference

@@ -19,7 +19,7 @@ import torch
 
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import Sampling
-from gptctl.io import manifest, shards
+from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.folder import save_model
 from gptctl.model.gpt import GPT
@@ -134,7 +134,7 @@ def arrow_stream(table: pa.Table) -> bytes:
     """Write a table as another stage does to a pipe."""
     import io
 
-    from gptctl.io.stream import StreamWriter
+    from gptctl.io.dataset.stream import StreamWriter
 
     sink = io.BytesIO()
     writer = StreamWriter(sink)

@@ -15,7 +15,7 @@ from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
-from gptctl.train.data import TokenWindows
+from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.faults import Faults
 from gptctl.train.job import TrainJob
 from tests.train.jobs import VOCABULARY, Deadly, make_job, run_in, text

@@ -20,7 +20,7 @@ from gptctl.core.rundir import Run
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
-from gptctl.train.data import TokenWindows
+from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import TrainJob
 from gptctl.train.loop import train
 from gptctl.train.recipe import Recipe

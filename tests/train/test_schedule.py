@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
-from gptctl.train.data import TokenWindows
+from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.recipe import MODERN, Recipe, named
 from gptctl.train.schedule import batch_size, lr_share, samples_after, steps_for
 from tests.train.fault_jobs import WithoutSome

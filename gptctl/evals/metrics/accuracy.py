@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals import averages, intervals
-from gptctl.evals.averages import Floats
-from gptctl.evals.confusion import Sums
+from gptctl.evals.scoring import averages
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.confusion import Sums
+from gptctl.evals.stats import intervals
 
 KINDS = ("labels", "choices")
 

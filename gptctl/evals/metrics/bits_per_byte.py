@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from gptctl.evals import averages
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring import averages
+from gptctl.evals.scoring.averages import Floats
 
 KINDS = ("nats",)
 LOWER_IS_BETTER = True

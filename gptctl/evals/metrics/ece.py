@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.averages import Floats
-from gptctl.evals.calibration import Probabilities
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.calibration import Probabilities
 
 KINDS = ("labels",)
 LOWER_IS_BETTER = True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals import intervals
-from gptctl.evals.answers import Pairs, words
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.squad import Pairs, words
+from gptctl.evals.stats import intervals
 
 KINDS = ("texts",)
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring.averages import Floats
 
 if TYPE_CHECKING:
-    from gptctl.evals.kinds.label_sets import LabelSets
+    from gptctl.evals.prediction_types.label_sets import LabelSets
 
 KINDS = ("label_sets",)
 LOWER_IS_BETTER = True

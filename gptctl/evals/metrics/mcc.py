@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.averages import Floats
-from gptctl.evals.confusion import Sums
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.confusion import Sums
 
 KINDS = ("labels",)
 

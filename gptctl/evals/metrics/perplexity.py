@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals import averages
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring import averages
+from gptctl.evals.scoring.averages import Floats
 
 KINDS = ("nats",)
 LOWER_IS_BETTER = True

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptctl.evals import intervals
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.stats import intervals
 
 if TYPE_CHECKING:
-    from gptctl.evals.kinds.label_sets import LabelSets
+    from gptctl.evals.prediction_types.label_sets import LabelSets
 
 KINDS = ("label_sets",)
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from gptctl.evals.answers import Pairs, words
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.squad import Pairs, words
 
 KINDS = ("texts",)
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.evals.asked import Answers, Asked, Prepared, Settings
-from gptctl.evals.measured import Rows, Values
+from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings
+from gptctl.evals.scoring.metric_results import Rows, Values
 from gptctl.infer.score import Piece
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.records import Bad, Block, ReadOptions
+from gptctl.io.input.records import Bad, Block, ReadOptions
 
 SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".7z", ".rar")
 

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from gptctl.core.errors import DataError
+from gptctl.io.dataset.stream import from_bytes, to_bytes
 from gptctl.io.files import UNREADABLE, damaged, open_stream, split_suffixes
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.records import Bad, Block, ReadOptions, from_table
-from gptctl.io.stream import from_bytes, to_bytes
+from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
 
 SUFFIXES = (".csv", ".tsv")
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from gptctl.io.bounded import line_groups
 from gptctl.io.files import damaged, open_random, open_stream
 from gptctl.io.formats import InputFile
-from gptctl.io.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions, from_dicts
+from gptctl.io.input.bounded_lines import line_groups
+from gptctl.io.input.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions, from_dicts
 
 SUFFIXES = (".jsonl", ".ndjson", ".jl")
 # What object storage gives beyond a block with the same request, for the line that the block ends in.

@@ -9,7 +9,7 @@ from typing import Any
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
 from gptctl.model.config import ModelConfig
-from gptctl.text import tokenizer_import
+from gptctl.text.tokenization import importing
 from gptctl.text.tokenizer import END_OF_TEXT_NAMES
 
 Values = dict[str, Any]
@@ -56,16 +56,16 @@ def read_tokenizer(folder: Path) -> str:
 
     Raises DataError (3) if there is no tokenizer.
     """
-    names = tokenizer_import.find([path.name for path in folder.iterdir()])
+    names = importing.find([path.name for path in folder.iterdir()])
     if not names:
-        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {tokenizer_import.FORMATS}")
+        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {importing.FORMATS}")
     found = {name: (folder / name).read_bytes() for name in names}
     if len(found) > 1 and any(b"</w>" in data for data in found.values()):
         raise DataError(
             f"the tokenizer in {folder} is GPT-1's, which is not byte-level",
             "open it with transformers' AutoTokenizer, whose save_pretrained writes a tokenizer.json",
         )
-    return tokenizer_import.to_json(found)
+    return importing.to_json(found)
 
 
 def read_extra(folder: Path, config: Values) -> Values:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.model.blank import blank
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT, sinusoids
 from gptctl.model.hf.config import ties
 from gptctl.model.hf.family import Family, Module
-from gptctl.model.padding import cut
+from gptctl.model.meta_init import blank
+from gptctl.model.vocab_padding import cut
 
 SINES = "sines"  # a table of ours that is never saved
 # What older files hold besides parameters: masks, and the frequencies of rotary positions.

@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.io.exchange import places
-from gptctl.io.inputs import read_task
-from gptctl.io.records import ReadOptions, Task
+from gptctl.io.input.inputs import read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.pipeline.exchange import places
 from gptctl.text.dedup import clusters, minhash, passes, streaming
 from gptctl.text.dedup.clusters import ELSEWHERE, Clusters
-from gptctl.text.dedup.crew import Crew, Sources
 from gptctl.text.dedup.passes import Search
 from gptctl.text.dedup.streaming import Index
+from gptctl.text.dedup.worker_pool import Crew, Sources
 
 BAND_BYTES = 540  # of the index for each band of a document that stays, in memory and in Redis
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gptctl.io.exchange import ROW_BITS, Runs, distinct, of_task, places
-from gptctl.io.kept import Kept
+from gptctl.pipeline.document_cache import Kept
+from gptctl.pipeline.exchange import ROW_BITS, Runs, distinct, of_task, places
 from gptctl.text.dedup import exact, minhash, shingles
 from gptctl.text.dedup.clusters import starts
 from gptctl.text.dedup.shingles import Shingling

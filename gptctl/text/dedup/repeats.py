@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.summary import Counts
-from gptctl.io import exchange, jobs
-from gptctl.io.exchange import Runs, of_task, places
-from gptctl.io.inputs import read_task
-from gptctl.io.jobs import Outcome
-from gptctl.io.records import ReadOptions, Task
-from gptctl.io.schema import with_kind
+from gptctl.io.dataset.schema import with_kind
+from gptctl.io.input.inputs import read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.pipeline import exchange, execution
+from gptctl.pipeline.exchange import Runs, of_task, places
+from gptctl.pipeline.execution import Outcome
 from gptctl.text.dedup import lines, substrings
 from gptctl.text.dedup.clusters import starts
-from gptctl.text.dedup.crew import Crew, Sources
 from gptctl.text.dedup.report import LARGEST, excerpt
+from gptctl.text.dedup.worker_pool import Crew, Sources
 
 Method = Literal["lines", "paragraphs", "substring"]
 NOTHING_LEFT = "only_duplicates"
@@ -144,8 +144,8 @@ class RemoveRepeats:
         empty = pc.and_(pc.equal(pc.binary_length(rest), 0), pc.greater(pc.binary_length(text), 0))
         changed = table.set_column(table.column_names.index("text"), "text", rest)
         kept = changed.filter(pc.invert(empty))
-        counts = Counts(documents_in=len(table), kept=len(kept), bytes_in=jobs.text_bytes(table))
-        counts.bytes_kept = jobs.text_bytes(kept)
+        counts = Counts(documents_in=len(table), kept=len(kept), bytes_in=execution.text_bytes(table))
+        counts.bytes_kept = execution.text_bytes(kept)
         if len(kept) < len(table):
             counts.dropped[NOTHING_LEFT] = len(table) - len(kept)
             counts.dropped_bytes[NOTHING_LEFT] = int(pc.sum(pc.binary_length(text.filter(empty))).as_py())

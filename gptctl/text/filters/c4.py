@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 PHRASES = ("[edit]", "[citation needed]", "lorem ipsum", "javascript", *POLICIES)

@@ -19,7 +19,7 @@ from pydantic import field_validator
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import MachineError
 from gptctl.core.plugins import did_you_mean
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 # What the model can answer: ISO 639-1 codes, else 639-2 or 639-3, and a few of Wikipedia's own ("als": Alemannic).
 _CODES = (

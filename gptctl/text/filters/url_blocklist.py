@@ -19,7 +19,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 # The scheme may be missing, or have too few or too many slashes; what stands before the last "@" are credentials.
 HOST = r"^(?:(?:https?|ftp|wss?):[/\\]*|(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,})?(?:[^/?#\\]*@)?(?P<host>[^/?#\\:]*)"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
 
-from gptctl.evals.confusion import Confusion, count
 from gptctl.evals.metrics import accuracy, f1, mcc, precision, recall
+from gptctl.evals.scoring.confusion import Confusion, count
 from tests.evals.metrics.values import per_class, value
 
 CASES = 300

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from gptctl.evals import averages
-from gptctl.evals.averages import Averaging
-from gptctl.evals.classification import estimate_of, undefined
-from gptctl.evals.confusion import Confusion
+from gptctl.evals.scoring import averages
+from gptctl.evals.scoring.averages import Averaging
+from gptctl.evals.scoring.classification import estimate_of, undefined
+from gptctl.evals.scoring.confusion import Confusion
 
 
 def value(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.plugins import load
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 

@@ -7,7 +7,7 @@ import hashlib
 import pyarrow as pa
 import pytest
 
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 from gptctl.text.filters.c4 import Config, measure, rules
 from tests.text.filters.golden import decisions, texts
 

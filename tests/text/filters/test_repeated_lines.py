@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.text.batch import Batch, Measured, decide
+from gptctl.text.cleaning.batch import Batch, Measured, decide
 from gptctl.text.filters.repeated_lines import Config, measure, rules
 from tests.text.filters.golden import texts
 
