@@ -23,7 +23,7 @@ def prints_of(path: str) -> dict[str, str]:
 
 
 def is_model(path: str) -> bool:
-    """Tell whether a path is a model, not predictions."""
+    """Return whether a path is a model, not predictions."""
     from gptctl.model.files import locate
 
     return any(locate.is_model(folder) for folder in (Path(path), Path(path) / "model"))

@@ -37,7 +37,7 @@ def parts(path: str, reading: ReadOptions) -> list[Part]:
 
 
 def read(part: Part, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
-    """Give the ids and texts of a part's documents."""
+    """Return the ids and texts of a part's documents."""
     if isinstance(part, Task):
         table, _ = read_task(part, reading)
         return table["id"].to_pylist(), table["text"].combine_chunks()
@@ -54,7 +54,7 @@ def tokenizer_of(folder: str) -> Tokenizer:
 
 
 def is_tokens(path: str) -> bool:
-    """Tell whether a path is what gptctl tokenize wrote."""
+    """Return whether a path is what gptctl tokenize wrote."""
     folder = Path(path)
     return folder.is_dir() and manifest.is_ours(folder) and manifest.read(folder).kind == "tokens"
 

@@ -98,7 +98,7 @@ def wait_for_place(ray: Any, flying: list[Any], most: int) -> None:
 
 
 def answer(ray: Any, reference: Any) -> Any:
-    """Give what a task returned, or raise what it raised."""
+    """Return what a task returned, or raise what it raised."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -111,7 +111,7 @@ def answer(ray: Any, reference: Any) -> Any:
 
 
 def cause_of(error: Any) -> Exception:
-    """Give the exception that a task raised in its worker."""
+    """Return the exception that a task raised in its worker."""
     cause = error.cause
     if isinstance(cause, RuntimeError) and str(cause).startswith(MISSING_CODE):
         return unlike("a node")
@@ -162,7 +162,7 @@ def unlike(node: str) -> MachineError:
 
 
 def connect(address: str, workers: int) -> Any:
-    """Give the ray module, connected to the cluster at `address`; a process that is connected stays where it is.
+    """Return the ray module, connected to the cluster at `address`; a process that is connected stays where it is.
 
     "local" starts a cluster of this machine, which takes 4 s, and 2 s to end; strangers to its token cannot use it.
     """

@@ -79,7 +79,7 @@ def complete(
     batch_size: int,
     each: Callable[[int], None] = lambda done: None,
 ) -> list[list[Continuation]]:
-    """Give `copies` samples of each prompt; sample j of prompt i has the random numbers first + i * copies + j.
+    """Return `copies` samples of each prompt; sample j of prompt i has the random numbers first + i * copies + j.
 
     Prompts of like lengths are continued together, `batch_size` samples at a time. A sample does not depend on the
     others beyond rounding. `each` is called with the number of finished samples, and may raise to stop.

@@ -46,7 +46,7 @@ class Look(NamedTuple):
 
 
 def one_by_one(lengths: Sequence[int], T: int, band: int) -> list[tuple[int, int, int, int]]:
-    """Give the pieces of T new tokens behind rows of some lengths, for a band width or none."""
+    """Return the pieces of T new tokens behind rows of some lengths, for a band width or none."""
     ends = [(row, step, length + step + 1) for row, length in enumerate(lengths) for step in range(T)]
     return [(row, step, max(0, end - band) if band else 0, end) for row, step, end in ends]
 
@@ -72,7 +72,7 @@ class Decoder:
         self.head = make(model.head_weight(), None)
 
     def hidden(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None = None) -> Tensor:
-        """Give the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache`.
+        """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache`.
 
         `lengths` says how many tokens of each row count, where the others are padding.
         """
@@ -138,7 +138,7 @@ class Layer:
     def attend(
         self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: KVCache, number: int, look: Look
     ) -> Tensor:
-        """Give softmax(q k^T / sqrt(D)) v of all heads, mapped back to (B, T, C)."""
+        """Return softmax(q k^T / sqrt(D)) v of all heads, mapped back to (B, T, C)."""
         B, T, _ = x.shape
         heads = self.project(x).view(B, T, -1, self.head_width)  # (B, T, H + 2 K, D)
         q, k, v = torch.split(heads, [self.heads, self.key_heads, self.key_heads], dim=2)
@@ -163,7 +163,7 @@ class Layer:
         return self.output(y.transpose(1, 2).reshape(B, T, -1))
 
     def softmax(self, q: Tensor, k: Tensor, v: Tensor, alone: bool, mask: Tensor | None) -> Tensor:
-        """Give softmax(q k^T / sqrt(D)) v of all heads: (B, H, T, D)."""
+        """Return softmax(q k^T / sqrt(D)) v of all heads: (B, H, T, D)."""
         if alone and self.band:
             return banded_attention(q, k, v, self.band, None, 0.0)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=alone, enable_gqa=self.grouped)
@@ -175,13 +175,13 @@ def embed(table: Tensor, tokens: Tensor) -> Tensor:
 
 
 def plain_map(weight: Tensor, bias: Tensor | None) -> Map:
-    """Give x -> x W^T + b in the number format of W."""
+    """Return x -> x W^T + b in the number format of W."""
     weight = weight.detach()
     return lambda x: F.linear(x.to(weight.dtype), weight, bias)
 
 
 def fused(make: MakeMap, *parts: nn.Module) -> Map:
-    """Give linear maps of the same input as one, their outputs side by side."""
+    """Return linear maps of the same input as one, their outputs side by side."""
     linears = [part for part in parts if isinstance(part, nn.Linear)]
     weights = [part.weight.detach() for part in linears]
     bias = None if linears[0].bias is None else torch.cat([part.bias.detach() for part in linears])
@@ -194,7 +194,7 @@ def own(tensor: Tensor) -> Tensor:
 
 
 def norm(module: nn.Module) -> Map:
-    """Give a normalisation without its module."""
+    """Return a normalisation without its module."""
     if isinstance(module, nn.LayerNorm):
         bias = None if module.bias is None else own(module.bias)
         shape, weight = module.normalized_shape, own(module.weight)
@@ -208,7 +208,7 @@ def norm(module: nn.Module) -> Map:
 
 
 def feed_forward(part: nn.Module, make: MakeMap) -> Map:
-    """Give the feed-forward part of a block."""
+    """Return the feed-forward part of a block."""
     if isinstance(part, MixtureOfExperts):
         return QuantizedExperts(part) if make is Int8Linear else partial(mixed, part)
     assert isinstance(part, FeedForward)
@@ -234,7 +234,7 @@ ACTIVATIONS: dict[str, Map] = {
 
 
 def mixed(part: MixtureOfExperts, x: Tensor) -> Tensor:
-    """Give the output of a mixture of experts."""
+    """Return the output of a mixture of experts."""
     return part(x)[0]  # type: ignore[no-any-return]
 
 

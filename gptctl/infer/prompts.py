@@ -113,7 +113,7 @@ class Prompts(Inputs):
 
 
 def as_object(line: str) -> dict[str, object]:
-    """Give a line's JSON object; an empty one where it is none."""
+    """Return a line's JSON object; an empty one where it is none."""
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -60,7 +60,7 @@ class PromptLookup:
         self.indexes = kept
 
     def guess(self, texts: Sequence[list[int]], counts: Sequence[int], choose: Choose) -> list[list[int]]:
-        """Give what followed the row's last tokens where they stood before."""
+        """Return what followed the row's last tokens where they stood before."""
         return [index.following(text, count) for index, text, count in zip(self.indexes, texts, counts, strict=True)]
 
 

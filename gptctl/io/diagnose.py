@@ -32,7 +32,7 @@ class Finding:
     what: str
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form of --json."""
+        """Return the form of --json."""
         return asdict(self)
 
 
@@ -71,7 +71,7 @@ def check_state(output: Output) -> Iterator[Finding]:
 
 
 def holder_of(folder: str) -> bool:
-    """Tell whether a process holds a folder's lock."""
+    """Return whether a process holds a folder's lock."""
     path = Path(folder) / ".lock"
     if is_uri(folder) or not path.exists():
         return False

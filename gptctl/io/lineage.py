@@ -124,7 +124,7 @@ def origin_of(
 
 
 def sealed_by_stage(folder: str) -> Manifest | None:
-    """Give a complete output's manifest; nothing where it is absent, damaged, or that of a model folder."""
+    """Return a complete output's manifest; nothing where it is absent, damaged, or that of a model folder."""
     try:
         found = json.loads(read_if_there(join(folder, MANIFEST)) or b"{}")
         return manifest.read(folder) if isinstance(found, dict) and "stage" in found else None
@@ -133,7 +133,7 @@ def sealed_by_stage(folder: str) -> Manifest | None:
 
 
 def owner_of(path: str) -> str | None:
-    """Give the output that a path names or lies in: RUN of RUN/checkpoints/best."""
+    """Return the output that a path names or lies in: RUN of RUN/checkpoints/best."""
     if path == "-":
         return None
     if is_uri(path):

@@ -41,7 +41,7 @@ def pick(name: str, gpus: int = 0) -> torch.device:
 
 
 def precision(device: torch.device, width: int) -> str:
-    """Give "bf16" where it is known to be faster, else "fp32"."""
+    """Return "bf16" where it is known to be faster, else "fp32"."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     least = BF16_MIN_WIDTH_WIDE if torch.cpu.get_capabilities().get("avx_vnni") else BF16_MIN_WIDTH
@@ -49,13 +49,13 @@ def precision(device: torch.device, width: int) -> str:
 
 
 def update_precision(device: torch.device) -> str:
-    """Give the number format of an optimizer's matrix products: with no more around them, bf16 wins at any width."""
+    """Return the number format of an optimizer's matrix products: with no more around them, bf16 wins at any width."""
     has_bf16 = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return "bf16" if has_bf16 else "fp32"
 
 
 def compiles(device: torch.device, choice: str) -> bool:
-    """Tell whether blocks are compiled: "on", "off" or "auto", which does so on CUDA."""
+    """Return whether blocks are compiled: "on", "off" or "auto", which does so on CUDA."""
     return choice == "on" or (choice == "auto" and device.type == "cuda")
 
 

@@ -90,7 +90,7 @@ def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, ext
 
 
 def load_model(folder: Path) -> Loaded:
-    """Give (model in evaluation mode, config, tokenizer.json's text, extra) of any folder that `find_model` gives.
+    """Return (model in evaluation mode, config, tokenizer.json's text, extra) of any folder that `find_model` gives.
 
     A low-rank update, in a checkpoint or an adapter's folder, is merged into the weights. Where there is a manifest,
     every file is checked against it.

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 def banded_attention(q: Tensor, k: Tensor, v: Tensor, band: int, starts: Tensor | None, dropout: float) -> Tensor:
-    """Give softmax(q k^T / sqrt(D)) v over each token's band, (B, H, T, D), for q (B, H, T, D), k and v (B, K, T, D).
+    """Return softmax(q k^T / sqrt(D)) v over each token's band, (B, H, T, D), for q (B, H, T, D), k and v (B, K, T, D).
 
     `starts` (B, T), where given, is the place at which each token's document begins; no token looks before that.
     """

@@ -27,7 +27,7 @@ class Kept:
     first: int = 0
 
     def after(self, first: int) -> Kept:
-        """Give the same folder for tasks that are numbered from 0 but stand behind others."""
+        """Return the same folder for tasks that are numbered from 0 but stand behind others."""
         return replace(self, first=first)
 
     def path(self, task: Task) -> Path | None:
@@ -47,7 +47,7 @@ class Kept:
         atomic.write_bytes(path, sink.getvalue(), flush="none")
 
     def read(self, task: Task, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
-        """Give what `read_task` gives, mapped into memory where it was kept."""
+        """Return what `read_task` gives, mapped into memory where it was kept."""
         path = self.path(task)
         if path is None or not path.exists():
             return read_task(task, options)

@@ -86,7 +86,7 @@ class Runs:
 
 
 def rows_between(table: pa.Table, low: int, high: int) -> pa.Table:
-    """Give the rows of a table sorted by its first column with low <= value < high, without copying."""
+    """Return the rows of a table sorted by its first column with low <= value < high, without copying."""
     column = table.column(0)
     first = position(column, low)
     last = position(column, high) if high < WHOLE else len(table)
@@ -118,10 +118,10 @@ def ranges(count: int) -> Iterator[tuple[int, int]]:
 
 
 def places(task: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Give the places of some rows of a task: sorted like the input."""
+    """Return the places of some rows of a task: sorted like the input."""
     return (np.uint64(task) << np.uint64(ROW_BITS)) | rows.astype(np.uint64)
 
 
 def of_task(task: int) -> tuple[int, int]:
-    """Give the range of a task's places."""
+    """Return the range of a task's places."""
     return task << ROW_BITS, (task + 1) << ROW_BITS

@@ -90,7 +90,7 @@ class Result:
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the record in OUT/work/."""
+        """Return the record in OUT/work/."""
         return {
             "key": self.key,
             "counts": self.counts.to_json(),
@@ -283,7 +283,7 @@ def text_bytes(table: pa.Table) -> int:
 
 @contextmanager
 def spool_folder(out: Path | None) -> Iterator[Path]:
-    """Give a place for what tasks hand to each other, and for a stream that is read twice.
+    """Return a place for what tasks hand to each other, and for a stream that is read twice.
 
     Its files need not be flushed: it is named after this start of the machine, and what others left is removed.
     """

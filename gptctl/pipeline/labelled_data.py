@@ -85,7 +85,7 @@ def read_documents(config: DataConfig, path: str, structured: bool = False) -> t
 def training_splits(
     config: DataConfig, data: str, structured: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Give the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
+    """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
     Without a named val split, val is 10 % of the training documents by hash of the text.
     Raises DataError (3) where the data has no training split.
@@ -153,12 +153,12 @@ def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, p
 
 
 def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
-    """Give the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
+    """Return the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
     return strings_of(table, column, where, "label", "name it with --label-column")
 
 
 def strings_of(table: pa.Table, column: str, where: str, what: str, hint: str) -> list[str]:
-    """Give a column as text. Raises DataError (3), with this hint, where it is missing, and for a missing value."""
+    """Return a column as text. Raises DataError (3), with this hint, where it is missing, and for a missing value."""
     if column not in table.column_names:
         raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint)
     values = table[column].to_pylist()
@@ -180,7 +180,7 @@ def label_names(table: pa.Table, column: str) -> list[str]:
 
 
 def known_labels(table: pa.Table, column: str, names: Sequence[str], split: str) -> list[str]:
-    """Give a split's labels. Raises DataError (3) for one that the training split lacks."""
+    """Return a split's labels. Raises DataError (3) for one that the training split lacks."""
     labels = labels_of(table, column, split)
     for row, label in enumerate(labels):
         if label not in names:

@@ -106,7 +106,7 @@ def write_part(out: Path, finish: Finish, part: Part) -> Shard:
 
 
 def rows_within(folder: Path, run: Shard, part: Part) -> pa.Table:
-    """Give the rows of a run that belong to a part, as views of the file."""
+    """Return the rows of a run that belong to a part, as views of the file."""
     table = shards.map_shard(folder, run)
     shift = 64 - part.bits
     names = [ORDER, *(name for name in table.column_names if name != ORDER)]

@@ -102,7 +102,7 @@ def produce(
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether all shards of a complete folder are there with their sizes (checksums are verified by readers)."""
+    """Return whether all shards of a complete folder are there with their sizes (checksums are verified by readers)."""
     found = manifest.read(folder)
     whole = all(shards.has_size(folder, shard) for shard in found.shards)
     return whole and (found.kind != "tokens" or (folder / "tokenizer.json").exists())
@@ -127,7 +127,7 @@ def refuse_nested(out: str, config: DataConfig) -> None:
 
 
 def is_within(out: str, source: str) -> bool:
-    """Tell whether an output is at or below an input folder; both here or both in object storage."""
+    """Return whether an output is at or below an input folder; both here or both in object storage."""
     if is_uri(out) and is_uri(source):
         inner, outer = Address.parse(out), Address.parse(source)
         same = (inner.scheme, inner.query) == (outer.scheme, outer.query)

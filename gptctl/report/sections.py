@@ -55,12 +55,12 @@ class Section:
 
     @property
     def settings(self) -> str:
-        """Give config.toml."""
+        """Return config.toml."""
         return (read_if_there(join(self.output.folder, "config.toml")) or b"").decode("utf-8", "replace")
 
     @property
     def state(self) -> str:
-        """Say whether the output is complete."""
+        """Return whether the output is complete."""
         record, ended = self.output.record, self.output.manifest is not None
         if ended:
             return "done"
@@ -86,13 +86,13 @@ def section(output: Output) -> Section:
 
 
 def metrics_of(output: Output) -> Values:
-    """Give the figures of a complete output; nothing of an unfinished one."""
+    """Return the figures of a complete output; nothing of an unfinished one."""
     found = (output.record.get("summary") or {}).get("metrics") or {}
     return found or (output.manifest.metrics if output.manifest else {})
 
 
 def counts_of(output: Output) -> Counts:
-    """Give the documents that went in and what became of them."""
+    """Return the documents that went in and what became of them."""
     return output.manifest.counts if output.manifest else Counts()
 
 
@@ -183,7 +183,7 @@ def show_training(made: Section) -> None:
 
 
 def samples_of(events: Sequence[Event]) -> Iterator[Sample]:
-    """Give what the model wrote: at first, half way, and last."""
+    """Return what the model wrote: at first, half way, and last."""
     found = [event for event in events if event.get("event") == "sample"]
     for event in {id(found[place]): found[place] for place in (0, len(found) // 2, -1)}.values() if found else ():
         yield Sample(f"written after step {event.get('step')}", str(event.get("text", "")))
@@ -300,7 +300,7 @@ def quarantined(folder: str) -> list[Values]:
 
 
 def spans(found: Any, value: float) -> bool:
-    """Tell whether an interval can stand on an axis from 0 to 1."""
+    """Return whether an interval can stand on an axis from 0 to 1."""
     return isinstance(found, list) and None not in found and 0 <= value <= 1
 
 

@@ -142,7 +142,7 @@ class CleanKeys(DataConfig):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Give the filters of the chosen preset and their settings; --filters alone means their own defaults."""
+        """Return the filters of the chosen preset and their settings; --filters alone means their own defaults."""
         if chosen.get("filters") is not None and "preset" not in chosen:
             return {}
         name = str(chosen.get("preset", "basic"))
@@ -151,7 +151,7 @@ class CleanKeys(DataConfig):
         return {"filters": list(preset), "pii": name in MASKED} | settings
 
     def steps(self) -> tuple[Step, ...]:
-        """Give the chain of filters; --language adds its filter in front where the preset has none."""
+        """Return the chain of filters; --language adds its filter in front where the preset has none."""
         names = self.filters or ()
         wanted = getattr(self, "language").languages  # noqa: B009  (the tables of filters are added below)
         if wanted and "language" not in names:

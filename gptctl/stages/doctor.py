@@ -208,19 +208,19 @@ def chain(output: Output, indent: str = "") -> Iterator[str]:
 
 
 def hash_of(origin: Origin) -> str:
-    """Give the recorded hash of an origin that is one thing."""
+    """Return the recorded hash of an origin that is one thing."""
     return next(iter(origin.prints.values()), "not recorded")
 
 
 def figures(output: Output) -> str:
-    """Give the first figures of an output's result."""
+    """Return the first figures of an output's result."""
     metrics = (output.record.get("summary") or {}).get("metrics") or {}
     shown = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float)][:4]
     return f", {', '.join(shown)}" if shown else ""
 
 
 def as_json(output: Output) -> Values:
-    """Give a chain as nested tables."""
+    """Return a chain as nested tables."""
     record = output.record
     return {
         "folder": output.folder,
@@ -257,7 +257,7 @@ def look_at_machine(paths: tuple[str, ...]) -> Values:
 
 
 def nearest(path: str) -> Path:
-    """Give the folder itself or the nearest one above that exists."""
+    """Return the folder itself or the nearest one above that exists."""
     folder = Path(path).resolve()
     while not folder.is_dir():
         folder = folder.parent

@@ -147,7 +147,7 @@ class Eval(DataConfig):
         )  # fmt: skip
 
     def baselines(self) -> tuple[str, ...]:
-        """Give the baselines by name."""
+        """Return the baselines by name."""
         chosen = tuple(baselines.BASELINES) if self.baseline is None else self.baseline
         return tuple(name for name in chosen if name != "none")
 

@@ -91,7 +91,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
 
 def check(config: Export, folder: Path) -> ModelConfig:
-    """Give a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
+    """Return a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
     from gptctl.model.files import checksummed, gguf
     from gptctl.model.files.locate import base_of, is_adapter
     from gptctl.model.hf import config as hf_config
@@ -112,7 +112,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether what a finished export lists is still there."""
+    """Return whether what a finished export lists is still there."""
     from gptctl.model.files import checksummed
 
     listed = checksummed.read_json(folder / MANIFEST)["shards"]

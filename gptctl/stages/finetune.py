@@ -123,7 +123,7 @@ class Finetune(Placement, DataConfig):
         )
 
     def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
-        """Give the trainings that this one stands for, by the folders that they go to; none if it is one."""
+        """Return the trainings that this one stands for, by the folders that they go to; none if it is one."""
         if self.fold_column and self.fold is None:
             hint = "name it with --fold-column"
             folds = sorted(set(labelled_data.strings_of(tables["train"], self.fold_column, "train", "fold", hint)))
@@ -203,7 +203,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether a finished run still has its model."""
+    """Return whether a finished run still has its model."""
     return (folder / "model" / "model.safetensors").exists()
 
 

@@ -164,7 +164,7 @@ def check(config: Generate) -> None:
 
 
 def weights(config: Generate) -> Literal["fp32", "bf16", "int8"]:
-    """Give the number format of the weights."""
+    """Return the number format of the weights."""
     return "int8" if config.quantize == "int8" else config.precision
 
 
@@ -217,7 +217,7 @@ def load_decoder(
 
 
 def make_guesser(config: Generate, coder: Tokenizer, where: torch.device) -> Guesser | None:
-    """Give what guesses ahead. Raises UsageError (2) for a draft model with another tokenizer."""
+    """Return what guesses ahead. Raises UsageError (2) for a draft model with another tokenizer."""
     from gptctl.infer.speculative import DraftModel, PromptLookup
     from gptctl.model.files.locate import find_model
 

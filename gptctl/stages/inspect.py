@@ -65,7 +65,7 @@ def run(config: Inspect, context: Context | None = None) -> Summary:
 
 
 def look(path: str, config: Inspect) -> tuple[Values, Rows]:
-    """Give the facts about a path or URI, and its first rows."""
+    """Return the facts about a path or URI, and its first rows."""
     limit = config.limit or None
     if entry(path).is_file:
         return look_at_file(path, limit)
@@ -152,7 +152,7 @@ def run_facts(path: Path) -> Values:
 
 
 def decoded(table: pa.Table, tokenizer: Tokenizer | None) -> Rows:
-    """Give rows as Python values; tokens get their text beside them."""
+    """Return rows as Python values; tokens get their text beside them."""
     rows: Rows = table.to_pylist()
     if tokenizer is not None:
         for row in rows:

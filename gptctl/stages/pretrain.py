@@ -116,7 +116,7 @@ class Pretrain(Placement, StageConfig):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Give the preset's model and recipe."""
+        """Return the preset's model and recipe."""
         preset = str(chosen.get("preset", DEFAULT_PRESET))
         tables = load_preset(preset)
         return tables | {"training": recipe.named(tables["training"], str(chosen.get("recipe", "preset")), preset)}
@@ -130,7 +130,7 @@ class Pretrain(Placement, StageConfig):
         return full
 
     def shape(self, vocab_size: int | None, end_of_text: int | None = None) -> ModelConfig:
-        """Give the model's config for a tokenizer. Raises UsageError (2) where the sequence exceeds the context."""
+        """Return the model's config for a tokenizer. Raises UsageError (2) where the sequence exceeds the context."""
         changes: Values = {"vocab_size": vocab_size} if vocab_size else {}
         if end_of_text is not None:
             changes["end_of_text"] = end_of_text
@@ -145,7 +145,7 @@ class Pretrain(Placement, StageConfig):
         return shape
 
     def settings(self) -> Values:
-        """Give the settings with the steps that the preset or the flag decides."""
+        """Return the settings with the steps that the preset or the flag decides."""
         return super().settings() | {"steps": self.full_recipe().steps}
 
     def ranks(self) -> int:
@@ -239,7 +239,7 @@ def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context:
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether a finished run still has its model."""
+    """Return whether a finished run still has its model."""
     return (folder / "model" / "model.safetensors").exists()
 
 

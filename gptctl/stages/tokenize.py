@@ -171,7 +171,7 @@ class Finish:
         return cls(coder.hash, coder.vocab_size, coder.end_of_text_id, coder.dtype)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Give a table of kind "tokens"."""
+        """Return a table of kind "tokens"."""
         lists = token_rows.as_lists(whole(rows["tokens"]), self.dtype)
         made = pa.table({"doc_id": rows["doc_id"], "tokens": lists, "n_bytes": rows["n_bytes"]})
         facts = {
@@ -325,7 +325,7 @@ def measure(
 
 
 def text_size(inputs: Inputs) -> int | None:
-    """Give the bytes of text to be read: exactly for dataset folders, about for other files, None for a stream."""
+    """Return the bytes of text to be read: exactly for dataset folders, about for other files, None for a stream."""
     if inputs.is_stream:
         return None
     known = sum(found.counts.bytes_kept for found in inputs.manifests.values())

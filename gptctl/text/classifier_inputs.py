@@ -42,7 +42,7 @@ class Framing:
     symmetric: bool = False
 
     def frame(self, first: Tokens, second: Tokens | None = None) -> Sequences:
-        """Give the sequences, each (T,) int64 with T <= context; a classifier takes the mean over them."""
+        """Return the sequences, each (T,) int64 with T <= context; a classifier takes the mean over them."""
         if second is None:
             return [self.join(piece) for piece in self.pieces(first, self.context - 2)]
         room = self.context - 3
@@ -66,7 +66,7 @@ class Framing:
         return [tokens[start : start + room] for start in starts]
 
     def cut(self, tokens: Tokens, room: int) -> Tokens:
-        """Give what is read of a text in one piece."""
+        """Return what is read of a text in one piece."""
         if len(tokens) <= room:
             return tokens
         if self.long_documents == "tail":
@@ -77,14 +77,14 @@ class Framing:
         return tokens[:room]
 
     def truncates(self, first: Tokens, second: Tokens | None = None) -> bool:
-        """Tell whether some tokens are not read."""
+        """Return whether some tokens are not read."""
         if second is not None:
             return len(first) + len(second) > self.context - 3
         windows = self.max_windows if self.long_documents == "windows" else 1
         return len(first) > windows * (self.context - 2)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `from_json` reads."""
+        """Return what `from_json` reads."""
         return asdict(self)
 
     @classmethod

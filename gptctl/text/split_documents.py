@@ -26,7 +26,7 @@ class Pieces:
     closed: NDArray[np.bool_] | None = None
 
     def of(self, name: str) -> pa.Array:
-        """Give the texts of one split."""
+        """Return the texts of one split."""
         return self.texts.filter(token_rows.mask(self.split == splits.NAMES.index(name)))
 
 

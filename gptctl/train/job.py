@@ -64,5 +64,5 @@ class TrainJob:
 
 
 def blocks(model: Model) -> nn.ModuleList:
-    """Give the blocks of a model."""
+    """Return the blocks of a model."""
     return model.gpt.blocks if isinstance(model, Classifier) else model.blocks

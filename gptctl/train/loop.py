@@ -94,7 +94,7 @@ def go_on(fitting: Fit) -> dict[str, Any]:
 
 
 def due(step: int, every: int) -> bool:
-    """Tell whether something that happens every so many steps happens now."""
+    """Return whether something that happens every so many steps happens now."""
     return every > 0 and step > 0 and step % every == 0
 
 
@@ -279,18 +279,18 @@ def note_stragglers(fitting: Fit, seconds: list[float]) -> None:
 
 
 def rank_share(batch_size: int, rank: int, ranks: int) -> range:
-    """Give the samples of a step that are one rank's, as even as can be."""
+    """Return the samples of a step that are one rank's, as even as can be."""
     return range(batch_size * rank // ranks, batch_size * (rank + 1) // ranks)
 
 
 def minutes(fitting: Fit) -> float:
-    """Give the time since the very start of the run, without interruptions."""
+    """Return the time since the very start of the run, without interruptions."""
     return (time.monotonic() - fitting.started) / 60
 
 
 @torch.no_grad()
 def evaluate(fitting: Fit, data: Samples) -> dict[str, float]:
-    """Give the objective's metrics over a whole split, of which each rank reads its part; {} if a signal came."""
+    """Return the objective's metrics over a whole split, of which each rank reads its part; {} if a signal came."""
     job, engine = fitting.job, fitting.engine
     size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
     tallied = fitting.objective.blank(fitting.model)
@@ -368,7 +368,7 @@ def write_excerpt(fitting: Fit) -> None:
 
 
 def impatient(fitting: Fit) -> bool:
-    """Tell whether `patience` evaluations in a row brought nothing better."""
+    """Return whether `patience` evaluations in a row brought nothing better."""
     return 0 < fitting.job.patience <= fitting.state.stale_evaluations
 
 
@@ -414,7 +414,7 @@ def stop_if_asked(fitting: Fit) -> None:
 
 
 def result(fitting: Fit) -> dict[str, Any]:
-    """Give the metrics of the finished run."""
+    """Return the metrics of the finished run."""
     state = fitting.state
     return {
         "steps": state.step,

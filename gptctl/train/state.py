@@ -41,7 +41,7 @@ class Engine(checkpoint.Holder, Matrices, Protocol):
         """Add gradients up over all ranks."""
 
     def square_sum(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Give what this rank adds to the squared norm of the gradient, () float64 on the CPU."""
+        """Return what this rank adds to the squared norm of the gradient, () float64 on the CPU."""
 
     def sum(self, values: Tensor) -> Tensor:
         """Add float64 values up over all shares of the batch."""
@@ -110,5 +110,5 @@ class Fit:
 
     @property
     def first(self) -> bool:
-        """Tell whether this rank is the one that writes."""
+        """Return whether this rank is the one that writes."""
         return self.engine.rank == 0

@@ -226,7 +226,7 @@ def test_a_signal_ends_the_command_and_its_cluster(number: int, raw: Path, whole
 
 
 def answers(folder: Path, item: int) -> str:
-    """Give 3 * item; the first attempt at 5 dies, 6 is an error of ours, 7 another's, 8 dies each time."""
+    """Return 3 * item; the first attempt at 5 dies, 6 is an error of ours, 7 another's, 8 dies each time."""
     marker = folder / "tried"
     if item == 8 or (item == 5 and not marker.exists()):
         marker.touch()

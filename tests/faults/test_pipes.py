@@ -16,7 +16,7 @@ Gptctl = Callable[..., Ran]
 
 
 def whole_stream() -> tuple[bytes, int]:
-    """Give a stream of three shards of 50 documents, and where its end mark begins."""
+    """Return a stream of three shards of 50 documents, and where its end mark begins."""
     sink = io.BytesIO()
     writer = StreamWriter(sink)
     for shard in range(3):

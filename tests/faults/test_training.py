@@ -35,7 +35,7 @@ def weights_of(run: Path) -> bytes:
 
 
 def events(run: Path, kind: str) -> list[int]:
-    """Give the steps of the events of one kind."""
+    """Return the steps of the events of one kind."""
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     return [line["step"] for line in lines if line["event"] == kind]
 

@@ -96,7 +96,7 @@ def variant(text: str, change: int, number: int) -> str:
 
 
 def grouped(folder: Path, parts: list[list[dict[str, str]]], method: str) -> tuple[list[str], int]:
-    """Give the texts that stay, and the number of clusters."""
+    """Return the texts that stay, and the number of clusters."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "in").mkdir(parents=True)
     for number, part in enumerate(parts):

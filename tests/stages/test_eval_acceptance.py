@@ -43,7 +43,7 @@ def ev(
 
 
 def metrics(ran: Ran) -> dict[str, Any]:
-    """Give the figures of a run that went well."""
+    """Return the figures of a run that went well."""
     assert ran.code == 0, ran.err
     found: dict[str, Any] = ran.json["metrics"]
     return found
@@ -302,7 +302,7 @@ def test_19_answers_are_kept_by_content(folder: Path) -> None:
 
 
 def reseal(model: Path, tokenizer: str) -> None:
-    """Give a model another tokenizer."""
+    """Return a model another tokenizer."""
     from gptctl.model.files import checksummed
 
     (model / "tokenizer.json").write_text(tokenizer)

@@ -58,7 +58,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def samples(ran: Ran) -> list[dict[str, Any]]:
-    """Give what --json shows of samples that went to the terminal."""
+    """Return what --json shows of samples that went to the terminal."""
     assert ran.code == 0, ran.err
     found: list[dict[str, Any]] = ran.json["metrics"]["samples"]
     return found

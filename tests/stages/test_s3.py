@@ -201,7 +201,7 @@ class Killable:
         )
 
     def kill_and_resume(self, operation: int) -> set[str] | None:
-        """Give the names of the files that had arrived when it was killed; None where it came to its end before.
+        """Return the names of the files that had arrived when it was killed; None where it came to its end before.
 
         It must leave either no dataset or a whole one, and must not send again what arrived.
         """

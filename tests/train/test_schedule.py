@@ -24,7 +24,7 @@ from tests.train.test_faults import assert_equal, events, weights
 
 
 def shares(steps: int = 1000, **recipe: object) -> list[float]:
-    """Give the whole schedule."""
+    """Return the whole schedule."""
     return [lr_share(Recipe.model_validate(recipe), step, steps) for step in range(steps)]
 
 

@@ -42,7 +42,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
     @property
     def eot_token_id(self) -> int:
-        """Give end-of-text, which stands before every document."""
+        """Return end-of-text, which stands before every document."""
         return int(self.coder.end_of_text_id)
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **more: Any) -> list[int]:
@@ -52,7 +52,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **more: Any
     ) -> list[tuple[float, bool]]:
-        """Give the log-likelihood of each continuation, and whether each of its tokens was the likeliest."""
+        """Return the log-likelihood of each continuation, and whether each of its tokens was the likeliest."""
         begin = self.eot_token_id
         pieces = [
             fit(begin, context[1:] if context[:1] == [begin] else context, target, self.max_length, words[0][:40])
@@ -65,7 +65,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Give the log-likelihood of each whole text."""
+        """Return the log-likelihood of each whole text."""
         texts = [request.args[0] for request in requests]
         stride = self.settings.stride or self.max_length
         windows = [

@@ -50,7 +50,8 @@ class Asking:
 
 
 def folder_of(name: str) -> Path | None:
-    """Give the cache that is meant by "none", a folder, or "auto": eval/ in the folder that gptctl keeps for caches."""
+    """Return the cache that is meant by "none", a folder, or "auto": eval/ in the folder that gptctl keeps for
+    caches."""
     if name == "auto":
         return cache_folder() / "eval"
     return None if name == "none" else Path(name)

@@ -13,7 +13,7 @@ from gptctl.evals.scoring.evaluation import Examples
 
 
 def members(run: str) -> list[str]:
-    """Give the runs of the seeds of a `finetune --seeds` folder. Raises UsageError (2) if there are none."""
+    """Return the runs of the seeds of a `finetune --seeds` folder. Raises UsageError (2) if there are none."""
     found = sorted(str(path) for path in Path(run).glob("seed-*") if (path / "model").is_dir())
     if not found:
         raise UsageError(f"{run} holds no models of several seeds", "make them with: gptctl finetune --seeds 5")

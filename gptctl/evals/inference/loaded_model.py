@@ -52,7 +52,7 @@ class Asked:
     pair_column: str | None = None
 
     def context(self, settings: Settings) -> int:
-        """Give the tokens that are read at once. Raises UsageError (2) for more than the model can read."""
+        """Return the tokens that are read at once. Raises UsageError (2) for more than the model can read."""
         most = self.model.config.context
         if settings.context > most:
             raise UsageError(f"context is {settings.context}, the model reads {most} tokens", "give a smaller context")
@@ -70,7 +70,7 @@ class Prepared:
 def nats_of(
     asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
-    """Give a language model's nats of each piece."""
+    """Return a language model's nats of each piece."""
     from gptctl.infer.score import score_pieces
     from gptctl.model.gpt import GPT
 

@@ -131,7 +131,7 @@ def facts_of(job: Job) -> Values:
 
 
 def texts_of(table: pa.Table) -> list[str]:
-    """Give what is asked as text: the document, and its choices if there are any."""
+    """Return what is asked as text: the document, and its choices if there are any."""
     texts: list[str] = table["text"].to_pylist()
     if "choices" not in table.column_names:
         return texts

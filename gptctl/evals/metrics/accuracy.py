@@ -13,10 +13,10 @@ KINDS = ("labels", "choices")
 
 
 def estimate(sums: Sums) -> Floats:
-    """Give the accuracy of each matrix (...)."""
+    """Return the accuracy of each matrix (...)."""
     return averages.ratio(sums.tp.sum(axis=-1), sums.support.sum(axis=-1), np.nan)
 
 
 def interval(sums: Sums) -> tuple[float, float]:
-    """Give the 95 % interval of a proportion."""
+    """Return the 95 % interval of a proportion."""
     return intervals.wilson(int(sums.tp.sum()), int(sums.support.sum()))

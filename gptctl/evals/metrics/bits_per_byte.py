@@ -22,5 +22,5 @@ def statistics(data: Floats) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the quotient of the sums, in bits."""
+    """Return the quotient of the sums, in bits."""
     return averages.ratio(totals[..., 0], np.asarray(math.log(2) * totals[..., 1]), "nan")

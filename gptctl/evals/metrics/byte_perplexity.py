@@ -17,6 +17,6 @@ def statistics(data: Floats) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give e to the power of nats per byte, which is the same; infinite where no float holds it."""
+    """Return e to the power of nats per byte, which is the same; infinite where no float holds it."""
     with np.errstate(over="ignore"):
         return np.exp(averages.ratio(totals[..., 0], np.asarray(totals[..., 1]), "nan"))

@@ -18,5 +18,5 @@ def statistics(data: Pairs) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the corpus score."""
+    """Return the corpus score."""
     return translation.estimate("CHRF", totals)

@@ -23,5 +23,5 @@ def statistics(data: Probabilities) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give sum over bins |confidence - accuracy| n_bin / n, in which n_bin cancels."""
+    """Return sum over bins |confidence - accuracy| n_bin / n, in which n_bin cancels."""
     return np.asarray(np.abs(totals[..., :-1]).sum(-1) / totals[..., -1])

@@ -22,5 +22,5 @@ def statistics(data: LabelSets) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the share; 0 where there is no label at all."""
+    """Return the share; 0 where there is no label at all."""
     return np.asarray(totals[..., 0] / np.maximum(totals[..., 1], 1))

@@ -17,5 +17,5 @@ def statistics(data: Floats) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the quotient of the sums."""
+    """Return the quotient of the sums."""
     return averages.ratio(totals[..., 0], np.asarray(totals[..., 1]), "nan")

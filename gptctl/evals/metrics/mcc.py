@@ -15,7 +15,7 @@ KINDS = ("labels",)
 
 
 def estimate(sums: Sums) -> Floats:
-    """Give the correlation (...); 0 where gold or prediction has one class only, as scikit-learn has it."""
+    """Return the correlation (...); 0 where gold or prediction has one class only, as scikit-learn has it."""
     gold, predicted = sums.support.astype(np.float64), sums.predicted.astype(np.float64)
     n = gold.sum(-1)
     invalid = n - predicted.sum(-1)

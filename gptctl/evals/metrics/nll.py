@@ -19,5 +19,5 @@ def statistics(data: Probabilities) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the mean."""
+    """Return the mean."""
     return np.asarray(totals[..., 0] / totals[..., 1])

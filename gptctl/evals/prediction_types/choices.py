@@ -28,7 +28,7 @@ ROUNDING = 1e-9  # log-likelihoods nearer than this share of their size are equa
 
 
 def matches(row: Values) -> bool:
-    """Tell whether a row has choices and their log-likelihoods."""
+    """Return whether a row has choices and their log-likelihoods."""
     return "choices" in row and "loglik" in row
 
 
@@ -51,7 +51,7 @@ def problem(row: Values) -> str | None:
 
 
 def gold_of(row: Values) -> int | None:
-    """Give the number of the right choice; `label` is that number, or the choice itself. None if it is neither."""
+    """Return the number of the right choice; `label` is that number, or the choice itself. None if it is neither."""
     label: Any = row.get("label")
     if isinstance(label, str) and label in row["choices"]:
         return int(row["choices"].index(label))
@@ -82,7 +82,7 @@ def measure(rows: Rows, options: Options) -> Measured:
 
 
 def decide(rows: Rows, way: Norm) -> tuple[Integers, Integers]:
-    """Give the number of the chosen one in each row (N,), and whether there were others as likely (N,)."""
+    """Return the number of the chosen one in each row (N,), and whether there were others as likely (N,)."""
     picks, ties = [], []
     for row in rows:
         scores = np.asarray(row["loglik"], np.float64) / lengths(row, way)
@@ -94,7 +94,7 @@ def decide(rows: Rows, way: Norm) -> tuple[Integers, Integers]:
 
 
 def lengths(row: Values, way: Norm) -> Floats:
-    """Give what each choice's log-likelihood is divided by."""
+    """Return what each choice's log-likelihood is divided by."""
     choices = row["choices"]
     if way == "chars":
         return np.array([len(choice) for choice in choices], np.float64)

@@ -33,7 +33,7 @@ class LabelSets:
     strange: npt.NDArray[np.bool_]
 
     def sums(self) -> Sums:
-        """Give the counts of each row and class, (N, k)."""
+        """Return the counts of each row and class, (N, k)."""
         counts = (self.gold & self.pred, self.pred, self.gold)
         return Sums(self.labels, *(values.astype(np.int64) for values in counts))
 
@@ -43,7 +43,7 @@ class LabelSets:
 
 
 def matches(row: Values) -> bool:
-    """Tell whether a row has a list of labels and something that was predicted."""
+    """Return whether a row has a list of labels and something that was predicted."""
     return isinstance(row.get("label"), list) and "pred" in row
 
 
@@ -149,17 +149,17 @@ def of_samples(
 
 
 def ratio_at(place: int) -> Estimate:
-    """Give the quotient of two neighbouring totals as a function of the totals."""
+    """Return the quotient of two neighbouring totals as a function of the totals."""
     return lambda totals: averages.ratio(totals[..., place], totals[..., place + 1], "nan")
 
 
 def sample_values(module: ModuleType, sums: Sums, averaging: Averaging) -> Floats:
-    """Give a metric's value in each row, over all its classes together (N,)."""
+    """Return a metric's value in each row, over all its classes together (N,)."""
     numerator, denominator = module.fraction(sums)
     return averages.ratio(numerator.sum(axis=-1), denominator.sum(axis=-1), averaging.zero_division)
 
 
 def mean_of(values: Floats) -> float:
-    """Give the mean of the values that exist, else NaN."""
+    """Return the mean of the values that exist, else NaN."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")

@@ -18,7 +18,7 @@ CALIBRATION = ("ece", "brier", "nll")
 
 
 def matches(row: Values) -> bool:
-    """Tell whether a row has a label and something that was predicted."""
+    """Return whether a row has a label and something that was predicted."""
     return "label" in row and ("pred" in row or "probs" in row) and not isinstance(row["label"], list)
 
 
@@ -67,7 +67,7 @@ def measure(rows: Rows, options: Options) -> Measured:
 
 
 def predictions(rows: Rows, options: Options, labels: tuple[str, ...] | None) -> list[Any]:
-    """Give what was predicted: `pred`, else the likeliest label."""
+    """Return what was predicted: `pred`, else the likeliest label."""
     if all("pred" in row for row in rows):
         return [row["pred"] for row in rows]
     order = calibration.order_of(rows, options, labels or seen(rows))

@@ -15,7 +15,7 @@ COLUMNS = ("nats", "bytes", "tokens")  # of the table that the metrics are given
 
 
 def matches(row: Values) -> bool:
-    """Tell whether a row has nats and bytes."""
+    """Return whether a row has nats and bytes."""
     return "nats" in row and "bytes" in row
 
 

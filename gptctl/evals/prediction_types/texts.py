@@ -36,5 +36,5 @@ def measure(rows: Rows, options: Options) -> Measured:
 
 
 def references(row: Values) -> list[str]:
-    """Give the reference texts of a row."""
+    """Return the reference texts of a row."""
     return row["label"] if isinstance(row["label"], list) else [row["label"]]

@@ -55,7 +55,7 @@ class Averaging:
             )
 
     def index(self, labels: Sequence[str]) -> int:
-        """Give the place of the positive label. Raises UsageError if it is not one of the labels."""
+        """Return the place of the positive label. Raises UsageError if it is not one of the labels."""
         positive = str(self.positive)
         if positive not in labels:
             near = did_you_mean(positive, list(labels))
@@ -95,7 +95,7 @@ def mean(fraction: Fraction, sums: Sums, averaging: Averaging) -> Floats:
 
 
 def number(value: Any) -> float | None:
-    """Give a single value as a float, and None where it is not a finite number."""
+    """Return a single value as a float, and None where it is not a finite number."""
     return float(value) if np.isfinite(value) else None
 
 

@@ -95,7 +95,7 @@ def check(names: Iterable[str]) -> None:
 def training_texts(
     config: DataConfig, data: str, label_column: str, trained_on: Mapping[str, str]
 ) -> tuple[list[str], list[str]] | None:
-    """Give the texts and labels of the training split of DATA; None if it has none, or nothing beside it.
+    """Return the texts and labels of the training split of DATA; None if it has none, or nothing beside it.
 
     Data without named splits that the model was finetuned on has one: what was not held out.
     """

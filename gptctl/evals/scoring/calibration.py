@@ -27,7 +27,7 @@ class Probabilities:
     bins: int
 
     def bin_of(self) -> Integers:
-        """Give the bin of each row's highest probability; bin b holds those in (b / bins, (b + 1) / bins]."""
+        """Return the bin of each row's highest probability; bin b holds those in (b / bins, (b + 1) / bins]."""
         bounds = np.linspace(0, 1, self.bins + 1)
         return np.asarray(np.clip(np.searchsorted(bounds, self.probs.max(axis=1)) - 1, 0, self.bins - 1), np.int64)
 

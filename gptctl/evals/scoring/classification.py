@@ -33,7 +33,7 @@ def report(
     seed: int = 0,
     over: Over = "present",
 ) -> Values:
-    """Give everything known about a confusion matrix, ready for strict JSON (None instead of NaN).
+    """Return everything known about a confusion matrix, ready for strict JSON (None instead of NaN).
 
     Keys: n, invalid, average, positive (if given), one per metric, per_class {label: {precision, recall, f1, support}},
     confusion {labels, matrix (k x k, rows are gold), invalid (k)}, averages {metric: {average: value}}, absent (classes
@@ -77,7 +77,7 @@ def measure(
 
 
 def details(confusion: Confusion, modules: Mapping[str, ModuleType], options: Options) -> Values:
-    """Give what lies behind the metrics: other averages, classes, the matrix."""
+    """Return what lies behind the metrics: other averages, classes, the matrix."""
     sums, averaging = confusion.sums(), options.averaging
     found: Values = {"averages": other_averages(sums, modules, averaging)}
     if options.per_class:
@@ -94,7 +94,7 @@ def details(confusion: Confusion, modules: Mapping[str, ModuleType], options: Op
 def other_averages(
     sums: Sums, modules: Mapping[str, ModuleType], averaging: Averaging
 ) -> dict[str, dict[str, float | None]]:
-    """Give the macro, micro and weighted average of the metrics that have a value per class."""
+    """Return the macro, micro and weighted average of the metrics that have a value per class."""
     ways: tuple[Average, ...] = ("macro", "micro", "weighted")
     settings = {way: Averaging(way, zero_division=averaging.zero_division, over=averaging.over) for way in ways}
     return {
@@ -105,7 +105,7 @@ def other_averages(
 
 
 def per_class(sums: Sums, zero_division: ZeroDivision) -> dict[str, dict[str, float | int | None]]:
-    """Give precision, recall, F1 and the gold rows of each class."""
+    """Return precision, recall, F1 and the gold rows of each class."""
     columns = {
         name: averages.by_class(plugins.load(METRICS, name).fraction(sums), sums.labels, zero_division)
         for name in PER_CLASS
@@ -117,7 +117,7 @@ def per_class(sums: Sums, zero_division: ZeroDivision) -> dict[str, dict[str, fl
 
 
 def estimate_of(module: ModuleType, averaging: Averaging) -> Estimate:
-    """Give a metric as a function of Sums."""
+    """Return a metric as a function of Sums."""
     if hasattr(module, "fraction"):
         return lambda sums: averages.mean(module.fraction(sums), sums, averaging)
     return module.estimate  # type: ignore[no-any-return]

@@ -49,16 +49,16 @@ class Confusion:
 
     @property
     def n(self) -> int:
-        """Give the number of rows."""
+        """Return the number of rows."""
         return int(self.matrix.sum())
 
     @property
     def invalid(self) -> int:
-        """Give the number of predictions that are null or outside the label set; they count as wrong."""
+        """Return the number of predictions that are null or outside the label set; they count as wrong."""
         return int(self.matrix[:, -1].sum())
 
     def sums(self) -> Sums:
-        """Give true positives, predictions and gold rows of each class, each (k,)."""
+        """Return true positives, predictions and gold rows of each class, each (k,)."""
         square = self.matrix[:, :-1]
         return Sums(self.labels, np.diagonal(square).copy(), square.sum(axis=0), self.matrix.sum(axis=1))
 
@@ -108,7 +108,7 @@ def count(gold: Sequence[Label], pred: Sequence[Label], labels: Sequence[Label] 
 
 
 def as_texts(values: Sequence[Label]) -> list[str | None]:
-    """Give labels as they are compared."""
+    """Return labels as they are compared."""
     return [value if isinstance(value, str) else text_of(value) for value in values]
 
 

@@ -54,7 +54,7 @@ def of_rows(found: Predictions, metrics: Sequence[str], where: str) -> list[Exam
 
 
 def texts_of(rows: Rows) -> tuple[str, ...] | None:
-    """Give the texts that rows carry, where all do."""
+    """Return the texts that rows carry, where all do."""
     texts = [row.get("text") for row in rows]
     return tuple(text for text in texts if isinstance(text, str)) if all(isinstance(t, str) for t in texts) else None
 
@@ -69,7 +69,7 @@ def options_for(options: Options, part: Examples) -> Options:
 
 
 def report(part: Examples, options: Options) -> Values:
-    """Give the metrics of one part, and what they depend on."""
+    """Return the metrics of one part, and what they depend on."""
     about: Values = part.facts.get("report", {})
     return scorer.score(part.rows, part.kind, options_for(options, part)) | about
 
@@ -85,7 +85,7 @@ def with_baselines(part: Examples, names: Sequence[str]) -> Examples:
 
 
 def beside(part: Examples, names: Sequence[str], options: Options) -> Values:
-    """Give the scores of the baselines whose guesses are in the rows."""
+    """Return the scores of the baselines whose guesses are in the rows."""
     return baselines.beside(part.rows, names, replace(options_for(options, part), metrics=options.metrics))
 
 

@@ -50,7 +50,7 @@ class Measured:
     warnings: tuple[str, ...] = ()
 
     def value(self, metric: str) -> float | None:
-        """Give one metric."""
+        """Return one metric."""
         return next(part.values[metric] for part in self.parts if metric in part.values)
 
     def names(self) -> list[str]:
@@ -59,7 +59,7 @@ class Measured:
 
 
 def report(measured: Measured, options: Options) -> Values:
-    """Give the measurements as strict JSON: None instead of NaN, 95 % intervals, and how those were made."""
+    """Return the measurements as strict JSON: None instead of NaN, 95 % intervals, and how those were made."""
     found: dict[str, list[float] | None] = {}
     methods: dict[str, str] = {}
     resamples = 0
@@ -121,7 +121,7 @@ def additive(modules: dict[str, ModuleType], data: Any, groups: Sequence[Any] | 
 
 
 def part_of(module: ModuleType, place: slice) -> Estimate:
-    """Give a metric's estimate as a function of the totals of all metrics."""
+    """Return a metric's estimate as a function of the totals of all metrics."""
     return lambda totals: module.estimate(totals[..., place])
 
 

@@ -56,11 +56,11 @@ def measure(rows: Rows, name: str, options: Options) -> Measured:
 
 
 def score(rows: Rows, name: str, options: Options) -> Values:
-    """Give the report of rows that were checked."""
+    """Return the report of rows that were checked."""
     return metric_results.report(measure(rows, name, options), options)
 
 
 def lower_is_better(metric: str) -> bool:
-    """Tell whether a small value of a metric is a good one; names that are no metrics' are taken for scores."""
+    """Return whether a small value of a metric is a good one; names that are no metrics' are taken for scores."""
     known = metric in plugins.names(METRICS)
     return known and bool(getattr(plugins.load(METRICS, metric), "LOWER_IS_BETTER", False))

@@ -17,5 +17,5 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def words(text: str) -> list[str]:
-    """Give the words of an answer that are compared."""
+    """Return the words of an answer that are compared."""
     return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()

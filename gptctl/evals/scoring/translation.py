@@ -12,7 +12,7 @@ from gptctl.evals.scoring.squad import Pairs
 
 
 def scorer(name: str) -> Any:
-    """Give sacrebleu's BLEU or CHRF with its defaults. Raises MachineError (4) if it is not installed."""
+    """Return sacrebleu's BLEU or CHRF with its defaults. Raises MachineError (4) if it is not installed."""
     try:
         from sacrebleu import metrics
     except ImportError as error:
@@ -35,7 +35,7 @@ def statistics(name: str, data: Pairs) -> Floats:
 
 
 def estimate(name: str, totals: Floats) -> Floats:
-    """Give the corpus score, 0 to 100, of each row of sums (..., S)."""
+    """Return the corpus score, 0 to 100, of each row of sums (..., S)."""
     metric = scorer(name)
     flat = totals.reshape(-1, totals.shape[-1])
     scores = [metric._compute_score_from_stats(row.round().astype(np.int64).tolist()).score for row in flat]

@@ -19,7 +19,7 @@ SHOWN = 3  # ids named in an error message
 
 
 def align(rows: Rows, others: Rows, name: str) -> Rows:
-    """Give the other system's rows in our order. Rows are matched by id, and by split where both have one.
+    """Return the other system's rows in our order. Rows are matched by id, and by split where both have one.
 
     Raises DataError (3) that names an id which only one of them has, or whose label differs.
     """
@@ -48,7 +48,7 @@ def align(rows: Rows, others: Rows, name: str) -> Rows:
 
 
 def compare(rows: Rows, others: Rows, kind: str, options: Options) -> Values:
-    """Give the difference of every metric with its interval and p, and McNemar's test where rows are right or wrong.
+    """Return the difference of every metric with its interval and p, and McNemar's test where rows are right or wrong.
 
     `others` are aligned. A positive difference means that the first system has the higher value. Both are measured
     over the labels that either has, and resampled together.
@@ -73,7 +73,7 @@ def mcnemar_of(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> V
 
 
 def mcnemar(b: int, c: int) -> float:
-    """Give the exact two-sided p that b and c (or more unequal numbers) come from fair throws of a coin.
+    """Return the exact two-sided p that b and c (or more unequal numbers) come from fair throws of a coin.
 
     McNemar 1947; the exact binomial form. b + c = 0 gives 1: nothing tells the systems apart.
     """
@@ -87,7 +87,7 @@ def mcnemar(b: int, c: int) -> float:
 
 
 def differences(first: Part, second: Part, options: Options) -> Values:
-    """Give for each metric: difference, 95 % interval, and p that there is none, all from the same resamples."""
+    """Return for each metric: difference, 95 % interval, and p that there is none, all from the same resamples."""
     units, ours, theirs = resampling.paired(first.units, second.units)
     payloads = first.payload.take(ours), second.payload.take(theirs)
     names = [name for name in first.values if name in second.values]

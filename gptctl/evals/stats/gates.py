@@ -93,6 +93,6 @@ def beyond(value: float, gate: Gate) -> str:
 
 
 def failure(checks: Iterable[Check]) -> GateError | None:
-    """Give the error that names every bar that was missed, if one was."""
+    """Return the error that names every bar that was missed, if one was."""
     missed = "; ".join(item.message for item in checks if not item.passed)
     return GateError(missed, "the result was written; lower the bar or improve the model") if missed else None

@@ -18,7 +18,7 @@ PERCENTILES = (2.5, 97.5)
 
 
 def wilson(k: int, n: int) -> Interval:
-    """Give the interval of a proportion of k right in n (Wilson 1927); (0, 1) for n = 0, which says nothing."""
+    """Return the interval of a proportion of k right in n (Wilson 1927); (0, 1) for n = 0, which says nothing."""
     if n == 0:
         return 0.0, 1.0
     share, spread = k / n, Z * Z / n
@@ -28,7 +28,7 @@ def wilson(k: int, n: int) -> Interval:
 
 
 def percentiles(values: Floats) -> Interval | None:
-    """Give the percentile interval of a metric's finite values in resamples; None where there is none."""
+    """Return the percentile interval of a metric's finite values in resamples; None where there is none."""
     defined = values[np.isfinite(values)]
     if not defined.size:
         return None
@@ -37,7 +37,7 @@ def percentiles(values: Floats) -> Interval | None:
 
 
 def bootstrap(confusion: Confusion, metric: Estimate, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
-    """Give the percentile interval of a metric, such as `lambda sums: f1.estimate(sums, Averaging())`.
+    """Return the percentile interval of a metric, such as `lambda sums: f1.estimate(sums, Averaging())`.
 
     It maps Sums (R, k) to values (R,). None where no resample has a value.
     """
@@ -47,7 +47,7 @@ def bootstrap(confusion: Confusion, metric: Estimate, resamples: int = RESAMPLES
 def bootstraps(
     confusion: Confusion, metrics: Mapping[str, Estimate], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Interval | None]:
-    """Give the percentile interval of several metrics from the same resamples."""
+    """Return the percentile interval of several metrics from the same resamples."""
     units, cells = of_matrix(confusion)
     values = bootstrap_values(units, cells, metrics, resamples, seed)
     return {name: percentiles(found) for name, found in values.items()}

@@ -50,7 +50,7 @@ def from_figures(now: Values, before: Values, metrics: Sequence[str], alpha: flo
 
 
 def spread(result: Values, metric: str) -> float | None:
-    """Give a metric's standard error from its interval, or None."""
+    """Return a metric's standard error from its interval, or None."""
     bounds = (result.get("intervals") or {}).get(metric)
     if not isinstance(result.get(metric), int | float) or not isinstance(bounds, list) or len(bounds) != 2:
         return None

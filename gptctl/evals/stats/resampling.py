@@ -41,7 +41,7 @@ class Payload(Protocol):
         """Add up the units, each `weights` (R, U) times."""
 
     def take(self, units: Integers) -> Payload:
-        """Give the payload of some units, in that order."""
+        """Return the payload of some units, in that order."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Units:
 
 
 def resamples_for(units: int) -> int:
-    """Give 10,000 resamples, fewer where there are very many units, never below 1,000."""
+    """Return 10,000 resamples, fewer where there are very many units, never below 1,000."""
     return max(MIN_RESAMPLES, min(RESAMPLES, MAX_DRAWS // max(units, 1)))
 
 

@@ -51,7 +51,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
 
 
 def framing_of(asked: Asked, settings: Settings) -> Framing:
-    """Give the model's way to read texts, perhaps with fewer tokens at once."""
+    """Return the model's way to read texts, perhaps with fewer tokens at once."""
     assert asked.framing is not None
     return replace(asked.framing, context=min(asked.framing.context, asked.context(settings)))
 

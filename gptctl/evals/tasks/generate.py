@@ -53,7 +53,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
 def answer(
     asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
-    """Give the text that follows each prompt."""
+    """Return the text that follows each prompt."""
     from gptctl.infer.engine import Engine
     from gptctl.infer.sampling import Sampling
     from gptctl.model.gpt import GPT

@@ -37,11 +37,11 @@ class Shard:
 
     @property
     def split(self) -> str:
-        """Give "train", "val" or "test" for token shards, "" for documents."""
+        """Return "train", "val" or "test" for token shards, "" for documents."""
         return self.path.split("/")[1] if self.path.count("/") == 2 else ""
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form in the manifest."""
+        """Return the form in the manifest."""
         return {"path": self.path, "rows": self.rows, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
 
 
@@ -122,7 +122,7 @@ class Manifest:
 
 
 def is_ours(folder: Folder) -> bool:
-    """Tell whether a folder holds a manifest.json, and not that of some other program."""
+    """Return whether a folder holds a manifest.json, and not that of some other program."""
     data = read_if_there(join(folder, MANIFEST))
     if data is None:
         return False
@@ -134,7 +134,7 @@ def is_ours(folder: Folder) -> bool:
 
 
 def is_wreck(folder: Folder) -> bool:
-    """Tell whether a folder on this machine is an output of ours whose run.json and manifest are gone or damaged.
+    """Return whether a folder on this machine is an output of ours whose run.json and manifest are gone or damaged.
 
     Without this, what is left of it (config.toml, events, shards) would pass for documents.
     """

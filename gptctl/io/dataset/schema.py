@@ -42,17 +42,17 @@ def with_kind(schema: pa.Schema, kind: str, **facts: str) -> pa.Schema:
 
 
 def kind_of(schema: pa.Schema) -> str:
-    """Give the kind a schema is marked with, or ""."""
+    """Return the kind a schema is marked with, or ""."""
     return str((schema.metadata or {}).get(KIND, b""), "utf-8")
 
 
 def fact(schema: pa.Schema, name: str) -> str:
-    """Give one of the facts noted by `with_kind`, or ""."""
+    """Return one of the facts noted by `with_kind`, or ""."""
     return str((schema.metadata or {}).get(f"gptctl.{name}".encode(), b""), "utf-8")
 
 
 def unify(schemas: list[pa.Schema]) -> pa.Schema:
-    """Give one schema that holds the columns of all; what cannot be widened without loss becomes text."""
+    """Return one schema that holds the columns of all; what cannot be widened without loss becomes text."""
     fields: dict[str, pa.Field] = {}
     for schema in schemas:
         for field in schema:
@@ -98,7 +98,7 @@ def cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 
 
 def is_whole(column: pa.ChunkedArray) -> bool:
-    """Tell whether a column holds together: pyarrow 26 gives lists of null fewer values than their offsets say."""
+    """Return whether a column holds together: pyarrow 26 gives lists of null fewer values than their offsets say."""
     try:
         column.validate()
     except pa.ArrowInvalid:

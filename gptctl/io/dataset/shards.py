@@ -29,7 +29,7 @@ def write_shard(
 
 
 def has_size(folder: Path, shard: Shard) -> bool:
-    """Tell whether a shard is there with its size; whoever reads it verifies its checksum."""
+    """Return whether a shard is there with its size; whoever reads it verifies its checksum."""
     path = folder / shard.path
     return path.is_file() and path.stat().st_size == shard.bytes
 

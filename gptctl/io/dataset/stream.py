@@ -23,7 +23,7 @@ END = b"gptctl.end"
 
 
 def standard_input() -> IO[bytes]:
-    """Give standard input for a stream. Refuses a terminal, where nobody can type Arrow."""
+    """Return standard input for a stream. Refuses a terminal, where nobody can type Arrow."""
     if sys.stdin.isatty():
         raise UsageError(
             "INPUT is '-' but standard input is a terminal",
@@ -33,7 +33,7 @@ def standard_input() -> IO[bytes]:
 
 
 def standard_output() -> IO[bytes]:
-    """Give standard output for a stream. Refuses a terminal, which binary data would garble."""
+    """Return standard output for a stream. Refuses a terminal, which binary data would garble."""
     if sys.stdout.isatty():
         raise UsageError(
             "-o - would write Arrow to the terminal", "pipe it into another stage, or name a folder with -o"

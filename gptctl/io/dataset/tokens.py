@@ -64,7 +64,7 @@ def open_tokens(path: str) -> Tokens:
 
 
 def flat_parts(folder: Path, split: str) -> list[NDArray[Any]]:
-    """Give a split's tokens as arrays that are views of the files, in order; documents end with end-of-text."""
+    """Return a split's tokens as arrays that are views of the files, in order; documents end with end-of-text."""
     return [chunk.flatten().to_numpy() for chunk in chunks(folder, split)]
 
 

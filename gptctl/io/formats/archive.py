@@ -21,5 +21,5 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
 
 
 def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
-    """Give no document, and the archive as what could not be read."""
+    """Return no document, and the archive as what could not be read."""
     return txt.one(block.name, None), [Bad(block.name, "file", "an archive: unpack it first")]

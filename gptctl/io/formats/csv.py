@@ -83,7 +83,7 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
 
 
 def all_utf8(table: pa.Table) -> bool:
-    """Tell whether every field of a table is UTF-8."""
+    """Return whether every field of a table is UTF-8."""
     try:
         for name in table.column_names:
             pc.cast(table[name], pa.string())
@@ -93,7 +93,7 @@ def all_utf8(table: pa.Table) -> bool:
 
 
 def is_utf8(value: bytes | None) -> bool:
-    """Tell whether one field is UTF-8."""
+    """Return whether one field is UTF-8."""
     try:
         (value or b"").decode()
         return True

@@ -12,7 +12,7 @@ class Readable(Protocol):
     """Anything with read(n)."""
 
     def read(self, size: int, /) -> bytes:
-        """Give at most `size` bytes, b"" at the end."""
+        """Return at most `size` bytes, b"" at the end."""
 
 
 def line_groups(file: Readable, target_bytes: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -97,7 +97,8 @@ def match(address: Address) -> list[pafs.FileInfo]:
 
 
 def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether a path matches a glob, part by part; ** stands for any number of parts, but not for hidden ones."""
+    """Return whether a path matches a glob, part by part; ** stands for any number of parts, but not for hidden
+    ones."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -109,7 +110,7 @@ def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def hidden(parts: Sequence[str]) -> bool:
-    """Tell whether a file or one of its folders below the argument begins with a dot."""
+    """Return whether a file or one of its folders below the argument begins with a dot."""
     return any(part.startswith(".") for part in parts)
 
 

@@ -110,7 +110,7 @@ class Inputs:
         return {"-": self._stream_hash.hexdigest()}
 
     def total_bytes(self) -> int | None:
-        """Give the size of the inputs as stored, or None for a stream."""
+        """Return the size of the inputs as stored, or None for a stream."""
         if self.is_stream:
             return None
         return sum(file.size for file in self.files) + sum(
@@ -123,7 +123,7 @@ class Inputs:
         return limited(tasks, limit, self.options) if limit else tasks
 
     def replayable(self, folder: Path, limit: int = 0) -> Callable[[], Iterator[Task]]:
-        """Give a function that yields the tasks afresh each time, for stages that read their input twice.
+        """Return a function that yields the tasks afresh each time, for stages that read their input twice.
 
         A stream (or a limited input) is first laid down in `folder`, one file a task.
         """
@@ -247,7 +247,7 @@ def limited(tasks: Iterable[Task], limit: int, options: ReadOptions) -> Iterator
 
 
 def unique(name: str, taken: Collection[str]) -> str:
-    """Give a name that is not taken: name, name#2, name#3, ..."""
+    """Return a name that is not taken: name, name#2, name#3, ..."""
     if name not in taken:
         return name
     return next(f"{name}#{i}" for i in range(2, len(taken) + 3) if f"{name}#{i}" not in taken)

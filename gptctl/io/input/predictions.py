@@ -108,7 +108,7 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def of_table(table: pa.Table) -> Predictions:
-    """Give a table as Python rows, checking it first."""
+    """Return a table as Python rows, checking it first."""
     table.validate(full=True)
     known = fact(table.schema, "facts")
     return Predictions(table.to_pylist(), orjson.loads(known) if known else {})
@@ -157,7 +157,7 @@ def text_column(values: Iterable[Any]) -> pa.Array:
 
 
 def text_of(value: Any) -> str | None:
-    """Give one value as text; whole numbers without a fraction, so that 1.0 and 1 stay the same label."""
+    """Return one value as text; whole numbers without a fraction, so that 1.0 and 1 stay the same label."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return None if value is None else str(value)

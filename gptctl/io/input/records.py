@@ -38,7 +38,7 @@ class Bad:
     excerpt: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Give a line of quarantine.jsonl."""
+        """Return a line of quarantine.jsonl."""
         return {"file": self.source, "position": self.position, "reason": self.reason, "excerpt": self.excerpt}
 
     @classmethod
@@ -128,7 +128,7 @@ def with_json(row: Any, column: str) -> Any:
 
 
 def plain_texts(rows: Sequence[Any], options: ReadOptions) -> pa.Array | None:
-    """Give the texts of records that are all usable, as nearly all are; None if one may not be.
+    """Return the texts of records that are all usable, as nearly all are; None if one may not be.
 
     Looking at each by itself took a third of the time of reading.
     """
@@ -165,7 +165,7 @@ def source_column(values: Sequence[Any], name: str) -> pa.Array:
 
 
 def infer(values: list[Any]) -> pa.Array:
-    """Give a column the narrowest Arrow type that holds all its values; mixed ones become JSON text."""
+    """Return a column the narrowest Arrow type that holds all its values; mixed ones become JSON text."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
@@ -230,7 +230,7 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
 
 
 def selectable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Give a column of which rows can be chosen: pyarrow cannot do that with string views, which polars writes."""
+    """Return a column of which rows can be chosen: pyarrow cannot do that with string views, which polars writes."""
     if pa.types.is_primitive(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return column
     if pa.types.is_string_view(column.type):
@@ -243,7 +243,7 @@ def selectable(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def strings_of(table: pa.Table, column: str) -> pa.ChunkedArray | None:
-    """Give a column as text; None where there is none, or it is of a type that has no text."""
+    """Return a column as text; None where there is none, or it is of a type that has no text."""
     if column not in table.column_names:
         return None
     try:

@@ -24,7 +24,7 @@ def columns(path: str, text_column: str) -> list[str]:
 
 
 def choices_beside(path: str, text_column: str) -> str | None:
-    """Give the column of contexts where the first record is one of multiple choice, else None.
+    """Return the column of contexts where the first record is one of multiple choice, else None.
 
     It is called "context" unless another is named. A stream is not looked at: it can be read only once.
     """

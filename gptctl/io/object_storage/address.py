@@ -51,7 +51,7 @@ class Address:
         return cls(found["scheme"], unquote(found["user"] or ""), unquote(found["password"] or ""), path, query)
 
     def at(self, path: str) -> Address:
-        """Give another place in the same storage."""
+        """Return another place in the same storage."""
         return replace(self, path=path)
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ def join(folder: str | Path, name: str) -> str:
 
 
 def base_name(path: str) -> str:
-    """Give the last part of a path or URI."""
+    """Return the last part of a path or URI."""
     return Path(Address.parse(path).path if is_uri(path) else path).name
 
 
@@ -87,7 +87,7 @@ def parent(path: str) -> str:
 
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
-    """Give the file system of a path or URI, and the path inside it. Raises UsageError (2) for an unknown kind."""
+    """Return the file system of a path or URI, and the path inside it. Raises UsageError (2) for an unknown kind."""
     if not is_uri(path):
         return pafs.LocalFileSystem(), str(Path(path))
     address = Address.parse(path)

@@ -17,7 +17,7 @@ from gptctl.io.object_storage.remote import at_once, cache_folder
 
 
 def fetch_tokens(uri: str, found: Manifest) -> Path:
-    """Give the folder with a copy of a dataset of tokens; each shard is fetched once and verified.
+    """Return the folder with a copy of a dataset of tokens; each shard is fetched once and verified.
 
     The folder belongs to the content: equal datasets share it. Raises DataError (3) where a file is absent or damaged.
     """

@@ -44,7 +44,7 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """Give the URI without its password, for people."""
+        """Return the URI without its password, for people."""
         return redact(self.uri)
 
     @property
@@ -106,7 +106,7 @@ class Remote:
         send(folder / "work" / MANIFEST, join(self.uri, MANIFEST))
 
     def intact(self, folder: Path) -> bool:
-        """Tell whether everything that the manifest lists is there with its size."""
+        """Return whether everything that the manifest lists is there with its size."""
         found = manifest.read(folder)
         start = len(Address.parse(self.uri).path) + 1
         sizes = {info.path[start:]: info.size for info in below(self.uri)}
@@ -122,7 +122,7 @@ def cache_folder() -> Path:
 
 
 def same_run(there: dict[str, Any], here: dict[str, Any]) -> bool:
-    """Tell whether two records are of one command; a stream's hash is only known once it was read."""
+    """Return whether two records are of one command; a stream's hash is only known once it was read."""
     inputs = [record["inputs"] for record in (there, here) if record["inputs"] is not None]
     return all(there[key] == here[key] for key in ("stage", "settings")) and inputs[1:] in ([], inputs[:1])
 

@@ -87,7 +87,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def is_sharded(folder: Path) -> bool:
-    """Tell whether the weights are in shards, one per rank."""
+    """Return whether the weights are in shards, one per rank."""
     return not (folder / WEIGHTS).exists() and any(folder.glob(SHARDS))
 
 
@@ -128,7 +128,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Give the checksum of a folder's weights; of several files, the checksum of their checksums.
+    """Return the checksum of a folder's weights; of several files, the checksum of their checksums.
 
     Of an adapter, it is that of the adapter's files and of the base's.
     """
@@ -181,7 +181,7 @@ def seal(folder: Path, kind: str, checksums: Mapping[str, str] | None = None) ->
 
 
 def is_sealed(folder: Path) -> bool:
-    """Tell whether a folder has a manifest of ours; other programs' folders have none."""
+    """Return whether a folder has a manifest of ours; other programs' folders have none."""
     return (folder / MANIFEST).exists() and "kind" in read_json(folder / MANIFEST)
 
 
@@ -199,7 +199,7 @@ def verify(folder: Path) -> None:
 
 
 def listed(folder: Path) -> list[StoredShard]:
-    """Give what a folder's manifest lists. Raises DataError (3) if it is damaged."""
+    """Return what a folder's manifest lists. Raises DataError (3) if it is damaged."""
     found = read_json(folder / MANIFEST)
     try:
         whole = checked_json.unsealed(found) if checked_json.CHECKSUM in found else found

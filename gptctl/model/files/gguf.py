@@ -136,7 +136,7 @@ def describe(writer: Any, config: ModelConfig, gguf: Any, kind: Type) -> None:
 
 
 def named(model: GPT, family: Family, architecture: str) -> dict[str, Tensor]:
-    """Give the tensors under GGUF's names, matrices as (out, in), experts as (E, out, in)."""
+    """Return the tensors under GGUF's names, matrices as (out, in), experts as (E, out, in)."""
     config = model.config
     weights = tensors.to_theirs(model.state_dict(), config, family)
     found: dict[str, Tensor] = {}
@@ -157,7 +157,7 @@ def named(model: GPT, family: Family, architecture: str) -> dict[str, Tensor]:
 
 
 def rotated_heads(theirs: str, config: ModelConfig) -> int:
-    """Give how many heads a module's rows are of, if they get rotated; else 0."""
+    """Return how many heads a module's rows are of, if they get rotated; else 0."""
     return {"self_attn.q_proj": config.heads, "self_attn.k_proj": config.key_heads}.get(theirs, 0)
 
 
@@ -183,7 +183,7 @@ def add(writer: Any, gguf: Any, name: str, values: NDArray[np.float32], kind: Ty
 
 
 def vocabulary_of(tokenizer_json: str, config: ModelConfig) -> dict[str, Any]:
-    """Give a tokenizer as GGUF spells it: tokens by id, special ids, merges, and the name of its cutting rules.
+    """Return a tokenizer as GGUF spells it: tokens by id, special ids, merges, and the name of its cutting rules.
 
     Raises UsageError (2) for a tokenizer that is not byte-level: its tokens must be bytes, or characters of one byte.
     """
@@ -206,7 +206,7 @@ def vocabulary_of(tokenizer_json: str, config: ModelConfig) -> dict[str, Any]:
 
 
 def is_byte_level(definition: dict[str, Any]) -> bool:
-    """Tell whether a tokenizer is BPE on bytes. llama.cpp does not normalise; of NFC, it leaves that to the text."""
+    """Return whether a tokenizer is BPE on bytes. llama.cpp does not normalise; of NFC, it leaves that to the text."""
     steps = pre_tokenizers(definition)
     bytewise = [step for step in steps if step.get("type") == "ByteLevel" and not step.get("add_prefix_space")]
     normalizer = (definition.get("normalizer") or {}).get("type", "NFC")
@@ -221,7 +221,7 @@ def pre_tokenizers(definition: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def rules_of(definition: dict[str, Any]) -> str:
-    """Give llama.cpp's name of the rules that text is cut by. Raises UsageError (2) for others."""
+    """Return llama.cpp's name of the rules that text is cut by. Raises UsageError (2) for others."""
     steps = pre_tokenizers(definition)
     patterns = [(step.get("pattern") or {}).get("Regex") for step in steps if step.get("type") == "Split"]
     if not patterns and any(step.get("type") == "ByteLevel" and step.get("use_regex", True) for step in steps):

@@ -13,7 +13,7 @@ WHAT = "MODEL is a run folder, one of its checkpoints, a model folder, or an ada
 
 
 def find_model(path: str) -> Path:
-    """Give the model folder that MODEL names: a run folder, one of its checkpoints, a model folder, or an adapter's.
+    """Return the model folder that MODEL names: a run folder, one of its checkpoints, a model folder, or an adapter's.
 
     Raises UsageError (2) for a missing path, DataError (3) for a folder without a model.
     """
@@ -33,17 +33,18 @@ def find_model(path: str) -> Path:
 
 
 def is_model(folder: Path) -> bool:
-    """Tell whether a folder itself holds a model or an adapter."""
+    """Return whether a folder itself holds a model or an adapter."""
     return (folder / "config.json").exists() or is_adapter(folder)
 
 
 def is_adapter(folder: Path) -> bool:
-    """Tell whether a folder holds a low-rank update of another model."""
+    """Return whether a folder holds a low-rank update of another model."""
     return (folder / ADAPTER[0]).exists() and not any(folder.glob("model*.safetensors"))
 
 
 def base_of(folder: Path) -> Path:
-    """Give the model folder that an adapter changes; a relative path counts from here, else from the adapter's folder.
+    """Return the model folder that an adapter changes; a relative path counts from here, else from the adapter's
+    folder.
 
     Raises DataError (3) if it is not on this machine.
     """

@@ -86,7 +86,7 @@ def save(
 def settings(
     layer: AdaptedLinear, ranks: dict[str, int], whole: list[str], family: Family | None, base: str
 ) -> dict[str, Any]:
-    """Give what adapter_config.json says."""
+    """Return what adapter_config.json says."""
     rank = layer.lora_a.size(0)
     others = {name: found for name, found in ranks.items() if found != rank}
     return {
@@ -115,7 +115,7 @@ def number(value: float) -> int | float:
 
 
 def family_for(model: nn.Module, state: Tensors) -> Family | None:
-    """Give the class of transformers whose names a model's update can have, None where there is none."""
+    """Return the class of transformers whose names a model's update can have, None where there is none."""
     if not isinstance(model, GPT) or hf_config.refusal(model.config):
         return None
     family = hf_config.family_of(model.config)
@@ -141,7 +141,8 @@ def trimmed(state: Tensors, config: ModelConfig) -> Tensors:
 
 
 def stack(place: Placed, layers: dict[str, AdaptedLinear], model: GPT | Classifier) -> Tensors:
-    """Give the update of one module of theirs: A (k r, in), B (out, k r) for k updates of ours, and magnitudes (out,).
+    """Return the update of one module of theirs: A (k r, in), B (out, k r) for k updates of ours, and magnitudes
+    (out,).
 
     What is not adapted has a B of no columns, and as its magnitude what its rows are long.
     """
@@ -178,7 +179,7 @@ def load(folder: Path, model: nn.Module) -> None:
 
 
 def load_model(folder: Path) -> model_folder.Loaded:
-    """Give what `folder.load_model` gives, for an adapter's folder: its base with the update merged.
+    """Return what `folder.load_model` gives, for an adapter's folder: its base with the update merged.
 
     Raises DataError (3) where the base is not on this machine, is a classifier's, or does not fit.
     """
@@ -201,7 +202,8 @@ def load_model(folder: Path) -> model_folder.Loaded:
 
 @torch.no_grad()
 def merged(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, Tensors]:
-    """Give a model's weights, by our names and without padding, after an update; and its config, as tables may grow."""
+    """Return a model's weights, by our names and without padding, after an update; and its config, as tables may
+    grow."""
     told = checksummed.read_json(folder / CONFIG)
     check(told, folder)
     stored = {name.removeprefix(PREFIX): t for name, t in checksummed.read_tensors(folder / WEIGHTS).items()}
@@ -261,7 +263,8 @@ def check(told: dict[str, Any], folder: Path) -> None:
 
 
 def updated(weight: Tensor, module: str, stored: Tensors, told: dict[str, Any], transposed: bool) -> Tensor:
-    """Give a weight after its update, computed in double precision. Raises DataError (3) for shapes that do not fit."""
+    """Return a weight after its update, computed in double precision. Raises DataError (3) for shapes that do not
+    fit."""
     down, up = stored[f"{module}.lora_A.weight"].double(), stored[f"{module}.lora_B.weight"].double()
     rank = down.size(0)
     alpha = pattern(told.get("alpha_pattern"), module, told["lora_alpha"])
@@ -278,11 +281,11 @@ def updated(weight: Tensor, module: str, stored: Tensors, told: dict[str, Any], 
 
 
 def pattern(patterns: dict[str, float] | None, module: str, usual: float) -> float:
-    """Give a module's own value of a setting: the keys are the ends of modules' names."""
+    """Return a module's own value of a setting: the keys are the ends of modules' names."""
     own = [value for key, value in (patterns or {}).items() if module == key or module.endswith(f".{key}")]
     return own[0] if own else usual
 
 
 def resized(config: ModelConfig, weights: Tensors, embedding: str) -> ModelConfig:
-    """Give a config whose vocabulary is as large as a table."""
+    """Return a config whose vocabulary is as large as a table."""
     return config.model_copy(update={"vocab_size": weights[embedding].size(0)})

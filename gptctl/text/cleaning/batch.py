@@ -48,13 +48,13 @@ class Batch:
         return self.words.counts() if "words" in self.__dict__ else count_batch(self.text, self.splitter, self.punkt)
 
     def column(self, name: str) -> pa.StringArray:
-        """Give a column as strings, nulls where the input has no such column."""
+        """Return a column as strings, nulls where the input has no such column."""
         if self.table is None or name not in self.table.column_names:
             return pa.nulls(len(self), pa.string())
         return self.table[name].cast(pa.string()).combine_chunks()
 
     def only(self, kept: pa.BooleanArray) -> Batch:
-        """Give the documents marked true; words that were found already stay found."""
+        """Return the documents marked true; words that were found already stay found."""
         table = None if self.table is None else self.table.filter(kept)
         fewer = replace(self, text=self.text.filter(kept), table=table)
         if "words" in self.__dict__:

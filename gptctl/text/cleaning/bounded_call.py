@@ -56,7 +56,7 @@ class BoundedCall:
         self.close()
 
     def __call__(self, text: str) -> str | Failure:
-        """Give function(text), or why there is none. It never raises what the function raises."""
+        """Return function(text), or why there is none. It never raises what the function raises."""
         data = text.encode("utf-8", "surrogatepass")
         if self._child and self._answer_within(0):  # its pipe is closed: it was killed while idle
             self._reap()

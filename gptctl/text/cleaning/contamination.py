@@ -41,7 +41,7 @@ class Index:
     too_short: int
 
     def to_table(self) -> pa.Table:
-        """Give the index as an Arrow table, to be written or sent to workers."""
+        """Return the index as an Arrow table, to be written or sent to workers."""
         facts = {
             "lengths": " ".join(map(str, self.lengths)),
             "texts": str(self.texts),
@@ -61,7 +61,7 @@ class Index:
             raise DataError("not an index of evaluation texts", "build it again from the evaluation data") from error
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Give the places of the hashes that are in the index."""
+        """Return the places of the hashes that are in the index."""
         rows = np.flatnonzero(self._marks[hashes >> self._shift])
         places = np.minimum(np.searchsorted(self.grams, hashes[rows]), len(self.grams) - 1)
         return np.asarray(rows[self.grams[places] == hashes[rows]])
@@ -110,7 +110,8 @@ def hits(text: pa.LargeStringArray, index: Index) -> NDArray[np.int64]:
 
 
 def grams_in(text: pa.LargeStringArray, index: Index) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the places at which a gram of the index stands: the document of each, and the gram's place in the index."""
+    """Return the places at which a gram of the index stands: the document of each, and the gram's place in the
+    index."""
     documents, grams = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     first = 0
     for hashes, bounds in _hashed(text):
@@ -126,7 +127,7 @@ def grams_in(text: pa.LargeStringArray, index: Index) -> tuple[NDArray[np.int64]
 
 
 def where(text: str, index: Index) -> str | None:
-    """Give the first words of a document that stand in an evaluation text, or None."""
+    """Return the first words of a document that stand in an evaluation text, or None."""
     column = pa.array([text], pa.large_string())
     found = [
         (int(place), length)
@@ -141,14 +142,15 @@ def where(text: str, index: Index) -> str | None:
 
 
 def _hashed(text: pa.LargeStringArray) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-    """Give the hashes of all words, a few documents at a time; where each document's begin, and the last one's end."""
+    """Return the hashes of all words, a few documents at a time; where each document's begin, and the last one's
+    end."""
     for first, last in chunks(text):
         words, counts = shingles.hashes(text.slice(first, last - first), Shingling(ngram=1))
         yield words, shingles.bounds(counts)
 
 
 def _windows(hashes: NDArray[np.uint64], n: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-    """Give for each length up to `n` the hashes of all runs of so many words: a polynomial of the words' hashes.
+    """Return for each length up to `n` the hashes of all runs of so many words: a polynomial of the words' hashes.
 
     The array is overwritten by that of the next length.
     """
@@ -164,7 +166,7 @@ def _windows(hashes: NDArray[np.uint64], n: int) -> Iterator[tuple[int, NDArray[
 def _matches(
     hashes: NDArray[np.uint64], bounds: NDArray[np.int64], index: Index
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """Give for each length of the index the words at which one of its grams begins, and their documents."""
+    """Return for each length of the index the words at which one of its grams begins, and their documents."""
     for length, windows in _windows(hashes, max(index.lengths, default=0)):
         if length in index.lengths:
             places = index.find(windows)

@@ -91,12 +91,12 @@ class Explained:
         return bool(self.rule.fails(np.array([self.figure]))[0])
 
     def row(self) -> tuple[str, str, str, str, str]:
-        """Give a line of the table for people."""
+        """Return a line of the table for people."""
         bound = f"{'above' if self.rule.above else 'below'} {self.rule.threshold:g}"
         return self.step, self.rule.reason, f"{self.figure:.6g}", bound, "drops" if self.fails else ""
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form in `--json`."""
+        """Return the form in `--json`."""
         return {
             "filter": self.step,
             "reason": self.rule.reason,

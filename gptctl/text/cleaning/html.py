@@ -33,7 +33,7 @@ def looks_like_html(text: pa.LargeStringArray) -> pa.BooleanArray:
 
 
 def to_text(html: str) -> str:
-    """Give the main text of a page: paragraphs, lists, tables and code stay, navigation and scripts go.
+    """Return the main text of a page: paragraphs, lists, tables and code stay, navigation and scripts go.
 
     The main element is taken as it is; a page without one is cut by resiliparse's rules for main content, which also
     drop lists of a word or two per item. Where those find nothing (an index of links), all visible text is given.
@@ -55,7 +55,7 @@ def to_text(html: str) -> str:
 
 
 def to_text_trafilatura(html: str) -> str:
-    """Give the main text of a page by trafilatura's rules, without comments; "" where it finds none.
+    """Return the main text of a page by trafilatura's rules, without comments; "" where it finds none.
 
     Its own deduplication stays off: it would make a page's text depend on the pages before it.
     """
@@ -84,7 +84,7 @@ def extract(
 
 
 def _function(extractor: Extractor) -> Callable[[str], str]:
-    """Give an extractor's function with all that it imports imported, so that a new child need not do it again."""
+    """Return an extractor's function with all that it imports imported, so that a new child need not do it again."""
     if extractor == "resiliparse":
         import_module("resiliparse.extract.html2text")
         import_module("resiliparse.parse.html")

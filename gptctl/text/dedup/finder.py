@@ -158,7 +158,8 @@ class Finder:
         return Clusters(nodes, labels, survivor, similarity)
 
     def groups(self, among: Places) -> Places:
-        """Give a name of the group of each of some documents, sorted: what holds them together, with others between."""
+        """Return a name of the group of each of some documents, sorted: what holds them together, with others
+        between."""
         names = among.copy()
         known, joined = clusters.connect(self.near_pairs(among), sum(self.counts), self.crew.memory)
         here = passes.is_in(known, among)
@@ -187,7 +188,7 @@ class Finder:
 
 
 def stream_of(values: NDArray[np.uint64]) -> bytes:
-    """Give an array in numpy's format."""
+    """Return an array in numpy's format."""
     sink = io.BytesIO()
     np.save(sink, values, allow_pickle=False)
     return sink.getvalue()

@@ -20,7 +20,7 @@ BAND_BYTES = 540  # of the index for each band of a document that stays, in memo
 
 
 def sign(search: Search, reading: ReadOptions, task: Task) -> NDArray[np.uint32]:
-    """Give the signatures of a task's documents, (n, num_perm), in a worker; short ones have those of their text."""
+    """Return the signatures of a task's documents, (n, num_perm), in a worker; short ones have those of their text."""
     table = read_task(task, reading)[0]
     same = passes.describe(search, task.index, table, np.zeros(len(table)))
     values, short = minhash.signatures(table["text"].combine_chunks(), search.num_perm, search.how, search.seed)
@@ -52,7 +52,7 @@ def find(index: Index, run: str, search: Search, sources: Sources, crew: Crew) -
 
 
 def place_of(run: str, name: str) -> int:
-    """Give the place that a name in the index means, if it is one of this input's, else ELSEWHERE."""
+    """Return the place that a name in the index means, if it is one of this input's, else ELSEWHERE."""
     owner, _, place = name.rpartition(":")
     return int(place, 16) if owner == run else int(ELSEWHERE)
 

@@ -64,7 +64,7 @@ class Repeats:
         return "line" if self.method == "lines" else "paragraph"
 
     def keys_of(self, text: pa.LargeStringArray) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Give the keys of a column, and their positions in it."""
+        """Return the keys of a column, and their positions in it."""
         if self.method == "substring":
             return substrings.keys(text, self.length)
         return lines.keys(text, self.unit, self.min_chars, self.fold)
@@ -92,7 +92,7 @@ class Repeats:
         return self.later.write(number, {"place": where[again], "key": keys[again], "times": times})
 
     def found(self, number: int) -> pa.Table:
-        """Give what stands before of one task, by place."""
+        """Return what stands before of one task, by place."""
         found = self.later.between(*of_task(number))
         if found is None:
             none = np.empty(0, np.uint64)
@@ -100,13 +100,13 @@ class Repeats:
         return found.sort_by("place")
 
     def remove(self, text: pa.LargeStringArray, positions: NDArray[np.int64]) -> tuple[pa.LargeStringArray, int, int]:
-        """Give a column without what stands at some positions, how many went, and bytes it is shorter by."""
+        """Return a column without what stands at some positions, how many went, and bytes it is shorter by."""
         if self.method == "substring":
             return substrings.remove(text, self.length, positions)
         return lines.remove(text, self.unit, self.min_chars, positions)
 
     def excerpts(self, text: pa.LargeStringArray, positions: NDArray[np.int64]) -> list[str]:
-        """Give what stands at some positions."""
+        """Return what stands at some positions."""
         if self.method == "substring":
             return substrings.at(text, self.length, positions)
         return lines.at(text, self.unit, self.min_chars, positions)

@@ -24,7 +24,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules in datatrove's order, with its names."""
+    """Return the rules in datatrove's order, with its names."""
     punctuated = "share of lines that end a sentence"
     return (
         Rule("empty", "lines that are not blank", 1, above=False),

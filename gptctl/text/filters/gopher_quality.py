@@ -36,7 +36,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules in datatrove's order, with its names."""
+    """Return the rules in datatrove's order, with its names."""
     words, mean = "words that are not punctuation", "their mean length in characters"
     with_letter = "share of words with a letter"
     return (

@@ -17,7 +17,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give both bounds."""
+    """Return both bounds."""
     return (
         Rule("too_short", "characters", config.min_chars, above=False),
         Rule("too_long", "characters", config.max_chars),

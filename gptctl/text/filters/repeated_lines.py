@@ -45,7 +45,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rule; a document without characters is never dropped by it."""
+    """Return the rule; a document without characters is never dropped by it."""
     return (Rule("only_boilerplate", "share of characters kept", config.min_kept_share, above=False),)
 
 

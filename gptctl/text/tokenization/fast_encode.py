@@ -67,7 +67,7 @@ class FastEncoder:
         self._engine = self._load(self._json)
 
     def encode(self, texts: pa.Array) -> pa.LargeListArray:
-        """Give the ids of a large_string column, as lists of the tokenizer's type. No token is added."""
+        """Return the ids of a large_string column, as lists of the tokenizer's type. No token is added."""
         tokens = self._encode(texts)
         if not self._end_differs:
             return tokens
@@ -88,7 +88,7 @@ class FastEncoder:
         return token_rows.lists(layout.offsets.data, layout.content.data.astype(self.coder.dtype))
 
     def _instance(self, size: int) -> Any:
-        """Give the instance that encodes the next `size` bytes; a new one where the last has seen enough."""
+        """Return the instance that encodes the next `size` bytes; a new one where the last has seen enough."""
         with self._lock:
             if self._spent_bytes > LIFE_BYTES:
                 self._engine = self._load(self._json)
@@ -98,7 +98,7 @@ class FastEncoder:
 
 
 def prepared(definition: dict[str, Any]) -> dict[str, Any]:
-    """Give the definition that gigatoken should follow: special tokens in documents are text, and none is added.
+    """Return the definition that gigatoken should follow: special tokens in documents are text, and none is added.
 
     Tokens that were added without being special are found in text by tokenizers too, and stay.
     """
@@ -122,7 +122,7 @@ def nasty(coder: Tokenizer) -> Iterator[str]:
 
 
 def choose(wanted: Wanted, coder: Tokenizer, sample: Sequence[str], threads: int = 1) -> tuple[FastEncoder | None, str]:
-    """Give the encoder to use, None for tokenizers, and the reason.
+    """Return the encoder to use, None for tokenizers, and the reason.
 
     gigatoken is used where it gives the same ids as tokenizers for all of `sample` and for nasty texts. Raises
     UsageError (2) where gigatoken is wanted and is not equal, or cannot load the tokenizer.
@@ -136,7 +136,7 @@ def choose(wanted: Wanted, coder: Tokenizer, sample: Sequence[str], threads: int
 
 
 def compare(coder: Tokenizer, sample: Sequence[str], threads: int) -> tuple[FastEncoder | None, str]:
-    """Give gigatoken's encoder if it agrees with tokenizers, and what was found."""
+    """Return gigatoken's encoder if it agrees with tokenizers, and what was found."""
     if coder.definition["model"].get("type") != "BPE":
         return None, "the tokenizer is no BPE"
     texts = [*nasty(coder), *sample]

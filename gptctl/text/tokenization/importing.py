@@ -50,12 +50,12 @@ def find(present: Sequence[str]) -> tuple[str, ...]:
 
 
 def partners(name: str) -> tuple[str, ...]:
-    """Give the files that make a tokenizer with the one that is named, itself included."""
+    """Return the files that make a tokenizer with the one that is named, itself included."""
     return next((pair for pair in PAIRS if name in pair), (name,))
 
 
 def to_json(files: Mapping[str, bytes], split_pattern: str | None = None) -> str:
-    """Give the text of a tokenizer.json from the contents of a tokenizer's files, by name.
+    """Return the text of a tokenizer.json from the contents of a tokenizer's files, by name.
 
     `split_pattern` names the rules for cutting text where the files do not say them.
     Raises DataError (3) where a file is damaged, UsageError (2) where the rules are needed and not given.
@@ -82,7 +82,7 @@ def to_json(files: Mapping[str, bytes], split_pattern: str | None = None) -> str
 
 
 def from_vocabulary(vocabulary: dict[str, int], merges: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """Give the BPE model and the special tokens of GPT-2's two files."""
+    """Return the BPE model and the special tokens of GPT-2's two files."""
     pairs = [line.rstrip("\r").split(" ") for line in merges.split("\n") if line.strip()]
     if pairs and pairs[0][0].startswith("#version"):
         del pairs[0]
@@ -97,7 +97,7 @@ def from_vocabulary(vocabulary: dict[str, int], merges: str) -> tuple[dict[str, 
 
 
 def from_ranks(ranks: dict[bytes, int]) -> dict[str, Any]:
-    """Give the BPE model of a rank file.
+    """Return the BPE model of a rank file.
 
     tiktoken joins the neighbours whose joined bytes have the lowest rank; tokenizers wants to be told both halves. The
     halves of a token are those that tiktoken's own procedure on its bytes ends with: inside a longer text the same
@@ -152,7 +152,7 @@ def read_ranks(name: str, data: bytes) -> dict[bytes, int]:
 
 
 def byte_symbols() -> dict[str, int]:
-    """Give the byte that each of the 256 symbols of byte-level BPE stands for (Radford et al. 2019, GPT-2).
+    """Return the byte that each of the 256 symbols of byte-level BPE stands for (Radford et al. 2019, GPT-2).
 
     Bytes that print in Latin-1 stand for themselves; the other 68 are the characters from U+0100 on.
     """

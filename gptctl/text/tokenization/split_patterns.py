@@ -32,7 +32,7 @@ PATTERNS = {"modern": MODERN, "cl100k": CL100K, "o200k": O200K}
 
 
 def pre_tokenizer(name: str) -> dict[str, Any]:
-    """Give the pre_tokenizer part of a tokenizer.json: cut by the named rules, then spell bytes as characters."""
+    """Return the pre_tokenizer part of a tokenizer.json: cut by the named rules, then spell bytes as characters."""
     spell = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": name == "gpt2"}
     if name == "gpt2":  # the rules that ByteLevel has built in
         return spell
@@ -41,7 +41,7 @@ def pre_tokenizer(name: str) -> dict[str, Any]:
 
 
 def byte_level(model: dict[str, Any], rules: str, special: dict[str, int]) -> dict[str, Any]:
-    """Give the whole definition of a byte-level BPE: what stands in a tokenizer.json.
+    """Return the whole definition of a byte-level BPE: what stands in a tokenizer.json.
 
     Special tokens stand in the vocabulary too: tokenizers would number those that do not one after the other. No piece
     that the rules cut can spell one.

@@ -108,7 +108,7 @@ def text_buffers(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]
 
 
 def views(texts: pa.Array) -> list[memoryview]:
-    """Give the UTF-8 bytes of each text of a large_string column, without a copy."""
+    """Return the UTF-8 bytes of each text of a large_string column, without a copy."""
     whole = memoryview(texts.buffers()[2] or b"")
     return [whole[start:stop] for start, stop in pairwise(text_buffers(texts)[0].tolist())]
 

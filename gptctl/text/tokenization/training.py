@@ -37,7 +37,7 @@ def train(
     texts: Iterable[str], algorithm: Algorithm, vocab_size: int, end_of_text: str = END_OF_TEXT,
     split_pattern: split_patterns.Name = "gpt2",
 ) -> str:  # fmt: skip
-    """Give the text of a tokenizer.json trained on `texts`.
+    """Return the text of a tokenizer.json trained on `texts`.
 
     - bpe: byte-level BPE (Radford et al. 2019, GPT-2, section 2.2), at most `vocab_size` tokens, which lie inside the
       pieces that `split_pattern` cuts; decodes every text.

@@ -130,11 +130,11 @@ class Writer:
 
     @property
     def failed(self) -> bool:
-        """Tell whether something went wrong that `wait` will raise."""
+        """Return whether something went wrong that `wait` will raise."""
         return self.error is not None
 
     def finished(self) -> list[Path]:
-        """Give what was written since the last look."""
+        """Return what was written since the last look."""
         found, self.written = self.written, []
         return found
 

@@ -47,7 +47,7 @@ class Holder(Protocol):
     quiet: Any  # a process group that nothing else uses, for the writer's thread
 
     def laid_out(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Give values of one parameter, of which this rank may hold a part, as all ranks hold them together."""
+        """Return values of one parameter, of which this rank may hold a part, as all ranks hold them together."""
 
 
 def load(
@@ -66,7 +66,7 @@ def load(
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Give what a checkpoint knows besides tensors."""
+    """Return what a checkpoint knows besides tensors."""
     return checksummed.read_json(path / "state.json")
 
 
@@ -167,7 +167,7 @@ def contents(
 
 
 def latest_valid(run_dir: Path, warn: Callable[[str], None] | None = None) -> Path | None:
-    """Give the newest checkpoint whose checksums hold; say which newer ones are damaged."""
+    """Return the newest checkpoint whose checksums hold; say which newer ones are damaged."""
     for path in reversed(steps(run_dir / "checkpoints")):
         try:
             checksummed.verify(path)

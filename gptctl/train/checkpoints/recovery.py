@@ -18,7 +18,7 @@ from gptctl.train.state import Engine, Fit, State
 
 
 def find(run: Run, engine: Engine, warn: Callable[[str], None] | None = None) -> Path | None:
-    """Give the newest good checkpoint, None if there is none at all. The first rank looks, for all.
+    """Return the newest good checkpoint, None if there is none at all. The first rank looks, for all.
 
     Raises DataError (3) if there are some, all of them damaged: beginning again without a word would cost days.
     """

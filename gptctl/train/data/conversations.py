@@ -48,7 +48,7 @@ class Conversations:
         return len(self.bounds) - 1
 
     def batch(self, first_index: int, count: int) -> Tensor:
-        """Give `count` rows from a global index on, each epoch in a new order."""
+        """Return `count` rows from a global index on, each epoch in a new order."""
         return self.rows([row for _, row in visits(first_index, count, self.samples_per_epoch, self.seed)])
 
     def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:

@@ -27,7 +27,7 @@ class Samples(Protocol):
         """How many samples there are."""
 
     def batch(self, first_index: int, count: int) -> Tensor:
-        """Give `count` training samples from a global index on, which may go past any number of epochs."""
+        """Return `count` training samples from a global index on, which may go past any number of epochs."""
 
     def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
         """Go through all samples once, in order; each of `ranks` readers gets its own part."""
@@ -56,7 +56,7 @@ class TokenWindows:
         return self.windows
 
     def batch(self, first_index: int, count: int) -> Tensor:
-        """Give windows (count, seq_len + 1); -1 fills up where the whole stream is shorter than one window."""
+        """Return windows (count, seq_len + 1); -1 fills up where the whole stream is shorter than one window."""
         out = np.full((count, self.seq_len + 1), IGNORE, dtype=np.int64)
         for row, (epoch, window) in zip(out, visits(first_index, count, self.windows, self.seed), strict=True):
             self.fill(row, window, epoch)

@@ -109,13 +109,13 @@ def shares(count: int, ranks: int) -> list[int]:
 
 
 def chunk_sizes(size: int, chunks: int) -> list[int]:
-    """Give the lengths of the pieces that torch.chunk, and so FSDP, cuts `size` rows into; the last may be empty."""
+    """Return the lengths of the pieces that torch.chunk, and so FSDP, cuts `size` rows into; the last may be empty."""
     step = -(-size // chunks)
     return [max(0, min(step, size - chunk * step)) for chunk in range(chunks)]
 
 
 def square_sum(gradients: Sequence[Tensor]) -> Tensor:
-    """Give the sum of all squares, float64 on the CPU."""
+    """Return the sum of all squares, float64 on the CPU."""
     if not gradients:
         return torch.zeros((), dtype=torch.float64)
     norms = torch._foreach_norm(list(gradients))  # in float32, one kernel for all on a GPU

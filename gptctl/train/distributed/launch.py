@@ -120,7 +120,7 @@ def configure(job: TrainJob, logs: str, attempt: int) -> LaunchConfig:
 
 @contextmanager
 def listening(context: Context) -> Iterator[Any]:
-    """Give a queue and pass on what the first rank puts into it."""
+    """Return a queue and pass on what the first rank puts into it."""
     messages = get_context("spawn").SimpleQueue()
     listener = threading.Thread(target=listen, args=(messages, context), daemon=True)
     listener.start()
@@ -205,14 +205,14 @@ class RankStop(StopFlag):
 
 
 def worst(error: ChildFailedError) -> GptctlError:
-    """Give the error that explains the others: a rank that was killed, or else what a rank said, before all those
+    """Return the error that explains the others: a rank that was killed, or else what a rank said, before all those
     that only lost the connection to it."""
     found = [understand(rank, failure) for rank, failure in sorted(error.failures.items())]
     return min(found, key=lambda ranked: ranked[0])[1]
 
 
 def understand(rank: int, failure: ProcessFailure) -> tuple[int, GptctlError]:
-    """Give the error that a rank ended with, after how little it explains."""
+    """Return the error that a rank ended with, after how little it explains."""
     text = failure.message if isinstance(failure.message, str) else failure.message.get("message", "")
     _, marker, packed = text.partition(f"{RankError.__name__}: ")
     if marker:

@@ -30,7 +30,7 @@ class Placement(Settings):
     compile: Literal["auto", "on", "off"] = key("auto", "Compile the blocks with torch.compile; auto: on CUDA.")
 
     def placed(self) -> Values:
-        """Give the fields of a TrainJob that these keys set."""
+        """Return the fields of a TrainJob that these keys set."""
         return {
             "tensor_parallel": self.tensor_parallel,
             "shard_within_node": self.shard_within_node,

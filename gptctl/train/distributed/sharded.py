@@ -52,7 +52,7 @@ class Sharded(Ranks):
             whole.grad = None
 
     def square_sum(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Give what this rank adds to the squared norm of the gradient; what several ranks hold counts once."""
+        """Return what this rank adds to the squared norm of the gradient; what several ranks hold counts once."""
         by_copies: dict[int, list[Tensor]] = {}
         for part in parameters:
             if part.grad is not None:
@@ -70,7 +70,7 @@ class Sharded(Ranks):
         return self.ranks // parts
 
     def laid_out(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Give values of one part as what all ranks hold together."""
+        """Return values of one part as what all ranks hold together."""
         whole = self.wholes[parameter]
         if not isinstance(whole, DTensor):
             return values
@@ -79,7 +79,7 @@ class Sharded(Ranks):
         )
 
     def whole_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Give the shape of what all ranks hold together."""
+        """Return the shape of what all ranks hold together."""
         return self.wholes[parameter].shape
 
     def on_matrices(

@@ -12,7 +12,7 @@ from gptctl.train.planning.estimate import ROOM_SHARE
 
 
 def choose(job: TrainJob) -> str:
-    """Give the name of a file in strategies/.
+    """Return the name of a file in strategies/.
 
     auto: one rank is single; where tensor_parallel is set, tp; where all of the model fits beside its gradients,
     optimizer state and activations, ddp, which communicates least; else fsdp.
@@ -32,7 +32,7 @@ def choose(job: TrainJob) -> str:
 
 
 def room(chosen: torch.device, local_ranks: int) -> float:
-    """Give the bytes that a rank may use."""
+    """Return the bytes that a rank may use."""
     if chosen.type == "cuda":
         return torch.cuda.get_device_properties(0).total_memory
     return psutil.virtual_memory().available / local_ranks

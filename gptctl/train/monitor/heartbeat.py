@@ -70,7 +70,7 @@ class Sign:
 
 
 def read(folder: Path) -> dict[int, Sign]:
-    """Give the last sign of each rank that has begun and not ended, by its number in the file's name."""
+    """Return the last sign of each rank that has begun and not ended, by its number in the file's name."""
     signs = {}
     for path in folder.glob("pulse-*"):
         data = path.read_bytes()
@@ -143,7 +143,7 @@ class Watcher:
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process runs; one that ended and was not waited for does not."""
+    """Return whether a process runs; one that ended and was not waited for does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

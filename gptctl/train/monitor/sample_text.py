@@ -16,7 +16,7 @@ TEMPERATURE = 0.8
 
 
 def write(model: GPT, tokenizer_json: str, prompt: str, seed: int, stopped: Callable[[], bool]) -> str:
-    """Give the prompt and what the model makes of it, or as much as was written before `stopped`.
+    """Return the prompt and what the model makes of it, or as much as was written before `stopped`.
 
     Random numbers come from a generator of its own, the same each time, so that excerpts of one run compare and
     training's are left alone. The model is left in evaluation mode.

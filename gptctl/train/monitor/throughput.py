@@ -47,7 +47,7 @@ def wait(device: torch.device) -> None:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Give the memory of this process: the most that tensors held on a GPU, else what is resident now."""
+    """Return the memory of this process: the most that tensors held on a GPU, else what is resident now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":

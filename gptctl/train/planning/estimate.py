@@ -54,7 +54,8 @@ def estimate(
     micro_batch_size: int = 0,
     accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
-    """Give parameters, tokens_per_step, flops_per_step, memory_bytes_per_rank and bytes_communicated per step and rank.
+    """Return parameters, tokens_per_step, flops_per_step, memory_bytes_per_rank and bytes_communicated per step
+    and rank.
 
     FLOPs: 6 per token and weight that is multiplied with, forward and backward (Kaplan et al. 2020, "Scaling Laws",
     2.1), plus 12 * layers * width * seq_len per token for attention, halved because of the causal mask; a banded layer
@@ -209,7 +210,7 @@ def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: i
 
 
 def on_hardware(found: dict[str, Any], layout: Layout, accelerator: Accelerator) -> dict[str, Any]:
-    """Give seconds and fit on so many of an accelerator: computing, then the part of sending that nothing hides."""
+    """Return seconds and fit on so many of an accelerator: computing, then the part of sending that nothing hides."""
     facts = ACCELERATORS[accelerator]
     computing = found["flops_per_step"] / layout.ranks / (facts.flops * EFFICIENCY)
     speed = facts.network if layout.nodes > 1 else facts.link

@@ -29,7 +29,7 @@ SEQ_LEN = 64
 
 
 def rehearse(model: ModelConfig, recipe: Recipe, ranks: int) -> dict[str, Any]:
-    """Give what rank 0 of `ranks` holds after a step of the model's first layers, and what estimate.py says it does.
+    """Return what rank 0 of `ranks` holds after a step of the model's first layers, and what estimate.py says it does.
 
     Counts are of numbers, not bytes. Whatever cannot be spread raises what torch raises.
     """

@@ -51,15 +51,15 @@ class Replicated(Ranks):
         add_up([parameter.grad for parameter in parameters.values() if parameter.grad is not None])
 
     def square_sum(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Give what this rank adds to the squared norm of the gradient: an equal part, for all hold the same."""
+        """Return what this rank adds to the squared norm of the gradient: an equal part, for all hold the same."""
         return square_sum([parameter.grad for parameter in parameters if parameter.grad is not None]) / self.ranks
 
     def laid_out(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Give values of one parameter as all ranks hold them together."""
+        """Return values of one parameter as all ranks hold them together."""
         return values
 
     def whole_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Give the shape of what all ranks hold together."""
+        """Return the shape of what all ranks hold together."""
         return parameter.shape
 
     def on_matrices(

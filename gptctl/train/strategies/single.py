@@ -45,7 +45,7 @@ class Single:
         """Add gradients up over all ranks."""
 
     def square_sum(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Give what this rank adds to the squared norm of the gradient."""
+        """Return what this rank adds to the squared norm of the gradient."""
         return square_sum([parameter.grad for parameter in parameters if parameter.grad is not None])
 
     def sum(self, values: Tensor) -> Tensor:
@@ -60,11 +60,11 @@ class Single:
         """Show that this rank goes on, and where."""
 
     def laid_out(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Give values of one parameter as all ranks hold them together."""
+        """Return values of one parameter as all ranks hold them together."""
         return values
 
     def whole_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Give the shape of what all ranks hold together."""
+        """Return the shape of what all ranks hold together."""
         return parameter.shape
 
     def on_matrices(

@@ -125,7 +125,7 @@ class TensorParallel(Sharded):
         return joined
 
     def cut(self, whole: Tensor) -> int | None:
-        """Give the dimension along which a group cuts a parameter."""
+        """Return the dimension along which a group cuts a parameter."""
         if not isinstance(whole, DTensor) or "tensor" not in (whole.device_mesh.mesh_dim_names or ()):
             return None
         placement = whole.placements[-1]

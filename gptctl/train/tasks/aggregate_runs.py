@@ -8,7 +8,7 @@ from typing import Any
 
 
 def mean_and_spread(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Give the mean of each figure that all runs have, and for scores NAME_sd, the standard deviation of a sample."""
+    """Return the mean of each figure that all runs have, and for scores NAME_sd, the standard deviation of a sample."""
     found: dict[str, float] = {}
     for name, value in runs[0].items():
         numbers = [run[name] for run in runs if isinstance(run.get(name), int | float)]

@@ -62,7 +62,7 @@ def pretrained(base: Base) -> tuple[GPT, bool]:
 
 
 def widen(table: Tensor, known: int, model: GPT, generator: torch.Generator) -> Tensor:
-    """Give a table (padded V, C) the `known` rows of another one, and normal rows as large as those behind them."""
+    """Return a table (padded V, C) the `known` rows of another one, and normal rows as large as those behind them."""
     config = model.config
     wide = table.new_zeros(config.padded_vocab_size, table.size(1))
     wide[:known] = table[:known]

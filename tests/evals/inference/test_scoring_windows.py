@@ -12,7 +12,7 @@ from gptctl.evals.inference.scoring_windows import Window, cut, windows
 
 
 def spell(window: Window) -> tuple[str, list[int]]:
-    """Give a window's inputs, B before token 0, and its targets."""
+    """Return a window's inputs, B before token 0, and its targets."""
     inputs = "".join("B" if token < 0 else str(token) for token in range(window.start_input, window.end_input))
     return inputs, list(range(window.first_target, window.end_input + 1))
 

@@ -22,7 +22,7 @@ INVALID = "invalid"
 
 
 def random_case(case: int) -> tuple[list[str], list[str], list[str]]:
-    """Give gold, predictions and a label set; every second case predicts things that are not in it."""
+    """Return gold, predictions and a label set; every second case predicts things that are not in it."""
     generator = np.random.default_rng(case)
     classes = int(generator.integers(1, 7))
     labels = [f"class {index}" for index in range(classes)]

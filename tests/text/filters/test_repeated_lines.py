@@ -29,7 +29,7 @@ def small(**settings: Any) -> Config:
 
 
 def run(documents: Sequence[str | None], config: Config) -> tuple[list[str | None], Measured]:
-    """Give the rewritten texts, and all that was measured."""
+    """Return the rewritten texts, and all that was measured."""
     text = pa.array(documents, pa.large_string())
     measured = measure(Batch(text), config)
     return (text if measured.text is None else measured.text).to_pylist(), measured

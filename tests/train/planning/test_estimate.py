@@ -55,7 +55,7 @@ print(resident() - before)
 
 
 def of(name: str, **recipe: object) -> tuple[ModelConfig, Recipe]:
-    """Give a preset's model and recipe."""
+    """Return a preset's model and recipe."""
     preset = load_preset(name)
     return ModelConfig.model_validate(preset["model"]), Recipe.model_validate(preset["training"] | recipe)
 

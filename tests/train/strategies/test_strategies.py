@@ -152,7 +152,7 @@ class Recorded(TokenWindows):
 
 
 def samples(folder: Path) -> set[int]:
-    """Give what was read; ranks that share matrices read the same."""
+    """Return what was read; ranks that share matrices read the same."""
     return {int(line) for line in (folder / "samples").read_text().splitlines()}
 
 
