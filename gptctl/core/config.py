@@ -60,7 +60,7 @@ def key(default: Any, help: str, *, runtime: bool = False, **bounds: Any) -> Any
 
 
 def extra(field: FieldInfo) -> Values:
-    """Give what `argument`, `flag` or `key` noted about a field."""
+    """Return what `argument`, `flag` or `key` noted about a field."""
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
@@ -97,11 +97,12 @@ class StageConfig(Settings):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Give the values that the chosen preset stands for; they lie above the defaults and below everything else."""
+        """Return the values that the chosen preset stands for; they lie above the defaults and below everything
+        else."""
         return {}
 
     def settings(self) -> Values:
-        """Give the keys that can change a result, in TOML's types."""
+        """Return the keys that can change a result, in TOML's types."""
         return {
             name: plain(getattr(self, name))
             for name, field in type(self).model_fields.items()
@@ -109,7 +110,7 @@ class StageConfig(Settings):
         }
 
     def sources(self) -> dict[str, list[str]]:
-        """Give what is read, by the key that names it: absolute paths, URIs, or "-" for a pipe."""
+        """Return what is read, by the key that names it: absolute paths, URIs, or "-" for a pipe."""
         found: dict[str, list[str]] = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name) if extra(field).get("reads") else None
@@ -118,7 +119,7 @@ class StageConfig(Settings):
         return found
 
     def runner_options(self) -> Values:
-        """Give what the engine's run() must know besides the number of workers."""
+        """Return what the engine's run() must know besides the number of workers."""
         return {"address": self.ray_address} if self.engine == "ray" else {}
 
     def worker_count(self) -> int:
@@ -143,7 +144,7 @@ class DataConfig(StageConfig):
 
 
 def absolute(path: str) -> str:
-    """Give a path that holds in any working directory; URIs and "-" do already."""
+    """Return a path that holds in any working directory; URIs and "-" do already."""
     return path if path == "-" or "://" in path else os.path.abspath(path)  # noqa: PTH100 (a glob is no path yet)
 
 
@@ -299,7 +300,7 @@ def without(values: Values, dotted: list[str], prefix: str = "") -> Values:
 
 
 def as_model(annotation: Any) -> type[BaseModel] | None:
-    """Give the config model a field holds, if it is a table."""
+    """Return the config model a field holds, if it is a table."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -321,7 +322,7 @@ def split_lists(model: type[BaseModel], values: Values) -> Values:
 
 
 def is_list(annotation: Any) -> bool:
-    """Tell whether a field holds a list."""
+    """Return whether a field holds a list."""
     return get_origin(annotation) in (list, tuple) or any(get_origin(a) in (list, tuple) for a in get_args(annotation))
 
 
