@@ -74,12 +74,12 @@ def one_process(args: Sequence[object], environment: Mapping[str, str]) -> dict[
 
 
 def at_start() -> dict[str, str]:
-    """Give the variables that an interpreter reads while it starts."""
+    """Return the variables that an interpreter reads while it starts."""
     return {name: value for name, value in plain_environment().items() if name.startswith(AT_START)}
 
 
 def warm(module: str, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Give a command that does what `python -m MODULE` does in an interpreter that has imported torch (warm_start.py):
+    """Return a command that does what `python -m MODULE` does in an interpreter that has imported torch (warm_start.py):
     starting one takes 1 to 4 s of a processor, and the tests do it a thousand times. Where the environment is to differ
     in what an interpreter reads while it starts, it is `python -m MODULE`."""
     path, read = warm_server()

@@ -17,7 +17,7 @@ KEY, SECRET = "AKIATEST", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
 def log_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """Give the credentials as users do, and a cache of the test's own."""
+    """Return the credentials as users do, and a cache of the test's own."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("GPTCTL_CACHE", str(cache))
@@ -38,7 +38,7 @@ class Storage:
         return name
 
     def uri(self, path: str, login: str = "") -> str:
-        """Give the URI of BUCKET/PATH."""
+        """Return the URI of BUCKET/PATH."""
         return f"s3://{login}{path}?endpoint_override={self.host}&scheme=http"
 
     def put(self, path: str, data: bytes) -> None:

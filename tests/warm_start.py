@@ -30,8 +30,8 @@ HEAVY = (
     "pyarrow.dataset",
     "scipy.sparse.csgraph",
 )
-EXTRAS = ("gptctl.runners.ray", "gptctl.evals.harness")  # start threads, or are needed by few
-NOT_HERE = (*EXTRAS, "gptctl.runners.server", "gptctl.__main__")  # those two are what a process is
+EXTRAS = ("gptctl.executors.ray", "gptctl.evals.harness.lm_eval")  # start threads, or are needed by few
+NOT_HERE = (*EXTRAS, "gptctl.executors.fork_server", "gptctl.__main__")  # those two are what a process is
 
 
 def load() -> None:

@@ -20,7 +20,7 @@ Completer = Callable[[str], list[str]]
 
 
 def completer(field: FieldInfo) -> Completer | None:
-    """Give what completes a field's values, if the shell cannot."""
+    """Return what completes a field's values, if the shell cannot."""
     notes = extra(field)
     if choices := notes.get("choices"):
         return lambda incomplete: among(choices(), incomplete)

@@ -15,6 +15,6 @@ def start_workers(args: list[str]) -> None:
     several = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
     wanted = {*args, os.environ.get("GPTCTL_ENGINE", "")}
     if several and len(args) > 1 and args[0] in WORKERS_IMPORT and not wanted & NO_WORKERS:
-        from gptctl.runners.processes import start_server
+        from gptctl.executors.processes import start_server
 
         start_server((f"gptctl.stages.{args[0]}", *WORKERS_IMPORT[args[0]]))

@@ -53,7 +53,7 @@ class StageGroup(TyperGroup):
         return stage_names()
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Give a stand-in that knows its one-line help, which is all that `gptctl --help` needs."""
+        """Return a stand-in that knows its one-line help, which is all that `gptctl --help` needs."""
         if cmd_name not in stage_names():
             return None
         app = typer.Typer(add_completion=False)
@@ -61,7 +61,7 @@ class StageGroup(TyperGroup):
         return typer.main.get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Give the real command for one that is about to run."""
+        """Return the real command for one that is about to run."""
         if args and args[0] in stage_names():
             return args[0], stage_command(args[0]), args[1:]
         if args and not args[0].startswith("-"):
@@ -92,7 +92,7 @@ def paragraphs(text: str) -> str:
 
 
 def config_model(module: ModuleType, stage: str) -> type[StageConfig]:
-    """Give a stage's config model: the class named like the stage."""
+    """Return a stage's config model: the class named like the stage."""
     model: type[StageConfig] = getattr(module, stage.capitalize())
     return model
 
@@ -137,7 +137,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     from gptctl.core.context import Context
     from gptctl.core.redact import redacted
     from gptctl.core.signals import StopFlag
-    from gptctl.io.schema import prepare_arrow
+    from gptctl.io.dataset.schema import prepare_arrow
 
     common = {name: values.pop(name) for name in common_options()}
     console = Console(common["quiet"], common["verbose"])
@@ -197,7 +197,7 @@ def resolve(
 
 
 def flag_values(model: type[StageConfig], flags: dict[str, Any]) -> dict[str, Any]:
-    """Give the flags that were typed as config values; some set a key of a table."""
+    """Return the flags that were typed as config values; some set a key of a table."""
     from gptctl.core.config import extra, merge, nest
 
     values: dict[str, Any] = {}

@@ -46,7 +46,7 @@ def common_options() -> dict[str, Any]:
 
 
 def signature(model: type[StageConfig], run: Callable[..., None]) -> Callable[..., None]:
-    """Give `run` a signature that Typer turns into the command line of a stage.
+    """Return `run` a signature that Typer turns into the command line of a stage.
 
     Options default to None, so that only what was typed reaches `run`; the help shows the model's defaults.
     """
@@ -122,7 +122,7 @@ def bare(annotation: Any) -> Any:
 
 
 def option_type(annotation: Any) -> Any:
-    """Give the type Typer checks: a list is typed as "a,b"."""
+    """Return the type Typer checks: a list is typed as "a,b"."""
     kind = bare(annotation)
     if get_origin(kind) is Literal or kind in (int, float, bool):
         return kind

@@ -55,7 +55,7 @@ class TrainingView:
         yield Panel(rows, title="training", title_align="left")
 
     def loss_line(self, options: ConsoleOptions) -> Text:
-        """Give the losses and the curve of the first."""
+        """Return the losses and the curve of the first."""
         f = self.figures
         line = Text().append("loss ", "dim").append(number(f.get("loss"), ".4f"), "bold")
         if f.get("val_loss") is not None:
@@ -68,7 +68,7 @@ class TrainingView:
         return line
 
     def speed_line(self) -> Text:
-        """Give speed and what it costs."""
+        """Return speed and what it costs."""
         f = self.figures
         unit = f.get("unit", "tokens")
         parts = [
@@ -82,7 +82,7 @@ class TrainingView:
         return Text("  ".join(part for part in parts if part))
 
     def sample(self, console: Console, width: int) -> Text:
-        """Give what the model wrote last, cut to a few lines."""
+        """Return what the model wrote last, cut to a few lines."""
         text = Text().append(f"after step {self.figures.get('sample_step', 0):,}: ", "dim")
         text.append(" ".join(self.figures["sample"].split()), "italic")
         return Text("\n").join(text.wrap(console, width)[:SAMPLE_LINES])
@@ -110,7 +110,7 @@ def sparkline(values: list[float], width: int, ascii_only: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Give "2 h 05 min" and the like."""
+    """Return "2 h 05 min" and the like."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

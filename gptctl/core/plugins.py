@@ -37,6 +37,6 @@ def unknown(kind: str, name: str, known: list[str]) -> UsageError:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """Give " (did you mean 'steps'?)", or nothing where no known name is near."""
+    """Return " (did you mean 'steps'?)", or nothing where no known name is near."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""

@@ -118,7 +118,7 @@ class Run:
         atomic.append_line(self.path / "log.txt", f"{now()} {redact(text)}")
 
     def previous_summary(self) -> Summary:
-        """Give the result of the run that is already complete here."""
+        """Return the result of the run that is already complete here."""
         summary = self.record.get("summary", {})
         counts = Counts.from_json(summary["counts"]) if "counts" in summary else Counts()
         return Summary(self.stage, "up to date", (self.name,), counts, summary.get("metrics", {}))
@@ -235,7 +235,7 @@ def take_lock(out: Path, name: str) -> FileLock:
 
 
 def check_owner(out: Path, stage: str, name: str) -> Values:
-    """Give the record of the earlier run in this folder; refuse a folder that holds anything else."""
+    """Return the record of the earlier run in this folder; refuse a folder that holds anything else."""
     record = read_record(out)
     if record:
         if record["stage"] != stage and not is_bare(out):
@@ -250,7 +250,7 @@ def check_owner(out: Path, stage: str, name: str) -> Values:
 
 
 def is_bare(out: Path) -> bool:
-    """Tell whether an earlier run left only its records here: nothing that another command could lose."""
+    """Return whether an earlier run left only its records here: nothing that another command could lose."""
     records = {RECORD, "config.toml", "events.jsonl", "log.txt", ".lock"}
     return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
 
@@ -309,7 +309,7 @@ def read_record(out: Path) -> Values:
 
 
 def parse_record(data: bytes | None) -> Values:
-    """Give what a run.json says, or nothing where it is absent, damaged or not ours."""
+    """Return what a run.json says, or nothing where it is absent, damaged or not ours."""
     try:
         record: Values = json.loads(data or b"")
         StoredRecord.model_validate(record)
@@ -330,7 +330,7 @@ def clear(out: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of gptctl, Python and the libraries that shape results, without importing them."""
+    """Return the versions of gptctl, Python and the libraries that shape results, without importing them."""
     found = {"gptctl": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -341,7 +341,7 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """Give the time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

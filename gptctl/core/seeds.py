@@ -6,7 +6,7 @@ import xxhash
 
 
 def derive(seed: int, *parts: int | str) -> int:
-    """Give a 63-bit seed for one purpose, e.g. derive(seed, "dropout", step, micro_batch).
+    """Return a 63-bit seed for one purpose, e.g. derive(seed, "dropout", step, micro_batch).
 
     The same arguments give the same number on every machine, process and worker count.
     """

@@ -50,11 +50,11 @@ class Counts:
         self.dropped_bytes += other.dropped_bytes
 
     def balanced(self) -> bool:
-        """Tell whether every document is accounted for."""
+        """Return whether every document is accounted for."""
         return self.documents_in == self.kept + self.dropped.total() + self.quarantined.total()
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form used in manifests and by --json."""
+        """Return the form used in manifests and by --json."""
         return {
             "in": self.documents_in,
             "kept": self.kept,
@@ -100,7 +100,7 @@ class Summary:
     next: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Give the one strict JSON document of `--json`."""
+        """Return the one strict JSON document of `--json`."""
         document: dict[str, Any] = {
             "schema": 1,
             "stage": self.stage,
@@ -116,7 +116,7 @@ class Summary:
 
 
 def human_bytes(count: float) -> str:
-    """Give "1.5 MB" and the like (powers of 1000)."""
+    """Return "1.5 MB" and the like (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(count) < 1000 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

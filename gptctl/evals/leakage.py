@@ -18,10 +18,10 @@ import pyarrow as pa
 import xxhash
 
 from gptctl.evals import training_data
-from gptctl.evals.measured import Rows, Values
+from gptctl.evals.scoring.metric_results import Rows, Values
 from gptctl.evals.training_data import Part
-from gptctl.io.records import ReadOptions
-from gptctl.text import contamination
+from gptctl.io.input.records import ReadOptions
+from gptctl.text.cleaning import contamination
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import chunks
 
@@ -44,7 +44,7 @@ class Probe:
 
     @cached_property
     def rows_of_gram(self) -> dict[int, list[int]]:
-        """Give the evaluation texts that hold each gram of the index."""
+        """Return the evaluation texts that hold each gram of the index."""
         found: defaultdict[int, set[int]] = defaultdict(set)
         for row, gram in zip(
             *(part.tolist() for part in contamination.grams_in(column(self.texts), self.index)), strict=True
@@ -54,7 +54,7 @@ class Probe:
 
     @cached_property
     def rows_of_whole(self) -> dict[bytes, list[int]]:
-        """Give the evaluation texts by the hash of all their words."""
+        """Return the evaluation texts by the hash of all their words."""
         found: defaultdict[bytes, list[int]] = defaultdict(list)
         for row, key in enumerate(wholes(column(self.texts))):
             if key is not None:
@@ -98,7 +98,7 @@ class Scan:
     reading: ReadOptions
 
     def __call__(self, part: Part) -> tuple[Hits, int]:
-        """Give what was found, and how many documents were looked through."""
+        """Return what was found, and how many documents were looked through."""
         ids, text = training_data.read(part, self.reading)
         return probe_of(self.texts).scan(ids, text), len(text)
 
@@ -144,5 +144,5 @@ def describe(rows: Rows, hits: Hits, documents: int) -> Values:
 
 
 def clean_rows(rows: Rows, hits: Hits) -> Rows:
-    """Give the rows that were not found in the training data."""
+    """Return the rows that were not found in the training data."""
     return [row for number, row in enumerate(rows) if number not in hits]

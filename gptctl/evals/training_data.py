@@ -11,10 +11,10 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.io import manifest, shards
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.manifest import Shard
-from gptctl.io.records import ReadOptions, Task
+from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.manifest import Shard
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions, Task
 from gptctl.text.tokenizer import Tokenizer
 
 
@@ -37,7 +37,7 @@ def parts(path: str, reading: ReadOptions) -> list[Part]:
 
 
 def read(part: Part, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
-    """Give the ids and texts of a part's documents."""
+    """Return the ids and texts of a part's documents."""
     if isinstance(part, Task):
         table, _ = read_task(part, reading)
         return table["id"].to_pylist(), table["text"].combine_chunks()
@@ -54,7 +54,7 @@ def tokenizer_of(folder: str) -> Tokenizer:
 
 
 def is_tokens(path: str) -> bool:
-    """Tell whether a path is what gptctl tokenize wrote."""
+    """Return whether a path is what gptctl tokenize wrote."""
     folder = Path(path)
     return folder.is_dir() and manifest.is_ours(folder) and manifest.read(folder).kind == "tokens"
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from gptctl.core.errors import DataError
-from gptctl.infer.continuations import Writer, continued
+from gptctl.infer.completions import Writer, continued
 from gptctl.infer.sampling import Sampling
 from gptctl.text.chat import ASSISTANT, ChatTemplate, Message
 
@@ -54,7 +54,7 @@ class Conversation:
 
 
 def prompt_tokens(template: ChatTemplate, text: str, system: str | None = None) -> list[int]:
-    """Give the tokens after which the assistant answers a text: what a user says, or JSON with a list of messages."""
+    """Return the tokens after which the assistant answers a text: what a user says, or JSON with a list of messages."""
     before: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     return template.prompt([*before, *(as_messages(text) or [{"role": "user", "content": text}])])
 

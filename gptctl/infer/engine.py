@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from gptctl.core.errors import UsageError
-from gptctl.infer.decode import Decoder
+from gptctl.infer.decoder import Decoder
 from gptctl.infer.sampling import Draws, Sampling, choose, penalized
-from gptctl.infer.speculate import Guesser
+from gptctl.infer.speculative import Guesser
 from gptctl.model.attention import KVCache
 from gptctl.model.gpt import GPT
 
@@ -132,7 +132,7 @@ class Engine:
             logits = self.model.logits(self.model.hidden(self.next_tokens(rows, guesses), cache))  # (B, T, V)
 
     def room(self, prompt: Sequence[int], sampling: Sampling) -> int:
-        """Give how many tokens may follow a prompt."""
+        """Return how many tokens may follow a prompt."""
         return min(sampling.max_tokens, self.context - len(prompt))
 
     def read(self, prompts: Sequence[Sequence[int]], copies: int, most: int) -> tuple[KVCache, Tensor]:

@@ -15,10 +15,10 @@ import pyarrow as pa
 import xxhash
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.io import stream
+from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.records import Bad, Block, ReadOptions, Task, from_dicts
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import Bad, Block, ReadOptions, Task, from_dicts
 
 LINES = (".txt", ".text", "")
 ARROW = b"\xff\xff\xff\xff"  # what an Arrow IPC stream begins with
@@ -113,7 +113,7 @@ class Prompts(Inputs):
 
 
 def as_object(line: str) -> dict[str, object]:
-    """Give a line's JSON object; an empty one where it is none."""
+    """Return a line's JSON object; an empty one where it is none."""
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -55,12 +55,12 @@ class Int8Embedding:
         self.scales = scales[:, None]
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Give the vectors (..., C) of tokens (...), float32."""
+        """Return the vectors (..., C) of tokens (...), float32."""
         return self.rows[tokens] * self.scales[tokens]
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Give a matrix (N, K) as int8 and its rows' scales (N,), so that int8 * scale is near it."""
+    """Return a matrix (N, K) as int8 and its rows' scales (N,), so that int8 * scale is near it."""
     weight = weight.detach().float()
     scales = weight.abs().amax(1).clamp_min(TINY) / LEVELS
     return (weight / scales[:, None]).round_().to(torch.int8), scales
@@ -85,6 +85,6 @@ def pack(whole: Tensor, scales: Tensor) -> torch.ScriptObject:
 
 
 def activation_levels() -> int:
-    """Give the steps of each sign that an activation may have, so that sums of products can't overflow."""
+    """Return the steps of each sign that an activation may have, so that sums of products can't overflow."""
     found = torch.cpu.get_capabilities()
     return LEVELS if found.get("avx512_vnni") or found.get("architecture") != "x86_64" else REDUCED

@@ -40,7 +40,7 @@ class Draws:
         self.waiting: list[float] = []
 
     def peek(self, ahead: int = 0) -> float:
-        """Give the number of the token after `ahead` further ones."""
+        """Return the number of the token after `ahead` further ones."""
         while len(self.waiting) <= ahead:
             self.waiting += torch.rand(DRAWN_AT_ONCE, generator=self.generator, dtype=torch.float64).tolist()
         return self.waiting[ahead]
@@ -71,7 +71,7 @@ def choose(logits: Tensor, sampling: Sampling, numbers: Sequence[float]) -> Tens
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Give the distribution (B, V) that is drawn from; the filters apply in the order top-k, top-p, min-p.
+    """Return the distribution (B, V) that is drawn from; the filters apply in the order top-k, top-p, min-p.
 
     top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", 3.1: the fewest likeliest tokens whose
     probabilities reach p. min-p: Nguyen et al. 2024, "Turning Up the Heat": no less likely than p times the likeliest.

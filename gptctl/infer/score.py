@@ -75,7 +75,8 @@ def score_pieces(
 def target_losses(
     model: GPT, hidden: Tensor, rows: NDArray[Any], places: NDArray[Any], targets: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Give -ln p of each target (M,) and whether it is the likeliest; logits are made only where there is a target."""
+    """Return -ln p of each target (M,) and whether it is the likeliest; logits are made only where there is a
+    target."""
     step = max(1, CHUNK_LOGITS // model.config.vocab_size)
     losses, right = np.empty(len(targets)), np.empty(len(targets), np.bool_)
     for start in range(0, len(targets), step):

@@ -38,7 +38,7 @@ class TextStream:
         return self._give(self.held())
 
     def finish(self) -> str:
-        """Give the rest of the text: nothing more will come."""
+        """Return the rest of the text: nothing more will come."""
         if self._whole < len(self.tokens) and not self.stopped:
             self._append(self.coder.decode(self.tokens[self._begin :]))
             self._begin = self._whole = len(self.tokens)

@@ -13,7 +13,7 @@ import xxhash
 
 from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
 from gptctl.core.redact import redact
-from gptctl.io.storage import Address, filesystem, is_uri
+from gptctl.io.object_storage.address import Address, filesystem, is_uri
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 CHUNK_BYTES = 4 * 2**20
@@ -23,12 +23,12 @@ UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 def plain_path(argument: str) -> str:
-    """Give the local path that a file:// URI stands for; anything else as it is."""
+    """Return the local path that a file:// URI stands for; anything else as it is."""
     return unquote(urlsplit(argument).path) if argument.startswith("file://") else argument
 
 
 def split_suffixes(name: str) -> tuple[str, str | None]:
-    """Give the format suffix and the codec: "a.jsonl.zst" gives (".jsonl", "zstd")."""
+    """Return the format suffix and the codec: "a.jsonl.zst" gives (".jsonl", "zstd")."""
     path = PurePosixPath((Address.parse(name).path if is_uri(name) else name).lower())
     codec = CODECS.get(path.suffix)
     return (PurePosixPath(path.stem).suffix if codec else path.suffix), codec

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from gptctl.core.errors import DataError, GptctlError, UsageError
 from gptctl.core.rundir import MANIFEST, RECORD
-from gptctl.io import manifest
+from gptctl.io.dataset import manifest
+from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import plain_path, read_if_there
-from gptctl.io.find import find_files
-from gptctl.io.manifest import Manifest
-from gptctl.io.storage import is_uri, join
+from gptctl.io.input.find import find_files
+from gptctl.io.object_storage.address import is_uri, join
 
 State = Literal["same", "changed", "gone", "unknown"]
 Prints = Callable[[str], Mapping[str, str]]
@@ -124,7 +124,7 @@ def origin_of(
 
 
 def sealed_by_stage(folder: str) -> Manifest | None:
-    """Give a complete output's manifest; nothing where it is absent, damaged, or that of a model folder."""
+    """Return a complete output's manifest; nothing where it is absent, damaged, or that of a model folder."""
     try:
         found = json.loads(read_if_there(join(folder, MANIFEST)) or b"{}")
         return manifest.read(folder) if isinstance(found, dict) and "stage" in found else None
@@ -133,7 +133,7 @@ def sealed_by_stage(folder: str) -> Manifest | None:
 
 
 def owner_of(path: str) -> str | None:
-    """Give the output that a path names or lies in: RUN of RUN/checkpoints/best."""
+    """Return the output that a path names or lies in: RUN of RUN/checkpoints/best."""
     if path == "-":
         return None
     if is_uri(path):

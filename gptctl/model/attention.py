@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.model.bands import banded_attention
 from gptctl.model.config import ModelConfig
+from gptctl.model.sliding_window import banded_attention
 
 
 class KVCache:
@@ -43,11 +43,11 @@ class KVCache:
 
     @property
     def empty(self) -> bool:
-        """Tell whether nothing has been stored, so that new tokens see each other and nothing else."""
+        """Return whether nothing has been stored, so that new tokens see each other and nothing else."""
         return not any(self.lengths)
 
     def positions(self, count: int) -> Tensor:
-        """Give the positions of the next `count` tokens: (T,) where all rows agree, else (B, T)."""
+        """Return the positions of the next `count` tokens: (T,) where all rows agree, else (B, T)."""
         steps = torch.arange(count, device=self.keys.device)
         return steps + self.lengths[0] if self.even else self.starts[:, None] + steps
 
@@ -81,12 +81,12 @@ class KVCache:
         return seen.view(-1, 1, count, slots.numel())
 
     def reach(self, count: int, band: int) -> tuple[int, int]:
-        """Give the first slot that any of the next `count` tokens sees, and the one after the last."""
+        """Return the first slot that any of the next `count` tokens sees, and the one after the last."""
         return max(0, min(self.lengths) - band + 1) if band else 0, max(self.lengths) + count
 
 
 def rotation(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
-    """Give the cosines and sines of rotary positions, each (length, D/2) (Su et al. 2021, "RoFormer", 3.2.2)."""
+    """Return the cosines and sines of rotary positions, each (length, D/2) (Su et al. 2021, "RoFormer", 3.2.2)."""
     half = torch.arange(0, config.head_width, 2, dtype=torch.float64) / config.head_width
     angles = torch.arange(length, dtype=torch.float64)[:, None] * config.rope_base**-half
     return angles.cos().float(), angles.sin().float()
@@ -184,6 +184,6 @@ class Attention(nn.Module):
         return self.output(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def written_out(self, q: Tensor, dropout: float) -> bool:
-        """Tell whether these queries are attended to faster without the fused kernel."""
+        """Return whether these queries are attended to faster without the fused kernel."""
         fits = q.shape[-2] <= WRITTEN_OUT and not self.grouped and not dropout
         return fits and self.training and q.device.type == "cpu" and q.dtype == torch.bfloat16

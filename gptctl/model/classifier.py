@@ -34,7 +34,7 @@ class Classifier(nn.Module):
             self.label_head.bias.zero_()
 
     def forward(self, tokens: Tensor, lengths: Tensor, checkpointed: bool = False) -> tuple[Tensor, Tensor]:
-        """Give label logits (B, L) and the hidden states (N, T, C) of the N sequences that are not empty.
+        """Return label logits (B, L) and the hidden states (N, T, C) of the N sequences that are not empty.
 
         tokens (B, W, T) are padded after each sequence's length, `lengths` (B, W); what is pooled of a text's
         sequences is averaged. `checkpointed` is that of GPT.forward.

@@ -85,7 +85,7 @@ class ModelConfig(Settings):
         return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
     def band(self, layer: int) -> int:
-        """Give how many tokens a layer's attention looks back on; 0 means all."""
+        """Return how many tokens a layer's attention looks back on; 0 means all."""
         return self.band_width if self.layer_pattern[layer % len(self.layer_pattern)] == "b" else 0
 
     def matrix_parameters(self) -> int:
@@ -127,7 +127,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> Values:
-    """Give a preset's tables {"model": {...}, "training": {...}}. Raises UsageError (2) for an unknown name."""
+    """Return a preset's tables {"model": {...}, "training": {...}}. Raises UsageError (2) for an unknown name."""
     known = preset_names()
     if name not in known:
         raise unknown("preset", name, known)

@@ -26,7 +26,7 @@ PAYS = 2**21  # logits; fewer stay in the processor's caches, and the plain way 
 def head_loss_sum(
     hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, ignore: int, softcap: float, smoothing: float
 ) -> Tensor:
-    """Give the cross-entropy in nats, summed over rows, of hidden (N, C), the head's weight (V, C) and targets (N,).
+    """Return the cross-entropy in nats, summed over rows, of hidden (N, C), the head's weight (V, C) and targets (N,).
 
     Rows whose target is `ignore`, a negative number, count nothing. Matrix products are taken in autocast's type, all
     else in float32. `softcap` and `smoothing` are those of GPT.logits and loss_sum.

@@ -18,15 +18,15 @@ from torch import Tensor
 from gptctl.core import atomic
 from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
-from gptctl.model import locate, sealed
-from gptctl.model.blank import blank
 from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.config import ModelConfig
+from gptctl.model.files import checksummed, locate
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import files, tensors
 from gptctl.model.lora import Lora, adapt, merge
-from gptctl.model.padding import cut, pad
+from gptctl.model.meta_init import blank
+from gptctl.model.vocab_padding import cut, pad
 
 Loaded = tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]
 
@@ -35,7 +35,7 @@ def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra
     """Write a model folder at once. `extra` is kept in config.json, e.g. the names of a classifier's labels."""
     with atomic.atomic_folder(folder) as temporary:
         write_model(temporary, model, tokenizer_json, extra)
-        sealed.seal(temporary, "model")
+        checksummed.seal(temporary, "model")
 
 
 def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extr
     except UsageError:
         write_weights(folder, model, model.state_dict())
         write_config(folder, model, tokenizer_json, extra)
-        atomic.write_text(folder / sealed.CARD, files.card(model.config, "", extra))
+        atomic.write_text(folder / checksummed.CARD, files.card(model.config, "", extra))
 
 
 def write_transformers(
@@ -56,7 +56,7 @@ def write_transformers(
     dtype: torch.dtype = torch.float32,
     max_bytes: int = 0,
 ) -> None:
-    """Write a model's files as transformers opens them; `max_bytes` is that of `sealed.write_weights`.
+    """Write a model's files as transformers opens them; `max_bytes` is that of `checksummed.write_weights`.
 
     Raises UsageError (2), before anything is written, where no class of transformers computes the same.
     """
@@ -66,17 +66,17 @@ def write_transformers(
     if reason := hf_config.refusal(model.config):
         raise UsageError(reason, hint)
     family = hf_config.family_of(model.config)
-    sealed.write_weights(folder, tensors.to_theirs(model.state_dict(), model.config, family, dtype), max_bytes)
+    checksummed.write_weights(folder, tensors.to_theirs(model.state_dict(), model.config, family, dtype), max_bytes)
     told = hf_config.to_values(model.config, str(dtype).removeprefix("torch."))
     atomic.write_json(folder / "config.json", told | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     files.write_companions(folder, model.config, tokenizer_json, extra)
-    atomic.write_text(folder / sealed.CARD, files.card(model.config, family.architecture, extra))
+    atomic.write_text(folder / checksummed.CARD, files.card(model.config, family.architecture, extra))
 
 
 def write_weights(folder: Path, model: GPT | Classifier, named: Mapping[str, Tensor]) -> None:
     """Write weights by our names; they may be older than what the model holds now."""
-    sealed.write_tensors(
-        folder / sealed.WEIGHTS, {name: cut(name, tensor, model.config) for name, tensor in named.items()}
+    checksummed.write_tensors(
+        folder / checksummed.WEIGHTS, {name: cut(name, tensor, model.config) for name, tensor in named.items()}
     )
 
 
@@ -90,7 +90,7 @@ def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, ext
 
 
 def load_model(folder: Path) -> Loaded:
-    """Give (model in evaluation mode, config, tokenizer.json's text, extra) of any folder that `find_model` gives.
+    """Return (model in evaluation mode, config, tokenizer.json's text, extra) of any folder that `find_model` gives.
 
     A low-rank update, in a checkpoint or an adapter's folder, is merged into the weights. Where there is a manifest,
     every file is checked against it.
@@ -100,15 +100,15 @@ def load_model(folder: Path) -> Loaded:
     if not folder.is_dir():
         raise UsageError(f"no such model folder: {folder}", "give a run folder, or its model folder")
     if locate.is_adapter(folder):
-        from gptctl.model import peft  # which loads the base by this function
+        from gptctl.model.hf import peft
 
         return peft.load_model(folder)
     locate.refuse_pickle(folder)
-    values = sealed.read_json(folder / "config.json")
+    values = checksummed.read_json(folder / "config.json")
     ours = "model_type" not in values
-    if ours or sealed.is_sealed(folder):
-        sealed.verify(folder)
-    stored = sealed.read_weights(folder)
+    if ours or checksummed.is_sealed(folder):
+        checksummed.verify(folder)
+    stored = checksummed.read_weights(folder)
     model, extra = (of_ours if ours else of_theirs)(folder, values, stored)
     return model.eval(), model.config, files.read_tokenizer(folder), extra
 
@@ -187,7 +187,7 @@ def fill(model: GPT | Classifier, folder: Path) -> None:
 
     Raises DataError (3) if a name or a shape does not fit.
     """
-    put_in(model, sealed.read_weights(folder), folder)
+    put_in(model, checksummed.read_weights(folder), folder)
 
 
 def put_in(model: GPT | Classifier, stored: Mapping[str, Tensor], folder: Path) -> None:

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gptctl.model.attention import Attention, KVCache, rotation
-from gptctl.model.bands import document_mask
 from gptctl.model.config import ModelConfig
 from gptctl.model.cross_entropy import PAYS, head_loss_sum
 from gptctl.model.moe import MixtureOfExperts, router_losses
+from gptctl.model.sliding_window import document_mask
 
 IGNORE = -1  # a target that does not count
 
@@ -146,7 +146,7 @@ class GPT(nn.Module):
     def hidden(
         self, tokens: Tensor, cache: KVCache | None = None, starts: Tensor | None = None, checkpointed: bool = False
     ) -> Tensor:
-        """Give the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache` if there is one.
+        """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache` if there is one.
 
         The other arguments are those of `forward`.
         """
@@ -155,7 +155,7 @@ class GPT(nn.Module):
     def trunk(
         self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpointed: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Give what `hidden` gives, and each router's logits (B, T, E)."""
+        """Return what `hidden` gives, and each router's logits (B, T, E)."""
         T = tokens.size(1)
         positions = torch.arange(T, device=tokens.device) if cache is None else cache.positions(T)
         if starts is not None:
@@ -185,14 +185,14 @@ class GPT(nn.Module):
         return self.final_norm(x), routers
 
     def masks(self, T: int, cache: KVCache | None, starts: Tensor | None) -> dict[int, Tensor | None]:
-        """Give the attention mask of each band width among the layers; None where attention is plainly causal."""
+        """Return the attention mask of each band width among the layers; None where attention is plainly causal."""
         bands = {self.config.band(layer) for layer in range(self.config.layers)}
         if cache is not None and not cache.empty:
             return {band: cache.mask(T, band) for band in bands}
         return {band: None if starts is None or band else document_mask(starts) for band in bands}
 
     def head_weight(self) -> Tensor:
-        """Give the matrix (padded V, C) that hidden states are multiplied with."""
+        """Return the matrix (padded V, C) that hidden states are multiplied with."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ class GPT(nn.Module):
         smoothing: float = 0.0,
         checkpointed: bool = False,
     ) -> Tensor | Loss:
-        """Give logits (B, T, V) of the token after each of tokens (B, T), or with `targets` (B, T) their Loss.
+        """Return logits (B, T, V) of the token after each of tokens (B, T), or with `targets` (B, T) their Loss.
 
         Targets of IGNORE do not count. `starts` (B, T) says at which place of its row each token's document begins, see
         document_starts: no token sees an earlier document, and positions count from there. `smoothing` is that of
@@ -234,7 +234,7 @@ class GPT(nn.Module):
 
 
 def document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
-    """Give for each of tokens (B, T) the place in its row where its document begins: (B, T) int64.
+    """Return for each of tokens (B, T) the place in its row where its document begins: (B, T) int64.
 
     That is the nearest end-of-text at or before it, which as an input begins the next document, or the row's begin.
     """
@@ -245,7 +245,7 @@ def document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
 def loss_sum(
     logits: Tensor, targets: Tensor, ignore: int = IGNORE, smoothing: float = 0.0, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Give the summed cross-entropy in nats and how many targets counted.
+    """Return the summed cross-entropy in nats and how many targets counted.
 
     logits (..., V), targets (...) int64. The sum over all micro-batches and ranks is divided once by the count over the
     same, so that neither padding nor the number of ranks can change a gradient. `smoothing` is 5.4's label smoothing,

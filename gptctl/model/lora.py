@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
-from gptctl.model.blank import blank
+from gptctl.model.meta_init import blank
 
 
 class Lora(Settings):
@@ -56,7 +56,7 @@ class AdaptedLinear(nn.Linear):
         return y if self.bias is None else y + self.bias
 
     def merged(self) -> Tensor:
-        """Give the one weight (out, in) that does the same, computed in double precision."""
+        """Return the one weight (out, in) that does the same, computed in double precision."""
         weight = self.weight.double() + self.scale * (self.lora_b.double() @ self.lora_a.double())
         if self.magnitude is not None:
             weight = weight * (self.magnitude.double() / weight.norm(dim=1))[:, None]
@@ -87,7 +87,7 @@ def adapt(model: nn.Module, lora: Lora, seed: int) -> None:
 
 
 def plain_name(name: str) -> str:
-    """Give a module's name without that of the GPT inside a classifier."""
+    """Return a module's name without that of the GPT inside a classifier."""
     return name.removeprefix("gpt.")
 
 

@@ -40,7 +40,7 @@ class Experts(nn.Module):
 
 
 def can_group(x: Tensor, weight: Tensor) -> bool:
-    """Tell whether torch's grouped product takes these: bfloat16 anywhere, float32 on a CPU that runs it as it comes.
+    """Return whether torch's grouped product takes these: bfloat16 anywhere, float32 on a CPU that runs it as it comes.
 
     On the CPU it equals the loop bit for bit and is as fast; torch.compile and fake tensors know it in bfloat16 alone.
     """
@@ -82,13 +82,13 @@ class MixtureOfExperts(nn.Module):
         return mixed.view_as(x).type_as(x), logits
 
     def route(self, x: Tensor) -> Tensor:
-        """Give the router's logits (B, T, E), in float32: near-ties decide who learns (Fedus et al. 2022, 2.4)."""
+        """Return the router's logits (B, T, E), in float32: near-ties decide who learns (Fedus et al. 2022, 2.4)."""
         with torch.autocast(x.device.type, enabled=False):
             return F.linear(x.float(), self.router.weight.float())
 
 
 def router_losses(logits: Tensor, counted: Tensor, chosen_count: int) -> tuple[Tensor, Tensor]:
-    """Give the load-balancing loss and the z-loss of one router, each summed over tokens.
+    """Return the load-balancing loss and the z-loss of one router, each summed over tokens.
 
     logits (B, T, E); counted (B, T) bool, the tokens whose target counts: padding has no say.
 

@@ -119,7 +119,7 @@ def figure(told: str, parts: Sequence[str], height: int, title: str, legend: Mar
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Give round numbers from at or below `low` to at or above `high`, some `wanted` steps apart."""
+    """Return round numbers from at or below `low` to at or above `high`, some `wanted` steps apart."""
     if not high > low:
         high = low + (abs(low) or 1.0)
     rough = (high - low) / wanted

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gptctl.io.files import read_if_there
-from gptctl.io.storage import join
+from gptctl.io.object_storage.address import join
 
 Event = dict[str, Any]
 
@@ -43,6 +43,6 @@ def lasting(events: Sequence[Event]) -> list[Event]:
 
 
 def points(events: Sequence[Event], kind: str, field: str) -> list[tuple[float, float]]:
-    """Give (step, value) of the events of one kind that have a number for a field."""
+    """Return (step, value) of the events of one kind that have a number for a field."""
     found = [event for event in lasting(events) if event.get("event") == kind]
     return [(e["step"], e[field]) for e in found if isinstance(e.get(field), int | float) and "step" in e]

@@ -60,7 +60,7 @@ class Comparison:
 
 
 def page(asked: Sequence[Output]) -> tuple[str, list[Section]]:
-    """Give the page about some outputs and all that they were made from, and its sections."""
+    """Return the page about some outputs and all that they were made from, and its sections."""
     found = {one.folder: one for output in asked for one in lineage.walk(output)}
     made = [section(output) for output in found.values()]
     chain = {one.folder for one in lineage.walk(asked[0])}
@@ -87,7 +87,7 @@ def page(asked: Sequence[Output]) -> tuple[str, list[Section]]:
 
 
 def palette() -> str:
-    """Give the colours as properties of the page, by the reader's choice of light and dark."""
+    """Return the colours as properties of the page, by the reader's choice of light and dark."""
     light, dark = ("".join(f"--{name}:{both[place]};" for name, both in PALETTE.items()) for place in (0, 1))
     return f":root{{color-scheme:light dark;{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
@@ -159,7 +159,7 @@ def comparisons(asked: Sequence[Output]) -> list[Comparison]:
 
 
 def commands(made: Sequence[Section]) -> list[str]:
-    """Give the commands that make all of it again, in order."""
+    """Return the commands that make all of it again, in order."""
     lines: list[str] = []
     here = ""
     for one in made:
@@ -187,5 +187,5 @@ def cut(text: str, length: int = SAMPLE_CHARACTERS) -> str:
 
 
 def share(row: Sequence[int], place: int) -> str:
-    """Give one count as a share of its row, 0 to 1."""
+    """Return one count as a share of its row, 0 to 1."""
     return f"{row[place] / (sum(row) or 1):.3f}"

@@ -12,11 +12,12 @@ from markupsafe import Markup
 
 from gptctl.core.errors import GptctlError
 from gptctl.core.summary import Counts, Table, human_bytes
-from gptctl.io import checkup, shards
+from gptctl.io import diagnose
+from gptctl.io.dataset import shards
 from gptctl.io.files import read_if_there
-from gptctl.io.find import find_files
+from gptctl.io.input.find import find_files
 from gptctl.io.lineage import Output
-from gptctl.io.storage import is_uri, join
+from gptctl.io.object_storage.address import is_uri, join
 from gptctl.report import charts
 from gptctl.report.charts import Series
 from gptctl.report.events import Event, points, read_events
@@ -54,23 +55,23 @@ class Section:
 
     @property
     def settings(self) -> str:
-        """Give config.toml."""
+        """Return config.toml."""
         return (read_if_there(join(self.output.folder, "config.toml")) or b"").decode("utf-8", "replace")
 
     @property
     def state(self) -> str:
-        """Say whether the output is complete."""
+        """Return whether the output is complete."""
         record, ended = self.output.record, self.output.manifest is not None
         if ended:
             return "done"
         if any(text.startswith("is being made") for _, text in self.remarks):
             return "running"
-        return "killed" if record.get("status") in checkup.NOT_ENDED else str(record.get("status") or "unfinished")
+        return "killed" if record.get("status") in diagnose.NOT_ENDED else str(record.get("status") or "unfinished")
 
 
 def section(output: Output) -> Section:
     """Find out what there is to show. What cannot be read is a remark, never an error."""
-    made = Section(output, [(f.level, f.what) for f in checkup.check_state(output)])
+    made = Section(output, [(f.level, f.what) for f in diagnose.check_state(output)])
     for origin in output.origins:
         if origin.state in ("gone", "changed"):
             what = "is gone" if origin.state == "gone" else "has changed since"
@@ -85,13 +86,13 @@ def section(output: Output) -> Section:
 
 
 def metrics_of(output: Output) -> Values:
-    """Give the figures of a complete output; nothing of an unfinished one."""
+    """Return the figures of a complete output; nothing of an unfinished one."""
     found = (output.record.get("summary") or {}).get("metrics") or {}
     return found or (output.manifest.metrics if output.manifest else {})
 
 
 def counts_of(output: Output) -> Counts:
-    """Give the documents that went in and what became of them."""
+    """Return the documents that went in and what became of them."""
     return output.manifest.counts if output.manifest else Counts()
 
 
@@ -182,7 +183,7 @@ def show_training(made: Section) -> None:
 
 
 def samples_of(events: Sequence[Event]) -> Iterator[Sample]:
-    """Give what the model wrote: at first, half way, and last."""
+    """Return what the model wrote: at first, half way, and last."""
     found = [event for event in events if event.get("event") == "sample"]
     for event in {id(found[place]): found[place] for place in (0, len(found) // 2, -1)}.values() if found else ():
         yield Sample(f"written after step {event.get('step')}", str(event.get("text", "")))
@@ -299,7 +300,7 @@ def quarantined(folder: str) -> list[Values]:
 
 
 def spans(found: Any, value: float) -> bool:
-    """Tell whether an interval can stand on an axis from 0 to 1."""
+    """Return whether an interval can stand on an axis from 0 to 1."""
     return isinstance(found, list) and None not in found and 0 <= value <= 1
 
 

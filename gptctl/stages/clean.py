@@ -20,18 +20,19 @@ from gptctl.core.config import DataConfig, Settings, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary, Table, funnel
-from gptctl.io import dataset, jobs
-from gptctl.io.dataset import Made
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.jobs import Job, Outcome
-from gptctl.io.records import ReadOptions, Task
-from gptctl.io.schema import slices, with_kind
-from gptctl.io.stream import StreamWriter
-from gptctl.text import contamination, filtering, punkt
-from gptctl.text.batch import Batch
-from gptctl.text.filter_sets import MASKED, PRESETS
-from gptctl.text.filtering import FILTERS, Step
-from gptctl.text.html import Extractor, extract, looks_like_html
+from gptctl.io.dataset.schema import slices, with_kind
+from gptctl.io.dataset.stream import StreamWriter
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.pipeline import execution, stage_output
+from gptctl.pipeline.execution import Job, Outcome
+from gptctl.pipeline.stage_output import Made
+from gptctl.text import punkt
+from gptctl.text.cleaning import contamination, filtering
+from gptctl.text.cleaning.batch import Batch
+from gptctl.text.cleaning.filter_presets import MASKED, PRESETS
+from gptctl.text.cleaning.filtering import FILTERS, Step
+from gptctl.text.cleaning.html import Extractor, extract, looks_like_html
 from gptctl.text.normalize import normalize
 from gptctl.text.pii import Pii, mask
 from gptctl.text.words import Splitter, describe, remove_stop_words
@@ -141,7 +142,7 @@ class CleanKeys(DataConfig):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Give the filters of the chosen preset and their settings; --filters alone means their own defaults."""
+        """Return the filters of the chosen preset and their settings; --filters alone means their own defaults."""
         if chosen.get("filters") is not None and "preset" not in chosen:
             return {}
         name = str(chosen.get("preset", "basic"))
@@ -150,7 +151,7 @@ class CleanKeys(DataConfig):
         return {"filters": list(preset), "pii": name in MASKED} | settings
 
     def steps(self) -> tuple[Step, ...]:
-        """Give the chain of filters; --language adds its filter in front where the preset has none."""
+        """Return the chain of filters; --language adds its filter in front where the preset has none."""
         names = self.filters or ()
         wanted = getattr(self, "language").languages  # noqa: B009  (the tables of filters are added below)
         if wanted and "language" not in names:
@@ -192,7 +193,7 @@ class CleanTask:
 
     def __call__(self, task: Task, table: pa.Table) -> Outcome:
         """Clean slice by slice, for memory and the processor's caches."""
-        return jobs.join([self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])])
+        return execution.join([self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])])
 
     @property
     def by_block(self) -> bool:
@@ -201,7 +202,7 @@ class CleanTask:
 
     def clean(self, table: pa.Table) -> Outcome:
         """Repair, filter, and say why each dropped document went."""
-        counts = Counts(documents_in=len(table), bytes_in=jobs.text_bytes(table))
+        counts = Counts(documents_in=len(table), bytes_in=execution.text_bytes(table))
         notes: Counter[str] = Counter()
         batch, reasons = self.prepared(table)
         found = filtering.apply(batch.only(pc.is_null(reasons)), self.steps)
@@ -210,7 +211,7 @@ class CleanTask:
         kept = pc.is_null(reasons)
         lost, why = table.filter(pc.invert(kept)), reasons.filter(pc.invert(kept))
         survivors = self.finished(table.filter(kept), notes)
-        counts.kept, counts.bytes_kept = len(survivors), jobs.text_bytes(survivors)
+        counts.kept, counts.bytes_kept = len(survivors), execution.text_bytes(survivors)
         for reason, size in zip(why.to_pylist(), pc.binary_length(lost["text"]).to_pylist(), strict=True):
             counts.dropped[reason] += 1
             counts.dropped_bytes[reason] += size
@@ -297,7 +298,7 @@ def evaluation_index(paths: tuple[str, ...], how: Contamination) -> contaminatio
 
 def plan(config: Clean, context: Context) -> Summary:
     """Say what would be done; clean a sample to foretell the funnel."""
-    reading = dataset.options(config)
+    reading = stage_output.options(config)
     inputs = Inputs(config.inputs, reading)
     facts: dict[str, Any] = {
         "inputs": len(inputs.order),
@@ -347,16 +348,16 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         return explain(config, config.explain)
     if config.out is None:
         raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
-    reading = dataset.options(config)
+    reading = stage_output.options(config)
     inputs = Inputs(config.inputs, reading)
     also = {}
     if config.decontaminate:
         found = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in found.items()}
-    runner = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
+    runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
 
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with jobs.spool_folder(out) as folder:
+        with execution.spool_folder(out) as folder:
             trained = ""
             tasks: Callable[[], Iterator[Task]] = partial(inputs.tasks, config.limit)
             if config.words == "nltk" and config.punkt == "train":
@@ -364,10 +365,10 @@ def run(config: Clean, context: Context | None = None) -> Summary:
                 trained = train_punkt(config, reading, list(tasks()))
             task_of = CleanTask(config, trained)
             job = Job(task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block)
-            totals = jobs.run(job, tasks(), runner, config.worker_count(), context, pipe)
+            totals = execution.run(job, tasks(), runner, config.worker_count(), context, pipe)
         return Made(totals, figures(totals.figures) | {"words": describe(config.words, trained)})
 
-    summary = dataset.produce(config, config.out, context, inputs, "documents", make, also)
+    summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     if how := summary.metrics.get("stop_words"):
         context.say(f"stop words removed with {how}")
     follow = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
@@ -392,7 +393,7 @@ def figures(parts: list[dict[str, int]]) -> dict[str, Any]:
 
 def explain(config: Clean, wanted: str) -> Summary:
     """Show each rule's figure against its threshold for one document. Raises UsageError (2) if there is none."""
-    reading = dataset.options(config)
+    reading = stage_output.options(config)
     task_of = CleanTask(config)
     for task in Inputs(config.inputs, reading).tasks(config.limit):
         table, _ = read_task(task, reading)

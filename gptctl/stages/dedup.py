@@ -18,20 +18,20 @@ from gptctl.core.config import DataConfig, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, funnel
-from gptctl.io import dataset, jobs
-from gptctl.io.dataset import Made
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.jobs import Job, Runner
-from gptctl.io.kept import Kept
-from gptctl.io.stream import StreamWriter
+from gptctl.io.dataset.stream import StreamWriter
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.pipeline import execution, stage_output
+from gptctl.pipeline.document_cache import Kept
+from gptctl.pipeline.execution import Job, Runner
+from gptctl.pipeline.stage_output import Made
 from gptctl.text.dedup import finder, index_search, minhash, repeats, report, survivors
-from gptctl.text.dedup.crew import Crew, Sources
+from gptctl.text.dedup.decisions import Verdicts, keep_survivors
 from gptctl.text.dedup.finder import DOCUMENT_BYTES, KEY_BYTES, Finder
 from gptctl.text.dedup.passes import Search
 from gptctl.text.dedup.repeats import RemoveRepeats, Repeats
 from gptctl.text.dedup.shingles import Shingling
 from gptctl.text.dedup.streaming import Index
-from gptctl.text.dedup.verdicts import Verdicts, keep_survivors
+from gptctl.text.dedup.worker_pool import Crew, Sources
 
 LEAST_MEMORY = 10**6  # to sort in; what is read, hashed and written takes more than that
 EXAMPLES = (
@@ -138,7 +138,7 @@ def within_documents(config: Dedup) -> bool:
 def plan(config: Dedup, context: Context) -> Summary:
     """Say what would be done, on how much disk and in how many parts."""
     check(config)
-    inputs, before = Inputs(config.inputs, dataset.options(config)), earlier(config)
+    inputs, before = Inputs(config.inputs, stage_output.options(config)), earlier(config)
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.order), "input_bytes": size, "workers": config.worker_count()}
     if before is not None:
@@ -185,14 +185,14 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     """Deduplicate the inputs into a dataset folder, or into a pipe."""
     context = context or Context()
     check(config)
-    reading = dataset.options(config)
+    reading = stage_output.options(config)
     inputs, before = Inputs(config.inputs, reading), earlier(config)
     old = tuple(before.tasks()) if before else ()
     also = {f"against {name}": value for name, value in ((before.fingerprints() or {}) if before else {}).items()}
     crew = crew_of(config, context)
 
     def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with jobs.spool_folder(out) as folder:
+        with execution.spool_folder(out) as folder:
             sources = Sources(reading, old, inputs.replayable(folder, config.limit), config.max_bad)
             small = sum(one.total_bytes() or 0 for one in (inputs, before) if one) <= crew.memory
             search = search_of(config, folder / "search", keep=small)
@@ -203,7 +203,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                 # What goes from a task depends on all others, which a stream that is piped again may not have.
                 noted = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                 tasks = (replace(task, note=noted) for task in sources.new())
-                totals = jobs.run(job, tasks, crew.runner, crew.workers, context, pipe)
+                totals = execution.run(job, tasks, crew.runner, crew.workers, context, pipe)
                 return Made(totals, found_places | report.of_repeats(totals.figures))
             if config.index == "datasketch":
                 index = index_of(config, search)
@@ -213,10 +213,10 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
             judged = Verdicts(search, found, sources.first_new, crew.memory).noted(sources.new())
             kept = search.kept.after(len(old))
             job = Job(partial(keep_survivors, config.normalize_exact), reading, out, read=kept.read)
-            totals = jobs.run(job, judged, crew.runner, crew.workers, context, pipe)
+            totals = execution.run(job, judged, crew.runner, crew.workers, context, pipe)
         return Made(totals, report.of_clusters(found, sources.first_new, totals.figures) | figures)
 
-    summary = dataset.produce(config, config.out, context, inputs, "documents", make, also)
+    summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     shown = report.tables(config.method, summary.metrics)
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
@@ -226,7 +226,7 @@ def earlier(config: Dedup) -> Inputs | None:
     """Open what was there before. Raises UsageError (2) for a pipe."""
     if not config.against:
         return None
-    before = Inputs(config.against, dataset.options(config))
+    before = Inputs(config.against, stage_output.options(config))
     if before.is_stream:
         raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
     return before
@@ -234,7 +234,7 @@ def earlier(config: Dedup) -> Inputs | None:
 
 def crew_of(config: Dedup, context: Context) -> Crew:
     """Say who does the work."""
-    runner: Runner = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
+    runner: Runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
     kernels = "spans" if within_documents(config) else "shingles"
     preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernels}")
     return Crew(runner, config.worker_count(), parse_bytes(config.memory), context, preload)

@@ -14,12 +14,12 @@ from gptctl.core.errors import DataError
 from gptctl.core.machine import processors
 from gptctl.core.rundir import versions
 from gptctl.core.summary import Summary, Table, human_bytes
-from gptctl.evals import naming
-from gptctl.io import checkup, lineage
-from gptctl.io.checkup import Finding
+from gptctl.evals import fingerprints
+from gptctl.io import diagnose, lineage
+from gptctl.io.diagnose import Finding
 from gptctl.io.files import plain_path, read_if_there
 from gptctl.io.lineage import Origin, Output
-from gptctl.io.storage import is_uri, join
+from gptctl.io.object_storage.address import is_uri, join
 from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -62,7 +62,7 @@ def run(config: Doctor, context: Context | None = None) -> Summary:
     outputs: dict[str, Output] = {}
     asked, models = find(config.paths)
     for folder in asked:
-        traced = lineage.trace(folder, naming.prints_of if config.lineage else None)
+        traced = lineage.trace(folder, fingerprints.prints_of if config.lineage else None)
         outputs |= {one.folder: one for one in (lineage.walk(traced) if config.lineage else [traced])}
         if config.lineage:
             for line in chain(traced):
@@ -75,7 +75,7 @@ def run(config: Doctor, context: Context | None = None) -> Summary:
         context.progress(number, len(outputs), "outputs", output.folder)
         findings += examine(output)
     for folder in models:
-        from gptctl.model.checkup import check_model
+        from gptctl.model.files.diagnose import check_model
 
         findings += check_model(Path(folder))
     commands = remedies(list(outputs.values()), findings)
@@ -113,7 +113,7 @@ def find(paths: tuple[str, ...]) -> tuple[list[str], list[str]]:
         try:
             outputs += lineage.find(path)
         except DataError:
-            if not naming.is_model(path):
+            if not fingerprints.is_model(path):
                 raise
             models.append(path)
     return list(dict.fromkeys(outputs)), models
@@ -121,9 +121,9 @@ def find(paths: tuple[str, ...]) -> tuple[list[str], list[str]]:
 
 def examine(output: Output) -> list[Finding]:
     """Check one output, and of a training run its checkpoints and model; say which inputs have changed since."""
-    found = [*checkup.check(output), *check_tokenizer(output)]
+    found = [*diagnose.check(output), *check_tokenizer(output)]
     if output.stage in RUNS and not is_uri(output.folder):
-        from gptctl.model.checkup import check_run
+        from gptctl.model.files.diagnose import check_run
 
         found += check_run(output)
     for origin in output.origins:
@@ -208,19 +208,19 @@ def chain(output: Output, indent: str = "") -> Iterator[str]:
 
 
 def hash_of(origin: Origin) -> str:
-    """Give the recorded hash of an origin that is one thing."""
+    """Return the recorded hash of an origin that is one thing."""
     return next(iter(origin.prints.values()), "not recorded")
 
 
 def figures(output: Output) -> str:
-    """Give the first figures of an output's result."""
+    """Return the first figures of an output's result."""
     metrics = (output.record.get("summary") or {}).get("metrics") or {}
     shown = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float)][:4]
     return f", {', '.join(shown)}" if shown else ""
 
 
 def as_json(output: Output) -> Values:
-    """Give a chain as nested tables."""
+    """Return a chain as nested tables."""
     record = output.record
     return {
         "folder": output.folder,
@@ -257,7 +257,7 @@ def look_at_machine(paths: tuple[str, ...]) -> Values:
 
 
 def nearest(path: str) -> Path:
-    """Give the folder itself or the nearest one above that exists."""
+    """Return the folder itself or the nearest one above that exists."""
     folder = Path(path).resolve()
     while not folder.is_dir():
         folder = folder.parent

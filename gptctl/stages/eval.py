@@ -17,32 +17,25 @@ from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary
-from gptctl.evals import (
-    assess,
-    baselines,
-    classification,
-    ensemble,
-    gates,
-    junit,
-    leakage,
-    markdown,
-    naming,
-    regress,
-    tables,
-    training_data,
-)
-from gptctl.evals.assess import Examples
-from gptctl.evals.averages import Averaging
-from gptctl.evals.gates import Check, Gate
-from gptctl.evals.options import Options
-from gptctl.io import dataset, labelled, peek, predictions, shards
-from gptctl.io.find import find_files
-from gptctl.io.manifest import Manifest
-from gptctl.io.predictions import Rows
+from gptctl.evals import fingerprints, leakage, training_data
+from gptctl.evals.inference import ensemble
+from gptctl.evals.output import junit, markdown, tables
+from gptctl.evals.scoring import baselines, classification, evaluation
+from gptctl.evals.scoring.averages import Averaging
+from gptctl.evals.scoring.evaluation import Examples
+from gptctl.evals.scoring.options import Options
+from gptctl.evals.stats import gates, regressions
+from gptctl.evals.stats.gates import Check, Gate
+from gptctl.io.dataset import shards
+from gptctl.io.dataset.manifest import Manifest
+from gptctl.io.input import predictions, sniff
+from gptctl.io.input.find import find_files
+from gptctl.io.input.predictions import Rows
+from gptctl.pipeline import labelled_data, stage_output
 
 if TYPE_CHECKING:
-    from gptctl.evals.ask import Job
-    from gptctl.evals.asked import Settings
+    from gptctl.evals.inference.loaded_model import Settings
+    from gptctl.evals.inference.predict import Job
 
 EXAMPLES = (
     "gptctl eval classifier labelled --metrics f1",
@@ -146,7 +139,7 @@ class Eval(DataConfig):
 
     def asking(self) -> Settings:
         """Say how the model is asked."""
-        from gptctl.evals.asked import Settings
+        from gptctl.evals.inference.loaded_model import Settings
 
         return Settings(
             self.label_column, self.batch_size, self.context, self.stride, self.count_eos, self.allow_lossy,
@@ -154,20 +147,20 @@ class Eval(DataConfig):
         )  # fmt: skip
 
     def baselines(self) -> tuple[str, ...]:
-        """Give the baselines by name."""
+        """Return the baselines by name."""
         chosen = tuple(baselines.BASELINES) if self.baseline is None else self.baseline
         return tuple(name for name in chosen if name != "none")
 
 
 def plan(config: Eval, context: Context) -> Summary:
     """Check the command, and that what it names is there; say what would be scored."""
-    from gptctl.model.locate import find_model
+    from gptctl.model.files.locate import find_model
 
     checked(config)
     if config.model is not None:
         find_model(config.model)
     if config.data is not None:
-        labelled.find_splits(config.data)
+        labelled_data.find_splits(config.data)
     for path in (config.predictions, config.compare, config.leakage, config.no_regress):
         if path is not None and path != "-":
             find_files(path)
@@ -181,15 +174,15 @@ def run(config: Eval, context: Context | None = None) -> Summary:
     """Score, and write predictions and metrics if -o was given. Gates that are missed are the summary's failure."""
     context, started = context or Context(), time.monotonic()
     bars = checked(config)
-    old = regress.earlier(config.no_regress)
+    old = regressions.earlier(config.no_regress)
     if config.out is None:
         result, parts = score(config, context)
         return finish(config, context, result, parts, judge(config, result, parts, bars, old), started)
-    inputs = fingerprints(config)
-    with dataset.open_output(config.out, config, context, inputs) as record:
+    inputs = input_fingerprints(config)
+    with stage_output.open_output(config.out, config, context, inputs) as record:
         if record.up_to_date:
             result = record.previous_summary().metrics
-            parts = assess.of_predictions(config.out, config.metrics) if isinstance(old, list) else []
+            parts = evaluation.of_predictions(config.out, config.metrics) if isinstance(old, list) else []
             checks = judge(config, result, parts, bars, old)
             return replace(finish(config, context, result, parts, checks, started), status="up to date")
         result, parts = score(config, context)
@@ -216,16 +209,16 @@ def checked(config: Eval) -> list[Gate]:
     return bars + [gates.parse(text, "over") for text in config.fail_over]
 
 
-def fingerprints(config: Eval) -> dict[str, str]:
+def input_fingerprints(config: Eval) -> dict[str, str]:
     """Hash what is read."""
     found: dict[str, str] = {}
     named = {"predictions": config.predictions, "data": config.data, "harness": config.harness}
     for name, path in (named | {"compare": config.compare, "leakage": config.leakage}).items():
-        found |= {f"{name}/{part}": value for part, value in naming.prints_of(path).items()} if path else {}
+        found |= {f"{name}/{part}": value for part, value in fingerprints.prints_of(path).items()} if path else {}
     for number, model in enumerate(ensemble.members(config.model) if config.ensemble and config.model else []):
-        found |= {f"model {number}/{part}": value for part, value in naming.prints_of(model).items()}
+        found |= {f"model {number}/{part}": value for part, value in fingerprints.prints_of(model).items()}
     if config.model:
-        found |= {f"model/{part}": value for part, value in naming.prints_of(config.model).items()}
+        found |= {f"model/{part}": value for part, value in fingerprints.prints_of(config.model).items()}
     return found
 
 
@@ -234,25 +227,25 @@ def score(config: Eval, context: Context) -> tuple[Values, list[Examples]]:
     if config.harness is not None:
         return run_harness(config), []
     if config.predictions is not None:
-        parts = assess.of_predictions(config.predictions, config.metrics)
+        parts = evaluation.of_predictions(config.predictions, config.metrics)
     else:
         assert config.model is not None
         parts = ask(config, config.model, context)
     parts = [guess(config, part) for part in parts]
     options = config.options()
-    results = {part.split: assess.report(part, options) for part in parts}
+    results = {part.split: evaluation.report(part, options) for part in parts}
     for part in parts:
         if part.kind == "labels" and (names := [n for n in baselines.named_in(part.rows) if n in config.baselines()]):
-            results[part.split]["baselines"] = assess.beside(part, names, options)
+            results[part.split]["baselines"] = evaluation.beside(part, names, options)
     if config.compare is not None:
         others = rows_of_other(config, config.compare, context)
         for part in parts:
-            results[part.split]["compare"] = assess.compared(parts, part, others, config.compare, options)
+            results[part.split]["compare"] = evaluation.compared(parts, part, others, config.compare, options)
     if config.leakage is not None:
         for part in parts:
             hits = leakage.merge(scan(config, part, context))
-            results[part.split]["leakage"] = assess.leaked(part, *hits, options)
-    return assess.by_split(results), parts
+            results[part.split]["leakage"] = evaluation.leaked(part, *hits, options)
+    return evaluation.by_split(results), parts
 
 
 def guess(config: Eval, part: Examples) -> Examples:
@@ -261,13 +254,13 @@ def guess(config: Eval, part: Examples) -> Examples:
         name for name in config.baselines() if part.kind != "labels" or name not in baselines.named_in(part.rows)
     ]
     if lacking and (config.baseline is not None or part.train is not None):
-        return assess.with_baselines(part, lacking)
+        return evaluation.with_baselines(part, lacking)
     return part
 
 
 def rows_of_other(config: Eval, path: str, context: Context) -> Rows:
     """Read the other system's predictions, or ask the other model."""
-    if not naming.is_model(path):
+    if not fingerprints.is_model(path):
         return predictions.read_predictions(path).rows
     if config.data is None:
         raise UsageError("--compare names a model, and there is no DATA to ask it about", "name its predictions")
@@ -279,8 +272,8 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
     if part.texts is None:
         raise DataError("--leakage needs the texts, and the predictions have no column 'text'", "name MODEL and DATA")
     assert config.leakage is not None
-    reading = dataset.options(config)
-    run = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
+    reading = stage_output.options(config)
+    run = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
     looked = leakage.Scan(part.texts, reading)
     parts = training_data.parts(config.leakage, reading)
     for number, found in enumerate(run(looked, parts, config.worker_count()), start=1):
@@ -291,13 +284,13 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
 
 def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     """Load a model and say what it is asked, and where."""
-    from gptctl.evals import ask as asking
-    from gptctl.model import sealed
-    from gptctl.model.locate import find_model
-    from gptctl.train import device
+    from gptctl.evals.inference import predict as asking
+    from gptctl.model import device
+    from gptctl.model.files import checksummed
+    from gptctl.model.files.locate import find_model
 
     folder = find_model(path)
-    print_of = sealed.identity(folder)
+    print_of = checksummed.identity(folder)
     asked, _ = asking.load(str(folder), print_of)
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
     task = asking.task_of(asked, config.task, choices, texts_wanted)
@@ -315,17 +308,18 @@ def ask(config: Eval, path: str, context: Context) -> list[Examples]:
 
 def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
     """Ask one model about each evaluation split of DATA."""
-    from gptctl.evals import ask as asking
-    from gptctl.evals import cache, harness_task
+    from gptctl.evals.harness import task_export
+    from gptctl.evals.inference import cache
+    from gptctl.evals.inference import predict as asking
 
     data = config.data or ""
-    splits = labelled.find_splits(data)
+    splits = labelled_data.find_splits(data)
     first = next(iter(splits.named.values()), splits.whole or data)
-    text_column = peek.choices_beside(first, config.text_column)
+    text_column = sniff.choices_beside(first, config.text_column)
     job = job_of(config, path, text_column is not None)
     if job.task == "choices":
         config = config.model_copy(update={"text_column": text_column or config.text_column})
-    run: Callable[..., Iterator[Any]] = plugins.load("gptctl.runners", "processes").run
+    run: Callable[..., Iterator[Any]] = plugins.load("gptctl.executors", "processes").run
     kept = cache.folder_of(config.cache)
     trained_on = asking.load(job.folder, job.fingerprint)[1].get("data", {})
     train = None
@@ -333,10 +327,10 @@ def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
         train = baselines.training_texts(config, data, config.label_column, trained_on)
     parts = []
     held_out = training_data.held_out(data, config.limit) if training_data.is_tokens(data) else None
-    for split, table in held_out or labelled.evaluation_splits(config, data, trained_on):
+    for split, table in held_out or labelled_data.evaluation_splits(config, data, trained_on):
         if config.emit_lm_eval_task:
             place = Path(config.emit_lm_eval_task)
-            context.say(f"written: {harness_task.write(place, split, table, job.task, config.asking())}")
+            context.say(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
         rows, told = asking.rows_of(job, table, run, config.procs, kept, context)
         context.say(
             f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {told.model_seconds:.2f} s"
@@ -344,7 +338,7 @@ def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
         facts = asking.facts_of(job)
         kind = str(facts["rows"])
         found = predictions.Predictions([{"split": split, **row} for row in rows], {"rows": kind})
-        part = assess.of_rows(found, config.metrics if kind == "texts" else (), f"{split} of {data}")[0]
+        part = evaluation.of_rows(found, config.metrics if kind == "texts" else (), f"{split} of {data}")[0]
         parts.append(replace(part, facts=facts, texts=tuple(asking.texts_of(table)), train=train))
     return parts
 
@@ -353,14 +347,14 @@ def run_harness(config: Eval) -> Values:
     """Run lm-eval's tasks."""
     import torch
 
-    from gptctl.evals import ask as asking
-    from gptctl.evals import harness
+    from gptctl.evals.harness import lm_eval
+    from gptctl.evals.inference import predict as asking
 
     assert config.model is not None and config.harness is not None
     job = job_of(config.model_copy(update={"task": "lm"}), config.model)
     job.prepare(job.threads)
     asked, _ = asking.load(job.folder, job.fingerprint)
-    return harness.evaluate(config.harness, asked, job.settings, torch.device(job.device), config.limit, config.seed)
+    return lm_eval.evaluate(config.harness, asked, job.settings, torch.device(job.device), config.limit, config.seed)
 
 
 def judge(
@@ -370,7 +364,7 @@ def judge(
     checks = gates.check(result, bars)
     if old is None:
         return checks
-    return checks + assess.no_regress(result, parts[-1] if parts else None, old, config.alpha, config.options())
+    return checks + evaluation.no_regress(result, parts[-1] if parts else None, old, config.alpha, config.options())
 
 
 def finish(

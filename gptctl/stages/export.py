@@ -12,7 +12,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.rundir import MANIFEST, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, human_bytes
-from gptctl.io.manifest import Manifest, Shard
+from gptctl.io.dataset.manifest import Manifest, Shard
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
@@ -46,8 +46,8 @@ class Export(StageConfig):
 
 def plan(config: Export, context: Context) -> Summary:
     """Say what would be written, or why it can't be."""
+    from gptctl.model.files.locate import find_model
     from gptctl.model.hf.config import family_of
-    from gptctl.model.locate import find_model
 
     folder = find_model(config.model)
     shape = check(config, folder)
@@ -63,14 +63,14 @@ def plan(config: Export, context: Context) -> Summary:
 def run(config: Export, context: Context | None = None) -> Summary:
     """Export a model into a folder."""
     context = context or Context()
-    from gptctl.model import sealed
+    from gptctl.model.files import checksummed
+    from gptctl.model.files.locate import find_model
     from gptctl.model.folder import load_model
     from gptctl.model.gpt import GPT
-    from gptctl.model.locate import find_model
 
     folder = find_model(config.model)
     check(config, folder)
-    inputs = {"model": sealed.identity(folder)}
+    inputs = {"model": checksummed.identity(folder)}
     with open_run(Path(config.out), config, context, inputs, intact=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -91,10 +91,10 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
 
 def check(config: Export, folder: Path) -> ModelConfig:
-    """Give a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
-    from gptctl.model import gguf, sealed
+    """Return a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
+    from gptctl.model.files import checksummed, gguf
+    from gptctl.model.files.locate import base_of, is_adapter
     from gptctl.model.hf import config as hf_config
-    from gptctl.model.locate import base_of, is_adapter
 
     if config.dtype not in FORMATS[config.format]:
         raise UsageError(
@@ -102,7 +102,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
         )
     while is_adapter(folder):
         folder = base_of(folder)
-    values = sealed.read_json(folder / "config.json")
+    values = checksummed.read_json(folder / "config.json")
     if values.get("labels"):
         raise UsageError(f"{config.model} is a classifier, whose head no other program has", HINT)
     shape = hf_config.shape_of(values, str(folder / "config.json"))
@@ -112,10 +112,10 @@ def check(config: Export, folder: Path) -> ModelConfig:
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether what a finished export lists is still there."""
-    from gptctl.model import sealed
+    """Return whether what a finished export lists is still there."""
+    from gptctl.model.files import checksummed
 
-    listed = sealed.read_json(folder / MANIFEST)["shards"]
+    listed = checksummed.read_json(folder / MANIFEST)["shards"]
     return all((folder / entry["path"]).is_file() for entry in listed)
 
 
@@ -123,7 +123,7 @@ def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any]
     """Write the files beside each other, then put them in place; give what was written but for the card."""
     import torch
 
-    from gptctl.model import gguf, sealed
+    from gptctl.model.files import checksummed, gguf
     from gptctl.model.folder import write_transformers
 
     staging = record.path / "staging"
@@ -136,8 +136,8 @@ def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any]
             gguf.write(temporary / GGUF, model, tokenizer_json, extra, config.dtype)
     written = []
     for file in sorted(staging.iterdir()):
-        if file.name != sealed.CARD:
-            written.append(Shard(file.name, 0, file.stat().st_size, sealed.checksum(file)))
+        if file.name != checksummed.CARD:
+            written.append(Shard(file.name, 0, file.stat().st_size, checksummed.checksum(file)))
         file.replace(record.path / file.name)
     staging.rmdir()
     return tuple(written)

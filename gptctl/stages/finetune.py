@@ -21,23 +21,23 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.evals import held_out
-from gptctl.evals.asked import Asked
-from gptctl.io import labelled
-from gptctl.io.manifest import Manifest
+from gptctl.evals.inference import held_out
+from gptctl.evals.inference.loaded_model import Asked
+from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.lora import Lora
+from gptctl.pipeline import labelled_data
 from gptctl.text import chat
-from gptctl.text.framing import MARKERS, Framing, LongDocuments, pairs_of
+from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
 from gptctl.text.tokenizer import Tokenizer
+from gptctl.train.distributed.options import PARALLEL_HELP, Parallel, Placement
 from gptctl.train.faults import Faults
-from gptctl.train.placement import PARALLEL_HELP, Parallel, Placement
 from gptctl.train.recipe import Recipe
-from gptctl.train.spread import mean_and_spread
+from gptctl.train.tasks.aggregate_runs import mean_and_spread
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
-    from gptctl.train.finetuning import Base
     from gptctl.train.job import TrainJob
+    from gptctl.train.tasks.initial_models import Base
 
 EXAMPLES = (
     "gptctl finetune run labelled -o classifier --epochs 2",
@@ -123,10 +123,10 @@ class Finetune(Placement, DataConfig):
         )
 
     def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
-        """Give the trainings that this one stands for, by the folders that they go to; none if it is one."""
+        """Return the trainings that this one stands for, by the folders that they go to; none if it is one."""
         if self.fold_column and self.fold is None:
             hint = "name it with --fold-column"
-            folds = sorted(set(labelled.strings_of(tables["train"], self.fold_column, "train", "fold", hint)))
+            folds = sorted(set(labelled_data.strings_of(tables["train"], self.fold_column, "train", "fold", hint)))
             if unfit := [fold for fold in folds if "/" in fold or "\0" in fold]:
                 problem = f"a folder cannot be named after the fold '{unfit[0]}'"
                 raise DataError(problem, "give it a name without a slash")
@@ -144,7 +144,7 @@ class Finetune(Placement, DataConfig):
 
 def plan(config: Finetune, context: Context) -> Summary:
     """Say what would be done."""
-    from gptctl.model.locate import find_model
+    from gptctl.model.files.locate import find_model
 
     tables, _ = read(config)
     facts: Values = {
@@ -153,7 +153,7 @@ def plan(config: Finetune, context: Context) -> Summary:
         "val_texts": len(tables["val"]),
     }
     if config.task == "classify":
-        facts["labels"] = labelled.label_names(tables["train"], config.label_column)
+        facts["labels"] = labelled_data.label_names(tables["train"], config.label_column)
     if runs := list(config.repeats(tables)):
         facts["runs"] = runs
     return Summary("finetune", "planned", (config.out,), plan=facts)
@@ -163,21 +163,21 @@ def read(config: Finetune) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Read the training and validation texts; a fold that is held out becomes a table of its own."""
     column = "messages" if config.task == "chat" and config.text_column == "text" else config.text_column
     reading = config.model_copy(update={"text_column": column})
-    tables, prints = labelled.training_splits(reading, config.data, structured=config.task == "chat")
+    tables, prints = labelled_data.training_splits(reading, config.data, structured=config.task == "chat")
     if config.fold is not None:
         if config.fold_column is None or config.task != "classify":
             raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
-        tables = labelled.hold_out(tables, config.fold_column, config.fold)
+        tables = labelled_data.hold_out(tables, config.fold_column, config.fold)
     return tables, prints
 
 
 def run(config: Finetune, context: Context | None = None) -> Summary:
     """Finetune into a run folder."""
     context = context or Context()
-    from gptctl.model import sealed
+    from gptctl.model import device
+    from gptctl.model.files import checksummed
+    from gptctl.model.files.locate import find_model
     from gptctl.model.folder import load_model
-    from gptctl.model.locate import find_model
-    from gptctl.train import device
 
     folder = find_model(config.base)
     _, shape, tokenizer_json, extra = load_model(folder)
@@ -185,7 +185,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
     tables, prints = read(config)
-    inputs = {"model": sealed.identity(folder), **prints}
+    inputs = {"model": checksummed.identity(folder), **prints}
     with open_run(Path(config.out), config, context, inputs, {"epochs": float}, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -203,7 +203,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether a finished run still has its model."""
+    """Return whether a finished run still has its model."""
     return (folder / "model" / "model.safetensors").exists()
 
 
@@ -225,10 +225,12 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
 
 def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: Run, context: Context) -> Values:
     """Train, then write the best weights as the model folder; low-rank updates are kept beside, too."""
-    from gptctl.model import lora, peft
+    from gptctl.model import device, lora
     from gptctl.model.classifier import Classifier
     from gptctl.model.folder import save_model
-    from gptctl.train import checkpoint, device, loop
+    from gptctl.model.hf import peft
+    from gptctl.train import loop
+    from gptctl.train.checkpoints import checkpoint
 
     metrics = loop.train(job, record, context)
     model = job.build().eval()
@@ -256,11 +258,11 @@ def classify_job(
     context: Context,
 ) -> TrainJob:  # fmt: skip
     """Describe the training of a classifier."""
-    from gptctl.train import finetuning
-    from gptctl.train.labelled import LabelledTexts
+    from gptctl.train.data.labelled_texts import LabelledTexts
+    from gptctl.train.tasks import initial_models
 
     coder = coder.with_special(MARKERS)
-    names = labelled.label_names(tables["train"], config.label_column)
+    names = labelled_data.label_names(tables["train"], config.label_column)
     start, delimiter, classify = (coder.id_of(marker) for marker in MARKERS)
     cut = config.long_documents, config.max_windows, config.symmetric
     framing = Framing(start, delimiter, classify, shape.context, *cut)
@@ -268,7 +270,7 @@ def classify_job(
     for name in ("train", "val"):
         texts = [framing.frame(*pair) for pair in pairs_of(tables[name], coder, config.pair_column, name)]
         numbers[name] = [
-            names.index(one) for one in labelled.known_labels(tables[name], config.label_column, names, name)
+            names.index(one) for one in labelled_data.known_labels(tables[name], config.label_column, names, name)
         ]
         data[name] = partial(LabelledTexts, texts, numbers[name], config.seed, name)
     if config.label_weights == "balanced":
@@ -276,7 +278,7 @@ def classify_job(
         weights = tuple(len(numbers["train"]) / (len(names) * counts[number]) for number in range(len(names)))
         config = config.model_copy(update={"training": config.training.model_copy(update={"label_weights": weights})})
     base = base_of(config, folder, shape, coder)
-    build = partial(finetuning.classifier, base, len(names), config.pooling)
+    build = partial(initial_models.classifier, base, len(names), config.pooling)
     about = {"label_names": names, "framing": framing.to_json(), "pair_column": config.pair_column}
     return make_job(config, build, data, len(numbers["train"]), shape, "classification", config.select_on, coder, about)
 
@@ -286,8 +288,8 @@ def chat_job(
     context: Context,
 ) -> TrainJob:  # fmt: skip
     """Describe the training of an assistant."""
-    from gptctl.train import finetuning
-    from gptctl.train.conversations import Conversations
+    from gptctl.train.data.conversations import Conversations
+    from gptctl.train.tasks import initial_models
 
     source = extra.get("chat_template") or chat.CHATML
     if config.chat_template:
@@ -311,7 +313,7 @@ def chat_job(
             )
         columns = [tokens for tokens, _ in fitting], [learned for _, learned in fitting]
         data[name] = partial(Conversations, *columns, shape.context, config.seed, name)
-    build = partial(finetuning.language_model, base_of(config, folder, shape, coder))
+    build = partial(initial_models.language_model, base_of(config, folder, shape, coder))
     samples = data["train"]().samples_per_epoch
     about = {"chat_template": source, "stop_ids": list(template.stop_ids), "counts": counts}
     return make_job(config, build, data, samples, shape, "language_model", "loss", coder, about)
@@ -322,8 +324,8 @@ def lm_job(
     context: Context,
 ) -> TrainJob:  # fmt: skip
     """Describe continued language modelling."""
-    from gptctl.train import finetuning
-    from gptctl.train.data import TokenWindows
+    from gptctl.train.data.token_windows import TokenWindows
+    from gptctl.train.tasks import initial_models
 
     end, data, windows = [coder.end_of_text_id], {}, {}
     for name in ("train", "val"):
@@ -331,14 +333,14 @@ def lm_job(
         stream = np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
         data[name] = partial(TokenWindows, [stream], shape.context, config.seed, name)
         windows[name] = max(1, (len(stream) - 1) // shape.context)
-    build = partial(finetuning.language_model, base_of(config, folder, shape, coder))
+    build = partial(initial_models.language_model, base_of(config, folder, shape, coder))
     kept: Values = {name: extra[name] for name in ("chat_template", "stop_ids") if name in extra}
     return make_job(config, build, data, windows["train"], shape, "language_model", "loss", coder, kept)
 
 
 def base_of(config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer) -> Base:
     """Say what the training starts from."""
-    from gptctl.train.finetuning import Base
+    from gptctl.train.tasks.initial_models import Base
 
     lora = config.adapter.model_copy(update={"rank": config.lora})
     return Base(
@@ -352,8 +354,8 @@ def make_job(
     select_on: str, coder: Tokenizer, about: Values,
 ) -> TrainJob:  # fmt: skip
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
-    from gptctl.train.estimate import estimate
     from gptctl.train.job import TrainJob
+    from gptctl.train.planning.estimate import estimate
 
     recipe, ranks = config.recipe(samples, shape.context), config.gpus or config.procs
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))

@@ -16,21 +16,21 @@ from gptctl.core.config import DataConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary
-from gptctl.io import dataset, jobs
-from gptctl.io.records import Task
-from gptctl.io.schema import with_kind
-from gptctl.io.stream import StreamWriter
+from gptctl.io.dataset.schema import with_kind
+from gptctl.io.dataset.stream import StreamWriter
+from gptctl.io.input.records import Task
+from gptctl.pipeline import execution, stage_output
 from gptctl.text.chat import ChatTemplate
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-    from gptctl.infer.continuations import Continuation, Writer
-    from gptctl.infer.decode import Decoder
+    from gptctl.infer.completions import Continuation, Writer
+    from gptctl.infer.decoder import Decoder
     from gptctl.infer.prompts import Prompts
     from gptctl.infer.sampling import Sampling
-    from gptctl.infer.speculate import Guesser
+    from gptctl.infer.speculative import Guesser
 
 EXAMPLES = (
     'gptctl generate run "Once upon a time" --max-tokens 40',
@@ -117,7 +117,7 @@ class Ready:
 
 def plan(config: Generate, context: Context) -> Summary:
     """Check the command and say what would be generated."""
-    from gptctl.model.locate import find_model
+    from gptctl.model.files.locate import find_model
 
     check(config)
     facts: Values = {"model": str(find_model(config.model)), "prompts": config.prompts or 1}
@@ -131,21 +131,23 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     """Generate."""
     context = context or Context()
     check(config)
-    from gptctl.model.locate import find_model
+    from gptctl.model.files.locate import find_model
 
     folder = find_model(config.model)
     if config.chat and config.prompt is None and config.prompts is None:
         return converse(config, load(config, folder), context)
     from gptctl.infer.prompts import Prompts, options_for
 
-    options = options_for(dataset.options(config), config.chat)
+    options = options_for(stage_output.options(config), config.chat)
     prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
     if config.out is None:
         return to_terminal(config, load(config, folder), prompts, context)
-    from gptctl.model import sealed
+    from gptctl.model.files import checksummed
 
     make = partial(to_shards, config, folder, prompts, context)
-    made = dataset.produce(config, config.out, context, prompts, "samples", make, {"model": sealed.identity(folder)})
+    made = stage_output.produce(
+        config, config.out, context, prompts, "samples", make, {"model": checksummed.identity(folder)}
+    )
     return replace(made, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
@@ -162,17 +164,17 @@ def check(config: Generate) -> None:
 
 
 def weights(config: Generate) -> Literal["fp32", "bf16", "int8"]:
-    """Give the number format of the weights."""
+    """Return the number format of the weights."""
     return "int8" if config.quantize == "int8" else config.precision
 
 
 def load(config: Generate, folder: Path) -> Ready:
     """Load the model and put it on its device."""
-    from gptctl.infer.continuations import Writer
+    from gptctl.infer.completions import Writer
     from gptctl.infer.engine import Engine
     from gptctl.infer.memory import give_back
     from gptctl.infer.sampling import Sampling
-    from gptctl.train import device
+    from gptctl.model import device
 
     where = device.pick(config.device)
     decoder, coder, extra = load_decoder(folder, weights(config), where)
@@ -204,7 +206,7 @@ def load_decoder(
 
     Raises DataError (3) for a classifier.
     """
-    from gptctl.infer.decode import Decoder
+    from gptctl.infer.decoder import Decoder
     from gptctl.model.classifier import Classifier
     from gptctl.model.folder import load_model
 
@@ -215,9 +217,9 @@ def load_decoder(
 
 
 def make_guesser(config: Generate, coder: Tokenizer, where: torch.device) -> Guesser | None:
-    """Give what guesses ahead. Raises UsageError (2) for a draft model with another tokenizer."""
-    from gptctl.infer.speculate import DraftModel, PromptLookup
-    from gptctl.model.locate import find_model
+    """Return what guesses ahead. Raises UsageError (2) for a draft model with another tokenizer."""
+    from gptctl.infer.speculative import DraftModel, PromptLookup
+    from gptctl.model.files.locate import find_model
 
     if config.draft is None:
         return PromptLookup() if config.lookup else None
@@ -231,23 +233,23 @@ def make_guesser(config: Generate, coder: Tokenizer, where: torch.device) -> Gue
 
 def to_shards(
     config: Generate, folder: Path, prompts: Prompts, context: Context, out: Path | None, pipe: StreamWriter | None
-) -> dataset.Made:
+) -> stage_output.Made:
     """Continue all prompts, a shard at a time; shards that are there already are kept."""
-    from gptctl.runners import serial
+    from gptctl.executors import serial
 
     ready = load(config, folder)
     transform = partial(to_samples, config, ready, context)
-    job = jobs.Job(transform, prompts.options, out)
-    totals = jobs.run(job, prompts.tasks(config.limit), serial.run, 1, context, pipe)
+    job = execution.Job(transform, prompts.options, out)
+    totals = execution.run(job, prompts.tasks(config.limit), serial.run, 1, context, pipe)
     metrics = Counter[str]()
     for figures in totals.figures:
         metrics.update(figures)
-    return dataset.Made(totals, dict(metrics), ready.writer.coder.hash)
+    return stage_output.Made(totals, dict(metrics), ready.writer.coder.hash)
 
 
-def to_samples(config: Generate, ready: Ready, context: Context, task: Task, table: pa.Table) -> jobs.Outcome:
+def to_samples(config: Generate, ready: Ready, context: Context, task: Task, table: pa.Table) -> execution.Outcome:
     """Continue the prompts of one task."""
-    from gptctl.infer.continuations import complete
+    from gptctl.infer.completions import complete
 
     texts, before = table["text"].to_pylist(), int(task.note)
 
@@ -280,7 +282,7 @@ def to_samples(config: Generate, ready: Ready, context: Context, task: Task, tab
     found = found.replace_schema_metadata(with_kind(found.schema, "samples").metadata)
     counts = Counts(documents_in=len(table), kept=len(table))
     figures = {"samples": len(samples), "tokens": sum(len(sample.tokens) for sample in samples)}
-    return jobs.Outcome({"": found}, counts, figures)
+    return execution.Outcome({"": found}, counts, figures)
 
 
 def numbered(identity: str, number: int, count: int) -> str:
@@ -310,7 +312,7 @@ def to_terminal(config: Generate, ready: Ready, prompts: Prompts, context: Conte
 
 def stream_samples(config: Generate, ready: Ready, text: str, before: int, context: Context) -> list[Continuation]:
     """Generate the samples of one prompt together; the first is written as it comes, the others when all have ended."""
-    from gptctl.infer.continuations import continued
+    from gptctl.infer.completions import continued
 
     tokens, found = ready.encode([text]), []
     shown = "" if config.chat else text

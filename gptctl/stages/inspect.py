@@ -15,10 +15,10 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.rundir import MANIFEST, finite
 from gptctl.core.summary import Summary, Table, human_bytes
-from gptctl.io import manifest, shards
+from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.schema import fact, kind_of
 from gptctl.io.files import UNREADABLE, damaged, open_random, plain_path, read_if_there
-from gptctl.io.schema import fact, kind_of
-from gptctl.io.storage import entry, is_uri, join
+from gptctl.io.object_storage.address import entry, is_uri, join
 from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -65,7 +65,7 @@ def run(config: Inspect, context: Context | None = None) -> Summary:
 
 
 def look(path: str, config: Inspect) -> tuple[Values, Rows]:
-    """Give the facts about a path or URI, and its first rows."""
+    """Return the facts about a path or URI, and its first rows."""
     limit = config.limit or None
     if entry(path).is_file:
         return look_at_file(path, limit)
@@ -152,7 +152,7 @@ def run_facts(path: Path) -> Values:
 
 
 def decoded(table: pa.Table, tokenizer: Tokenizer | None) -> Rows:
-    """Give rows as Python values; tokens get their text beside them."""
+    """Return rows as Python values; tokens get their text beside them."""
     rows: Rows = table.to_pylist()
     if tokenizer is not None:
         for row in rows:

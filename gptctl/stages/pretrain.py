@@ -15,22 +15,22 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.io import tokens as token_io
-from gptctl.io.manifest import Manifest
+from gptctl.io.dataset import tokens as token_io
+from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train import recipe
-from gptctl.train.accelerators import Accelerator
+from gptctl.train.distributed.options import PARALLEL_HELP, Parallel, Placement
 from gptctl.train.faults import Faults
-from gptctl.train.placement import PARALLEL_HELP, Parallel, Placement
+from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from gptctl.model.gpt import GPT
-    from gptctl.train.data import PackedDocuments, TokenWindows
+    from gptctl.train.data.token_windows import PackedDocuments, TokenWindows
+    from gptctl.train.distributed.nodes import Nodes
     from gptctl.train.job import TrainJob
-    from gptctl.train.nodes import Nodes
 
 DEFAULT_PRESET = "tiny-modern"
 OPTIMIZERS = "gptctl.train.optimizers"
@@ -116,7 +116,7 @@ class Pretrain(Placement, StageConfig):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Give the preset's model and recipe."""
+        """Return the preset's model and recipe."""
         preset = str(chosen.get("preset", DEFAULT_PRESET))
         tables = load_preset(preset)
         return tables | {"training": recipe.named(tables["training"], str(chosen.get("recipe", "preset")), preset)}
@@ -130,7 +130,7 @@ class Pretrain(Placement, StageConfig):
         return full
 
     def shape(self, vocab_size: int | None, end_of_text: int | None = None) -> ModelConfig:
-        """Give the model's config for a tokenizer. Raises UsageError (2) where the sequence exceeds the context."""
+        """Return the model's config for a tokenizer. Raises UsageError (2) where the sequence exceeds the context."""
         changes: Values = {"vocab_size": vocab_size} if vocab_size else {}
         if end_of_text is not None:
             changes["end_of_text"] = end_of_text
@@ -145,7 +145,7 @@ class Pretrain(Placement, StageConfig):
         return shape
 
     def settings(self) -> Values:
-        """Give the settings with the steps that the preset or the flag decides."""
+        """Return the settings with the steps that the preset or the flag decides."""
         return super().settings() | {"steps": self.full_recipe().steps}
 
     def ranks(self) -> int:
@@ -155,9 +155,9 @@ class Pretrain(Placement, StageConfig):
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time; rehearse a fully sharded step without its GPUs."""
-    from gptctl.train.accelerators import ACCELERATORS
-    from gptctl.train.estimate import Layout, arrange, estimate
-    from gptctl.train.plan_table import plan_table
+    from gptctl.train.planning.estimate import Layout, arrange, estimate
+    from gptctl.train.planning.gpu_specs import ACCELERATORS
+    from gptctl.train.planning.plan_table import plan_table
 
     if config.list_presets:
         return list_presets()
@@ -173,7 +173,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
     layout, micro_batch = arrange(shape, recipe, layout, config.micro_batch, memory)
     facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
     if layout.parallel == "fsdp" and layout.ranks > 1:
-        from gptctl.train.rehearse import rehearse
+        from gptctl.train.planning.simulate_step import rehearse
 
         facts["rehearsal"] = rehearse(shape, recipe, layout.ranks)
     if data:
@@ -192,8 +192,8 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     if config.out is None:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
     data = token_io.open_tokens(config.tokens)
-    from gptctl.train import device
-    from gptctl.train.nodes import join
+    from gptctl.model import device
+    from gptctl.train.distributed.nodes import join
 
     device.pick("cuda" if config.gpus else config.device, config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
@@ -239,7 +239,7 @@ def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context:
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether a finished run still has its model."""
+    """Return whether a finished run still has its model."""
     return (folder / "model" / "model.safetensors").exists()
 
 
@@ -252,7 +252,8 @@ def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.Report:
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
     """Train, then write the model folder."""
     from gptctl.model.folder import save_model
-    from gptctl.train import checkpoint, loop
+    from gptctl.train import loop
+    from gptctl.train.checkpoints import checkpoint
 
     report = packing_report(config, data)
     context.say(report.line())
@@ -272,8 +273,8 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
 
 def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
     """Describe the training run."""
-    from gptctl.train.estimate import estimate
     from gptctl.train.job import TrainJob
+    from gptctl.train.planning.estimate import estimate
 
     recipe = config.full_recipe()
     needed = estimate(shape, recipe, config.ranks(), config.micro_batch)
@@ -323,14 +324,14 @@ def build(shape: ModelConfig, seed: int) -> GPT:
 
 def open_windows(folder: Path, seq_len: int, seed: int, split: str) -> TokenWindows:
     """Map a split's shards and cut them into windows."""
-    from gptctl.train.data import TokenWindows
+    from gptctl.train.data.token_windows import TokenWindows
 
     return TokenWindows(token_io.flat_parts(folder, split), seq_len, seed, split)
 
 
 def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> PackedDocuments:
     """Map the training shards and pack their documents."""
-    from gptctl.train.data import PackedDocuments
+    from gptctl.train.data.token_windows import PackedDocuments
 
     lengths = token_io.document_lengths(folder, "train")
     return PackedDocuments(token_io.flat_parts(folder, "train"), lengths, seq_len, seed, end_of_text)

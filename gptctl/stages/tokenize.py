@@ -22,20 +22,21 @@ from gptctl.core.config import DataConfig, Settings, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary, Table, human_bytes
-from gptctl.io import dataset, jobs, shuffle
-from gptctl.io.dataset import Made
+from gptctl.executors import threads
+from gptctl.io.dataset.schema import with_kind
+from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.files import plain_path, read_if_there
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.jobs import Job, Outcome, Runner
-from gptctl.io.records import ReadOptions, Task
-from gptctl.io.schema import with_kind
-from gptctl.io.storage import base_name, children, entry, join, parent
-from gptctl.io.stream import StreamWriter
-from gptctl.runners import threads
-from gptctl.text import fast_encode, split_documents, token_rows, tokenizer_import, tokenizer_training
-from gptctl.text.fast_encode import FastEncoder
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.object_storage.address import base_name, children, entry, join, parent
+from gptctl.pipeline import execution, shuffle, stage_output
+from gptctl.pipeline.execution import Job, Outcome, Runner
+from gptctl.pipeline.stage_output import Made
+from gptctl.text import split_documents
 from gptctl.text.split_documents import Pieces, whole
 from gptctl.text.splits import NAMES as SPLITS
+from gptctl.text.tokenization import fast_encode, importing, token_rows, training
+from gptctl.text.tokenization.fast_encode import FastEncoder
 from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -150,7 +151,7 @@ class EncodeTask:
             tables[name] = shuffle.sort(part) if self.config.shuffle else lists
             if name == "train":
                 figures["seen"] = packed(token_rows.ids_in_use(lists["tokens"].chunk(0), coder.vocab_size))
-        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=jobs.text_bytes(table))
+        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=execution.text_bytes(table))
         counts.bytes_kept = counts.bytes_in
         return Outcome(tables, counts, figures)
 
@@ -170,7 +171,7 @@ class Finish:
         return cls(coder.hash, coder.vocab_size, coder.end_of_text_id, coder.dtype)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Give a table of kind "tokens"."""
+        """Return a table of kind "tokens"."""
         lists = token_rows.as_lists(whole(rows["tokens"]), self.dtype)
         made = pa.table({"doc_id": rows["doc_id"], "tokens": lists, "n_bytes": rows["n_bytes"]})
         facts = {
@@ -215,7 +216,7 @@ def plan(config: Tokenize, context: Context) -> Summary:
     check(config)
     if config.tokenizer:
         Tokenizer.from_json(read_tokenizer(config.tokenizer, config.split_pattern))
-    inputs = Inputs(config.inputs, dataset.options(config))
+    inputs = Inputs(config.inputs, stage_output.options(config))
     facts: dict[str, Any] = {
         "inputs": len(inputs.order),
         "input_bytes": inputs.total_bytes(),
@@ -232,13 +233,13 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     given = read_tokenizer(config.tokenizer, config.split_pattern) if config.tokenizer else None
     coder = Tokenizer.from_json(given) if given else None
     also = {"tokenizer": coder.hash} if coder else {}
-    inputs = Inputs(config.inputs, dataset.options(config))
+    inputs = Inputs(config.inputs, stage_output.options(config))
 
     def make(out: Path | None, _: StreamWriter | None) -> Made:
         assert out is not None
         return encode(config, context, inputs, out, coder, given)
 
-    summary = dataset.produce(config, config.out, context, inputs, "tokens", make, also)
+    summary = stage_output.produce(config, config.out, context, inputs, "tokens", make, also)
     for name, wanted in (("val", config.val), ("test", config.test)):
         if wanted and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {wanted}")
@@ -250,8 +251,8 @@ def encode(
     config: Tokenize, context: Context, inputs: Inputs, out: Path, coder: Tokenizer | None, text: str | None
 ) -> Made:
     """Train a tokenizer where none is given, choose the encoder, and write the shards."""
-    reading, workers = dataset.options(config), config.worker_count()
-    runner: Runner = partial(plugins.load("gptctl.runners", config.engine).run, **config.runner_options())
+    reading, workers = stage_output.options(config), config.worker_count()
+    runner: Runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
     tasks = inputs.replayable(out / "work", config.limit)
     starts, cuts = measure(config, reading, tasks, runner) if config.split.by == "position" else (None, (0, 0))
     if coder is None or text is None:
@@ -265,7 +266,7 @@ def encode(
     noted = (replace(task, note=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
     task = EncodeTask(config, out / "tokenizer.json", coder.hash, cuts, fast)
     job = Job(task, reading, out / shuffle.RUNS if config.shuffle else out, compression=None)
-    totals = jobs.run(job, noted, runner, workers, context)
+    totals = execution.run(job, noted, runner, workers, context)
     metrics = figures(totals.figures, coder) | {"encoder": "gigatoken" if fast else "tokenizers", "why": reason}
     if totals.counts.kept and not metrics["train"]["tokens"]:
         raise DataError("the training split is empty", "give more documents, or lower --val and --test")
@@ -285,15 +286,15 @@ def read_tokenizer(path: str, split_pattern: str | None) -> str:
     is_folder = entry(path).type == pafs.FileType.Directory
     folder = path if is_folder else parent(path)
     present = children(folder)
-    names = tokenizer_import.find(list(present)) if is_folder else tokenizer_import.partners(base_name(path))
+    names = importing.find(list(present)) if is_folder else importing.partners(base_name(path))
     missing = [name for name in names if name not in present]
     if missing or not names:
         raise UsageError(
             f"no such tokenizer: {join(folder, missing[0]) if missing else path}",
-            f"give a file or a folder with one of: {tokenizer_import.FORMATS}",
+            f"give a file or a folder with one of: {importing.FORMATS}",
         )
     data = {name: read_if_there(present[name]) or b"" for name in names}
-    return tokenizer_import.to_json(data, split_pattern)
+    return importing.to_json(data, split_pattern)
 
 
 def sample_of(reading: ReadOptions, tasks: Callable[[], Iterator[Task]]) -> list[str]:
@@ -324,7 +325,7 @@ def measure(
 
 
 def text_size(inputs: Inputs) -> int | None:
-    """Give the bytes of text to be read: exactly for dataset folders, about for other files, None for a stream."""
+    """Return the bytes of text to be read: exactly for dataset folders, about for other files, None for a stream."""
     if inputs.is_stream:
         return None
     known = sum(found.counts.bytes_kept for found in inputs.manifests.values())
@@ -361,7 +362,7 @@ def train(
             context.stop.check("stopped")
 
     pattern = config.split_pattern or "gpt2"
-    made = tokenizer_training.train(texts(), config.algorithm, config.vocab_size, split_pattern=pattern)
+    made = training.train(texts(), config.algorithm, config.vocab_size, split_pattern=pattern)
     if config.algorithm == "bpe" and read_bytes > MANY_TRAINING_BYTES:
         context.warn(
             f"the tokenizer was trained on {human_bytes(read_bytes)}: its counts of pairs may have overflowed "

@@ -64,11 +64,12 @@ class ChatTemplate:
             ) from error
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Give the tokens after which the assistant speaks; end-of-text stands before a conversation."""
+        """Return the tokens after which the assistant speaks; end-of-text stands before a conversation."""
         return [self.coder.end_of_text_id, *self.encode(self.render(self.masked(messages), True))]
 
     def conversation(self, messages: Sequence[Message]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Give a conversation's tokens (T,), and which of them the assistant says (T,), the end of its turns included.
+        """Return a conversation's tokens (T,), and which of them the assistant says (T,), the end of its turns
+        included.
 
         Each turn is encoded by itself, after what stands before it, as it will be when the model speaks.
         Raises DataError (3) where the template changes what stands before a later turn.
@@ -94,7 +95,7 @@ class ChatTemplate:
         return np.array(tokens, np.int64), np.array(learned)
 
     def encode(self, text: str) -> list[int]:
-        """Give the tokens of what was rendered."""
+        """Return the tokens of what was rendered."""
         return self.coder.encode_marked(text, SPELLED)
 
     def masked(self, messages: Sequence[Message]) -> list[Message]:
@@ -108,7 +109,8 @@ class ChatTemplate:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Give the tokens that end a turn: the last special one that the template writes after it, and end-of-text."""
+        """Return the tokens that end a turn: the last special one that the template writes after it, and
+        end-of-text."""
         turn = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
         tokens, learned = self.conversation(turn)
         last = int(tokens[learned][-1])

@@ -96,7 +96,7 @@ def window_count(tokens: int, seq_len: int) -> int:
 
 
 def window_offset(tokens: int, seq_len: int, seed: int, epoch: int) -> int:
-    """Give the token at which an epoch's first window starts, so that the cuts move from epoch to epoch."""
+    """Return the token at which an epoch's first window starts, so that the cuts move from epoch to epoch."""
     room = max(0, tokens - 1 - window_count(tokens, seq_len) * seq_len)
     return derive(seed, "offset", epoch) % (min(seq_len - 1, room) + 1)
 
@@ -164,7 +164,7 @@ class Shelves:
         self.filled = np.zeros((MAX_REMAINDERS + 1, capacity + 1), dtype=bool)
 
     def place(self, pieces: int, size: int, is_remainder: bool) -> Integers:
-        """Give the sequences of so many pieces of one size."""
+        """Return the sequences of so many pieces of one size."""
         placed: list[Integers] = []
         for room, remainders in self.fitting(size, is_remainder):
             each = room // size

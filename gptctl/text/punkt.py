@@ -17,7 +17,7 @@ HINT = "make the parameters with gptctl.text.punkt.train"
 
 
 def train(texts: Iterable[str], language: str = "english") -> str:
-    """Give the parameters learnt from texts as JSON, sorted, so that the same texts give the same bytes.
+    """Return the parameters learnt from texts as JSON, sorted, so that the same texts give the same bytes.
 
     `language` is only noted in them: Punkt knows no language. All texts are looked at together, as whether a word is an
     abbreviation depends on all its occurrences: 0.5 MB/s, and some 45 bytes of memory per byte of text, so give it a
@@ -42,7 +42,7 @@ def train(texts: Iterable[str], language: str = "english") -> str:
 
 
 def splitter(parameters: str) -> Callable[[str], list[str]]:
-    """Give the function that splits a text into sentences, without the white space between them.
+    """Return the function that splits a text into sentences, without the white space between them.
 
     Raises DataError (3) for what `train` has not made.
     """
@@ -65,7 +65,7 @@ def splitter(parameters: str) -> Callable[[str], list[str]]:
 
 
 def strings(values: list[Any]) -> list[str]:
-    """Give a list as it is. Raises TypeError where it is not a list of strings."""
+    """Return a list as it is. Raises TypeError where it is not a list of strings."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError("a list of strings is wanted")
     return values

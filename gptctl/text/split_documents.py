@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gptctl.text import splits, token_rows
+from gptctl.text import splits
+from gptctl.text.tokenization import token_rows
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Pieces:
     closed: NDArray[np.bool_] | None = None
 
     def of(self, name: str) -> pa.Array:
-        """Give the texts of one split."""
+        """Return the texts of one split."""
         return self.texts.filter(token_rows.mask(self.split == splits.NAMES.index(name)))
 
 

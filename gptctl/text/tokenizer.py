@@ -17,7 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.text import token_rows
+from gptctl.text.tokenization import token_rows
 
 END_OF_TEXT = "<|endoftext|>"
 # What other families call it, the usual first.
@@ -87,7 +87,7 @@ class Tokenizer:
         return token_rows.lists(offsets, values)
 
     def with_special(self, names: Sequence[str]) -> Tokenizer:
-        """Give a tokenizer that has these special tokens too, the new ones behind all others."""
+        """Return a tokenizer that has these special tokens too, the new ones behind all others."""
         lacking = [name for name in dict.fromkeys(names) if name not in self._vocabulary]
         if not lacking:
             return self
@@ -100,7 +100,7 @@ class Tokenizer:
         return Tokenizer.from_json(orjson.dumps(self.definition | {"added_tokens": [*known, *added]}).decode())
 
     def id_of(self, name: str) -> int:
-        """Give the id of a token by its exact name. Raises DataError (3) if there is none."""
+        """Return the id of a token by its exact name. Raises DataError (3) if there is none."""
         if name not in self._vocabulary:
             raise DataError(f"the tokenizer has no token {name}", "use the tokenizer that the model was trained with")
         return self._vocabulary[name]
@@ -112,7 +112,7 @@ class Tokenizer:
         return [values[start:stop] for start, stop in pairwise(offsets)]
 
     def encode_marked(self, text: str, spelled: str) -> list[int]:
-        """Give the ids of a text in which special tokens count as such, but for those that `mask_special` marked."""
+        """Return the ids of a text in which special tokens count as such, but for those that `mask_special` marked."""
         ids: list[int] = []
         for number, piece in enumerate(self._special.split(text)):
             if number % 2:
@@ -126,17 +126,17 @@ class Tokenizer:
         return self._special.sub(lambda found: found[0][0] + spelled + found[0][1:], text.replace(spelled, ""))
 
     def encode(self, text: str) -> list[int]:
-        """Give one text's ids."""
+        """Return one text's ids."""
         ids: list[int] = self.encode_batch([text])[0].as_py()
         return ids
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]], *, special: bool = True) -> str:
-        """Give the text of some ids; with `special` false, special tokens such as end-of-text are left out."""
+        """Return the text of some ids; with `special` false, special tokens such as end-of-text are left out."""
         text: str = self._engine.decode([int(number) for number in ids], skip_special_tokens=not special)
         return text
 
     def to_json(self) -> str:
-        """Give the text of the tokenizer.json."""
+        """Return the text of the tokenizer.json."""
         text: str = self._engine.to_str(pretty=True)
         return text
 
@@ -175,7 +175,7 @@ def _end_of_text(vocabulary: dict[str, int]) -> str:
 
 
 def _is_lossless(definition: dict[str, Any]) -> bool:
-    """Tell whether decoding gives back every text that can be encoded: nothing is rewritten, nothing is unknown."""
+    """Return whether decoding gives back every text that can be encoded: nothing is rewritten, nothing is unknown."""
     if definition.get("normalizer") is not None:
         return False
     model = definition["model"]

@@ -35,7 +35,7 @@ def words(text: str, splitter: Splitter) -> list[str]:
 
 
 def split_function(splitter: Splitter, punkt: str = "") -> Callable[[str], list[str]]:
-    """Give the function that splits one text; for many texts this saves looking it up each time.
+    """Return the function that splits one text; for many texts this saves looking it up each time.
 
     `punkt`: parameters of a sentence splitter that gptctl.text.punkt has trained, for "nltk".
     """
@@ -56,7 +56,7 @@ class Words:
     last: NDArray[np.int64]
 
     def only(self, kept: NDArray[np.bool_]) -> Words:
-        """Give the words of some documents; the bytes stay shared."""
+        """Return the words of some documents; the bytes stay shared."""
         fewer = replace(self, first=self.first[kept], last=self.last[kept])
         if "traits" in self.__dict__:
             fewer.__dict__["traits"] = self.traits
@@ -67,7 +67,7 @@ class Words:
         return self.last - self.first
 
     def texts(self, document: int) -> list[str]:
-        """Give one document's words as strings."""
+        """Return one document's words as strings."""
         bounds = self.starts[self.first[document] : self.last[document] + 1].tolist()
         data = self.data[bounds[0] : bounds[-1]].tobytes()
         return [data[a - bounds[0] : b - bounds[0]].decode() for a, b in pairwise(bounds)]
@@ -155,7 +155,7 @@ def _nltk(punkt: str = "") -> tuple[Callable[[str], list[str]], str]:
 
 
 def stop_words(language: str) -> tuple[frozenset[str], str]:
-    """Give a language's stop words, lower case, and which list they are: "nltk:english" or "packaged:english".
+    """Return a language's stop words, lower case, and which list they are: "nltk:english" or "packaged:english".
 
     Raises UsageError for a language without a list; its hint names those there are.
     """
@@ -173,7 +173,7 @@ def stop_words(language: str) -> tuple[frozenset[str], str]:
 
 
 def _nltk_stop_words() -> Any:
-    """Give NLTK's corpus of stop words, or None where its data is not installed."""
+    """Return NLTK's corpus of stop words, or None where its data is not installed."""
     from nltk.corpus import stopwords
 
     try:

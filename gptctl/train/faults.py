@@ -44,7 +44,7 @@ class Faults(Settings):
 
     @property
     def may_roll_back(self) -> bool:
-        """Tell whether a checkpoint is needed before the first update."""
+        """Return whether a checkpoint is needed before the first update."""
         return "rollback" in (self.on_nonfinite, self.on_spike)
 
 
@@ -76,7 +76,7 @@ def judge(loss: float, norm: float, recent: Sequence[float], settings: Faults) -
 
 
 def remember(recent: Sequence[float], loss: float, settings: Faults) -> list[float]:
-    """Give the last losses with one more, as many as a window holds."""
+    """Return the last losses with one more, as many as a window holds."""
     return [*recent, loss][-settings.spike_window :] if settings.spike_window else []
 
 
@@ -91,13 +91,13 @@ def choose(kind: Kind, settings: Faults, skips_in_a_row: int, rollbacks: int) ->
 
 
 def around(first: int, size: int, rollbacks: int, settings: Faults) -> tuple[int, int]:
-    """Give the samples [first, end) to pass over for a bad batch of `size`; its margin doubles with each rollback."""
+    """Return the samples [first, end) to pass over for a bad batch of `size`; its margin doubles with each rollback."""
     margin = settings.margin * 2**rollbacks * size
     return max(0, first - margin), first + size + margin
 
 
 def next_sample(sample: int, size: int, passed_over: Sequence[PassedOver]) -> int:
-    """Give where a batch of `size` samples begins that would begin at `sample`: behind all that it must not touch."""
+    """Return where a batch of `size` samples begins that would begin at `sample`: behind all that it must not touch."""
     for piece in sorted(passed_over, key=lambda piece: piece.first):
         if sample < piece.end and sample + size > piece.first:
             sample = piece.end

@@ -10,7 +10,7 @@ from torch import nn
 
 from gptctl.model.classifier import Classifier
 from gptctl.model.gpt import GPT
-from gptctl.train.data import Samples
+from gptctl.train.data.token_windows import Samples
 from gptctl.train.faults import Faults
 from gptctl.train.recipe import Recipe
 
@@ -64,5 +64,5 @@ class TrainJob:
 
 
 def blocks(model: Model) -> nn.ModuleList:
-    """Give the blocks of a model."""
+    """Return the blocks of a model."""
     return model.gpt.blocks if isinstance(model, Classifier) else model.blocks

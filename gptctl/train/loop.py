@@ -23,15 +23,19 @@ from gptctl.core.context import Context
 from gptctl.core.errors import MachineError, StoppedError, UsageError
 from gptctl.core.rundir import Run
 from gptctl.core.seeds import derive
+from gptctl.model import device
 from gptctl.model.gpt import GPT
-from gptctl.train import checkpoint, collector, device, excerpt, faults, parallel, recovery, schedule, throughput
-from gptctl.train.data import Samples
-from gptctl.train.estimate import flops_per_token
-from gptctl.train.fitting import Engine, Fit, State
+from gptctl.train import faults, gc_control, schedule
+from gptctl.train.checkpoints import checkpoint, recovery
+from gptctl.train.checkpoints.async_writer import Writer
+from gptctl.train.data.token_windows import Samples
+from gptctl.train.distributed import strategy
 from gptctl.train.job import Model, TrainJob
-from gptctl.train.pulse import WAITING
-from gptctl.train.watch import Watch
-from gptctl.train.writer import Writer
+from gptctl.train.monitor import sample_text, throughput
+from gptctl.train.monitor.heartbeat import WAITING
+from gptctl.train.monitor.monitor import Watch
+from gptctl.train.planning.estimate import flops_per_token
+from gptctl.train.state import Engine, Fit, State
 
 MIN_EVAL_BATCH = 32
 COLLECT_EVERY = 100  # updates between two looks at what Python's reference counts cannot free
@@ -47,14 +51,14 @@ def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """
     for name in job.loggers:
         plugins.load("gptctl.train.loggers", name).check()
-    engine = plugins.load("gptctl.train.engines", parallel.choose(job))
+    engine = plugins.load("gptctl.train.strategies", strategy.choose(job))
     metrics: dict[str, Any] = engine.launch(fit, job, run, context)
     return metrics
 
 
 def fit(job: TrainJob, run: Run, context: Context, engine: Engine) -> dict[str, Any]:
     """Train as one rank among `engine.ranks`."""
-    with collector.paused():
+    with gc_control.paused():
         fitting = begin(job, run, context, engine)
         try:
             return go_on(fitting)
@@ -83,14 +87,14 @@ def go_on(fitting: Fit) -> dict[str, Any]:
             return result(fitting)
         update(fitting)
         if not frozen:
-            collector.freeze()
+            gc_control.freeze()
             frozen = True
         elif state.step % COLLECT_EVERY == 0:
-            collector.collect()
+            gc_control.collect()
 
 
 def due(step: int, every: int) -> bool:
-    """Tell whether something that happens every so many steps happens now."""
+    """Return whether something that happens every so many steps happens now."""
     return every > 0 and step > 0 and step % every == 0
 
 
@@ -275,18 +279,18 @@ def note_stragglers(fitting: Fit, seconds: list[float]) -> None:
 
 
 def rank_share(batch_size: int, rank: int, ranks: int) -> range:
-    """Give the samples of a step that are one rank's, as even as can be."""
+    """Return the samples of a step that are one rank's, as even as can be."""
     return range(batch_size * rank // ranks, batch_size * (rank + 1) // ranks)
 
 
 def minutes(fitting: Fit) -> float:
-    """Give the time since the very start of the run, without interruptions."""
+    """Return the time since the very start of the run, without interruptions."""
     return (time.monotonic() - fitting.started) / 60
 
 
 @torch.no_grad()
 def evaluate(fitting: Fit, data: Samples) -> dict[str, float]:
-    """Give the objective's metrics over a whole split, of which each rank reads its part; {} if a signal came."""
+    """Return the objective's metrics over a whole split, of which each rank reads its part; {} if a signal came."""
     job, engine = fitting.job, fitting.engine
     size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
     tallied = fitting.objective.blank(fitting.model)
@@ -356,7 +360,7 @@ def write_excerpt(fitting: Fit) -> None:
     job, model = fitting.job, fitting.model
     if fitting.first and fitting.engine.whole and isinstance(model, GPT) and job.tokenizer_json:
         stop = fitting.context.stop
-        text = excerpt.write(
+        text = sample_text.write(
             model, job.tokenizer_json, job.sample_prompt, job.seed, lambda: stop.signal_number is not None
         )
         fitting.watch.event("sample", fitting.state.step, text=text)
@@ -364,7 +368,7 @@ def write_excerpt(fitting: Fit) -> None:
 
 
 def impatient(fitting: Fit) -> bool:
-    """Tell whether `patience` evaluations in a row brought nothing better."""
+    """Return whether `patience` evaluations in a row brought nothing better."""
     return 0 < fitting.job.patience <= fitting.state.stale_evaluations
 
 
@@ -410,7 +414,7 @@ def stop_if_asked(fitting: Fit) -> None:
 
 
 def result(fitting: Fit) -> dict[str, Any]:
-    """Give the metrics of the finished run."""
+    """Return the metrics of the finished run."""
     state = fitting.state
     return {
         "steps": state.step,

@@ -63,7 +63,7 @@ class Recipe(Settings):
 
 
 def named(training: Values, name: str, preset: str) -> Values:
-    """Give a preset's [training] table under the recipe `name`: "preset" as it stands, "paper" or "modern".
+    """Return a preset's [training] table under the recipe `name`: "preset" as it stands, "paper" or "modern".
 
     A preset that doesn't use Muon has the recipe of the paper that its file names, so "paper" says what is so already.
     "modern" lays MODERN over it; a preset that uses Muon itself stays as it is, and there "paper" is a UsageError (2).

@@ -8,7 +8,7 @@ from gptctl.train.recipe import Recipe
 
 
 def lr_share(recipe: Recipe, step: float, steps: float) -> float:
-    """Give the learning rate of update `step` (from 0) out of `steps`, as a share of the peak.
+    """Return the learning rate of update `step` (from 0) out of `steps`, as a share of the peak.
 
     Under a batch ramp both are counted in updates of the full batch (samples / batch_size), so that warm-up and decay
     follow the tokens, as GPT-3's do. A linear warm-up is followed by:
@@ -36,7 +36,7 @@ def lr_share(recipe: Recipe, step: float, steps: float) -> float:
 
 
 def batch_size(recipe: Recipe, samples: int) -> int:
-    """Give the sequences of the update that follows after training on `samples` sequences.
+    """Return the sequences of the update that follows after training on `samples` sequences.
 
     A ramp grows with the tokens from ramp_start_batch to the full batch (Brown et al. 2020, "GPT-3", appendix B), in
     whole multiples of its start: what divides the start among ranks and micro-batches divides the rest.

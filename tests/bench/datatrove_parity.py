@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from gptctl.core.plugins import load
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 
 # Name in DECISIONS: filter, settings.
 FILTERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,7 +43,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def decisions(name: str, texts: pa.LargeStringArray) -> list[Decision]:
-    """Give a filter's decisions as datatrove is to have made them."""
+    """Return a filter's decisions as datatrove is to have made them."""
     module_name, settings = FILTERS[name]
     module = load("gptctl.text.filters", module_name)
     config = module.Config(**settings)
@@ -56,7 +56,7 @@ def decisions(name: str, texts: pa.LargeStringArray) -> list[Decision]:
 
 
 def differs(ours: Decision, theirs: list[Any]) -> bool:
-    """Tell whether two decisions differ; a text counts where the document is kept."""
+    """Return whether two decisions differ; a text counts where the document is kept."""
     if (ours[0], ours[1]) != (theirs[0], theirs[1]):
         return True
     return bool(theirs[0]) and len(theirs) > 2 and ours[2] is not None and theirs[2] != ours[2]

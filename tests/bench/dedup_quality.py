@@ -29,7 +29,7 @@ WORD = re.compile(r"[^\W_]+")
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
-    """Give a text's word 5-grams, as a reader would write it."""
+    """Return a text's word 5-grams, as a reader would write it."""
     words = WORD.findall(text.lower())
     return set(zip(*(words[place:] for place in range(5)), strict=False))
 
@@ -59,7 +59,7 @@ def plant(pages: Path, count: int) -> list[dict[str, Any]]:
 
 
 def by_gptctl(pairs: list[dict[str, Any]], threshold: float, verify: bool, folder: Path) -> set[int]:
-    """Give the numbers of the pairs that end up in one cluster."""
+    """Return the numbers of the pairs that end up in one cluster."""
     source, out = folder / "pairs.jsonl", folder / f"out{int(verify)}"
     rows = [{"id": f"{side}{n}", "text": pair[side]} for side in "ab" for n, pair in enumerate(pairs)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -74,7 +74,7 @@ def by_gptctl(pairs: list[dict[str, Any]], threshold: float, verify: bool, folde
 
 
 def by_datasketch(pairs: list[dict[str, Any]]) -> set[int]:
-    """Give the numbers of the pairs whose copy datasketch's index finds."""
+    """Return the numbers of the pairs whose copy datasketch's index finds."""
     from datasketch import MinHash, MinHashLSH
 
     def made(text: str) -> Any:

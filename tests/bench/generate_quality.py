@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from gptctl.infer.decode import Decoder, Weights
-from gptctl.io import manifest, shards
+from gptctl.infer.decoder import Decoder, Weights
+from gptctl.io.dataset import manifest, shards
 from gptctl.model.attention import KVCache
+from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
-from gptctl.model.locate import find_model
 
 
 @torch.inference_mode()

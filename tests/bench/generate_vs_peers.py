@@ -68,7 +68,7 @@ from pathlib import Path
 import torch
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import Sampling
-from gptctl.infer.speculate import PromptLookup
+from gptctl.infer.speculative import PromptLookup
 from gptctl.stages.generate import load_decoder
 from gptctl.train import device
 kind, folder, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -136,12 +136,12 @@ class Contestant:
         self.tokens[batch] = told["tokens"]
 
     def rate(self, batch: int) -> float:
-        """Give tokens per second."""
+        """Return tokens per second."""
         return round(batch * NEW / self.best[batch], 1)
 
 
 def agreement(one: list[list[int]], other: list[list[int]]) -> float:
-    """Give the share of tokens that are the same up to the first difference of each row."""
+    """Return the share of tokens that are the same up to the first difference of each row."""
     same = 0
     for left, right in zip(one, other, strict=True):
         same += next((i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b), len(left))

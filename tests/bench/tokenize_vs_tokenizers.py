@@ -84,7 +84,7 @@ def lay_down(source: Path, size_mb: float, folder: Path) -> tuple[Path, float]:
 
 
 def ids_equal(tokens: Path, digests: dict[str, str]) -> bool:
-    """Tell whether every document's ids are those that the peer gave, and all documents are there."""
+    """Return whether every document's ids are those that the peer gave, and all documents are there."""
     import hashlib
 
     import numpy as np

@@ -13,7 +13,7 @@ from tests.conftest import REPO
 
 
 def offered(line: str, folder: Path) -> list[str]:
-    """Give the completions of the last word of a command line."""
+    """Return the completions of the last word of a command line."""
     words = line.split(" ")
     environment = {
         "_GPTCTL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1),

@@ -49,7 +49,7 @@ def drawn(view: TrainingView, width: int = 80, **options: Any) -> list[str]:
 
 
 def filled(steps: int = 300) -> TrainingView:
-    """Give a view after some steps of a falling loss."""
+    """Return a view after some steps of a falling loss."""
     view = TrainingView()
     for step in range(1, steps + 1):
         view.update(FIGURES | {"step": step, "loss": 1.5 + 2 * math.exp(-step / 80)})

@@ -26,7 +26,7 @@ The key of a flag is its name with `_` for `-`: `--vocab-size 8192`, `--set voca
 
 
 def reference() -> str:
-    """Give the whole page."""
+    """Return the whole page."""
     parts = [HEAD]
     for stage in stage_names():
         module = plugins.load(STAGES, stage)
@@ -77,7 +77,7 @@ def key_rows(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 def about(field: FieldInfo) -> str:
-    """Give a field's help, and its choices."""
+    """Return a field's help, and its choices."""
     kind = bare(field.annotation)
     values = [str(one) for one in get_args(kind) if one != ""] if get_origin(kind) is Literal else []
     choices = f" One of {', '.join(values)}." if values else ""

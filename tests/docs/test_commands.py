@@ -76,7 +76,7 @@ def test_no_command_stands_outside_a_block(page: Path) -> None:
 
 
 def lines(block: Block) -> list[str]:
-    """Give the commands of a block without comments, those over several lines in one."""
+    """Return the commands of a block without comments, those over several lines in one."""
     joined = re.sub(r"\\\n\s*", " ", block.text)
     bare = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in joined.splitlines())
     return [line for line in bare if line]

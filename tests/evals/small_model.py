@@ -36,7 +36,7 @@ def tokenizer_json() -> str:
 
 
 def bytes_of(symbol: str) -> int:
-    """Give the byte that a symbol of the byte-level alphabet stands for."""
+    """Return the byte that a symbol of the byte-level alphabet stands for."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [number for number in range(256) if number not in printable]
     return ord(symbol) if ord(symbol) in printable else hidden[ord(symbol) - 256]

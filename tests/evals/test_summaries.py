@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from gptctl.evals import compare, junit, markdown, scorer, tables
-from gptctl.evals.gates import Check
-from gptctl.evals.options import Options
+from gptctl.evals.output import junit, markdown, tables
+from gptctl.evals.scoring import scorer
+from gptctl.evals.scoring.options import Options
+from gptctl.evals.stats import compare
+from gptctl.evals.stats.gates import Check
 from tests.evals.command import pairs
 
 LABELS = ["a|b", "<b>c</b>", "\x1b[31m"]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gptctl.io import manifest
+from gptctl.io.dataset import manifest
 from tests.conftest import CACHE, Ran, plain_environment
 
 # No processes but the command's own: what is counted, killed or stopped is this one.

@@ -130,7 +130,7 @@ def test_a_long_line_is_no_empty_line(tmp_path: Path, gptctl: Gptctl) -> None:
 
 
 def inspected(folder: Path) -> list[str]:
-    """Give the rows of a dataset folder as JSON lines, without another process."""
+    """Return the rows of a dataset folder as JSON lines, without another process."""
     lines: list[str] = []
     run(Inspect(path=str(folder), format="jsonl", limit=0), Context(write=lines.append))
     return "".join(lines).splitlines()

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gptctl.io import manifest
+from gptctl.io.dataset import manifest
 from tests.conftest import Ran, tree_bytes
 from tests.faults.harness import ALONE, STAGES, assert_honest, assert_unfinished, assert_whole, expect, start, wait_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gptctl.io.stream import StreamWriter
+from gptctl.io.dataset.stream import StreamWriter
 from tests.conftest import Ran, documents
 from tests.faults.harness import ALONE, assert_honest, assert_whole, expect
 
@@ -16,7 +16,7 @@ Gptctl = Callable[..., Ran]
 
 
 def whole_stream() -> tuple[bytes, int]:
-    """Give a stream of three shards of 50 documents, and where its end mark begins."""
+    """Return a stream of three shards of 50 documents, and where its end mark begins."""
     sink = io.BytesIO()
     writer = StreamWriter(sink)
     for shard in range(3):

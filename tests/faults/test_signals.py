@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.train import checkpoint
+from gptctl.train.checkpoints import checkpoint
 from tests.conftest import Ran, run_gptctl, tree_bytes
 from tests.faults.harness import ALONE, assert_honest, assert_whole, expect, start, stop_with, wait_for
 

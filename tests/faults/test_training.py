@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gptctl.train import checkpoint
+from gptctl.train.checkpoints import checkpoint
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 from tests.faults.harness import expect, fill, flip, grow, start, wait_for
 
@@ -35,7 +35,7 @@ def weights_of(run: Path) -> bytes:
 
 
 def events(run: Path, kind: str) -> list[int]:
-    """Give the steps of the events of one kind."""
+    """Return the steps of the events of one kind."""
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     return [line["step"] for line in lines if line["event"] == kind]
 

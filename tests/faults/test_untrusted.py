@@ -71,7 +71,7 @@ REACHES_OUT = {"requests", "urllib.request", "urllib3", "http.client", "ftplib",
 
 
 def names(tree: ast.AST) -> Iterator[str]:
-    """Give the modules that are imported and the functions that are called, but for np.load without pickles."""
+    """Return the modules that are imported and the functions that are called, but for np.load without pickles."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

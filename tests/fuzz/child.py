@@ -36,7 +36,7 @@ class Child:
         self.end()
 
     def __call__(self, data: bytes = b"") -> Outcome:
-        """Give {"value"}, {"code", "message", "hint"} of a GptctlError, or {"crash"} of anything else."""
+        """Return {"value"}, {"code", "message", "hint"} of a GptctlError, or {"crash"} of anything else."""
         if not self.pid or self.calls == CALLS:
             self.end()
             self.start()

@@ -31,7 +31,7 @@ PIECES = [
 
 @st.composite
 def mutated(draw: st.DrawFn, whole: bytes, most: int = 4) -> bytes:
-    """Give `whole` after one to `most` changes."""
+    """Return `whole` after one to `most` changes."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, most))):
         place = draw(st.integers(0, max(0, len(data) - 1)))
@@ -64,7 +64,7 @@ json_values = st.recursive(
 
 @st.composite
 def changed(draw: st.DrawFn, whole: Any, most: int = 3) -> Any:
-    """Give a JSON value in which one to `most` places hold something else, or are gone."""
+    """Return a JSON value in which one to `most` places hold something else, or are gone."""
     copy = json.loads(json.dumps(whole))
     for _ in range(draw(st.integers(1, most))):
         here = copy

@@ -13,7 +13,7 @@ ASKED = int(os.environ.get("GPTCTL_FUZZ_EXAMPLES", "0"))
 
 
 def examples(few: int, share: float = 1.0) -> settings:
-    """Give the settings of a test that tries `few` examples by default, and `share` of those asked for otherwise."""
+    """Return the settings of a test that tries `few` examples by default, and `share` of those asked for otherwise."""
     return settings(
         max_examples=max(1, round(ASKED * share)) if ASKED else few,
         stateful_step_count=12,

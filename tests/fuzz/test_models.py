@@ -13,13 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gptctl.model.config import ModelConfig
+from gptctl.model.files.checksummed import seal
+from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model, write_config, write_weights
 from gptctl.model.gpt import GPT
-from gptctl.model.locate import find_model
-from gptctl.model.sealed import seal
 from gptctl.stages import doctor, inspect
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.train import checkpoint
+from gptctl.train.checkpoints import checkpoint
 from tests.evals import small_model
 from tests.fuzz.child import Child, check
 from tests.fuzz.mutate import changed, json_values, mutated

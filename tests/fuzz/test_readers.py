@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.io import shards, stream
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.records import ReadOptions
-from gptctl.io.schema import concat
+from gptctl.io.dataset import shards, stream
+from gptctl.io.dataset.schema import concat
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions
 from tests.conftest import documents
 from tests.fuzz.child import Child, check, outcome
 from tests.fuzz.mutate import mutated

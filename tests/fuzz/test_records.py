@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
-from gptctl.io import predictions
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.predictions import read_predictions
-from gptctl.io.records import ReadOptions
+from gptctl.io.input import predictions
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.predictions import read_predictions
+from gptctl.io.input.records import ReadOptions
 from gptctl.stages import clean, doctor, eval, inspect, pretrain, tokenize
 from tests.conftest import documents, run_gptctl, write_jsonl
 from tests.fuzz.child import Child, check

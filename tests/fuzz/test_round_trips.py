@@ -16,12 +16,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gptctl.core.errors import DataError
-from gptctl.io import predictions, stream
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.records import ReadOptions
+from gptctl.io.dataset import stream
+from gptctl.io.input import predictions
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate, read_messages
+from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.text.tokenizer_training import train
 from tests.fuzz.mutate import changed
 from tests.fuzz.profile import examples
 

@@ -22,11 +22,11 @@ from gptctl.core import atomic
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError
 from gptctl.core.summary import Counts
-from gptctl.io import manifest, shards
-from gptctl.io.inputs import Inputs, read_task
-from gptctl.io.manifest import Manifest
-from gptctl.io.records import ReadOptions
-from gptctl.io.schema import with_kind
+from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.manifest import Manifest
+from gptctl.io.dataset.schema import with_kind
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.stages.doctor import Doctor

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
-from gptctl.text.filter_sets import PRESETS
+from gptctl.text.cleaning.filter_presets import PRESETS
 from tests.conftest import write_jsonl
 from tests.fuzz.profile import examples
 from tests.stages.deduped import dedup, kept, reference
@@ -96,7 +96,7 @@ def variant(text: str, change: int, number: int) -> str:
 
 
 def grouped(folder: Path, parts: list[list[dict[str, str]]], method: str) -> tuple[list[str], int]:
-    """Give the texts that stay, and the number of clusters."""
+    """Return the texts that stay, and the number of clusters."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "in").mkdir(parents=True)
     for number, part in enumerate(parts):

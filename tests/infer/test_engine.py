@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from gptctl.core.errors import UsageError
-from gptctl.infer.decode import Decoder
+from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine, Token
 from gptctl.infer.sampling import Draws, Sampling, choose, penalized
-from gptctl.infer.speculate import DraftModel, Guesser, PromptLookup
+from gptctl.infer.speculative import DraftModel, Guesser, PromptLookup
 from gptctl.model.gpt import GPT
 from tests.model.test_gpt import FAMILIES, make
 

@@ -12,7 +12,7 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -1.5]])
 
 
 def numbers(seed: int, rows: range) -> list[float]:
-    """Give the first number of some rows."""
+    """Return the first number of some rows."""
     return [Draws(seed, row).peek() for row in rows]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.io import formats
 from gptctl.io.formats import InputFile
-from gptctl.io.records import Bad, ReadOptions
+from gptctl.io.input.records import Bad, ReadOptions
 from tests.conftest import documents, write_jsonl
 
 OPTIONS = ReadOptions()

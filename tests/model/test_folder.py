@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from gptctl.core import atomic
 from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
-from gptctl.model import sealed
 from gptctl.model.classifier import Classifier, Pooling
+from gptctl.model.files import checksummed
+from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model, save_model, write_config, write_weights
 from gptctl.model.gpt import GPT
-from gptctl.model.locate import find_model
 from gptctl.model.lora import Lora, adapt, adapted
 from tests.model.test_gpt import FAMILIES, make, some_tokens
 
@@ -96,7 +96,7 @@ def test_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
     config["gptctl"]["feed_forward"] = config["n_inner"] = 128
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "manifest.json").unlink()
-    sealed.seal(tmp_path / "model", "model")
+    checksummed.seal(tmp_path / "model", "model")
     with pytest.raises(DataError, match="256 rows, not 128"):
         load_model(tmp_path / "model")
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_a_low_rank_update_is_merged(tmp_path: Path, dora: bool)
     with atomic.atomic_folder(folder) as temporary:
         write_weights(temporary, model, model.state_dict())
         write_config(temporary, model, "{}", {"lora": plain(lora), "stage": "finetune"})
-        sealed.seal(temporary, "checkpoint")
+        checksummed.seal(temporary, "checkpoint")
     loaded, _, _, extra = load_model(folder)
     assert isinstance(loaded, GPT)
     assert not list(adapted(loaded))

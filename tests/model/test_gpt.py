@@ -31,7 +31,7 @@ def make(name: str, randomize: bool = True, **changes: Any) -> GPT:
 
 
 def logits_of(model: Any, tokens: Tensor, **more: Any) -> Tensor:
-    """Give a model's logits, ours or that of another library."""
+    """Return a model's logits, ours or that of another library."""
     with torch.no_grad():
         found = model(tokens, **more)
     result: Tensor = found if isinstance(found, Tensor) else found.logits

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.model import sealed
 from gptctl.model.config import ModelConfig, load_preset, preset_names
+from gptctl.model.files import checksummed
+from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model, save_model, write_transformers
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import tensors
-from gptctl.model.locate import find_model
 from gptctl.text.tokenizer import Tokenizer
 from tests.evals.small_model import END_ID, tokenizer_json
 from tests.model.test_gpt import logits_of, make, some_tokens
@@ -208,7 +208,7 @@ def test_gpt2_as_it_was_published(tmp_path: Path) -> None:
     assert Tokenizer.from_json(text).encode("a b") == Tokenizer.from_json(tokenizer_json()).encode("a b")
     (published / "chat_template.jinja").write_text("newer")
     assert load_model(published)[3]["chat_template"] == "newer"
-    assert sealed.fingerprint(published) != sealed.fingerprint(folder)
+    assert checksummed.fingerprint(published) != checksummed.fingerprint(folder)
     (published / "merges.txt").write_text("a b</w>\n")  # as GPT-1's, whose pieces are not bytes
     with pytest.raises(DataError, match="not byte-level"):
         load_model(published)

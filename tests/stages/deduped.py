@@ -12,8 +12,8 @@ import pytest
 
 from gptctl.core.context import Context
 from gptctl.core.summary import Summary
-from gptctl.io import manifest
-from gptctl.io.stream import StreamWriter
+from gptctl.io.dataset import manifest
+from gptctl.io.dataset.stream import StreamWriter
 from gptctl.stages.dedup import Dedup, plan, run
 from gptctl.text.dedup.shingles import Shingling
 from tests.conftest import tree_bytes

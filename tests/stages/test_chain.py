@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gptctl.io import manifest
+from gptctl.io.dataset import manifest
 from tests.conftest import REPO, Ran, documents, tree_bytes, warm, write_jsonl
 
 Gptctl = Callable[..., Ran]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gptctl.io import manifest
+from gptctl.io.dataset import manifest
 from tests.conftest import Ran, documents, tree_bytes, write_jsonl
 
 Gptctl = Callable[..., Ran]

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.errors import ConflictError, DataError, MachineError, UsageError
-from gptctl.io import manifest, stream
-from gptctl.text.dedup import finder, passes, verdicts
-from gptctl.text.dedup.verdicts import Verdicts
+from gptctl.io.dataset import manifest, stream
+from gptctl.text.dedup import decisions, finder, passes
+from gptctl.text.dedup.decisions import Verdicts
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
 from tests.stages.deduped import (
     Row,
@@ -252,7 +252,7 @@ def test_survivors_are_looked_up_for_many_tasks_at_once(
     dedup(Path("-"), out=tmp_path / "at once")
     assert looked_up == [0, len(cluster_table(tmp_path / "at once"))]
     looked_up.clear()
-    monkeypatch.setattr(verdicts, "DOCUMENT_BYTES", 10_000)
+    monkeypatch.setattr(decisions, "DOCUMENT_BYTES", 10_000)
     dedup(Path("-"), out=tmp_path / "in steps", memory="1MB")
     assert max(looked_up) <= 100 and 5 < len(looked_up) < 12
     assert tree_bytes(tmp_path / "in steps") == tree_bytes(tmp_path / "at once")

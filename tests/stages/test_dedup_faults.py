@@ -12,7 +12,7 @@ import pytest
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
-from gptctl.io import stream
+from gptctl.io.dataset import stream
 from tests.conftest import Ran, run_gptctl, tree_bytes
 from tests.stages.deduped import (
     dedup,

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gptctl.evals.language import cut, windows
+from gptctl.evals.inference.scoring_windows import cut, windows
 from tests.conftest import REPO, Ran, run_gptctl, warm
 from tests.evals import command, small_model
 from tests.evals.command import pairs, write
@@ -43,7 +43,7 @@ def ev(
 
 
 def metrics(ran: Ran) -> dict[str, Any]:
-    """Give the figures of a run that went well."""
+    """Return the figures of a run that went well."""
     assert ran.code == 0, ran.err
     found: dict[str, Any] = ran.json["metrics"]
     return found
@@ -302,12 +302,12 @@ def test_19_answers_are_kept_by_content(folder: Path) -> None:
 
 
 def reseal(model: Path, tokenizer: str) -> None:
-    """Give a model another tokenizer."""
-    from gptctl.model import sealed
+    """Return a model another tokenizer."""
+    from gptctl.model.files import checksummed
 
     (model / "tokenizer.json").write_text(tokenizer)
     (model / "manifest.json").unlink()
-    sealed.seal(model, "model")
+    checksummed.seal(model, "model")
 
 
 def test_19_leakage_is_found_and_the_rest_scored(folder: Path) -> None:

@@ -13,13 +13,14 @@ import torch
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Summary
-from gptctl.model import peft, sealed
 from gptctl.model.classifier import Classifier
+from gptctl.model.files import checksummed
 from gptctl.model.folder import load_model, save_model, write_config, write_weights
+from gptctl.model.hf import peft
 from gptctl.model.lora import Lora, adapt, adapted
 from gptctl.stages import export, inspect
+from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.text.tokenizer_training import train
 from tests.conftest import Ran, documents, tree_bytes, write_jsonl
 from tests.model.test_gpt import make, some_tokens
 
@@ -52,7 +53,7 @@ def test_the_command(gptctl: Command, tmp_path: Path, text: str) -> None:
     done = gptctl("export", "run", "-o", "out", "--json")
     assert done.code == 0, done.err
     assert done.json["metrics"]["files"] == 5
-    sealed.verify(tmp_path / "out")
+    checksummed.verify(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-modern", "tiny-vaswani", "tiny-moe"])
@@ -142,7 +143,7 @@ def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) ->
     checkpoint.mkdir(parents=True)
     write_weights(checkpoint, model, model.state_dict())
     write_config(checkpoint, model, text, {"lora": {"rank": 2}})
-    sealed.seal(checkpoint, "checkpoint")
+    checksummed.seal(checkpoint, "checkpoint")
     peft.save(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
     for name, source in (("one", checkpoint), ("two", tmp_path / "tuned" / "adapter")):
         exported(source, tmp_path / name)

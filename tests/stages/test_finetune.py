@@ -157,7 +157,7 @@ def test_seeds_give_mean_spread_and_the_best_model(gptctl: Gptctl, workspace: Pa
 
 
 def probabilities(gptctl: Gptctl, model: str, workspace: Path, *more: str) -> list[list[float]]:
-    """Give what a model says about the labelled texts."""
+    """Return what a model says about the labelled texts."""
     out = f"scores-{model.replace('/', '-')}"
     assert gptctl("eval", model, workspace / "labelled", "-o", out, *more).code == 0
     lines = gptctl("inspect", out, "--format", "jsonl").out.decode().splitlines()
@@ -245,7 +245,7 @@ def test_what_is_frozen_stays(gptctl: Gptctl, workspace: Path, tmp_path: Path) -
 
 
 def newest(run: Path) -> dict[str, torch.Tensor]:
-    """Give the weights of the last checkpoint."""
+    """Return the weights of the last checkpoint."""
     return load_file(sorted((run / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
 
 

@@ -19,7 +19,7 @@ import torch
 
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import Sampling
-from gptctl.io import manifest, shards
+from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.folder import save_model
 from gptctl.model.gpt import GPT
@@ -58,7 +58,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def samples(ran: Ran) -> list[dict[str, Any]]:
-    """Give what --json shows of samples that went to the terminal."""
+    """Return what --json shows of samples that went to the terminal."""
     assert ran.code == 0, ran.err
     found: list[dict[str, Any]] = ran.json["metrics"]["samples"]
     return found
@@ -134,7 +134,7 @@ def arrow_stream(table: pa.Table) -> bytes:
     """Write a table as another stage does to a pipe."""
     import io
 
-    from gptctl.io.stream import StreamWriter
+    from gptctl.io.dataset.stream import StreamWriter
 
     sink = io.BytesIO()
     writer = StreamWriter(sink)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gptctl.io import tokens as token_io
+from gptctl.io.dataset import tokens as token_io
 from tests.conftest import Ran, tree_bytes
 
 Gptctl = Callable[..., Ran]

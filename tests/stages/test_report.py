@@ -44,7 +44,7 @@ class Page(HTMLParser):
         self.words += data if self.open[-1:] != ["style"] else ""
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
-        """Give the attributes of each element of a kind."""
+        """Return the attributes of each element of a kind."""
         return [attributes for name, attributes in self.elements if name == tag]
 
 

@@ -14,8 +14,8 @@ import pytest
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, DataError, GptctlError, StoppedError, UsageError
 from gptctl.core.rundir import open_run
-from gptctl.io.inputs import Inputs
-from gptctl.io.records import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.records import ReadOptions
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.stages.dedup import Dedup
@@ -201,7 +201,7 @@ class Killable:
         )
 
     def kill_and_resume(self, operation: int) -> set[str] | None:
-        """Give the names of the files that had arrived when it was killed; None where it came to its end before.
+        """Return the names of the files that had arrived when it was killed; None where it came to its end before.
 
         It must leave either no dataset or a whole one, and must not send again what arrived.
         """

@@ -15,9 +15,10 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptctl.io import exchange, manifest, shards, shuffle
-from gptctl.io.manifest import Shard
-from gptctl.text.fast_encode import NASTY, SCRIPTS
+from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.manifest import Shard
+from gptctl.pipeline import exchange, shuffle
+from gptctl.text.tokenization.fast_encode import NASTY, SCRIPTS
 from gptctl.text.tokenizer import Tokenizer
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 

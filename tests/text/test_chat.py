@@ -31,7 +31,7 @@ def coder(workspace: Path) -> Tokenizer:
 
 
 def said(template: ChatTemplate, messages: list[dict[str, str]]) -> list[str]:
-    """Give the stretches that are learned."""
+    """Return the stretches that are learned."""
     tokens, learned = template.conversation(messages)
     assert len(tokens) == len(learned)
     pieces: list[list[int]] = []

@@ -90,7 +90,7 @@ def test_the_example_of_the_paper() -> None:
 
 
 def paragraphs() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Give the lengths in bytes of the paragraphs of Python's language reference."""
+    """Return the lengths in bytes of the paragraphs of Python's language reference."""
     from pydoc_data.topics import topics
 
     return np.array([len(part.encode()) for name in sorted(topics) for part in topics[name].split("\n\n")])

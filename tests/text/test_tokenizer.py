@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.errors import DataError
+from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.text.tokenizer_training import train
 
 CORPUS = ["The quick brown fox jumps over the lazy dog. " * 20, "Größe, naïve café\n\tindented = 日本語 🙂\n" * 5]
 BPE = Tokenizer.from_json(train(CORPUS, "bpe", 300))

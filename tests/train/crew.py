@@ -20,9 +20,10 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.rundir import Run
-from gptctl.train import collectives, loop
+from gptctl.train import loop
+from gptctl.train.distributed import collectives
 from gptctl.train.job import TrainJob
-from gptctl.train.pulse import Pulse
+from gptctl.train.monitor.heartbeat import Pulse
 
 
 class Crew:
@@ -86,7 +87,7 @@ def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
 def make_engine(name: str, job: TrainJob, folder: Path) -> Any:
     """Make the engine of this rank."""
     pulse = Pulse(folder / f"pulse-{dist.get_rank()}")
-    return plugins.load("gptctl.train.engines", name).make(job, torch.device("cpu"), pulse)
+    return plugins.load("gptctl.train.strategies", name).make(job, torch.device("cpu"), pulse)
 
 
 def train_as_rank(name: str, folder: Path, job: TrainJob) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
-from gptctl.train.data import TokenWindows
+from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.faults import Faults
 from gptctl.train.job import TrainJob
 from tests.train.jobs import VOCABULARY, Deadly, make_job, run_in, text
@@ -29,7 +29,7 @@ class Touchy(GPT):
     def trunk(
         self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpointed: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Give hidden states, or NaN."""
+        """Return hidden states, or NaN."""
         hidden, routers = super().trunk(tokens, cache, starts, checkpointed)
         spoiled = torch.where((tokens == POISON).any(1), torch.nan, 1.0)
         return hidden * spoiled[:, None, None], routers
@@ -44,7 +44,7 @@ class Spoiled(Deadly):
         self.how = how
 
     def batch(self, first_index: int, count: int) -> Tensor:
-        """Give a batch, spoil what is to be bad."""
+        """Return a batch, spoil what is to be bad."""
         rows = super().batch(first_index, count)
         for row in range(count):
             if first_index + row in self.bad and self.how == "nan":
@@ -64,7 +64,7 @@ class WithoutSome(TokenWindows):
         self.gap = end - first
 
     def batch(self, first_index: int, count: int) -> Tensor:
-        """Give a batch from behind the gap, if it begins there."""
+        """Return a batch from behind the gap, if it begins there."""
         assert not first_index < self.first < first_index + count
         return super().batch(first_index + (self.gap if first_index >= self.first else 0), count)
 

@@ -20,7 +20,7 @@ from gptctl.core.rundir import Run
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
-from gptctl.train.data import TokenWindows
+from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import TrainJob
 from gptctl.train.loop import train
 from gptctl.train.recipe import Recipe
@@ -30,7 +30,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more,
 
 
 def text() -> np.ndarray[Any, np.dtype[np.uint16]]:
-    """Give the bytes of a file that every Python has."""
+    """Return the bytes of a file that every Python has."""
     return np.frombuffer(Path(argparse.__file__).read_bytes()[:40_000], np.uint8).astype(np.uint16)
 
 
@@ -49,7 +49,7 @@ class Deadly(TokenWindows):
         self.kill_at = kill_at
 
     def batch(self, first_index: int, count: int) -> torch.Tensor:
-        """Give a batch, or die."""
+        """Return a batch, or die."""
         if first_index <= self.kill_at < first_index + count:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().batch(first_index, count)
@@ -89,7 +89,7 @@ def run_in(folder: Path, job: TrainJob, context: Context | None = None) -> dict[
 
 
 def weights(folder: Path, step: int = 30) -> dict[str, torch.Tensor]:
-    """Give the parameters and the optimizer state of a checkpoint."""
+    """Return the parameters and the optimizer state of a checkpoint."""
     path = folder / "checkpoints" / f"step-{step:06d}"
     return load_file(path / "model.safetensors") | load_file(path / "optimizer.safetensors")
 
@@ -102,7 +102,7 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Give the events of one kind."""
+    """Return the events of one kind."""
     lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     return [line for line in lines if line["event"] == kind]
 

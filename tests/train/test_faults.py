@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, DivergedError, StoppedError
-from gptctl.train import checkpoint
+from gptctl.train.checkpoints import checkpoint
 from gptctl.train.faults import Faults, PassedOver, choose, judge, next_sample
 from tests.conftest import REPO, warm
 from tests.train.fault_jobs import WithoutSome, faulty_job

@@ -23,8 +23,8 @@ from gptctl.core.errors import DivergedError, MachineError, StoppedError, UsageE
 from gptctl.model.classifier import Classifier
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import loss_sum
-from gptctl.train import checkpoint
-from gptctl.train.labelled import LabelledTexts
+from gptctl.train.checkpoints import checkpoint
+from gptctl.train.data.labelled_texts import LabelledTexts
 from tests.conftest import REPO, warm
 from tests.train.jobs import VOCABULARY, assert_equal, build, events, make_job, run_in, text, weights, windows
 

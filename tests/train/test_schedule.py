@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
-from gptctl.train.data import TokenWindows
+from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.recipe import MODERN, Recipe, named
 from gptctl.train.schedule import batch_size, lr_share, samples_after, steps_for
 from tests.train.fault_jobs import WithoutSome
@@ -24,7 +24,7 @@ from tests.train.test_faults import assert_equal, events, weights
 
 
 def shares(steps: int = 1000, **recipe: object) -> list[float]:
-    """Give the whole schedule."""
+    """Return the whole schedule."""
     return [lr_share(Recipe.model_validate(recipe), step, steps) for step in range(steps)]
 
 

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from gptctl.evals import averages
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring import averages
+from gptctl.evals.scoring.averages import Floats
 
 KINDS = ("nats",)
 LOWER_IS_BETTER = True
@@ -22,5 +22,5 @@ def statistics(data: Floats) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the quotient of the sums, in bits."""
+    """Return the quotient of the sums, in bits."""
     return averages.ratio(totals[..., 0], np.asarray(math.log(2) * totals[..., 1]), "nan")

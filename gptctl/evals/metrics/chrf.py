@@ -5,9 +5,9 @@ Popovic 2015, "chrF: character n-gram F-score for automatic MT evaluation".
 
 from __future__ import annotations
 
-from gptctl.evals import translation
-from gptctl.evals.answers import Pairs
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring import translation
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.squad import Pairs
 
 KINDS = ("texts",)
 
@@ -18,5 +18,5 @@ def statistics(data: Pairs) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the corpus score."""
+    """Return the corpus score."""
     return translation.estimate("CHRF", totals)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.averages import Floats
-from gptctl.evals.calibration import Probabilities
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.calibration import Probabilities
 
 KINDS = ("labels",)
 LOWER_IS_BETTER = True
@@ -23,5 +23,5 @@ def statistics(data: Probabilities) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give sum over bins |confidence - accuracy| n_bin / n, in which n_bin cancels."""
+    """Return sum over bins |confidence - accuracy| n_bin / n, in which n_bin cancels."""
     return np.asarray(np.abs(totals[..., :-1]).sum(-1) / totals[..., -1])

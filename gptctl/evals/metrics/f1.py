@@ -6,7 +6,7 @@ Macro-F1 is the mean of the classes' F1, not the harmonic mean of macro precisio
 
 from __future__ import annotations
 
-from gptctl.evals.confusion import Integers, Sums
+from gptctl.evals.scoring.confusion import Integers, Sums
 
 KINDS = ("labels", "label_sets")
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring.averages import Floats
 
 if TYPE_CHECKING:
-    from gptctl.evals.kinds.label_sets import LabelSets
+    from gptctl.evals.prediction_types.label_sets import LabelSets
 
 KINDS = ("label_sets",)
 LOWER_IS_BETTER = True
@@ -22,5 +22,5 @@ def statistics(data: LabelSets) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the share; 0 where there is no label at all."""
+    """Return the share; 0 where there is no label at all."""
     return np.asarray(totals[..., 0] / np.maximum(totals[..., 1], 1))

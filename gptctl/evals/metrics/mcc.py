@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.averages import Floats
-from gptctl.evals.confusion import Sums
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.confusion import Sums
 
 KINDS = ("labels",)
 
 
 def estimate(sums: Sums) -> Floats:
-    """Give the correlation (...); 0 where gold or prediction has one class only, as scikit-learn has it."""
+    """Return the correlation (...); 0 where gold or prediction has one class only, as scikit-learn has it."""
     gold, predicted = sums.support.astype(np.float64), sums.predicted.astype(np.float64)
     n = gold.sum(-1)
     invalid = n - predicted.sum(-1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.averages import Floats
-from gptctl.evals.calibration import Probabilities
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.calibration import Probabilities
 
 KINDS = ("labels",)
 LOWER_IS_BETTER = True
@@ -19,5 +19,5 @@ def statistics(data: Probabilities) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the mean."""
+    """Return the mean."""
     return np.asarray(totals[..., 0] / totals[..., 1])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals import averages
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring import averages
+from gptctl.evals.scoring.averages import Floats
 
 KINDS = ("nats",)
 LOWER_IS_BETTER = True
@@ -17,6 +17,6 @@ def statistics(data: Floats) -> Floats:
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give e to the power of the quotient; infinite where no float holds it."""
+    """Return e to the power of the quotient; infinite where no float holds it."""
     with np.errstate(over="ignore"):
         return np.exp(averages.ratio(totals[..., 0], np.asarray(totals[..., 1]), "nan"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gptctl.evals.confusion import Integers, Sums
+from gptctl.evals.scoring.confusion import Integers, Sums
 
 KINDS = ("labels", "label_sets")
 

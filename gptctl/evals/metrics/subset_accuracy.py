@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptctl.evals import intervals
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.stats import intervals
 
 if TYPE_CHECKING:
-    from gptctl.evals.kinds.label_sets import LabelSets
+    from gptctl.evals.prediction_types.label_sets import LabelSets
 
 KINDS = ("label_sets",)
 
 
 def statistics(data: LabelSets) -> Floats:
-    """Give 1 for each row that is right, and 1."""
+    """Return 1 for each row that is right, and 1."""
     right = data.right()
     return np.stack((right, np.ones(len(right))), axis=1).astype(np.float64)
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the share."""
+    """Return the share."""
     return np.asarray(totals[..., 0] / totals[..., 1])
 
 
 def interval(totals: Floats) -> tuple[float, float]:
-    """Give the 95 % interval of a proportion."""
+    """Return the 95 % interval of a proportion."""
     return intervals.wilson(int(totals[0]), int(totals[1]))

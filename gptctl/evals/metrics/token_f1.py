@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from gptctl.evals.answers import Pairs, words
-from gptctl.evals.averages import Floats
+from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.scoring.squad import Pairs, words
 
 KINDS = ("texts",)
 
@@ -19,12 +19,12 @@ def statistics(data: Pairs) -> Floats:
 
 
 def overlap(found: list[str], wanted: list[str]) -> float:
-    """Give the F1 of two bags of words; two empty ones are equal, an empty one and another have nothing in common."""
+    """Return the F1 of two bags of words; two empty ones are equal, an empty one and another have nothing in common."""
     if not found or not wanted:
         return float(found == wanted)
     return 2 * (Counter(found) & Counter(wanted)).total() / (len(found) + len(wanted))
 
 
 def estimate(totals: Floats) -> Floats:
-    """Give the mean."""
+    """Return the mean."""
     return np.asarray(totals[..., 0] / totals[..., 1])

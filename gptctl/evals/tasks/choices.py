@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.evals.asked import Answers, Asked, Prepared, Settings, nats_of
-from gptctl.evals.measured import Rows, Values
+from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings, nats_of
+from gptctl.evals.scoring.metric_results import Rows, Values
 from gptctl.infer.score import Piece
 from gptctl.text.tokenizer import Tokenizer
 
@@ -27,7 +27,7 @@ ROWS = "choices"
 
 
 def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
-    """Give a piece for each choice. Raises DataError (3) for rows without choices, and for one that can't be read."""
+    """Return a piece for each choice. Raises DataError (3) for rows without choices, and for one that can't be read."""
     rows = questions(table, settings.label_column)
     pieces: list[Piece] = []
     for row in rows:
@@ -69,7 +69,7 @@ def questions(table: pa.Table, label_column: str) -> Rows:
 
 
 def encode_pair(coder: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Give the tokens of a context and of what follows it."""
+    """Return the tokens of a context and of what follows it."""
     bare = context.rstrip()
     continuation = context[len(bare) :] + continuation
     first, whole = coder.encode(bare) if bare else [], coder.encode(bare + continuation)

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.evals.asked import Answers, Asked, Prepared, Settings
-from gptctl.evals.measured import Rows, Values
+from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings
+from gptctl.evals.scoring.metric_results import Rows, Values
 from gptctl.infer.score import Piece
-from gptctl.io.labelled import labels_of
-from gptctl.text.framing import Framing, pairs_of
+from gptctl.pipeline.labelled_data import labels_of
+from gptctl.text.classifier_inputs import Framing, pairs_of
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
 
 
 def framing_of(asked: Asked, settings: Settings) -> Framing:
-    """Give the model's way to read texts, perhaps with fewer tokens at once."""
+    """Return the model's way to read texts, perhaps with fewer tokens at once."""
     assert asked.framing is not None
     return replace(asked.framing, context=min(asked.framing.context, asked.context(settings)))
 

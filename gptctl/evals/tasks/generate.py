@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.evals.asked import Answers, Asked, Prepared, Settings
-from gptctl.evals.measured import Rows, Values
+from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings
+from gptctl.evals.scoring.metric_results import Rows, Values
 from gptctl.infer.score import Piece
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
 def answer(
     asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
-    """Give the text that follows each prompt."""
+    """Return the text that follows each prompt."""
     from gptctl.infer.engine import Engine
     from gptctl.infer.sampling import Sampling
     from gptctl.model.gpt import GPT

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.evals import language
-from gptctl.evals.asked import Answers, Asked, Prepared, Settings, nats_of
-from gptctl.evals.measured import Rows, Values
+from gptctl.evals.inference import scoring_windows
+from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings, nats_of
+from gptctl.evals.scoring.metric_results import Rows, Values
 from gptctl.infer.score import Piece
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
             )
     if settings.count_eos:
         documents = [np.append(tokens, end) for tokens in documents]
-    windows = [language.cut(tokens, end, context, settings.stride or context) for tokens in documents]
+    windows = [scoring_windows.cut(tokens, end, context, settings.stride or context) for tokens in documents]
     ends = [0, *accumulate(map(len, windows))]
 
     def finish(answers: Answers) -> Rows:

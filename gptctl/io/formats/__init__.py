@@ -25,12 +25,12 @@ class InputFile:
 
     @property
     def compressed(self) -> bool:
-        """Tell whether the name ends in .gz, .zst, .bz2 or .lz4."""
+        """Return whether the name ends in .gz, .zst, .bz2 or .lz4."""
         return split_suffixes(self.path)[1] is not None
 
 
 def for_path(path: str) -> ModuleType:
-    """Give the format whose suffix the path has; any other file is plain text, one document."""
+    """Return the format whose suffix the path has; any other file is plain text, one document."""
     return for_suffix(split_suffixes(path)[0])
 
 

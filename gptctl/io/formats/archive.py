@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.records import Bad, Block, ReadOptions
+from gptctl.io.input.records import Bad, Block, ReadOptions
 
 SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".7z", ".rar")
 
@@ -21,5 +21,5 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
 
 
 def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
-    """Give no document, and the archive as what could not be read."""
+    """Return no document, and the archive as what could not be read."""
     return txt.one(block.name, None), [Bad(block.name, "file", "an archive: unpack it first")]

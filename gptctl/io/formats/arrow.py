@@ -12,7 +12,7 @@ import pyarrow.ipc as ipc
 
 from gptctl.io.files import UNREADABLE, damaged, open_random, open_stream
 from gptctl.io.formats import InputFile
-from gptctl.io.records import Bad, Block, ReadOptions, from_table
+from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
 
 SUFFIXES = (".arrow", ".feather", ".ipc", ".arrows")
 FILE_MAGIC = b"ARROW1"

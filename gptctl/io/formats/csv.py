@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from gptctl.core.errors import DataError
+from gptctl.io.dataset.stream import from_bytes, to_bytes
 from gptctl.io.files import UNREADABLE, damaged, open_stream, split_suffixes
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.records import Bad, Block, ReadOptions, from_table
-from gptctl.io.stream import from_bytes, to_bytes
+from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -83,7 +83,7 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
 
 
 def all_utf8(table: pa.Table) -> bool:
-    """Tell whether every field of a table is UTF-8."""
+    """Return whether every field of a table is UTF-8."""
     try:
         for name in table.column_names:
             pc.cast(table[name], pa.string())
@@ -93,7 +93,7 @@ def all_utf8(table: pa.Table) -> bool:
 
 
 def is_utf8(value: bytes | None) -> bool:
-    """Tell whether one field is UTF-8."""
+    """Return whether one field is UTF-8."""
     try:
         (value or b"").decode()
         return True

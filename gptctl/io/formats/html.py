@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gptctl.io.files import read_all
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.records import Bad, Block, ReadOptions
+from gptctl.io.input.records import Bad, Block, ReadOptions
 
 SUFFIXES = (".html", ".htm", ".xhtml")
 

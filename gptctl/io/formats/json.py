@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gptctl.io.files import damaged, read_all
 from gptctl.io.formats import InputFile, jsonl
-from gptctl.io.records import Bad, Block, ReadOptions, from_dicts
+from gptctl.io.input.records import Bad, Block, ReadOptions, from_dicts
 
 SUFFIXES = (".json",)
 MAX_FILE_BYTES = 2**30

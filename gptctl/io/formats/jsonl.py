@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from gptctl.io.bounded import line_groups
 from gptctl.io.files import damaged, open_random, open_stream
 from gptctl.io.formats import InputFile
-from gptctl.io.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions, from_dicts
+from gptctl.io.input.bounded_lines import line_groups
+from gptctl.io.input.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions, from_dicts
 
 SUFFIXES = (".jsonl", ".ndjson", ".jl")
 # What object storage gives beyond a block with the same request, for the line that the block ends in.
@@ -62,7 +62,7 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
 
 
 def reason_of(line: bytes, error: Exception) -> str:
-    """Say whether it is the encoding or the JSON that is broken."""
+    """Return whether it is the encoding or the JSON that is broken."""
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -71,7 +71,7 @@ def reason_of(line: bytes, error: Exception) -> str:
 
 
 def lines_of_range(block: Block, max_line_bytes: int) -> tuple[int, bytes]:
-    """Give (offset, the whole lines that begin in the block's range); an overlong last line is cut."""
+    """Return (offset, the whole lines that begin in the block's range); an overlong last line is cut."""
     with open_random(block.path, block.stop - block.start + WINDOW_BYTES) as file:
         first = block.start
         if first:

@@ -9,8 +9,8 @@ import pyarrow.parquet as papq
 
 from gptctl.io.files import UNREADABLE, damaged, open_random
 from gptctl.io.formats import InputFile
-from gptctl.io.records import Bad, Block, ReadOptions, from_table
-from gptctl.io.storage import is_uri
+from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
+from gptctl.io.object_storage.address import is_uri
 
 SUFFIXES = (".parquet", ".pq")
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from gptctl.io.files import read_all
 from gptctl.io.formats import InputFile
-from gptctl.io.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions
+from gptctl.io.input.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions
 
 SUFFIXES = (".txt", ".md", ".rst", ".text")
 

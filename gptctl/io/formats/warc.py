@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from gptctl.io.dataset.stream import from_bytes, to_bytes
 from gptctl.io.files import CHUNK_BYTES, damaged, open_random
 from gptctl.io.formats import InputFile
 from gptctl.io.formats.html import decode
-from gptctl.io.records import Bad, Block, ReadOptions, from_table
-from gptctl.io.stream import from_bytes, to_bytes
+from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
 
 SUFFIXES = (".warc",)
 

@@ -22,7 +22,7 @@ Values = dict[str, Any]
 
 
 def family_of(config: ModelConfig) -> Family:
-    """Give the class that is nearest to a config; `refusal` tells whether it computes the same."""
+    """Return the class that is nearest to a config; `refusal` tells whether it computes the same."""
     if config.norm_position == "post":
         return layer_norm.OPENAI
     if config.norm == "layernorm":
@@ -54,12 +54,12 @@ def refusal(config: ModelConfig) -> str:
 
 
 def is_banded(config: ModelConfig) -> bool:
-    """Tell whether a layer looks back less far than the context reaches."""
+    """Return whether a layer looks back less far than the context reaches."""
     return any(0 < config.band(layer) < config.context for layer in range(config.layers))
 
 
 def to_values(config: ModelConfig, dtype: str = "float32") -> Values:
-    """Give the settings that transformers reads."""
+    """Return the settings that transformers reads."""
     family = family_of(config)
     ours = plain(config) | {"kv_heads": config.key_heads, "tie_embeddings": ties(config)}
     values: Values = {"architectures": [family.architecture], "model_type": family.model_type, "dtype": dtype}
@@ -80,12 +80,12 @@ def to_values(config: ModelConfig, dtype: str = "float32") -> Values:
 
 
 def ties(config: ModelConfig) -> bool:
-    """Tell whether transformers' embedding serves as its head: not where it holds sqrt(width) times ours."""
+    """Return whether transformers' embedding serves as its head: not where it holds sqrt(width) times ours."""
     return config.tie_embeddings and not config.embedding_scale
 
 
 def family_named(values: Values, where: str) -> Family:
-    """Give the class of a config.json. Raises DataError (3) that lists those that are known."""
+    """Return the class of a config.json. Raises DataError (3) that lists those that are known."""
     told = values.get("architectures")
     named = told[0] if isinstance(told, list) and told else None
     for family in FAMILIES:
@@ -98,7 +98,7 @@ def family_named(values: Values, where: str) -> Family:
 
 
 def candidates(values: Values, where: str) -> Iterator[tuple[Family, ModelConfig]]:
-    """Give what a config.json says: first in our words, where they still agree with transformers' own, then in those.
+    """Return what a config.json says: first in our words, where they still agree with transformers' own, then in those.
 
     A folder that gptctl wrote may have been changed by transformers since; then only transformers' words count.
     Raises DataError (3) for what no config of ours can say.
@@ -122,7 +122,7 @@ def from_values(values: Values, family: Family, where: str) -> ModelConfig:
 
 
 def translate(values: Values, family: Family, where: str) -> ModelConfig:
-    """Give the config that transformers' settings stand for. Raises what wrong types raise, too."""
+    """Return the config that transformers' settings stand for. Raises what wrong types raise, too."""
     values = {family.synonyms.get(key, key): value for key, value in values.items()}
     ours: Values = {key: allowed[0] for key, allowed in family.needs.items()}
     ours |= {"layer_pattern": "d", "embedding_scale": False, "bias": ours["norm"] == "layernorm"}
@@ -162,7 +162,8 @@ def translate(values: Values, family: Family, where: str) -> ModelConfig:
 
 
 def shape_of(values: Values, where: str) -> ModelConfig:
-    """Give the shape that a config.json tells, in our words or transformers'. Raises DataError (3) if it tells none."""
+    """Return the shape that a config.json tells, in our words or transformers'. Raises DataError (3) if it tells
+    none."""
     if "model_type" in values:
         return next(candidates(values, where))[1]
     if "gptctl" not in values:
@@ -171,7 +172,7 @@ def shape_of(values: Values, where: str) -> ModelConfig:
 
 
 def reach_of(values: Values) -> list[str]:
-    """Give "global" or "local" for each layer of a GPT-Neo."""
+    """Return "global" or "local" for each layer of a GPT-Neo."""
     if values.get("attention_layers"):
         return list(values["attention_layers"])
     kinds = values.get("attention_types") or [[["global", "local"], 12]]
@@ -179,7 +180,7 @@ def reach_of(values: Values) -> list[str]:
 
 
 def end_of_text(values: Values) -> int:
-    """Give the id of the first token that ends a text, -1 if none is named."""
+    """Return the id of the first token that ends a text, -1 if none is named."""
     found = values.get("eos_token_id")
     if isinstance(found, list):
         found = found[0] if found else None

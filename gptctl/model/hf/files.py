@@ -9,7 +9,7 @@ from typing import Any
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
 from gptctl.model.config import ModelConfig
-from gptctl.text import tokenizer_import
+from gptctl.text.tokenization import importing
 from gptctl.text.tokenizer import END_OF_TEXT_NAMES
 
 Values = dict[str, Any]
@@ -44,7 +44,7 @@ def write_companions(folder: Path, config: ModelConfig, tokenizer_json: str, ext
 
 
 def token_names(tokenizer_json: str) -> dict[int, str]:
-    """Give the tokens of a tokenizer.json by id; none where it lists none."""
+    """Return the tokens of a tokenizer.json by id; none where it lists none."""
     definition = json.loads(tokenizer_json)
     vocabulary = (definition.get("model") or {}).get("vocab")
     names = {number: name for name, number in vocabulary.items()} if isinstance(vocabulary, dict) else {}
@@ -52,24 +52,24 @@ def token_names(tokenizer_json: str) -> dict[int, str]:
 
 
 def read_tokenizer(folder: Path) -> str:
-    """Give the text of a folder's tokenizer.json, made of its other files if need be.
+    """Return the text of a folder's tokenizer.json, made of its other files if need be.
 
     Raises DataError (3) if there is no tokenizer.
     """
-    names = tokenizer_import.find([path.name for path in folder.iterdir()])
+    names = importing.find([path.name for path in folder.iterdir()])
     if not names:
-        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {tokenizer_import.FORMATS}")
+        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {importing.FORMATS}")
     found = {name: (folder / name).read_bytes() for name in names}
     if len(found) > 1 and any(b"</w>" in data for data in found.values()):
         raise DataError(
             f"the tokenizer in {folder} is GPT-1's, which is not byte-level",
             "open it with transformers' AutoTokenizer, whose save_pretrained writes a tokenizer.json",
         )
-    return tokenizer_import.to_json(found)
+    return importing.to_json(found)
 
 
 def read_extra(folder: Path, config: Values) -> Values:
-    """Give what a folder of another program knows: its chat template, and the tokens that end an answer."""
+    """Return what a folder of another program knows: its chat template, and the tokens that end an answer."""
     extra: Values = {}
     if template := read_template(folder):
         extra["chat_template"] = template
@@ -82,7 +82,7 @@ def read_extra(folder: Path, config: Values) -> Values:
 
 
 def read_template(folder: Path) -> str:
-    """Give the chat template of a folder, empty if it has none; of several the default one."""
+    """Return the chat template of a folder, empty if it has none; of several the default one."""
     if (folder / TEMPLATE).exists():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
     found = read_if_there(folder / "tokenizer_config.json").get("chat_template")
@@ -104,7 +104,7 @@ def read_if_there(path: Path) -> Values:
 
 
 def card(config: ModelConfig, architecture: str, extra: Values) -> str:
-    """Give the text of a model card. `architecture` is empty for a model that only gptctl opens."""
+    """Return the text of a model card. `architecture` is empty for a model that only gptctl opens."""
     tags = ["gptctl", "text-generation"]
     head = ["---", "tags:", *[f"- {tag}" for tag in tags]]
     head += (

@@ -36,7 +36,7 @@ QK_NORMS = (
 def rope_keys(
     vocab_size: int, width: int, hidden: int, layers: int, heads: int, kv_heads: int | None, context: int, eps: float
 ) -> tuple[tuple[str, str, Any], ...]:
-    """Give the settings that all classes with rotary positions share, with a class's defaults."""
+    """Return the settings that all classes with rotary positions share, with a class's defaults."""
     return (
         ("vocab_size", "vocab_size", vocab_size),
         ("width", "hidden_size", width),

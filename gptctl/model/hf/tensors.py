@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.model.blank import blank
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT, sinusoids
 from gptctl.model.hf.config import ties
 from gptctl.model.hf.family import Family, Module
-from gptctl.model.padding import cut
+from gptctl.model.meta_init import blank
+from gptctl.model.vocab_padding import cut
 
 SINES = "sines"  # a table of ours that is never saved
 # What older files hold besides parameters: masks, and the frequencies of rotary positions.
@@ -45,7 +45,7 @@ class Placed:
     scale: float = 1.0
 
     def names(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Give their name and ours of each tensor."""
+        """Return their name and ours of each tensor."""
         if self.expert is not None or self.ours == (SINES,):
             yield f"{self.theirs}.weight", self.ours
         else:
@@ -82,7 +82,7 @@ def modules(family: Family, config: ModelConfig) -> list[Placed]:
 
 
 def to_theirs(weights: Tensors, config: ModelConfig, family: Family, dtype: torch.dtype = torch.float32) -> Tensors:
-    """Give a model's state_dict under a family's names, without the vocabulary's padding.
+    """Return a model's state_dict under a family's names, without the vocabulary's padding.
 
     Raises UsageError (2) where the family has no place for biases that are not zero.
     """
@@ -106,7 +106,7 @@ def to_theirs(weights: Tensors, config: ModelConfig, family: Family, dtype: torc
 
 
 def piece(state: Tensors, name: str, expert: int | None) -> Tensor:
-    """Give a tensor of ours, or one expert's part of it; zeros for a bias that we do not have."""
+    """Return a tensor of ours, or one expert's part of it; zeros for a bias that we do not have."""
     if name not in state:
         weight = state[name.removesuffix("bias") + "weight"]
         return weight.new_zeros(weight.size(0))
@@ -114,7 +114,7 @@ def piece(state: Tensors, name: str, expert: int | None) -> Tensor:
 
 
 def to_ours(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
-    """Give what is stored under a family's names under ours, in float32, without the vocabulary's padding.
+    """Return what is stored under a family's names under ours, in float32, without the vocabulary's padding.
 
     Raises DataError (3) where a tensor is missing, unknown or of another shape; ChangedError where the tensors are not
     what the config stands for.
@@ -140,7 +140,7 @@ def to_ours(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
 
 
 def prefixed(stored: Tensors, family: Family) -> Tensors:
-    """Give a copy in which all names begin as the family's do: files of bare models lack that."""
+    """Return a copy in which all names begin as the family's do: files of bare models lack that."""
     if any(name.startswith(family.prefix) for name in stored):
         return dict(stored)
     return {name if name.startswith("lm_head.") else family.prefix + name: tensor for name, tensor in stored.items()}
@@ -179,7 +179,7 @@ def put(
 
 
 def outputs(name: str, module: Placed, wanted: Tensors, config: ModelConfig) -> int:
-    """Give how many rows of their tensor one of ours fills."""
+    """Return how many rows of their tensor one of ours fills."""
     if name == SINES:
         return config.context
     size = wanted[name if name in wanted else name.removesuffix("bias") + "weight"].shape

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptctl.core.errors import MachineError
-from gptctl.io.exchange import distinct
+from gptctl.pipeline.exchange import distinct
 
 # What finding the components of a graph takes for each pair that goes in; measured: 52 to 112.
 BYTES_PER_EDGE = 112
@@ -38,7 +38,7 @@ class Clusters:
         return np.asarray(self.place == self.survivor)
 
     def sizes(self, first_new: int) -> tuple[Places, NDArray[np.int64]]:
-        """Give the first document of the input in each cluster of several that has one, and how many the cluster has.
+        """Return the first document of the input in each cluster of several that has one, and how many the cluster has.
 
         The input's places begin at `first_new`; before it are those of documents that were there before.
         """
@@ -51,7 +51,7 @@ class Clusters:
 
 
 def connect(pairs: Iterable[tuple[Places, Places]], documents: int, memory: int) -> tuple[Places, Places]:
-    """Give the documents that stand in a pair, sorted, and the first document of each one's component.
+    """Return the documents that stand in a pair, sorted, and the first document of each one's component.
 
     Pairs come in parts; between parts only one pair for each document is kept, so memory grows with the documents that
     have a duplicate, not with the pairs, nor with all `documents`. Raises MachineError (4) where it would pass memory.

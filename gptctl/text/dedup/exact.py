@@ -42,7 +42,7 @@ def normalized_keys(text: pa.LargeStringArray) -> NDArray[np.uint64]:
 
 
 def _offsets(text: pa.LargeStringArray) -> list[int]:
-    """Give where each document starts in the data buffer, and where the last one ends."""
+    """Return where each document starts in the data buffer, and where the last one ends."""
     if not len(text):
         return [0]
     offsets: list[int] = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(text) + 1].tolist()

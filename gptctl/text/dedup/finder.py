@@ -14,14 +14,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core import atomic
-from gptctl.io import exchange, notes
-from gptctl.io.exchange import Runs, distinct
-from gptctl.io.inputs import read_task
-from gptctl.io.records import ReadOptions, Task
+from gptctl.io.dataset import checked_json
+from gptctl.io.input.inputs import read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.pipeline import exchange
+from gptctl.pipeline.exchange import Runs, distinct
 from gptctl.text.dedup import clusters, passes, survivors
 from gptctl.text.dedup.clusters import Clusters, Places
-from gptctl.text.dedup.crew import Crew, Sources
 from gptctl.text.dedup.passes import Search
+from gptctl.text.dedup.worker_pool import Crew, Sources
 
 ROUNDS = 3  # of joining again what was not near its star's centre
 SETTLING = 8  # rounds of choosing survivors for what is not near the last one
@@ -35,7 +36,7 @@ TEXT_BYTES = 64 * 2**20  # of the pairs compared at once, at most; their shingle
 def sign(search: Search, keep: str, reading: ReadOptions, task: Task) -> tuple[int, int, int]:
     """Hash one task's documents, in a worker; gives the number of documents, unreadable records and keys."""
     record = search.folder / "signed" / f"{task.index:05d}.json"
-    noted = notes.read(record)
+    noted = checked_json.read(record)
     if noted and noted["key"] == task.key() and search.keys.path(task.index).exists():
         return noted["documents"], noted["unreadable"], noted["keys"]
     table, bad = read_task(task, reading)
@@ -43,7 +44,7 @@ def sign(search: Search, keep: str, reading: ReadOptions, task: Task) -> tuple[i
     search.kept.keep(task, table, bad)
     written = passes.sign(search, task.index, table, rank)
     noted = {"key": task.key(), "documents": len(table), "unreadable": len(bad), "keys": written}
-    notes.write(record, noted, flush="none")
+    checked_json.write(record, noted, flush="none")
     return len(table), len(bad), written
 
 
@@ -157,7 +158,8 @@ class Finder:
         return Clusters(nodes, labels, survivor, similarity)
 
     def groups(self, among: Places) -> Places:
-        """Give a name of the group of each of some documents, sorted: what holds them together, with others between."""
+        """Return a name of the group of each of some documents, sorted: what holds them together, with others
+        between."""
         names = among.copy()
         known, joined = clusters.connect(self.near_pairs(among), sum(self.counts), self.crew.memory)
         here = passes.is_in(known, among)
@@ -186,7 +188,7 @@ class Finder:
 
 
 def stream_of(values: NDArray[np.uint64]) -> bytes:
-    """Give an array in numpy's format."""
+    """Return an array in numpy's format."""
     sink = io.BytesIO()
     np.save(sink, values, allow_pickle=False)
     return sink.getvalue()

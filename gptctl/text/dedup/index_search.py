@@ -7,20 +7,20 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.io.exchange import places
-from gptctl.io.inputs import read_task
-from gptctl.io.records import ReadOptions, Task
+from gptctl.io.input.inputs import read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.pipeline.exchange import places
 from gptctl.text.dedup import clusters, minhash, passes, streaming
 from gptctl.text.dedup.clusters import ELSEWHERE, Clusters
-from gptctl.text.dedup.crew import Crew, Sources
 from gptctl.text.dedup.passes import Search
 from gptctl.text.dedup.streaming import Index
+from gptctl.text.dedup.worker_pool import Crew, Sources
 
 BAND_BYTES = 540  # of the index for each band of a document that stays, in memory and in Redis
 
 
 def sign(search: Search, reading: ReadOptions, task: Task) -> NDArray[np.uint32]:
-    """Give the signatures of a task's documents, (n, num_perm), in a worker; short ones have those of their text."""
+    """Return the signatures of a task's documents, (n, num_perm), in a worker; short ones have those of their text."""
     table = read_task(task, reading)[0]
     same = passes.describe(search, task.index, table, np.zeros(len(table)))
     values, short = minhash.signatures(table["text"].combine_chunks(), search.num_perm, search.how, search.seed)
@@ -52,7 +52,7 @@ def find(index: Index, run: str, search: Search, sources: Sources, crew: Crew) -
 
 
 def place_of(run: str, name: str) -> int:
-    """Give the place that a name in the index means, if it is one of this input's, else ELSEWHERE."""
+    """Return the place that a name in the index means, if it is one of this input's, else ELSEWHERE."""
     owner, _, place = name.rpartition(":")
     return int(place, 16) if owner == run else int(ELSEWHERE)
 

@@ -20,7 +20,7 @@ Unit = Literal["line", "paragraph"]
 def keys(
     text: pa.LargeStringArray, unit: Unit, min_chars: int, fold: bool = False
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Give the key of each line or paragraph, and its position: its number among those of this column, from 0.
+    """Return the key of each line or paragraph, and its position: its number among those of this column, from 0.
 
     White space at the ends of lines is neither compared nor counted; lines without anything else are blank, and a
     paragraph is the lines between two blank ones. What has fewer than `min_chars` characters has no key and no number.
@@ -65,7 +65,7 @@ def remove(
 
 
 def at(text: pa.LargeStringArray, unit: Unit, min_chars: int, positions: NDArray[np.int64]) -> list[str]:
-    """Give the lines or paragraphs at some positions, which are those that `keys` gives."""
+    """Return the lines or paragraphs at some positions, which are those that `keys` gives."""
     from gptctl.text.kernels.characters import buffers, kinds
     from gptctl.text.kernels.spans import find_units
 

@@ -48,7 +48,7 @@ def signatures(
 
 @cache
 def permutations(num_perm: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Give the multipliers, all odd, and the increments that datasketch draws for a seed, without importing it.
+    """Return the multipliers, all odd, and the increments that datasketch draws for a seed, without importing it.
 
     That would import scipy: 0.4 s for each worker. Of a seed of more than 32 bits, these are taken.
     """
@@ -70,7 +70,7 @@ def chunks(text: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
 
 
 def bands(threshold: float, num_perm: int) -> tuple[int, int]:
-    """Give the number of bands and of rows in each that make the fewest expected errors, by datasketch's rule.
+    """Return the number of bands and of rows in each that make the fewest expected errors, by datasketch's rule.
 
     Errors are false positives and false negatives, equally weighted and integrated over all similarities.
     """
@@ -85,7 +85,7 @@ def bands(threshold: float, num_perm: int) -> tuple[int, int]:
 
 
 def cut(threshold: float, num_perm: int, count: int | None = None) -> tuple[int, int]:
-    """Give the number of bands and of rows in each: `count` bands of as many rows as there are, or the best ones."""
+    """Return the number of bands and of rows in each: `count` bands of as many rows as there are, or the best ones."""
     if count is None:
         return bands(threshold, num_perm)
     if not 1 <= count <= num_perm:
@@ -95,7 +95,7 @@ def cut(threshold: float, num_perm: int, count: int | None = None) -> tuple[int,
 
 
 def s_curve(similarity: npt.ArrayLike, bands: int, rows: int) -> NDArray[np.float64]:
-    """Give the probability that documents of a similarity share a band: 1 - (1 - s**rows)**bands."""
+    """Return the probability that documents of a similarity share a band: 1 - (1 - s**rows)**bands."""
     return np.asarray(1 - (1 - np.asarray(similarity, np.float64) ** rows) ** bands)
 
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gptctl.io.exchange import ROW_BITS, Runs, distinct, of_task, places
-from gptctl.io.kept import Kept
+from gptctl.pipeline.document_cache import Kept
+from gptctl.pipeline.exchange import ROW_BITS, Runs, distinct, of_task, places
 from gptctl.text.dedup import exact, minhash, shingles
 from gptctl.text.dedup.clusters import starts
 from gptctl.text.dedup.shingles import Shingling
@@ -164,7 +164,7 @@ def is_in(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np
 
 
 def wanted(search: Search, round_number: int, number: int) -> NDArray[np.int64]:
-    """Give the rows of a task that stand in a pair of a round, sorted."""
+    """Return the rows of a task that stand in a pair of a round, sorted."""
     found = search.members(round_number).between(*of_task(number))
     if found is None:
         return np.empty(0, np.int64)
@@ -180,7 +180,7 @@ def collect(search: Search, number: int, rows: NDArray[np.int64], table: pa.Tabl
 
 
 def compare(search: Search, pairs: Runs, text_bytes: int, part: tuple[int, int]) -> pa.Table:
-    """Give the pairs whose first place lies in a range, with their similarity: `leaf`, `centre`, `similarity`.
+    """Return the pairs whose first place lies in a range, with their similarity: `leaf`, `centre`, `similarity`.
 
     Each stands there once, sorted, however often it stands in the runs. Documents with equal exact keys have similarity
     1, also where they are too short for a shingle; others that share a key by chance, 0. Without `verify` near ones
@@ -212,7 +212,7 @@ def exact_facts(
 
 
 def similarities(search: Search, left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Give the exact similarity of pairs of places."""
+    """Return the exact similarity of pairs of places."""
     involved = distinct(np.concatenate([left, right]))
     lists = gather(search.sets, involved, ["shingles"])["shingles"].combine_chunks()
     values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
@@ -221,7 +221,7 @@ def similarities(search: Search, left: NDArray[np.uint64], right: NDArray[np.uin
 
 
 def gather(runs: Runs, where: NDArray[np.uint64], columns: list[str]) -> pa.Table:
-    """Give the rows of some places, at least one, sorted, from the runs of their tasks."""
+    """Return the rows of some places, at least one, sorted, from the runs of their tasks."""
     tasks = (where >> np.uint64(ROW_BITS)).astype(np.int64)
     parts = []
     for mine in np.split(where, np.flatnonzero(np.diff(tasks)) + 1):

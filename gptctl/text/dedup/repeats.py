@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.summary import Counts
-from gptctl.io import exchange, jobs
-from gptctl.io.exchange import Runs, of_task, places
-from gptctl.io.inputs import read_task
-from gptctl.io.jobs import Outcome
-from gptctl.io.records import ReadOptions, Task
-from gptctl.io.schema import with_kind
+from gptctl.io.dataset.schema import with_kind
+from gptctl.io.input.inputs import read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.pipeline import exchange, execution
+from gptctl.pipeline.exchange import Runs, of_task, places
+from gptctl.pipeline.execution import Outcome
 from gptctl.text.dedup import lines, substrings
 from gptctl.text.dedup.clusters import starts
-from gptctl.text.dedup.crew import Crew, Sources
 from gptctl.text.dedup.report import LARGEST, excerpt
+from gptctl.text.dedup.worker_pool import Crew, Sources
 
 Method = Literal["lines", "paragraphs", "substring"]
 NOTHING_LEFT = "only_duplicates"
@@ -64,7 +64,7 @@ class Repeats:
         return "line" if self.method == "lines" else "paragraph"
 
     def keys_of(self, text: pa.LargeStringArray) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Give the keys of a column, and their positions in it."""
+        """Return the keys of a column, and their positions in it."""
         if self.method == "substring":
             return substrings.keys(text, self.length)
         return lines.keys(text, self.unit, self.min_chars, self.fold)
@@ -92,7 +92,7 @@ class Repeats:
         return self.later.write(number, {"place": where[again], "key": keys[again], "times": times})
 
     def found(self, number: int) -> pa.Table:
-        """Give what stands before of one task, by place."""
+        """Return what stands before of one task, by place."""
         found = self.later.between(*of_task(number))
         if found is None:
             none = np.empty(0, np.uint64)
@@ -100,13 +100,13 @@ class Repeats:
         return found.sort_by("place")
 
     def remove(self, text: pa.LargeStringArray, positions: NDArray[np.int64]) -> tuple[pa.LargeStringArray, int, int]:
-        """Give a column without what stands at some positions, how many went, and bytes it is shorter by."""
+        """Return a column without what stands at some positions, how many went, and bytes it is shorter by."""
         if self.method == "substring":
             return substrings.remove(text, self.length, positions)
         return lines.remove(text, self.unit, self.min_chars, positions)
 
     def excerpts(self, text: pa.LargeStringArray, positions: NDArray[np.int64]) -> list[str]:
-        """Give what stands at some positions."""
+        """Return what stands at some positions."""
         if self.method == "substring":
             return substrings.at(text, self.length, positions)
         return lines.at(text, self.unit, self.min_chars, positions)
@@ -144,8 +144,8 @@ class RemoveRepeats:
         empty = pc.and_(pc.equal(pc.binary_length(rest), 0), pc.greater(pc.binary_length(text), 0))
         changed = table.set_column(table.column_names.index("text"), "text", rest)
         kept = changed.filter(pc.invert(empty))
-        counts = Counts(documents_in=len(table), kept=len(kept), bytes_in=jobs.text_bytes(table))
-        counts.bytes_kept = jobs.text_bytes(kept)
+        counts = Counts(documents_in=len(table), kept=len(kept), bytes_in=execution.text_bytes(table))
+        counts.bytes_kept = execution.text_bytes(kept)
         if len(kept) < len(table):
             counts.dropped[NOTHING_LEFT] = len(table) - len(kept)
             counts.dropped_bytes[NOTHING_LEFT] = int(pc.sum(pc.binary_length(text.filter(empty))).as_py())

@@ -17,7 +17,7 @@ SAMPLE_CHARACTERS = 60
 
 
 def excerpt(text: str) -> str:
-    """Give the beginning of a text on one line."""
+    """Return the beginning of a text on one line."""
     return " ".join(text[: 4 * SAMPLE_CHARACTERS].split())[:SAMPLE_CHARACTERS].rstrip()
 
 

@@ -55,7 +55,7 @@ def hashes(text: pa.LargeStringArray, how: Shingling) -> tuple[NDArray[np.uint64
 
 
 def bounds(counts: NDArray[np.int64 | np.bool_]) -> NDArray[np.int64]:
-    """Give where each of some ranges in a row begins, and the last one's end."""
+    """Return where each of some ranges in a row begins, and the last one's end."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
@@ -79,7 +79,7 @@ def jaccard(
     right: NDArray[np.int64],
     others: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None,
 ) -> NDArray[np.float64]:
-    """Give the exact share |A & B| / |A | B| of pairs of documents' sets, 0 where neither has a shingle.
+    """Return the exact share |A & B| / |A | B| of pairs of documents' sets, 0 where neither has a shingle.
 
     `values` and `offsets` are what `sets` gives, `left` and `right` (pairs,) are its rows; `right` are rows of
     `others`, if given.

@@ -59,7 +59,7 @@ class Index:
                 _agree(pool, base + b"settings", f"{num_perm=} {bands=} {rows=} {made_with}".encode(), name)
 
     def first_duplicate(self, keys: Sequence[str], signatures: NDArray[np.uint32]) -> list[str | None]:
-        """Give for each document, in order, the key of an earlier near-duplicate, or None and insert it.
+        """Return for each document, in order, the key of an earlier near-duplicate, or None and insert it.
 
         `keys`: unique among the documents of a run, and the same when it is run again. `signatures`: shape
         (n, num_perm), of `gptctl.text.dedup.minhash.signatures`, where a short document's row comes from `exact_rows`.
@@ -98,11 +98,11 @@ class Index:
         return answers
 
     def _bands(self, signatures: NDArray[np.uint32]) -> list[list[bytes]]:
-        """Give the bands of all documents, band by band, as datasketch stores them: big-endian numbers."""
+        """Return the bands of all documents, band by band, as datasketch stores them: big-endian numbers."""
         return [[row.tobytes() for row in signatures[:, low:high].astype(">u4")] for low, high in self._lsh.hashranges]
 
     def _candidates(self, bands: list[list[bytes]]) -> list[Counter[bytes]]:
-        """Give what is stored with the bands of each document, and in how many of them."""
+        """Return what is stored with the bands of each document, and in how many of them."""
         found = [Counter[bytes]() for _ in bands[0]]
         for table, values in zip(self._lsh.hashtables, bands, strict=True):
             for candidates, members in zip(found, table.getmany(*values), strict=True):
@@ -119,7 +119,7 @@ class Index:
 
 
 def exact_rows(keys: NDArray[np.uint64], num_perm: int) -> NDArray[np.uint32]:
-    """Give signatures (n, num_perm) for documents too short for a shingle, from their exact keys (n, 2).
+    """Return signatures (n, num_perm) for documents too short for a shingle, from their exact keys (n, 2).
 
     Equal texts have equal ones; different texts differ in each band, of one row with odds of 1 - 2**-32.
     """
@@ -154,7 +154,7 @@ class _Reports:
 
 
 def _connections(url: str) -> Any:
-    """Give a pool of connections that all tables of an index share."""
+    """Return a pool of connections that all tables of an index share."""
     try:
         import redis
     except ImportError as error:

@@ -22,7 +22,7 @@ from gptctl.text.words import WORD, count_batch
 
 
 def keys(text: pa.LargeStringArray, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Give the key of each window of `length` words inside a document, and its position.
+    """Return the key of each window of `length` words inside a document, and its position.
 
     A position is the number of the window's first word among all words of the column, from 0. Words are those of
     `gptctl.text.words` ("regex"); case is compared, white space between words is not. A document of fewer words, and a
@@ -74,7 +74,7 @@ def remove(
 
 
 def at(text: pa.LargeStringArray, length: int, positions: NDArray[np.int64]) -> list[str]:
-    """Give the passages of `length` words at some positions, which are those that `keys` gives."""
+    """Return the passages of `length` words at some positions, which are those that `keys` gives."""
     counts = count_batch(text, "regex")
     ends = np.cumsum(counts)
     passages = []

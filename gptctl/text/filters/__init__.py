@@ -7,5 +7,6 @@ A filter has three things:
 - `measure(batch, config)`: the figures of a batch of documents, one column a rule, and what else it makes of them: new
   text, new columns, sums for the report.
 
-The first rule that fails names the reason (`gptctl.text.batch.decide`); `gptctl clean --explain` shows the figures.
+The first rule that fails names the reason (`gptctl.text.cleaning.batch.decide`).
+`gptctl clean --explain` shows the figures.
 """

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 PHRASES = ("[edit]", "[citation needed]", "lorem ipsum", "javascript", *POLICIES)
@@ -32,7 +32,8 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules on whole documents. Reading ends at a line with a forbidden word, so at most one of two holds."""
+    """Return the rules on whole documents. Reading ends at a line with a forbidden word, so at most one of two
+    holds."""
     return (
         Rule("lorem_ipsum", "a line with placeholder text", 0),
         Rule("curly_bracket", "a line with a curly bracket", 0),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -24,7 +24,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules in datatrove's order, with its names."""
+    """Return the rules in datatrove's order, with its names."""
     punctuated = "share of lines that end a sentence"
     return (
         Rule("empty", "lines that are not blank", 1, above=False),

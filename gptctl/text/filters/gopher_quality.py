@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -36,7 +36,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules in datatrove's order, with its names."""
+    """Return the rules in datatrove's order, with its names."""
     words, mean = "words that are not punctuation", "their mean length in characters"
     with_letter = "share of words with a letter"
     return (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -38,7 +38,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules in datatrove's order, with its names."""
+    """Return the rules in datatrove's order, with its names."""
     shares = (
         ("dup_para_frac", "share of paragraphs that repeat an earlier one", config.max_duplicate_paragraph_share),
         ("dup_para_char_frac", "share of characters in such paragraphs", config.max_duplicate_paragraph_char_share),

@@ -19,7 +19,7 @@ from pydantic import field_validator
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import MachineError
 from gptctl.core.plugins import did_you_mean
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 # What the model can answer: ISO 639-1 codes, else 639-2 or 639-3, and a few of Wikipedia's own ("als": Alemannic).
 _CODES = (
@@ -60,7 +60,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rule: the best score among the wanted languages. None where any language will do."""
+    """Return the rule: the best score among the wanted languages. None where any language will do."""
     if not config.languages:
         return ()
     return (Rule("language", "score of the best wanted language", config.min_score, above=False),)
@@ -83,7 +83,7 @@ def measure(batch: Batch, config: Config) -> Measured:
 
 
 def _line(text: str, max_chars: int) -> str:
-    """Give what is read of a text as one line, which is all that fastText reads.
+    """Return what is read of a text as one line, which is all that fastText reads.
 
     A text all in capitals is read in lower case: of 543 English texts none reaches 0.65 in capitals, some are taken
     for Japanese, and all but one do in lower case.
@@ -104,7 +104,7 @@ def _guess(line: str) -> tuple[str, float]:
 
 
 def _best(line: str, wanted: frozenset[str]) -> float:
-    """Give the best score of the wanted languages; the model leaves out those without any chance."""
+    """Return the best score of the wanted languages; the model leaves out those without any chance."""
     if not line or not wanted:
         return 0.0
     labels, scores = model().predict(line, k=-1)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -17,7 +17,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give both bounds."""
+    """Return both bounds."""
     return (
         Rule("too_short", "characters", config.min_chars, above=False),
         Rule("too_long", "characters", config.max_chars),

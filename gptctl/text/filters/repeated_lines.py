@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 COMPARES_DOCUMENTS = True  # of all the batch: it must not be cut into slices
 # Odd numbers with well-mixed bits: 2**64 divided by the golden ratio, and SplitMix64's first multiplier.
@@ -45,7 +45,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rule; a document without characters is never dropped by it."""
+    """Return the rule; a document without characters is never dropped by it."""
     return (Rule("only_boilerplate", "share of characters kept", config.min_kept_share, above=False),)
 
 

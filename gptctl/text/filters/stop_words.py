@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.config import Settings, key
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 
 class Config(Settings):
@@ -23,7 +23,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules, both on the same figure."""
+    """Return the rules, both on the same figure."""
     figure = "share of stop words"
     return (
         Rule("too_few_stop_words", figure, config.min_share, above=False),

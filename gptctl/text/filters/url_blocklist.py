@@ -19,7 +19,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
-from gptctl.text.batch import Batch, Measured, Rule
+from gptctl.text.cleaning.batch import Batch, Measured, Rule
 
 # The scheme may be missing, or have too few or too many slashes; what stands before the last "@" are credentials.
 HOST = r"^(?:(?:https?|ftp|wss?):[/\\]*|(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,})?(?:[^/?#\\]*@)?(?P<host>[^/?#\\:]*)"
@@ -56,7 +56,7 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Give the rules: any hit drops a document."""
+    """Return the rules: any hit drops a document."""
     return Rule("url_domain", "blocked domains of the address", 0), Rule("url_word", "blocked words in the address", 0)
 
 
@@ -96,7 +96,7 @@ def _word_hits(urls: pa.StringArray, words: tuple[str, ...]) -> NDArray[np.int64
 
 @cache
 def blocked(domains: tuple[str, ...], files: tuple[str, ...]) -> NDArray[np.uint64]:
-    """Give the sorted 64-bit hashes of all blocked domains; files are read once a process.
+    """Return the sorted 64-bit hashes of all blocked domains; files are read once a process.
 
     8 bytes a domain, where strings in a set take 120: lists have millions. With five million entries, one in 10**9
     documents is dropped by chance with odds of 1 to 1,000.
@@ -106,7 +106,7 @@ def blocked(domains: tuple[str, ...], files: tuple[str, ...]) -> NDArray[np.uint
 
 
 def _read(path: str) -> pa.LargeStringArray:
-    """Give the domains in a file."""
+    """Return the domains in a file."""
     try:
         with pa.input_stream(path, compression="detect") as file:
             text = pa.array([file.read()], pa.large_binary()).cast(pa.large_string())
@@ -122,7 +122,8 @@ def _read(path: str) -> pa.LargeStringArray:
 
 
 def _standard(names: pa.Array) -> pa.Array:
-    """Give domains as they are registered: letters of other alphabets and percent escapes become ASCII, no last dot."""
+    """Return domains as they are registered: letters of other alphabets and percent escapes become ASCII, no last
+    dot."""
     odd = pc.or_(pc.invert(pc.string_is_ascii(names)), pc.match_substring(names, "%"))
     if pc.any(odd).as_py():
         names = pc.replace_with_mask(names, odd, pa.array(map(_ascii, names.filter(odd).to_pylist()), names.type))

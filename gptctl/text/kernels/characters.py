@@ -23,7 +23,7 @@ ASSIGNED = 0x40000
 
 @cache
 def kinds() -> NDArray[np.uint8]:
-    """Give a bit set for each of the 1,114,112 code points."""
+    """Return a bit set for each of the 1,114,112 code points."""
     table = np.zeros(sys.maxunicode + 1, np.uint8)
     characters = np.arange(ASSIGNED, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     for pattern, bit in ((r"\w+", WORD), (r"\s+", SPACE), (r"\d+", DIGIT)):
@@ -41,7 +41,7 @@ def kinds() -> NDArray[np.uint8]:
 
 
 def buffers(text: pa.LargeStringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Give a column's bytes and its documents' offsets in them (documents + 1), without copying. Nulls are empty."""
+    """Return a column's bytes and its documents' offsets in them (documents + 1), without copying. Nulls are empty."""
     _, offsets, data = text.buffers()
     if not len(text):
         return np.zeros(1, np.uint8), np.zeros(1, np.int64)
@@ -52,7 +52,7 @@ def buffers(text: pa.LargeStringArray) -> tuple[NDArray[np.uint8], NDArray[np.in
 
 @compiled(inline=True)
 def decode(data: Any, i: Any) -> Any:
-    """Give the code point that starts at byte i, and its size in bytes."""
+    """Return the code point that starts at byte i, and its size in bytes."""
     a = np.uint32(data[i])
     if a < 0x80:
         return a, 1
@@ -68,7 +68,7 @@ def decode(data: Any, i: Any) -> Any:
 
 @compiled(inline=True)
 def decode_before(data: Any, i: Any) -> Any:
-    """Give the code point that ends before byte i, and its size in bytes."""
+    """Return the code point that ends before byte i, and its size in bytes."""
     k = 1
     while data[i - k] & 0xC0 == 0x80:
         k += 1

@@ -24,7 +24,7 @@ ELLIPSIS, BULLET, CARRIAGE_RETURN = 0x2026, 0x2022, 0x0D
 
 @compiled(inline=True)
 def ends_in_ellipsis(data: Any, low: Any, high: Any) -> Any:
-    """Tell whether a range of bytes ends with "..." or its single character."""
+    """Return whether a range of bytes ends with "..." or its single character."""
     if high - low < 3:
         return False
     a, b, c = data[high - 3], data[high - 2], data[high - 1]

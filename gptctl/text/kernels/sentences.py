@@ -17,7 +17,7 @@ SENTENCES, LOREM, CURLY_BRACKET = 0, 1, 2
 
 @compiled(inline=True)
 def contains(data: Any, low: Any, high: Any, phrases: Any, begin: Any, size: Any) -> Any:
-    """Tell whether a range of bytes holds a phrase, which is a range of the bytes of all phrases."""
+    """Return whether a range of bytes holds a phrase, which is a range of the bytes of all phrases."""
     for i in range(low, high - size + 1):
         if data[i] == phrases[begin]:
             k = 1
@@ -30,7 +30,7 @@ def contains(data: Any, low: Any, high: Any, phrases: Any, begin: Any, size: Any
 
 @compiled(inline=True)
 def citation_end(data: Any, i: Any, high: Any, table: Any, phrases: Any, bounds: Any) -> Any:
-    """Give the end of a citation mark that begins at byte i, or i: [, digits, ]; [edit]; [citation needed]."""
+    """Return the end of a citation mark that begins at byte i, or i: [, digits, ]; [edit]; [citation needed]."""
     k = i + 1
     while k < high:
         point, size = decode(data, k)
@@ -89,7 +89,8 @@ def line_words(data: Any, low: Any, high: Any, table: Any) -> Any:
 
 @compiled(inline=True)
 def closes(line: Any, size: Any) -> Any:
-    """Tell whether a line ends with a full stop, question or exclamation mark, or a quote, and not with three stops."""
+    """Return whether a line ends with a full stop, question or exclamation mark, or a quote, and not with three
+    stops."""
     if not size:
         return False
     last = line[size - 1]

@@ -39,7 +39,7 @@ UNSPACED = (
 
 @cache
 def entries(normalize: bool) -> NDArray[np.uint32]:
-    """Give for each of the 1,114,112 code points what words take in of it, or 0 where it stands between words.
+    """Return for each of the 1,114,112 code points what words take in of it, or 0 where it stands between words.
 
     That is the code point, IN_WORD, and ALONE if it is a word of its own. `normalize`: words are letters and numbers
     (str.isalnum) in lower case (Unicode's simple mapping); else they are all but white space (str.isspace).
@@ -154,7 +154,7 @@ def hash_shingles(data: Any, offsets: Any, table: Any, characters: Any, n: Any, 
 
 @compiled(inline=True)
 def to_permute(key: Any) -> Any:
-    """Give a hash's upper half, mixed by MurmurHash3's 32-bit finaliser (Appleby, public domain)."""
+    """Return a hash's upper half, mixed by MurmurHash3's 32-bit finaliser (Appleby, public domain)."""
     value = np.uint32(key >> np.uint64(32))
     value = np.uint32((value ^ (value >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     value = np.uint32((value ^ (value >> np.uint32(13))) * np.uint32(0xC2B2AE35))

@@ -48,7 +48,7 @@ def copy(data: Any, low: Any, high: Any, out: Any, at: Any) -> Any:
 
 @compiled()
 def line_end(data: Any, start: Any, high: Any) -> Any:
-    """Give where the line that starts here ends."""
+    """Return where the line that starts here ends."""
     while start < high and data[start] != LINE_FEED:
         start += 1
     return start
@@ -64,7 +64,7 @@ def visible_characters(data: Any, low: Any, high: Any, table: Any) -> Any:
 
 @compiled()
 def find_unit(data: Any, start: Any, high: Any, table: Any, paragraphs: Any) -> Any:
-    """Give where the line or paragraph that starts here ends, and its characters: 0 for a blank line."""
+    """Return where the line or paragraph that starts here ends, and its characters: 0 for a blank line."""
     end = line_end(data, start, high)
     characters = visible_characters(data, start, end, table)
     if not paragraphs or not characters:
@@ -266,7 +266,7 @@ def hash_windows(data: Any, offsets: Any, table: Any, counts: Any, length: Any, 
 
 @compiled()
 def overlaps_first(keys: Any, marked: Any, window: Any, length: Any) -> Any:
-    """Tell whether the first of all windows equal to this one reaches into it: the text repeats itself there."""
+    """Return whether the first of all windows equal to this one reaches into it: the text repeats itself there."""
     for earlier in range(max(0, window - length + 1), window):
         if keys[earlier] == keys[window] and not marked[earlier]:
             return True

@@ -37,7 +37,7 @@ def hash_range(data: Any, low: Any, high: Any) -> Any:
 
 @compiled(inline=True)
 def same_bytes(data: Any, a: Any, b: Any, size: Any) -> Any:
-    """Tell whether two ranges of bytes are equal."""
+    """Return whether two ranges of bytes are equal."""
     for i in range(size):
         if data[a + i] != data[b + i]:
             return False
@@ -46,7 +46,7 @@ def same_bytes(data: Any, a: Any, b: Any, size: Any) -> Any:
 
 @compiled(inline=True)
 def power_of_two(least: Any) -> Any:
-    """Give the smallest power of two that is not below `least`."""
+    """Return the smallest power of two that is not below `least`."""
     size = 16
     while size < least:
         size *= 2
@@ -78,7 +78,7 @@ def duplicate_pieces(data: Any, lows: Any, highs: Any, count: Any, slots: Any, s
 
 @compiled()
 def most_line_feeds(data: Any, offsets: Any) -> Any:
-    """Give the largest number of line feeds in a document: how many pieces there can be is that and one."""
+    """Return the largest number of line feeds in a document: how many pieces there can be is that and one."""
     most = 0
     for d in range(offsets.size - 1):
         count = 0

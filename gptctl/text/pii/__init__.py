@@ -47,7 +47,7 @@ class Pii(Settings):
 
 
 def mask(text: pa.LargeStringArray, config: Pii) -> tuple[pa.LargeStringArray, dict[str, int]]:
-    """Give the texts with personal data replaced, and how often each rule did it: {"email": 3, "jwt": 1}.
+    """Return the texts with personal data replaced, and how often each rule did it: {"email": 3, "jwt": 1}.
 
     Nulls stay null. Rules are the kinds, but for "secret", which counts as "pem", "jwt", "aws" and so on.
     """

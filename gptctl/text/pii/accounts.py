@@ -54,19 +54,19 @@ def find_cards(text: str) -> Iterator[Found]:
 
 
 def is_card(number: str) -> bool:
-    """Tell whether a number, which may have spaces or hyphens, is a card's."""
+    """Return whether a number, which may have spaces or hyphens, is a card's."""
     digits = re.sub("[ -]", "", number)
     return ISSUERS.fullmatch(digits) is not None and luhn(digits) and not (len(number) == 13 and ean(digits))
 
 
 def luhn(digits: str) -> bool:
-    """Tell whether a number's last digit checks the others: from the right, every second one counts twice."""
+    """Return whether a number's last digit checks the others: from the right, every second one counts twice."""
     doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(map(int, digits[::-2])) + sum(doubled)) % 10 == 0
 
 
 def ean(digits: str) -> bool:
-    """Tell whether 13 digits are a bar code's (GS1: every second digit counts three times)."""
+    """Return whether 13 digits are a bar code's (GS1: every second digit counts three times)."""
     return (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 

@@ -25,7 +25,8 @@ IPV4 = re.compile(rf"(?:{OCTET}\.){{3}}{OCTET}")
 
 
 def masker(kinds: Sequence[str]) -> Callable[[str, Counter[str]], str]:
-    """Give a function that masks one text after the other and counts; the turns are in it. It masks "email", "ipv4"."""
+    """Return a function that masks one text after the other and counts; the turns are in it. It masks "email",
+    "ipv4"."""
     emails, addresses = cycle(EMAILS), cycle(ADDRESSES)
 
     def ipv4(match: re.Match[str]) -> str:
@@ -66,7 +67,7 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
 
 
 def local_start(text: str, first: int, at: int) -> int | None:
-    """Give where the longest local part before an @ starts, not before `first`, or None where there is none."""
+    """Return where the longest local part before an @ starts, not before `first`, or None where there is none."""
     best = None
     position = at - 1
     while position >= first:
@@ -83,12 +84,12 @@ def local_start(text: str, first: int, at: int) -> int | None:
 
 
 def is_word(character: str) -> bool:
-    """Tell whether a regular expression's \\w matches."""
+    """Return whether a regular expression's \\w matches."""
     return character.isalnum() or character == "_"
 
 
 def is_global(address: str) -> bool:
-    """Tell whether the whole internet can reach an address; what is none (01.2.3.4) it cannot."""
+    """Return whether the whole internet can reach an address; what is none (01.2.3.4) it cannot."""
     try:
         return IPv4Address(address).is_global
     except AddressValueError:

@@ -73,7 +73,7 @@ def has_digit(token: str) -> bool:
 
 
 def has_algorithm(token: str) -> bool:
-    """Tell whether a token's first part is a JOSE header (RFC 7515, section 4.1.1)."""
+    """Return whether a token's first part is a JOSE header (RFC 7515, section 4.1.1)."""
     head = token.partition(".")[0]
     try:
         header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))

@@ -14,7 +14,7 @@ UNIT = "texts"  # what its targets are
 
 
 def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Give the summed loss and the number of texts in a batch (B, W, 1 + T), see `split`.
+    """Return the summed loss and the number of texts in a batch (B, W, 1 + T), see `split`.
 
     Each text's loss is its label's cross-entropy, times the label's weight, plus lm_weight times the mean over its
     tokens (L3 = L2 + lambda L1).
@@ -41,13 +41,13 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
 
 
 def blank(model: nn.Module) -> Tensor:
-    """Give the tally of nothing."""
+    """Return the tally of nothing."""
     assert isinstance(model, Classifier)
     return torch.zeros(2 + model.labels**2, dtype=torch.float64)
 
 
 def tally(model: nn.Module, batch: Tensor, recipe: Recipe) -> Tensor:
-    """Give loss, count and the confusion counts [true, predicted], flattened: (2 + L * L,) float64 on the CPU."""
+    """Return loss, count and the confusion counts [true, predicted], flattened: (2 + L * L,) float64 on the CPU."""
     assert isinstance(model, Classifier)
     labels, tokens, lengths = split(batch)
     logits, _ = model(tokens.clamp(min=0), lengths)
@@ -58,7 +58,7 @@ def tally(model: nn.Module, batch: Tensor, recipe: Recipe) -> Tensor:
 
 
 def metrics(tallied: Tensor) -> dict[str, float]:
-    """Give the mean loss, accuracy and macro F1 over labels that occur as truth or prediction."""
+    """Return the mean loss, accuracy and macro F1 over labels that occur as truth or prediction."""
     total, count = tallied[:2].tolist()
     labels = round((tallied.numel() - 2) ** 0.5)
     confusion = tallied[2:].view(labels, labels)
@@ -68,7 +68,7 @@ def metrics(tallied: Tensor) -> dict[str, float]:
 
 
 def split(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give labels (B,), tokens (B, W, T) with -1 after the end, and lengths (B, W), of a batch (B, W, 1 + T).
+    """Return labels (B,), tokens (B, W, T) with -1 after the end, and lengths (B, W), of a batch (B, W, 1 + T).
 
     A text's sequences stand one below the other, each after the text's label; -1 fills up.
     """

@@ -13,7 +13,7 @@ UNIT = "tokens"  # what its targets are
 
 
 def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Give the summed loss and the number of tokens predicted in a batch, see `losses`.
+    """Return the summed loss and the number of tokens predicted in a batch, see `losses`.
 
     With experts, the two losses of their routers are in it, weighted. They are sums over targets too, each sequence's
     depending on that sequence alone, so micro-batches and ranks add up to the same gradient.
@@ -47,12 +47,12 @@ def losses(model: nn.Module, batch: Tensor, recipe: Recipe, smoothing: float = 0
 
 
 def blank(model: nn.Module) -> Tensor:
-    """Give the tally of nothing."""
+    """Return the tally of nothing."""
     return torch.zeros(2, dtype=torch.float64)
 
 
 def tally(model: nn.Module, batch: Tensor, recipe: Recipe) -> Tensor:
-    """Give what to add up over a whole split: cross-entropy and count, (2,) float64 on the CPU."""
+    """Return what to add up over a whole split: cross-entropy and count, (2,) float64 on the CPU."""
     found = losses(model, batch, recipe)
     return torch.tensor((found.cross_entropy.item(), found.targets.item()), dtype=torch.float64)
 

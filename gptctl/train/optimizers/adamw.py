@@ -19,12 +19,12 @@ BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 def build(
     parameters: Mapping[str, nn.Parameter], recipe: Recipe, engine: Any, precision: str = "fp32"
 ) -> list[Optimizer]:
-    """Give the one optimizer of all parameters, or of a rank's parts of them."""
+    """Return the one optimizer of all parameters, or of a rank's parts of them."""
     return [over(parameters.items(), recipe)]
 
 
 def over(parameters: Iterable[Named], recipe: Recipe) -> Optimizer:
-    """Give AdamW over some parameters: matrices decay, norms and biases do not.
+    """Return AdamW over some parameters: matrices decay, norms and biases do not.
 
     Embeddings decay only if the recipe says so: GPT-1 decays "all non bias or gain weights" (4.1); elsewhere a rare
     token's row would shrink while it is not seen.

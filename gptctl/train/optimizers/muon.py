@@ -29,7 +29,7 @@ class Matrices(Protocol):
     """What Muon needs of an engine: whole matrices, where a rank may hold only a part of each."""
 
     def whole_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Give the shape of what all ranks hold together."""
+        """Return the shape of what all ranks hold together."""
 
     def on_matrices(
         self, function: Callable[[Tensor], Tensor], pieces: Sequence[Tensor], parameters: Sequence[nn.Parameter]
@@ -40,7 +40,7 @@ class Matrices(Protocol):
 def build(
     parameters: Mapping[str, nn.Parameter], recipe: Recipe, engine: Matrices, precision: str = "fp32"
 ) -> list[Optimizer]:
-    """Give Muon over the blocks' matrices, in a precision, and AdamW over embeddings, head, norms and biases."""
+    """Return Muon over the blocks' matrices, in a precision, and AdamW over embeddings, head, norms and biases."""
     named = [(name, parameter) for name, parameter in parameters.items() if parameter.requires_grad]
     hidden = {name: parameter for name, parameter in named if is_hidden_matrix(name, parameter)}
     scales = list(adamw.lr_scales(list(hidden), recipe.layer_decay).values())
@@ -50,7 +50,7 @@ def build(
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Tell whether a parameter is a matrix inside a block, or a stack of them (the experts')."""
+    """Return whether a parameter is a matrix inside a block, or a stack of them (the experts')."""
     return parameter.ndim >= 2 and "blocks." in name
 
 

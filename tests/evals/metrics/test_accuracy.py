@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gptctl.evals.confusion import count
 from gptctl.evals.metrics import accuracy
+from gptctl.evals.scoring.confusion import count
 from tests.evals.metrics.values import value
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gptctl.core.errors import UsageError
-from gptctl.evals.averages import Averaging
-from gptctl.evals.confusion import count
 from gptctl.evals.metrics import f1
+from gptctl.evals.scoring.averages import Averaging
+from gptctl.evals.scoring.confusion import count
 from tests.evals.metrics.values import value, warnings_of
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
 
-from gptctl.evals.confusion import Confusion, count
 from gptctl.evals.metrics import accuracy, f1, mcc, precision, recall
+from gptctl.evals.scoring.confusion import Confusion, count
 from tests.evals.metrics.values import per_class, value
 
 CASES = 300
@@ -22,7 +22,7 @@ INVALID = "invalid"
 
 
 def random_case(case: int) -> tuple[list[str], list[str], list[str]]:
-    """Give gold, predictions and a label set; every second case predicts things that are not in it."""
+    """Return gold, predictions and a label set; every second case predicts things that are not in it."""
     generator = np.random.default_rng(case)
     classes = int(generator.integers(1, 7))
     labels = [f"class {index}" for index in range(classes)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gptctl.evals.averages import Averaging
-from gptctl.evals.confusion import count
 from gptctl.evals.metrics import recall
+from gptctl.evals.scoring.averages import Averaging
+from gptctl.evals.scoring.confusion import count
 from tests.evals.metrics.values import per_class, value, warnings_of
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from gptctl.evals import averages
-from gptctl.evals.averages import Averaging
-from gptctl.evals.classification import estimate_of, undefined
-from gptctl.evals.confusion import Confusion
+from gptctl.evals.scoring import averages
+from gptctl.evals.scoring.averages import Averaging
+from gptctl.evals.scoring.classification import estimate_of, undefined
+from gptctl.evals.scoring.confusion import Confusion
 
 
 def value(
@@ -19,16 +19,16 @@ def value(
     zero_division: Any = 0.0,
     over: Any = "present",
 ) -> float | None:
-    """Give the metric, None where it doesn't exist."""
+    """Return the metric, None where it doesn't exist."""
     return averages.number(estimate_of(metric, Averaging(average, positive, zero_division, over))(confusion.sums()))
 
 
 def per_class(metric: ModuleType, confusion: Confusion, zero_division: Any = 0.0) -> dict[str, float | None]:
-    """Give the metric of each class."""
+    """Return the metric of each class."""
     sums = confusion.sums()
     return averages.by_class(metric.fraction(sums), sums.labels, zero_division)
 
 
 def warnings_of(metric: ModuleType, confusion: Confusion, averaging: Averaging) -> list[str]:
-    """Give what is said of classes without the metric."""
+    """Return what is said of classes without the metric."""
     return undefined(confusion.sums(), {metric.__name__.rpartition(".")[2]: metric}, averaging)

@@ -45,14 +45,14 @@ def words(text: str, normalize: bool = True) -> list[str]:
 
 
 def shingles(text: str, how: Shingling) -> list[tuple[str, ...]]:
-    """Give a text's shingles in their order."""
+    """Return a text's shingles in their order."""
     found = words(text, how.normalize)
     units = found if how.unit == "words" else list(" ".join(found))
     return list(zip(*(units[place:] for place in range(how.ngram)), strict=False))
 
 
 def jaccard(a: str, b: str, how: Shingling) -> float:
-    """Give the share of their shingles that two texts have in common, 0 without any."""
+    """Return the share of their shingles that two texts have in common, 0 without any."""
     first, second = set(shingles(a, how)), set(shingles(b, how))
     union = len(first | second)
     return len(first & second) / union if union else 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gptctl.io.exchange import Runs
+from gptctl.pipeline.exchange import Runs
 from gptctl.text.dedup import passes
 from gptctl.text.dedup.passes import Search, is_in, stars
 from gptctl.text.dedup.shingles import Shingling

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.context import Context
-from gptctl.io import stream
-from gptctl.io.records import Block, ReadOptions, Task
-from gptctl.runners import serial
+from gptctl.executors import serial
+from gptctl.io.dataset import stream
+from gptctl.io.input.records import Block, ReadOptions, Task
 from gptctl.text.dedup import report
-from gptctl.text.dedup.crew import Crew, Sources
 from gptctl.text.dedup.repeats import RemoveRepeats, Repeats, find
+from gptctl.text.dedup.worker_pool import Crew, Sources
 
 LINES = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf"]
 

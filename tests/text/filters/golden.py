@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.plugins import load
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -29,12 +29,12 @@ def _lines(name: str) -> dict[str, dict[str, Any]]:
 
 @cache
 def texts() -> pa.LargeStringArray:
-    """Give the documents' texts."""
+    """Return the documents' texts."""
     return pa.array([record["text"] for record in _lines("mixed-docs.jsonl.gz").values()], pa.large_string())
 
 
 def decisions(name: str) -> list[list[Any]]:
-    """Give one filter's decisions in the documents' order: kept, reason, and a hash of what it rewrote."""
+    """Return one filter's decisions in the documents' order: kept, reason, and a hash of what it rewrote."""
     made = _lines("mixed-docs.datatrove.jsonl.gz")
     return [made[identity]["regex"][name] for identity in _lines("mixed-docs.jsonl.gz")]
 
@@ -42,7 +42,7 @@ def decisions(name: str) -> list[list[Any]]:
 def reasons(
     name: str, text: pa.LargeStringArray | list[str], compat: bool = False, **settings: Any
 ) -> list[str | None]:
-    """Give a filter's reasons for some texts."""
+    """Return a filter's reasons for some texts."""
     module = load("gptctl.text.filters", name)
     config = module.Config(**settings)
     column = pa.array(text, pa.large_string()) if isinstance(text, list) else text

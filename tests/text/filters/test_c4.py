@@ -7,7 +7,7 @@ import hashlib
 import pyarrow as pa
 import pytest
 
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 from gptctl.text.filters.c4 import Config, measure, rules
 from tests.text.filters.golden import decisions, texts
 
@@ -17,7 +17,7 @@ SENTENCES = (
 
 
 def rewrite(text: pa.LargeStringArray, config: Config) -> tuple[pa.LargeStringArray, pa.StringArray]:
-    """Give the texts and the reasons."""
+    """Return the texts and the reasons."""
     measured = measure(Batch(text), config)
     assert measured.text is not None
     return measured.text, decide(rules(config), measured.figures)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.plugins import load
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 from gptctl.text.filters import c4
 from gptctl.text.kernels.characters import ALPHA, DIGIT, LINE_END, LINE_ENDS, SPACE, WORD, kinds
 from gptctl.text.words import WORD as PATTERN

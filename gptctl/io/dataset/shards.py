@@ -1,0 +1,61 @@
+"""Write Arrow tables as shard files and read them back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc as ipc
+import xxhash
+
+from gptctl.core import atomic
+from gptctl.io.dataset.manifest import Folder, Manifest, Shard, read_shard
+
+ROWS_PER_BATCH = 1024
+
+
+def write_shard(
+    folder: Path, path: str, table: pa.Table, compression: str | None = "lz4", flush: atomic.Flush = "all"
+) -> Shard:
+    """Write one table as an Arrow IPC file below `folder`. Equal tables give equal bytes, however they were made."""
+    sink = pa.BufferOutputStream()
+    # A slice shares its buffers with the rows beyond it, some bytes of which would be written, too: joining copies.
+    whole = pa.concat_tables([table, table.slice(0, 0)]).combine_chunks()
+    with ipc.new_file(sink, table.schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(whole, max_chunksize=ROWS_PER_BATCH)
+    data = sink.getvalue()
+    atomic.write_bytes(folder / path, data, flush)
+    return Shard(path, len(table), data.size, xxhash.xxh3_128_hexdigest(data))
+
+
+def has_size(folder: Path, shard: Shard) -> bool:
+    """Return whether a shard is there with its size; whoever reads it verifies its checksum."""
+    path = folder / shard.path
+    return path.is_file() and path.stat().st_size == shard.bytes
+
+
+def table_from(data: bytes) -> pa.Table:
+    """Decode a shard whose checksum was verified."""
+    with ipc.open_file(pa.BufferReader(data)) as reader:
+        return reader.read_all()
+
+
+def map_shard(folder: Path, shard: Shard) -> pa.Table:
+    """Memory-map a shard: columns of uncompressed shards are views of the file, read when used."""
+    with pa.memory_map(str(folder / shard.path)) as source, ipc.open_file(source) as reader:
+        return reader.read_all()
+
+
+def read_rows(folder: Folder, manifest: Manifest, split: str = "", limit: int | None = None) -> pa.Table:
+    """Read the rows of a dataset folder, or of one split, in order, verifying each shard."""
+    tables: list[pa.Table] = []
+    rows = 0
+    for shard in manifest.shards:
+        if split and shard.split != split:
+            continue
+        tables.append(table_from(read_shard(folder, shard)))
+        rows += len(tables[-1])
+        if limit is not None and rows >= limit:
+            break
+    table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    return table if limit is None else table.slice(0, limit)

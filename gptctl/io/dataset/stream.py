@@ -1,0 +1,151 @@
+"""Documents through a pipe: an Arrow IPC stream whose last batch is an end mark.
+
+A producer that is killed between two batches leaves a stream that Arrow reads as complete. So the last batch is empty
+and its custom metadata carries the number of rows; without it the reader fails. Every other batch says which shard of
+the producer it belongs to, so that a pipe makes the same shards as folders do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from gptctl.core.errors import DataError, UsageError
+from gptctl.io.dataset.schema import conform, kind_of
+from gptctl.io.files import UNREADABLE
+
+SHARD = b"gptctl.shard"
+END = b"gptctl.end"
+
+
+def standard_input() -> IO[bytes]:
+    """Return standard input for a stream. Refuses a terminal, where nobody can type Arrow."""
+    if sys.stdin.isatty():
+        raise UsageError(
+            "INPUT is '-' but standard input is a terminal",
+            "pipe the output of another stage: gptctl clean ... -o - | gptctl dedup -",
+        )
+    return sys.stdin.buffer
+
+
+def standard_output() -> IO[bytes]:
+    """Return standard output for a stream. Refuses a terminal, which binary data would garble."""
+    if sys.stdout.isatty():
+        raise UsageError(
+            "-o - would write Arrow to the terminal", "pipe it into another stage, or name a folder with -o"
+        )
+    return sys.stdout.buffer
+
+
+def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    """Yield (shard number or None, batch). Raises DataError (3) if the stream is damaged or lacks its end mark."""
+    rows = 0
+    try:
+        with ipc.open_stream(source) as reader:
+            found = kind_of(reader.schema)
+            if found and found != kind:
+                raise DataError(
+                    f"standard input holds {found}, not {kind}", "check the order of the stages in the pipe"
+                )
+            while True:
+                batch, metadata = reader.read_next_batch_with_custom_metadata()
+                notes: dict[bytes, bytes] = dict(metadata or {})
+                if END in notes:
+                    if int(notes[END]) != rows:
+                        raise DataError(
+                            f"stream has {rows} rows, its end mark says {int(notes[END])}", "run the pipe again"
+                        )
+                    return
+                batch.validate(full=True)
+                rows += len(batch)
+                yield (int(notes[SHARD]) if SHARD in notes else None), batch
+    except StopIteration:
+        pass
+    except (*UNREADABLE, ValueError) as error:
+        if rows == 0:
+            raise DataError(
+                f"standard input is not an Arrow IPC stream: {first_words(error)}",
+                "it is written by: gptctl STAGE ... -o -",
+            ) from error
+        raise DataError(
+            f"stream is damaged after {rows} rows: {first_words(error)}", "run the pipe again, with: set -o pipefail"
+        ) from error
+    raise DataError(
+        f"stream ended without end mark after {rows} rows",
+        "the producer was stopped; run the pipe again, with: set -o pipefail",
+    )
+
+
+class StreamWriter:
+    """Writes tables to a pipe and, when all is well, the end mark. The first table sets the schema."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        self.sink = sink
+        self.rows = 0
+        self.writer: Any = None
+        self.schema: pa.Schema | None = None
+
+    def write(self, shard: int, table: pa.Table) -> None:
+        """Write one shard's rows. Raises DataError (3) if its columns do not fit the first shard's."""
+        if self.writer is None:
+            self.schema = table.schema
+            self.writer = ipc.new_stream(self.sink, table.schema)
+        elif not table.schema.equals(self.schema):
+            table = self.fitted(shard, table)
+        batches = table.combine_chunks().to_batches() or [empty(table.schema)]
+        for batch in batches:
+            self.writer.write_batch(batch, custom_metadata={SHARD: str(shard).encode()})
+        self.rows += len(table)
+        self.sink.flush()
+
+    def fitted(self, shard: int, table: pa.Table) -> pa.Table:
+        """Cast to the stream's columns; a pipe cannot widen what was already sent."""
+        assert self.schema is not None
+        extra = [name for name in table.column_names if name not in self.schema.names]
+        try:
+            if not extra:
+                return conform(table, self.schema)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass
+        raise DataError(
+            f"the columns of shard {shard} do not fit the stream's{': ' + ', '.join(extra) if extra else ''}",
+            "write to a folder with -o, where columns are unified at the end",
+        )
+
+    def close(self) -> None:
+        """Write the end mark. Not called after a failure: the reader must see that the stream is cut."""
+        if self.writer is None:
+            self.schema = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
+            self.writer = ipc.new_stream(self.sink, self.schema)
+        assert self.schema is not None
+        self.writer.write_batch(empty(self.schema), custom_metadata={END: str(self.rows).encode()})
+        self.writer.close()
+        self.sink.flush()
+
+
+def empty(schema: pa.Schema) -> pa.RecordBatch:
+    """Make a batch without rows."""
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Put a table into one Arrow stream in memory, to hand it to another process."""
+    sink = pa.BufferOutputStream()
+    with ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def from_bytes(data: bytes) -> pa.Table:
+    """Undo `to_bytes`."""
+    with ipc.open_stream(data) as reader:
+        return reader.read_all()
+
+
+def first_words(error: Exception) -> str:
+    """Shorten a library's message to one line."""
+    return " ".join(str(error).split())[:120]

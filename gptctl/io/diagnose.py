@@ -1,0 +1,124 @@
+"""What is wrong with an output on disk: each finding says what, where, and whether data is lost or only work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from gptctl.core.errors import DataError, GptctlError
+from gptctl.core.rundir import MANIFEST, versions
+from gptctl.io.dataset import manifest
+from gptctl.io.dataset.manifest import Manifest, Shard
+from gptctl.io.files import read_if_there
+from gptctl.io.lineage import Output
+from gptctl.io.object_storage.address import is_uri, join
+
+READERS = 4
+MAX_NAMED = 5
+NOT_ENDED = ("running", "sealing")  # what run.json says of an output whose process was killed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know. `damage` is lost data, `unfinished` is work that the same command goes on with."""
+
+    level: Literal["damage", "unfinished", "note"]
+    where: str
+    what: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of --json."""
+        return asdict(self)
+
+
+def check(output: Output) -> list[Finding]:
+    """Verify an output's records, and every shard against its checksum."""
+    folder = output.folder
+    found = list(check_state(output))
+    if output.manifest is not None:
+        found += check_shards(folder, output.manifest)
+        if not is_uri(folder):
+            found += check_strays(Path(folder), output.manifest)
+    found += check_versions(output)
+    return found
+
+
+def check_state(output: Output) -> Iterator[Finding]:
+    """Tell complete outputs from those under way, stopped, failed or killed."""
+    folder, status = output.folder, output.record.get("status")
+    if output.manifest is None and read_if_there(join(folder, MANIFEST)) is not None:
+        yield Finding("damage", f"{folder}/{MANIFEST}", "is damaged")
+        return
+    if not output.record:
+        yield Finding(
+            "note", folder, "run.json is gone: settings and inputs stand in the manifest, the command does not"
+        )
+    if output.manifest is not None:
+        return
+    if status == "done":
+        yield Finding("damage", folder, f"was complete, and {MANIFEST} is gone")
+    elif holder_of(folder):
+        yield Finding("note", folder, f"is being made now by pid {output.record.get('pid')}")
+    elif status in NOT_ENDED:
+        yield Finding("unfinished", folder, f"was killed (pid {output.record.get('pid')} is gone)")
+    else:
+        yield Finding("unfinished", folder, f"{status}: {output.record.get('error', '')}")
+
+
+def holder_of(folder: str) -> bool:
+    """Return whether a process holds a folder's lock."""
+    path = Path(folder) / ".lock"
+    if is_uri(folder) or not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def check_shards(folder: str, found: Manifest) -> list[Finding]:
+    """Verify every listed file's size and checksum."""
+
+    def verify(shard: Shard) -> Finding | None:
+        try:
+            manifest.read_shard(folder, shard)
+        except DataError as error:
+            return Finding("damage", f"{folder}/{shard.path}", error.message)
+        except GptctlError as error:  # the place does not answer, or may not be read
+            return Finding("damage", f"{folder}/{shard.path}", f"cannot be read: {error.message}")
+        return None
+
+    with ThreadPoolExecutor(READERS) as pool:  # the hash runs outside Python's lock
+        return [finding for finding in pool.map(verify, found.shards) if finding]
+
+
+def check_strays(folder: Path, found: Manifest) -> Iterator[Finding]:
+    """Name Arrow files that the manifest does not list (nothing reads them) and what killed writers left."""
+    listed = {shard.path for shard in found.shards}
+    present = (path.relative_to(folder).as_posix() for path in sorted((folder / "shards").rglob("*.arrow")))
+    if strays := [path for path in present if path not in listed]:
+        yield Finding("note", str(folder), f"not in the manifest, so not read: {named(strays)}")
+    if not holder_of(str(folder)) and (left := [path.name for path in sorted(folder.rglob("*.tmp-*"))]):
+        yield Finding("note", str(folder), f"left by a killed process, removed by the next run: {named(left)}")
+
+
+def check_versions(output: Output) -> Iterator[Finding]:
+    """Name the libraries that have another version than when the output was made."""
+    then, now = output.record.get("versions") or {}, versions()
+    changed = [f"{name} {then[name]} (now {now.get(name, 'absent')})" for name in then if then[name] != now.get(name)]
+    if changed:
+        yield Finding("note", output.folder, f"was made with {', '.join(changed)}")
+
+
+def named(names: list[str]) -> str:
+    """List a few names."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

@@ -1,0 +1,119 @@
+"""From an INPUT argument to the files it names, in an order that only their paths decide, here or in object storage."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from gptctl.core.errors import DataError, UsageError, from_os_error
+from gptctl.io.files import plain_path
+from gptctl.io.formats import InputFile
+from gptctl.io.object_storage.address import Address, below, entry, is_uri
+
+
+def find_files(argument: str) -> list[InputFile]:
+    """List the files that a path, glob, folder or URI names, sorted by path.
+
+    Raises UsageError (2) if there is nothing of that name, DataError (3) for a folder without a file and for a name
+    that is not UTF-8.
+    """
+    argument = plain_path(argument)
+    if is_uri(argument):
+        return find_remote(argument)
+    return find_local(argument)
+
+
+def find_local(argument: str) -> list[InputFile]:
+    """List the files of this machine that a path, glob or folder names. Raises as `find_files` does."""
+    path = Path(argument)
+    try:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path).parts))
+            if not found:
+                raise empty(argument)
+            return [local_file(str(p), p.relative_to(path).as_posix()) for p in found]
+        if path.exists():
+            return [local_file(argument, path.name)]
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    # Path.glob does not take absolute patterns.
+    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
+    files = [local_file(name, Path(name).name) for name in matches if Path(name).is_file()]
+    if not files:
+        raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
+    return files
+
+
+def local_file(path: str, name: str) -> InputFile:
+    """Describe a file of this machine. Raises DataError (3) where its name is not UTF-8: ids are made of it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise DataError(f"a file's name is not UTF-8: {shown}", "rename it") from error
+    return InputFile(path, name, Path(path).stat().st_size)
+
+
+def find_remote(uri: str) -> list[InputFile]:
+    """List the files at or below a URI, or those that match it as a glob. Raises as `find_files` does."""
+    address = Address.parse(uri)
+    info = entry(uri)
+    if info.type == pafs.FileType.File:
+        return [InputFile(uri, info.base_name, info.size)]
+    if info.type == pafs.FileType.Directory:
+        start = len(address.path) + 1
+        # By the parts of the path, as local paths are: "a/x" is before "a-b/x".
+        everything = sorted(below(uri), key=lambda f: f.path.split("/"))
+        found = [f for f in everything if f.is_file and not hidden(f.path[start:].split("/"))]
+        if not found:
+            raise empty(uri)
+        return [InputFile(str(address.at(f.path)), f.path[start:], f.size) for f in found]
+    matches = match(address) if glob.has_magic(address.path) else []
+    if not matches:
+        bucket = address.at(address.path.split("/")[0])
+        if entry(str(bucket)).type == pafs.FileType.NotFound:
+            raise UsageError(
+                f"no such bucket: {bucket}", "check its name, and endpoint_override= and region= in the URI"
+            )
+        raise UsageError(f"no such file or folder: {uri}", "check the path behind the bucket")
+    return [InputFile(str(address.at(f.path)), f.base_name, f.size) for f in matches]
+
+
+def match(address: Address) -> list[pafs.FileInfo]:
+    """List the files whose paths match a glob, sorted by path. The part before the first wildcard is listed."""
+    parts = address.path.split("/")
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    if not fixed:
+        raise UsageError(f"{address} has a wildcard in the bucket's name", "name the bucket")
+    pattern = parts[fixed:]
+    listed = below(str(address.at("/".join(parts[:fixed]))), recursive=len(pattern) > 1 or "**" in pattern)
+    files = [f for f in listed if f.is_file and matches(f.path.split("/")[fixed:], pattern)]
+    return sorted(files, key=lambda f: f.path)
+
+
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether a path matches a glob, part by part; ** stands for any number of parts, but not for hidden
+    ones."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        deeper = bool(parts) and not parts[0].startswith(".")
+        return matches(parts, pattern[1:]) or (deeper and matches(parts[1:], pattern))
+    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
+        return False
+    return fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+
+
+def hidden(parts: Sequence[str]) -> bool:
+    """Return whether a file or one of its folders below the argument begins with a dot."""
+    return any(part.startswith(".") for part in parts)
+
+
+def empty(argument: str) -> DataError:
+    """Say that a folder holds nothing to read."""
+    return DataError(f"{argument} holds no file", "name a folder with text, JSON lines, HTML, Parquet or Arrow files")

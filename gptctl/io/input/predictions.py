@@ -1,0 +1,163 @@
+"""Predictions of any system: rows of id, label, pred and perhaps probs, as JSON lines, CSV, Parquet or Arrow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
+import pyarrow.parquet as papq
+
+from gptctl.core.errors import DataError, UsageError, from_os_error
+from gptctl.core.rundir import MANIFEST
+from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.schema import fact, with_kind
+from gptctl.io.files import UNREADABLE, damaged, open_stream, plain_path, read_if_there, split_suffixes
+from gptctl.io.input.records import infer
+from gptctl.io.object_storage.address import entry, join
+
+Rows = list[dict[str, Any]]
+KINDS = ("predictions", "scores", "choices")
+AS_TEXT = ("id", "label", "pred")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Rows, and what is known about all of them: whose probabilities stand where, how the model was asked."""
+
+    rows: Rows
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def read_predictions(path: str) -> Predictions:
+    """Read predictions from a file, a folder that `gptctl eval -o` wrote, or "-" (JSON lines on standard input).
+
+    Rows get an id by position where they have none. Raises UsageError (2) for a missing path; DataError (3) for an
+    unreadable file and for an id that stands twice in a split.
+    """
+    found = read_rows(path)
+    seen: set[tuple[Any, str]] = set()
+    for number, row in enumerate(found.rows):
+        if row.get("id") is None:
+            row["id"] = number
+        if not isinstance(row.get("split"), str | None):
+            raise DataError(f"{path}: row {number + 1} has a split that is not text", "name it train, val or test")
+        place = (row.get("split"), str(row["id"]))
+        if place in seen:
+            raise DataError(f"{path}: row {number + 1} repeats the id '{row['id']}'", "ids must be unique")
+        seen.add(place)
+    return found
+
+
+def read_rows(path: str) -> Predictions:
+    """Read a table of any of the formats as Python rows."""
+    if path == "-":
+        return Predictions(json_lines(sys.stdin.buffer.read(), "standard input"))
+    path = plain_path(path)
+    place = entry(path)
+    if place.type == pafs.FileType.NotFound:
+        raise UsageError(f"no such file or folder: {path}", "--predictions takes a file, a folder of gptctl eval, or -")
+    if read_if_there(join(path, MANIFEST)) is not None:
+        found = manifest.read(path)
+        if found.kind not in KINDS:
+            raise DataError(
+                f"{path} holds {found.kind}, not predictions", "it is written by: gptctl eval MODEL DATA -o OUT"
+            )
+        return of_table(shards.read_rows(path, found))
+    if place.type == pafs.FileType.Directory:
+        raise DataError(
+            f"{path} is not a complete output of gptctl eval",
+            "name a file, or finish that gptctl eval",
+        )
+    try:
+        with open_stream(path) as source:
+            data: bytes = source.read()
+        return parse(data, split_suffixes(path)[0], path)
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise from_os_error(error, path) from error
+        raise damaged(path, error) from error
+
+
+def parse(data: bytes, suffix: str, path: str) -> Predictions:
+    """Turn a file's bytes into rows by its suffix; what has none of the known ones is JSON lines."""
+    if suffix in (".csv", ".tsv"):
+        delimiter = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
+        names = pacsv.open_csv(pa.BufferReader(data), parse_options=delimiter).schema.names
+        as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # a label "01" is not 1
+        rows = of_table(pacsv.read_csv(pa.BufferReader(data), parse_options=delimiter, convert_options=as_text)).rows
+        return Predictions([row | numbers(row) for row in rows])
+    if suffix == ".parquet":
+        return of_table(papq.read_table(pa.BufferReader(data)))
+    if suffix in (".arrow", ".feather", ".ipc"):
+        return of_table(shards.table_from(data))
+    return Predictions(json_lines(data, path))
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """Read the columns of a CSV row that are always numbers. Raises DataError (3) for one that is none."""
+    try:
+        return {name: float(row[name]) for name in ("nats", "bytes", "tokens") if row.get(name) is not None}
+    except ValueError as error:
+        raise DataError(f"a CSV row has something else than a number: {error}", "correct or remove it") from error
+
+
+def of_table(table: pa.Table) -> Predictions:
+    """Return a table as Python rows, checking it first."""
+    table.validate(full=True)
+    known = fact(table.schema, "facts")
+    return Predictions(table.to_pylist(), orjson.loads(known) if known else {})
+
+
+def json_lines(data: bytes, path: str) -> Rows:
+    """Parse JSON lines strictly: a score must not depend on which lines happened to be readable."""
+    rows: Rows = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise DataError(
+                f"{path}: line {number} is not JSON: {str(error).split(':')[0]}", "one JSON object per line"
+            ) from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: line {number} is not a JSON object", "one JSON object per line")
+        rows.append(row)
+    return rows
+
+
+def to_table(rows: Rows, kind: str, facts: dict[str, Any]) -> pa.Table:
+    """Put rows into the Arrow form of their kind; a column that some rows lack is null there.
+
+    Ids are text, and so are labels and what was predicted, as single values or lists, but for the numbers of choices.
+    """
+    columns: dict[str, pa.Array] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        texts = name == "id" or (name in AS_TEXT and kind == "predictions")
+        columns[name] = text_column(values) if texts else infer(values)
+    table = pa.table(columns)
+    known = {"facts": orjson.dumps(facts).decode()} if facts else {}
+    return table.replace_schema_metadata(with_kind(table.schema, kind, **known).metadata)
+
+
+def text_column(values: Iterable[Any]) -> pa.Array:
+    """Make a column of text, or of lists of text where any value is a list: 1 and "1" are the same label."""
+    given = list(values)
+    if any(isinstance(value, list) for value in given):
+        lists = [value if isinstance(value, list) or value is None else [value] for value in given]
+        return pa.array([None if v is None else [text_of(item) for item in v] for v in lists], pa.list_(pa.string()))
+    return pa.array([text_of(value) for value in given], pa.string())
+
+
+def text_of(value: Any) -> str | None:
+    """Return one value as text; whole numbers without a fraction, so that 1.0 and 1 stay the same label."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None if value is None else str(value)

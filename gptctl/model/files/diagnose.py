@@ -1,0 +1,52 @@
+"""What is wrong with a training run's checkpoints and model, or with a model folder by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gptctl.core.errors import GptctlError
+from gptctl.io.diagnose import Finding
+from gptctl.io.lineage import Output
+from gptctl.model.files import checksummed, locate
+
+BEST = "best"
+
+
+def check_run(output: Output) -> Iterator[Finding]:
+    """Verify every checkpoint and the model of a run. A bad checkpoint is damage only where no good one is left."""
+    folder = Path(output.folder)
+    kept = folder / "checkpoints"
+    paths = sorted(path for path in kept.iterdir() if path.is_dir()) if kept.is_dir() else []
+    bad = {path: problem for path in paths if (problem := problem_of(path, ours=True))}
+    steps = [path for path in paths if path.name != BEST]
+    lost = bool(steps) and all(path in bad for path in steps)
+    for path, problem in bad.items():
+        spare = "" if lost or path.name == BEST else ", an earlier one is used"
+        yield Finding("damage" if lost or path.name == BEST else "note", str(path), problem + spare)
+    model = folder / "model"
+    if output.manifest is not None and not locate.is_model(model):
+        yield Finding("damage", str(model), "the model is gone")
+    elif locate.is_model(model):
+        yield from check_model(model)
+
+
+def check_model(folder: Path) -> Iterator[Finding]:
+    """Verify a model folder."""
+    if problem := problem_of(folder):
+        yield Finding("damage", str(folder), problem)
+
+
+def problem_of(folder: Path, ours: bool = False) -> str | None:
+    """Say what is wrong with a folder of weights, if anything. One that is not `ours` needs no manifest."""
+    try:
+        if ours or checksummed.is_sealed(folder):
+            checksummed.verify(folder)
+        elif locate.is_adapter(folder):
+            checksummed.read_tensors(folder / locate.ADAPTER[1])
+            locate.base_of(folder)
+        else:
+            checksummed.read_weights(folder)
+    except GptctlError as error:
+        return error.message
+    return None

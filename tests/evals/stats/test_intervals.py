@@ -1,0 +1,93 @@
+"""Confidence intervals."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from gptctl.evals.metrics import accuracy, f1
+from gptctl.evals.scoring.averages import Averaging, mean
+from gptctl.evals.scoring.confusion import Confusion, Sums, count
+from gptctl.evals.stats.intervals import bootstrap, bootstraps, wilson
+from tests.evals.metrics.values import value
+
+TEN = count("aaaaabbbcc", "aaaabbbacb")
+
+
+def accuracy_of(sums: Sums) -> np.ndarray:
+    return accuracy.estimate(sums)
+
+
+def f1_of(sums: Sums) -> np.ndarray:
+    return mean(f1.fraction(sums), sums, Averaging())
+
+
+@pytest.mark.parametrize(
+    ("right", "rows", "low", "high"),
+    [(90, 100, 0.8256, 0.9448), (10, 10, 0.7225, 1.0), (0, 10, 0.0, 0.2775), (454, 500, 0.8795, 0.9303)],
+)
+def test_wilson(right: int, rows: int, low: float, high: float) -> None:
+    assert wilson(right, rows) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_reaches_but_never_leaves_0_and_1() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+    for rows in range(1, 200):
+        assert wilson(0, rows)[0] == 0.0
+        assert wilson(rows, rows)[1] == 1.0
+        assert all(0 <= low < high <= 1 for low, high in (wilson(right, rows) for right in range(rows + 1)))
+
+
+def test_bootstrap_of_ten_rows() -> None:
+    assert bootstrap(TEN, accuracy_of) == (0.4, 1.0)
+    low, high = bootstrap(TEN, f1_of) or (0.0, 0.0)
+    assert low == pytest.approx(0.28, abs=0.02)
+    assert high == 1.0
+
+
+def test_it_equals_drawing_the_rows_themselves() -> None:
+    generator = np.random.default_rng(5)
+    gold = generator.integers(0, 3, 120)
+    pred = np.where(generator.random(120) < 0.6, gold, generator.integers(0, 4, 120))
+    by_rows = []
+    for _ in range(1500):
+        rows = generator.integers(0, 120, 120)
+        by_rows.append(value(f1, count(gold[rows].tolist(), pred[rows].tolist(), "012")))
+    expected = np.percentile(np.array(by_rows), [2.5, 97.5])
+    assert bootstrap(count(gold.tolist(), pred.tolist(), "012"), f1_of) == pytest.approx(expected, abs=0.015)
+
+
+def test_the_seed_decides() -> None:
+    rows = count("abcabcabca" * 9, "abcbbcabcc" * 9)
+    assert bootstrap(rows, f1_of, seed=3) == bootstrap(rows, f1_of, seed=3) != bootstrap(rows, f1_of, seed=4)
+
+
+def test_all_metrics_see_the_same_resamples() -> None:
+    found = bootstraps(TEN, {"accuracy": accuracy_of, "f1": f1_of}, 500, 1)
+    assert found == {"accuracy": bootstrap(TEN, accuracy_of, 500, 1), "f1": bootstrap(TEN, f1_of, 500, 1)}
+
+
+def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bootstrap(TEN, f1_of, 1000)
+    monkeypatch.setattr("gptctl.evals.stats.resampling.CHUNK_CELLS", 100)
+    assert bootstrap(TEN, f1_of, 1000) == whole
+
+
+def test_invalid_predictions_are_drawn_too() -> None:
+    low, high = bootstrap(count("ab" * 50, ["a", None] * 50, "ab"), accuracy_of) or (0.0, 0.0)
+    assert 0.35 < low < 0.45
+    assert 0.55 < high < 0.65
+
+
+def test_nothing_to_draw_has_no_interval() -> None:
+    assert bootstrap(count([], [], "ab"), f1_of) is None
+    assert bootstrap(count("aa", [None, None], "a"), lambda sums: np.full(len(sums.tp), np.nan)) is None
+
+
+def test_ten_thousand_rows_take_no_longer_than_ten() -> None:
+    large = Confusion(TEN.labels, TEN.matrix * 1000)
+    started = time.perf_counter()
+    assert (bootstrap(large, accuracy_of) or (0.0, 0.0)) == pytest.approx((0.6909, 0.7089), abs=0.002)
+    assert time.perf_counter() - started < 2  # 10 ms measured; the bound is for busy machines

@@ -1,0 +1,103 @@
+"""Guessing ahead changes nothing but the time: token for token, and in distribution."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from gptctl.infer.decoder import Decoder
+from gptctl.infer.engine import Engine
+from gptctl.infer.sampling import Sampling, probabilities
+from gptctl.infer.speculative import DraftModel, Guesser, Passages, PromptLookup
+from tests.model.test_gpt import FAMILIES, make
+
+PROMPTS = [[5, 9, 2, 7, 5, 9], [7], [1, 2, 3, 1, 2, 3, 1, 2]]
+GUESSERS = ("lookup", "draft", "itself")
+
+
+def guesser(kind: str, model: Any) -> Guesser:
+    """Make a guesser: the draft is a smaller model of the same vocabulary, or the model itself, which is always right."""
+    if kind == "lookup":
+        return PromptLookup()
+    return DraftModel(
+        Decoder(model if kind == "itself" else make("tiny-gpt2", layers=1, vocab_size=model.config.vocab_size))
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("kind", GUESSERS)
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0}, {"temperature": 0.7}, {"top_k": 5, "repetition_penalty": 1.5}]
+)
+def test_tokens_are_those_without_guessing(name: str, kind: str, settings: Any) -> None:
+    """Three ragged rows until their context is full, greedy and sampled, with a row that stops early."""
+    model = make(name, vocab_size=257)
+    sampling = Sampling(max_tokens=100, seed=4, **settings)
+    plain = Engine(Decoder(model)).generate(PROMPTS, sampling)
+    stop = plain[2].tokens[5]
+    wanted = Engine(Decoder(model)).generate(PROMPTS, sampling, {stop})
+    assert Engine(Decoder(model), guesser(kind, model), 4).generate(PROMPTS, sampling) == plain
+    assert Engine(Decoder(model), guesser(kind, model), 4).generate(PROMPTS, sampling, {stop}) == wanted
+
+
+def test_guesses_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is its own draft is right each time: 5 tokens a pass; one that repeats itself is looked up."""
+    model = make("tiny-gpt2")
+    for kind, most in (("itself", 9), ("lookup", 39)):
+        decoder = Decoder(model)
+        passes, plain_hidden = [], decoder.hidden
+        monkeypatch.setattr(decoder, "hidden", lambda *given, f=plain_hidden, seen=passes: seen.append(1) or f(*given))
+        made = Engine(decoder, guesser(kind, model), 4).generate(PROMPTS[:1], Sampling(max_tokens=40, temperature=0))
+        assert len(made[0].tokens) == 40
+        assert len(passes) <= most
+
+
+@pytest.mark.parametrize("kind", GUESSERS)
+def test_samples_keep_the_distribution(kind: str) -> None:
+    """Chi-square of the second and third token over 4,000 samples, against the model's probabilities."""
+    model = make("tiny-gpt2", vocab_size=6)
+    sampling = Sampling(max_tokens=3, temperature=0.8, top_p=0.95)
+    prompt, rows = [1, 2, 3, 1, 2], 4000
+    found: Counter[tuple[int, ...]] = Counter()
+    drawn: list[list[int]] = [[] for _ in range(rows)]
+    small = make("tiny-gpt2", vocab_size=6, layers=1) if kind == "draft" else model
+    guesses = PromptLookup() if kind == "lookup" else DraftModel(Decoder(small))
+    for token in Engine(Decoder(model), guesses, 2).tokens([prompt], sampling, copies=rows):
+        drawn[token.row].append(token.id)
+    found.update(map(tuple, drawn))
+    wanted: dict[tuple[int, ...], float] = {(): 1.0}
+    for _ in range(3):
+        texts = torch.tensor([[*prompt, *text] for text in wanted])
+        with torch.no_grad():
+            chances = probabilities(model(texts)[:, -1], sampling).double()
+        wanted = {
+            (*text, token): chance * p
+            for (text, chance), row in zip(wanted.items(), chances.tolist(), strict=True)
+            for token, p in enumerate(row)
+            if p > 0
+        }
+    assert set(found) <= set(wanted)
+    large = [text for text, chance in wanted.items() if chance * rows >= 5]
+    counts = [found[text] for text in large]
+    expected = [wanted[text] * rows for text in large]
+    rest = rows - sum(expected)
+    if rest > 5:
+        counts, expected = [*counts, rows - sum(counts)], [*expected, rest]
+    scale = sum(counts) / sum(expected)
+    assert len(large) > 10
+    assert chisquare(counts, [value * scale for value in expected]).pvalue > 1e-3
+
+
+def test_passages_are_found_where_they_last_stood() -> None:
+    """The longest agreement first, then the latest; nothing where nothing repeats."""
+    passages = Passages()
+    text = [1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3]
+    assert passages.following(text, 3) == [4, 9, 2]
+    assert passages.following([*text, 4], 2) == [9, 2]
+    assert passages.following([*text, 4, 7], 2) == []
+    assert Passages().following([8, 2, 3, 7, 2, 3], 9) == [7, 2, 3]
+    assert Passages().following([1], 3) == []

@@ -1,0 +1,50 @@
+"""The basic preset is safe for code and short texts, and still drops what repeats itself."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from gptctl.core.plugins import load, names
+from gptctl.text.cleaning.batch import Batch
+from gptctl.text.cleaning.filter_presets import PRESETS
+from gptctl.text.cleaning.filtering import FILTERS, Step, apply
+
+
+def dropped(texts: list[str], preset: str) -> list[str | None]:
+    """Run a preset's filters, in order, on all texts; the first reason counts."""
+    steps = [Step(name, load(FILTERS, name).Config(**settings)) for name, settings in PRESETS[preset].items()]
+    found: list[str | None] = apply(Batch(pa.array(texts, pa.large_string())), steps).reasons.to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_filters_exist(preset: str) -> None:
+    """Each preset names filters and settings that there are."""
+    assert PRESETS[preset].keys() <= set(names("gptctl.text.filters"))
+    dropped(["some text"], preset)
+
+
+def test_basic_keeps_code() -> None:
+    """Python's own library passes."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    sources = [path.read_text(encoding="utf-8") for path in sorted((folder / "json").glob("*.py"))]
+    sources += [
+        (folder / name).read_text(encoding="utf-8") for name in ("argparse.py", "typing.py", "opcode.py", "token.py")
+    ]
+    assert dropped(sources, "basic") == [None] * len(sources)
+
+
+def test_basic_keeps_short_texts() -> None:
+    """A question or an exclamation is no repetition."""
+    texts = ["How far is it from Denver to Aspen ?", "To be, or not to be?", "First Citizen:\nWe know't, we know't."]
+    assert dropped(texts, "basic") == [None] * 3
+
+
+def test_basic_drops_repetition() -> None:
+    """Text that is mostly the same goes, and so does next to nothing."""
+    texts = ["buy now cheap watches today\n" * 50, "one two three four five six " * 30, "ok"]
+    assert dropped(texts, "basic") == ["dup_line_frac", "duplicated_5_n_grams", "too_short"]

@@ -1,0 +1,76 @@
+"""Packed conversations: nothing is cut, none sees another, and the loss is that of each alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gptctl.core.errors import DataError
+from gptctl.model.gpt import IGNORE
+from gptctl.train.data.conversations import Conversations
+from gptctl.train.objectives import language_model
+from gptctl.train.recipe import Recipe
+from tests.model.test_gpt import make
+
+SEQ_LEN = 24
+
+
+def talks(count: int = 13) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    draw = np.random.default_rng(0)
+    tokens = [draw.integers(3, 400, size=draw.integers(2, SEQ_LEN + 2)) for _ in range(count)]
+    learned = [draw.random(len(each)) < 0.5 for each in tokens]
+    for each in learned:
+        each[0], each[-1] = False, True
+    return tokens, learned
+
+
+@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-modern", "tiny-gpt3"])
+def test_packed_is_as_one_by_one(name: str) -> None:
+    """The summed loss and its gradient, within rounding; what is not learned cannot change it."""
+    model, (tokens, learned) = make(name).train(), talks()
+    packed = Conversations(tokens, learned, SEQ_LEN, seed=0)
+    assert packed.samples_per_epoch < len(tokens)
+    together, count = language_model.loss(model, next(packed.sequential(100)), Recipe())
+    alone = torch.zeros(())
+    for each, mask in zip(tokens, learned, strict=True):
+        batch = torch.from_numpy(each)[None]
+        targets = torch.where(torch.from_numpy(mask), batch, IGNORE)
+        rows = torch.stack((batch[:, :-1], targets[:, 1:], torch.zeros_like(batch[:, 1:])), dim=1)
+        total, _ = language_model.loss(model, rows, Recipe())
+        alone = alone + total
+    assert count == sum(mask[1:].sum() for mask in learned)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
+    parameters = list(model.parameters())
+    for one, other in zip(
+        torch.autograd.grad(together, parameters), torch.autograd.grad(alone, parameters), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_every_conversation_is_whole_and_once_an_epoch() -> None:
+    tokens, learned = talks(40)
+    data = Conversations(tokens, learned, SEQ_LEN, seed=3)
+    rows = data.batch(0, data.samples_per_epoch)
+    assert rows.shape[1:] == (3, SEQ_LEN)
+    found = []
+    for inputs, targets, starts in rows:
+        for start in starts[inputs != IGNORE].unique().tolist():
+            inside = (starts == start) & (inputs != IGNORE)
+            found.append((inputs[inside].tolist(), targets[inside].tolist()))
+    wanted = [
+        (each[:-1].tolist(), np.where(mask[1:], each[1:], IGNORE).tolist())
+        for each, mask in zip(tokens, learned, strict=True)
+    ]
+    assert sorted(found) == sorted(wanted)
+    second = data.batch(data.samples_per_epoch, data.samples_per_epoch)
+    assert not torch.equal(rows, second)
+    assert sorted(map(repr, rows.tolist())) == sorted(map(repr, second.tolist()))
+    assert torch.equal(
+        torch.cat(list(data.sequential(7, 0, 2)) + list(data.sequential(7, 1, 2)))[:, 0].sum(), rows[:, 0].sum()
+    )
+
+
+def test_nothing_to_learn_from() -> None:
+    with pytest.raises(DataError, match="val split is empty"):
+        Conversations([], [], SEQ_LEN, 0, "val")

@@ -1,0 +1,274 @@
+"""Engines: the same training whoever holds what, on one rank, two or four."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gptctl.core.errors import UsageError
+from gptctl.model.classifier import Classifier
+from gptctl.train.data.token_windows import TokenWindows
+from gptctl.train.distributed import strategy
+from gptctl.train.job import TrainJob
+from gptctl.train.monitor.stragglers import Stragglers
+from gptctl.train.strategies import tp
+from tests.train.crew import Crew, cubes, parts_of, tensors
+from tests.train.jobs import make_job, run_in, text
+from tests.train.test_loop import classifier, events, labelled
+
+ENGINES = ("ddp", "fsdp", "tp")
+STEPS = 5
+
+
+def job_of(case: str, **changes: Any) -> TrainJob:
+    """Describe a short run of uneven shares (5 samples) in micro-batches, with clipping."""
+    settings: dict[str, Any] = {
+        "precision": "fp32",
+        "micro_batch_size": 2,
+        "eval_every": 2,
+        "eval_batch_size": 10,
+        "log_every": 1,
+    } | changes
+    recipe = {"steps": STEPS, "batch_size": 5, "clip": 0.5, "warmup_steps": 2, "lr": 1e-3, "matrix_lr": 2e-3}
+    recipe |= settings.pop("recipe", {})
+    if case == "classifier":
+        job = make_job("tiny-modern", recipe={**recipe, "optimizer": "adamw", "lm_weight": 0.3}, **settings)
+        return replace(
+            job,
+            build=calm_classifier,
+            train_data=partial(labelled, "train"),
+            val_data=partial(labelled, "val"),
+            objective="classification",
+        )
+    return make_job(case, recipe=recipe, **settings)
+
+
+def calm_classifier() -> Classifier:
+    """Build a classifier without dropout, whose random numbers each rank draws for itself."""
+    model = classifier(0)
+    model.label_dropout.p = 0.0
+    return model
+
+
+def last(folder: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
+    """Give every tensor of a checkpoint."""
+    return tensors(folder / "checkpoints" / f"step-{step:06d}")
+
+
+def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 1e-5) -> None:
+    """Every tensor up to rounding; weights are stored with or without the padding of the vocabulary."""
+    assert one.keys() == other.keys()
+    for name in one:
+        mine, yours = one[name], other[name]
+        if mine.ndim:
+            rows = min(len(mine), len(yours))
+            mine, yours = mine[:rows], yours[:rows]
+        assert torch.allclose(mine, yours, atol=atol, rtol=1e-4), (name, (mine - yours).abs().max())
+
+
+def compare(ranks: Crew, folder: Path, case: str, engines: tuple[str, ...] = ENGINES) -> None:
+    """Train alone and together: the same weights, optimizer state, losses and gradient norms."""
+    job = job_of(case)
+    alone = run_in(folder / "alone", job)
+    for engine in engines:
+        together = ranks.train(engine, folder / engine, job)
+        assert_close(last(folder / "alone"), last(folder / engine))
+        assert together["val_loss"] == pytest.approx(alone["val_loss"], abs=1e-5)
+        for kind, name in (("step", "grad_norm"), ("step", "loss"), ("eval", "val_loss")):
+            expected = [line[name] for line in events(folder / "alone", kind)]
+            assert [line[name] for line in events(folder / engine, kind)] == pytest.approx(expected, rel=1e-4)
+        assert together["parameters"] == alone["parameters"]
+        assert together["tokens"] == alone["tokens"]
+
+
+@pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe", "classifier"])
+def test_two_ranks_train_as_one(two: Crew, tmp_path: Path, case: str) -> None:
+    """AdamW with biases and a learned table, Muon with QK-norm, experts, a classifier with two losses."""
+    compare(two, tmp_path, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe", "classifier"])
+def test_four_ranks_train_as_one(four: Crew, tmp_path: Path, case: str) -> None:
+    """More ranks than some tensors have rows for: a classifier's two biases, for one."""
+    compare(four, tmp_path, case, ("ddp", "fsdp"))
+
+
+def resume(ranks: Crew, folder: Path, engine: str, job: TrainJob) -> None:
+    """Train without a break, and stopped after two of five steps and gone on with: every bit the same."""
+    ranks.train(engine, folder / "straight", job)
+    ranks.train(engine, folder / "halves", replace(job, max_tokens=2 * 5 * 32))
+    ranks.train(engine, folder / "halves", job)
+    assert [line["step"] for line in events(folder / "halves", "resumed")] == [2]
+    straight, halves = last(folder / "straight"), last(folder / "halves")
+    assert straight.keys() == halves.keys()
+    assert all(torch.equal(straight[name], halves[name]) for name in straight)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_resumed_run_is_bit_equal(two: Crew, tmp_path: Path, engine: str) -> None:
+    """Dropout, Muon, QK-norm and all."""
+    resume(two, tmp_path, engine, job_of("tiny-modern", model={"dropout": 0.1}, recipe={"schedule": "constant"}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_a_resumed_run_of_four_is_bit_equal(four: Crew, tmp_path: Path, engine: str) -> None:
+    """More than two ranks can add in more than one order."""
+    for preset in ("tiny-gpt2", "tiny-modern"):
+        job = job_of(preset, model={"dropout": 0.1}, recipe={"schedule": "constant"})
+        resume(four, tmp_path / preset, engine, job)
+
+
+@pytest.mark.slow
+def test_a_copy_on_each_machine(four: Crew, tmp_path: Path) -> None:
+    """Rows spread over each of two machines' ranks, copies between them: as alone, and resumed bit by bit."""
+    job = job_of("tiny-modern", nodes=2, shard_within_node=True, recipe={"schedule": "constant"})
+    resume(four, tmp_path, "fsdp", job)
+    run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
+    assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
+
+
+class Recorded(TokenWindows):
+    """Windows that write down which samples were asked for."""
+
+    def __init__(self, path: Path, seq_len: int) -> None:
+        super().__init__([text()], seq_len, 7)
+        self.path = path
+
+    def batch(self, first_index: int, count: int) -> torch.Tensor:
+        with self.path.open("a") as file:
+            file.write("".join(f"{index}\n" for index in range(first_index, first_index + count)))
+        return super().batch(first_index, count)
+
+
+def samples(folder: Path) -> set[int]:
+    """Return what was read; ranks that share matrices read the same."""
+    return {int(line) for line in (folder / "samples").read_text().splitlines()}
+
+
+def relay(ranks: Crew, folder: Path, engines: tuple[str, ...]) -> None:
+    """Hand a run from engine to engine, a step each: the samples in order, the weights as from one engine."""
+    job = job_of("tiny-modern", recipe={"schedule": "constant", "steps": len(engines)})
+    job = replace(job, train_data=partial(Recorded, folder / "samples", 32), val_data=None)
+    for number, engine in enumerate(engines, 1):
+        leg = replace(job, max_tokens=number * 5 * 32)
+        if engine == "single":
+            run_in(folder / "relay", leg)
+        else:
+            ranks.train(engine, folder / "relay", leg)
+    assert samples(folder) == set(range(5 * len(engines)))
+    run_in(folder / "alone", replace(job, train_data=partial(Recorded, folder / "others", 32)))
+    assert_close(last(folder / "alone", len(engines)), last(folder / "relay", len(engines)))
+
+
+def test_any_engine_goes_on_with_what_another_left(two: Crew, tmp_path: Path) -> None:
+    """Whole to sharded, sharded to cut, back to whole."""
+    relay(two, tmp_path, ("single", "fsdp", "tp", "ddp", "fsdp", "single"))
+
+
+@pytest.mark.slow
+def test_another_number_of_ranks_goes_on(two: Crew, four: Crew, tmp_path: Path) -> None:
+    """Saved by two, loaded by four and by one: same samples in the same order, same weights."""
+    job = job_of("tiny-gpt2", recipe={"schedule": "constant", "steps": 4})
+    job = replace(job, train_data=partial(Recorded, tmp_path / "samples", 32), val_data=None)
+    two.train("fsdp", tmp_path / "run", replace(job, max_tokens=1 * 5 * 32))
+    four.train("fsdp", tmp_path / "run", replace(job, max_tokens=2 * 5 * 32))
+    four.train("tp", tmp_path / "run", replace(job, max_tokens=3 * 5 * 32, tensor_parallel=2))
+    run_in(tmp_path / "run", job)
+    assert samples(tmp_path) == set(range(20))
+    run_in(tmp_path / "alone", replace(job, train_data=partial(Recorded, tmp_path / "others", 32)))
+    assert_close(last(tmp_path / "alone", 4), last(tmp_path / "run", 4))
+
+
+@pytest.mark.slow
+def test_heads_within_rows(four: Crew, tmp_path: Path) -> None:
+    """Two groups of two that share matrices, rows spread over the groups: as alone, and resumed bit by bit."""
+    job = job_of("tiny-modern", tensor_parallel=2, recipe={"schedule": "constant"})
+    run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
+    resume(four, tmp_path, "tp", job)
+    assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
+
+
+def test_each_rank_holds_its_part(two: Crew, tmp_path: Path) -> None:
+    """Sharding halves what a rank holds; cutting heads halves the blocks' matrices."""
+    for engine, least, most in (("ddp", 1.0, 1.0), ("fsdp", 0.49, 0.51), ("tp", 0.5, 0.8)):
+        for held, whole in two.call(parts_of, engine, replace(job_of("tiny-modern"), ranks=2), tmp_path):
+            assert least <= held / whole <= most
+
+
+def test_work_on_whole_matrices_is_shared_out(two: Crew) -> None:
+    """Fewer matrices than ranks or more, rows that do not divide, a rank without any."""
+    for count, rows, columns in ((1, 4, 3), (3, 5, 4), (2, 1, 6)):
+        matrices = [torch.randn(rows, columns) for _ in range(count)]
+        assert all(two.call(cubes, matrices))
+
+
+def test_bf16_and_recomputation_on_shards(two: Crew, tmp_path: Path) -> None:
+    """Autocast and activation checkpointing work on parts of a model too."""
+    job = job_of("tiny-modern", precision="bf16", recipe={"checkpoint_activations": True})
+    alone = run_in(tmp_path / "alone", job)
+    for engine in ("fsdp", "tp"):
+        assert two.train(engine, tmp_path / engine, job)["val_loss"] == pytest.approx(alone["val_loss"], abs=2e-2)
+
+
+class Slow(TokenWindows):
+    """Windows that take their time in one rank."""
+
+    def batch(self, first_index: int, count: int) -> torch.Tensor:
+        time.sleep(0.03 * (os.environ["RANK"] == "1"))
+        return super().batch(first_index, count)
+
+
+def test_a_straggler_is_named(two: Crew, tmp_path: Path) -> None:
+    """Every fifty steps, by how much it is slower than the others."""
+    job = replace(job_of("tiny-modern", recipe={"steps": 50}), train_data=partial(Slow, [text()], 32, 7), val_data=None)
+    two.train("ddp", tmp_path, replace(job, micro_batch_size=0))
+    (line,) = events(tmp_path, "straggler")
+    assert (line["rank"], line["step"]) == (1, 49)
+    assert line["factor"] > 1.5
+    usual = Stragglers()
+    assert not any(usual.add([1.0, 1.2, 1.4, 1.0]) for _ in range(120))
+
+
+def test_auto_takes_what_fits() -> None:
+    """One rank alone, copies where they fit, rows where they do not; contradictions are refused."""
+    job = replace(make_job(), ranks=2, memory_bytes=1000)
+    assert strategy.choose(replace(job, ranks=1)) == "single"
+    assert strategy.choose(job) == "ddp"
+    assert strategy.choose(replace(job, memory_bytes=10**15)) == "fsdp"
+    assert strategy.choose(replace(job, tensor_parallel=2)) == "tp"
+    assert strategy.choose(replace(job, parallel="fsdp")) == "fsdp"
+    with pytest.raises(UsageError, match="tensor_parallel does not go with parallel ddp"):
+        strategy.choose(replace(job, parallel="ddp", tensor_parallel=2))
+
+
+def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
+    """Heads that do not divide; groups that do not fill a machine."""
+    with pytest.raises(UsageError, match=r"model.kv_heads 2 cannot be cut into tensor_parallel 4"):
+        tp.check(make_job("tiny-modern").build().config, 4)
+    with pytest.raises(UsageError, match="cannot be cut into groups of tensor_parallel 4"):
+        run_in(tmp_path, replace(make_job(), ranks=6, parallel="tp", tensor_parallel=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", ["ddp", "fsdp", "tp"])
+def test_compiled_blocks_train_alike(two: Crew, tmp_path: Path, compiled: str) -> None:
+    """torch.compile under each engine: the same losses up to rounding."""
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs g++")
+    job = job_of("tiny-modern")
+    plain = two.train(compiled, tmp_path / "plain", job)
+    fast = two.train(compiled, tmp_path / "compiled", replace(job, compile="on"))
+    assert fast["val_loss"] == pytest.approx(plain["val_loss"], abs=1e-5)
+    state = json.loads((tmp_path / "compiled" / "checkpoints" / "step-000005" / "state.json").read_text())
+    assert state["compiled"] is True
