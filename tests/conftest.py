@@ -69,8 +69,8 @@ def plain_environment() -> dict[str, str]:
 def one_process(args: Sequence[object], environment: Mapping[str, str]) -> dict[str, str]:
     """Choose the serial engine, whose output is the same, where a command asks for no other: starting a fork server and
     its workers takes 1 to 2 s of a processor, and most of what tests read is a single shard."""
-    asked = any(str(arg).startswith(("--workers", "--engine")) for arg in args)
-    return {} if asked or "GPTCTL_FAULT" in environment else {"GPTCTL_ENGINE": "serial"}
+    asked = any(str(arg).startswith(("--workers", "--executor")) for arg in args)
+    return {} if asked or "GPTCTL_FAULT" in environment else {"GPTCTL_EXECUTOR": "serial"}
 
 
 def at_start() -> dict[str, str]:

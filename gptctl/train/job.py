@@ -49,8 +49,8 @@ class TrainJob:
     sample_prompt: str = ""
     max_restarts: int = 0  # of all ranks, from the last checkpoint, when one of them dies
     parallel: str = "auto"  # a file in gptctl/train/engines; auto: see parallel.py
-    tensor_parallel: int = 0  # for tp: ranks that share each matrix; 0 takes all of a machine
-    shard_within_node: bool = False  # for fsdp: each machine holds a whole copy
+    tp_size: int = 0  # for tp: ranks that share each matrix; 0 takes all of a machine
+    hybrid_shard: bool = False  # for fsdp: each machine holds a whole copy
     memory_bytes: int = 0  # that a rank needs to hold all of the model, as estimated; 0 is unknown
     nodes: int = 1  # machines, each with its part of the ranks
     rendezvous: str = ""  # HOST:PORT where they find each other

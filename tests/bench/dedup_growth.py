@@ -73,7 +73,7 @@ def main() -> None:
             with source.open("w", encoding="utf-8") as file:
                 for text in documents(arguments.pages, size):
                     file.write(json.dumps({"text": text}) + "\n")
-            command = ["dedup", str(source), "-o", str(out), "--workers", "2", "--memory", arguments.memory]
+            command = ["dedup", str(source), "-o", str(out), "--workers", "2", "--max-memory", arguments.memory]
             seconds, megabytes = peak(command)
             found = json.loads((out / "manifest.json").read_text())
             rows.append({

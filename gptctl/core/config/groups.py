@@ -30,7 +30,7 @@ class WorkerOptions(StageConfig):
         0, "Worker processes; 0 starts one per processor. The output is the same for any number.",
         metavar="N", panel="Workers", runtime=True, ge=0,
     )  # fmt: skip
-    engine: Literal["processes", "serial", "ray"] = flag(
+    executor: Literal["processes", "serial", "ray"] = flag(
         "processes", "How workers are run. The output is the same for each.", panel="Workers", runtime=True
     )
     ray_address: str | None = flag(
@@ -38,15 +38,15 @@ class WorkerOptions(StageConfig):
         metavar="HOST:PORT", panel="Workers", runtime=True,
     )  # fmt: skip
 
-    def runner_options(self) -> Values:
+    def executor_options(self) -> Values:
         """Return what the executor's run() must know besides the number of workers."""
-        return {"address": self.ray_address} if self.engine == "ray" else {}
+        return {"address": self.ray_address} if self.executor == "ray" else {}
 
     def worker_count(self) -> int:
         """Resolve 0 to the number of processors this process may use. With Ray, 0 stays: it takes the whole cluster."""
-        if self.engine == "serial":
+        if self.executor == "serial":
             return 1
-        if self.engine == "ray":
+        if self.executor == "ray":
             return self.workers
         return self.workers or processors()
 

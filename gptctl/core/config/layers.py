@@ -62,7 +62,9 @@ def build(
             return build(model, used_layers, others, placeholders)
     if problems or config is None:
         missing = all(problem.endswith(messages.MISSING) for problem in problems)
-        hint = f"type {messages.usage(model)}" if missing else f"see {messages.command(model)} --help and --print-config"
+        hint = (
+            f"type {messages.usage(model)}" if missing else f"see {messages.command(model)} --help and --print-config"
+        )
         raise UsageError("; ".join(problems), hint)
     return config, origins_of(layers)
 
@@ -129,9 +131,7 @@ def unknown_keys(model: type[BaseModel], values: Values, prefix: str = "") -> li
     return found
 
 
-def validate(
-    model: type[Model], layers: Sequence[Layer], placeholders: bool = False
-) -> tuple[Model | None, list[str]]:
+def validate(model: type[Model], layers: Sequence[Layer], placeholders: bool = False) -> tuple[Model | None, list[str]]:
     """Check merged layers against the model. Return the config, or None and what is wrong."""
     given, origins = merged(layers), origins_of(layers)
     absent = {name: placeholder(info) for name, info in model.model_fields.items() if info.is_required()}
@@ -146,9 +146,7 @@ def placeholder(info: FieldInfo) -> Any:
     return ["-"] if is_list(info.annotation) else "-"
 
 
-def without_unused(
-    config: StageConfig, layers: Sequence[Layer], others: Others
-) -> tuple[list[str], list[Layer]]:
+def without_unused(config: StageConfig, layers: Sequence[Layer], others: Others) -> tuple[list[str], list[Layer]]:
     """Say which keys were given and have no effect; leave out those that were meant for other command lines.
 
     These are environment variables, keys of a file that other commands have too, and values that equal the default.

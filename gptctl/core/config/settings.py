@@ -26,7 +26,7 @@ class Settings(BaseModel):
         """Lay what is given over what holds without it."""
         if not isinstance(values, dict):
             return values
-        given = {name: given_in(value) for name, value in values.items()}
+        given = given_in(values)
         return merge(cls.below(given), given)
 
     @classmethod
@@ -41,9 +41,11 @@ class Settings(BaseModel):
 
 
 def given_in(value: Any) -> Any:
-    """Reduce a group of keys to those that were set on it, so that Recipe(lr=1) as a value gives that key alone."""
+    """Reduce groups of keys to those that were set on them, so that Recipe(lr=1) as a value gives that key alone."""
     if isinstance(value, Settings):
-        return {name: given_in(getattr(value, name)) for name in value.model_fields_set}
+        return {name: given_in(vars(value)[name]) for name in value.model_fields_set}
+    if isinstance(value, dict):
+        return {name: given_in(item) for name, item in value.items()}
     return value
 
 

@@ -50,11 +50,10 @@ def without(values: Values, dotted: set[str], prefix: str = "") -> Values:
 
 def look_up(values: Mapping[str, Any], dotted: str) -> Any:
     """Return the value of a dotted key, or None if there is none."""
+    found: Any = values
     for part in dotted.split("."):
-        if not isinstance(values, Mapping):
-            return None
-        values = values.get(part, {})
-    return values
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -66,8 +66,8 @@ def connect(pairs: Iterable[tuple[Places, Places]], documents: int, memory: int)
         if len(found[0]) + len(part[0]) > most:
             needed, enough = (BYTES_PER_EDGE * count // 10**6 + 1 for count in (2 * most, 4 * documents // 3))
             raise MachineError(
-                f"there are more duplicates than --memory holds: {len(found[0]):,} documents so far, and more come",
-                f"give for example --memory {min(needed, enough)}MB; enough in any case: --memory {enough}MB",
+                f"there are more duplicates than --max-memory holds: {len(found[0]):,} documents so far, and more come",
+                f"give for example --max-memory {min(needed, enough)}MB; enough in any case: --max-memory {enough}MB",
             )
         waiting.append(part)
         size += len(part[0])

@@ -185,7 +185,7 @@ def describe(error: Exception) -> GptctlError | None:
     if isinstance(error, torch.OutOfMemoryError):
         return MachineError(
             f"out of memory: {str(error).splitlines()[0]}",
-            "use --set micro_batch=1 or parallel=fsdp, with another -o; pretrain --dry-run shows what is needed",
+            "use --set micro_batch_size=1 or parallel=fsdp, with another -o; pretrain --dry-run shows what is needed",
         )
     if isinstance(error, dist.DistError | torch.AcceleratorError) or "gloo" in str(error):
         reason = str(error).partition(". ")[0].partition("\n")[0]  # gloo goes on with advice

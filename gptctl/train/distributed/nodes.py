@@ -1,7 +1,8 @@
 """Several machines in one run: which of them leads.
 
-The same command runs on each, with the same run folder on a file system that all of them see. The one that --rdzv
-names leads: it alone locks and writes the folder's records; ranks find each other through a store on its port.
+The same command runs on each, with the same run folder on a file system that all of them see. The one that
+--rdzv-endpoint names leads: it alone locks and writes the folder's records; ranks find each other through a store on
+its port.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def join(nodes: int, rendezvous: str, stop: StopFlag) -> Iterator[Nodes]:
     host, _, port = rendezvous.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(
-            f"--nodes {nodes} needs --rdzv HOST:PORT, not '{rendezvous}'",
+            f"--nodes {nodes} needs --rdzv-endpoint HOST:PORT, not '{rendezvous}'",
             "give the same free port of one of the machines to all of them",
         )
     store = serve(host, int(port))
@@ -97,7 +98,7 @@ def serve(host: str, port: int) -> TCPStore | None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise UsageError(f"--rdzv: no machine is called {host}: {error}", "give a name or address") from error
+        raise UsageError(f"--rdzv-endpoint: no machine is called {host}: {error}", "give a name or address") from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -14,19 +14,17 @@ from gptctl.train.planning.estimate import ROOM_SHARE
 def choose(job: TrainJob) -> str:
     """Return the name of a file in strategies/.
 
-    auto: one rank is single; where tensor_parallel is set, tp; where all of the model fits beside its gradients,
+    auto: one rank is single; where tp_size is set, tp; where all of the model fits beside its gradients,
     optimizer state and activations, ddp, which communicates least; else fsdp.
     Raises UsageError (2) for settings that contradict each other.
     """
-    if job.tensor_parallel > 1 and job.parallel not in ("auto", "tp"):
-        raise UsageError(
-            f"tensor_parallel does not go with parallel {job.parallel}", "set parallel to tp, or leave one out"
-        )
+    if job.tp_size > 1 and job.parallel not in ("auto", "tp"):
+        raise UsageError(f"tp_size does not go with parallel {job.parallel}", "set parallel to tp, or leave one out")
     if job.ranks == 1:
         return "single"
     if job.parallel != "auto":
         return job.parallel
-    if job.tensor_parallel > 1:
+    if job.tp_size > 1:
         return "tp"
     return "ddp" if job.memory_bytes <= ROOM_SHARE * room(device.pick(job.device), job.local_ranks) else "fsdp"
 

@@ -24,27 +24,27 @@ class Layout:
 
     ranks: int = 1
     parallel: str = "ddp"
-    tensor_parallel: int = 1
+    tp_size: int = 1
     nodes: int = 1
-    shard_within_node: bool = False
+    hybrid_shard: bool = False
     bf16: bool = False
 
     @property
     def groups(self) -> int:
         """How many groups of ranks read different samples."""
-        return self.ranks // self.tensor_parallel if self.parallel == "tp" else self.ranks
+        return self.ranks // self.tp_size if self.parallel == "tp" else self.ranks
 
     @property
     def row_shards(self) -> int:
         """Over how many ranks the rows of each parameter are spread."""
         if self.parallel == "ddp":
             return 1
-        return self.groups // (self.nodes if self.parallel == "fsdp" and self.shard_within_node else 1)
+        return self.groups // (self.nodes if self.parallel == "fsdp" and self.hybrid_shard else 1)
 
     @property
     def matrix_shards(self) -> int:
         """Into how many parts a block's matrices are cut before their rows are spread."""
-        return self.tensor_parallel if self.parallel == "tp" else 1
+        return self.tp_size if self.parallel == "tp" else 1
 
 
 def estimate(
@@ -200,10 +200,10 @@ def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: i
     parameters = FLOAT_BYTES * held(model, model.parameters(), layout) * shards
     narrow = parameters // 2 if layout.bf16 else parameters
     sent = micro_batches * (2 * narrow + parameters) * (shards - 1) // shards
-    if layout.parallel == "fsdp" and layout.shard_within_node and layout.nodes > 1:
+    if layout.parallel == "fsdp" and layout.hybrid_shard and layout.nodes > 1:
         sent += 2 * (layout.nodes - 1) * parameters // shards // layout.nodes
     if layout.parallel == "tp":
-        size = layout.tensor_parallel
+        size = layout.tp_size
         hidden = tokens * model.width * (2 if layout.bf16 else FLOAT_BYTES)
         sent += 4 * model.layers * 2 * (size - 1) * hidden // size
     return sent

@@ -1,7 +1,7 @@
 """Fully sharded data parallelism: every rank holds a part of each parameter, gradient and optimizer state, and takes
 its share of each batch (Rajbhandari et al. 2020, "ZeRO", stage 3; torch's fully_shard).
 
-With `shard_within_node` each machine holds a whole copy, spread over its own ranks: only gradients cross the network.
+With `hybrid_shard` each machine holds a whole copy, spread over its own ranks: only gradients cross the network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any
 
 def make(job: TrainJob, device: torch.device, pulse: Pulse) -> Sharded:
     """Make the engine of one rank."""
-    if job.shard_within_node and job.nodes > 1:
+    if job.hybrid_shard and job.nodes > 1:
         shape, names = (job.nodes, job.local_ranks), ("copies", "rows")
         return Sharded(device, pulse, init_device_mesh(device.type, shape, mesh_dim_names=names))
     return Sharded(device, pulse, init_device_mesh(device.type, (job.ranks,), mesh_dim_names=("rows",)))

@@ -43,18 +43,18 @@ HEAD_NORMS = ("query_norm.weight", "key_norm.weight")  # whole, but each rank's 
 
 def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """Call `fit` with an engine in each rank."""
-    size = job.tensor_parallel or job.local_ranks
+    size = job.tp_size or job.local_ranks
     if job.local_ranks % size:
         raise UsageError(
-            f"{job.local_ranks} processes of a machine cannot be cut into groups of tensor_parallel {size}",
-            "set tensor_parallel to a divisor of gpus or procs",
+            f"{job.local_ranks} processes of a machine cannot be cut into groups of tp_size {size}",
+            "set tp_size to a divisor of gpus or procs",
         )
     return launch_ranks(make, fit, job, run, context)
 
 
 def make(job: TrainJob, device: torch.device, pulse: Pulse) -> TensorParallel:
     """Make the engine of one rank."""
-    size = job.tensor_parallel or job.local_ranks
+    size = job.tp_size or job.local_ranks
     shape, names = (job.ranks // size, size), ("rows", "tensor")
     return TensorParallel(device, pulse, init_device_mesh(device.type, shape, mesh_dim_names=names))
 
@@ -140,6 +140,4 @@ def check(config: ModelConfig, size: int) -> None:
     """Raise UsageError (2) if heads or hidden units cannot be cut into `size` equal parts."""
     for name, count in (("heads", config.heads), ("kv_heads", config.key_heads), ("feed_forward", config.feed_forward)):
         if count % size:
-            raise UsageError(
-                f"model.{name} {count} cannot be cut into tensor_parallel {size} parts", "choose a divisor of it"
-            )
+            raise UsageError(f"model.{name} {count} cannot be cut into tp_size {size} parts", "choose a divisor of it")

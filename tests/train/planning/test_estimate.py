@@ -97,12 +97,12 @@ def test_largest_models_need_many_devices() -> None:
 def test_tensor_parallel_cuts_matrices_and_hidden_states() -> None:
     """Eight ranks in two groups of four: matrices by 4 and rows by 2, embeddings by 2 alone."""
     model, recipe = of("gpt2")
-    layout = Layout(8, "tp", tensor_parallel=4)
+    layout = Layout(8, "tp", tp_size=4)
     matrices = model.matrix_parameters()
     rest = model.parameters() - matrices
     assert abs(estimate(model, recipe, layout)["memory"]["weights"] / 4 - (matrices / 8 + rest / 2)) < 2
     one_group, alone = (
-        estimate(model, recipe, Layout(4, "tp", tensor_parallel=4), 8)["memory"]["activations"],
+        estimate(model, recipe, Layout(4, "tp", tp_size=4), 8)["memory"]["activations"],
         estimate(model, recipe, Layout(1), 8)["memory"]["activations"],
     )
     assert 0.3 * alone < one_group < 0.9 * alone

@@ -132,7 +132,7 @@ def test_a_resumed_run_of_four_is_bit_equal(four: Crew, tmp_path: Path, engine: 
 @pytest.mark.slow
 def test_a_copy_on_each_machine(four: Crew, tmp_path: Path) -> None:
     """Rows spread over each of two machines' ranks, copies between them: as alone, and resumed bit by bit."""
-    job = job_of("tiny-modern", nodes=2, shard_within_node=True, recipe={"schedule": "constant"})
+    job = job_of("tiny-modern", nodes=2, hybrid_shard=True, recipe={"schedule": "constant"})
     resume(four, tmp_path, "fsdp", job)
     run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
@@ -183,7 +183,7 @@ def test_another_number_of_ranks_goes_on(two: Crew, four: Crew, tmp_path: Path) 
     job = replace(job, train_data=partial(Recorded, tmp_path / "samples", 32), val_data=None)
     two.train("fsdp", tmp_path / "run", replace(job, max_tokens=1 * 5 * 32))
     four.train("fsdp", tmp_path / "run", replace(job, max_tokens=2 * 5 * 32))
-    four.train("tp", tmp_path / "run", replace(job, max_tokens=3 * 5 * 32, tensor_parallel=2))
+    four.train("tp", tmp_path / "run", replace(job, max_tokens=3 * 5 * 32, tp_size=2))
     run_in(tmp_path / "run", job)
     assert samples(tmp_path) == set(range(20))
     run_in(tmp_path / "alone", replace(job, train_data=partial(Recorded, tmp_path / "others", 32)))
@@ -193,7 +193,7 @@ def test_another_number_of_ranks_goes_on(two: Crew, four: Crew, tmp_path: Path) 
 @pytest.mark.slow
 def test_heads_within_rows(four: Crew, tmp_path: Path) -> None:
     """Two groups of two that share matrices, rows spread over the groups: as alone, and resumed bit by bit."""
-    job = job_of("tiny-modern", tensor_parallel=2, recipe={"schedule": "constant"})
+    job = job_of("tiny-modern", tp_size=2, recipe={"schedule": "constant"})
     run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
     resume(four, tmp_path, "tp", job)
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
@@ -246,18 +246,18 @@ def test_auto_takes_what_fits() -> None:
     assert strategy.choose(replace(job, ranks=1)) == "single"
     assert strategy.choose(job) == "ddp"
     assert strategy.choose(replace(job, memory_bytes=10**15)) == "fsdp"
-    assert strategy.choose(replace(job, tensor_parallel=2)) == "tp"
+    assert strategy.choose(replace(job, tp_size=2)) == "tp"
     assert strategy.choose(replace(job, parallel="fsdp")) == "fsdp"
-    with pytest.raises(UsageError, match="tensor_parallel does not go with parallel ddp"):
-        strategy.choose(replace(job, parallel="ddp", tensor_parallel=2))
+    with pytest.raises(UsageError, match="tp_size does not go with parallel ddp"):
+        strategy.choose(replace(job, parallel="ddp", tp_size=2))
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     """Heads that do not divide; groups that do not fill a machine."""
-    with pytest.raises(UsageError, match=r"model.kv_heads 2 cannot be cut into tensor_parallel 4"):
+    with pytest.raises(UsageError, match=r"model.kv_heads 2 cannot be cut into tp_size 4"):
         tp.check(make_job("tiny-modern").build().config, 4)
-    with pytest.raises(UsageError, match="cannot be cut into groups of tensor_parallel 4"):
-        run_in(tmp_path, replace(make_job(), ranks=6, parallel="tp", tensor_parallel=4))
+    with pytest.raises(UsageError, match="cannot be cut into groups of tp_size 4"):
+        run_in(tmp_path, replace(make_job(), ranks=6, parallel="tp", tp_size=4))
 
 
 @pytest.mark.slow
