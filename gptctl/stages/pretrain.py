@@ -7,12 +7,13 @@ import shlex
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gptctl.core import atomic, plugins
 from gptctl.core.config import SeedOption, Settings, Values, argument, flag, key, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
+from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
@@ -127,11 +128,11 @@ class Pretrain(DistributedOptions, SeedOption):
         if end_of_text is not None:
             changes["end_of_text"] = end_of_text
         if self.seq_len:
-            changes["context"] = self.seq_len
+            changes["max_seq_len"] = self.seq_len
         shape = self.model.model_copy(update=changes)
-        if self.full_recipe().seq_len > shape.context:
+        if self.full_recipe().seq_len > shape.max_seq_len:
             raise UsageError(
-                f"training.seq_len {self.full_recipe().seq_len} is longer than model.context {shape.context}",
+                f"training.seq_len {self.full_recipe().seq_len} is longer than model.max_seq_len {shape.max_seq_len}",
                 "set both with --seq-len",
             )
         return shape
@@ -338,19 +339,28 @@ def list_presets() -> Summary:
         shape = ModelConfig.model_validate(tables["model"])
         recipe = Recipe.model_validate(tables["training"])
         rows.append(
-            (name, f"{shape.parameters():,}", str(shape.layers), str(shape.width), str(shape.context), recipe.optimizer)
+            (
+                name,
+                f"{shape.parameters():,}",
+                str(shape.layers),
+                str(shape.hidden_size),
+                str(shape.max_seq_len),
+                recipe.optimizer,
+            )
         )
     return Summary(
         "pretrain",
         "planned",
-        tables=(Table("presets", ("name", "parameters", "layers", "width", "context", "optimizer"), tuple(rows)),),
+        tables=(
+            Table("presets", ("name", "parameters", "layers", "hidden_size", "max_seq_len", "optimizer"), tuple(rows)),
+        ),
     )
 
 
 def summarise(config: Pretrain, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
-    rows = tuple((name, figure(metrics[name])) for name in shown if name in metrics)
+    rows = tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
     follow = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
     return Summary(
         "pretrain",
@@ -359,15 +369,4 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
         metrics=plain(metrics),
         tables=(Table("pretrain", ("", "value"), rows),),
         next=follow,
-    )
-
-
-def figure(value: Any) -> str:
-    """Show a number as people read it."""
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float) and abs(value) < 100
-        else f"{value:,.0f}"
-        if value is not None
-        else "-"
     )
