@@ -10,8 +10,9 @@ from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
+from gptctl.core.formatting import format_bytes
 from gptctl.core.rundir import MANIFEST, Run, open_run
-from gptctl.core.summary import Counts, Summary, Table, human_bytes
+from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest, Shard
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
         size = sum(file.bytes for file in files)
         metrics: Values = {"parameters": model.config.parameters(), "bytes": size, "files": len(files)}
         declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
-        rows = (("parameters", f"{metrics['parameters']:,}"), ("size", human_bytes(size)), ("files", str(len(files))))
+        rows = (("parameters", f"{metrics['parameters']:,}"), ("size", format_bytes(size)), ("files", str(len(files))))
         out = shlex.quote(config.out)
         follow = f"gptctl generate {out}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
         summary = Summary(

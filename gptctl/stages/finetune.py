@@ -19,6 +19,7 @@ from gptctl.core import atomic
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals.inference import held_out
@@ -389,11 +390,7 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
     names = ("parameters", "trained_parameters", "steps", "train_loss")
     shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
-    rows = tuple(
-        (name, f"{metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{metrics[name]:,}")
-        for name in shown
-        if isinstance(metrics.get(name), float | int)
-    )
+    rows = tuple((name, format_number(metrics[name])) for name in shown if isinstance(metrics.get(name), float | int))
     follow = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data)}"
     if config.task == "chat":
         follow = f"gptctl generate {shlex.quote(config.out)} --chat"

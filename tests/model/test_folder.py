@@ -146,7 +146,7 @@ def test_the_card_may_be_edited(tmp_path: Path) -> None:
     """It describes the model to people, and no checksum is kept of it."""
     save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {"metrics": {"val_loss": 1.25}, "data": {"tokens": "ab12"}})
     card = tmp_path / "model" / "README.md"
-    assert "| val_loss | 1.25 |" in card.read_text()
+    assert "| val_loss | 1.2500 |" in card.read_text()
     assert "`ab12`" in card.read_text()
     card.write_text("# Mine\n")
     load_model(tmp_path / "model")
