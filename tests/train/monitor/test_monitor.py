@@ -26,9 +26,9 @@ def test_events_carry_speed_memory_and_utilisation(tmp_path: Path) -> None:
     job = make_job("tiny-modern", log_every=5)
     run_in(tmp_path, job)
     lines = events(tmp_path, "step")
-    config = job.build().config
+    config = job.build_model().config
     planned = estimate(config, job.recipe)
-    peak = throughput.matrix_peak(torch.device("cpu"), "fp32", torch.get_num_threads())
+    peak = throughput.peak_flops(torch.device("cpu"), "fp32", torch.get_num_threads())
     for before, line in zip([{"tokens": 0, "step": 0}, *lines], lines, strict=False):
         seconds = line["step_seconds"] * (line["step"] - before["step"])
         assert (line["tokens"] - before["tokens"]) / seconds == pytest.approx(line["tokens_per_second"], rel=0.01)
@@ -41,7 +41,7 @@ def test_events_carry_speed_memory_and_utilisation(tmp_path: Path) -> None:
 def test_the_measured_peak_is_one() -> None:
     """At least what a product takes that is timed here, and not 20 times as much; random numbers are left alone."""
     state = torch.get_rng_state()
-    peak = throughput.matrix_peak(torch.device("cpu"), "fp32", torch.get_num_threads())
+    peak = throughput.peak_flops(torch.device("cpu"), "fp32", torch.get_num_threads())
     assert torch.equal(state, torch.get_rng_state())
     one, other = torch.ones(512, 512), torch.ones(512, 512)
     times = []
