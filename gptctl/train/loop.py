@@ -108,8 +108,8 @@ def begin(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Fit:
             f"a batch of {smallest} sequences cannot be split over {strategy.dims.dp_size} processes",
             "use a larger batch or fewer processes",
         )
-    threads = device.threads(strategy.local_world_size)
-    device.prepare(threads)
+    threads = device.cpu_threads(strategy.local_world_size)
+    device.configure_process(threads)
     found = recovery.find(run, strategy, context.warn)
     strategy.heartbeat(0, "build")
     model = job.build_model()
@@ -118,12 +118,12 @@ def begin(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Fit:
         context.warn("norms after each part need a warm-up: set training.warmup_steps")
     precision = job.precision
     if precision == "auto":
-        precision = device.precision(strategy.device, model.config.hidden_size)
+        precision = device.select_precision(strategy.device, model.config.hidden_size)
     state = State(
         threads=threads,
         precision=precision,
-        update_precision=device.update_precision(strategy.device) if job.precision == "auto" else job.precision,
-        compiled=device.compiles(strategy.device, job.compile),
+        update_precision=device.optimizer_precision(strategy.device) if job.precision == "auto" else job.precision,
+        compiled=device.should_compile(strategy.device, job.compile),
         ranks=strategy.dims.world_size,
     )
     if found is not None:

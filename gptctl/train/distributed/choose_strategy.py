@@ -26,7 +26,7 @@ def choose_strategy(job: TrainJob) -> str:
         return job.strategy
     if job.tp_size > 1:
         return "tp"
-    available = available_memory(device.pick(job.device), job.local_world_size)
+    available = available_memory(device.select_device(job.device), job.local_world_size)
     return "ddp" if job.memory_bytes <= MEMORY_SHARE * available else "fsdp"
 
 

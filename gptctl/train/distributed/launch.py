@@ -56,8 +56,8 @@ def launch(build: BuildStrategy, function: RankFunction, job: TrainJob, run: Run
     times. Raises what a rank raised; MachineError (4) if a rank was lost and no restart is left; StoppedError after a
     signal, which is sent to every rank.
     """
-    if device.pick(job.device).type == "cuda":
-        device.pick("cuda", job.local_world_size)
+    if device.select_device(job.device).type == "cuda":
+        device.select_device("cuda", job.local_world_size)
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # the error raised here says the same in one line
@@ -153,7 +153,7 @@ def run_rank(
     """Run one rank. Errors leave it as JSON, since the launcher keeps only their text."""
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     heartbeat_writer = HeartbeatWriter(heartbeat_path(Path(folder), int(os.environ["RANK"])))
-    chosen = device.pick(job.device)
+    chosen = device.select_device(job.device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)

@@ -36,7 +36,7 @@ class ShardedStrategy(DistributedStrategy):
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
         """Shard a model over the ranks and return this rank's shards by name."""
         if compiled:
-            device.compile_each(transformer_blocks(model))
+            device.compile_modules(transformer_blocks(model))
         if self.mesh is not None:
             apply_fsdp(model, self.mesh, precision)  # this also moves the parameters to the device
         shards = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling
+from gptctl.infer.sampling import SamplingParams
 from gptctl.model.gpt import GPT
 from gptctl.text.tokenizer import Tokenizer
 
@@ -26,7 +26,7 @@ def generate_sample(model: GPT, tokenizer_json: str, prompt: str, seed: int, sto
     tokens = [end_of_text, *tokenizer.encode_each([prompt])[0].tolist()] if prompt else [end_of_text]
     room = max(1, model.config.max_seq_len - 1)
     written: list[int] = []
-    sampling = Sampling(MAX_TOKENS, TEMPERATURE, seed=seed)
+    sampling = SamplingParams(MAX_TOKENS, TEMPERATURE, seed=seed)
     with torch.compiler.set_stance("force_eager"):  # otherwise compiled blocks would be compiled again for each shape
         for _, token in Engine(model).stream([tokens[-room:]], sampling, (end_of_text,)):
             if token == end_of_text or stopped():

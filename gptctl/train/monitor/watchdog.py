@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from gptctl.core.formatting import format_duration
 from gptctl.train.monitor.heartbeat import WAITING, Heartbeat, read_heartbeats
 
 START_SECONDS = 900.0  # timeout before the first update, which reads data, connects the ranks and compiles
@@ -59,18 +60,19 @@ def diagnose(heartbeats: Mapping[int, Heartbeat], now: float, timeout: float) ->
     """Return a message that names the silent or stuck rank, or "" if there is none."""
     for rank, heartbeat in sorted(heartbeats.items()):
         if now - heartbeat.alive > timeout:
-            silence = f"rank {rank} has been silent for {now - heartbeat.alive:.0f} s"
-            return f"{silence}, since step {heartbeat.position.step} ({heartbeat.position.phase})"
+            silence, position = format_duration(now - heartbeat.alive), heartbeat.position
+            return f"rank {rank} has been silent for {silence}, since step {position.step} ({position.phase})"
     positions = {rank: heartbeat.position for rank, heartbeat in sorted(heartbeats.items())}
     limit = timeout if any(position.has_trained for position in positions.values()) else max(timeout, START_SECONDS)
     if not positions or any(now - position.time <= limit for position in positions.values()):
         return ""
+    waited = format_duration(limit)
     behind = {rank: position for rank, position in positions.items() if position.phase != WAITING}
     if len(behind) in (0, len(positions)):
         latest = max(positions.values(), key=lambda position: position.step)
-        return f"no rank of this machine has made progress for {limit:.0f} s, in step {latest.step} ({latest.phase})"
+        return f"no rank of this machine has made progress for {waited}, in step {latest.step} ({latest.phase})"
     named = ", ".join(f"rank {rank} in step {position.step} ({position.phase})" for rank, position in behind.items())
-    return f"all ranks have waited {limit:.0f} s for {named}"
+    return f"all ranks have waited {waited} for {named}"
 
 
 def end_ranks(heartbeats: Mapping[int, Heartbeat]) -> None:

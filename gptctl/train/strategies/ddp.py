@@ -47,7 +47,7 @@ class DataParallel(DistributedStrategy):
         """Move a model to the device and return its parameters by name."""
         model.to(self.device)
         if compiled:
-            device.compile_each(transformer_blocks(model))
+            device.compile_modules(transformer_blocks(model))
         return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:

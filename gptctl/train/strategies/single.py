@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """Call a function with the strategy in this process."""
-    return function(job, run, context, SingleDevice(device.pick(job.device)))
+    return function(job, run, context, SingleDevice(device.select_device(job.device)))
 
 
 class SingleDevice:
@@ -39,7 +39,7 @@ class SingleDevice:
         """Move a model to the device and return its parameters by name."""
         model.to(self.device)
         if compiled:
-            device.compile_each(transformer_blocks(model))
+            device.compile_modules(transformer_blocks(model))
         return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
