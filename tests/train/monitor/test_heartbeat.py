@@ -37,7 +37,7 @@ def test_silence_and_standstill_are_told_apart() -> None:
 
 
 def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
-    """SIGSTOP: no heartbeat for longer than the timeout."""
+    """A process with a heartbeat is left alone; one that SIGSTOP holds has none for longer than the timeout."""
     script = (
         "import sys, time; from pathlib import Path; from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter\n"
         "heartbeat_writer = HeartbeatWriter(Path(sys.argv[1]))\nfor step in range(1, 10**6): heartbeat_writer.beat(step, 'update'); time.sleep(0.05)\n"
@@ -45,9 +45,12 @@ def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "heartbeat-3")], cwd=REPO)
     while not any(beat.position.has_trained for beat in read_heartbeats(tmp_path).values()):
         time.sleep(0.05)
-    with Watchdog(tmp_path, 1.5) as watchdog:
-        time.sleep(2.0)
+    with Watchdog(tmp_path, 600) as watchdog:
+        first = read_heartbeats(tmp_path)[3].alive
+        while read_heartbeats(tmp_path)[3].alive < first + 2:
+            time.sleep(0.05)
         assert not watchdog.diagnosis
+    with Watchdog(tmp_path, 1.5) as watchdog:
         os.kill(child.pid, signal.SIGSTOP)
         assert child.wait(timeout=30) == -signal.SIGKILL
     assert watchdog.diagnosis.startswith("rank 3 has been silent for")
