@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gptctl.core.errors import MachineError, UsageError
-from gptctl.core.machine import processors
+from gptctl.core.machine import available_cpus
 
 # From which width bfloat16 is the faster one on a CPU that has it: 1.8 times at width 384, 0.87 times at width 128
 # (Zen 4, 2 cores); with twice as wide units, which avx_vnni tells apart, 1.2 times at width 128 (Zen 5).
@@ -70,7 +70,7 @@ def threads(ranks: int = 1) -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
-    return max(1, processors() // ranks)
+    return max(1, available_cpus() // ranks)
 
 
 def prepare(thread_count: int) -> None:

@@ -21,9 +21,9 @@ from gptctl.core.summary import Summary, funnel
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.document_cache import Kept
-from gptctl.pipeline.execution import Job, Runner
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.document_cache import DocumentCache
+from gptctl.pipeline.execution import Executor, ShardPipeline
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text.dedup import finder, index_search, minhash, repeats, report, survivors
 from gptctl.text.dedup.decisions import Verdicts, keep_survivors
 from gptctl.text.dedup.finder import DOCUMENT_BYTES, KEY_BYTES, Finder
@@ -191,20 +191,20 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     also = {f"against {name}": value for name, value in ((before.fingerprints() or {}) if before else {}).items()}
     crew = crew_of(config, context)
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with execution.spool_folder(out) as folder:
+    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
+        with execution.scratch_folder(out) as folder:
             sources = Sources(reading, old, inputs.replayable(folder, config.limit), config.max_bad)
             small = sum(one.total_bytes() or 0 for one in (inputs, before) if one) <= crew.memory
             search = search_of(config, folder / "search", keep=small)
             if within_documents(config):
                 how = repeats_of(config, search.folder)
                 found_places = repeats.find(how, sources, crew)
-                job = Job(RemoveRepeats(how, len(old)), reading, out)
+                pipeline = ShardPipeline(RemoveRepeats(how, len(old)), reading, out)
                 # What goes from a task depends on all others, which a stream that is piped again may not have.
                 noted = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                 tasks = (replace(task, note=noted) for task in sources.new())
-                totals = execution.run(job, tasks, crew.runner, crew.workers, context, pipe)
-                return Made(totals, found_places | report.of_repeats(totals.figures))
+                totals = execution.run(pipeline, tasks, crew.executor, crew.workers, context, pipe)
+                return StageResult(totals, found_places | report.of_repeats(totals.figures))
             if config.index == "datasketch":
                 index = index_of(config, search)
                 found, figures = index_search.find(index, name_of(config, inputs), search, sources, crew)
@@ -212,9 +212,9 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                 found, figures = Finder(search, config.keep, sources, crew).find()
             judged = Verdicts(search, found, sources.first_new, crew.memory).noted(sources.new())
             kept = search.kept.after(len(old))
-            job = Job(partial(keep_survivors, config.normalize_exact), reading, out, read=kept.read)
-            totals = execution.run(job, judged, crew.runner, crew.workers, context, pipe)
-        return Made(totals, report.of_clusters(found, sources.first_new, totals.figures) | figures)
+            pipeline = ShardPipeline(partial(keep_survivors, config.normalize_exact), reading, out, read=kept.read)
+            totals = execution.run(pipeline, judged, crew.executor, crew.workers, context, pipe)
+        return StageResult(totals, report.of_clusters(found, sources.first_new, totals.figures) | figures)
 
     summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
@@ -234,10 +234,10 @@ def earlier(config: Dedup) -> Inputs | None:
 
 def crew_of(config: Dedup, context: Context) -> Crew:
     """Say who does the work."""
-    runner: Runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    executor: Executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
     kernels = "spans" if within_documents(config) else "shingles"
     preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernels}")
-    return Crew(runner, config.worker_count(), parse_bytes(config.memory), context, preload)
+    return Crew(executor, config.worker_count(), parse_bytes(config.memory), context, preload)
 
 
 def search_of(config: Dedup, folder: Path, keep: bool = False) -> Search:
@@ -247,7 +247,7 @@ def search_of(config: Dedup, folder: Path, keep: bool = False) -> Search:
     how = Shingling(config.ngram, config.shingle, config.normalize)
     return Search(
         folder, near, config.normalize_exact, how, config.threshold, config.num_perm, cut, config.seed, config.verify,
-        Kept(folder / "kept" if keep else None),
+        DocumentCache(folder / "kept" if keep else None),
     )  # fmt: skip
 
 

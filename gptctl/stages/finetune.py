@@ -212,7 +212,7 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     """Do several trainings, each in a folder of its own; give means and spreads, and keep the best model."""
     found = {}
     for number, (name, config) in enumerate(repeats.items(), start=1):
-        context.say(f"{name}, {number} of {len(repeats)}")
+        context.info(f"{name}, {number} of {len(repeats)}")
         found[name] = run(config, replace(context, force=False)).metrics
     first = next(iter(repeats.values()))
     on = f"best_val_{first.select_on if first.task == 'classify' else 'loss'}"

@@ -257,7 +257,7 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
     from gptctl.train.checkpoints import checkpoint
 
     report = packing_report(config, data)
-    context.say(report.line())
+    context.info(report.line())
     record.event("packing", **asdict(report))
     job = make_job(config, data, shape, report)
     metrics = loop.train(job, record, context) | {"packing": asdict(report)}

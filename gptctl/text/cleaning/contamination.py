@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.pipeline.exchange import distinct
+from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import MULTIPLIER, chunks
 from gptctl.text.dedup.shingles import Shingling, split_words

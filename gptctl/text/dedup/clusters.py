@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptctl.core.errors import MachineError
-from gptctl.pipeline.exchange import distinct
+from gptctl.pipeline.sorted_runs import distinct
 
 # What finding the components of a graph takes for each pair that goes in; measured: 52 to 112.
 BYTES_PER_EDGE = 112

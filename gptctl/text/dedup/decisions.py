@@ -15,8 +15,8 @@ from gptctl.io.dataset import stream
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.input.records import Task
 from gptctl.pipeline import execution
-from gptctl.pipeline.exchange import ROW_BITS, distinct, of_task
-from gptctl.pipeline.execution import Outcome
+from gptctl.pipeline.execution import TaskOutput
+from gptctl.pipeline.sorted_runs import ROW_BITS, distinct, of_task
 from gptctl.text.dedup import exact, passes
 from gptctl.text.dedup.clusters import ELSEWHERE, Clusters
 from gptctl.text.dedup.passes import Search
@@ -94,7 +94,7 @@ class Verdicts:
         return dict(zip(first[chosen].tolist(), counts[chosen].tolist(), strict=True))
 
 
-def keep_survivors(normalized: bool, task: Task, table: pa.Table) -> Outcome:
+def keep_survivors(normalized: bool, task: Task, table: pa.Table) -> TaskOutput:
     """Drop the duplicates of one task, in a worker, and note the clusters they belong to."""
     text = table["text"].combine_chunks()
     verdicts = stream.from_bytes(task.note)
@@ -132,4 +132,4 @@ def keep_survivors(normalized: bool, task: Task, table: pa.Table) -> Outcome:
         for row in np.flatnonzero(shown).tolist()
     ]
     result = result.replace_schema_metadata(with_kind(result.schema, "documents").metadata)
-    return Outcome({"": result}, counts, {"samples": samples}, {"clusters": members})
+    return TaskOutput({"": result}, counts, {"samples": samples}, {"clusters": members})

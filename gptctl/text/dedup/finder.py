@@ -1,4 +1,4 @@
-"""The search for duplicates from end to end: the passes in order, on any runner, and what they find."""
+"""The search for duplicates from end to end: the passes in order, on any executor, and what they find."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gptctl.core import atomic
 from gptctl.io.dataset import checked_json
 from gptctl.io.input.inputs import read_task
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline import exchange
-from gptctl.pipeline.exchange import Runs, distinct
+from gptctl.pipeline import sorted_runs
+from gptctl.pipeline.sorted_runs import SortedRuns, distinct
 from gptctl.text.dedup import clusters, passes, survivors
 from gptctl.text.dedup.clusters import Clusters, Places
 from gptctl.text.dedup.passes import Search
@@ -56,7 +56,7 @@ def collect(search: Search, reading: ReadOptions, task: Task) -> int:
 
 @dataclass
 class Finder:
-    """Runs the passes of a search in order. `keep`: how survivors are chosen."""
+    """SortedRuns the passes of a search in order. `keep`: how survivors are chosen."""
 
     search: Search
     keep: str
@@ -88,7 +88,7 @@ class Finder:
         parts, written = self.crew.parts(keys, SORTING_BYTES), 0
         for number in range(1, ROUNDS + 1):
             join = partial(passes.join, self.search, number, left)
-            pairs = sum(self.crew.each(join, enumerate(exchange.ranges(parts))))
+            pairs = sum(self.crew.each(join, enumerate(sorted_runs.ranges(parts))))
             if number == 1 and self.search.near and self.search.verify:
                 sum(self.crew.each(partial(collect, self.search, self.sources.reading), self.sources.all()))
             missed = [np.empty(0, np.uint64)]
@@ -108,7 +108,7 @@ class Finder:
             left = self.search.folder / f"left-{number}.npy"
             atomic.write_bytes(left, stream_of(again), flush="none")
 
-    def compared(self, pairs: Runs, count: int) -> Iterator[pa.Table]:
+    def compared(self, pairs: SortedRuns, count: int) -> Iterator[pa.Table]:
         """Compare about `count` pairs, range by range of their first documents."""
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts, dtype=np.int64)])
         documents = int(before[-1])
@@ -116,7 +116,7 @@ class Finder:
         cuts = np.array([documents * number // parts for number in range(parts + 1)])
         tasks = np.searchsorted(before, cuts, "right") - 1
         rows = cuts - before[tasks]
-        bounds = [exchange.of_task(int(task))[0] + int(row) for task, row in zip(tasks, rows, strict=True)]
+        bounds = [sorted_runs.of_task(int(task))[0] + int(row) for task, row in zip(tasks, rows, strict=True)]
         text_bytes = min(TEXT_BYTES, max(2**20, self.crew.share // 8))
         compare = partial(passes.compare, self.search, pairs, text_bytes)
         yield from self.crew.each(compare, pairwise(bounds))
@@ -181,7 +181,7 @@ class Finder:
     ) -> None:
         """Fill in the similarity of some documents to their survivors."""
         if len(rows):
-            runs = Runs(self.search.folder / "survivors")
+            runs = SortedRuns(self.search.folder / "survivors")
             runs.write(0, {"place": nodes[rows], "survivor": survivor[rows]})
             parts = [table["similarity"].to_numpy() for table in self.compared(runs, len(rows))]
             similarity[rows] = np.concatenate(parts)

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gptctl.pipeline.document_cache import Kept
-from gptctl.pipeline.exchange import ROW_BITS, Runs, distinct, of_task, places
+from gptctl.pipeline.document_cache import DocumentCache
+from gptctl.pipeline.sorted_runs import ROW_BITS, SortedRuns, distinct, of_task, places
 from gptctl.text.dedup import exact, minhash, shingles
 from gptctl.text.dedup.clusters import starts
 from gptctl.text.dedup.shingles import Shingling
@@ -41,7 +41,7 @@ class Search:
     cut: tuple[int, int]
     seed: int
     verify: bool
-    kept: Kept = field(default_factory=Kept)
+    kept: DocumentCache = field(default_factory=DocumentCache)
 
     def forget(self) -> None:
         """Remove what a run that was cut off left behind the first pass: its ranges may have been others."""
@@ -60,32 +60,32 @@ class Search:
         return self.keys.bytes() + self.documents.bytes() + self.sets.bytes()
 
     @property
-    def keys(self) -> Runs:
+    def keys(self) -> SortedRuns:
         """Band keys and exact keys: `key`, `place`."""
-        return Runs(self.folder / "keys")
+        return SortedRuns(self.folder / "keys")
 
     @property
-    def documents(self) -> Runs:
+    def documents(self) -> SortedRuns:
         """Each document's `place`, exact key (`high`, `low`), `length` in bytes, `rank` and `id`."""
-        return Runs(self.folder / "documents")
+        return SortedRuns(self.folder / "documents")
 
-    def stars(self, round_number: int) -> Runs:
+    def stars(self, round_number: int) -> SortedRuns:
         """Pairs of documents that share a key: `leaf`, `centre`."""
-        return Runs(self.folder / f"stars-{round_number}")
+        return SortedRuns(self.folder / f"stars-{round_number}")
 
-    def members(self, round_number: int) -> Runs:
+    def members(self, round_number: int) -> SortedRuns:
         """The documents that stand in a pair: `place`."""
-        return Runs(self.folder / f"members-{round_number}")
+        return SortedRuns(self.folder / f"members-{round_number}")
 
     @property
-    def near_ones(self) -> Runs:
+    def near_ones(self) -> SortedRuns:
         """Pairs of documents that are near enough: `leaf`, `centre`."""
-        return Runs(self.folder / "near")
+        return SortedRuns(self.folder / "near")
 
     @property
-    def sets(self) -> Runs:
+    def sets(self) -> SortedRuns:
         """Shingles of documents that stand in a pair: `place`, `shingles`."""
-        return Runs(self.folder / "sets")
+        return SortedRuns(self.folder / "sets")
 
 
 def sign(search: Search, number: int, table: pa.Table, rank: NDArray[np.float64]) -> int:
@@ -179,7 +179,7 @@ def collect(search: Search, number: int, rows: NDArray[np.int64], table: pa.Tabl
     return search.sets.write(number, {"place": places(number, rows), "shingles": lists})
 
 
-def compare(search: Search, pairs: Runs, text_bytes: int, part: tuple[int, int]) -> pa.Table:
+def compare(search: Search, pairs: SortedRuns, text_bytes: int, part: tuple[int, int]) -> pa.Table:
     """Return the pairs whose first place lies in a range, with their similarity: `leaf`, `centre`, `similarity`.
 
     Each stands there once, sorted, however often it stands in the runs. Documents with equal exact keys have similarity
@@ -220,7 +220,7 @@ def similarities(search: Search, left: NDArray[np.uint64], right: NDArray[np.uin
     return shingles.jaccard(values, offsets, one, other)
 
 
-def gather(runs: Runs, where: NDArray[np.uint64], columns: list[str]) -> pa.Table:
+def gather(runs: SortedRuns, where: NDArray[np.uint64], columns: list[str]) -> pa.Table:
     """Return the rows of some places, at least one, sorted, from the runs of their tasks."""
     tasks = (where >> np.uint64(ROW_BITS)).astype(np.int64)
     parts = []

@@ -22,9 +22,9 @@ from gptctl.core.summary import Counts
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.input.inputs import read_task
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline import exchange, execution
-from gptctl.pipeline.exchange import Runs, of_task, places
-from gptctl.pipeline.execution import Outcome
+from gptctl.pipeline import execution, sorted_runs
+from gptctl.pipeline.execution import TaskOutput
+from gptctl.pipeline.sorted_runs import SortedRuns, of_task, places
 from gptctl.text.dedup import lines, substrings
 from gptctl.text.dedup.clusters import starts
 from gptctl.text.dedup.report import LARGEST, excerpt
@@ -49,14 +49,14 @@ class Repeats:
     fold: bool
 
     @property
-    def keys(self) -> Runs:
+    def keys(self) -> SortedRuns:
         """`key`, `place`."""
-        return Runs(self.folder / "keys")
+        return SortedRuns(self.folder / "keys")
 
     @property
-    def later(self) -> Runs:
+    def later(self) -> SortedRuns:
         """The `place` of everything in the input that stands before, too; with its `key`, and how many `times` so."""
-        return Runs(self.folder / "later")
+        return SortedRuns(self.folder / "later")
 
     @property
     def unit(self) -> lines.Unit:
@@ -122,7 +122,7 @@ def find(repeats: Repeats, sources: Sources, crew: Crew) -> dict[str, int]:
             documents, unreadable = documents + count, unreadable + bad
         crew.context.progress(number + 1, None, "shards hashed", f"{keys:,} keys")
     sources.check_old(documents, unreadable)
-    parts = exchange.ranges(crew.parts(keys, SORTING_BYTES))
+    parts = sorted_runs.ranges(crew.parts(keys, SORTING_BYTES))
     later = sum(crew.each(partial(repeats.find_later, sources.first_new), enumerate(parts)))
     return {"compared": keys, "repeats": later, "disk_bytes": repeats.keys.bytes()}
 
@@ -134,7 +134,7 @@ class RemoveRepeats:
     repeats: Repeats
     before: int
 
-    def __call__(self, task: Task, table: pa.Table) -> Outcome:
+    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
         """Rewrite the documents; one of which nothing is left goes."""
         text = table["text"].combine_chunks()
         number = self.before + task.index
@@ -152,7 +152,7 @@ class RemoveRepeats:
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
         changed_documents = int(pc.sum(pc.not_equal(pc.binary_length(rest), pc.binary_length(text))).as_py() or 0)
         figures = {"removed": units, "removed_bytes": size, "changed": changed_documents}
-        return Outcome({"": kept}, counts, figures | {"often": self.often(text, found, positions)})
+        return TaskOutput({"": kept}, counts, figures | {"often": self.often(text, found, positions)})
 
     def often(self, text: pa.LargeStringArray, found: pa.Table, positions: NDArray[np.int64]) -> list[list[Any]]:
         """Show what is removed most often: its key, how many times it stands again in the input, how it begins.

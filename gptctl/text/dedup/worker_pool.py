@@ -9,10 +9,10 @@ from typing import Any
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
-from gptctl.core.machine import processors
+from gptctl.core.machine import available_cpus
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline.exchange import of_task
-from gptctl.pipeline.execution import Runner
+from gptctl.pipeline.execution import Executor
+from gptctl.pipeline.sorted_runs import of_task
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Crew:
     `preload`: modules that take long to import.
     """
 
-    runner: Runner
+    executor: Executor
     workers: int
     memory: int
     context: Context
@@ -62,14 +62,14 @@ class Crew:
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Run a pass, answers in the order of the items; a signal stops it between two answers."""
-        for answer in self.runner(function, items, self.workers, self.preload):
+        for answer in self.executor(function, items, self.workers, self.preload):
             yield answer
             self.context.stop.check("stopped")
 
     @property
     def hands(self) -> int:
         """How many work on this machine at once; more may on a cluster."""
-        return self.workers or processors()
+        return self.workers or available_cpus()
 
     @property
     def share(self) -> int:

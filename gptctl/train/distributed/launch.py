@@ -159,8 +159,8 @@ def work(
             context = Context(
                 progress=partial(tell, messages, "progress"),
                 warn=partial(tell, messages, "warn"),
-                say=partial(tell, messages, "say"),
-                figures=partial(tell, messages, "figures"),
+                info=partial(tell, messages, "info"),
+                show_metrics=partial(tell, messages, "show_metrics"),
                 stop=stop,
             )
             metrics = fit(job, Run(path, stage, {}), context, make(job, chosen, pulse))

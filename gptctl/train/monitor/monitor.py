@@ -85,7 +85,7 @@ class Watch:
         """Renew some figures of the live view."""
         if self.first:
             self.figures |= figures
-            self.context.figures({"steps": self.steps, "unit": self.unit, **self.figures})
+            self.context.show_metrics({"steps": self.steps, "unit": self.unit, **self.figures})
 
     def seconds_left(self, step: int, now: float) -> float | None:
         """Estimate the time to the end from the pace of this process, evaluations included."""

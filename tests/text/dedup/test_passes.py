@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gptctl.pipeline.exchange import Runs
+from gptctl.pipeline.sorted_runs import SortedRuns
 from gptctl.text.dedup import passes
 from gptctl.text.dedup.passes import Search, is_in, stars
 from gptctl.text.dedup.shingles import Shingling
@@ -43,7 +43,7 @@ def test_is_in() -> None:
 
 def test_chance_does_not_make_exact_copies(tmp_path: Path) -> None:
     """What shares the 64 bits that documents are sorted by is compared by all 128 bits, also by the method exact."""
-    pairs = Runs(tmp_path / "pairs")
+    pairs = SortedRuns(tmp_path / "pairs")
     for number, near in enumerate((False, True)):
         how = search(tmp_path / str(near), near, verify=False)
         for task, texts in enumerate([("one", "two"), ("two", "three")]):
@@ -64,7 +64,7 @@ def test_compared_in_any_steps(tmp_path: Path) -> None:
     texts = [" ".join([*words[:k], "other", *words[k + 1 :]]) for k in range(0, 60, 3)]
     passes.sign(how, 0, table(*texts), np.zeros(20))
     passes.collect(how, 0, np.arange(20), table(*texts))
-    pairs = Runs(tmp_path / "pairs")
+    pairs = SortedRuns(tmp_path / "pairs")
     leaves = np.arange(1, 20, dtype=np.uint64)
     pairs.write(0, {"leaf": leaves, "centre": leaves * np.uint64(0)})
     pairs.write(1, {"leaf": leaves, "centre": leaves * np.uint64(0)})
