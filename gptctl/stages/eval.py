@@ -291,13 +291,13 @@ def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     from gptctl.model.files.locate import find_model
 
     folder = find_model(path)
-    print_of = checksummed.identity(folder)
+    print_of = checksummed.model_fingerprint(folder)
     asked, _ = asking.load(str(folder), print_of)
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
     task = asking.task_of(asked, config.task, choices, texts_wanted)
-    where = device.pick(config.device)
-    threads = device.threads(config.procs)
-    return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.prepare)
+    where = device.select_device(config.device)
+    threads = device.cpu_threads(config.procs)
+    return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.configure_process)
 
 
 def ask(config: Eval, path: str, context: Context) -> list[Examples]:

@@ -130,7 +130,7 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
 
 def look_at_model(path: Path) -> Values:
     """Look at a model folder."""
-    from gptctl.model.hf.config import shape_of
+    from gptctl.model.hf.config import read_model_config
 
     try:
         found = json.loads((path / "config.json").read_bytes())
@@ -138,7 +138,7 @@ def look_at_model(path: Path) -> Values:
         raise DataError(f"{path / 'config.json'} is not JSON", "copy the folder again") from error
     if not isinstance(found, dict):
         raise DataError(f"{path / 'config.json'} holds no JSON object", "copy the folder again")
-    shape = shape_of(found, str(path / "config.json"))
+    shape = read_model_config(found, str(path / "config.json"))
     labels = found.get("labels", 0)
     return {"kind": "model", "parameters": shape.parameters(), "labels": labels, "config": plain(shape)}
 

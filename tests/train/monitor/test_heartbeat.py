@@ -36,7 +36,7 @@ def test_silence_and_standstill_are_told_apart() -> None:
 
 
 def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
-    """SIGSTOP: no sign of life for longer than the bound."""
+    """A process that beats is left alone; one that SIGSTOP holds gives no sign of life for longer than the bound."""
     script = (
         "import sys, time; from pathlib import Path; from gptctl.train.monitor.heartbeat import Pulse\n"
         "pulse = Pulse(Path(sys.argv[1]))\nfor step in range(1, 10**6): pulse.at(step, 'update'); time.sleep(0.05)\n"
@@ -44,9 +44,12 @@ def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pulse-3")], cwd=REPO)
     while not any(sign.trained for sign in heartbeat.read(tmp_path).values()):
         time.sleep(0.05)
-    with heartbeat.Watcher(tmp_path, 1.5) as watcher:
-        time.sleep(2.0)
+    with heartbeat.Watcher(tmp_path, 600) as watcher:
+        first = heartbeat.read(tmp_path)[3].alive
+        while heartbeat.read(tmp_path)[3].alive < first + 2:
+            time.sleep(0.05)
         assert not watcher.found
+    with heartbeat.Watcher(tmp_path, 1.5) as watcher:
         os.kill(child.pid, signal.SIGSTOP)
         assert child.wait(timeout=30) == -signal.SIGKILL
     assert watcher.found.startswith("rank 3 has been silent for")
