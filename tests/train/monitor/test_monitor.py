@@ -26,9 +26,9 @@ def test_events_carry_speed_memory_and_utilisation(tmp_path: Path) -> None:
     job = make_job("tiny-modern", log_every=5)
     run_in(tmp_path, job)
     lines = events(tmp_path, "step")
-    config = job.build().config
+    config = job.build_model().config
     planned = estimate(config, job.recipe)
-    peak = throughput.matrix_peak(torch.device("cpu"), "fp32", torch.get_num_threads())
+    peak = throughput.peak_flops(torch.device("cpu"), "fp32", torch.get_num_threads())
     for before, line in zip([{"tokens": 0, "step": 0}, *lines], lines, strict=False):
         seconds = line["step_seconds"] * (line["step"] - before["step"])
         assert (line["tokens"] - before["tokens"]) / seconds == pytest.approx(line["tokens_per_second"], rel=0.01)
@@ -43,7 +43,7 @@ def test_the_measured_peak_is_that_of_the_fastest_product(monkeypatch: pytest.Mo
     times = iter([0.0, 0.0, 0.03, 0.03, 0.03, 0.05, 0.05, 0.05, 0.09, 99.0])
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     state = torch.get_rng_state()
-    peak = throughput.matrix_peak.__wrapped__(torch.device("cpu"), "fp32", 1)
+    peak = throughput.peak_flops.__wrapped__(torch.device("cpu"), "fp32", 1)
     assert torch.equal(state, torch.get_rng_state())
     assert peak == pytest.approx(2 * 1024**3 / 0.02)
 
