@@ -234,7 +234,7 @@ def read_environment(
     """Read GPTCTL_KEY and GPTCTL_TABLE__KEY variables; a key of another stage is passed over."""
     values: Values = {}
     for name, raw in sorted(environment.items()):
-        if not name.startswith("GPTCTL_") or name in ("GPTCTL_FAULT", "GPTCTL_CACHE"):
+        if not name.startswith("GPTCTL_") or name == "GPTCTL_CACHE":
             continue
         dotted = name.removeprefix("GPTCTL_").lower().replace("__", ".")
         if dotted.split(".")[0] in model.model_fields:

@@ -19,12 +19,13 @@ from gptctl.core import atomic
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals.inference import held_out
 from gptctl.evals.inference.loaded_model import Asked
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.lora import Lora
+from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
 from gptctl.text import chat
 from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
@@ -92,7 +93,7 @@ class Finetune(Placement, DataConfig):
     gpus: int = key(0, "GPUs to train on, one process each.", ge=0, runtime=True)
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
-    adapter: Lora = key(Lora(), "More about --lora: its scale, dropout, layers, and DoRA.")
+    adapter: LoraConfig = key(LoraConfig(), "More about --lora: its scale, dropout, layers, and DoRA.")
     freeze: tuple[str, ...] = key((), "Parameters that stay as they are, as globs: blocks.0.*,embedding.*")
     freeze_layers: int = key(0, "Lowest blocks that stay as they are, embeddings included.", ge=0)
     label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
@@ -181,11 +182,11 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     _, shape, tokenizer_json, extra = load_model(folder)
-    device.pick("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device("cuda" if config.gpus else config.device, config.gpus)
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
     tables, prints = read(config)
-    inputs = {"model": checksummed.identity(folder), **prints}
+    inputs = {"model": checksummed.model_fingerprint(folder), **prints}
     with open_run(Path(config.out), config, context, inputs, {"epochs": float}, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -195,8 +196,8 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         else:
             task = {"classify": classify_job, "chat": chat_job, "lm": lm_job}[config.task]
             job = task(config, folder, shape, coder, tables, extra, context)
-            about = {"stage": "finetune", "task": config.task, "data": prints} | job.about
-            metrics = train(config, replace(job, about=about), tables, record, context)
+            about = {"stage": "finetune", "task": config.task, "data": prints} | job.metadata
+            metrics = train(config, replace(job, metadata=about), tables, record, context)
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
         declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, coder.hash)
         return record.finish(summarise(config, metrics), declared)
@@ -233,21 +234,21 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     from gptctl.train.checkpoints import checkpoint
 
     metrics = loop.train(job, record, context)
-    model = job.build().eval()
+    model = job.build_model().eval()
     state = checkpoint.load_best(record.path, model)
-    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.about.get("counts", {})
-    about = {name: value for name, value in job.about.items() if name != "lora"}
+    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.metadata.get("counts", {})
+    about = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         base = str(Path(config.base).absolute())
         peft.save(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
-        lora.merge(model)
+        lora.merge_lora(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
         framing = Framing.from_json(about["framing"])
         coder = Tokenizer.from_json(job.tokenizer_json)
         asked = Asked(model, coder, tuple(about["label_names"]), framing, config.pair_column)
-        rows = held_out.label(asked, config.label_column, tables["held out"], device.pick(job.device))
+        rows = held_out.label(asked, config.label_column, tables["held out"], device.select_device(job.device))
         metrics |= held_out.score(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
@@ -265,7 +266,7 @@ def classify_job(
     names = labelled_data.label_names(tables["train"], config.label_column)
     start, delimiter, classify = (coder.id_of(marker) for marker in MARKERS)
     cut = config.long_documents, config.max_windows, config.symmetric
-    framing = Framing(start, delimiter, classify, shape.context, *cut)
+    framing = Framing(start, delimiter, classify, shape.max_seq_len, *cut)
     data, numbers = {}, {}
     for name in ("train", "val"):
         texts = [framing.frame(*pair) for pair in pairs_of(tables[name], coder, config.pair_column, name)]
@@ -304,15 +305,15 @@ def chat_job(
                 zip(tables[name]["id"].to_pylist(), tables[name]["text"].to_pylist(), strict=True)
             )
         ]
-        fitting = [(tokens, learned) for tokens, learned in found if len(tokens) <= shape.context + 1]
+        fitting = [(tokens, learned) for tokens, learned in found if len(tokens) <= shape.max_seq_len + 1]
         counts[f"{name}_too_long"] = len(found) - len(fitting)
         if len(fitting) < len(found):
             context.warn(
                 f"{name}: {len(found) - len(fitting):,} of {len(found):,} conversations are longer than the context of "
-                f"{shape.context:,} tokens and left out; none is cut"
+                f"{shape.max_seq_len:,} tokens and left out; none is cut"
             )
         columns = [tokens for tokens, _ in fitting], [learned for _, learned in fitting]
-        data[name] = partial(Conversations, *columns, shape.context, config.seed, name)
+        data[name] = partial(Conversations, *columns, shape.max_seq_len, config.seed, name)
     build = partial(initial_models.language_model, base_of(config, folder, shape, coder))
     samples = data["train"]().samples_per_epoch
     about = {"chat_template": source, "stop_ids": list(template.stop_ids), "counts": counts}
@@ -331,8 +332,8 @@ def lm_job(
     for name in ("train", "val"):
         texts = coder.encode_each(tables[name]["text"].to_pylist())
         stream = np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
-        data[name] = partial(TokenWindows, [stream], shape.context, config.seed, name)
-        windows[name] = max(1, (len(stream) - 1) // shape.context)
+        data[name] = partial(TokenWindows, [stream], shape.max_seq_len, config.seed, name)
+        windows[name] = max(1, (len(stream) - 1) // shape.max_seq_len)
     build = partial(initial_models.language_model, base_of(config, folder, shape, coder))
     kept: Values = {name: extra[name] for name in ("chat_template", "stop_ids") if name in extra}
     return make_job(config, build, data, windows["train"], shape, "language_model", "loss", coder, kept)
@@ -354,25 +355,27 @@ def make_job(
     select_on: str, coder: Tokenizer, about: Values,
 ) -> TrainJob:  # fmt: skip
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
+    from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.estimate import estimate
+    from gptctl.train.planning.estimate import Layout, estimate
 
-    recipe, ranks = config.recipe(samples, shape.context), config.gpus or config.procs
+    recipe, ranks = config.recipe(samples, shape.max_seq_len), config.gpus or config.procs
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
+    replicated = Layout(ParallelDims(dp_replicate=ranks))
     if config.lora:
         about = about | {"lora": plain(config.adapter) | {"rank": config.lora}}
     return TrainJob(
         recipe=recipe,
-        build=build,
+        build_model=build,
         train_data=data["train"],
         val_data=data["val"],
         objective=objective,
         tokenizer_json=coder.to_json(),
-        about=about,
+        metadata=about,
         seed=config.seed,
         device="cuda" if config.gpus else config.device,
-        ranks=ranks,
-        memory_bytes=estimate(shape, recipe, ranks, config.micro_batch)["memory_bytes_per_rank"],
+        world_size=ranks,
+        memory_bytes=estimate(shape, recipe, replicated, config.micro_batch)["memory_bytes_per_rank"],
         micro_batch_size=config.micro_batch,
         patience=config.patience,
         select_on=select_on,
@@ -380,7 +383,7 @@ def make_job(
         checkpoint_every=every,
         faults=config.faults,
         loggers=config.loggers,
-        parallel=config.parallel,
+        strategy=config.parallel,
         **config.placed(),
     )
 
@@ -389,11 +392,7 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
     names = ("parameters", "trained_parameters", "steps", "train_loss")
     shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
-    rows = tuple(
-        (name, f"{metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{metrics[name]:,}")
-        for name in shown
-        if isinstance(metrics.get(name), float | int)
-    )
+    rows = tuple((name, format_number(metrics[name])) for name in shown if isinstance(metrics.get(name), float | int))
     follow = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data)}"
     if config.task == "chat":
         follow = f"gptctl generate {shlex.quote(config.out)} --chat"

@@ -7,12 +7,13 @@ import shlex
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gptctl.core import atomic, plugins
 from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
+from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
@@ -135,11 +136,11 @@ class Pretrain(Placement, StageConfig):
         if end_of_text is not None:
             changes["end_of_text"] = end_of_text
         if self.seq_len:
-            changes["context"] = self.seq_len
+            changes["max_seq_len"] = self.seq_len
         shape = self.model.model_copy(update=changes)
-        if self.full_recipe().seq_len > shape.context:
+        if self.full_recipe().seq_len > shape.max_seq_len:
             raise UsageError(
-                f"training.seq_len {self.full_recipe().seq_len} is longer than model.context {shape.context}",
+                f"training.seq_len {self.full_recipe().seq_len} is longer than model.max_seq_len {shape.max_seq_len}",
                 "set both with --seq-len",
             )
         return shape
@@ -155,8 +156,9 @@ class Pretrain(Placement, StageConfig):
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time; rehearse a fully sharded step without its GPUs."""
-    from gptctl.train.planning.estimate import Layout, arrange, estimate
-    from gptctl.train.planning.gpu_specs import ACCELERATORS
+    from gptctl.train.distributed.parallel_dims import ParallelDims
+    from gptctl.train.planning.estimate import Layout, choose_layout, estimate
+    from gptctl.train.planning.gpu_specs import GPU_SPECS
     from gptctl.train.planning.plan_table import plan_table
 
     if config.list_presets:
@@ -165,17 +167,23 @@ def plan(config: Pretrain, context: Context) -> Summary:
     shape, recipe = config.shape(data.vocab_size if data else None), config.full_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    cut = (config.tensor_parallel or config.ranks() // config.nodes) if config.parallel == "tp" else 1
     on_cpu = config.device == "cpu" or config.procs > 1
-    narrow = config.precision != "fp32" and not on_cpu
-    layout = Layout(config.ranks(), config.parallel, cut, config.nodes, config.shard_within_node, narrow)
-    memory = math.inf if on_cpu else ACCELERATORS[config.accelerator].memory
-    layout, micro_batch = arrange(shape, recipe, layout, config.micro_batch, memory)
-    facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
-    if layout.parallel == "fsdp" and layout.ranks > 1:
-        from gptctl.train.planning.simulate_step import rehearse
+    bf16 = config.precision != "fp32" and not on_cpu
 
-        facts["rehearsal"] = rehearse(shape, recipe, layout.ranks)
+    def layout_of(strategy: str) -> Layout:
+        tp_size, hybrid = config.tensor_parallel, config.shard_within_node
+        world_size, nodes = config.ranks(), config.nodes
+        dims = ParallelDims.for_strategy(strategy, world_size, nodes=nodes, tp_size=tp_size, hybrid_shard=hybrid)
+        return Layout(dims, strategy, nodes, bf16)
+
+    layouts = [layout_of(name) for name in (("ddp", "fsdp") if config.parallel == "auto" else (config.parallel,))]
+    memory = math.inf if on_cpu else GPU_SPECS[config.accelerator].memory
+    layout, micro_batch = choose_layout(shape, recipe, layouts, config.micro_batch, memory)
+    facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
+    if layout.dims.dp_shard > 1 and layout.dims.tp == 1:
+        from gptctl.train.planning.simulate_step import simulate_step
+
+        facts["simulated_step"] = simulate_step(shape, recipe, layout.dims)
     if data:
         facts["packing"] = asdict(packing_report(config, data))
     shown = plan_table(facts, None if on_cpu else config.accelerator)
@@ -193,9 +201,9 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
     data = token_io.open_tokens(config.tokens)
     from gptctl.model import device
-    from gptctl.train.distributed.nodes import join
+    from gptctl.train.distributed.nodes import join_nodes
 
-    device.pick("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device("cuda" if config.gpus else config.device, config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
     if coder.hash != data.manifest.tokenizer:
         raise DataError(
@@ -203,8 +211,8 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
             "put it back, or make the tokens again: gptctl tokenize ... --force",
         )
     shape = config.shape(data.vocab_size, coder.end_of_text_id)
-    with join(config.nodes, config.rdzv, context.stop) as nodes:
-        return (lead if nodes.leads else follow)(config, data, shape, context, nodes)
+    with join_nodes(config.nodes, config.rdzv, context.stop) as nodes:
+        return (lead if nodes.is_leader else follow)(config, data, shape, context, nodes)
 
 
 def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context, nodes: Nodes) -> Summary:
@@ -214,7 +222,7 @@ def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: C
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
-        nodes.begin()
+        nodes.announce_training()
         metrics = train(config, data, shape, record, context)
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
@@ -229,7 +237,7 @@ def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context:
     from gptctl.train import loop
 
     assert config.out is not None
-    if not nodes.wait(context.stop):
+    if not nodes.wait_for_training(context.stop):
         if intact(Path(config.out)):
             return Summary("pretrain", "up to date", (config.out,))
         raise MachineError(f"the machine at {config.rdzv} ended before it trained", "its own message says why")
@@ -267,30 +275,32 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
         newest = checkpoint.latest_valid(record.path)
         assert newest is not None
         checkpoint.load_weights(newest, model)
-    save_model(record.path / "model", model, job.tokenizer_json, job.about | {"metrics": metrics})
+    save_model(record.path / "model", model, job.tokenizer_json, job.metadata | {"metrics": metrics})
     return metrics
 
 
 def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
     """Describe the training run."""
+    from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.estimate import estimate
+    from gptctl.train.planning.estimate import Layout, estimate
 
     recipe = config.full_recipe()
-    needed = estimate(shape, recipe, config.ranks(), config.micro_batch)
+    replicated = Layout(ParallelDims(dp_replicate=config.ranks()))
+    needed = estimate(shape, recipe, replicated, config.micro_batch)
     windows = partial(open_windows, data.folder, recipe.seq_len, config.seed)
     end_of_text = Tokenizer.from_json(data.tokenizer_json).end_of_text_id
     sequences = partial(open_packed, data.folder, recipe.seq_len, config.seed, end_of_text)
     return TrainJob(
         recipe=recipe,
-        build=partial(build, shape, config.seed),
+        build_model=partial(build, shape, config.seed),
         train_data=sequences if config.pack == "bestfit" else partial(windows, "train"),
         val_data=partial(windows, "val") if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,
-        about={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
+        metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=config.seed,
         device="cuda" if config.gpus else config.device,
-        ranks=config.ranks(),
+        world_size=config.ranks(),
         precision=config.precision,
         micro_batch_size=config.micro_batch,
         max_tokens=report.places(config.max_tokens),  # the loop plans its steps as if there were no padding
@@ -305,9 +315,9 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
         nodes=config.nodes,
-        rendezvous=config.rdzv,
+        rdzv_endpoint=config.rdzv,
         memory_bytes=needed["memory_bytes_per_rank"],
-        parallel=config.parallel,
+        strategy=config.parallel,
         **config.placed(),
     )
 
@@ -355,19 +365,28 @@ def list_presets() -> Summary:
         shape = ModelConfig.model_validate(tables["model"])
         recipe = Recipe.model_validate(tables["training"])
         rows.append(
-            (name, f"{shape.parameters():,}", str(shape.layers), str(shape.width), str(shape.context), recipe.optimizer)
+            (
+                name,
+                f"{shape.parameters():,}",
+                str(shape.layers),
+                str(shape.hidden_size),
+                str(shape.max_seq_len),
+                recipe.optimizer,
+            )
         )
     return Summary(
         "pretrain",
         "planned",
-        tables=(Table("presets", ("name", "parameters", "layers", "width", "context", "optimizer"), tuple(rows)),),
+        tables=(
+            Table("presets", ("name", "parameters", "layers", "hidden_size", "max_seq_len", "optimizer"), tuple(rows)),
+        ),
     )
 
 
 def summarise(config: Pretrain, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
-    rows = tuple((name, figure(metrics[name])) for name in shown if name in metrics)
+    rows = tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
     follow = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
     return Summary(
         "pretrain",
@@ -376,15 +395,4 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
         metrics=plain(metrics),
         tables=(Table("pretrain", ("", "value"), rows),),
         next=follow,
-    )
-
-
-def figure(value: Any) -> str:
-    """Show a number as people read it."""
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float) and abs(value) < 100
-        else f"{value:,.0f}"
-        if value is not None
-        else "-"
     )

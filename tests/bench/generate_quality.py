@@ -32,7 +32,7 @@ def bits_per_byte(decoder: Decoder, windows: torch.Tensor, n_bytes: float) -> di
     nats, likeliest = 0.0, []
     for window in windows.split(8):
         cache = KVCache(decoder.config, len(window), window.size(1) - 1, decoder.like)
-        logits = decoder.logits(decoder.hidden(window[:, :-1], cache))
+        logits = decoder.logits(decoder.hidden_states(window[:, :-1], cache))
         nats += F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten(), reduction="sum").item()
         likeliest.append(logits.argmax(-1))
     decoder_says = torch.cat(likeliest)
@@ -55,7 +55,7 @@ def main() -> None:
     for kind in kinds:
         model, config, _, _ = load_model(find_model(arguments.run))
         assert isinstance(model, GPT)
-        T = config.context
+        T = config.max_seq_len
         count = min(arguments.windows, (len(stream) - 1) // T)
         windows = torch.from_numpy(np.stack([stream[i * T : i * T + T + 1] for i in range(count)]))
         scored = bits_per_byte(Decoder(model, kind), windows, count * T * bytes_per_token)

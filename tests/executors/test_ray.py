@@ -134,7 +134,6 @@ def test_clean_on_a_cluster_of_its_own(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_cluster_at_an_address(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    started = time.monotonic()
     done = gptctl("clean", raw, "-o", "clean", "--engine", "ray", "--ray-address", "127.0.0.1:1")
     assert (done.code, len(done.err.splitlines())) == (4, 2), done.err
     assert "no Ray cluster answers at 127.0.0.1:1" in done.err
@@ -142,7 +141,6 @@ def test_no_cluster_at_an_address(raw: Path, tmp_path: Path, gptctl: Gptctl) -> 
     assert (named.code, "localhost:1" in named.err) == (4, True), named.err
     for wrong in ("nonsense", "ray://127.0.0.1:1", "127.0.0.1:99999999"):
         assert gptctl("clean", raw, "-o", "clean", "--engine", "ray", "--ray-address", wrong).code == 4
-    assert time.monotonic() - started < 60
 
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling
+from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.folder import save_model
@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("small", "tiny-gpt2", chat, {}),
         ("other", "tiny-gpt2", plain, {}),
     ):
-        changes = {"context": 128, "vocab_size": coder.vocab_size, "end_of_text": coder.end_of_text_id}
+        changes = {"max_seq_len": 128, "vocab_size": coder.vocab_size, "end_of_text": coder.end_of_text_id}
         model = GPT(ModelConfig.model_validate(load_preset(preset)["model"] | changes))
         initialize(model, seed=1)
         save_model(folder / name, model, coder.to_json(), extra)
@@ -125,7 +125,7 @@ def expected(model: Path, texts: list[str]) -> list[str]:
     engine, found = Engine(decoder), []
     for number, text in enumerate(texts):
         prompt = [coder.end_of_text_id, *coder.encode(text)]
-        made = engine.generate([prompt], Sampling(max_tokens=5), (coder.end_of_text_id,), number)
+        made = engine.generate([prompt], SamplingParams(max_tokens=5), (coder.end_of_text_id,), number)
         found.append(coder.decode(made[0].tokens))
     return found
 

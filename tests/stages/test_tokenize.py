@@ -133,7 +133,7 @@ def test_shuffle_is_one_order_for_any_workers_and_after_a_kill(made: Path, tmp_p
     for operation in (9, 33, 51, 56, 66):  # the last three while runs are merged
         out = tmp_path / f"killed{operation}"
         arguments = ("tokenize", "raw.jsonl", "-o", out, *more, "--workers", "1")
-        killed = run_gptctl(*arguments, cwd=made, GPTCTL_FAULT=f"kill:{operation}")
+        killed = run_gptctl(*arguments, cwd=made, fault=f"kill:{operation}")
         assert killed.code == -signal.SIGKILL
         run(made, *arguments)
         assert tree_bytes(out) == tree_bytes(tmp_path / "whole")

@@ -26,11 +26,11 @@ POISON = 255  # a byte that the text does not have
 class Touchy(GPT):
     """A GPT that gives NaN for a sequence that holds POISON, as a broken kernel or an overflow would."""
 
-    def trunk(
-        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpointed: bool
+    def run_blocks(
+        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpoint_activations: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Return hidden states, or NaN."""
-        hidden, routers = super().trunk(tokens, cache, starts, checkpointed)
+        hidden, routers = super().run_blocks(tokens, cache, starts, checkpoint_activations)
         spoiled = torch.where((tokens == POISON).any(1), torch.nan, 1.0)
         return hidden * spoiled[:, None, None], routers
 
@@ -85,10 +85,10 @@ def faulty_job(
 ) -> TrainJob:
     """Describe a run of 30 steps of 6 samples, of which some are bad."""
     tables = load_preset("tiny-gpt2")
-    config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "context": 32, "dropout": 0.1})
+    config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32, "dropout": 0.1})
     return replace(
         make_job(**job),
-        build=partial(build_touchy, config, 5),
+        build_model=partial(build_touchy, config, 5),
         train_data=partial(Spoiled, frozenset(bad), how, kill_at),
         faults=Faults.model_validate(faults or {}),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
+from gptctl.core.formatting import format_number
 from gptctl.model.config import ModelConfig
 from gptctl.text.tokenization import importing
 from gptctl.text.tokenizer import END_OF_TEXT_NAMES
@@ -26,7 +27,7 @@ def write_companions(folder: Path, config: ModelConfig, tokenizer_json: str, ext
     stops = list(extra.get("stop_ids") or ([] if end is None else [end]))
     settings: Values = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.context,
+        "model_max_length": config.max_seq_len,
         "clean_up_tokenization_spaces": False,
     }
     name = None if end is None else names.get(end)
@@ -112,15 +113,15 @@ def card(config: ModelConfig, architecture: str, extra: Values) -> str:
     )
     facts = {
         "parameters": f"{config.parameters():,}",
-        "layers, heads, width": f"{config.layers}, {config.heads}, {config.width}",
-        "context": f"{config.context:,} tokens",
+        "layers, heads, hidden size": f"{config.layers}, {config.heads}, {config.hidden_size}",
+        "context length": f"{config.max_seq_len:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
         "class in transformers": architecture or "none: no class computes the same",
     }
     known = {name: extra[name] for name in ("stage", "preset", "task") if extra.get(name)}
     rows = [f"| {name} | {value} |" for name, value in (facts | known).items()]
     metrics = {
-        name: f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+        name: format_number(value)
         for name, value in (extra.get("metrics") or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }

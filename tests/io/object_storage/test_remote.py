@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,23 +190,21 @@ def test_refused_requests_are_errors_of_the_machine(server: Storage) -> None:
         read_task(next(inputs.tasks()), ReadOptions())
 
 
-def test_a_dead_endpoint_is_given_up_soon() -> None:
+def test_a_dead_endpoint_is_given_up() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        began = time.monotonic()
         with pytest.raises(MachineError, match="object storage does not answer") as caught:
             find_files(f"s3://b/x?endpoint_override=127.0.0.1:{nobody.getsockname()[1]}&scheme=http")
-    assert time.monotonic() - began < 30
     assert "endpoint_override" in str(caught.value.hint)
 
 
 @pytest.mark.slow
-def test_an_endpoint_that_says_nothing_is_given_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
-        with pytest.raises(MachineError, match="object storage does not answer"):
-            find_files(f"s3://b/x?endpoint_override=127.0.0.1:{silent.getsockname()[1]}&scheme=http")
-    assert 10 < time.monotonic() - began < 120
+def test_an_endpoint_that_says_nothing_is_given_up() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(MachineError, match="object storage does not answer"),
+    ):
+        find_files(f"s3://b/x?endpoint_override=127.0.0.1:{silent.getsockname()[1]}&scheme=http")
 
 
 def test_a_window_makes_one_request_of_many(server: Storage) -> None:

@@ -1,4 +1,4 @@
-"""Connected processes that call functions together: engines as they are in a run, without the launcher's seconds."""
+"""Connected processes that call functions together: strategies as in a run, without the seconds of the launcher."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from gptctl.core.rundir import Run
 from gptctl.train import loop
 from gptctl.train.distributed import collectives
 from gptctl.train.job import TrainJob
-from gptctl.train.monitor.heartbeat import Pulse
+from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
 
-class Crew:
-    """So many ranks, waiting for work."""
+class RankPool:
+    """Ranks that wait for functions to call."""
 
     def __init__(self, pipes: list[Any]) -> None:
         self.pipes = pipes
 
     def call(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """Call a function of a module in every rank; give what came out, by rank. Raises what a rank could not do."""
+        """Call a function of a module in every rank, and return the results by rank. Fails if a rank raised an error."""
         for pipe in self.pipes:
             pipe.send((function, args))
         assert all(pipe.poll(120) for pipe in self.pipes), "a rank hangs"
@@ -42,16 +42,16 @@ class Crew:
             assert not error, error
         return [value for _, value in answers]
 
-    def train(self, engine: str, folder: Path, job: TrainJob) -> dict[str, Any]:
-        """Train in a run folder with an engine; give the first rank's metrics."""
+    def train(self, strategy: str, folder: Path, job: TrainJob) -> dict[str, Any]:
+        """Train in a run folder with a strategy, and return the first rank's metrics."""
         folder.mkdir(parents=True, exist_ok=True)
-        job = replace(job, ranks=len(self.pipes))
-        return self.call(train_as_rank, engine, folder, job)[0]  # type: ignore[no-any-return]
+        job = replace(job, world_size=len(self.pipes), strategy=strategy)
+        return self.call(train_as_rank, folder, job)[0]  # type: ignore[no-any-return]
 
 
 @contextmanager
-def crew(ranks: int, folder: Path) -> Iterator[Crew]:
-    """Start ranks, and end them."""
+def rank_pool(ranks: int, folder: Path) -> Iterator[RankPool]:
+    """Start ranks, and end them afterwards."""
     context = get_context("spawn")
     pipes, processes = [], []
     for rank in range(ranks):
@@ -62,7 +62,7 @@ def crew(ranks: int, folder: Path) -> Iterator[Crew]:
         pipes.append(ours)
         processes.append(process)
     try:
-        yield Crew(pipes)
+        yield RankPool(pipes)
     finally:
         for pipe in pipes:
             pipe.send(None)
@@ -72,7 +72,7 @@ def crew(ranks: int, folder: Path) -> Iterator[Crew]:
 
 
 def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
-    """Be a rank until None comes."""
+    """Call functions as one rank until None arrives."""
     os.environ |= {"RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
@@ -84,23 +84,23 @@ def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
             pipe.send((traceback.format_exc(), None))
 
 
-def make_engine(name: str, job: TrainJob, folder: Path) -> Any:
-    """Make the engine of this rank."""
-    pulse = Pulse(folder / f"pulse-{dist.get_rank()}")
-    return plugins.load("gptctl.train.strategies", name).make(job, torch.device("cpu"), pulse)
+def build_strategy(job: TrainJob, folder: Path) -> Any:
+    """Build the strategy of this rank."""
+    heartbeat_writer = HeartbeatWriter(folder / f"heartbeat-{dist.get_rank()}")
+    return plugins.load("gptctl.train.strategies", job.strategy).build(job, torch.device("cpu"), heartbeat_writer)
 
 
-def train_as_rank(name: str, folder: Path, job: TrainJob) -> dict[str, Any]:
+def train_as_rank(folder: Path, job: TrainJob) -> dict[str, Any]:
     """Train as this rank."""
-    engine = make_engine(name, job, folder)
+    strategy = build_strategy(job, folder)
     try:
-        return loop.fit(job, Run(folder, "pretrain", {}), Context(), engine)
+        return loop.fit(job, Run(folder, "pretrain", {}), Context(), strategy)
     finally:
-        engine.pulse.close()
+        strategy.heartbeat_writer.close()
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read every tensor of a checkpoint, whole, whichever layout it has."""
+    """Read every full tensor of a checkpoint, whichever layout it has."""
     metadata = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
     found = {name: torch.zeros(entry.size, dtype=entry.properties.dtype) for name, entry in metadata.items()}  # type: ignore[union-attr]
     state_dict_loader.load(found, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
@@ -113,23 +113,23 @@ def stored_in(path: Path) -> list[str]:
         return list(file.keys())
 
 
-def parts_of(name: str, job: TrainJob, folder: Path) -> tuple[int, int]:
-    """Count the numbers that this rank holds of the model, and those of the whole model."""
-    engine = make_engine(name, job, folder)
-    model = job.build()
-    whole = sum(parameter.numel() for parameter in model.parameters())
-    parts = engine.adopt(model, "fp32", False)
-    engine.pulse.close()
-    return sum(part.numel() for part in parts.values()), whole
+def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:
+    """Count the parameters that this rank holds, and those of the full model."""
+    strategy = build_strategy(job, folder)
+    model = job.build_model()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    shards = strategy.prepare_model(model, "fp32", False)
+    strategy.heartbeat_writer.close()
+    return sum(shard.numel() for shard in shards.values()), total
 
 
 def cubes(matrices: list[torch.Tensor]) -> bool:
-    """Share out work on matrices of which each rank holds some rows; tell whether each got its rows of the result."""
+    """Map matrices whose rows are sharded, and replicated ones; return whether this rank gets the right results."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     sizes = collectives.chunk_sizes(len(matrices[0]), ranks)
     pieces = [torch.split(matrix, sizes)[rank] for matrix in matrices]
-    shared = collectives.share_out_rows(cube, pieces, sizes, None)
-    whole = collectives.share_out(cube, matrices)
+    shared = collectives.map_sharded_matrices(cube, pieces, sizes, None)
+    whole = collectives.map_replicated_matrices(cube, matrices)
     expected = [cube(matrix[None])[0] for matrix in matrices]
     return all(
         torch.allclose(mine, torch.split(right, sizes)[rank]) and torch.allclose(all_of_it, right)
@@ -138,5 +138,5 @@ def cubes(matrices: list[torch.Tensor]) -> bool:
 
 
 def cube(matrices: torch.Tensor) -> torch.Tensor:
-    """Do what needs whole matrices."""
+    """Return the cube of each matrix: a function that needs full matrices."""
     return matrices @ matrices.mT @ matrices
