@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.substrings import at, keys, remove
+from gptctl.text.dedup.within_documents.substrings import keys, remove, texts_at
 from gptctl.text.words import WORD
 
 PIECES = ["a ", "b ", "a", "é ", "c\n", "\n\n  b ", "c, ", "!", " ", "\n", "\u3000", "ab"]
@@ -161,6 +161,6 @@ def test_passages_as_they_stand(texts: list[str | None], length: int, skip: int)
     """What stands at a position has its key, in any order of positions."""
     text = column(texts).slice(skip)
     found, positions = keys(text, length)
-    shown = at(text, length, positions[::-1])
+    shown = texts_at(text, length, positions[::-1])
     assert keys(column(shown), length)[0].tolist() == found[::-1].tolist()
     assert all(passage in "\0".join(one or "" for one in text.to_pylist()) for passage in shown)

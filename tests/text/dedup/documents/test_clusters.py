@@ -1,4 +1,4 @@
-"""From pairs to clusters: components of a graph, in parts and in bounded memory, and one document of each."""
+"""Clusters are the connected components of pairs, which are read in parts and in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.errors import MachineError
-from gptctl.text.dedup.clusters import BYTES_PER_EDGE, Clusters, choose, components, connect, one_by_one
+from gptctl.text.dedup.documents.clusters import BYTES_PER_PAIR, Clusters, components, connect
 
 
 def test_components() -> None:
@@ -46,49 +46,24 @@ def test_parts_need_memory_for_documents_only() -> None:
     """The same pairs again and again need no more; pairs of ever more documents do, and the hint says what suffices."""
     leaves = np.arange(1, 1001, dtype=np.uint64)
     part = (leaves, np.zeros(1000, np.uint64))
-    memory = 3 * BYTES_PER_EDGE * 1000
+    memory = 3 * BYTES_PER_PAIR * 1000
     assert connect([part] * 50, 1001, memory)[1].tolist() == [0] * 1001
     growing = [(leaves + np.uint64(1000 * number), leaves * np.uint64(0)) for number in range(50)]
     with pytest.raises(MachineError, match="more duplicates than --memory holds") as caught:
         connect(growing, 50_001, memory)
     assert caught.value.exit_code == 4 and caught.value.hint is not None
-    assert caught.value.hint.startswith("give for example --memory 1MB; ")
+    assert caught.value.hint.startswith("try for example --memory 1MB; ")
     enough = int(caught.value.hint.rpartition(" ")[2].removesuffix("MB")) * 10**6
     assert enough == 8 * 10**6
-    for tight in (enough, BYTES_PER_EDGE * 50_001 * 4 // 3 + BYTES_PER_EDGE):
+    for tight in (enough, BYTES_PER_PAIR * 50_001 * 4 // 3 + BYTES_PER_PAIR):
         assert connect(growing, 50_001, tight)[1].tolist() == [0] * 50_001
 
 
-def test_choose() -> None:
-    """The lowest rank stays, of equals the first."""
-    nodes, labels = np.array([1, 2, 3, 4, 5, 9], np.uint64), np.array([1, 1, 1, 4, 4, 9], np.uint64)
-    rank = np.array([0.0, -1.0, -1.0, 5.0, 1.0, np.inf])
-    assert choose(nodes, labels, rank).tolist() == [2, 2, 2, 5, 5, 9]
-
-
-def test_one_by_one() -> None:
-    """The best of what is paired and stays; who found nobody stays for those that follow."""
-    nodes = np.array([10, 20, 30, 40, 50, 60], np.uint64)
-    survivor = np.array([10, 10, 30, 40, 50, 60], np.uint64)
-    pairs = [
-        (np.array([30, 40], np.uint64), np.array([20, 30], np.uint64)),
-        (nodes[3:4], nodes[:1]),
-        (nodes[4:5], nodes[3:4]),
-    ]
-    waiting = np.array([2, 3, 4, 5])
-    none = np.zeros(6)
-    assert one_by_one(nodes, survivor, none, waiting, pairs).tolist() == [30, 10, 50, 60]
-    last_first = -np.arange(6.0)
-    assert one_by_one(nodes, survivor, last_first, waiting, pairs).tolist() == [30, 50, 50, 60]
-    assert one_by_one(nodes, survivor, none, waiting, []).tolist() == [30, 40, 50, 60]
-    assert one_by_one(nodes, survivor, none, waiting[:0], pairs).tolist() == []
-
-
 def test_sizes_of_clusters_in_the_input() -> None:
-    """Documents that were there before count, but do not stand for a cluster; clusters of these only do not count."""
-    place = np.array([1, 2, 3, 10, 11, 12, 13, 14], np.uint64)
+    """Documents of --against count, but no cluster is named after one; clusters of these only do not count."""
+    docs = np.array([1, 2, 3, 10, 11, 12, 13, 14], np.uint64)
     first = np.array([1, 1, 3, 3, 3, 12, 12, 14], np.uint64)
-    found = Clusters(place, first, first, np.ones(8))
+    found = Clusters(docs, first, first, np.ones(8))
     heads, counts = found.sizes(10)
     assert (heads.tolist(), counts.tolist()) == ([10, 12], [3, 2])
     heads, counts = found.sizes(0)

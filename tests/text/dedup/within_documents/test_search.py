@@ -1,4 +1,4 @@
-"""What stands before in other tasks: found for any cut of the keys, counted, and shown with the most frequent first."""
+"""Repeats across tasks: found for any ranges of keys, counted, and shown with the most frequent first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from gptctl.executors import serial
 from gptctl.io.dataset import stream
 from gptctl.io.input.records import Block, ReadOptions, Task
 from gptctl.text.dedup import report
-from gptctl.text.dedup.repeats import RemoveRepeats, Repeats, find
-from gptctl.text.dedup.worker_pool import Crew, Sources
+from gptctl.text.dedup.corpus import Corpus
+from gptctl.text.dedup.within_documents.method import Method
+from gptctl.text.dedup.within_documents.removal import RemoveRepeats
+from gptctl.text.dedup.within_documents.search import Workspace, find_repeats
+from gptctl.text.dedup.worker_pool import WorkerPool
 
 LINES = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf"]
 
 
 def tasks(parts: Sequence[Sequence[str]], folder: Path) -> tuple[Task, ...]:
-    """Tasks of given texts."""
+    """Return tasks that hold some texts."""
     made = []
     for number, texts in enumerate(parts):
         ids = pa.array([f"{number}:{row}" for row in range(len(texts))], pa.string())
@@ -33,20 +36,20 @@ def tasks(parts: Sequence[Sequence[str]], folder: Path) -> tuple[Task, ...]:
 
 
 def removed(
-    parts: Sequence[Sequence[str]], old: int, memory: int, folder: Path
+    parts: Sequence[Sequence[str]], against: int, memory: int, folder: Path
 ) -> tuple[list[list[str]], dict[str, Any]]:
-    """Remove lines that stand before; the first `old` parts are what was there before."""
+    """Remove lines that occurred before; the first `against` parts are the documents of --against."""
     given = tasks(parts, folder)
 
     def new() -> Iterator[Task]:
-        return (Task(number, task.blocks) for number, task in enumerate(given[old:]))
+        return (Task(number, task.blocks) for number, task in enumerate(given[against:]))
 
-    sources = Sources(ReadOptions(), given[:old], new)
-    repeats = Repeats(folder / "work", "lines", 4, 50, False)
-    counts = find(repeats, sources, Crew(serial.run, 1, memory, Context()))
-    remove = RemoveRepeats(repeats, old)
+    corpus = Corpus(ReadOptions(), given[:against], new)
+    method, workspace = Method("lines", min_chars=4, min_words=50, fold=False), Workspace(folder / "work")
+    counts = find_repeats(method, workspace, corpus, WorkerPool(serial.run, 1, memory, Context()))
+    remove = RemoveRepeats(method, workspace, against)
     outcomes = [remove(task, stream.from_bytes(task.blocks[0].data)) for task in new()]
-    return [outcome.tables[""]["text"].to_pylist() for outcome in outcomes], counts | report.of_repeats(
+    return [outcome.tables[""]["text"].to_pylist() for outcome in outcomes], counts | report.repeat_metrics(
         outcome.figures for outcome in outcomes
     )
 
@@ -58,10 +61,10 @@ def removed(
 )
 @settings(deadline=None, max_examples=60)
 def test_any_cut_of_tasks_and_keys(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[list[list[str]]], old: int, memory: int
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[list[str]]], against: int, memory: int
 ) -> None:
-    """The first of each line stays, also if it stands in what was there before; counts and samples are those of it."""
-    old = min(old, len(documents) - 1)
+    """The first of each line stays, also if it is in --against; counts and samples agree with plain Python."""
+    against = min(against, len(documents) - 1)
     seen: set[str] = set()
     expected: list[list[str]] = []
     times: dict[str, int] = {}
@@ -72,16 +75,16 @@ def test_any_cut_of_tasks_and_keys(
             for line in lines:
                 if line not in seen:
                     left.append(line)
-                elif number >= old:
+                elif number >= against:
                     times[line] = times.get(line, 0) + 1
                 seen.add(line)
             if left or not lines:
                 texts.append("\n".join(left))
         expected.append(texts)
     parts = [["\n".join(lines) for lines in part] for part in documents]
-    found, metrics = removed(parts, old, memory, tmp_path_factory.mktemp("repeats"))
-    assert found == expected[old:]
+    found, metrics = removed(parts, against, memory, tmp_path_factory.mktemp("repeats"))
+    assert found == expected[against:]
     assert metrics["removed"] == metrics["repeats"] == sum(times.values())
-    # Of lines that went as often, that which went first.
+    # Of lines that were removed equally often, the one that was removed first comes first.
     ordered = sorted(times, key=lambda line: -times[line])
     assert metrics["often"] == [[times[line], line] for line in ordered[:5]]

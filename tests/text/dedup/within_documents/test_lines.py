@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.lines import Unit, at, keys, remove
+from gptctl.text.dedup.within_documents.lines import Unit, keys, remove, texts_at
 
 UNITS: tuple[Unit, Unit] = ("line", "paragraph")
 PIECES = [
@@ -161,6 +161,6 @@ def test_units_as_they_stand(texts: list[str | None], unit: Unit, least: int, fo
     """What stands at a position has its key, in any order of positions."""
     text = column(texts).slice(skip)
     found, positions = keys(text, unit, least, fold)
-    shown = at(text, unit, least, positions[::-step])
+    shown = texts_at(text, unit, least, positions[::-step])
     assert keys(column([*shown]), unit, least, fold)[0].tolist() == found[::-step].tolist()
     assert all(one in "\0".join(document or "" for document in text.to_pylist()) for one in shown)

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gptctl.core.errors import ConflictError, MachineError, UsageError
-from gptctl.text.dedup import streaming
-from gptctl.text.dedup.streaming import Index, exact_rows
+from gptctl.text.dedup.lsh_index import index, redis_client
+from gptctl.text.dedup.lsh_index.index import LshIndex, exact_signatures
+from gptctl.text.dedup.minhash import Banding
 from tests.text.dedup import redis_server
 
 NUM_PERM, BANDS, ROWS = 16, 4, 3
+BANDING = Banding(BANDS, ROWS)
 
 
 def corpus(seed: int, n: int = 400) -> tuple[list[str], NDArray[np.uint32]]:
@@ -31,16 +33,16 @@ def corpus(seed: int, n: int = 400) -> tuple[list[str], NDArray[np.uint32]]:
 
 def one_by_one(keys: list[str], values: NDArray[np.uint32]) -> list[str | None]:
     """Ask and insert with nothing but datasketch's query and insert."""
-    index = MinHashLSH(num_perm=NUM_PERM, params=(BANDS, ROWS))
+    lsh = MinHashLSH(num_perm=NUM_PERM, params=(BANDS, ROWS))
     done: dict[str, int] = {}
     answers: list[str | None] = []
     for key, row in zip(keys, values, strict=True):
         sketch = LeanMinHash(seed=1, hashvalues=row, scheme="affine32")
-        found = sorted(index.query(sketch), key=done.__getitem__)
+        found = sorted(lsh.query(sketch), key=done.__getitem__)
         answers.append(found[0] if found else None)
         if not found:
             done[key] = len(done)
-            index.insert(key, sketch)
+            lsh.insert(key, sketch)
     return answers
 
 
@@ -56,10 +58,10 @@ def redis_url() -> Iterator[str]:
 def test_equals_datasketch(seed: int, cuts: list[int]) -> None:
     """The same answers as one by one, however the documents are spread over calls."""
     keys, values = corpus(seed, 60)
-    index = Index(NUM_PERM, BANDS, ROWS)
+    lsh = LshIndex(NUM_PERM, BANDING)
     bounds = [0, *sorted(cuts), 60]
     answers = [
-        answer for low, high in pairwise(bounds) for answer in index.first_duplicate(keys[low:high], values[low:high])
+        answer for low, high in pairwise(bounds) for answer in lsh.first_duplicates(keys[low:high], values[low:high])
     ]
     assert answers == one_by_one(keys, values)
 
@@ -67,9 +69,9 @@ def test_equals_datasketch(seed: int, cuts: list[int]) -> None:
 def test_small_steps_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents are exchanged in steps, whose size is not seen."""
     keys, values = corpus(1)
-    expected = Index(NUM_PERM, BANDS, ROWS).first_duplicate(keys, values)
-    monkeypatch.setattr(streaming, "STEP", 7)
-    assert Index(NUM_PERM, BANDS, ROWS).first_duplicate(keys, values) == expected == one_by_one(keys, values)
+    expected = LshIndex(NUM_PERM, BANDING).first_duplicates(keys, values)
+    monkeypatch.setattr(index, "BATCH_DOCUMENTS", 7)
+    assert LshIndex(NUM_PERM, BANDING).first_duplicates(keys, values) == expected == one_by_one(keys, values)
     assert 0 < expected.count(None) < len(keys)
 
 
@@ -77,13 +79,13 @@ def test_redis_equals_memory(redis_url: str) -> None:
     """A server gives what memory gives, and a later run finds the documents of an earlier one."""
     (keys, values), (later, more) = corpus(2), corpus(3)
     expected = one_by_one(keys + later, np.concatenate([values, more]))
-    first = Index(NUM_PERM, BANDS, ROWS, redis_url, "two runs")
-    assert first.first_duplicate(keys, values) == expected[: len(keys)]
-    second = Index(NUM_PERM, BANDS, ROWS, redis_url, "two runs")
-    answers = second.first_duplicate(later, more)
+    first = LshIndex(NUM_PERM, BANDING, redis_url, "two runs")
+    assert first.first_duplicates(keys, values) == expected[: len(keys)]
+    second = LshIndex(NUM_PERM, BANDING, redis_url, "two runs")
+    answers = second.first_duplicates(later, more)
     assert answers == expected[len(keys) :]
     assert any(answer in keys for answer in answers)
-    assert Index(NUM_PERM, BANDS, ROWS, redis_url, "another").first_duplicate(later, more) == one_by_one(later, more)
+    assert LshIndex(NUM_PERM, BANDING, redis_url, "another").first_duplicates(later, more) == one_by_one(later, more)
 
 
 def test_a_stopped_run_gives_the_same_again(redis_url: str) -> None:
@@ -93,13 +95,13 @@ def test_a_stopped_run_gives_the_same_again(redis_url: str) -> None:
     keys, values = corpus(4)
     expected = one_by_one(keys, values)
     name = "stopped"
-    Index(NUM_PERM, BANDS, ROWS, redis_url, name).first_duplicate(keys[:250], values[:250])
+    LshIndex(NUM_PERM, BANDING, redis_url, name).first_duplicates(keys[:250], values[:250])
     client = redis.Redis.from_url(redis_url)
     table = b"gptctl:stopped:_bucket_\x00\x02"
     lost = [key for key in client.scan_iter(match="gptctl:stopped:*", count=10_000) if key.startswith(table)]
     assert len(lost) > 10
     client.delete(*lost)
-    assert Index(NUM_PERM, BANDS, ROWS, redis_url, name).first_duplicate(keys, values) == expected
+    assert LshIndex(NUM_PERM, BANDING, redis_url, name).first_duplicates(keys, values) == expected
     lengths = [client.hlen(b"gptctl:stopped:_bucket_\x00" + bytes([band])) for band in range(BANDS)]
     assert lengths == [expected.count(None)] * BANDS
 
@@ -109,7 +111,7 @@ def test_no_pickles(redis_url: str) -> None:
     import redis
 
     keys, values = corpus(5)
-    answers = Index(NUM_PERM, BANDS, ROWS, redis_url, "raw", "seed=5").first_duplicate(keys, values)
+    answers = LshIndex(NUM_PERM, BANDING, redis_url, "raw", "seed=5").first_duplicates(keys, values)
     stored = {
         number.to_bytes(8, "big") + key.encode()
         for number, key in enumerate(key for key, answer in zip(keys, answers, strict=True) if answer is None)
@@ -141,11 +143,11 @@ def test_no_pickles(redis_url: str) -> None:
 
 def test_other_settings_are_refused(redis_url: str) -> None:
     """Signatures that cannot be compared are not mixed."""
-    Index(NUM_PERM, BANDS, ROWS, redis_url, "settings", "seed=1")
-    Index(NUM_PERM, BANDS, ROWS, redis_url, "settings", "seed=1")
+    LshIndex(NUM_PERM, BANDING, redis_url, "settings", "seed=1")
+    LshIndex(NUM_PERM, BANDING, redis_url, "settings", "seed=1")
     for num_perm, made_with in ((NUM_PERM, "seed=2"), (32, "seed=1")):
         with pytest.raises(ConflictError, match="other settings: num_perm=16 bands=4 rows=3 seed=1"):
-            Index(num_perm, BANDS, ROWS, redis_url, "settings", made_with)
+            LshIndex(num_perm, BANDING, redis_url, "settings", made_with)
 
 
 def test_failures_do_not_show_the_password(redis_url: str, tmp_path: Path) -> None:
@@ -153,22 +155,22 @@ def test_failures_do_not_show_the_password(redis_url: str, tmp_path: Path) -> No
     wrong = redis_url.replace("se%2Fcret", "hush")
     for url in (wrong, f"unix://:hush@{tmp_path}/none.sock", "redis://me:hush@127.0.0.1:1/0"):
         with pytest.raises(MachineError) as caught:
-            Index(NUM_PERM, BANDS, ROWS, url, "x")
+            LshIndex(NUM_PERM, BANDING, url, "x")
         assert "hush" not in f"{caught.value.message}{caught.value.hint}" and "Redis at" in caught.value.message
         assert caught.value.__suppress_context__ and caught.value.exit_code == 4
     for url in ("http://:hush@host", "redis://:hu/sh@host:1", "redis://host/0?hush=1"):
         with pytest.raises(UsageError) as refused:
-            Index(NUM_PERM, BANDS, ROWS, url, "x")
+            LshIndex(NUM_PERM, BANDING, url, "x")
         assert "hu" not in refused.value.message
 
 
 def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is given up after two tries: as many connections are in its queue."""
     pytest.importorskip("redis")
-    monkeypatch.setattr(streaming, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(redis_client, "ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(MachineError, match=r"Redis at 127\.0\.0\.1:"):
-            Index(NUM_PERM, BANDS, ROWS, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "x")
+            LshIndex(NUM_PERM, BANDING, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "x")
         silent.setblocking(False)
         assert [silent.accept()[0].close() for _ in range(2)] == [None, None]
         with pytest.raises(BlockingIOError):
@@ -179,21 +181,21 @@ def test_a_missing_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint says what to install."""
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MachineError) as caught:
-        Index(NUM_PERM, BANDS, ROWS, "redis://localhost", "x")
+        LshIndex(NUM_PERM, BANDING, "redis://localhost", "x")
     assert caught.value.hint == "pip install 'gptctl[redis]'"
 
 
 def test_bands_that_do_not_fit() -> None:
     """More rows than permutations."""
     with pytest.raises(UsageError, match="no index of 9 bands of 2 rows"):
-        Index(NUM_PERM, 9, 2)
+        LshIndex(NUM_PERM, Banding(9, 2))
 
 
-def test_exact_rows() -> None:
+def test_exact_signatures() -> None:
     """Short documents are near-duplicates only if their texts are equal."""
     keys = np.random.default_rng(1).integers(0, 2**64, (50, 2), dtype=np.uint64)
     keys[30:] = keys[:20]
-    rows = exact_rows(keys, 17)
+    rows = exact_signatures(keys, 17)
     assert rows.shape == (50, 17) and rows.dtype == np.uint32
-    answers = Index(17, 8, 2).first_duplicate([str(n) for n in range(50)], rows)
+    answers = LshIndex(17, Banding(8, 2)).first_duplicates([str(n) for n in range(50)], rows)
     assert answers == [None] * 30 + [str(n) for n in range(20)]

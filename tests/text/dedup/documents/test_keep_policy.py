@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.errors import DataError
-from gptctl.text.dedup.survivors import parse, ranks
+from gptctl.text.dedup.documents.keep_policy import parse, ranks
 
 TABLE = pa.table(
     {
@@ -37,5 +37,5 @@ def test_what_cannot_be_ranked() -> None:
             parse(policy)
     with pytest.raises(DataError, match="no column 'quality'"):
         ranks("highest:quality", TABLE)
-    with pytest.raises(DataError, match="holds no numbers"):
+    with pytest.raises(DataError, match="does not hold numbers"):
         ranks("highest:name", TABLE)
