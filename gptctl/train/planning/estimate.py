@@ -13,8 +13,8 @@ from gptctl.train.schedule import samples_after
 FLOAT_BYTES = 4  # parameters, gradients and optimizer state are kept in single precision
 # Written down again, because these modules import torch; a test compares them.
 BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients under way at once: collectives.BUCKET_BYTES
-WHOLE_LOGITS = 2**21  # more of them are made in chunks: cross_entropy.PAYS
-CHUNK_ROWS = 256  # cross_entropy.ROWS
+WHOLE_LOGITS = 2**21  # more of them are made in chunks: cross_entropy.MIN_FUSED_LOGITS
+CHUNK_ROWS = 256  # cross_entropy.CHUNK_ROWS
 ROOM_SHARE = 0.85  # of a device's memory that a model may take; buffers and fragments take the rest
 
 
@@ -126,7 +126,7 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
     if layout.row_shards > 1:
         # A block's whole parameters, those of the next one under way, and its gradients before they are spread;
         # the root (embeddings, head, last norm) stays whole from the forward to the backward pass.
-        block = model.count_matrices(model.experts) // model.layers // layout.matrix_shards
+        block = model.count_matrix_parameters(model.experts) // model.layers // layout.matrix_shards
         root = model.other_parameters()
         gathered = (2 * block) * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * (block + 2 * root)
     state = optimizer_floats(model, recipe)
@@ -146,8 +146,8 @@ def held(model: ModelConfig, parameters: int, layout: Layout) -> int:
     Rows are spread, and stacked experts one by one, so no further than there are experts; tensor parallel cuts the
     other matrices of a block before.
     """
-    dense = model.count_matrices(0)
-    experts = model.count_matrices(model.experts) - dense
+    dense = model.count_matrix_parameters(0)
+    experts = model.count_matrix_parameters(model.experts) - dense
     others = parameters - experts - dense + dense // layout.matrix_shards
     return -(-others // layout.row_shards) + -(-experts // max(1, min(layout.row_shards, model.experts)))
 
@@ -155,7 +155,7 @@ def held(model: ModelConfig, parameters: int, layout: Layout) -> int:
 def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
     """Count the numbers an optimizer keeps: two per parameter for Adam, one per hidden matrix entry for Muon."""
     adam = 2 * model.parameters()
-    return adam - model.count_matrices(model.experts) if recipe.optimizer == "muon" else adam
+    return adam - model.count_matrix_parameters(model.experts) if recipe.optimizer == "muon" else adam
 
 
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:
