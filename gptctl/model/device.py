@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gptctl.core.errors import MachineError, UsageError
-from gptctl.core.machine import processors
+from gptctl.core.machine import available_cpus
 from gptctl.model.memory import keep_freed_memory
 
 NAMES = ("auto", "cpu", "cuda", "mps")
@@ -75,7 +75,7 @@ def cpu_threads(ranks: int = 1) -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
-    return max(1, processors() // ranks)
+    return max(1, available_cpus() // ranks)
 
 
 def configure_process(threads: int) -> None:

@@ -15,7 +15,7 @@ from gptctl.core.formatting import format_bytes, format_interval, format_number
 from gptctl.core.summary import Counts, Table
 from gptctl.io import diagnose
 from gptctl.io.dataset import shards
-from gptctl.io.files import read_if_there
+from gptctl.io.files import read_if_exists
 from gptctl.io.input.find import find_files
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
@@ -57,7 +57,7 @@ class Section:
     @property
     def settings(self) -> str:
         """Return config.toml."""
-        return (read_if_there(join(self.output.folder, "config.toml")) or b"").decode("utf-8", "replace")
+        return (read_if_exists(join(self.output.folder, "config.toml")) or b"").decode("utf-8", "replace")
 
     @property
     def state(self) -> str:

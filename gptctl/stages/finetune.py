@@ -196,8 +196,8 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         else:
             task = {"classify": classify_job, "chat": chat_job, "lm": lm_job}[config.task]
             job = task(config, folder, shape, coder, tables, extra, context)
-            about = {"stage": "finetune", "task": config.task, "data": prints} | job.about
-            metrics = train(config, replace(job, about=about), tables, record, context)
+            about = {"stage": "finetune", "task": config.task, "data": prints} | job.metadata
+            metrics = train(config, replace(job, metadata=about), tables, record, context)
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
         declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, coder.hash)
         return record.finish(summarise(config, metrics), declared)
@@ -212,7 +212,7 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     """Do several trainings, each in a folder of its own; give means and spreads, and keep the best model."""
     found = {}
     for number, (name, config) in enumerate(repeats.items(), start=1):
-        context.say(f"{name}, {number} of {len(repeats)}")
+        context.info(f"{name}, {number} of {len(repeats)}")
         found[name] = run(config, replace(context, force=False)).metrics
     first = next(iter(repeats.values()))
     on = f"best_val_{first.select_on if first.task == 'classify' else 'loss'}"
@@ -234,10 +234,10 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     from gptctl.train.checkpoints import checkpoint
 
     metrics = loop.train(job, record, context)
-    model = job.build().eval()
+    model = job.build_model().eval()
     state = checkpoint.load_best(record.path, model)
-    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.about.get("counts", {})
-    about = {name: value for name, value in job.about.items() if name != "lora"}
+    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.metadata.get("counts", {})
+    about = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         base = str(Path(config.base).absolute())
@@ -355,25 +355,27 @@ def make_job(
     select_on: str, coder: Tokenizer, about: Values,
 ) -> TrainJob:  # fmt: skip
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
+    from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.estimate import estimate
+    from gptctl.train.planning.estimate import Layout, estimate
 
     recipe, ranks = config.recipe(samples, shape.max_seq_len), config.gpus or config.procs
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
+    replicated = Layout(ParallelDims(dp_replicate=ranks))
     if config.lora:
         about = about | {"lora": plain(config.adapter) | {"rank": config.lora}}
     return TrainJob(
         recipe=recipe,
-        build=build,
+        build_model=build,
         train_data=data["train"],
         val_data=data["val"],
         objective=objective,
         tokenizer_json=coder.to_json(),
-        about=about,
+        metadata=about,
         seed=config.seed,
         device="cuda" if config.gpus else config.device,
-        ranks=ranks,
-        memory_bytes=estimate(shape, recipe, ranks, config.micro_batch)["memory_bytes_per_rank"],
+        world_size=ranks,
+        memory_bytes=estimate(shape, recipe, replicated, config.micro_batch)["memory_bytes_per_rank"],
         micro_batch_size=config.micro_batch,
         patience=config.patience,
         select_on=select_on,
@@ -381,7 +383,7 @@ def make_job(
         checkpoint_every=every,
         faults=config.faults,
         loggers=config.loggers,
-        parallel=config.parallel,
+        strategy=config.parallel,
         **config.placed(),
     )
 

@@ -69,5 +69,5 @@ def run(config: Report, context: Context | None = None) -> Summary:
             for one in sections
         ],
     }
-    context.say(f"{len(sections)} outputs, {format_bytes(metrics['bytes'])}; open {out} in a browser")
+    context.info(f"{len(sections)} outputs, {format_bytes(metrics['bytes'])}; open {out} in a browser")
     return Summary("report", "done", (str(out),), metrics=metrics)

@@ -221,7 +221,7 @@ def test_killed_anywhere_it_is_done_by_the_next_command(gptctl: Command, tmp_pat
     exported(tmp_path / "run", tmp_path / "whole")
     number, killed = 1, 1
     while killed:
-        killed = gptctl("export", "run", "-o", f"out-{number}", GPTCTL_FAULT=f"kill:{number}").code
+        killed = gptctl("export", "run", "-o", f"out-{number}", fault=f"kill:{number}").code
         exported(tmp_path / "run", tmp_path / f"out-{number}")
         assert tree_bytes(tmp_path / f"out-{number}") == tree_bytes(tmp_path / "whole")
         number += 3

@@ -88,7 +88,7 @@ def faulty_job(
     config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32, "dropout": 0.1})
     return replace(
         make_job(**job),
-        build=partial(build_touchy, config, 5),
+        build_model=partial(build_touchy, config, 5),
         train_data=partial(Spoiled, frozenset(bad), how, kill_at),
         faults=Faults.model_validate(faults or {}),
     )

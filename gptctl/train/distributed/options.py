@@ -32,9 +32,9 @@ class Placement(Settings):
     def placed(self) -> Values:
         """Return the fields of a TrainJob that these keys set."""
         return {
-            "tensor_parallel": self.tensor_parallel,
-            "shard_within_node": self.shard_within_node,
+            "tp_size": self.tensor_parallel,
+            "hybrid_shard": self.shard_within_node,
             "max_restarts": self.restarts,
-            "timeout_seconds": self.train_timeout,
+            "heartbeat_timeout": self.train_timeout,
             "compile": self.compile,
         }
