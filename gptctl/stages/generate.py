@@ -172,9 +172,9 @@ def load(config: Generate, folder: Path) -> Ready:
     """Load the model and put it on its device."""
     from gptctl.infer.completions import Writer
     from gptctl.infer.engine import Engine
-    from gptctl.infer.memory import give_back
     from gptctl.infer.sampling import SamplingParams
     from gptctl.model import device
+    from gptctl.model.memory import trim_memory
 
     where = device.select_device(config.device)
     decoder, coder, extra = load_decoder(folder, weights(config), where)
@@ -187,7 +187,7 @@ def load(config: Generate, folder: Path) -> Ready:
             )
         template = ChatTemplate(extra["chat_template"], coder)
     guesser = make_guesser(config, coder, where)
-    give_back()
+    trim_memory()
     device.configure_process(device.cpu_threads())  # from here on freed memory is kept
     stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), coder.end_of_text_id))
     stops = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in config.stop]

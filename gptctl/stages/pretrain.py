@@ -203,7 +203,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join_nodes
 
-    device.select_device("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device(config.device, config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
     if coder.hash != data.manifest.tokenizer:
         raise DataError(
