@@ -386,7 +386,7 @@ def finish(
 
 def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:
     """Write rows, metrics and the picture of the confusion matrix; give the manifest to write last."""
-    from gptctl.report import plots
+    from gptctl.reporting import plots
 
     rows = [row for part in parts for row in part.rows]
     kind = ROW_KINDS.get(parts[0].kind, "predictions") if parts else "harness"

@@ -349,8 +349,8 @@ def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> Pack
 
 def write_curve(record: Run, title: str) -> None:
     """Draw loss.svg and loss.png from the run's events."""
-    from gptctl.report.events import read_events
-    from gptctl.report.plots import loss_curve
+    from gptctl.reporting.events import read_events
+    from gptctl.reporting.plots import loss_curve
 
     events = read_events(str(record.path))
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))
