@@ -151,13 +151,13 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     if common["verbose"]:
         values = flatten(redacted(plain(config)))
         for name, origin in origins.items():
-            console.say(f"{name} = {json.dumps(values.get(name))}  # {origin}")
+            console.info(f"{name} = {json.dumps(values.get(name))}  # {origin}")
     prepare_arrow()
     started = time.monotonic()
     with StopFlag() as stop:
         context = Context(
             force=common["force"], argv=tuple(sys.argv[1:]), stop=stop,
-            progress=console.progress, warn=console.warn, say=console.say, figures=console.figures,
+            progress=console.progress, warn=console.warn, info=console.info, show_metrics=console.show_metrics,
             write=(lambda text: None) if common["json_output"] else console.write,
         )  # fmt: skip
         try:

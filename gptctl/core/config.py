@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from gptctl.core.errors import UsageError
-from gptctl.core.machine import processors
+from gptctl.core.machine import available_cpus
 from gptctl.core.plugins import did_you_mean
 from gptctl.core.redact import redacted
 
@@ -118,7 +118,7 @@ class StageConfig(Settings):
                 found[name] = [absolute(str(one)) for one in ([value] if isinstance(value, str) else value)]
         return found
 
-    def runner_options(self) -> Values:
+    def executor_options(self) -> Values:
         """Return what the engine's run() must know besides the number of workers."""
         return {"address": self.ray_address} if self.engine == "ray" else {}
 
@@ -128,7 +128,7 @@ class StageConfig(Settings):
             return 1
         if self.engine == "ray":
             return self.workers
-        return self.workers or processors()
+        return self.workers or available_cpus()
 
 
 class DataConfig(StageConfig):

@@ -25,8 +25,8 @@ from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.io.input.records import ReadOptions, Task
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import Job, Outcome
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.execution import ShardPipeline, TaskOutput
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text import punkt
 from gptctl.text.cleaning import contamination, filter_chain
 from gptctl.text.cleaning.document_batch import DocumentBatch
@@ -193,7 +193,7 @@ class CleanTask:
         """The chain of filters."""
         return self.config.steps()
 
-    def __call__(self, task: Task, table: pa.Table) -> Outcome:
+    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
         """Clean slice by slice, for memory and the processor's caches."""
         return execution.join([self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])])
 
@@ -202,7 +202,7 @@ class CleanTask:
         """Whether documents can be cleaned a few at a time: no filter compares them."""
         return not any(step.compares_documents for step in self.steps)
 
-    def clean(self, table: pa.Table) -> Outcome:
+    def clean(self, table: pa.Table) -> TaskOutput:
         """Repair, filter, and say why each dropped document went."""
         counts = Counts(documents_in=len(table), bytes_in=execution.text_bytes(table))
         notes: Counter[str] = Counter()
@@ -219,10 +219,10 @@ class CleanTask:
             counts.dropped_bytes[reason] += size
         survivors = survivors.replace_schema_metadata(with_kind(survivors.schema, "documents").metadata)
         if not self.config.keep_rejects:
-            return Outcome({"": survivors}, counts, dict(notes))
+            return TaskOutput({"": survivors}, counts, dict(notes))
         earlier = [name for name in lost.column_names if name == "reason"]  # rejects that are cleaned again
         rejects = lost.drop_columns(earlier).append_column("reason", why)
-        return Outcome({"": survivors}, counts, dict(notes), {"rejects": rejects})
+        return TaskOutput({"": survivors}, counts, dict(notes), {"rejects": rejects})
 
     def prepared(self, table: pa.Table) -> tuple[DocumentBatch, pa.StringArray]:
         """Turn pages into text and repair it; say which pages could not be read."""
@@ -358,23 +358,25 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.decontaminate:
         found = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in found.items()}
-    runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with execution.spool_folder(out) as folder:
+    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
+        with execution.scratch_folder(out) as folder:
             trained = ""
             tasks: Callable[[], Iterator[Task]] = partial(inputs.tasks, config.limit)
             if config.words == "nltk" and config.punkt == "train":
                 tasks = inputs.replayable(folder, config.limit)
                 trained = train_punkt(config, reading, list(tasks()))
             task_of = CleanTask(config, trained)
-            job = Job(task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block)
-            totals = execution.run(job, tasks(), runner, config.worker_count(), context, pipe)
-        return Made(totals, figures(totals.figures) | {"words": describe_splitter(config.words, trained)})
+            pipeline = ShardPipeline(
+                task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block
+            )
+            totals = execution.run(pipeline, tasks(), executor, config.worker_count(), context, pipe)
+        return StageResult(totals, figures(totals.figures) | {"words": describe_splitter(config.words, trained)})
 
     summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     if how := summary.metrics.get("stop_words"):
-        context.say(f"stop words removed with {how}")
+        context.info(f"stop words removed with {how}")
     follow = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
     tables = [funnel("clean", summary.counts)]
     if changes := summary.metrics.get("changed"):

@@ -274,7 +274,7 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
         raise DataError("--leakage needs the texts, and the predictions have no column 'text'", "name MODEL and DATA")
     assert config.leakage is not None
     reading = stage_output.options(config)
-    run = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    run = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
     looked = leakage.Scan(part.texts, reading)
     parts = training_data.parts(config.leakage, reading)
     for number, found in enumerate(run(looked, parts, config.worker_count()), start=1):
@@ -331,10 +331,10 @@ def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
     for split, table in held_out or labelled_data.evaluation_splits(config, data, trained_on):
         if config.emit_lm_eval_task:
             place = Path(config.emit_lm_eval_task)
-            context.say(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
+            context.info(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
         rows, told = asking.rows_of(job, table, run, config.procs, kept, context)
         took = format_duration(told.model_seconds)
-        context.say(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
+        context.info(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
         facts = asking.facts_of(job)
         kind = str(facts["rows"])
         found = predictions.Predictions([{"split": split, **row} for row in rows], {"rows": kind})
@@ -386,7 +386,7 @@ def finish(
 
 def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:
     """Write rows, metrics and the picture of the confusion matrix; give the manifest to write last."""
-    from gptctl.report import plots
+    from gptctl.reporting import plots
 
     rows = [row for part in parts for row in part.rows]
     kind = ROW_KINDS.get(parts[0].kind, "predictions") if parts else "harness"

@@ -182,7 +182,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     _, shape, tokenizer_json, extra = load_model(folder)
-    device.select_device("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device(config.device, config.gpus)
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
     tables, prints = read(config)
@@ -212,7 +212,7 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     """Do several trainings, each in a folder of its own; give means and spreads, and keep the best model."""
     found = {}
     for number, (name, config) in enumerate(repeats.items(), start=1):
-        context.say(f"{name}, {number} of {len(repeats)}")
+        context.info(f"{name}, {number} of {len(repeats)}")
         found[name] = run(config, replace(context, force=False)).metrics
     first = next(iter(repeats.values()))
     on = f"best_val_{first.select_on if first.task == 'classify' else 'loss'}"

@@ -203,7 +203,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join_nodes
 
-    device.select_device("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device(config.device, config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
     if coder.hash != data.manifest.tokenizer:
         raise DataError(
@@ -264,7 +264,7 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
     from gptctl.train.checkpoints import checkpoint
 
     report = packing_report(config, data)
-    context.say(report.line())
+    context.info(report.line())
     record.event("packing", **asdict(report))
     job = make_job(config, data, shape, report)
     metrics = loop.train(job, record, context) | {"packing": asdict(report)}
@@ -349,8 +349,8 @@ def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> Pack
 
 def write_curve(record: Run, title: str) -> None:
     """Draw loss.svg and loss.png from the run's events."""
-    from gptctl.report.events import read_events
-    from gptctl.report.plots import loss_curve
+    from gptctl.reporting.events import read_events
+    from gptctl.reporting.plots import loss_curve
 
     events = read_events(str(record.path))
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from gptctl.core.errors import DataError, GptctlError, MachineError
-from gptctl.executors import ray as runner
+from gptctl.executors import ray as executor
 from gptctl.io.dataset import manifest
 from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
@@ -147,9 +147,9 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(MachineError) as raised:
-        list(runner.run(str, [1], 2))
+        list(executor.run(str, [1], 2))
     assert raised.value.hint == "pip install 'gptctl[ray]'"
-    assert list(runner.run(str, [], 2)) == []
+    assert list(executor.run(str, [], 2)) == []
 
 
 @pytest.mark.slow
@@ -250,20 +250,20 @@ def test_order_retries_and_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             taken.append(item)
             yield item
 
-    found = runner.run(work, items(), 2)
+    found = executor.run(work, items(), 2)
     assert (next(found), len(taken)) == ("27", 4)
     assert list(found) == ["3", "6", "9", "12", "15", "30", "33", "36"]
     assert (tmp_path / "tried").exists()
     assert signal.getsignal(signal.SIGTERM) == handler
     with pytest.raises(DataError, match="six") as ours:
-        list(runner.run(work, [1, 6, 2, 3], 2))
+        list(executor.run(work, [1, 6, 2, 3], 2))
     assert (ours.value.hint, type(ours.value)) == ("a hint", DataError)
     with pytest.raises(ZeroDivisionError, match="seven"):
-        list(runner.run(work, [7, 1, 2], 2))
+        list(executor.run(work, [7, 1, 2], 2))
     with pytest.raises(MachineError, match="a worker process died"):
-        list(runner.run(work, [1, 8, 2], 2))
+        list(executor.run(work, [1, 8, 2], 2))
     with pytest.raises(GptctlError):
-        list(runner.run(work, [1, 8, 2], 2))
+        list(executor.run(work, [1, 8, 2], 2))
     import ray
 
     ray.shutdown()

@@ -17,10 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.pipeline.exchange import distinct
+from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import MULTIPLIER, chunks
-from gptctl.text.dedup.shingles import Shingling, split_words
+from gptctl.text.dedup.shingles import Shingling, normalized_words
 
 NGRAM_WORDS, MIN_TEXT_WORDS = 13, 8
 
@@ -142,14 +142,14 @@ def first_match(text: str, index: NgramIndex) -> str | None:
     if not found:
         return None
     position, length = min(found)
-    return " ".join(split_words(column)[0].as_py()[position : position + length])
+    return " ".join(normalized_words(column)[0].as_py()[position : position + length])
 
 
 def _word_hashes(text: pa.LargeStringArray) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
     """Yield the hashes of all words of a few documents at a time, with the bounds (documents + 1) of each document."""
     for first, last in chunks(text):
         words, counts = shingles.hashes(text.slice(first, last - first), Shingling(ngram=1))
-        yield words, shingles.bounds(counts)
+        yield words, shingles.to_offsets(counts)
 
 
 def _ngram_hashes(hashes: NDArray[np.uint64], n: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
