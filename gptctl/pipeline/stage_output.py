@@ -10,9 +10,9 @@ from typing import Any
 
 from gptctl.core.config import ReadingOptions, StageConfig, Values
 from gptctl.core.context import Context
-from gptctl.core.errors import MachineError, UsageError
+from gptctl.core.errors import GptctlError, MachineError, UsageError
 from gptctl.core.rundir import Run, check_settings, open_run
-from gptctl.core.summary import Summary
+from gptctl.core.summary import Counts, Summary
 from gptctl.io.dataset import manifest, shards, stream
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.stream import StreamWriter
@@ -67,6 +67,7 @@ def produce(
         for record in made.totals.unreadable:
             context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         execution.check_readable(made.totals, config.max_bad, "the warnings above")
+        check_balance(made.totals.counts)
         pipe.close()
         return Summary(stage, "done", ("-",), made.totals.counts, made.metrics)
     refuse_nested(out, config)
@@ -91,7 +92,7 @@ def produce(
         unified = execution.unify_shards(folder, made.totals.shards, made.compression)
         run.record["inputs"] = fingerprints or inputs.stream_fingerprint() | also
         counts = made.totals.counts
-        assert counts.balanced(), counts
+        check_balance(counts)
         execution.sync(folder)
         declared = Manifest(
             kind, stage, config.settings(), run.record["inputs"], tuple(unified), counts, made.metrics, made.tokenizer
@@ -99,6 +100,16 @@ def produce(
         summary = run.finish(Summary(stage, "done", (out,), counts, made.metrics), declared)
         execution.finish(folder)
         return summary
+
+
+def check_balance(counts: Counts) -> None:
+    """Raise GptctlError (1) unless every document is accounted for."""
+    if not counts.balanced():
+        raise GptctlError(
+            f"internal error: {counts.documents_in} documents in, but {counts.kept} kept, {counts.dropped.total()} "
+            f"dropped and {counts.quarantined.total()} quarantined",
+            "the output was not finished; please report this with what --debug shows",
+        )
 
 
 def intact(folder: Path) -> bool:

@@ -103,7 +103,11 @@ class PackedDocuments(TokenWindows):
         self, parts: Sequence[NDArray[Any]], lengths: NDArray[np.int64], seq_len: int, seed: int, end_of_text: int
     ) -> None:
         super().__init__(parts, seq_len, seed)
-        assert lengths.sum() == self.tokens
+        if lengths.sum() != self.tokens:
+            raise DataError(
+                f"the documents of the train split have {lengths.sum():,} tokens, the split itself {self.tokens:,}",
+                "gptctl doctor checks the token folder; gptctl tokenize ... --force makes it again",
+            )
         packing = best_fit(lengths, seq_len)
         self.end_of_text = end_of_text
         self.windows = packing.sequences
