@@ -41,7 +41,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     if common["verbose"]:
         chosen = flatten(redacted(plain(config)))
         for name, origin in origins.items():
-            console.say(f"{name} = {json.dumps(chosen.get(name))}  # {origin}")
+            console.info(f"{name} = {json.dumps(chosen.get(name))}  # {origin}")
     from gptctl.io.dataset.schema import prepare_arrow
 
     prepare_arrow()
@@ -50,7 +50,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     with StopFlag() as stop:
         context = Context(
             force=common["force"], argv=tuple(sys.argv[1:]), stop=stop,
-            progress=console.progress, warn=console.warn, say=console.say, figures=console.figures,
+            progress=console.progress, warn=console.warn, info=console.info, show_metrics=console.show_metrics,
             write=(lambda text: None) if common["json_output"] else console.write,
         )  # fmt: skip
         try:

@@ -298,13 +298,13 @@ def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     from gptctl.model.files.locate import find_model
 
     folder = find_model(path)
-    print_of = checksummed.identity(folder)
+    print_of = checksummed.model_fingerprint(folder)
     asked, _ = asking.load(str(folder), print_of)
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
     task = asking.task_of(asked, config.task, choices, texts_wanted)
-    where = device.pick(config.device)
-    threads = device.threads(config.nproc_per_node)
-    return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.prepare)
+    where = device.select_device(config.device)
+    threads = device.cpu_threads(config.nproc_per_node)
+    return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.configure_process)
 
 
 def ask(config: Eval, path: str, context: Context) -> list[Examples]:
@@ -338,10 +338,10 @@ def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
     for split, table in held_out or labelled_data.evaluation_splits(config, data, trained_on):
         if config.emit_lm_eval_task:
             place = Path(config.emit_lm_eval_task)
-            context.say(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
+            context.info(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
         rows, told = asking.rows_of(job, table, run, config.nproc_per_node, kept, context)
         took = format_duration(told.model_seconds)
-        context.say(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
+        context.info(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
         facts = asking.facts_of(job)
         kind = str(facts["rows"])
         found = predictions.Predictions([{"split": split, **row} for row in rows], {"rows": kind})
@@ -393,7 +393,7 @@ def finish(
 
 def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:
     """Write rows, metrics and the picture of the confusion matrix; give the manifest to write last."""
-    from gptctl.report import plots
+    from gptctl.reporting import plots
 
     rows = [row for part in parts for row in part.rows]
     kind = ROW_KINDS.get(parts[0].kind, "predictions") if parts else "harness"

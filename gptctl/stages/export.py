@@ -71,7 +71,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
     folder = find_model(config.model)
     check(config, folder)
-    inputs = {"model": checksummed.identity(folder)}
+    inputs = {"model": checksummed.model_fingerprint(folder)}
     with open_run(Path(config.out), config, context, inputs, intact=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -93,8 +93,9 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
 def check(config: Export, folder: Path) -> ModelConfig:
     """Return a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
-    from gptctl.model.files import checksummed, gguf
-    from gptctl.model.files.locate import base_of, is_adapter
+    from gptctl.model.files import gguf
+    from gptctl.model.files.json_files import read_json
+    from gptctl.model.files.locate import adapter_base, is_adapter
     from gptctl.model.hf import config as hf_config
 
     if config.dtype not in FORMATS[config.format]:
@@ -102,11 +103,11 @@ def check(config: Export, folder: Path) -> ModelConfig:
             f"--format {config.format} has no --dtype {config.dtype}", f"choose {', '.join(FORMATS[config.format])}"
         )
     while is_adapter(folder):
-        folder = base_of(folder)
-    values = checksummed.read_json(folder / "config.json")
+        folder = adapter_base(folder)
+    values = read_json(folder / "config.json")
     if values.get("labels"):
         raise UsageError(f"{config.model} is a classifier, whose head no other program has", HINT)
-    shape = hf_config.shape_of(values, str(folder / "config.json"))
+    shape = hf_config.read_model_config(values, str(folder / "config.json"))
     if reason := (hf_config.refusal if config.format == "hf" else gguf.refusal)(shape):
         raise UsageError(reason, HINT)
     return shape
@@ -114,9 +115,9 @@ def check(config: Export, folder: Path) -> ModelConfig:
 
 def intact(folder: Path) -> bool:
     """Return whether what a finished export lists is still there."""
-    from gptctl.model.files import checksummed
+    from gptctl.model.files.json_files import read_json
 
-    listed = checksummed.read_json(folder / MANIFEST)["shards"]
+    listed = read_json(folder / MANIFEST)["shards"]
     return all((folder / entry["path"]).is_file() for entry in listed)
 
 

@@ -25,7 +25,7 @@ from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals.inference import held_out
 from gptctl.evals.inference.loaded_model import Asked
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.lora import Lora
+from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
 from gptctl.text import chat
 from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
@@ -89,7 +89,7 @@ class Finetune(DistributedOptions, ReadingOptions, SeedOption):
     fold: str | None = key(None, "Hold out this one fold of fold_column.")
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
-    adapter: Lora = key(Lora(), "More about --lora: its scale, dropout, layers, and DoRA.")
+    adapter: LoraConfig = key(LoraConfig(), "More about --lora: its scale, dropout, layers, and DoRA.")
     freeze: tuple[str, ...] = key((), "Parameters that stay as they are, as globs: blocks.0.*,embedding.*")
     freeze_layers: int = key(0, "Lowest blocks that stay as they are, embeddings included.", ge=0)
     label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
@@ -178,11 +178,11 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     _, shape, tokenizer_json, extra = load_model(folder)
-    device.pick(config.device_name(), config.gpus)
+    device.select_device(config.device_name(), config.gpus)
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
     tables, prints = read(config)
-    inputs = {"model": checksummed.identity(folder), **prints}
+    inputs = {"model": checksummed.model_fingerprint(folder), **prints}
     with open_run(Path(config.out), config, context, inputs, {"epochs": float}, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -192,8 +192,8 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         else:
             task = {"classify": classify_job, "chat": chat_job, "lm": lm_job}[config.task]
             job = task(config, folder, shape, coder, tables, extra, context)
-            about = {"stage": "finetune", "task": config.task, "data": prints} | job.about
-            metrics = train(config, replace(job, about=about), tables, record, context)
+            about = {"stage": "finetune", "task": config.task, "data": prints} | job.metadata
+            metrics = train(config, replace(job, metadata=about), tables, record, context)
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
         declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, coder.hash)
         return record.finish(summarise(config, metrics), declared)
@@ -208,7 +208,7 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     """Do several trainings, each in a folder of its own; give means and spreads, and keep the best model."""
     found = {}
     for number, (name, config) in enumerate(repeats.items(), start=1):
-        context.say(f"{name}, {number} of {len(repeats)}")
+        context.info(f"{name}, {number} of {len(repeats)}")
         found[name] = run(config, replace(context, force=False)).metrics
     first = next(iter(repeats.values()))
     on = f"best_val_{first.select_on if first.task == 'classify' else 'loss'}"
@@ -230,21 +230,21 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     from gptctl.train.checkpoints import checkpoint
 
     metrics = loop.train(job, record, context)
-    model = job.build().eval()
+    model = job.build_model().eval()
     state = checkpoint.load_best(record.path, model)
-    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.about.get("counts", {})
-    about = {name: value for name, value in job.about.items() if name != "lora"}
+    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.metadata.get("counts", {})
+    about = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         base = str(Path(config.base).absolute())
         peft.save(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
-        lora.merge(model)
+        lora.merge_lora(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
         framing = Framing.from_json(about["framing"])
         coder = Tokenizer.from_json(job.tokenizer_json)
         asked = Asked(model, coder, tuple(about["label_names"]), framing, config.pair_column)
-        rows = held_out.label(asked, config.label_column, tables["held out"], device.pick(job.device))
+        rows = held_out.label(asked, config.label_column, tables["held out"], device.select_device(job.device))
         metrics |= held_out.score(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
@@ -351,23 +351,25 @@ def make_job(
     select_on: str, coder: Tokenizer, about: Values,
 ) -> TrainJob:  # fmt: skip
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
+    from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.estimate import estimate
+    from gptctl.train.planning.estimate import Layout, estimate
 
     recipe, ranks = config.recipe(samples, shape.max_seq_len), config.ranks()
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
+    replicated = Layout(ParallelDims(dp_replicate=ranks))
     if config.lora:
         about = about | {"lora": plain(config.adapter) | {"rank": config.lora}}
     return TrainJob(
         recipe=recipe,
-        build=build,
+        build_model=build,
         train_data=data["train"],
         val_data=data["val"],
         objective=objective,
         tokenizer_json=coder.to_json(),
-        about=about,
+        metadata=about,
         seed=config.seed,
-        memory_bytes=estimate(shape, recipe, ranks, config.micro_batch_size)["memory_bytes_per_rank"],
+        memory_bytes=estimate(shape, recipe, replicated, config.micro_batch_size)["memory_bytes_per_rank"],
         micro_batch_size=config.micro_batch_size,
         patience=config.patience,
         select_on=select_on,

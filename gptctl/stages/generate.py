@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gptctl.infer.completions import Continuation, Writer
     from gptctl.infer.decoder import Decoder
     from gptctl.infer.prompts import Prompts
-    from gptctl.infer.sampling import Sampling
+    from gptctl.infer.sampling import SamplingParams
     from gptctl.infer.speculative import Guesser
 
 EXAMPLES = (
@@ -94,7 +94,7 @@ class Ready:
     """A loaded model, and how it reads a prompt and writes."""
 
     writer: Writer
-    sampling: Sampling
+    sampling: SamplingParams
     template: ChatTemplate | None
     system: str | None
 
@@ -143,7 +143,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
 
     make = partial(to_shards, config, folder, prompts, context)
     made = stage_output.produce(
-        config, config.out, context, prompts, "samples", make, {"model": checksummed.identity(folder)}
+        config, config.out, context, prompts, "samples", make, {"model": checksummed.model_fingerprint(folder)}
     )
     return replace(made, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
@@ -169,11 +169,11 @@ def load(config: Generate, folder: Path) -> Ready:
     """Load the model and put it on its device."""
     from gptctl.infer.completions import Writer
     from gptctl.infer.engine import Engine
-    from gptctl.infer.memory import give_back
-    from gptctl.infer.sampling import Sampling
+    from gptctl.infer.sampling import SamplingParams
     from gptctl.model import device
+    from gptctl.model.memory import trim_memory
 
-    where = device.pick(config.device)
+    where = device.select_device(config.device)
     decoder, coder, extra = load_decoder(folder, weights(config), where)
     template = None
     if config.chat:
@@ -184,12 +184,12 @@ def load(config: Generate, folder: Path) -> Ready:
             )
         template = ChatTemplate(extra["chat_template"], coder)
     guesser = make_guesser(config, coder, where)
-    give_back()
-    device.prepare(device.threads())  # from here on freed memory is kept
+    trim_memory()
+    device.configure_process(device.cpu_threads())  # from here on freed memory is kept
     stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), coder.end_of_text_id))
     stops = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in config.stop]
     engine = Engine(decoder, guesser, config.num_draft_tokens)
-    sampling = Sampling(
+    sampling = SamplingParams(
         config.max_tokens, config.temperature, config.top_k, config.top_p, config.min_p, config.seed,
         config.repetition_penalty,
     )  # fmt: skip
@@ -230,21 +230,21 @@ def make_guesser(config: Generate, coder: Tokenizer, where: torch.device) -> Gue
 
 def to_shards(
     config: Generate, folder: Path, prompts: Prompts, context: Context, out: Path | None, pipe: StreamWriter | None
-) -> stage_output.Made:
+) -> stage_output.StageResult:
     """Continue all prompts, a shard at a time; shards that are there already are kept."""
     from gptctl.executors import serial
 
     ready = load(config, folder)
     transform = partial(to_samples, config, ready, context)
-    job = execution.Job(transform, prompts.options, out)
-    totals = execution.run(job, prompts.tasks(config.limit), serial.run, 1, context, pipe)
+    pipeline = execution.ShardPipeline(transform, prompts.options, out)
+    totals = execution.run(pipeline, prompts.tasks(config.limit), serial.run, 1, context, pipe)
     metrics = Counter[str]()
     for figures in totals.figures:
         metrics.update(figures)
-    return stage_output.Made(totals, dict(metrics), ready.writer.coder.hash)
+    return stage_output.StageResult(totals, dict(metrics), ready.writer.coder.hash)
 
 
-def to_samples(config: Generate, ready: Ready, context: Context, task: Task, table: pa.Table) -> execution.Outcome:
+def to_samples(config: Generate, ready: Ready, context: Context, task: Task, table: pa.Table) -> execution.TaskOutput:
     """Continue the prompts of one task."""
     from gptctl.infer.completions import complete
 
@@ -279,7 +279,7 @@ def to_samples(config: Generate, ready: Ready, context: Context, task: Task, tab
     found = found.replace_schema_metadata(with_kind(found.schema, "samples").metadata)
     counts = Counts(documents_in=len(table), kept=len(table))
     figures = {"samples": len(samples), "tokens": sum(len(sample.tokens) for sample in samples)}
-    return execution.Outcome({"": found}, counts, figures)
+    return execution.TaskOutput({"": found}, counts, figures)
 
 
 def numbered(identity: str, number: int, count: int) -> str:

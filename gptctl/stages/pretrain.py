@@ -144,8 +144,9 @@ class Pretrain(DistributedOptions, SeedOption):
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time; rehearse a fully sharded step without its GPUs."""
-    from gptctl.train.planning.estimate import Layout, arrange, estimate
-    from gptctl.train.planning.gpu_specs import ACCELERATORS
+    from gptctl.train.distributed.parallel_dims import ParallelDims
+    from gptctl.train.planning.estimate import Layout, choose_layout, estimate
+    from gptctl.train.planning.gpu_specs import GPU_SPECS
     from gptctl.train.planning.plan_table import plan_table
 
     if config.list_presets:
@@ -154,17 +155,23 @@ def plan(config: Pretrain, context: Context) -> Summary:
     shape, recipe = config.shape(data.vocab_size if data else None), config.full_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    cut = (config.tp_size or config.ranks() // config.nodes) if config.parallel == "tp" else 1
     on_cpu = config.device == "cpu" or config.nproc_per_node > 1
-    narrow = config.precision != "fp32" and not on_cpu
-    layout = Layout(config.ranks(), config.parallel, cut, config.nodes, config.hybrid_shard, narrow)
-    memory = math.inf if on_cpu else ACCELERATORS[config.accelerator].memory
-    layout, micro_batch = arrange(shape, recipe, layout, config.micro_batch_size, memory)
-    facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
-    if layout.parallel == "fsdp" and layout.ranks > 1:
-        from gptctl.train.planning.simulate_step import rehearse
+    bf16 = config.precision != "fp32" and not on_cpu
 
-        facts["rehearsal"] = rehearse(shape, recipe, layout.ranks)
+    def layout_of(strategy: str) -> Layout:
+        tp_size, hybrid = config.tp_size, config.hybrid_shard
+        world_size, nodes = config.ranks(), config.nodes
+        dims = ParallelDims.for_strategy(strategy, world_size, nodes=nodes, tp_size=tp_size, hybrid_shard=hybrid)
+        return Layout(dims, strategy, nodes, bf16)
+
+    layouts = [layout_of(name) for name in (("ddp", "fsdp") if config.parallel == "auto" else (config.parallel,))]
+    memory = math.inf if on_cpu else GPU_SPECS[config.accelerator].memory
+    layout, micro_batch = choose_layout(shape, recipe, layouts, config.micro_batch_size, memory)
+    facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
+    if layout.dims.dp_shard > 1 and layout.dims.tp == 1:
+        from gptctl.train.planning.simulate_step import simulate_step
+
+        facts["simulated_step"] = simulate_step(shape, recipe, layout.dims)
     if data:
         facts["packing"] = asdict(packing_report(config, data))
     shown = plan_table(facts, None if on_cpu else config.accelerator)
@@ -182,9 +189,9 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
     data = token_io.open_tokens(config.tokens)
     from gptctl.model import device
-    from gptctl.train.distributed.nodes import join
+    from gptctl.train.distributed.nodes import join_nodes
 
-    device.pick(config.device_name(), config.gpus)
+    device.select_device(config.device_name(), config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
     if coder.hash != data.manifest.tokenizer:
         raise DataError(
@@ -192,8 +199,8 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
             "put it back, or make the tokens again: gptctl tokenize ... --force",
         )
     shape = config.shape(data.vocab_size, coder.end_of_text_id)
-    with join(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
-        return (lead if nodes.leads else follow)(config, data, shape, context, nodes)
+    with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
+        return (lead if nodes.is_leader else follow)(config, data, shape, context, nodes)
 
 
 def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context, nodes: Nodes) -> Summary:
@@ -203,7 +210,7 @@ def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: C
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
-        nodes.begin()
+        nodes.announce_training()
         metrics = train(config, data, shape, record, context)
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
@@ -218,7 +225,7 @@ def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context:
     from gptctl.train import loop
 
     assert config.out is not None
-    if not nodes.wait(context.stop):
+    if not nodes.wait_for_training(context.stop):
         if intact(Path(config.out)):
             return Summary("pretrain", "up to date", (config.out,))
         raise MachineError(f"the machine at {config.rdzv_endpoint} ended before it trained", "its own message says why")
@@ -245,7 +252,7 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
     from gptctl.train.checkpoints import checkpoint
 
     report = packing_report(config, data)
-    context.say(report.line())
+    context.info(report.line())
     record.event("packing", **asdict(report))
     job = make_job(config, data, shape, report)
     metrics = loop.train(job, record, context) | {"packing": asdict(report)}
@@ -256,27 +263,29 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
         newest = checkpoint.latest_valid(record.path)
         assert newest is not None
         checkpoint.load_weights(newest, model)
-    save_model(record.path / "model", model, job.tokenizer_json, job.about | {"metrics": metrics})
+    save_model(record.path / "model", model, job.tokenizer_json, job.metadata | {"metrics": metrics})
     return metrics
 
 
 def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
     """Describe the training run."""
+    from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.estimate import estimate
+    from gptctl.train.planning.estimate import Layout, estimate
 
     recipe = config.full_recipe()
-    needed = estimate(shape, recipe, config.ranks(), config.micro_batch_size)
+    replicated = Layout(ParallelDims(dp_replicate=config.ranks()))
+    needed = estimate(shape, recipe, replicated, config.micro_batch_size)
     windows = partial(open_windows, data.folder, recipe.seq_len, config.seed)
     end_of_text = Tokenizer.from_json(data.tokenizer_json).end_of_text_id
     sequences = partial(open_packed, data.folder, recipe.seq_len, config.seed, end_of_text)
     return TrainJob(
         recipe=recipe,
-        build=partial(build, shape, config.seed),
+        build_model=partial(build, shape, config.seed),
         train_data=sequences if config.pack == "bestfit" else partial(windows, "train"),
         val_data=partial(windows, "val") if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,
-        about={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
+        metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=config.seed,
         precision=config.precision,
         micro_batch_size=config.micro_batch_size,
@@ -323,8 +332,8 @@ def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> Pack
 
 def write_curve(record: Run, title: str) -> None:
     """Draw loss.svg and loss.png from the run's events."""
-    from gptctl.report.events import read_events
-    from gptctl.report.plots import loss_curve
+    from gptctl.reporting.events import read_events
+    from gptctl.reporting.plots import loss_curve
 
     events = read_events(str(record.path))
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from gptctl.infer.decoder import Decoder, Weights
+from gptctl.infer.decoder import Decoder, WeightFormat
 from gptctl.io.dataset import manifest, shards
-from gptctl.model.attention import KVCache
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
+from gptctl.model.kv_cache import KVCache
 
 
 @torch.inference_mode()
@@ -32,7 +32,7 @@ def bits_per_byte(decoder: Decoder, windows: torch.Tensor, n_bytes: float) -> di
     nats, likeliest = 0.0, []
     for window in windows.split(8):
         cache = KVCache(decoder.config, len(window), window.size(1) - 1, decoder.like)
-        logits = decoder.logits(decoder.hidden(window[:, :-1], cache))
+        logits = decoder.logits(decoder.hidden_states(window[:, :-1], cache))
         nats += F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten(), reduction="sum").item()
         likeliest.append(logits.argmax(-1))
     decoder_says = torch.cat(likeliest)
@@ -50,7 +50,7 @@ def main() -> None:
     stream = np.concatenate([np.asarray(row, np.int64) for row in rows["tokens"].to_pylist()])
     bytes_per_token = sum(rows["n_bytes"].to_pylist()) / len(stream)
     found: dict[str, Any] = {}
-    kinds: tuple[Weights, ...] = ("fp32", "bf16", "int8")
+    kinds: tuple[WeightFormat, ...] = ("fp32", "bf16", "int8")
     likeliest: dict[str, torch.Tensor] = {}
     for kind in kinds:
         model, config, _, _ = load_model(find_model(arguments.run))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from gptctl.core.errors import DataError, GptctlError, MachineError
-from gptctl.executors import ray as runner
+from gptctl.executors import ray as executor
 from gptctl.io.dataset import manifest
 from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
@@ -134,7 +134,6 @@ def test_clean_on_a_cluster_of_its_own(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_cluster_at_an_address(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    started = time.monotonic()
     done = gptctl("clean", raw, "-o", "clean", "--executor", "ray", "--ray-address", "127.0.0.1:1")
     assert (done.code, len(done.err.splitlines())) == (4, 2), done.err
     assert "no Ray cluster answers at 127.0.0.1:1" in done.err
@@ -142,16 +141,15 @@ def test_no_cluster_at_an_address(raw: Path, tmp_path: Path, gptctl: Gptctl) -> 
     assert (named.code, "localhost:1" in named.err) == (4, True), named.err
     for wrong in ("nonsense", "ray://127.0.0.1:1", "127.0.0.1:99999999"):
         assert gptctl("clean", raw, "-o", "clean", "--executor", "ray", "--ray-address", wrong).code == 4
-    assert time.monotonic() - started < 60
 
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(MachineError) as raised:
-        list(runner.run(str, [1], 2))
+        list(executor.run(str, [1], 2))
     assert raised.value.hint == "pip install 'gptctl[ray]'"
-    assert list(runner.run(str, [], 2)) == []
+    assert list(executor.run(str, [], 2)) == []
 
 
 @pytest.mark.slow
@@ -252,20 +250,20 @@ def test_order_retries_and_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             taken.append(item)
             yield item
 
-    found = runner.run(work, items(), 2)
+    found = executor.run(work, items(), 2)
     assert (next(found), len(taken)) == ("27", 4)
     assert list(found) == ["3", "6", "9", "12", "15", "30", "33", "36"]
     assert (tmp_path / "tried").exists()
     assert signal.getsignal(signal.SIGTERM) == handler
     with pytest.raises(DataError, match="six") as ours:
-        list(runner.run(work, [1, 6, 2, 3], 2))
+        list(executor.run(work, [1, 6, 2, 3], 2))
     assert (ours.value.hint, type(ours.value)) == ("a hint", DataError)
     with pytest.raises(ZeroDivisionError, match="seven"):
-        list(runner.run(work, [7, 1, 2], 2))
+        list(executor.run(work, [7, 1, 2], 2))
     with pytest.raises(MachineError, match="a worker process died"):
-        list(runner.run(work, [1, 8, 2], 2))
+        list(executor.run(work, [1, 8, 2], 2))
     with pytest.raises(GptctlError):
-        list(runner.run(work, [1, 8, 2], 2))
+        list(executor.run(work, [1, 8, 2], 2))
     import ray
 
     ray.shutdown()

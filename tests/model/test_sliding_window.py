@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig
-from gptctl.model.gpt import document_starts
-from gptctl.model.sliding_window import banded_attention, document_mask
+from gptctl.model.gpt import find_document_starts
+from gptctl.model.kv_cache import KVCache
+from gptctl.model.sliding_window import document_mask, sliding_window_attention
 from tests.model.test_gpt import make, some_tokens
 
 BAND = 16
@@ -43,12 +43,12 @@ def test_equals_a_naive_mask_in_value_and_gradient(length: int, resolved_kv_head
         torch.randn(3, heads, length, 8, generator=generator) for heads in (4, resolved_kv_heads, resolved_kv_heads)
     )
     tokens = torch.randint(6, (3, length), generator=generator)
-    starts = document_starts(tokens, 0) if documents else None
+    starts = find_document_starts(tokens, 0) if documents else None
     above = torch.randn(3, 4, length, 8, generator=generator)
     inputs = [x.requires_grad_() for x in (q, k, v)]
     results = [
         [y, *torch.autograd.grad(y, inputs, above)]
-        for y in (banded_attention(q, k, v, BAND, starts, 0.0), naive(q, k, v, BAND, starts))
+        for y in (sliding_window_attention(q, k, v, BAND, starts, 0.0), naive(q, k, v, BAND, starts))
     ]
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, atol=2e-6, rtol=1e-5)
@@ -56,7 +56,7 @@ def test_equals_a_naive_mask_in_value_and_gradient(length: int, resolved_kv_head
 
 def test_the_document_mask_is_the_naive_one() -> None:
     """Dense layers: nothing before one's own document, nothing after oneself."""
-    starts = document_starts(torch.tensor([[5, 1, 0, 2, 3, 0, 0, 4]]), 0)
+    starts = find_document_starts(torch.tensor([[5, 1, 0, 2, 3, 0, 0, 4]]), 0)
     assert starts.tolist() == [[0, 0, 2, 2, 2, 5, 6, 6]]
     seen = document_mask(starts)[0, 0]
     assert [[key for key in range(8) if seen[query, key]] for query in (1, 4, 5, 7)] == [[0, 1], [2, 3, 4], [5], [6, 7]]
@@ -78,7 +78,7 @@ def test_no_tensor_grows_with_the_square_of_the_length() -> None:
     for length in (256, 2048):
         q = torch.randn(1, 2, length, 8)
         with Largest() as largest:  # type: ignore[no-untyped-call]
-            banded_attention(q, q, q, BAND, torch.zeros(1, length, dtype=torch.long), 0.0)
+            sliding_window_attention(q, q, q, BAND, torch.zeros(1, length, dtype=torch.long), 0.0)
         sizes.append(largest.size)
     assert sizes[1] <= 9 * sizes[0]
 
@@ -92,7 +92,7 @@ def test_ragged_rows_with_a_cache(length: int) -> None:
     with torch.no_grad():
         cache = KVCache(model.config, 3, 64, model.embedding.weight)
         model(tokens, cache)
-        cache.rewind(lengths)
+        cache.set_lengths(lengths)
         pieces = [model(following[:, a:b], cache) for a, b in ((0, 1), (1, 4), (4, 5), (5, 20))]
         for row, count in enumerate(lengths):
             alone = model(torch.cat((tokens[row, :count], following[row]))[None])

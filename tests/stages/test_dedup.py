@@ -17,8 +17,9 @@ import pytest
 
 from gptctl.core.errors import ConflictError, DataError, MachineError, UsageError
 from gptctl.io.dataset import manifest, stream
-from gptctl.text.dedup import decisions, finder, passes
-from gptctl.text.dedup.decisions import Verdicts
+from gptctl.text.dedup.documents import candidates, decisions, search
+from gptctl.text.dedup.documents.decisions import Decisions
+from gptctl.text.dedup.documents.verification import VerifiedPairs, VerifyPairs
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
 from tests.stages.deduped import (
     Row,
@@ -51,7 +52,7 @@ def test_the_report(unique: tuple[Path, Ran]) -> None:
         "  3  ",
         "4 to 7",
         "largest clusters:",
-        "- not near enough",
+        "- below the threshold",
     ):
         assert wanted in done.err
     for cluster, size, sample in metrics["largest"]:
@@ -83,18 +84,18 @@ def test_memory_cuts_the_keys_into_ranges(raw: Path, tmp_path: Path, monkeypatch
     """What is sorted, and what is compared, at once grows with --max-memory; what comes out does not."""
     sorted_keys: list[int] = []
     text_bytes: set[int] = set()
-    stars, compare = passes.stars, passes.compare
+    pair_buckets, verify = candidates.pair_buckets, VerifyPairs.__call__
 
-    def counted(keys: Any, where: Any) -> Any:
+    def counted(keys: Any, docs: Any) -> Any:
         sorted_keys.append(len(keys))
-        return stars(keys, where)
+        return pair_buckets(keys, docs)
 
-    def noted(search: Any, pairs: Any, size: int, part: Any) -> Any:
-        text_bytes.add(size)
-        return compare(search, pairs, size, part)
+    def noted(self: VerifyPairs, docs: tuple[int, int]) -> VerifiedPairs:
+        text_bytes.add(self.text_bytes)
+        return verify(self, docs)
 
-    monkeypatch.setattr(passes, "stars", counted)
-    monkeypatch.setattr(passes, "compare", noted)
+    monkeypatch.setattr(candidates, "pair_buckets", counted)
+    monkeypatch.setattr(VerifyPairs, "__call__", noted)
     most = {}
     for memory in ("1MB", "100MB"):
         sorted_keys.clear()
@@ -102,7 +103,7 @@ def test_memory_cuts_the_keys_into_ranges(raw: Path, tmp_path: Path, monkeypatch
         dedup(raw, out=tmp_path / memory, max_memory=memory)
         most[memory] = max(sorted_keys)
         assert sum(sorted_keys) >= 10 * 1347
-        assert finder.SORTING_BYTES * max(sorted_keys) < 1.2 * int(memory[:-2]) * 10**6
+        assert search.SORTING_BYTES * max(sorted_keys) < 1.2 * int(memory[:-2]) * 10**6
         assert text_bytes == {max(2**20, int(memory[:-2]) * 10**6 // 8)}
     assert most["100MB"] == 10 * 1347 > most["1MB"]
     assert tree_bytes(tmp_path / "1MB") == tree_bytes(tmp_path / "100MB")
@@ -147,10 +148,10 @@ def test_other_settings_inputs_and_old_documents_are_a_conflict(tmp_path: Path) 
 def test_what_does_not_go_together(tmp_path: Path, gptctl: Gptctl) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", corpus()[:5])
     wrong: list[tuple[Row, str]] = [
-        ({"index": "datasketch", "keep": "longest"}, "--index datasketch goes with"),
-        ({"index": "datasketch", "against": (str(source),)}, "--index datasketch goes with"),
-        ({"index": "datasketch", "method": "exact"}, "--index datasketch goes with"),
-        ({"redis": "redis://localhost"}, "redis=URL goes with --index datasketch"),
+        ({"index": "datasketch", "keep": "longest"}, "--index datasketch works with"),
+        ({"index": "datasketch", "against": (str(source),)}, "--index datasketch works with"),
+        ({"index": "datasketch", "method": "exact"}, "--index datasketch works with"),
+        ({"redis": "redis://localhost"}, "redis=URL needs --index datasketch"),
         ({"method": "lines", "keep": "longest"}, "works within them"),
     ]
     for settings, wanted in wrong:
@@ -219,14 +220,14 @@ def test_a_dry_run_foretells_the_disk(raw: Path, unique: tuple[Path, Ran], tmp_p
         "plan"
     ]
     assert (plan["bands"], plan["rows_per_band"]) == (9, 13)
-    assert plan["chance_of_a_candidate"] == {f"{s}0": round(1 - (1 - s**13) ** 9, 4) for s in (0.7, 0.8, 0.9)}
+    assert plan["candidate_probability"] == {f"{s}0": round(1 - (1 - s**13) ** 9, 4) for s in (0.7, 0.8, 0.9)}
     metrics = unique[1].json["metrics"]
     assert plan["documents"] == pytest.approx(1347, rel=0.1)
     assert plan["bytes_per_document_on_disk"] == pytest.approx(16 * 10 + 48 + 5, abs=1)
     # The shingles of the candidates come on top, some 1.3 bytes for each byte of their text.
     text = sum(len(row["text"].encode()) for row in corpus() if row["id"] in cluster_table(unique[0]))
     assert metrics["disk_bytes"] == pytest.approx(plan["disk_bytes"] + 1.3 * text, rel=0.3)
-    assert plan["sort_ranges"] == pytest.approx(10 * 1347 * finder.SORTING_BYTES / 500_000, abs=1)
+    assert plan["sort_ranges"] == pytest.approx(10 * 1347 * search.SORTING_BYTES / 500_000, abs=1)
     assert not (tmp_path / "out").exists()
     for method in ("exact", "lines", "substring"):
         facts = plan_of(raw, method=method)
@@ -244,13 +245,13 @@ def test_survivors_are_looked_up_for_many_tasks_at_once(
     piped = stream_of(*(rows[first : first + 130] for first in range(0, 1300, 130)))
     monkeypatch.setattr(stream, "standard_input", lambda: io.BytesIO(piped))
     looked_up: list[int] = []
-    describe = Verdicts.describe
+    describe = Decisions.describe
 
-    def counted(self: Verdicts, part: slice) -> pa.Table:
-        looked_up.append(len(self.found.place[part]))
+    def counted(self: Decisions, part: slice) -> pa.Table:
+        looked_up.append(len(self.clusters.docs[part]))
         return describe(self, part)
 
-    monkeypatch.setattr(Verdicts, "describe", counted)
+    monkeypatch.setattr(Decisions, "describe", counted)
     dedup(Path("-"), out=tmp_path / "at once")
     assert looked_up == [0, len(cluster_table(tmp_path / "at once"))]
     looked_up.clear()

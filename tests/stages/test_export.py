@@ -17,7 +17,7 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.files import checksummed
 from gptctl.model.folder import load_model, save_model, write_config, write_weights
 from gptctl.model.hf import peft
-from gptctl.model.lora import Lora, adapt, adapted
+from gptctl.model.lora import LoraConfig, apply_lora, lora_layers
 from gptctl.stages import export, inspect
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ def test_a_run_becomes_a_folder_of_transformers(tmp_path: Path, text: str, name:
     tokens = some_tokens(model, 2, 17)  # type: ignore[arg-type]
     with torch.no_grad():
         torch.testing.assert_close(opened(tokens).logits, model(tokens), atol=1e-4, rtol=0)
-    assert "| val_loss | 2.5 |" in (tmp_path / "out" / "README.md").read_text()
+    assert "| val_loss | 2.5000 |" in (tmp_path / "out" / "README.md").read_text()
     again = load_model(tmp_path / "out")
     assert all(torch.equal(t, again[0].state_dict()[n]) for n, t in model.state_dict().items())
     assert exported(tmp_path / "run", tmp_path / "out").status == "up to date"
@@ -134,16 +134,16 @@ def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) ->
     """A checkpoint with a low-rank update, and the update alone beside its base, export to the same weights."""
     run_of(tmp_path / "run", "tiny-gpt2", text)
     model = load_model(tmp_path / "run" / "model")[0]
-    lora = Lora(rank=2)
-    adapt(model, lora, seed=0)
+    lora = LoraConfig(rank=2)
+    apply_lora(model, lora, seed=0)
     with torch.no_grad():
-        for _, layer in adapted(model):
+        for _, layer in lora_layers(model):
             layer.lora_b.normal_(0, 0.2)
     checkpoint = tmp_path / "tuned" / "checkpoints" / "step-000001"
     checkpoint.mkdir(parents=True)
     write_weights(checkpoint, model, model.state_dict())
     write_config(checkpoint, model, text, {"lora": {"rank": 2}})
-    checksummed.seal(checkpoint, "checkpoint")
+    checksummed.write_manifest(checkpoint, "checkpoint")
     peft.save(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
     for name, source in (("one", checkpoint), ("two", tmp_path / "tuned" / "adapter")):
         exported(source, tmp_path / name)
@@ -221,7 +221,7 @@ def test_killed_anywhere_it_is_done_by_the_next_command(gptctl: Command, tmp_pat
     exported(tmp_path / "run", tmp_path / "whole")
     number, killed = 1, 1
     while killed:
-        killed = gptctl("export", "run", "-o", f"out-{number}", GPTCTL_FAULT=f"kill:{number}").code
+        killed = gptctl("export", "run", "-o", f"out-{number}", fault=f"kill:{number}").code
         exported(tmp_path / "run", tmp_path / f"out-{number}")
         assert tree_bytes(tmp_path / f"out-{number}") == tree_bytes(tmp_path / "whole")
         number += 3

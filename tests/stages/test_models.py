@@ -42,7 +42,7 @@ def test_pretrain_killed_at_any_moment_ends_with_the_same_weights(
     assert gptctl("pretrain", workspace / "tokens", "-o", "whole", *PRETRAIN).code == 0
     for operation in operations:
         run = f"killed{operation}"
-        killed = gptctl("pretrain", workspace / "tokens", "-o", run, *PRETRAIN, GPTCTL_FAULT=f"kill:{operation}")
+        killed = gptctl("pretrain", workspace / "tokens", "-o", run, *PRETRAIN, fault=f"kill:{operation}")
         assert killed.code == -signal.SIGKILL, killed.err
         done = gptctl("pretrain", workspace / "tokens", "-o", run, *PRETRAIN)
         assert done.code == 0, done.err
@@ -75,9 +75,8 @@ def test_pretrain_stopped_by_a_signal_saves_and_goes_on(gptctl: Gptctl, workspac
         events, before = tmp_path / "run" / "events.jsonl", 0
         if events.exists():
             before = events.read_text().count('"step"')
-        deadline = time.monotonic() + 120
         while not events.exists() or events.read_text().count('"step"') <= before + 3:
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)

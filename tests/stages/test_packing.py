@@ -65,7 +65,7 @@ def test_val_loss_does_not_depend_on_the_packing(gptctl: Gptctl, workspace: Path
 def test_killed_and_resumed_ends_with_the_same_weights(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     command = ("pretrain", workspace / "tokens", *BESTFIT, "--steps", "24", "--set", "checkpoint.every=6", "-o")
     assert gptctl(*command, "whole").code == 0
-    assert gptctl(*command, "killed", GPTCTL_FAULT="kill:43").code == -signal.SIGKILL
+    assert gptctl(*command, "killed", fault="kill:43").code == -signal.SIGKILL
     assert gptctl(*command, "killed").code == 0
     assert '"resumed"' in (tmp_path / "killed" / "events.jsonl").read_text()
     assert (

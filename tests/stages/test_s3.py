@@ -205,7 +205,7 @@ class Killable:
 
         It must leave either no dataset or a whole one, and must not send again what arrived.
         """
-        killed = self.run(GPTCTL_FAULT=f"kill:{operation}")
+        killed = self.run(fault=f"kill:{operation}")
         if killed.code == 0:
             return None
         assert killed.code == -9, killed.err
@@ -259,7 +259,7 @@ def test_another_machine_takes_over_or_is_refused(
     killable: Killable, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, bucket = killable.server, killable.bucket
-    assert killable.run(GPTCTL_FAULT="kill:34").code == -9
+    assert killable.run(fault="kill:34").code == -9
     monkeypatch.setenv("GPTCTL_CACHE", str(tmp_path / "other machine"))
     with pytest.raises(ConflictError, match="was made with other settings: pii"):
         run_clean(server, bucket, pii=True)
@@ -369,7 +369,7 @@ def test_a_stream_into_a_bucket_resumes(server: Storage, local: Path, gptctl: Gp
     bucket = server.bucket()
     stream = gptctl("clean", local / "clean", "-o", "-", "--preset", "none").out
     command = ("dedup", "-", "-o", server.uri(f"{bucket}/unique"), "--executor", "serial", "--method", "exact")
-    assert gptctl(*command, stdin=stream, GPTCTL_FAULT="kill:40").code == -9
+    assert gptctl(*command, stdin=stream, fault="kill:40").code == -9
     assert gptctl(*command, stdin=stream).code == 0
     kept = json.loads(server.tree(f"{bucket}/unique")["manifest.json"])["counts"]["kept"]
     assert 0 < kept < json.loads((local / "clean" / "manifest.json").read_bytes())["counts"]["kept"]

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.kv_cache import KVCache
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.faults import Faults
 from gptctl.train.job import TrainJob
@@ -26,11 +26,11 @@ POISON = 255  # a byte that the text does not have
 class Touchy(GPT):
     """A GPT that gives NaN for a sequence that holds POISON, as a broken kernel or an overflow would."""
 
-    def trunk(
-        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpointed: bool
+    def run_blocks(
+        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpoint_activations: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Return hidden states, or NaN."""
-        hidden, routers = super().trunk(tokens, cache, starts, checkpointed)
+        hidden, routers = super().run_blocks(tokens, cache, starts, checkpoint_activations)
         spoiled = torch.where((tokens == POISON).any(1), torch.nan, 1.0)
         return hidden * spoiled[:, None, None], routers
 
@@ -88,7 +88,7 @@ def faulty_job(
     config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32, "dropout": 0.1})
     return replace(
         make_job(**job),
-        build=partial(build_touchy, config, 5),
+        build_model=partial(build_touchy, config, 5),
         train_data=partial(Spoiled, frozenset(bad), how, kill_at),
         faults=Faults.model_validate(faults or {}),
     )

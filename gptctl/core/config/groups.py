@@ -7,7 +7,7 @@ from typing import Literal
 from gptctl.core.config.fields import flag, key
 from gptctl.core.config.settings import StageConfig
 from gptctl.core.config.values import Values
-from gptctl.core.machine import processors
+from gptctl.core.machine import available_cpus
 
 
 class ReadingOptions(StageConfig):
@@ -48,7 +48,7 @@ class WorkerOptions(StageConfig):
             return 1
         if self.executor == "ray":
             return self.workers
-        return self.workers or processors()
+        return self.workers or available_cpus()
 
 
 class SeedOption(StageConfig):

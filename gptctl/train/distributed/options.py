@@ -53,14 +53,14 @@ class DistributedOptions(ProcessOptions):
         """Return the fields of a TrainJob that these options set."""
         return {
             "device": self.device_name(),
-            "ranks": self.ranks(),
+            "world_size": self.ranks(),
             "nodes": self.nodes,
-            "rendezvous": self.rdzv_endpoint,
-            "parallel": self.parallel,
+            "rdzv_endpoint": self.rdzv_endpoint,
+            "strategy": self.parallel,
             "tp_size": self.tp_size,
             "hybrid_shard": self.hybrid_shard,
             "max_restarts": self.max_restarts,
-            "timeout_seconds": self.heartbeat_timeout,
+            "heartbeat_timeout": self.heartbeat_timeout,
             "compile": self.compile,
         }
 
