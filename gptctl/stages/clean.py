@@ -152,6 +152,20 @@ class CleanKeys(ReadingOptions, WorkerOptions):
         settings = {step: dict(values) for step, values in preset.items() if values}
         return {"filters": list(preset), "pii": name in PII_PRESETS} | settings
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if not self.pii:
+            found["mask"] = "without --pii"
+        if not self.decontaminate:
+            found["contamination"] = "without --decontaminate"
+        if self.words != "nltk":
+            found["punkt"] = "without --words nltk"
+        if self.html == "never":
+            found |= dict.fromkeys(("extractor", "html_seconds"), "with --html never")
+        used = [step.name for step in self.steps()]
+        return found | {name: f"without the filter {name}" for name in plugins.names(FILTERS) if name not in used}
+
     def steps(self) -> tuple[ConfiguredFilter, ...]:
         """Return the chain of filters; --language adds its filter in front where the preset has none."""
         names = self.filters or ()

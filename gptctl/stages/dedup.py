@@ -82,8 +82,9 @@ class Dedup(ReadingOptions, WorkerOptions, SeedOption):
         panel="Input", runtime=True, reads=True,
     )  # fmt: skip
     max_memory: str = flag(
-        "1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True
-    )
+        "1GB", "Memory for sorting and clustering; what does not fit is kept on disk.",
+        metavar="SIZE", panel="Workers", runtime=True,
+    )  # fmt: skip
     redis: str | None = key(None, "Redis that keeps datasketch's index for later runs.", runtime=True)
     redis_name: str = key("documents", "Name of the index in Redis.")
     bands: int | None = key(None, "Bands of the signature; without it datasketch's choice for the threshold.", ge=1)
@@ -93,6 +94,24 @@ class Dedup(ReadingOptions, WorkerOptions, SeedOption):
     fold: bool = key(False, "Lines and paragraphs without case, and with all numbers alike.")
     min_words: int = key(50, "Words of a passage that counts as repeated (method substring).", ge=2)
     normalize_exact: bool = key(False, "Exact copies, too, without case, punctuation and white space.")
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        of_methods = {
+            ("minhash",): ("threshold", "num_perm", "ngram", "verify", "bands", "shingle", "normalize", "seed"),
+            ("minhash", "exact"): ("normalize_exact",),
+            ("lines", "paragraphs"): ("min_chars", "fold"),
+            ("substring",): ("min_words",),
+        }
+        for methods, keys in of_methods.items():
+            if self.method not in methods:
+                found |= dict.fromkeys(keys, f"with --method {self.method}")
+        if self.index == "datasketch":
+            found["verify"] = "with --index datasketch"
+        if self.redis is None:
+            found["redis_name"] = "without redis"
+        return found
 
     @field_validator("keep")
     @classmethod
@@ -104,7 +123,7 @@ class Dedup(ReadingOptions, WorkerOptions, SeedOption):
     @field_validator("max_memory")
     @classmethod
     def readable_size(cls, value: str) -> str:
-        """Refuse what is no size."""
+        """Refuse what is not a size."""
         parse_bytes(value)
         return value
 

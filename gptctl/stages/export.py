@@ -44,6 +44,13 @@ class Export(StageConfig):
     )
     max_shard_bytes: int = key(5_000_000_000, "Largest file of weights; more are listed in an index (hf).", ge=1)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.format == "gguf":
+            found["max_shard_bytes"] = "with --format gguf"
+        return found
+
 
 def plan(config: Export, context: Context) -> Summary:
     """Say what would be written, or why it can't be."""

@@ -88,6 +88,23 @@ class Generate(ReadingOptions, SeedOption, DeviceOption):
     shard_prompts: int = key(256, "Prompts in a shard of -o; what was written is not generated again.", ge=1)
     system: str | None = key(None, "System message that a chat begins with.")
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.temperature == 0:
+            found |= dict.fromkeys(("seed", "top_k", "top_p", "min_p"), "with --temperature 0")
+        if not self.draft and not self.prompt_lookup:
+            found["num_draft_tokens"] = "without --draft or prompt_lookup"
+        if not self.chat:
+            found["system"] = "without --chat"
+        if self.out is None:
+            found |= dict.fromkeys(("shard_prompts", "max_bad"), "without -o")
+        if self.prompts is None:
+            found |= dict.fromkeys(ReadingOptions.model_fields, "without --prompts")
+            if self.chat and self.prompt is None:
+                found |= dict.fromkeys(("num", "logprobs", "batch_size"), "in a conversation")
+        return found
+
 
 @dataclass(frozen=True)
 class Ready:

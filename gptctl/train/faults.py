@@ -42,6 +42,17 @@ class Faults(Settings):
     max_rollbacks: int = key(3, "Rollbacks to one checkpoint, after which training stops.", ge=0)
     margin: int = key(16, "Batches before and after the bad one that a rollback passes over; doubled each time.", ge=0)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        actions, found = (self.on_nonfinite, self.on_spike), super().without_effect()
+        if "skip" not in actions:
+            found["max_skips"] = "where nothing is skipped"
+        if "rollback" not in actions:
+            found |= dict.fromkeys(("max_rollbacks", "margin"), "without a rollback")
+        if not self.spike_window:
+            found |= dict.fromkeys(("on_spike", "spike_sigma"), "with faults.spike_window 0")
+        return found
+
     @property
     def may_roll_back(self) -> bool:
         """Return whether a checkpoint is needed before the first update."""

@@ -38,6 +38,15 @@ class WorkerOptions(StageConfig):
         metavar="HOST:PORT", panel="Workers", runtime=True,
     )  # fmt: skip
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.executor == "serial":
+            found["workers"] = "with --executor serial"
+        if self.executor != "ray":
+            found["ray_address"] = "without --executor ray"
+        return found
+
     def executor_options(self) -> Values:
         """Return what the executor's run() must know besides the number of workers."""
         return {"address": self.ray_address} if self.executor == "ray" else {}

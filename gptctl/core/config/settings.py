@@ -29,6 +29,14 @@ class Settings(BaseModel):
         given = given_in(values)
         return merge(cls.below(given), given)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the dotted keys and tables that have no effect beside the other values, each with the reason.
+
+        A reason ends the sentence "KEY has no effect ...": "without --lora", "with --method exact".
+        """
+        tables = [(name, value) for name, value in vars(self).items() if isinstance(value, Settings)]
+        return {f"{name}.{inner}": reason for name, table in tables for inner, reason in table.without_effect().items()}
+
     @classmethod
     def below(cls, given: Values) -> Values:
         """Return the values that lie below those given: the defaults of tables that are given in part."""
@@ -66,13 +74,6 @@ class StageConfig(Settings):
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
         """Return the values that the chosen preset stands for. They lie above the defaults and below all else."""
-        return {}
-
-    def without_effect(self) -> dict[str, str]:
-        """Return the dotted keys and tables that have no effect beside the other values, each with the reason.
-
-        A reason ends the sentence "KEY has no effect ...": "without --lora", "with --method exact".
-        """
         return {}
 
     def settings(self) -> Values:
