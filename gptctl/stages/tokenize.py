@@ -85,8 +85,8 @@ class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
         reads=True,
     )
     split_pattern: Literal["gpt2", "modern", "o200k"] | None = flag(
-        None, "Where merges stop: gpt2 (default), modern (as cl100k: digits by three) or o200k. Needed for a "
-        "*.tiktoken file of unknown name.", panel="Tokenizer",
+        None, "Where merges stop: as in GPT-2, the rule if none is given, modern (cl100k: digits by three), or o200k. "
+        "A *.tiktoken file of unknown name needs it.", panel="Tokenizer",
     )  # fmt: skip
     val: float = flag(0.01, "Share of documents for validation.", panel="Splits", ge=0, lt=1)
     test: float = flag(0.01, "Share of documents for testing.", panel="Splits", ge=0, lt=1)

@@ -41,7 +41,7 @@ class WorkerOptions(StageConfig):
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if self.executor == "serial":
+        if self.executor == "serial" and self.workers != 1:
             found["workers"] = "with --executor serial"
         if self.executor != "ray":
             found["ray_address"] = "without --executor ray"

@@ -10,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from gptctl.core.config.fields import declaration
 from gptctl.core.config.values import Values, merge, plain
 
+FILE_SUFFIXES = (
+    ".arrow", ".bz2", ".csv", ".feather", ".gguf", ".gz", ".html", ".json", ".jsonl", ".lz4", ".md", ".ndjson", ".npy",
+    ".parquet", ".safetensors", ".tar", ".tsv", ".txt", ".warc", ".xz", ".zip", ".zst",
+)  # fmt: skip
+
 
 class Settings(BaseModel):
     """A frozen group of config keys. An unknown key is an error.
@@ -71,6 +76,18 @@ class StageConfig(Settings):
         preset = cls.preset_layer(given)
         return merge(super().below(merge(preset, given)), preset)
 
+    @model_validator(mode="after")
+    def names_a_folder(self) -> StageConfig:
+        """Refuse a file's name for an output folder: nobody who types it expects a folder."""
+        for name, field in type(self).model_fields.items():
+            value = vars(self)[name] if declaration(field).folder else None
+            if (folder := without_suffix(str(value or ""))) != (value or ""):
+                rows = (
+                    f"; gptctl inspect {folder} --limit 0 --format jsonl prints rows" if ".jsonl" in str(value) else ""
+                )
+                raise ValueError(f"-o {value} names a file, but this command writes a folder: use -o {folder}{rows}")
+        return self
+
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
         """Return the values that the chosen preset stands for. They lie above the defaults and below all else."""
@@ -89,6 +106,12 @@ class StageConfig(Settings):
             if value:
                 found[name] = [absolute(str(one)) for one in ([value] if isinstance(value, str) else value)]
         return found
+
+
+def without_suffix(path: str) -> str:
+    """Return a path or URI without the suffixes of a file: "out.jsonl.gz" becomes "out"."""
+    bare, suffix = os.path.splitext(path.partition("?")[0])  # noqa: PTH122 (it may be a URI)
+    return without_suffix(bare) if suffix.lower() in FILE_SUFFIXES else path
 
 
 def absolute(path: str) -> str:
