@@ -12,7 +12,7 @@ import xxhash
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, argument, flag
+from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import parse_bytes
@@ -20,8 +20,8 @@ from gptctl.core.summary import Summary, funnel
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import Runner
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.execution import Executor
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents.search import DocumentSearch
@@ -43,7 +43,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DuplicateOptions, DataConfig):
+class Dedup(DuplicateOptions, ReadingOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the documents that are kept, with a column `cluster_id`, and a table of all duplicates to OUT/clusters/. A
@@ -54,19 +54,20 @@ class Dedup(DuplicateOptions, DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder or URI to write, or - for a pipe.")
     against: tuple[str, ...] = flag(
         (), "Earlier documents: drop INPUT documents that duplicate these. They are not changed.",
         panel="Input", runtime=True, reads=True,
     )  # fmt: skip
-    memory: str = flag(
+    max_memory: str = flag(
         "1GB",
         "Memory for sorting and clustering, in all workers together; the rest is kept on disk.",
-        panel="Runtime",
+        metavar="SIZE",
+        panel="Workers",
         runtime=True,
     )
 
-    @field_validator("memory")
+    @field_validator("max_memory")
     @classmethod
     def check_memory(cls, value: str) -> str:
         """Raise ValueError for what is not a size, and for too small a size."""
@@ -120,8 +121,8 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with execution.spool_folder(out) as folder:
+    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
+        with execution.scratch_folder(out) as folder:
             corpus = Corpus(options, against_tasks, inputs.replayable(folder, config.limit), config.max_bad)
             if config.works_within_documents:
                 note = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
@@ -153,10 +154,10 @@ def open_against(config: Dedup) -> Inputs | None:
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:
     """Return the workers that the settings ask for."""
-    runner: Runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    executor: Executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
     kernel = {"lines": "units", "paragraphs": "units", "substring": "windows"}.get(config.method, "shingles")
     preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernel}")
-    return WorkerPool(runner, config.worker_count(), parse_bytes(config.memory), context, preload)
+    return WorkerPool(executor, config.worker_count(), parse_bytes(config.max_memory), context, preload)
 
 
 def open_index(config: Dedup) -> LshIndex:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gptctl.core.errors import DataError
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline.exchange import of_task
+from gptctl.pipeline.sorted_runs import of_task
 
 
 @dataclass(frozen=True)

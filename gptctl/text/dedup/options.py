@@ -36,7 +36,7 @@ class DuplicateOptions(StageConfig):
     )
     keep: str = flag(
         "first", "Which of several duplicates to keep: first, longest, highest:COLUMN, or priority:SOURCE,SOURCE.",
-        panel=PANEL,
+        metavar="POLICY", panel=PANEL,
     )  # fmt: skip
     index: Literal["sorted", "datasketch"] = flag(
         "sorted", "sorted: on disk, exact; datasketch: its MinHashLSH, in memory or in Redis (redis=URL).", panel=PANEL

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gptctl.pipeline.exchange import distinct
+from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup.documents.workspace import Docs, Workspace
 from gptctl.text.dedup.sorted_arrays import is_in_sorted, run_starts
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from gptctl.io.dataset import stream
 from gptctl.io.input.records import Task
-from gptctl.pipeline.exchange import ROW_BITS, distinct, of_task
+from gptctl.pipeline.sorted_runs import ROW_BITS, distinct, of_task
 from gptctl.text.dedup.documents.clusters import IN_INDEX, Clusters
 from gptctl.text.dedup.documents.verification import compare_exact_keys
 from gptctl.text.dedup.documents.workspace import Workspace, lookup

@@ -14,7 +14,7 @@ from gptctl.io.dataset import stream
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.input.records import Task
 from gptctl.pipeline import execution
-from gptctl.pipeline.execution import Outcome
+from gptctl.pipeline.execution import TaskOutput
 from gptctl.text.dedup.documents.criteria import Criteria
 from gptctl.text.dedup.documents.decisions import DROP_REASONS, SURVIVOR
 from gptctl.text.dedup.report import sample_text
@@ -26,7 +26,7 @@ class RemoveDuplicates:
 
     criteria: Criteria
 
-    def __call__(self, task: Task, table: pa.Table) -> Outcome:
+    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
         """Return the kept documents with their `cluster_id`, and the rows of the table of clusters."""
         text = table["text"].combine_chunks()
         decisions = stream.from_bytes(task.note)
@@ -53,7 +53,7 @@ class RemoveDuplicates:
             for number in np.flatnonzero(sizes).tolist()
         ]
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
-        return Outcome({"": kept}, count(text, kept, rows, verdicts), {"samples": samples}, {"clusters": members})
+        return TaskOutput({"": kept}, count(text, kept, rows, verdicts), {"samples": samples}, {"clusters": members})
 
     def _cluster_ids(self, text: pa.LargeStringArray, decisions: pa.Table) -> pa.Array:
         """Return the cluster id of each document. A document without a duplicate is a cluster of its own."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gptctl.core import atomic
-from gptctl.pipeline import exchange
-from gptctl.pipeline.exchange import distinct
+from gptctl.pipeline import sorted_runs
+from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents import clusters
 from gptctl.text.dedup.documents.candidates import PairCandidates
@@ -75,7 +75,7 @@ class DocumentSearch:
         ranges, written = self.pool.partitions(keys, SORTING_BYTES), 0
         for round_number in range(1, MAX_ROUNDS + 1):
             pair = PairCandidates(self.workspace, round_number, only)
-            count = sum(self.pool.map(pair, enumerate(exchange.ranges(ranges))))
+            count = sum(self.pool.map(pair, enumerate(sorted_runs.ranges(ranges))))
             if round_number == 1 and self.criteria.near_duplicates and self.criteria.verify:
                 write = WriteShingles(self.criteria, self.workspace, self.corpus.options)
                 sum(self.pool.map(write, self.corpus.tasks()))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline.exchange import ROW_BITS, Runs, distinct, of_task, places
+from gptctl.pipeline.sorted_runs import ROW_BITS, SortedRuns, distinct, of_task, places
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.documents.candidates import distinct_pairs
 from gptctl.text.dedup.documents.criteria import Criteria
@@ -74,7 +74,7 @@ class VerifyPairs:
 
     criteria: Criteria
     workspace: Workspace
-    pairs: Runs
+    pairs: SortedRuns
     text_bytes: int
 
     def __call__(self, docs: tuple[int, int]) -> VerifiedPairs:
@@ -124,7 +124,7 @@ class Verifier:
     pool: WorkerPool
     task_sizes: Sequence[int]
 
-    def verify(self, pairs: Runs, count: int) -> Iterator[VerifiedPairs]:
+    def verify(self, pairs: SortedRuns, count: int) -> Iterator[VerifiedPairs]:
         """Yield about `count` pairs with their similarity, in the order of their left documents."""
         text_bytes = min(MAX_TEXT_BYTES, max(2**20, self.pool.memory_per_worker // 8))
         yield from self.pool.map(

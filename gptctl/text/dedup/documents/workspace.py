@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gptctl.pipeline.document_cache import Kept
-from gptctl.pipeline.exchange import ROW_BITS, Runs
+from gptctl.pipeline.document_cache import DocumentCache
+from gptctl.pipeline.sorted_runs import ROW_BITS, SortedRuns
 
 # Documents by location: the number of the task and the row in it, packed into 64 bits, which sort like the input.
 Docs = NDArray[np.uint64]
@@ -27,53 +27,53 @@ class Workspace:
     """
 
     folder: Path
-    cache: Kept = field(default_factory=Kept)
+    cache: DocumentCache = field(default_factory=DocumentCache)
 
     @classmethod
     def create(cls, folder: Path, cache_documents: bool = False) -> Workspace:
         """Return the workspace in a folder, which need not exist yet."""
-        return cls(folder, Kept(folder / "cache" if cache_documents else None))
+        return cls(folder, DocumentCache(folder / "cache" if cache_documents else None))
 
     @property
-    def keys(self) -> Runs:
+    def keys(self) -> SortedRuns:
         """Band keys and exact keys of each document: `key`, `doc`."""
-        return Runs(self.folder / "keys")
+        return SortedRuns(self.folder / "keys")
 
     @property
-    def documents(self) -> Runs:
+    def documents(self) -> SortedRuns:
         """Facts about each document: `doc`, exact key (`high`, `low`), `length` in bytes, `rank` and `id`."""
-        return Runs(self.folder / "documents")
+        return SortedRuns(self.folder / "documents")
 
     def signature_record(self, task: int) -> Path:
         """Return the file that says that a task's keys and documents are complete."""
         return self.folder / "signatures" / f"{task:05d}.json"
 
-    def candidate_pairs(self, round_number: int) -> Runs:
+    def candidate_pairs(self, round_number: int) -> SortedRuns:
         """Documents that share a key, paired with the first that has it: `left`, `right`."""
-        return Runs(self.folder / f"candidate-pairs-{round_number}")
+        return SortedRuns(self.folder / f"candidate-pairs-{round_number}")
 
-    def candidates(self, round_number: int) -> Runs:
+    def candidates(self, round_number: int) -> SortedRuns:
         """The documents that occur in a candidate pair: `doc`."""
-        return Runs(self.folder / f"candidates-{round_number}")
+        return SortedRuns(self.folder / f"candidates-{round_number}")
 
     def open_documents(self, round_number: int) -> Path:
         """Return the numpy file with the documents that a round leaves to the next one, sorted."""
         return self.folder / f"open-{round_number}.npy"
 
     @property
-    def shingle_sets(self) -> Runs:
+    def shingle_sets(self) -> SortedRuns:
         """The shingles of each candidate: `doc`, `shingles`."""
-        return Runs(self.folder / "shingle-sets")
+        return SortedRuns(self.folder / "shingle-sets")
 
     @property
-    def duplicate_pairs(self) -> Runs:
+    def duplicate_pairs(self) -> SortedRuns:
         """Candidate pairs that are similar enough: `left`, `right`."""
-        return Runs(self.folder / "duplicate-pairs")
+        return SortedRuns(self.folder / "duplicate-pairs")
 
     @property
-    def survivor_pairs(self) -> Runs:
+    def survivor_pairs(self) -> SortedRuns:
         """Documents with their survivors: `left`, `right`."""
-        return Runs(self.folder / "survivor-pairs")
+        return SortedRuns(self.folder / "survivor-pairs")
 
     def clear_later_steps(self) -> None:
         """Remove what an interrupted run left after the first step, as it may have used other ranges."""
@@ -92,7 +92,7 @@ class Workspace:
         return self.keys.bytes() + self.documents.bytes() + self.shingle_sets.bytes()
 
 
-def lookup(runs: Runs, docs: Docs, columns: Sequence[str]) -> pa.Table:
+def lookup(runs: SortedRuns, docs: Docs, columns: Sequence[str]) -> pa.Table:
     """Return the rows of at least one document, sorted by `docs`, from the runs of their tasks."""
     tasks = (docs >> np.uint64(ROW_BITS)).astype(np.int64)
     parts = []

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.pipeline import execution
-from gptctl.pipeline.execution import Job
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.execution import ShardPipeline
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text.dedup import report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents.clusters import Clusters
@@ -42,13 +42,13 @@ class Search(Protocol):
         """Return the clusters with their survivors, and metrics of the search."""
 
 
-def write_without_duplicates(search: Search, out: Path | None, pipe: StreamWriter | None) -> Made:
+def write_without_duplicates(search: Search, out: Path | None, pipe: StreamWriter | None) -> StageResult:
     """Search for duplicates and write the documents of INPUT without them, into a folder or a pipe."""
     corpus, pool, workspace = search.corpus, search.pool, search.workspace
     clusters, metrics = search.run()
     decisions = Decisions(workspace, clusters, corpus.input_start, pool.max_memory)
     read = workspace.cache.after(len(corpus.against)).read
-    job = Job(RemoveDuplicates(search.criteria), corpus.options, out, read=read)
+    pipeline = ShardPipeline(RemoveDuplicates(search.criteria), corpus.options, out, read=read)
     tasks = decisions.attach(corpus.input_tasks())
-    totals = execution.run(job, tasks, pool.runner, pool.workers, pool.context, pipe)
-    return Made(totals, report.cluster_metrics(clusters, corpus.input_start, totals.figures) | metrics)
+    totals = execution.run(pipeline, tasks, pool.executor, pool.workers, pool.context, pipe)
+    return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.figures) | metrics)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gptctl.io.input.inputs import read_task
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline.exchange import places
+from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents import clusters

@@ -14,8 +14,8 @@ from gptctl.core.summary import Counts
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.input.records import Task
 from gptctl.pipeline import execution
-from gptctl.pipeline.exchange import of_task
-from gptctl.pipeline.execution import Outcome
+from gptctl.pipeline.execution import TaskOutput
+from gptctl.pipeline.sorted_runs import of_task
 from gptctl.text.dedup.report import LARGEST, sample_text
 from gptctl.text.dedup.within_documents.method import Method
 from gptctl.text.dedup.within_documents.search import Workspace
@@ -34,7 +34,7 @@ class RemoveRepeats:
     workspace: Workspace
     against_tasks: int
 
-    def __call__(self, task: Task, table: pa.Table) -> Outcome:
+    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
         """Return the changed documents. One of which nothing is left is dropped."""
         text = table["text"].combine_chunks()
         number = self.against_tasks + task.index
@@ -51,7 +51,7 @@ class RemoveRepeats:
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
         changed = int(pc.sum(pc.not_equal(pc.binary_length(rest), pc.binary_length(text))).as_py() or 0)
         figures = {"removed": removed, "removed_bytes": removed_bytes, "changed": changed}
-        return Outcome({"": kept}, counts, figures | {"often": self._most_often(text, repeats, positions)})
+        return TaskOutput({"": kept}, counts, figures | {"often": self._most_often(text, repeats, positions)})
 
     def _most_often(
         self, text: pa.LargeStringArray, repeats: pa.Table, positions: NDArray[np.int64]

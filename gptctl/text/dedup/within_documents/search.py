@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from gptctl.io.input.inputs import read_task
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline import exchange
-from gptctl.pipeline.exchange import Runs, of_task, places
+from gptctl.pipeline import sorted_runs
+from gptctl.pipeline.sorted_runs import SortedRuns, of_task, places
 from gptctl.text.dedup.corpus import Corpus, TaskCounts
 from gptctl.text.dedup.sorted_arrays import run_starts
 from gptctl.text.dedup.within_documents.method import Method
@@ -35,14 +35,14 @@ class Workspace:
     folder: Path
 
     @property
-    def keys(self) -> Runs:
+    def keys(self) -> SortedRuns:
         """All units: `key`, `location`."""
-        return Runs(self.folder / "keys")
+        return SortedRuns(self.folder / "keys")
 
     @property
-    def repeats(self) -> Runs:
+    def repeats(self) -> SortedRuns:
         """The units of INPUT that occurred before: `location`, `key`, and how many `times` they are repeated."""
-        return Runs(self.folder / "repeats")
+        return SortedRuns(self.folder / "repeats")
 
     def repeats_of(self, task: int) -> pa.Table:
         """Return the repeats of a task, by location."""
@@ -114,6 +114,6 @@ class RepeatSearch:
                 documents, unreadable = documents + counts.documents, unreadable + counts.unreadable
             pool.context.progress(number, None, "shards hashed", f"{keys:,} keys")
         corpus.check_against(documents, unreadable)
-        ranges = exchange.ranges(pool.partitions(keys, SORTING_BYTES))
+        ranges = sorted_runs.ranges(pool.partitions(keys, SORTING_BYTES))
         repeats = sum(pool.map(FindRepeats(self.workspace, corpus.input_start), enumerate(ranges)))
         return {"compared": keys, "repeats": repeats, "disk_bytes": self.workspace.keys.bytes()}

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.pipeline import execution
-from gptctl.pipeline.execution import Job
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.execution import ShardPipeline
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text.dedup import report
 from gptctl.text.dedup.within_documents.removal import RemoveRepeats
 from gptctl.text.dedup.within_documents.search import RepeatSearch
 
 
-def write_without_repeats(search: RepeatSearch, note: bytes, out: Path | None, pipe: StreamWriter | None) -> Made:
+def write_without_repeats(
+    search: RepeatSearch, note: bytes, out: Path | None, pipe: StreamWriter | None
+) -> StageResult:
     """Search for repeats and write the documents of INPUT without them, into a folder or a pipe.
 
     `note` identifies an input stream. The result of a task depends on all others, and a stream that is piped again may
@@ -22,7 +24,7 @@ def write_without_repeats(search: RepeatSearch, note: bytes, out: Path | None, p
     """
     corpus, pool = search.corpus, search.pool
     metrics = search.run()
-    job = Job(RemoveRepeats(search.method, search.workspace, len(corpus.against)), corpus.options, out)
+    pipeline = ShardPipeline(RemoveRepeats(search.method, search.workspace, len(corpus.against)), corpus.options, out)
     tasks = (replace(task, note=note) for task in corpus.input_tasks())
-    totals = execution.run(job, tasks, pool.runner, pool.workers, pool.context, pipe)
-    return Made(totals, metrics | report.repeat_metrics(totals.figures))
+    totals = execution.run(pipeline, tasks, pool.executor, pool.workers, pool.context, pipe)
+    return StageResult(totals, metrics | report.repeat_metrics(totals.figures))

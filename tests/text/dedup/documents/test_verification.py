@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from gptctl.pipeline.exchange import Runs
+from gptctl.pipeline.sorted_runs import SortedRuns
 from gptctl.text.dedup.documents.criteria import Criteria
 from gptctl.text.dedup.documents.signatures import write_keys
 from gptctl.text.dedup.documents.verification import VerifyPairs, write_shingles
@@ -32,7 +32,7 @@ def table(*texts: str) -> pa.Table:
     return pa.table({"id": [f"d{n}" for n in range(len(texts))], "text": pa.array(texts, pa.large_string())})
 
 
-def write_pairs(runs: Runs, left: NDArray[np.uint64], right: NDArray[np.uint64], times: int = 1) -> None:
+def write_pairs(runs: SortedRuns, left: NDArray[np.uint64], right: NDArray[np.uint64], times: int = 1) -> None:
     for number in range(times):
         runs.write(number, {"left": left, "right": right})
 
@@ -43,7 +43,7 @@ def test_equal_keys_do_not_make_exact_copies(near_duplicates: bool, tmp_path: Pa
     workspace, how = Workspace(tmp_path / "work"), criteria(near_duplicates, verify=False)
     for task, texts in enumerate([("one", "two"), ("two", "three")]):
         write_keys(how, workspace, task, table(*texts), np.zeros(2))
-    pairs = Runs(tmp_path / "pairs")
+    pairs = SortedRuns(tmp_path / "pairs")
     write_pairs(pairs, np.array([1 << 40, 1 << 40], np.uint64), np.array([0, 1], np.uint64))
     found = VerifyPairs(how, workspace, pairs, 2**20)(EVERYTHING)
     assert found.right.tolist() == [0, 1]
@@ -58,7 +58,7 @@ def test_any_steps_give_the_same(tmp_path: Path) -> None:
     texts = [" ".join([*words[:k], "other", *words[k + 1 :]]) for k in range(0, 60, 3)]
     write_keys(how, workspace, 0, table(*texts), np.zeros(20))
     write_shingles(how, workspace, 0, np.arange(20), table(*texts))
-    pairs = Runs(tmp_path / "pairs")
+    pairs = SortedRuns(tmp_path / "pairs")
     left = np.arange(1, 20, dtype=np.uint64)
     write_pairs(pairs, left, left * np.uint64(0), times=2)
     whole = VerifyPairs(how, workspace, pairs, 2**30)(EVERYTHING)

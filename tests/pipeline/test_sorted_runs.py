@@ -1,4 +1,4 @@
-"""Runs of sorted records that tasks hand to each other: ranges of them, places, and how many are mapped at once."""
+"""SortedRuns of sorted records that tasks hand to each other: ranges of them, places, and how many are mapped at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptctl.pipeline import exchange
-from gptctl.pipeline.exchange import Runs, distinct, of_task, places, ranges
+from gptctl.pipeline import sorted_runs
+from gptctl.pipeline.sorted_runs import SortedRuns, distinct, of_task, places, ranges
 
 numbers = st.integers(0, 2**64 - 1)
 
@@ -22,7 +22,7 @@ def test_ranges_of_all_runs(
     tmp_path_factory: pytest.TempPathFactory, values: list[list[int]], low: int, high: int
 ) -> None:
     """Whatever was written comes back sorted run by run, with its other columns, range by range."""
-    runs = Runs(tmp_path_factory.mktemp("runs"))
+    runs = SortedRuns(tmp_path_factory.mktemp("runs"))
     for number, run in enumerate(values):
         columns = {"key": np.array(run, np.uint64), "row": np.arange(len(run))}
         assert runs.write(number, columns) == len(run)
@@ -40,7 +40,7 @@ def test_ranges_of_all_runs(
 
 def test_few_runs_are_mapped_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux lets a process have 65,530 maps; 1 TB of text makes 125,000 runs."""
-    runs, run_bytes = Runs(tmp_path), 100 * 8
+    runs, run_bytes = SortedRuns(tmp_path), 100 * 8
     for number in range(50):
         runs.write(number, {"key": np.arange(number, number + 100, dtype=np.uint64)})
 
@@ -50,15 +50,15 @@ def test_few_runs_are_mapped_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = pa.total_allocated_bytes()
     whole = runs.between(0, 2**64)
     assert whole is not None and copied() < run_bytes
-    monkeypatch.setattr(exchange, "MOST_MAPS", 8)
+    monkeypatch.setattr(sorted_runs, "MOST_MAPS", 8)
     same = runs.between(0, 2**64)
     assert same is not None and same.equals(whole)
     assert copied() >= 48 * run_bytes  # the other two are mapped
 
 
 def test_runs_of_another_input_go(tmp_path: Path) -> None:
-    """Runs from a number on are removed."""
-    runs = Runs(tmp_path)
+    """SortedRuns from a number on are removed."""
+    runs = SortedRuns(tmp_path)
     for number in (0, 3, 100_000):
         runs.write(number, {"key": np.array([number], np.uint64)})
     assert runs.numbers() == [0, 3, 100_000]

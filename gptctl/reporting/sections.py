@@ -15,13 +15,13 @@ from gptctl.core.formatting import format_bytes, format_interval, format_number
 from gptctl.core.summary import Counts, Table
 from gptctl.io import diagnose
 from gptctl.io.dataset import shards
-from gptctl.io.files import read_if_there
+from gptctl.io.files import read_if_exists
 from gptctl.io.input.find import find_files
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
-from gptctl.report import charts
-from gptctl.report.charts import Series
-from gptctl.report.events import Event, points, read_events
+from gptctl.reporting import charts
+from gptctl.reporting.charts import Series
+from gptctl.reporting.events import Event, points, read_events
 from gptctl.text.tokenizer import Tokenizer
 
 SAMPLES = 3
@@ -57,7 +57,7 @@ class Section:
     @property
     def settings(self) -> str:
         """Return config.toml."""
-        return (read_if_there(join(self.output.folder, "config.toml")) or b"").decode("utf-8", "replace")
+        return (read_if_exists(join(self.output.folder, "config.toml")) or b"").decode("utf-8", "replace")
 
     @property
     def state(self) -> str:

@@ -22,15 +22,15 @@ from gptctl.core import atomic
 WHOLE = 2**64
 # A document's place: its task's number, then its row.
 ROW_BITS = 40
-# Runs mapped into memory at once: Linux allows a process 65,530 maps, and 1 TB of text makes 125,000 runs.
+# SortedRuns mapped into memory at once: Linux allows a process 65,530 maps, and 1 TB of text makes 125,000 runs.
 MOST_MAPS = 4096
 
 
 @dataclass(frozen=True)
-class Runs:
+class SortedRuns:
     """A folder of runs, each a table sorted by its first column, which is uint64.
 
-    They are not flushed to disk: the folder belongs into jobs.spool_folder.
+    They are not flushed to disk: the folder belongs into jobs.scratch_folder.
     """
 
     folder: Path

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gptctl.io.files import read_if_there
+from gptctl.io.files import read_if_exists
 from gptctl.io.object_storage.address import join
 
 Event = dict[str, Any]
@@ -14,7 +14,7 @@ Event = dict[str, Any]
 
 def read_events(folder: str) -> list[Event]:
     """Read the events of an output, which may still be made; none where there is no such file."""
-    lines = (read_if_there(join(folder, "events.jsonl")) or b"").splitlines()
+    lines = (read_if_exists(join(folder, "events.jsonl")) or b"").splitlines()
     return [event for line in lines if (event := parse_event(line))]
 
 
