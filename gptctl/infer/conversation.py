@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.infer.chat_prompt import system_messages
 from gptctl.infer.generator import TextGenerator
@@ -17,7 +18,7 @@ class Conversation:
     def __init__(self, generator: TextGenerator, params: SamplingParams, system: str | None = None) -> None:
         """Begin a conversation. Raises DataError (3) if the model has no chat template."""
         self.generator = generator
-        self.template = generator.chat_template
+        self.template = generator.require_chat_template()
         self.params = params
         self.messages = system_messages(system)
         self.system_count = len(self.messages)
@@ -46,3 +47,18 @@ class Conversation:
             yield chunk.text
         self.turns += 1
         self.messages.append({"role": ASSISTANT, "content": answer})
+
+
+def chat(conversation: Conversation, lines: Iterable[str], context: Context, marker: str = "> ") -> None:
+    """Answer each line, and write the answers as they are generated. `marker` precedes each line."""
+    dropped = 0
+    context.write(marker)
+    for line in lines:
+        for text in conversation.say(line):
+            context.write(text)
+            context.stop.check("stopped")
+        context.write("\n" + marker)
+        if conversation.dropped_turns > dropped:
+            turns = conversation.dropped_turns - dropped
+            context.warn(f"the conversation is too long for the model: {turns} of its oldest turns were dropped")
+            dropped = conversation.dropped_turns

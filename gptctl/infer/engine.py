@@ -177,7 +177,9 @@ class Engine:
     def next_tokens(self, rows: list[Row], drafts: list[list[int]]) -> Tensor:
         """Return each row's last token and the drafts after it: (B, T), padded on the right."""
         longest = max(map(len, drafts))
-        padded = [[row.text[-1], *draft, *[0] * (longest - len(draft))] for row, draft in zip(rows, drafts, strict=True)]
+        padded = [
+            [row.text[-1], *draft, *[0] * (longest - len(draft))] for row, draft in zip(rows, drafts, strict=True)
+        ]
         return torch.tensor(padded, device=self.like.device)
 
     def check_prompts(self, prompts: Sequence[Sequence[int]]) -> None:

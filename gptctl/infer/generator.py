@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.infer.completions import Chunk, Completion
 from gptctl.infer.chat_prompt import chat_prompt
+from gptctl.infer.completions import Chunk, Completion
 from gptctl.infer.decoder import Decoder, WeightFormat
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import SamplingParams
-from gptctl.infer.speculative import DraftModel, Drafter, PromptLookup
+from gptctl.infer.speculative import Drafter, DraftModel, PromptLookup
 from gptctl.infer.text_stream import TextStream
 from gptctl.model.classifier import Classifier
 from gptctl.model.device import select_device
@@ -41,7 +41,7 @@ class TextGenerator:
         self.tokenizer = tokenizer
         self.stop_ids = tuple(stop_ids)
         self.name = name
-        self.template: ChatTemplate | None = None
+        self.chat_template: ChatTemplate | None = None
 
     @classmethod
     def load(
@@ -74,18 +74,17 @@ class TextGenerator:
         stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), tokenizer.end_of_text_id))
         generator = cls(Engine(decoder, drafter, num_draft_tokens), tokenizer, tuple(stop_ids), str(model))
         if extra.get("chat_template"):
-            generator.template = ChatTemplate(extra["chat_template"], tokenizer)
+            generator.chat_template = ChatTemplate(extra["chat_template"], tokenizer)
         return generator
 
-    @property
-    def chat_template(self) -> ChatTemplate:
-        """The chat template of the model. Raises DataError (3) if it has none."""
-        if self.template is None:
+    def require_chat_template(self) -> ChatTemplate:
+        """Return the chat template of the model. Raises DataError (3) if it has none."""
+        if self.chat_template is None:
             raise DataError(
                 f"{self.name} has no chat template",
                 "make a chat model: gptctl finetune MODEL DATA -o OUT --task chat",
             )
-        return self.template
+        return self.chat_template
 
     def encode(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         """Tokenize prompts, each preceded by the end-of-text token as in training.
@@ -98,8 +97,8 @@ class TextGenerator:
 
     def encode_chat(self, texts: Sequence[str], max_tokens: int, system: str | None = None) -> list[list[int]]:
         """Tokenize user messages, or conversations as JSON, by the chat template; truncate them as `encode` does."""
-        length = self.prompt_length(max_tokens)
-        return [chat_prompt(self.chat_template, text, system)[-length:] for text in texts]
+        template, length = self.require_chat_template(), self.prompt_length(max_tokens)
+        return [chat_prompt(template, text, system)[-length:] for text in texts]
 
     def prompt_length(self, max_tokens: int) -> int:
         """Return how many tokens of a prompt the model reads."""
@@ -118,9 +117,7 @@ class TextGenerator:
 
         Row i * samples_per_prompt + j is completion j of prompt i. `first_sample` is that of Engine.stream.
         """
-        rows = [
-            Completion(TextStream(self.tokenizer, params.stop)) for _ in range(len(prompts) * samples_per_prompt)
-        ]
+        rows = [Completion(TextStream(self.tokenizer, params.stop)) for _ in range(len(prompts) * samples_per_prompt)]
         tokens = self.engine.stream(
             prompts,
             params,

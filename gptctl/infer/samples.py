@@ -37,11 +37,14 @@ def samples_table(prompts: pa.Table, completions: Sequence[Sequence[Completion]]
     return table.replace_schema_metadata(with_kind(table.schema, "samples").metadata)
 
 
-def sample_row(identity: str, prompt: str, sample: Completion, logprobs: bool) -> dict[str, Any]:
-    """Return a completion as a JSON object."""
-    row: dict[str, Any] = {"id": identity, "prompt": prompt, "text": sample.text}
-    row |= {"finish": sample.finish_reason, "tokens": len(sample.token_ids)}
-    return row | ({"token_ids": sample.token_ids, "logprobs": sample.logprobs} if logprobs else {})
+def sample_rows(identity: str, prompt: str, samples: Sequence[Completion], logprobs: bool) -> list[dict[str, Any]]:
+    """Return the samples of one prompt as JSON objects."""
+    rows = []
+    for number, sample in enumerate(samples):
+        row: dict[str, Any] = {"id": sample_id(identity, number, len(samples)), "prompt": prompt, "text": sample.text}
+        row |= {"finish": sample.finish_reason, "tokens": len(sample.token_ids)}
+        rows.append(row | ({"token_ids": sample.token_ids, "logprobs": sample.logprobs} if logprobs else {}))
+    return rows
 
 
 def sample_id(identity: str, number: int, count: int) -> str:

@@ -48,7 +48,9 @@ def score_requests(
     """
     model = model.to(device).eval()
     nll, is_greedy = np.zeros(len(requests)), np.ones(len(requests), np.bool_)
-    order = sorted((i for i, request in enumerate(requests) if request.num_targets), key=lambda i: len(requests[i].tokens))
+    order = sorted(
+        (i for i, request in enumerate(requests) if request.num_targets), key=lambda i: len(requests[i].tokens)
+    )
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         longest = max(len(requests[i].tokens) for i in part) - 1

@@ -73,7 +73,7 @@ class NgramIndex:
         self.indexed = 0
 
     def following(self, text: list[int], count: int) -> list[int]:
-        """Return up to `count` tokens that followed an earlier occurrence of the row's last n-gram, the longest first."""
+        """Return up to `count` tokens that followed the last n-gram of the row before; the longest n-gram is best."""
         for end in range(max(self.indexed, 1), len(text)):  # the n-gram at the end of the row is the one to look up
             for size in range(MIN_NGRAM, min(MAX_NGRAM, end) + 1):
                 self.ends[tuple(text[end - size : end])] = end
