@@ -174,7 +174,7 @@ def connect(address: str, workers: int) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MachineError("--engine ray needs the package ray", "pip install 'gptctl[ray]'") from error
+        raise MachineError("--executor ray needs the package ray", "pip install 'gptctl[ray]'") from error
     if ray.is_initialized():
         return ray
     options: dict[str, Any] = {"address": address}

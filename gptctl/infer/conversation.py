@@ -1,4 +1,4 @@
-"""A conversation with a chat model. The oldest turns are dropped where it is too long for the model."""
+"""A conversation with a chat model. The oldest turns are omitted where it is too long for the model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Conversation:
         self.params = params
         self.messages = system_messages(system)
         self.system_count = len(self.messages)
-        self.turns = self.dropped_turns = 0
+        self.turns = self.omitted_turns = 0
 
     def say(self, text: str) -> Iterator[str]:
         """Add a user message; yield the text of the answer as it is generated.
 
-        Drops the oldest turns if the conversation leaves no room for an answer. Raises DataError (3) if the last
+        Leave out the oldest turns if the conversation leaves no room for an answer. Raises DataError (3) if the last
         message alone fills the context.
         """
         self.messages.append({"role": "user", "content": text})
@@ -40,7 +40,7 @@ class Conversation:
                     "write a shorter message, or use a model with a longer context",
                 )
             del self.messages[self.system_count : self.system_count + 2]  # a question and its answer
-            self.dropped_turns += 1
+            self.omitted_turns += 1
         answer = ""
         for chunk in self.generator.stream([tokens], self.params, first_sample=[self.turns]):
             answer += chunk.text
@@ -51,14 +51,14 @@ class Conversation:
 
 def chat(conversation: Conversation, lines: Iterable[str], context: Context, marker: str = "> ") -> None:
     """Answer each line, and write the answers as they are generated. `marker` precedes each line."""
-    dropped = 0
+    omitted = 0
     context.write(marker)
     for line in lines:
         for text in conversation.say(line):
             context.write(text)
             context.stop.check("stopped")
         context.write("\n" + marker)
-        if conversation.dropped_turns > dropped:
-            turns = conversation.dropped_turns - dropped
-            context.warn(f"the conversation is too long for the model: {turns} of its oldest turns were dropped")
-            dropped = conversation.dropped_turns
+        if conversation.omitted_turns > omitted:
+            turns = conversation.omitted_turns - omitted
+            context.warn(f"the conversation is too long for the model: {turns} of its oldest turns were left out")
+            omitted = conversation.omitted_turns

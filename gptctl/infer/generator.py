@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -178,9 +179,7 @@ class TextGenerator:
         return found
 
 
-def load_decoder(
-    folder: Path, dtype: WeightFormat, device: torch.device
-) -> tuple[Decoder, Tokenizer, dict[str, object]]:
+def load_decoder(folder: Path, dtype: WeightFormat, device: torch.device) -> tuple[Decoder, Tokenizer, dict[str, Any]]:
     """Load a language model arranged for generation, its tokenizer, and the extra values of its config.
 
     Raises DataError (3) for a classifier.

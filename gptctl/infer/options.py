@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gptctl.core.config import StageConfig, flag
+from gptctl.core.config import SeedOption, flag
 
 if TYPE_CHECKING:
     from gptctl.infer.sampling import SamplingParams
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PANEL = "Sampling"
 
 
-class SamplingOptions(StageConfig):
+class SamplingOptions(SeedOption):
     """How tokens are chosen, and when a sample ends."""
 
     max_tokens: int = flag(128, "Maximum number of tokens of a sample.", panel=PANEL, ge=1)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from gptctl.core import seeds
-from gptctl.core.config import DataConfig
+from gptctl.core.config import ReadingOptions
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
@@ -65,7 +65,7 @@ def stem(name: str) -> str:
     return lowered.removesuffix(format_suffix) if format_suffix else lowered
 
 
-def read_documents(config: DataConfig, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
+def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
     """Read all documents of a file or folder, and its fingerprint. DataError (3) where too little can be read."""
     reading = replace(options(config), structured=structured)
     inputs = Inputs((path,), reading)
@@ -83,7 +83,7 @@ def read_documents(config: DataConfig, path: str, structured: bool = False) -> t
 
 
 def training_splits(
-    config: DataConfig, data: str, structured: bool = False
+    config: ReadingOptions, data: str, structured: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
@@ -113,7 +113,7 @@ def held_out(table: pa.Table) -> list[bool]:
     return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
 
 
-def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
+def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
     """Yield (split, documents) for val and test, or ("all", documents) where the data has no named splits.
 
     Data that the model was finetuned on is told by its content hash: it is cut down to its held-out part, named "val",

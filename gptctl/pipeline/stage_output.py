@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.config import DataConfig, StageConfig, Values
+from gptctl.core.config import ReadingOptions, StageConfig, Values
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, UsageError
 from gptctl.core.rundir import Run, check_settings, open_run
@@ -38,13 +38,13 @@ class StageResult:
 Make = Callable[[Path | None, StreamWriter | None], StageResult]
 
 
-def options(config: DataConfig) -> ReadOptions:
+def options(config: ReadingOptions) -> ReadOptions:
     """Say how a stage finds documents in records."""
     return ReadOptions(config.text_column, config.id_column, config.max_doc_bytes)
 
 
 def produce(
-    config: DataConfig,
+    config: ReadingOptions,
     out: str,
     context: Context,
     inputs: Inputs,
@@ -129,7 +129,7 @@ def open_output(out: str, config: StageConfig, context: Context, inputs: Values 
         yield run
 
 
-def refuse_nested(out: str, config: DataConfig) -> None:
+def refuse_nested(out: str, config: ReadingOptions) -> None:
     """Refuse to write where we read."""
     inputs: tuple[str, ...] = (*getattr(config, "inputs", ()), *getattr(config, "against", ()))
     for argument in inputs:

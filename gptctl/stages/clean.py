@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pydantic import create_model, field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, Settings, Values, argument, flag, key
+from gptctl.core.config import ReadingOptions, Settings, Values, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary, Table, funnel
@@ -59,7 +59,7 @@ class Contamination(Settings):
     text_column: str = key("text", "Column of the evaluation data that is compared.")
 
 
-class CleanKeys(DataConfig):
+class CleanKeys(ReadingOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, turn HTML into text, normalise white space, and drop what filters reject.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed. Lines that cannot be read go
@@ -69,7 +69,7 @@ class CleanKeys(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str | None = flag(None, "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder or URI to write, or - for a pipe.")
     preset: str = flag(
         "basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning", choices=lambda: PRESETS
     )  # fmt: skip
@@ -354,7 +354,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.decontaminate:
         found = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in found.items()}
-    executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
+    executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
 
     def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
         with execution.scratch_folder(out) as folder:

@@ -13,7 +13,7 @@ import xxhash
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, argument, flag, key
+from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, funnel
@@ -47,7 +47,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DataConfig):
+class Dedup(ReadingOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the survivors with a column `cluster_id`, and in OUT/clusters/ which documents belong together. A document
@@ -58,7 +58,7 @@ class Dedup(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder or URI to write, or - for a pipe.")
     method: Literal["minhash", "exact", "lines", "paragraphs", "substring"] = flag(
         "minhash", "What counts as a duplicate: documents, or lines, paragraphs and passages within them.",
         panel="Duplicates",
@@ -81,7 +81,9 @@ class Dedup(DataConfig):
         (), "Documents that were there before: what they have goes from INPUT; they stay as they are.",
         panel="Input", runtime=True, reads=True,
     )  # fmt: skip
-    memory: str = flag("1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True)
+    max_memory: str = flag(
+        "1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True
+    )
     redis: str | None = key(None, "Redis that keeps datasketch's index for later runs.", runtime=True)
     redis_name: str = key("documents", "Name of the index in Redis.")
     bands: int | None = key(None, "Bands of the signature; without it datasketch's choice for the threshold.", ge=1)
@@ -99,7 +101,7 @@ class Dedup(DataConfig):
         keep_policy.parse(value)
         return value
 
-    @field_validator("memory")
+    @field_validator("max_memory")
     @classmethod
     def readable_size(cls, value: str) -> str:
         """Refuse what is no size."""
@@ -234,10 +236,10 @@ def open_against(config: Dedup) -> Inputs | None:
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:
     """Return the workers that the settings ask for."""
-    executor: Executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
+    executor: Executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
     kernel = {"lines": "units", "paragraphs": "units", "substring": "windows"}.get(config.method, "shingles")
     preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernel}")
-    return WorkerPool(executor, config.worker_count(), parse_bytes(config.memory), context, preload)
+    return WorkerPool(executor, config.worker_count(), parse_bytes(config.max_memory), context, preload)
 
 
 def criteria_of(config: Dedup) -> Criteria:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gptctl.core.config import DataConfig, Values, argument, flag, key
+from gptctl.core.config import DeviceOption, ReadingOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary
@@ -34,7 +34,7 @@ EXAMPLES = (
 )
 
 
-class Generate(SamplingOptions, DataConfig):
+class Generate(SamplingOptions, ReadingOptions, DeviceOption):
     """Continue a prompt or every prompt of a file, or chat with a model.
 
     Text streams to standard output. With -o, shards with the prompts and samples are written, and an interrupted run
@@ -55,9 +55,7 @@ class Generate(SamplingOptions, DataConfig):
     chat: bool = flag(
         False, "Treat the prompt as a user message; without a prompt, chat in the terminal.", panel="Input", switch=True
     )
-    out: str | None = flag(
-        None, "Folder for the samples; - writes Arrow to a pipe.", panel="Output", short="-o", runtime=True
-    )
+    out: str | None = output(None, "Folder for the samples; - writes Arrow to a pipe.")
     logprobs: bool = flag(False, "Write the ids and log-probabilities of the tokens, too.", panel="Output", switch=True)
     num: int = flag(1, "Samples per prompt.", panel="Sampling", ge=1)
     quantize: Literal["none", "int8"] = flag(
@@ -68,9 +66,6 @@ class Generate(SamplingOptions, DataConfig):
         "Draft model for speculative decoding, with the same tokenizer. The output is the same.",
         panel="Devices",
         runtime=True,
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
-        "auto", "Device; auto takes a GPU where there is one.", panel="Devices", runtime=True
     )
     precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
     prompt_lookup: bool = key(
@@ -163,20 +158,20 @@ def load(config: Generate) -> Sampler:
 
 def write_shards(
     config: Generate, prompts: Prompts, context: Context, out: Path | None, pipe: StreamWriter | None
-) -> stage_output.Made:
+) -> stage_output.StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
     from gptctl.executors import serial
 
     sampler = load(config)
-    job = execution.Job(partial(sample_task, sampler, context), prompts.options, out)
-    totals = execution.run(job, prompts.tasks(config.limit), serial.run, 1, context, pipe)
+    pipeline = execution.ShardPipeline(partial(sample_task, sampler, context), prompts.options, out)
+    totals = execution.run(pipeline, prompts.tasks(config.limit), serial.run, 1, context, pipe)
     metrics = Counter[str]()
     for figures in totals.figures:
         metrics.update(figures)
-    return stage_output.Made(totals, dict(metrics), sampler.generator.tokenizer.hash)
+    return stage_output.StageResult(totals, dict(metrics), sampler.generator.tokenizer.hash)
 
 
-def sample_task(sampler: Sampler, context: Context, task: Task, table: pa.Table) -> execution.Outcome:
+def sample_task(sampler: Sampler, context: Context, task: Task, table: pa.Table) -> execution.TaskOutput:
     """Generate for the prompts of one task."""
     from gptctl.infer.samples import samples_table
 
@@ -190,7 +185,7 @@ def sample_task(sampler: Sampler, context: Context, task: Task, table: pa.Table)
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
     found = samples_table(table, completions, sampler.params.logprobs)
     figures = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
-    return execution.Outcome({"": found}, Counts(documents_in=len(table), kept=len(table)), figures)
+    return execution.TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), figures)
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from gptctl.core import atomic, plugins, seeds
-from gptctl.core.config import DataConfig, Settings, argument, flag, key
+from gptctl.core.config import ReadingOptions, SeedOption, Settings, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
@@ -63,7 +63,7 @@ class Split(Settings):
     salt: str = key("gptctl", "Changes which documents go where.")
 
 
-class Tokenize(DataConfig):
+class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
     """Tokenize documents into shards that training maps into memory.
 
     Trains a byte-level BPE on the training split unless --tokenizer names one: a tokenizer.json, vocab.json with
@@ -74,7 +74,7 @@ class Tokenize(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder or URI to write.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder or URI to write.")
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
     tokenizer: str | None = flag(
@@ -253,7 +253,7 @@ def encode(
 ) -> StageResult:
     """Train a tokenizer where none is given, choose the encoder, and write the shards."""
     reading, workers = stage_output.options(config), config.worker_count()
-    executor: Executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
+    executor: Executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
     tasks = inputs.replayable(out / "work", config.limit)
     starts, cuts = measure(config, reading, tasks, executor) if config.split.by == "position" else (None, (0, 0))
     if coder is None or text is None:
@@ -262,7 +262,7 @@ def encode(
     atomic.write_text(out / "tokenizer.json", text)
     sample = sample_of(reading, tasks) if config.encoder != "tokenizers" else []
     fast, reason = fast_encode.choose(config.encoder, coder, sample, workers)
-    if fast and config.engine == "processes":
+    if fast and config.executor == "processes":
         executor = threads.run  # gigatoken and Arrow do without Python's lock: no fork server, one cache
     noted = (replace(task, note=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
     task = EncodeTask(config, out / "tokenizer.json", coder.hash, cuts, fast)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.cli.main import stage_names
+from gptctl.cli.commands import stage_names
 from gptctl.core import plugins
 from tests.conftest import REPO, Ran, documents, run_gptctl, warm, write_jsonl
 

@@ -38,7 +38,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_clean(folder: Path) -> str:
-    config = clean.Clean(inputs=(str(folder / "raw.jsonl"),), out=str(folder / "clean"), engine="serial", preset="none")
+    config = clean.Clean(
+        inputs=(str(folder / "raw.jsonl"),), out=str(folder / "clean"), executor="serial", preset="none"
+    )
     return clean.run(config, Context(argv=("clean",))).status
 
 
@@ -169,7 +171,7 @@ def test_another_tokenizer_beside_the_tokens(
 ) -> None:
     """Its hash stands in the manifest: tokens are never taken for those of another tokenizer."""
     config = tokenize.Tokenize(
-        inputs=(str(made / "clean"),), out=str(tmp_path / "t"), algorithm="bytes", engine="serial"
+        inputs=(str(made / "clean"),), out=str(tmp_path / "t"), algorithm="bytes", executor="serial"
     )
     tokenize.run(config)
     path = tmp_path / "t" / "tokenizer.json"

@@ -65,7 +65,7 @@ def test_encoders_workers_and_engines_give_the_same_bytes(made: Path, tmp_path: 
         out = tmp_path / str(number)
         run(
             made, "tokenize", "raw.jsonl", "-o", out, "--tokenizer", name, "--set", f"encoder={encoder}",
-            "--workers", workers, "--engine", engine,
+            "--workers", workers, "--executor", engine,
         )  # fmt: skip
         assert tree_bytes(out, "shards", "tokenizer.json") == tree_bytes(made / name, "shards", "tokenizer.json")
         assert manifest.read(out).metrics["encoder"] == ("tokenizers" if encoder == "tokenizers" else "gigatoken")
