@@ -15,7 +15,7 @@ from gptctl.cli.commands import COMMON_PANEL
 from gptctl.cli.completion import completer
 from gptctl.core.config import StageConfig, bare, choices_of, declaration, is_list
 
-GROUPS = ("Input", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
+GROUPS = ("Input", "Sampling", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", bool: ""}
 
 
