@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pydantic import create_model, field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, Settings, Values, argument, flag, key
+from gptctl.core.config import ReadingOptions, Settings, Values, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary, Table, funnel
@@ -25,17 +25,19 @@ from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.io.input.records import ReadOptions, Task
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import Job, Outcome
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.execution import ShardPipeline, TaskOutput
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text import punkt
-from gptctl.text.cleaning import contamination, filtering
-from gptctl.text.cleaning.batch import Batch
-from gptctl.text.cleaning.filter_presets import MASKED, PRESETS
-from gptctl.text.cleaning.filtering import FILTERS, Step
+from gptctl.text.cleaning import contamination, filter_chain
+from gptctl.text.cleaning.document_batch import DocumentBatch
+from gptctl.text.cleaning.explanation import ExplainedRule
+from gptctl.text.cleaning.explanation import explain as explain_rules
+from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter
+from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
 from gptctl.text.cleaning.html import Extractor, extract, looks_like_html
 from gptctl.text.normalize import normalize
 from gptctl.text.pii import Pii, mask
-from gptctl.text.words import Splitter, describe, remove_stop_words
+from gptctl.text.words import WordSplitter, describe_splitter, remove_stop_words
 
 EXAMPLES = (
     "gptctl clean raw.jsonl -o clean",
@@ -59,7 +61,7 @@ class Contamination(Settings):
     text_column: str = key("text", "Column of the evaluation data that is compared.")
 
 
-class CleanKeys(DataConfig):
+class CleanKeys(ReadingOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, turn HTML into text, normalise white space, and drop what filters reject.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed. Lines that cannot be read go
@@ -69,7 +71,7 @@ class CleanKeys(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str | None = flag(None, "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder or URI to write, or - for a pipe.")
     preset: str = flag(
         "basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning", choices=lambda: PRESETS
     )  # fmt: skip
@@ -83,9 +85,9 @@ class CleanKeys(DataConfig):
         "auto", "Turn HTML into text; auto looks at each document.", panel="Cleaning"
     )
     extractor: Extractor = key("resiliparse", "What turns HTML into text; trafilatura is an extra.")
-    html_seconds: float = key(10.0, "Longest time for one HTML page; then it is dropped as html_timeout.", gt=0)
+    html_seconds: float = key(10.0, "Longest time for one HTML page; a page that takes longer is dropped.", gt=0)
     normalize: bool = key(True, "Repair Unicode, line ends, control characters and white space.")
-    words: Splitter = flag("regex", "How text is split into words.", panel="Cleaning")
+    words: WordSplitter = flag("regex", "How text is split into words.", panel="Cleaning")
     punkt: Literal["auto", "train"] = key(
         "auto",
         "Sentences for --words nltk: NLTK's data if installed, else untrained; or trained on a sample of the input.",
@@ -148,15 +150,15 @@ class CleanKeys(DataConfig):
         name = str(chosen.get("preset", "basic"))
         preset = PRESETS.get(name, {})
         settings = {step: dict(values) for step, values in preset.items() if values}
-        return {"filters": list(preset), "pii": name in MASKED} | settings
+        return {"filters": list(preset), "pii": name in PII_PRESETS} | settings
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ConfiguredFilter, ...]:
         """Return the chain of filters; --language adds its filter in front where the preset has none."""
         names = self.filters or ()
         wanted = getattr(self, "language").languages  # noqa: B009  (the tables of filters are added below)
         if wanted and "language" not in names:
             names = ("language", *names)
-        return tuple(Step(name, getattr(self, name)) for name in names)
+        return tuple(ConfiguredFilter(name, getattr(self, name)) for name in names)
 
 
 def filter_fields() -> dict[str, Any]:
@@ -187,27 +189,27 @@ class CleanTask:
     punkt: str = ""
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ConfiguredFilter, ...]:
         """The chain of filters."""
         return self.config.steps()
 
-    def __call__(self, task: Task, table: pa.Table) -> Outcome:
+    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
         """Clean slice by slice, for memory and the processor's caches."""
         return execution.join([self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])])
 
     @property
     def by_block(self) -> bool:
         """Whether documents can be cleaned a few at a time: no filter compares them."""
-        return not any(hasattr(step.module, "COMPARES_DOCUMENTS") for step in self.steps)
+        return not any(step.compares_documents for step in self.steps)
 
-    def clean(self, table: pa.Table) -> Outcome:
+    def clean(self, table: pa.Table) -> TaskOutput:
         """Repair, filter, and say why each dropped document went."""
         counts = Counts(documents_in=len(table), bytes_in=execution.text_bytes(table))
         notes: Counter[str] = Counter()
         batch, reasons = self.prepared(table)
-        found = filtering.apply(batch.only(pc.is_null(reasons)), self.steps)
+        found = filter_chain.apply_filters(batch.filter(pc.is_null(reasons)), self.steps)
         table, reasons = self.merged(batch.table, batch.text, reasons, found)
-        notes.update(found.notes)
+        notes.update(found.stats)
         kept = pc.is_null(reasons)
         lost, why = table.filter(pc.invert(kept)), reasons.filter(pc.invert(kept))
         survivors = self.finished(table.filter(kept), notes)
@@ -217,12 +219,12 @@ class CleanTask:
             counts.dropped_bytes[reason] += size
         survivors = survivors.replace_schema_metadata(with_kind(survivors.schema, "documents").metadata)
         if not self.config.keep_rejects:
-            return Outcome({"": survivors}, counts, dict(notes))
+            return TaskOutput({"": survivors}, counts, dict(notes))
         earlier = [name for name in lost.column_names if name == "reason"]  # rejects that are cleaned again
         rejects = lost.drop_columns(earlier).append_column("reason", why)
-        return Outcome({"": survivors}, counts, dict(notes), {"rejects": rejects})
+        return TaskOutput({"": survivors}, counts, dict(notes), {"rejects": rejects})
 
-    def prepared(self, table: pa.Table) -> tuple[Batch, pa.StringArray]:
+    def prepared(self, table: pa.Table) -> tuple[DocumentBatch, pa.StringArray]:
         """Turn pages into text and repair it; say which pages could not be read."""
         config = self.config
         text = table["text"].combine_chunks()
@@ -238,25 +240,25 @@ class CleanTask:
             reasons = pc.replace_with_mask(reasons, pages, failed)
         if config.normalize:
             text = normalize(text)
-        return Batch(text, table, config.words, config.filter_compat == "datatrove", self.punkt), reasons
+        return DocumentBatch(text, table, config.words, config.filter_compat == "datatrove", self.punkt), reasons
 
     def merged(
-        self, table: pa.Table, text: pa.LargeStringArray, reasons: pa.StringArray, found: filtering.Filtered
+        self, table: pa.Table, text: pa.LargeStringArray, reasons: pa.StringArray, found: filter_chain.ChainResult
     ) -> tuple[pa.Table, pa.StringArray]:
         """Put what the filters made of the readable documents back among all of them; then look for evaluation data."""
         rows = pc.indices_nonzero(pc.is_null(reasons)).to_numpy()
-        text = filtering.scatter(text, rows, found.text)
-        reasons = filtering.scatter(reasons, rows, found.reasons)
+        text = filter_chain.replace_rows(text, rows, found.text)
+        reasons = filter_chain.replace_rows(reasons, rows, found.reasons)
         table = with_column(table, "text", text)
         for name, values in found.columns.items():
-            table = with_column(table, name, filtering.scatter(pa.nulls(len(table), values.type), rows, values))
+            table = with_column(table, name, filter_chain.replace_rows(pa.nulls(len(table), values.type), rows, values))
         if self.config.decontaminate:
             index = evaluation_index(self.config.decontaminate, self.config.contamination)
-            hit = pa.array(contamination.hits(text, index) > 0)
+            hit = pa.array(contamination.count_matches(text, index) > 0)
             if self.config.contamination.action == "mark":
                 table = with_column(table, "contaminated", hit)
             else:
-                reasons = pc.if_else(pc.and_(hit, pc.is_null(reasons)), pa.scalar("contaminated"), reasons)
+                reasons = pc.if_else(pc.and_(hit, pc.is_null(reasons)), pa.scalar("contamination.words"), reasons)
         return table, reasons
 
     def finished(self, survivors: pa.Table, notes: Counter[str]) -> pa.Table:
@@ -265,7 +267,7 @@ class CleanTask:
         if config.identify_language and "language" not in survivors.column_names:
             module = plugins.load(FILTERS, "language")
             settings = getattr(config, "language")  # noqa: B009
-            columns = module.measure(Batch(survivors["text"].combine_chunks()), settings).columns
+            columns = module.measure(DocumentBatch(survivors["text"].combine_chunks()), settings).columns
             for name, values in columns.items():
                 survivors = with_column(survivors, name, values)
         if config.pii:
@@ -289,11 +291,13 @@ def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def evaluation_index(paths: tuple[str, ...], how: Contamination) -> contamination.Index:
+def evaluation_index(paths: tuple[str, ...], how: Contamination) -> contamination.NgramIndex:
     """Index the evaluation data, once a process. Raises UsageError (2) or DataError (3) as for any input."""
     reading = ReadOptions(text_column=how.text_column)
     tasks = Inputs(paths, reading).tasks()
-    return contamination.build((read_task(task, reading)[0]["text"].combine_chunks() for task in tasks), how.words)
+    return contamination.build_index(
+        (read_task(task, reading)[0]["text"].combine_chunks() for task in tasks), how.words
+    )
 
 
 def plan(config: Clean, context: Context) -> Summary:
@@ -335,7 +339,7 @@ def train_punkt(config: Clean, reading: ReadOptions, tasks: list[Task]) -> str:
     for task in spread(tasks):
         table = read_task(task, reading)[0].slice(0, SAMPLE_DOCUMENTS)
         batch, reasons = CleanTask(config).prepared(table)
-        found = batch.only(pc.is_null(reasons)).text.to_pylist()
+        found = batch.filter(pc.is_null(reasons)).text.to_pylist()
         ends = accumulate(map(len, found))
         texts += [text for text, end in zip(found, ends, strict=True) if end <= PUNKT_CHARACTERS // SAMPLE_TASKS]
     return punkt.train(texts)
@@ -354,23 +358,25 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.decontaminate:
         found = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in found.items()}
-    runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with execution.spool_folder(out) as folder:
+    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
+        with execution.scratch_folder(out) as folder:
             trained = ""
             tasks: Callable[[], Iterator[Task]] = partial(inputs.tasks, config.limit)
             if config.words == "nltk" and config.punkt == "train":
                 tasks = inputs.replayable(folder, config.limit)
                 trained = train_punkt(config, reading, list(tasks()))
             task_of = CleanTask(config, trained)
-            job = Job(task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block)
-            totals = execution.run(job, tasks(), runner, config.worker_count(), context, pipe)
-        return Made(totals, figures(totals.figures) | {"words": describe(config.words, trained)})
+            pipeline = ShardPipeline(
+                task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block
+            )
+            totals = execution.run(pipeline, tasks(), executor, config.worker_count(), context, pipe)
+        return StageResult(totals, figures(totals.figures) | {"words": describe_splitter(config.words, trained)})
 
     summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     if how := summary.metrics.get("stop_words"):
-        context.say(f"stop words removed with {how}")
+        context.info(f"stop words removed with {how}")
     follow = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
     tables = [funnel("clean", summary.counts)]
     if changes := summary.metrics.get("changed"):
@@ -403,11 +409,10 @@ def explain(config: Clean, wanted: str) -> Summary:
         batch, reasons = task_of.prepared(table)
         if reasons[row].is_valid:
             raise UsageError(f"document {wanted} is not readable: {reasons[row]}", "see --set html_seconds")
-        found = list(filtering.explain(batch, task_of.steps, row))
+        found = list(explain_rules(batch, task_of.steps, row))
         kept = task_of(task, table).tables[""]
         verdict = "kept" if pc.index(kept["id"], pa.scalar(wanted)).as_py() >= 0 else "dropped"
         metrics = {"id": wanted, "verdict": verdict, "rules": [item.to_json() for item in found]}
-        columns = ("filter", "reason", "figure", "dropped if", "")
-        shown = Table(f"{wanted}: {verdict}", columns, tuple(item.row() for item in found))
+        shown = Table(f"{wanted}: {verdict}", ExplainedRule.COLUMNS, tuple(item.row() for item in found))
         return Summary("clean", "explained", metrics=metrics, tables=(shown,))
     raise UsageError(f"no document has the id '{wanted}'", "gptctl inspect shows ids; --id-column names their column")

@@ -119,9 +119,9 @@ def test_a_power_cut_costs_time_only(raw: Path, tmp_path: Path) -> None:
     for operation in (40, 75):
         out = tmp_path / f"out{operation}"
         assert run_gptctl(*command, out, cwd=tmp_path, fault=f"kill:{operation}").code == -signal.SIGKILL
-        (spool,) = (out / "work").glob("spool-*")
-        spool = spool.rename(spool.with_name("spool-of-another-start"))
-        runs = [path for path in spool.rglob("*") if path.is_file()]
+        (scratch,) = (out / "work").glob("scratch-*")
+        scratch = scratch.rename(scratch.with_name("scratch-of-another-start"))
+        runs = [path for path in scratch.rglob("*") if path.is_file()]
         records = sorted((out / "work").glob("*.json"))
         assert runs
         for number, path in enumerate([*runs, *records]):

@@ -90,7 +90,7 @@ def test_a_redis_that_is_not_there(tmp_path: Path, gptctl: Gptctl) -> None:
     write_jsonl(tmp_path / "a.jsonl", corpus()[:5])
     for url, code, wanted in (
         ("redis://:hush@127.0.0.1:1/0", 4, "Redis at 127.0.0.1:1/0 failed"),
-        ("http://:hush@localhost", 2, "this is no URL of a Redis server"),
+        ("http://:hush@localhost", 2, "is not the URL of a Redis server"),
     ):
         done = gptctl("dedup", "a.jsonl", "-o", "out", "--index", "datasketch", "--set", f"redis={url}")
         assert (done.code, len(done.error_lines)) == (code, 2) and wanted in done.err, done.err

@@ -208,7 +208,7 @@ def test_all_ranks_decide_together(tmp_path: Path) -> None:
     for ranks in (1, 2):
         job = faulty_job(range(65, 66), faults=settings, checkpoint_every=5, world_size=ranks, recipe={"steps": 14})
         seen: list[dict[str, Any]] = []
-        assert run_in(tmp_path / str(ranks), job, Context(figures=seen.append))["steps"] == 14
+        assert run_in(tmp_path / str(ranks), job, Context(show_metrics=seen.append))["steps"] == 14
         assert seen[-1]["step"] == 14
     for name in ("fault", "rollback"):
         one, two = ([{**event, "time": 0} for event in events(tmp_path / str(ranks), name)] for ranks in (1, 2))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

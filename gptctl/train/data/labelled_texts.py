@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.data_source import batch_ranges
 from gptctl.train.data.permutation import permute

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gptctl.core.errors import DataError
 from gptctl.text.packing import best_fit
 from gptctl.train.data.token_windows import TokenWindows
 
@@ -26,7 +27,11 @@ class PackedDocuments(TokenWindows):
         self, parts: Sequence[NDArray[Any]], lengths: NDArray[np.int64], seq_len: int, seed: int, end_of_text: int
     ) -> None:
         super().__init__(parts, seq_len, seed)
-        assert lengths.sum() == self.tokens
+        if lengths.sum() != self.tokens:
+            raise DataError(
+                f"the documents of the train split have {lengths.sum():,} tokens, the split itself {self.tokens:,}",
+                "check the token folder with gptctl doctor, or make it again with gptctl tokenize ... --force",
+            )
         packing = best_fit(lengths, seq_len)
         self.end_of_text = end_of_text
         self.windows = packing.sequences

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.text.packing import window_count, window_offset
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.data_source import batch_ranges

@@ -163,8 +163,8 @@ def run_rank(
             context = Context(
                 progress=partial(send, messages, "progress"),
                 warn=partial(send, messages, "warn"),
-                say=partial(send, messages, "say"),
-                figures=partial(send, messages, "figures"),
+                info=partial(send, messages, "info"),
+                show_metrics=partial(send, messages, "show_metrics"),
                 stop=stop,
             )
             metrics = function(job, Run(path, stage, {}), context, build(job, chosen, heartbeat_writer))

@@ -98,7 +98,7 @@ class Monitor:
         """Replace some figures of the live view."""
         if self.is_main:
             self.figures |= figures
-            self.context.figures({"steps": self.total_steps, "unit": self.unit, **self.figures})
+            self.context.show_metrics({"steps": self.total_steps, "unit": self.unit, **self.figures})
 
     def seconds_left(self, step: int, now: float) -> float | None:
         """Estimate the time until the end from the pace of this process, evaluations included."""

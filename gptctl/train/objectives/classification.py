@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptctl.model.classifier import Classifier
-from gptctl.model.gpt import IGNORE_INDEX, cross_entropy_sum
+from gptctl.model.cross_entropy import IGNORE_INDEX, cross_entropy_sum
 from gptctl.train.data.batch import Batch
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.objectives import SummedLoss

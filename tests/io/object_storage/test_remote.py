@@ -17,7 +17,7 @@ from gptctl.core.errors import DataError, GptctlError, MachineError, UsageError
 from gptctl.core.summary import Counts
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.tokens import flat_parts, open_tokens
-from gptctl.io.files import content_hash, open_random, plain_path, split_suffixes, stamp
+from gptctl.io.files import content_hash, object_fingerprint, open_seekable, plain_path, split_suffixes
 from gptctl.io.input.find import find_files
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.io.input.predictions import read_predictions
@@ -149,7 +149,7 @@ def test_fingerprints_follow_the_content(server: Storage) -> None:
     bucket = server.bucket()
     server.put(f"{bucket}/a.txt", b"one")
     before = Inputs((server.uri(bucket),), ReadOptions()).fingerprints()
-    assert before == {"a.txt": stamp(server.uri(f"{bucket}/a.txt"))}
+    assert before == {"a.txt": object_fingerprint(server.uri(f"{bucket}/a.txt"))}
     assert before["a.txt"].startswith("3 B, ETag ")
     server.put(f"{bucket}/a.txt", b"one")
     assert Inputs((server.uri(bucket),), ReadOptions()).fingerprints() == before
@@ -210,7 +210,7 @@ def test_an_endpoint_that_says_nothing_is_given_up() -> None:
 def test_a_window_makes_one_request_of_many(server: Storage) -> None:
     bucket = server.bucket()
     server.put(f"{bucket}/x", bytes(range(256)) * 1000)
-    with open_random(server.uri(f"{bucket}/x"), 2**16) as file:
+    with open_seekable(server.uri(f"{bucket}/x"), 2**16) as file:
         file.seek(1000)
         first = file.read(10)
         server.put(f"{bucket}/x", b"\0" * 256_000)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gptctl.core.errors import DataError
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.conversations import Conversations
 from gptctl.train.objectives.language_model import LanguageModeling

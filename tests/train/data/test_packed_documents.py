@@ -6,10 +6,12 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptctl.core.errors import DataError
 from gptctl.train.data.packed_documents import PackedDocuments
 from gptctl.train.data.token_windows import TokenWindows
 from tests.train.jobs import windows_of
@@ -77,3 +79,9 @@ def test_packed_documents_are_scored_as_the_stream() -> None:
     stream = TokenWindows([np.concatenate(documents).astype(np.uint32)], 8, seed=0)
     pairs = zip(data.sequential(3), stream.sequential(3), strict=True)
     assert all(torch.equal(windows_of(one), windows_of(other)) for one, other in pairs)
+
+
+def test_lengths_of_other_documents_are_refused() -> None:
+    """They would cut the stream in the wrong places."""
+    with pytest.raises(DataError, match="have 9 tokens, the split itself 10"):
+        PackedDocuments([np.arange(10, dtype=np.uint32)], np.array([4, 5], np.int64), 4, 0, END)

@@ -51,7 +51,7 @@ def test_the_measured_peak_is_that_of_the_fastest_product(monkeypatch: pytest.Mo
 def test_figures_come_at_once_for_the_live_view(tmp_path: Path) -> None:
     """Step, plan, loss, speed, validation and checkpoint are in them by the end; time is left but for the last."""
     seen: list[dict[str, Any]] = []
-    run_in(tmp_path, make_job(log_every=10, eval_every=10, checkpoint_every=10), Context(figures=seen.append))
+    run_in(tmp_path, make_job(log_every=10, eval_every=10, checkpoint_every=10), Context(show_metrics=seen.append))
     last = seen[-1]
     assert (last["step"], last["steps"], last["unit"]) == (30, 30, "tokens")
     assert {

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
-from gptctl.model.gpt import GPT, IGNORE_INDEX, cross_entropy_sum
+from gptctl.model.cross_entropy import IGNORE_INDEX, cross_entropy_sum
+from gptctl.model.gpt import GPT
 from gptctl.train.data.batch import Batch
 from gptctl.train.objectives.language_model import LanguageModeling
 from gptctl.train.recipe import Recipe
