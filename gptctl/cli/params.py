@@ -79,7 +79,8 @@ def ordered(model: type[StageConfig]) -> list[tuple[str, FieldInfo]]:
 
     def rank(item: tuple[str, FieldInfo]) -> tuple[bool, int]:
         declared = declaration(item[1])
-        return declared.form != "argument", 1 + GROUPS.index(declared.panel) if in_group(model, item[0]) else 0
+        shared = declared.panel in GROUPS and in_group(model, item[0])
+        return declared.form != "argument", 1 + GROUPS.index(declared.panel) if shared else 0
 
     return sorted(shown, key=rank)
 
