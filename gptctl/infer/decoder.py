@@ -80,10 +80,10 @@ class Decoder:
         positions = cache.positions(T)  # (T,) or (B, T)
         x = self.embed(tokens)  # (B, T, C)
         if config.embedding_scale:
-            x = x * math.sqrt(config.width)
+            x = x * math.sqrt(config.hidden_size)
         angles = None
         if config.positions == "rope":
-            cosines, sines = (table[positions].view(-1, 1, T, config.head_width // 2) for table in self.tables)
+            cosines, sines = (table[positions].view(-1, 1, T, config.head_dim // 2) for table in self.tables)
             angles = cosines, sines
         else:
             x = x + (self.tables[0] if self.positions is None else self.positions)[positions].to(x.dtype)
@@ -117,8 +117,8 @@ class Layer:
         assert isinstance(attention, Attention)
         self.post = block.post
         self.attention_norm, self.feed_forward_norm = norm(block.attention_norm), norm(block.feed_forward_norm)
-        self.heads, self.key_heads = config.heads, config.key_heads
-        self.head_width, self.band, self.grouped = attention.head_width, attention.band, attention.grouped
+        self.heads, self.resolved_kv_heads = config.heads, config.resolved_kv_heads
+        self.head_dim, self.band, self.grouped = attention.head_dim, attention.band, attention.grouped
         self.project = fused(make, attention.query, attention.key, attention.value)
         self.query_norm = None if attention.query_norm is None else norm(attention.query_norm)
         self.key_norm = None if attention.key_norm is None else norm(attention.key_norm)
@@ -140,8 +140,8 @@ class Layer:
     ) -> Tensor:
         """Return softmax(q k^T / sqrt(D)) v of all heads, mapped back to (B, T, C)."""
         B, T, _ = x.shape
-        heads = self.project(x).view(B, T, -1, self.head_width)  # (B, T, H + 2 K, D)
-        q, k, v = torch.split(heads, [self.heads, self.key_heads, self.key_heads], dim=2)
+        heads = self.project(x).view(B, T, -1, self.head_dim)  # (B, T, H + 2 K, D)
+        q, k, v = torch.split(heads, [self.heads, self.resolved_kv_heads, self.resolved_kv_heads], dim=2)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)

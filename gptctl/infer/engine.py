@@ -56,7 +56,7 @@ class Engine:
         """Take a model and, to be faster, what guesses up to `ahead` tokens for it to check."""
         self.model = model.eval() if isinstance(model, GPT) else model
         self.like = model.embedding.weight if isinstance(model, GPT) else model.like
-        self.context = model.config.context
+        self.context = model.config.max_seq_len
         self.guesser = guesser
         self.ahead = ahead if guesser else 0
 

@@ -92,7 +92,7 @@ class DraftModel:
 
     def begin(self, texts: Sequence[list[int]], most: int) -> None:
         """Read the rows' first tokens."""
-        self.slots = min(most, self.model.config.context)
+        self.slots = min(most, self.model.config.max_seq_len)
         self.fits = max(map(len, texts)) < self.slots
         if not self.fits:
             return

@@ -21,7 +21,7 @@ class KVCache:
     """
 
     def __init__(self, config: ModelConfig, rows: int, slots: int, like: Tensor) -> None:
-        shape = (config.layers, rows, config.key_heads, slots, config.head_width)
+        shape = (config.layers, rows, config.resolved_kv_heads, slots, config.head_dim)
         self.keys = like.new_zeros(shape)
         self.values = like.new_zeros(shape)
         self.rewind([0] * rows)
@@ -87,8 +87,8 @@ class KVCache:
 
 def rotation(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
     """Return the cosines and sines of rotary positions, each (length, D/2) (Su et al. 2021, "RoFormer", 3.2.2)."""
-    half = torch.arange(0, config.head_width, 2, dtype=torch.float64) / config.head_width
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * config.rope_base**-half
+    half = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * config.rope_theta**-half
     return angles.cos().float(), angles.sin().float()
 
 
@@ -127,18 +127,18 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.band = config.band(layer)
-        self.head_width = config.head_width
-        self.grouped = config.key_heads != config.heads
+        self.band = config.layer_window(layer)
+        self.head_dim = config.head_dim
+        self.grouped = config.resolved_kv_heads != config.heads
         self.dropout = config.attention_dropout
-        keys = config.key_heads * config.head_width
-        self.query = nn.Linear(config.width, config.width, bias=config.bias)
-        self.key = nn.Linear(config.width, keys, bias=config.bias)
-        self.value = nn.Linear(config.width, keys, bias=config.bias)
-        self.output = nn.Linear(config.width, config.width, bias=config.bias)
+        keys = config.resolved_kv_heads * config.head_dim
+        self.query = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.key = nn.Linear(config.hidden_size, keys, bias=config.bias)
+        self.value = nn.Linear(config.hidden_size, keys, bias=config.bias)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
         # Normalised queries and keys bound the logits (Henry et al. 2020, "Query-Key Normalization for Transformers").
-        self.query_norm = nn.RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
-        self.key_norm = nn.RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
+        self.query_norm = nn.RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.key_norm = nn.RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
 
     def forward(
         self,
@@ -154,9 +154,9 @@ class Attention(nn.Module):
         cache makes its own, from `starts` (B, T), the place where each token's document begins.
         """
         B, T, _ = x.shape
-        q = self.query(x).view(B, T, -1, self.head_width)  # (B, T, H, D): Q W_i^Q for all i at once
-        k = self.key(x).view(B, T, -1, self.head_width)  # (B, T, K, D)
-        v = self.value(x).view(B, T, -1, self.head_width).transpose(1, 2)  # (B, K, T, D)
+        q = self.query(x).view(B, T, -1, self.head_dim)  # (B, T, H, D): Q W_i^Q for all i at once
+        k = self.key(x).view(B, T, -1, self.head_dim)  # (B, T, K, D)
+        v = self.value(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, K, T, D)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k = q.transpose(1, 2), k.transpose(1, 2)

@@ -27,7 +27,7 @@ class Classifier(nn.Module):
         self.labels = labels
         self.pooling = pooling
         self.label_dropout = nn.Dropout(dropout)
-        self.label_head = nn.Linear(gpt.config.width * (3 if pooling == "concat" else 1), labels)
+        self.label_head = nn.Linear(gpt.config.hidden_size * (3 if pooling == "concat" else 1), labels)
         with torch.no_grad():  # N(0, 0.02), bias 0: openai/finetune-transformer-lm, train.py
             generator = torch.Generator().manual_seed(derive(seed, "label head"))
             self.label_head.weight.normal_(0, 0.02, generator=generator)

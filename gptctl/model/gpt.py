@@ -29,8 +29,8 @@ IGNORE = -1  # a target that does not count
 def make_norm(config: ModelConfig) -> nn.Module:
     """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang and Sennrich 2019) over C."""
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.width, config.norm_eps)
-    return nn.LayerNorm(config.width, config.norm_eps, bias=config.bias)
+        return nn.RMSNorm(config.hidden_size, config.norm_eps)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -49,10 +49,10 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.activation = config.activation
-        self.up = nn.Linear(config.width, config.feed_forward, bias=config.bias)
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
         gated = config.activation == "swiglu"
-        self.gate = nn.Linear(config.width, config.feed_forward, bias=config.bias) if gated else None
-        self.down = nn.Linear(config.feed_forward, config.width, bias=config.bias)
+        self.gate = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias) if gated else None
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """Map (B, T, C) to (B, T, C); None stands where experts give their router's logits."""
@@ -123,13 +123,15 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.padded_vocab_size, config.width)
-        self.positions = nn.Embedding(config.context, config.width) if config.positions == "learned" else None
+        self.embedding = nn.Embedding(config.padded_vocab_size, config.hidden_size)
+        self.positions = nn.Embedding(config.max_seq_len, config.hidden_size) if config.positions == "learned" else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
         # One matrix serves as embedding and pre-softmax map where tied (3.4; Press and Wolf 2017).
-        self.head = None if config.tie_embeddings else nn.Linear(config.width, config.padded_vocab_size, bias=False)
+        self.head = (
+            None if config.tie_embeddings else nn.Linear(config.hidden_size, config.padded_vocab_size, bias=False)
+        )
         if not self.embedding.weight.is_meta:  # where torch computes nothing, but imports its compiler for it
             self.make_tables()
 
@@ -137,9 +139,9 @@ class GPT(nn.Module):
         """Compute the tables that follow from the config and are never saved. A model without numbers has none yet."""
         config = self.config
         if config.positions == "sinusoidal":
-            self.register_buffer("sines", sinusoids(config.context, config.width), persistent=False)
+            self.register_buffer("sines", sinusoids(config.max_seq_len, config.hidden_size), persistent=False)
         elif config.positions == "rope":
-            cosines, sines = rotation(config, config.context)
+            cosines, sines = rotation(config, config.max_seq_len)
             self.register_buffer("rope_cosines", cosines, persistent=False)
             self.register_buffer("rope_sines", sines, persistent=False)
 
@@ -163,10 +165,10 @@ class GPT(nn.Module):
             positions = positions - starts  # (B, T)
         x = self.embedding(tokens)  # (B, T, C)
         if self.config.embedding_scale:
-            x = x * math.sqrt(self.config.width)  # 3.4
+            x = x * math.sqrt(self.config.hidden_size)  # 3.4
         angles = None
         if self.config.positions == "rope":
-            shape = (-1, 1, T, self.config.head_width // 2)
+            shape = (-1, 1, T, self.config.head_dim // 2)
             angles = self.rope_cosines[positions].view(shape), self.rope_sines[positions].view(shape)
         elif self.positions is not None:
             x = x + self.positions(positions)
@@ -176,7 +178,7 @@ class GPT(nn.Module):
         masks = self.masks(T, cache, starts)
         routers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
-            inputs = x, angles, cache, masks[self.config.band(layer)], starts
+            inputs = x, angles, cache, masks[self.config.layer_window(layer)], starts
             # Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": keep x, compute the rest again
             x, routed = checkpoint(block, *inputs, use_reentrant=False) if checkpointed else block(*inputs)
             routers += [] if routed is None else [routed]
@@ -186,7 +188,7 @@ class GPT(nn.Module):
 
     def masks(self, T: int, cache: KVCache | None, starts: Tensor | None) -> dict[int, Tensor | None]:
         """Return the attention mask of each band width among the layers; None where attention is plainly causal."""
-        bands = {self.config.band(layer) for layer in range(self.config.layers)}
+        bands = {self.config.layer_window(layer) for layer in range(self.config.layers)}
         if cache is not None and not cache.empty:
             return {band: cache.mask(T, band) for band in bands}
         return {band: None if starts is None or band else document_mask(starts) for band in bands}

@@ -32,7 +32,7 @@ def initialize(model: GPT, seed: int) -> None:
             if parameter.ndim < 2:
                 nn.init.ones_(parameter) if name.endswith("norm.weight") else nn.init.zeros_(parameter)
             elif name == "embedding.weight":
-                parameter.normal_(0, model.config.width**-0.5 if kind == "xavier" else 0.02, generator=generator)
+                parameter.normal_(0, model.config.hidden_size**-0.5 if kind == "xavier" else 0.02, generator=generator)
             elif name == "positions.weight":
                 parameter.normal_(0, 0.01 if kind == "gpt2" else 0.02, generator=generator)
             elif name == "head.weight":

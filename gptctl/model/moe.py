@@ -25,7 +25,7 @@ class Experts(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        E, C, F = config.experts, config.width, config.feed_forward
+        E, C, F = config.experts, config.hidden_size, config.intermediate_size
         self.gate = nn.Parameter(torch.empty(E, F, C))
         self.up = nn.Parameter(torch.empty(E, F, C))
         self.down = nn.Parameter(torch.empty(E, C, F))
@@ -65,7 +65,7 @@ class MixtureOfExperts(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.chosen_count = config.experts_per_token
-        self.router = nn.Linear(config.width, config.experts, bias=False)
+        self.router = nn.Linear(config.hidden_size, config.experts, bias=False)
         self.experts = Experts(config)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -265,7 +265,7 @@ def classify_job(
     names = labelled_data.label_names(tables["train"], config.label_column)
     start, delimiter, classify = (coder.id_of(marker) for marker in MARKERS)
     cut = config.long_documents, config.max_windows, config.symmetric
-    framing = Framing(start, delimiter, classify, shape.context, *cut)
+    framing = Framing(start, delimiter, classify, shape.max_seq_len, *cut)
     data, numbers = {}, {}
     for name in ("train", "val"):
         texts = [framing.frame(*pair) for pair in pairs_of(tables[name], coder, config.pair_column, name)]
@@ -304,15 +304,15 @@ def chat_job(
                 zip(tables[name]["id"].to_pylist(), tables[name]["text"].to_pylist(), strict=True)
             )
         ]
-        fitting = [(tokens, learned) for tokens, learned in found if len(tokens) <= shape.context + 1]
+        fitting = [(tokens, learned) for tokens, learned in found if len(tokens) <= shape.max_seq_len + 1]
         counts[f"{name}_too_long"] = len(found) - len(fitting)
         if len(fitting) < len(found):
             context.warn(
                 f"{name}: {len(found) - len(fitting):,} of {len(found):,} conversations are longer than the context of "
-                f"{shape.context:,} tokens and left out; none is cut"
+                f"{shape.max_seq_len:,} tokens and left out; none is cut"
             )
         columns = [tokens for tokens, _ in fitting], [learned for _, learned in fitting]
-        data[name] = partial(Conversations, *columns, shape.context, config.seed, name)
+        data[name] = partial(Conversations, *columns, shape.max_seq_len, config.seed, name)
     build = partial(initial_models.language_model, base_of(config, folder, shape, coder))
     samples = data["train"]().samples_per_epoch
     about = {"chat_template": source, "stop_ids": list(template.stop_ids), "counts": counts}
@@ -331,8 +331,8 @@ def lm_job(
     for name in ("train", "val"):
         texts = coder.encode_each(tables[name]["text"].to_pylist())
         stream = np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
-        data[name] = partial(TokenWindows, [stream], shape.context, config.seed, name)
-        windows[name] = max(1, (len(stream) - 1) // shape.context)
+        data[name] = partial(TokenWindows, [stream], shape.max_seq_len, config.seed, name)
+        windows[name] = max(1, (len(stream) - 1) // shape.max_seq_len)
     build = partial(initial_models.language_model, base_of(config, folder, shape, coder))
     kept: Values = {name: extra[name] for name in ("chat_template", "stop_ids") if name in extra}
     return make_job(config, build, data, windows["train"], shape, "language_model", "loss", coder, kept)
@@ -357,7 +357,7 @@ def make_job(
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.estimate import estimate
 
-    recipe, ranks = config.recipe(samples, shape.context), config.gpus or config.procs
+    recipe, ranks = config.recipe(samples, shape.max_seq_len), config.gpus or config.procs
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
     if config.lora:
         about = about | {"lora": plain(config.adapter) | {"rank": config.lora}}

@@ -135,11 +135,11 @@ class Pretrain(Placement, StageConfig):
         if end_of_text is not None:
             changes["end_of_text"] = end_of_text
         if self.seq_len:
-            changes["context"] = self.seq_len
+            changes["max_seq_len"] = self.seq_len
         shape = self.model.model_copy(update=changes)
-        if self.full_recipe().seq_len > shape.context:
+        if self.full_recipe().seq_len > shape.max_seq_len:
             raise UsageError(
-                f"training.seq_len {self.full_recipe().seq_len} is longer than model.context {shape.context}",
+                f"training.seq_len {self.full_recipe().seq_len} is longer than model.max_seq_len {shape.max_seq_len}",
                 "set both with --seq-len",
             )
         return shape
@@ -355,12 +355,21 @@ def list_presets() -> Summary:
         shape = ModelConfig.model_validate(tables["model"])
         recipe = Recipe.model_validate(tables["training"])
         rows.append(
-            (name, f"{shape.parameters():,}", str(shape.layers), str(shape.width), str(shape.context), recipe.optimizer)
+            (
+                name,
+                f"{shape.parameters():,}",
+                str(shape.layers),
+                str(shape.hidden_size),
+                str(shape.max_seq_len),
+                recipe.optimizer,
+            )
         )
     return Summary(
         "pretrain",
         "planned",
-        tables=(Table("presets", ("name", "parameters", "layers", "width", "context", "optimizer"), tuple(rows)),),
+        tables=(
+            Table("presets", ("name", "parameters", "layers", "hidden_size", "max_seq_len", "optimizer"), tuple(rows)),
+        ),
     )
 
 

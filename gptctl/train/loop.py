@@ -114,7 +114,7 @@ def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
     if model.config.norm_position == "post" and not recipe.warmup_steps and engine.rank == 0:
         # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients start large
         context.warn("norms after each part need a warm-up: set training.warmup_steps")
-    precision = device.precision(engine.device, model.config.width) if job.precision == "auto" else job.precision
+    precision = device.precision(engine.device, model.config.hidden_size) if job.precision == "auto" else job.precision
     state = State(
         threads=threads,
         precision=precision,
@@ -431,4 +431,4 @@ def result(fitting: Fit) -> dict[str, Any]:
 def padding(model: Model) -> int:
     """Count the parameters that only fill the vocabulary up."""
     config = model.config
-    return (config.padded_vocab_size - config.vocab_size) * config.width * (1 if config.tie_embeddings else 2)
+    return (config.padded_vocab_size - config.vocab_size) * config.hidden_size * (1 if config.tie_embeddings else 2)

@@ -55,7 +55,7 @@ def main() -> None:
     for kind in kinds:
         model, config, _, _ = load_model(find_model(arguments.run))
         assert isinstance(model, GPT)
-        T = config.context
+        T = config.max_seq_len
         count = min(arguments.windows, (len(stream) - 1) // T)
         windows = torch.from_numpy(np.stack([stream[i * T : i * T + T + 1] for i in range(count)]))
         scored = bits_per_byte(Decoder(model, kind), windows, count * T * bytes_per_token)

@@ -245,8 +245,8 @@ def growth_part(folder: Path) -> list[dict[str, Any]]:
         (384, 4, 256),
         (512, 4, 256),
     ):
-        rate = wide(folder, f"size-{width}-{layers}-{context}", "--seq-len", str(context), "--set", f"model.width={width}",
-                    "--set", f"model.layers={layers}", "--set", "model.heads=4", "--set", f"model.feed_forward={4 * width}")  # fmt: skip
+        rate = wide(folder, f"size-{width}-{layers}-{context}", "--seq-len", str(context), "--set", f"model.hidden_size={width}",
+                    "--set", f"model.layers={layers}", "--set", "model.heads=4", "--set", f"model.intermediate_size={4 * width}")  # fmt: skip
         rows.append({"width": width, "layers": layers, "context": context, "seconds_per_step": round(2048 / rate, 4)})
     return rows
 

@@ -47,7 +47,13 @@ def save(folder: Path, zero_head: bool = False, seed: int = 0, context: int = 32
     torch.manual_seed(seed)
     model = GPT(
         ModelConfig(
-            layers=1, heads=2, width=16, feed_forward=32, context=context, vocab_size=END_ID + 1, tie_embeddings=False
+            layers=1,
+            heads=2,
+            hidden_size=16,
+            intermediate_size=32,
+            max_seq_len=context,
+            vocab_size=END_ID + 1,
+            tie_embeddings=False,
         )
     )
     for parameter in model.parameters():

@@ -41,7 +41,7 @@ def theirs(folder: Path) -> None:
 def ours(folder: Path) -> None:
     """A checkpoint with our names."""
     folder.mkdir()
-    model = GPT(ModelConfig(layers=1, heads=2, width=16, feed_forward=32, context=32, vocab_size=256))
+    model = GPT(ModelConfig(layers=1, heads=2, hidden_size=16, intermediate_size=32, max_seq_len=32, vocab_size=256))
     write_weights(folder, model, model.state_dict())
     write_config(folder, model, small_model.tokenizer_json(), {"stage": "test"})
     (folder / "state.json").write_text('{"step": 3}')

@@ -18,7 +18,9 @@ CPU = torch.device("cpu")
 def model(**changes: int) -> GPT:
     torch.manual_seed(0)
     made = GPT(
-        ModelConfig(layers=1, heads=2, width=16, feed_forward=32, context=16, vocab_size=40, tie_embeddings=False)
+        ModelConfig(
+            layers=1, heads=2, hidden_size=16, intermediate_size=32, max_seq_len=16, vocab_size=40, tie_embeddings=False
+        )
     )
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

@@ -25,7 +25,7 @@ def test_pooling_by_its_definition(pooling: Pooling) -> None:
     model = Classifier(make("tiny-gpt2"), 3, pooling=pooling).eval()
     tokens, lengths = batch()
     logits, hidden = model(tokens, lengths)
-    assert hidden.shape == (5, 12, model.config.width)
+    assert hidden.shape == (5, 12, model.config.hidden_size)
     for row in range(3):
         pooled = []
         for sequence, length in zip(tokens[row], lengths[row].tolist(), strict=True):

@@ -93,7 +93,7 @@ def test_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
     """A folder put together from two models, checksums made to agree."""
     save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {})
     config = json.loads((tmp_path / "model" / "config.json").read_bytes())
-    config["gptctl"]["feed_forward"] = config["n_inner"] = 128
+    config["gptctl"]["intermediate_size"] = config["n_inner"] = 128
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "manifest.json").unlink()
     checksummed.seal(tmp_path / "model", "model")

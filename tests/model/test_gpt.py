@@ -50,7 +50,7 @@ def test_a_block_is_torchs_transformer_layer(norm_first: bool) -> None:
     block: Any = model.blocks[0]
     config = model.config
     theirs = nn.TransformerEncoderLayer(
-        config.width, config.heads, config.feed_forward, 0.0, batch_first=True, norm_first=norm_first
+        config.hidden_size, config.heads, config.intermediate_size, 0.0, batch_first=True, norm_first=norm_first
     ).eval()
     with torch.no_grad():
         for kind in ("weight", "bias"):
@@ -64,7 +64,7 @@ def test_a_block_is_torchs_transformer_layer(norm_first: bool) -> None:
                 (block.feed_forward_norm, theirs.norm2),
             ):
                 getattr(other, kind).copy_(getattr(mine, kind))
-    x = torch.randn(2, 10, config.width)
+    x = torch.randn(2, 10, config.hidden_size)
     mask = nn.Transformer.generate_square_subsequent_mask(10)
     torch.testing.assert_close(block(x, None, None, None)[0], theirs(x, mask, is_causal=True), atol=1e-5, rtol=1e-5)
 
@@ -117,7 +117,7 @@ def test_grouped_queries_share_keys() -> None:
     """Two key heads for four heads equal four key heads with repeated weights."""
     grouped = make("tiny-modern")
     full = make("tiny-modern", kv_heads=4)
-    size = grouped.config.head_width
+    size = grouped.config.head_dim
     state = grouped.state_dict()
     for name in list(state):
         if name.endswith(("key.weight", "value.weight")):
@@ -131,7 +131,9 @@ def test_grouped_queries_share_keys() -> None:
 def test_attention_in_bfloat16_is_that_in_single_precision() -> None:
     """While training, where weights are written out, and else; results and gradients within bfloat16's rounding."""
     torch.manual_seed(3)
-    layer = Attention(ModelConfig(layers=1, width=48, heads=3, feed_forward=8, vocab_size=9, context=64), 0)
+    layer = Attention(
+        ModelConfig(layers=1, hidden_size=48, heads=3, intermediate_size=8, vocab_size=9, max_seq_len=64), 0
+    )
     x, weight = torch.randn(2, 40, 48), torch.randn(2, 40, 48)
 
     def found(train: bool, bf16: bool) -> tuple[Tensor, Tensor]:
@@ -164,7 +166,7 @@ def test_sinusoids_are_the_papers() -> None:
 
 def test_rotation_tells_distances_only() -> None:
     """The product of a rotated query and key depends on how far apart they are."""
-    cosines, sines = rotation(ModelConfig(width=16, heads=1, positions="rope"), 40)
+    cosines, sines = rotation(ModelConfig(hidden_size=16, heads=1, positions="rope"), 40)
     q, k = torch.randn(2, 1, 1, 1, 16)
     products = [
         (rotate(q, cosines[a : a + 1], sines[a : a + 1]) * rotate(k, cosines[b : b + 1], sines[b : b + 1])).sum()
@@ -210,7 +212,7 @@ def test_a_fresh_model_is_unsure(name: str) -> None:
 
 def test_gpt2_scales_what_writes_into_the_residual_stream() -> None:
     """0.02 / sqrt(2 layers) there, 0.02 elsewhere, 0.01 for positions."""
-    model = make("tiny-gpt2", randomize=False, layers=8, width=256, heads=4)
+    model = make("tiny-gpt2", randomize=False, layers=8, hidden_size=256, heads=4)
     block: Any = model.blocks[3]
     assert block.attention.output.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
     assert block.feed_forward.up.weight.std().item() == pytest.approx(0.02, rel=0.05)

@@ -33,16 +33,20 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "gpt1": ("tiny-gpt1", {}, "OpenAIGPTLMHeadModel"),
     "gpt2": ("tiny-gpt2", {}, "GPT2LMHeadModel"),
     "gpt2-untied": ("tiny-gpt2", {"tie_embeddings": False}, "GPT2LMHeadModel"),
-    "char-cpu": ("char-cpu", {"layers": 2, "width": 64, "feed_forward": 256}, "GPT2LMHeadModel"),
-    "gpt3-dense": ("tiny-gpt3", {"layer_pattern": "d"}, "GPT2LMHeadModel"),
+    "char-cpu": ("char-cpu", {"layers": 2, "hidden_size": 64, "intermediate_size": 256}, "GPT2LMHeadModel"),
+    "gpt3-dense": ("tiny-gpt3", {"layer_pattern": ["full"]}, "GPT2LMHeadModel"),
     "gpt3-banded": ("tiny-gpt3", {"bias": False}, "GPTNeoForCausalLM"),
     "modern": ("tiny-modern", {}, "Qwen3ForCausalLM"),
     "modern-untied": ("tiny-modern", {"tie_embeddings": False}, "Qwen3ForCausalLM"),
     "modern-scaled": ("tiny-modern", {"embedding_scale": True}, "Qwen3ForCausalLM"),
     "llama": ("tiny-modern", {"qk_norm": False}, "LlamaForCausalLM"),
     "llama-bias": ("tiny-modern", {"qk_norm": False, "bias": True, "kv_heads": 0}, "LlamaForCausalLM"),
-    "char-modern": ("char-modern", {"layers": 2, "width": 64, "feed_forward": 256}, "Qwen3ForCausalLM"),
-    "arcee": ("char-modern", {"layers": 2, "width": 64, "feed_forward": 256, "qk_norm": False}, "ArceeForCausalLM"),
+    "char-modern": ("char-modern", {"layers": 2, "hidden_size": 64, "intermediate_size": 256}, "Qwen3ForCausalLM"),
+    "arcee": (
+        "char-modern",
+        {"layers": 2, "hidden_size": 64, "intermediate_size": 256, "qk_norm": False},
+        "ArceeForCausalLM",
+    ),
     "moe": ("tiny-moe", {}, "MixtralForCausalLM"),
     "moe-qk-norm": ("tiny-moe", {"qk_norm": True, "kv_heads": 2}, "Qwen3MoeForCausalLM"),
 }
@@ -51,7 +55,7 @@ cases = pytest.mark.parametrize("case", CASES)
 
 def build(case: str, **more: Any) -> GPT:
     name, changes, _ = CASES[case]
-    return make(name, **({"context": CONTEXT, "vocab_size": END_ID + 1, "end_of_text": END_ID} | changes | more))
+    return make(name, **({"max_seq_len": CONTEXT, "vocab_size": END_ID + 1, "end_of_text": END_ID} | changes | more))
 
 
 def exported(folder: Path, model: GPT, extra: dict[str, Any] | None = None) -> Path:
@@ -203,7 +207,7 @@ def test_gpt2_as_it_was_published(tmp_path: Path) -> None:
         {"name": "tool", "template": "no"}, {"name": "default", "template": "{{ messages }}"}]}))  # fmt: skip
     loaded, config, text, extra = load_model(find_model(str(published)))
     assert_equal_weights(loaded, model)
-    assert (config.layers, config.feed_forward, config.activation) == (2, 256, "gelu_tanh")
+    assert (config.layers, config.intermediate_size, config.activation) == (2, 256, "gelu_tanh")
     assert extra == {"chat_template": "{{ messages }}", "stop_ids": [END_ID]}
     assert Tokenizer.from_json(text).encode("a b") == Tokenizer.from_json(tokenizer_json()).encode("a b")
     (published / "chat_template.jinja").write_text("newer")
@@ -219,7 +223,7 @@ def test_gpt2_as_it_was_published(tmp_path: Path) -> None:
 
 def test_an_older_mixtral_and_rope(tmp_path: Path) -> None:
     """Settings as transformers 4 wrote them: rope_theta by itself, scaling as null."""
-    model = build("llama", rope_base=500.0)
+    model = build("llama", rope_theta=500.0)
     folder = exported(tmp_path / "model", model)
     told = json.loads((folder / "config.json").read_text())
     for name in ("rope_parameters", "gptctl", "head_dim"):
@@ -227,7 +231,7 @@ def test_an_older_mixtral_and_rope(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(told | {"rope_scaling": None}))
     (folder / "manifest.json").unlink()
     loaded, config, _, _ = load_model(folder)
-    assert config.rope_base == 500.0
+    assert config.rope_theta == 500.0
     assert_equal_weights(loaded, model)
 
 
@@ -239,30 +243,30 @@ def test_an_older_mixtral_and_rope(tmp_path: Path) -> None:
              "intermediate_size": 1536, "num_hidden_layers": 30, "num_key_value_heads": 3, "rms_norm_eps": 1e-5,
              "vocab_size": 49152, "max_position_embeddings": 8192, "rope_theta": 100000, "rope_scaling": None,
              "tie_word_embeddings": True, "eos_token_id": 0, "rope_interleaved": False},
-            134_515_008, {"rope_base": 100000.0, "activation": "swiglu", "bias": False, "end_of_text": 0},
+            134_515_008, {"rope_theta": 100000.0, "activation": "swiglu", "bias": False, "end_of_text": 0},
         ),
         (  # TinyLlama/TinyLlama-1.1B
             {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 22,
              "intermediate_size": 5632, "num_attention_heads": 32, "num_key_value_heads": 4, "rms_norm_eps": 1e-5,
              "vocab_size": 32000, "max_position_embeddings": 2048, "eos_token_id": 2},
-            1_100_048_384, {"rope_base": 10000.0, "tie_embeddings": False},
+            1_100_048_384, {"rope_theta": 10000.0, "tie_embeddings": False},
         ),
         (  # mistralai/Mixtral-8x7B
             {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 4096, "sliding_window": None,
              "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
              "num_local_experts": 8, "num_experts_per_tok": 2, "rope_theta": 1e6, "rms_norm_eps": 1e-5,
              "vocab_size": 32000, "max_position_embeddings": 32768, "eos_token_id": [2, 5]},
-            46_702_792_704, {"rope_base": 1e6, "experts": 8, "end_of_text": 2},
+            46_702_792_704, {"rope_theta": 1e6, "experts": 8, "end_of_text": 2},
         ),
         (  # openai-community/gpt2-xl
             {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_ctx": 1024, "n_embd": 1600, "n_head": 25,
              "n_layer": 48, "n_positions": 1024, "vocab_size": 50257, "eos_token_id": 50256},
-            1_557_611_200, {"activation": "gelu_tanh", "dropout": 0.1, "feed_forward": 6400, "bias": True},
+            1_557_611_200, {"activation": "gelu_tanh", "dropout": 0.1, "intermediate_size": 6400, "bias": True},
         ),
         (  # EleutherAI/gpt-neo-125m, where our count has biases for queries, keys and values, which are zero there
             {"architectures": ["GPTNeoForCausalLM"], "model_type": "gpt_neo", "attention_types": [[["global", "local"], 6]],
              "hidden_size": 768, "num_heads": 12, "num_layers": 12, "window_size": 256, "vocab_size": 50257},
-            125_198_592 + 12 * 3 * 768, {"layer_pattern": "db" * 6, "band_width": 256},
+            125_198_592 + 12 * 3 * 768, {"layer_pattern": ("full", "sliding") * 6, "sliding_window": 256},
         ),
         (  # openai-community/openai-gpt
             {"architectures": ["OpenAIGPTLMHeadModel"], "model_type": "openai-gpt", "afn": "gelu", "n_positions": 512},
@@ -370,7 +374,7 @@ def test_every_preset_has_its_class(name: str) -> None:
         placed = {theirs for module in tensors.modules(family, config) for theirs, _ in module.names()}
         assert placed == own.keys()
     if family.model_type in ("gpt2", "qwen3", "mixtral") and config.bias == (family.model_type == "gpt2"):
-        gate = config.layers * config.feed_forward * config.width if config.activation == "relu2" else 0
+        gate = config.layers * config.intermediate_size * config.hidden_size if config.activation == "relu2" else 0
         assert sum(own.values()) == config.parameters() + gate
 
 
@@ -379,14 +383,14 @@ def test_every_preset_has_its_class(name: str) -> None:
     [
         ("tiny-gpt3", {}, "no place for blocks.0.attention.query.bias"),
         ("tiny-modern", {"logit_softcap": 15.0}, "logit_softcap = 15.0"),
-        ("tiny-modern", {"layer_pattern": "b", "band_width": 8}, "layer_pattern = b"),
+        ("tiny-modern", {"layer_pattern": ["sliding"], "sliding_window": 8}, "layer_pattern = sliding"),
         ("tiny-modern", {"bias": True}, "no place for blocks.0.feed_forward"),
         ("tiny-modern", {"positions": "learned"}, "positions = learned"),
         ("tiny-gpt2", {"kv_heads": 2}, "kv_heads = 2"),
         ("tiny-gpt2", {"activation": "swiglu"}, "activation = swiglu"),
         ("tiny-gpt2", {"qk_norm": True}, "qk_norm = True"),
         ("tiny-gpt1", {"final_norm": True}, "final_norm = True"),
-        ("tiny-gpt1", {"feed_forward": 128}, "feed_forward = 128"),
+        ("tiny-gpt1", {"intermediate_size": 128}, "intermediate_size = 128"),
         ("tiny-gpt1", {"activation": "gelu"}, "activation = gelu"),
     ],
 )
@@ -403,7 +407,7 @@ def test_what_no_class_computes(tmp_path: Path, name: str, changes: dict[str, An
 
 def test_a_band_as_wide_as_the_context_is_none(tmp_path: Path) -> None:
     """Every token sees all before: GPT-2."""
-    model = build("gpt3-banded", bias=True, band_width=CONTEXT)
+    model = build("gpt3-banded", bias=True, sliding_window=CONTEXT)
     opened = theirs(exported(tmp_path / "model", model))
     assert type(opened).__name__ == "GPT2LMHeadModel"
     close(logits_of(opened, some_tokens(model, 2, CONTEXT)), logits_of(model, some_tokens(model, 2, CONTEXT)))

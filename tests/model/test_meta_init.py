@@ -15,7 +15,7 @@ from tests.conftest import REPO
 
 def test_shapes_and_names_are_the_models() -> None:
     """All on the meta device; outside, modules are initialised as ever."""
-    config = ModelConfig(layers=1, width=32, heads=2, feed_forward=64, vocab_size=100, context=8)
+    config = ModelConfig(layers=1, hidden_size=32, heads=2, intermediate_size=64, vocab_size=100, max_seq_len=8)
     with blank():
         empty = GPT(config)
     whole = GPT(config)

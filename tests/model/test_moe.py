@@ -39,7 +39,12 @@ def token_by_token(part: MixtureOfExperts, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("changes", "groups"),
-    [({}, True), ({"experts": 8}, True), ({"experts_per_token": 3}, True), ({"width": 40, "feed_forward": 10}, False)],
+    [
+        ({}, True),
+        ({"experts": 8}, True),
+        ({"experts_per_token": 3}, True),
+        ({"hidden_size": 40, "intermediate_size": 10}, False),
+    ],
 )
 def test_equals_a_loop_over_tokens(changes: dict[str, object], groups: bool) -> None:
     """Value and every gradient, also where sizes are odd and torch's grouped product is out of reach."""

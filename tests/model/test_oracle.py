@@ -59,16 +59,16 @@ def test_a_mixture_is_mixtral(kv_heads: int) -> None:
     theirs = transformers.MixtralForCausalLM(
         transformers.MixtralConfig(
             vocab_size=config.vocab_size,
-            hidden_size=config.width,
-            intermediate_size=config.feed_forward,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
-            num_key_value_heads=config.key_heads,
+            num_key_value_heads=config.resolved_kv_heads,
             num_local_experts=config.experts,
             num_experts_per_tok=config.experts_per_token,
-            max_position_embeddings=config.context,
+            max_position_embeddings=config.max_seq_len,
             rms_norm_eps=config.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_base},
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             tie_word_embeddings=True,
         )
     ).eval()
@@ -77,7 +77,7 @@ def test_a_mixture_is_mixtral(kv_heads: int) -> None:
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
-def gpt_neo(state: dict[str, Tensor], layers: int, head_width: int) -> dict[str, Tensor]:
+def gpt_neo(state: dict[str, Tensor], layers: int, head_dim: int) -> dict[str, Tensor]:
     """Rename banded weights to GPT-Neo's, which divides no score by sqrt(D): its queries are that much smaller."""
     names = {
         "attention.query": "attn.attention.q_proj",
@@ -101,7 +101,7 @@ def gpt_neo(state: dict[str, Tensor], layers: int, head_width: int) -> dict[str,
             for kind in ("weight", "bias"):
                 found[f"transformer.h.{layer}.{theirs}.{kind}"] = state[f"blocks.{layer}.{name}.{kind}"]
         prefix = f"transformer.h.{layer}.attn.attention."
-        found[prefix + "q_proj.weight"] = found[prefix + "q_proj.weight"] * head_width**-0.5
+        found[prefix + "q_proj.weight"] = found[prefix + "q_proj.weight"] * head_dim**-0.5
         for part in ("q", "k", "v"):  # it has none, and the model's are zero
             del found[f"{prefix}{part}_proj.bias"]
     return found
@@ -118,18 +118,18 @@ def test_bands_are_gpt_neos() -> None:
     theirs = transformers.GPTNeoForCausalLM(
         transformers.GPTNeoConfig(
             vocab_size=config.vocab_size,
-            hidden_size=config.width,
-            intermediate_size=config.feed_forward,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
             num_layers=config.layers,
             num_heads=config.heads,
-            max_position_embeddings=config.context,
+            max_position_embeddings=config.max_seq_len,
             attention_types=[[["global", "local"], 1]],
-            window_size=config.band_width,
+            window_size=config.sliding_window,
             activation_function="gelu_new",
             bos_token_id=0,
             eos_token_id=0,
         )
     ).eval()
-    theirs.load_state_dict(gpt_neo(model.state_dict(), config.layers, config.head_width))
+    theirs.load_state_dict(gpt_neo(model.state_dict(), config.layers, config.head_dim))
     for one, other in outcome(model, theirs):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)

@@ -53,11 +53,11 @@ def test_every_preset_builds_and_counts_in_closed_form(name: str) -> None:
     config = ModelConfig.model_validate(preset["model"])
     with torch.device("meta"):
         model = GPT(config)
-    padding = (config.padded_vocab_size - config.vocab_size) * config.width * (1 if config.tie_embeddings else 2)
+    padding = (config.padded_vocab_size - config.vocab_size) * config.hidden_size * (1 if config.tie_embeddings else 2)
     assert sum(parameter.numel() for parameter in model.parameters()) - padding == config.parameters()
     assert config.parameters() == PUBLISHED.get(name, config.parameters())
     recipe = Recipe.model_validate(preset["training"])
-    assert recipe.seq_len <= config.context
+    assert recipe.seq_len <= config.max_seq_len
 
 
 def test_published_presets_are_there() -> None:
@@ -71,12 +71,12 @@ def test_gpt3_is_the_papers_table(size: str) -> None:
     """Every number of the row but the two misprints; layers alternate, the first is dense."""
     preset = load_preset(f"gpt3-{size}")
     config, recipe = ModelConfig.model_validate(preset["model"]), Recipe.model_validate(preset["training"])
-    layers, width, heads, head_width, batch_tokens, lr = GPT3[size]
-    assert (config.layers, config.head_width, config.context, recipe.lr) == (layers, head_width, 2048, lr)
+    layers, width, heads, head_dim, batch_tokens, lr = GPT3[size]
+    assert (config.layers, config.head_dim, config.max_seq_len, recipe.lr) == (layers, head_dim, 2048, lr)
     assert config.heads == (16 if size == "xl" else heads)
-    assert config.width == (5120 if size == "13b" else width) == config.heads * config.head_width
-    assert config.feed_forward == 4 * config.width
-    assert [config.band(layer) for layer in range(layers)] == [0, 256] * (layers // 2)
+    assert config.hidden_size == (5120 if size == "13b" else width) == config.heads * config.head_dim
+    assert config.intermediate_size == 4 * config.hidden_size
+    assert [config.layer_window(layer) for layer in range(layers)] == [0, 256] * (layers // 2)
     assert recipe.batch_size * recipe.seq_len == pytest.approx(batch_tokens, rel=0.05)
     assert recipe.warmup_steps * recipe.batch_size * recipe.seq_len == pytest.approx(375e6, rel=0.01)
     assert samples_after(recipe, recipe.steps) * recipe.seq_len == pytest.approx(300e9, rel=0.001)
@@ -95,19 +95,21 @@ def test_unknown_preset_names_the_nearest() -> None:
         load_preset("gpt2-larg")
 
 
-@pytest.mark.parametrize("wrong", [{"heads": 5}, {"kv_heads": 5}, {"width": 36, "positions": "rope"}, {"layers": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"heads": 5}, {"kv_heads": 5}, {"hidden_size": 36, "positions": "rope"}, {"layers": 0}]
+)
 def test_impossible_shapes_are_refused(wrong: dict[str, object]) -> None:
     """Sizes that do not divide never reach a tensor."""
     with pytest.raises(ValueError, match=r".+"):
-        ModelConfig.model_validate({"width": 768, "heads": 12} | wrong)
+        ModelConfig.model_validate({"hidden_size": 768, "heads": 12} | wrong)
 
 
 def test_untied_and_biased_variants_count_too() -> None:
     """Corners of the closed form that no preset uses."""
     config = ModelConfig(
-        layers=2, heads=4, kv_heads=2, width=32, feed_forward=48, context=16, vocab_size=70, tie_embeddings=False,
+        layers=2, heads=4, kv_heads=2, hidden_size=32, intermediate_size=48, max_seq_len=16, vocab_size=70, tie_embeddings=False,
         activation="swiglu", bias=True, qk_norm=True, positions="learned",
     )  # fmt: skip
     model = GPT(config)
-    padding = 2 * (config.padded_vocab_size - config.vocab_size) * config.width
+    padding = 2 * (config.padded_vocab_size - config.vocab_size) * config.hidden_size
     assert sum(parameter.numel() for parameter in model.parameters()) - padding == config.parameters()

@@ -34,12 +34,14 @@ def naive(q: Tensor, k: Tensor, v: Tensor, band: int, starts: Tensor | None) -> 
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 48, 61])
-@pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.parametrize("resolved_kv_heads", [4, 2])
 @pytest.mark.parametrize("documents", [False, True])
-def test_equals_a_naive_mask_in_value_and_gradient(length: int, key_heads: int, documents: bool) -> None:
+def test_equals_a_naive_mask_in_value_and_gradient(length: int, resolved_kv_heads: int, documents: bool) -> None:
     """Lengths below, at and between multiples of the band."""
     generator = torch.Generator().manual_seed(length)
-    q, k, v = (torch.randn(3, heads, length, 8, generator=generator) for heads in (4, key_heads, key_heads))
+    q, k, v = (
+        torch.randn(3, heads, length, 8, generator=generator) for heads in (4, resolved_kv_heads, resolved_kv_heads)
+    )
     tokens = torch.randint(6, (3, length), generator=generator)
     starts = document_starts(tokens, 0) if documents else None
     above = torch.randn(3, 4, length, 8, generator=generator)
@@ -99,7 +101,7 @@ def test_ragged_rows_with_a_cache(length: int) -> None:
 
 def test_which_layers_are_banded() -> None:
     """The pattern repeats over the layers; GPT-3 begins with a dense one."""
-    config = ModelConfig(layers=5, layer_pattern="dbb", band_width=7)
-    assert [config.band(layer) for layer in range(5)] == [0, 7, 7, 0, 7]
+    config = ModelConfig(layers=5, layer_pattern=("full", "sliding", "sliding"), sliding_window=7)
+    assert [config.layer_window(layer) for layer in range(5)] == [0, 7, 7, 0, 7]
     with pytest.raises(ValueError, match="layer_pattern"):
-        ModelConfig(layer_pattern="dx")
+        ModelConfig.model_validate({"layer_pattern": ["full", "x"]})

@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("small", "tiny-gpt2", chat, {}),
         ("other", "tiny-gpt2", plain, {}),
     ):
-        changes = {"context": 128, "vocab_size": coder.vocab_size, "end_of_text": coder.end_of_text_id}
+        changes = {"max_seq_len": 128, "vocab_size": coder.vocab_size, "end_of_text": coder.end_of_text_id}
         model = GPT(ModelConfig.model_validate(load_preset(preset)["model"] | changes))
         initialize(model, seed=1)
         save_model(folder / name, model, coder.to_json(), extra)

@@ -19,6 +19,6 @@ def test_clean_from_python_equals_the_command_line(gptctl: Callable[..., Ran], t
 
 def test_a_preset_is_applied_and_can_be_overridden() -> None:
     config = Pretrain(preset="char-cpu", model={"layers": 2})
-    assert (config.model.layers, config.model.width, config.training.steps) == (2, 128, 2000)
+    assert (config.model.layers, config.model.hidden_size, config.training.steps) == (2, 128, 2000)
     assert Clean(inputs=(), out="x", preset="none").filters == ()
     assert Clean(inputs=(), out="x", filters=("length",)).filters == ("length",)

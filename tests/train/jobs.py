@@ -71,7 +71,7 @@ def make_job(
 ) -> TrainJob:
     """Describe a run of 30 steps."""
     tables = load_preset(preset)
-    config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "context": 32} | (model or {}))
+    config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32} | (model or {}))
     full = Recipe.model_validate(tables["training"] | {"steps": 30, "seq_len": 32, "batch_size": 6} | (recipe or {}))
     return TrainJob(
         recipe=full,

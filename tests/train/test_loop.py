@@ -216,7 +216,9 @@ def classifier(seed: int) -> Classifier:
     """Build a small classifier."""
     from gptctl.model.config import ModelConfig, load_preset
 
-    config = ModelConfig.model_validate(load_preset("tiny-modern")["model"] | {"vocab_size": VOCABULARY, "context": 32})
+    config = ModelConfig.model_validate(
+        load_preset("tiny-modern")["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32}
+    )
     return Classifier(build(config, seed), 2, seed)
 
 

@@ -53,7 +53,7 @@ class Asked:
 
     def context(self, settings: Settings) -> int:
         """Return the tokens that are read at once. Raises UsageError (2) for more than the model can read."""
-        most = self.model.config.context
+        most = self.model.config.max_seq_len
         if settings.context > most:
             raise UsageError(f"context is {settings.context}, the model reads {most} tokens", "give a smaller context")
         return settings.context or most

@@ -114,25 +114,25 @@ def describe(writer: Any, config: ModelConfig, gguf: Any, kind: Type) -> None:
     writer.add_name("gptctl")
     writer.add_file_type(types[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_context_length(config.context)
-    writer.add_embedding_length(config.width)
+    writer.add_context_length(config.max_seq_len)
+    writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.layers)
-    writer.add_feed_forward_length(config.feed_forward)
+    writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.heads)
     writer.add_vocab_size(config.vocab_size)
     if config.norm == "layernorm":
         writer.add_layer_norm_eps(config.norm_eps)
         return
-    writer.add_head_count_kv(config.key_heads)
+    writer.add_head_count_kv(config.resolved_kv_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps)
-    writer.add_rope_freq_base(config.rope_base)
-    writer.add_rope_dimension_count(config.head_width)
-    writer.add_key_length(config.head_width)
-    writer.add_value_length(config.head_width)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
     if config.experts:
         writer.add_expert_count(config.experts)
         writer.add_expert_used_count(config.experts_per_token)
-        writer.add_expert_feed_forward_length(config.feed_forward)
+        writer.add_expert_feed_forward_length(config.intermediate_size)
 
 
 def named(model: GPT, family: Family, architecture: str) -> dict[str, Tensor]:
@@ -158,7 +158,7 @@ def named(model: GPT, family: Family, architecture: str) -> dict[str, Tensor]:
 
 def rotated_heads(theirs: str, config: ModelConfig) -> int:
     """Return how many heads a module's rows are of, if they get rotated; else 0."""
-    return {"self_attn.q_proj": config.heads, "self_attn.k_proj": config.key_heads}.get(theirs, 0)
+    return {"self_attn.q_proj": config.heads, "self_attn.k_proj": config.resolved_kv_heads}.get(theirs, 0)
 
 
 def interleaved(weight: Tensor, heads: int) -> Tensor:

@@ -45,35 +45,35 @@ def refusal(config: ModelConfig) -> str:
     if config.activation not in family.activations:
         found.append(f"activation = {config.activation}")
     if is_banded(config) and family is not layer_norm.GPT_NEO:
-        found.append(f"layer_pattern = {config.layer_pattern}")
-    if config.key_heads != config.heads and "kv_heads" not in {ours for ours, _, _ in family.keys}:
+        found.append(f"layer_pattern = {','.join(config.layer_pattern)}")
+    if config.resolved_kv_heads != config.heads and "kv_heads" not in {ours for ours, _, _ in family.keys}:
         found.append(f"kv_heads = {config.kv_heads}")
-    if family is layer_norm.OPENAI and config.feed_forward != 4 * config.width:
-        found.append(f"feed_forward = {config.feed_forward}, not 4 * width")
+    if family is layer_norm.OPENAI and config.intermediate_size != 4 * config.hidden_size:
+        found.append(f"intermediate_size = {config.intermediate_size}, not 4 * hidden_size")
     return f"{family.architecture} has no {', '.join(found)}" if found else ""
 
 
 def is_banded(config: ModelConfig) -> bool:
     """Return whether a layer looks back less far than the context reaches."""
-    return any(0 < config.band(layer) < config.context for layer in range(config.layers))
+    return any(0 < config.layer_window(layer) < config.max_seq_len for layer in range(config.layers))
 
 
 def to_values(config: ModelConfig, dtype: str = "float32") -> Values:
     """Return the settings that transformers reads."""
     family = family_of(config)
-    ours = plain(config) | {"kv_heads": config.key_heads, "tie_embeddings": ties(config)}
+    ours = plain(config) | {"kv_heads": config.resolved_kv_heads, "tie_embeddings": ties(config)}
     values: Values = {"architectures": [family.architecture], "model_type": family.model_type, "dtype": dtype}
     values |= {theirs: ours[key] for key, theirs, _ in family.keys}
     values[family.activation_key] = family.activations[config.activation]
     values |= {key: value for key, (value, _) in family.constants.items()}
     if config.positions == "rope":
         values |= {
-            "head_dim": config.head_width,
-            "rope_theta": config.rope_base,  # as transformers 4 and others read it
-            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_base},
+            "head_dim": config.head_dim,
+            "rope_theta": config.rope_theta,  # as transformers 4 and others read it
+            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         }
     if family is layer_norm.GPT_NEO:
-        reach = ["local" if config.band(layer) else "global" for layer in range(config.layers)]
+        reach = ["local" if config.layer_window(layer) else "global" for layer in range(config.layers)]
         values |= {"attention_types": [[reach, 1]], "attention_layers": reach}
     end = config.end_of_text if config.end_of_text >= 0 else None
     return values | {"bos_token_id": end, "eos_token_id": end, "use_cache": True}
@@ -125,12 +125,12 @@ def translate(values: Values, family: Family, where: str) -> ModelConfig:
     """Return the config that transformers' settings stand for. Raises what wrong types raise, too."""
     values = {family.synonyms.get(key, key): value for key, value in values.items()}
     ours: Values = {key: allowed[0] for key, allowed in family.needs.items()}
-    ours |= {"layer_pattern": "d", "embedding_scale": False, "bias": ours["norm"] == "layernorm"}
+    ours |= {"layer_pattern": ["full"], "embedding_scale": False, "bias": ours["norm"] == "layernorm"}
     for key, theirs, default in family.keys:
         value = values.get(theirs, default)
         ours[key] = (ours[key] or value) if key == "bias" else value
-    if not ours.get("feed_forward"):
-        ours["feed_forward"] = 4 * ours["width"]
+    if not ours.get("intermediate_size"):
+        ours["intermediate_size"] = 4 * ours["hidden_size"]
     if "kv_heads" in ours and not ours["kv_heads"]:
         ours["kv_heads"] = ours["heads"]
     stands = {key: values.get(key, absent) for key, (_, absent) in family.constants.items()}
@@ -146,16 +146,16 @@ def translate(values: Values, family: Family, where: str) -> ModelConfig:
         strange.append(f"{family.activation_key} = {activation}")
     ours["activation"] = known.get(activation)
     if ours["positions"] == "rope":
-        head_width = ours["width"] // ours["heads"]
-        if values.get("head_dim", 128 if family is rms_norm.QWEN3 else None) not in (None, head_width):
+        head_dim = ours["hidden_size"] // ours["heads"]
+        if values.get("head_dim", 128 if family is rms_norm.QWEN3 else None) not in (None, head_dim):
             strange.append(f"head_dim = {values.get('head_dim', 128)}, not hidden_size / num_attention_heads")
         rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
         if (rope.get("rope_type") or rope.get("type") or "default") != "default":
             strange.append(f"rope_type = {rope.get('rope_type') or rope.get('type')}")
         default = 1e6 if family is rms_norm.MIXTRAL else 1e4
-        ours["rope_base"] = rope.get("rope_theta") or values.get("rope_theta") or default
+        ours["rope_theta"] = rope.get("rope_theta") or values.get("rope_theta") or default
     if family is layer_norm.GPT_NEO:
-        ours["layer_pattern"] = "".join(word[0] for word in reach_of(values)).translate({ord("g"): "d", ord("l"): "b"})
+        ours["layer_pattern"] = ["sliding" if reach == "local" else "full" for reach in reach_of(values)]
     if strange:
         raise DataError(f"{where} has what gptctl does not compute: {', '.join(strange)}", "export a model without it")
     return validated(ours | {"end_of_text": end_of_text(values)}, where)

@@ -26,7 +26,7 @@ def write_companions(folder: Path, config: ModelConfig, tokenizer_json: str, ext
     stops = list(extra.get("stop_ids") or ([] if end is None else [end]))
     settings: Values = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.context,
+        "model_max_length": config.max_seq_len,
         "clean_up_tokenization_spaces": False,
     }
     name = None if end is None else names.get(end)
@@ -112,8 +112,8 @@ def card(config: ModelConfig, architecture: str, extra: Values) -> str:
     )
     facts = {
         "parameters": f"{config.parameters():,}",
-        "layers, heads, width": f"{config.layers}, {config.heads}, {config.width}",
-        "context": f"{config.context:,} tokens",
+        "layers, heads, hidden size": f"{config.layers}, {config.heads}, {config.hidden_size}",
+        "context length": f"{config.max_seq_len:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
         "class in transformers": architecture or "none: no class computes the same",
     }

@@ -39,12 +39,12 @@ def rope_keys(
     """Return the settings that all classes with rotary positions share, with a class's defaults."""
     return (
         ("vocab_size", "vocab_size", vocab_size),
-        ("width", "hidden_size", width),
-        ("feed_forward", "intermediate_size", hidden),
+        ("hidden_size", "hidden_size", width),
+        ("intermediate_size", "intermediate_size", hidden),
         ("layers", "num_hidden_layers", layers),
         ("heads", "num_attention_heads", heads),
         ("kv_heads", "num_key_value_heads", kv_heads),
-        ("context", "max_position_embeddings", context),
+        ("max_seq_len", "max_position_embeddings", context),
         ("norm_eps", "rms_norm_eps", eps),
         ("attention_dropout", "attention_dropout", 0.0),
         ("tie_embeddings", "tie_word_embeddings", False),
@@ -146,7 +146,7 @@ QWEN3_MOE = Family(
     needs=RMS_NORM | {"qk_norm": (True,), "bias": (False,)},
     keys=(
         *[
-            (ours, "moe_intermediate_size" if ours == "feed_forward" else theirs, default)
+            (ours, "moe_intermediate_size" if ours == "intermediate_size" else theirs, default)
             for ours, theirs, default in rope_keys(151936, 2048, 768, 24, 32, 4, 32768, 1e-6)
         ],
         ("experts", "num_experts", 128),

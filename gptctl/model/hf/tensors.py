@@ -56,7 +56,10 @@ class Placed:
 
 def modules(family: Family, config: ModelConfig) -> list[Placed]:
     """List the modules of a model in a family's words."""
-    scales = {"embedding": math.sqrt(config.width) if config.embedding_scale else 1.0, "query": config.head_width**-0.5}
+    scales = {
+        "embedding": math.sqrt(config.hidden_size) if config.embedding_scale else 1.0,
+        "query": config.head_dim**-0.5,
+    }
     found = []
     for kind in family.around:
         ours = (SINES,) if kind.ours == ("positions",) and config.positions == "sinusoidal" else kind.ours
@@ -87,7 +90,7 @@ def to_theirs(weights: Tensors, config: ModelConfig, family: Family, dtype: torc
     Raises UsageError (2) where the family has no place for biases that are not zero.
     """
     state = {name: cut(name, tensor.detach(), config).to(dtype) for name, tensor in weights.items()}
-    state[SINES] = sinusoids(config.context, config.width).to(dtype)
+    state[SINES] = sinusoids(config.max_seq_len, config.hidden_size).to(dtype)
     found: Tensors = {}
     held = {SINES}
     for module in modules(family, config):
@@ -163,7 +166,9 @@ def put(
         raise DataError(f"{theirs} has {tensor.size(0)} rows, not {sum(sizes)}", "check config.json")
     for name, part in zip(ours, torch.split(tensor, sizes), strict=True):
         if name not in wanted:  # what we do not have
-            implied = sinusoids(config.context, config.width).to(part) if name == SINES else torch.zeros_like(part)
+            implied = (
+                sinusoids(config.max_seq_len, config.hidden_size).to(part) if name == SINES else torch.zeros_like(part)
+            )
             if part.shape != implied.shape or not torch.equal(part, implied):
                 raise ChangedError(f"{theirs} is not what the config's {name} is")
         elif module.expert is not None:
@@ -181,7 +186,7 @@ def put(
 def outputs(name: str, module: Placed, wanted: Tensors, config: ModelConfig) -> int:
     """Return how many rows of their tensor one of ours fills."""
     if name == SINES:
-        return config.context
+        return config.max_seq_len
     size = wanted[name if name in wanted else name.removesuffix("bias") + "weight"].shape
     return size[0] if module.expert is None else size[1]
 

@@ -23,7 +23,7 @@ def write(model: GPT, tokenizer_json: str, prompt: str, seed: int, stopped: Call
     """
     coder = Tokenizer.from_json(tokenizer_json)
     tokens = [coder.end_of_text_id, *coder.encode_each([prompt])[0].tolist()] if prompt else [coder.end_of_text_id]
-    room = max(1, model.config.context - 1)
+    room = max(1, model.config.max_seq_len - 1)
     written: list[int] = []
     sampling = Sampling(MAX_TOKENS, TEMPERATURE, seed=seed)
     with torch.compiler.set_stance("force_eager"):  # else compiled blocks would be compiled for each shape here

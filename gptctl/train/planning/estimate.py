@@ -114,9 +114,9 @@ def arrange(
 
 def flops_per_token(model: ModelConfig, seq_len: int) -> int:
     """Count the floating-point operations of one token, forward and backward."""
-    weights = model.matrix_parameters() + model.vocab_size * model.width
-    attended = sum(min(model.band(layer) or seq_len, seq_len) for layer in range(model.layers))
-    return 6 * weights + 6 * model.width * attended
+    weights = model.matrix_parameters() + model.vocab_size * model.hidden_size
+    attended = sum(min(model.layer_window(layer) or seq_len, seq_len) for layer in range(model.layers))
+    return 6 * weights + 6 * model.hidden_size * attended
 
 
 def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int) -> dict[str, int]:
@@ -167,22 +167,24 @@ def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens:
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
     cut = layout.matrix_shards
-    keys = model.key_heads * model.head_width
-    hidden = model.feed_forward * {"swiglu": 4, "relu": 1}.get(model.activation, 2)  # relu's result tells its slope
+    keys = model.resolved_kv_heads * model.head_dim
+    hidden = model.intermediate_size * {"swiglu": 4, "relu": 1}.get(
+        model.activation, 2
+    )  # relu's result tells its slope
     if model.experts:
-        hidden = model.experts_per_token * (hidden + 2 * model.width)
-    inside = 2 * (model.width + keys) + (model.width + keys if model.qk_norm else 0) + hidden
+        hidden = model.experts_per_token * (hidden + 2 * model.hidden_size)
+    inside = 2 * (model.hidden_size + keys) + (model.hidden_size + keys if model.qk_norm else 0) + hidden
     if model.attention_dropout and not layout.bf16:  # no fused kernel on the CPU: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
-    dropout = 2 * model.width if model.dropout else 0
-    per_block = 2 * FLOAT_BYTES * model.width + narrow * (2 * model.width + inside // cut + dropout)
+    dropout = 2 * model.hidden_size if model.dropout else 0
+    per_block = 2 * FLOAT_BYTES * model.hidden_size + narrow * (2 * model.hidden_size + inside // cut + dropout)
     blocks = model.layers * per_block
     if recipe.checkpoint_activations:
-        blocks = model.layers * FLOAT_BYTES * model.width + per_block
+        blocks = model.layers * FLOAT_BYTES * model.hidden_size + per_block
     whole = tokens * model.padded_vocab_size
     logits = whole if whole < WHOLE_LOGITS else min(whole, CHUNK_ROWS * model.padded_vocab_size)
-    head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.width  # the gradient of its chunks
-    return tokens * (blocks + 2 * FLOAT_BYTES * model.width) + FLOAT_BYTES * (2 * logits + head)
+    head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
+    return tokens * (blocks + 2 * FLOAT_BYTES * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:
@@ -204,7 +206,7 @@ def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: i
         sent += 2 * (layout.nodes - 1) * parameters // shards // layout.nodes
     if layout.parallel == "tp":
         size = layout.tensor_parallel
-        hidden = tokens * model.width * (2 if layout.bf16 else FLOAT_BYTES)
+        hidden = tokens * model.hidden_size * (2 if layout.bf16 else FLOAT_BYTES)
         sent += 4 * model.layers * 2 * (size - 1) * hidden // size
     return sent
 

@@ -138,7 +138,11 @@ class TensorParallel(Sharded):
 
 def check(config: ModelConfig, size: int) -> None:
     """Raise UsageError (2) if heads or hidden units cannot be cut into `size` equal parts."""
-    for name, count in (("heads", config.heads), ("kv_heads", config.key_heads), ("feed_forward", config.feed_forward)):
+    for name, count in (
+        ("heads", config.heads),
+        ("kv_heads", config.resolved_kv_heads),
+        ("intermediate_size", config.intermediate_size),
+    ):
         if count % size:
             raise UsageError(
                 f"model.{name} {count} cannot be cut into tensor_parallel {size} parts", "choose a divisor of it"

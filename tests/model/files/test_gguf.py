@@ -25,8 +25,13 @@ transformers = pytest.importorskip("transformers")
 # transformers reads neither these sizes from a file, nor GPT-2's context, where it takes 1024.
 SIZES = {"qwen3": {"head_dim": 16}, "qwen3moe": {"head_dim": 16, "moe_intermediate_size": 96}}
 CASES: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "gpt2": ("tiny-gpt2", {"context": 1024}, "GPT2LMHeadModel", "gpt2"),
-    "gpt2-untied": ("tiny-gpt2", {"context": 1024, "tie_embeddings": False, "bias": False}, "GPT2LMHeadModel", "gpt2"),
+    "gpt2": ("tiny-gpt2", {"max_seq_len": 1024}, "GPT2LMHeadModel", "gpt2"),
+    "gpt2-untied": (
+        "tiny-gpt2",
+        {"max_seq_len": 1024, "tie_embeddings": False, "bias": False},
+        "GPT2LMHeadModel",
+        "gpt2",
+    ),
     "llama": ("tiny-modern", {"qk_norm": False}, "LlamaForCausalLM", "o200k"),
     "llama-untied": ("tiny-modern", {"qk_norm": False, "tie_embeddings": False}, "LlamaForCausalLM", "modern"),
     "qwen3": ("tiny-modern", {}, "Qwen3ForCausalLM", "modern"),

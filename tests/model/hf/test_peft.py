@@ -32,8 +32,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt3-banded": ("tiny-gpt3", {"bias": False}),
     "qwen3": ("tiny-modern", {}),
     "llama": ("tiny-modern", {"qk_norm": False}),
-    "char-modern": ("char-modern", {"layers": 2, "width": 64, "feed_forward": 256}),
-    "arcee": ("char-modern", {"layers": 2, "width": 64, "feed_forward": 256, "qk_norm": False}),
+    "char-modern": ("char-modern", {"layers": 2, "hidden_size": 64, "intermediate_size": 256}),
+    "arcee": ("char-modern", {"layers": 2, "hidden_size": 64, "intermediate_size": 256, "qk_norm": False}),
     "moe": ("tiny-moe", {}),
 }
 EVERYWHERE, SOME = ("blocks.*",), ("*.query", "*.value", "blocks.0.*.down")
@@ -209,7 +209,7 @@ def test_an_update_of_another_model(tmp_path: Path) -> None:
     ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
     (tmp_path / "adapter" / "manifest.json").unlink()
     path = tmp_path / "adapter" / "adapter_config.json"
-    for name, other in (("wide", make("tiny-gpt2", width=128)), ("modern", make("tiny-modern"))):
+    for name, other in (("wide", make("tiny-gpt2", hidden_size=128)), ("modern", make("tiny-modern"))):
         save_model(tmp_path / name, other, tokenizer_json(), {})
         told = json.loads(path.read_text()) | {"base_model_name_or_path": f"../{name}"}
         path.write_text(json.dumps(told))

@@ -182,7 +182,7 @@ def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: Crew) -> None:
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path, two: Crew) -> None:
     """Exit 3 with the way out, for both layouts and both kinds of engine."""
-    small, large = (make_job("tiny-modern", {"width": width}, {"steps": 1}) for width in (32, 64))
+    small, large = (make_job("tiny-modern", {"hidden_size": width}, {"steps": 1}) for width in (32, 64))
     run_in(tmp_path / "whole", small)
     two.train("fsdp", tmp_path / "sharded", small)
     for name in ("whole", "sharded"):

@@ -122,9 +122,9 @@ def test_flops_are_torchs_own_count(name: str) -> None:
         model(batch).sum().backward()  # type: ignore[no-untyped-call]
     expected = flops_per_token(config.model_copy(update={"experts": 0}), tokens)
     if config.experts:  # two experts a token, and the router
-        matrices = 3 * config.width * config.feed_forward
-        assert flops_per_token(config, tokens) - expected == 6 * 2 * (matrices + config.width * config.experts)
-    masked = 6 * config.width * tokens * 2  # the half that the mask leaves out
+        matrices = 3 * config.hidden_size * config.intermediate_size
+        assert flops_per_token(config, tokens) - expected == 6 * 2 * (matrices + config.hidden_size * config.experts)
+    masked = 6 * config.hidden_size * tokens * 2  # the half that the mask leaves out
     assert expected == pytest.approx(counter.get_total_flops() / tokens - masked, rel=0.05)
 
 
