@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gptctl.core.errors import GptctlError
+from gptctl.core.formatting import format_duration, format_number
 from gptctl.core.redact import redact, redacted
 from gptctl.core.summary import Summary, Table
 
@@ -79,7 +80,7 @@ class Console:
         if now - self.spoken >= self.interval:
             self.spoken = now
             rate = (done - self._began[1]) / max(now - self._began[0], 1e-9)
-            left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
+            left = f", {format_duration((total - done) / rate)} left" if total and rate > 0 else ""
             of = f" of {total:,.0f}" if total else ""
             print(
                 f"{done:,.0f}{of} {unit}, {rate:,.1f} {unit}/s{left}{'; ' + safe(note) if note else ''}",
@@ -140,10 +141,14 @@ class Console:
             self.table(table)
         if summary.plan is not None and all(table.title != "plan" for table in summary.tables):
             self.table(
-                Table("plan", ("key", "value"), tuple((key, plan_value(value)) for key, value in summary.plan.items()))
+                Table(
+                    "plan", ("key", "value"), tuple((key, format_number(value)) for key, value in summary.plan.items())
+                )
             )
         where = ", ".join(summary.outputs)
-        self.say(f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({summary.seconds:.1f} s)")
+        self.say(
+            f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({format_duration(summary.seconds)})"
+        )
         if summary.next:
             self.say(f"next: {summary.next}")
 
@@ -172,8 +177,3 @@ def print_json(document: dict[str, Any]) -> None:
 def one_line(text: str) -> str:
     """Join lines."""
     return " ".join(text.split())
-
-
-def plan_value(value: Any) -> str:
-    """Show a plan's figure."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

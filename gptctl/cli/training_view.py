@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gptctl.core.summary import human_bytes
+from gptctl.core.formatting import format_bytes, format_duration
 
 BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # an eighth to eight eighths of a block
 ASCII_BARS = "_.-=+*%#"
@@ -42,7 +42,7 @@ class TrainingView:
         top.add_column(ratio=1)
         top.add_column(no_wrap=True, justify="right")
         left = f.get("seconds_left")
-        where = f"step {step:,} of {steps:,}" + (f", {duration(left)} left" if left is not None else "")
+        where = f"step {step:,} of {steps:,}" + (f", {format_duration(left)} left" if left is not None else "")
         top.add_row(ProgressBar(total=max(1, steps), completed=step), Text(f.get("phase") or where, "bold"))
         lines = [self.loss_line(options), self.speed_line()]
         rows = Table.grid(expand=True)
@@ -74,7 +74,7 @@ class TrainingView:
         parts = [
             f"{f['tokens_per_second']:,.0f} {unit}/s" if f.get("tokens_per_second") is not None else "",
             f"MFU {f['mfu']:.0%}" if f.get("mfu") is not None else "",
-            human_bytes(f["memory_bytes"]) if f.get("memory_bytes") else "",
+            format_bytes(f["memory_bytes"]) if f.get("memory_bytes") else "",
             f"lr {f['lr']:.1e}" if f.get("lr") is not None else "",
             f"gradient {f['grad_norm']:.2f}" if f.get("grad_norm") is not None else "",
             f"saved {f['checkpoint']:,}" if f.get("checkpoint") is not None else "",
@@ -107,15 +107,3 @@ def sparkline(values: list[float], width: int, ascii_only: bool = False) -> str:
     low, high = min(values), max(values)
     scale = (len(marks) - 1) / (high - low) if high > low else 0.0
     return "".join(marks[round((value - low) * scale)] for value in values)
-
-
-def duration(seconds: float) -> str:
-    """Return "2 h 05 min" and the like."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gptctl.core.errors import GptctlError
+from gptctl.core.formatting import format_bytes
 
 Status = Literal["done", "up to date", "planned", "explained"]
 
@@ -115,21 +116,12 @@ class Summary:
         return document
 
 
-def human_bytes(count: float) -> str:
-    """Return "1.5 MB" and the like (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
-
-
 def funnel(title: str, counts: Counts) -> Table:
     """Show documents and bytes: what came in, why some were dropped, what is left."""
 
     def row(label: str, documents: int, size: int | None) -> tuple[str, str, str, str]:
         share = f"{documents / counts.documents_in:.1%}" if counts.documents_in else ""
-        return label, f"{documents:,}", share, human_bytes(size) if size is not None else ""
+        return label, f"{documents:,}", share, format_bytes(size) if size is not None else ""
 
     rows = [row("in", counts.documents_in, counts.bytes_in)]
     rows += [row(f"- {reason}", n, counts.dropped_bytes[reason]) for reason, n in counts.dropped.most_common()]

@@ -16,7 +16,7 @@ def prints_of(path: str) -> dict[str, str]:
         from gptctl.model.files import checksummed
         from gptctl.model.files.locate import find_model
 
-        return {"model": checksummed.identity(find_model(path))}
+        return {"model": checksummed.model_fingerprint(find_model(path))}
     if manifest.is_ours(path):
         return {MANIFEST: manifest.read(path).content()}
     return {file.name: content_hash(file.path) for file in find_files(path)}

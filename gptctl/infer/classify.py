@@ -13,7 +13,7 @@ from gptctl.model.classifier import Classifier
 
 
 @torch.no_grad()
-def probabilities(
+def label_probabilities(
     model: Classifier,
     texts: Sequence[Sequence[NDArray[np.int64]]],
     batch_size: int,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling
+from gptctl.infer.sampling import SamplingParams
 from gptctl.infer.text_stream import TextStream
 from gptctl.text.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ class Continuation:
 
 
 def continued(
-    writer: Writer, prompts: Sequence[Sequence[int]], sampling: Sampling, firsts: Sequence[int], copies: int
+    writer: Writer, prompts: Sequence[Sequence[int]], sampling: SamplingParams, firsts: Sequence[int], copies: int
 ) -> Iterator[tuple[int, str, Continuation]]:
     """Yield (row, new text, its sample so far) as text comes, until all rows have ended; the last text may be empty.
 
@@ -73,7 +73,7 @@ def continued(
 def complete(
     writer: Writer,
     prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
+    sampling: SamplingParams,
     first: int,
     copies: int,
     batch_size: int,

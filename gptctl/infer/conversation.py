@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gptctl.core.errors import DataError
 from gptctl.infer.completions import Writer, continued
-from gptctl.infer.sampling import Sampling
+from gptctl.infer.sampling import SamplingParams
 from gptctl.text.chat import ASSISTANT, ChatTemplate, Message
 
 WAIT_SECONDS = 0.2  # between two looks whether a signal asked to stop
@@ -19,7 +19,9 @@ WAIT_SECONDS = 0.2  # between two looks whether a signal asked to stop
 class Conversation:
     """Turns of user and assistant after an optional system message."""
 
-    def __init__(self, writer: Writer, template: ChatTemplate, sampling: Sampling, system: str | None = None) -> None:
+    def __init__(
+        self, writer: Writer, template: ChatTemplate, sampling: SamplingParams, system: str | None = None
+    ) -> None:
         self.writer = writer
         self.template = template
         self.sampling = sampling

@@ -71,7 +71,7 @@ class Decoder:
         self.final_norm = norm(model.final_norm)
         self.head = make(model.head_weight(), None)
 
-    def hidden(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None = None) -> Tensor:
+    def hidden_states(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None = None) -> Tensor:
         """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache`.
 
         `lengths` says how many tokens of each row count, where the others are padding.

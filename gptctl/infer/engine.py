@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
-from gptctl.infer.sampling import Draws, Sampling, choose, penalized
+from gptctl.infer.sampling import Draws, SamplingParams, choose, penalized
 from gptctl.infer.speculative import Guesser
 from gptctl.model.attention import KVCache
 from gptctl.model.gpt import GPT
@@ -61,7 +61,11 @@ class Engine:
         self.ahead = ahead if guesser else 0
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, stop_ids: Collection[int] = (), first_row: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        stop_ids: Collection[int] = (),
+        first_row: int = 0,
     ) -> list[Sample]:
         """Collect what `stream` gives, one Sample per prompt."""
         samples = [Sample() for _ in prompts]
@@ -73,7 +77,11 @@ class Engine:
         return samples
 
     def stream(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, stop_ids: Collection[int] = (), first_row: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        stop_ids: Collection[int] = (),
+        first_row: int = 0,
     ) -> Iterator[tuple[int, int]]:
         """Yield (row, token) as they come; a stop token comes too, as the last of its row."""
         for row, token, _ in self.tokens(prompts, sampling, stop_ids, first_row):
@@ -83,7 +91,7 @@ class Engine:
     def tokens(
         self,
         prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
+        sampling: SamplingParams,
         stop_ids: Collection[int] = (),
         first_row: int | Sequence[int] = 0,
         copies: int = 1,
@@ -129,9 +137,9 @@ class Engine:
             if kept != cache.lengths:  # what it read for wrong guesses, or beside them
                 cache.rewind(kept)
             guesses = self.guess(rows, sampling, cache)
-            logits = self.model.logits(self.model.hidden(self.next_tokens(rows, guesses), cache))  # (B, T, V)
+            logits = self.model.logits(self.model.hidden_states(self.next_tokens(rows, guesses), cache))  # (B, T, V)
 
-    def room(self, prompt: Sequence[int], sampling: Sampling) -> int:
+    def room(self, prompt: Sequence[int], sampling: SamplingParams) -> int:
         """Return how many tokens may follow a prompt."""
         return min(sampling.max_tokens, self.context - len(prompt))
 
@@ -142,7 +150,7 @@ class Engine:
         padded = [[*prompt, *[0] * (max(lengths) - len(prompt))] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.like.device)
         known = (lengths,) if isinstance(self.model, Decoder) else ()
-        hidden = self.model.hidden(tokens, cache, *known)  # (B, T, C)
+        hidden = self.model.hidden_states(tokens, cache, *known)  # (B, T, C)
         cache.rewind(lengths)  # forget what the padding wrote
         last = hidden[torch.arange(len(prompts)), torch.tensor(lengths) - 1][:, None]  # (B, 1, C)
         if self.guesser:
@@ -155,7 +163,7 @@ class Engine:
                 self.guesser.select(places)
         return cache, self.model.logits(last)
 
-    def guess(self, rows: list[Row], sampling: Sampling, cache: KVCache) -> list[list[int]]:
+    def guess(self, rows: list[Row], sampling: SamplingParams, cache: KVCache) -> list[list[int]]:
         """Guess how each row goes on, as far as it may and the cache has room."""
         if not self.guesser:
             return [[] for _ in rows]
@@ -190,7 +198,7 @@ def settle(
     rows: list[Row],
     logits: Tensor,
     guesses: list[list[int]],
-    sampling: Sampling,
+    sampling: SamplingParams,
     seen: Tensor | None,
     logprobs: bool,
 ) -> Iterator[tuple[Row, Token]]:

@@ -16,7 +16,7 @@ FEW = 1024  # tokens that top-p looks at first
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How to choose. temperature 0 takes the likeliest token; top_k 0, top_p 1, min_p 0 and repetition_penalty 1 leave
     the distribution as it is."""
 
@@ -51,7 +51,7 @@ class Draws:
         del self.waiting[0]
 
 
-def choose(logits: Tensor, sampling: Sampling, numbers: Sequence[float]) -> Tensor:
+def choose(logits: Tensor, sampling: SamplingParams, numbers: Sequence[float]) -> Tensor:
     """Choose one token per row of logits (B, V) by its number: (B,) int64. Ties of the likeliest go to the lowest id.
 
     The inverse of the distribution function: one number per token, whatever is filtered.
@@ -70,7 +70,7 @@ def choose(logits: Tensor, sampling: Sampling, numbers: Sequence[float]) -> Tens
     return (chosen if kept is None else kept.gather(-1, chosen))[:, 0]
 
 
-def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+def probabilities(logits: Tensor, sampling: SamplingParams) -> Tensor:
     """Return the distribution (B, V) that is drawn from; the filters apply in the order top-k, top-p, min-p.
 
     top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", 3.1: the fewest likeliest tokens whose

@@ -16,28 +16,28 @@ from gptctl.model.gpt import GPT
 CHUNK_LOGITS = 2**24  # logits held at once, 64 MiB: a batch of long texts and a large vocabulary would take gigabytes
 
 
-class Piece(NamedTuple):
-    """Tokens (1 + T,), of which the last `scored` are targets; the others are what they follow. T fits the context."""
+class Request(NamedTuple):
+    """Token ids (1 + T,): the last `num_targets` are targets, those before are context. T is at most max_seq_len."""
 
     tokens: NDArray[np.int64]
-    scored: int
+    num_targets: int
 
 
-class Nats(NamedTuple):
+class TokenScores(NamedTuple):
     """For each piece: -sum ln p(target | what is before it), (N,), and whether each target was the likeliest, (N,)."""
 
-    nats: NDArray[np.float64]
-    greedy: NDArray[np.bool_]
+    nll: NDArray[np.float64]
+    is_greedy: NDArray[np.bool_]
 
 
 @torch.no_grad()
-def score_pieces(
+def score_requests(
     model: GPT,
-    pieces: Sequence[Piece],
+    pieces: Sequence[Request],
     batch_size: int,
     device: torch.device,
     each_batch: Callable[[int], None] = lambda done: None,
-) -> Nats:
+) -> TokenScores:
     """Score pieces in batches of like lengths; sums are in float64.
 
     The model is causal and padding comes after a piece, so its score does not depend on its batch beyond rounding.
@@ -45,7 +45,7 @@ def score_pieces(
     """
     model = model.to(device).eval()
     nats, greedy = np.zeros(len(pieces)), np.ones(len(pieces), np.bool_)
-    order = sorted((i for i, piece in enumerate(pieces) if piece.scored), key=lambda i: len(pieces[i].tokens))
+    order = sorted((i for i, piece in enumerate(pieces) if piece.num_targets), key=lambda i: len(pieces[i].tokens))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         longest = max(len(pieces[i].tokens) for i in part) - 1
@@ -55,11 +55,11 @@ def score_pieces(
         for row, i in enumerate(part):
             inputs = pieces[i].tokens[:-1]
             tokens[row, : len(inputs)] = torch.from_numpy(inputs)
-            places.append(np.arange(len(inputs) - pieces[i].scored, len(inputs)))
-            rows.append(np.full(pieces[i].scored, row))
-        hidden = model.hidden(tokens.to(device))  # (B, T, C)
+            places.append(np.arange(len(inputs) - pieces[i].num_targets, len(inputs)))
+            rows.append(np.full(pieces[i].num_targets, row))
+        hidden = model.hidden_states(tokens.to(device))  # (B, T, C)
         row_of, place_of = np.concatenate(rows), np.concatenate(places)
-        targets = np.concatenate([pieces[i].tokens[-pieces[i].scored :] for i in part])
+        targets = np.concatenate([pieces[i].tokens[-pieces[i].num_targets :] for i in part])
         losses, right = target_losses(model, hidden, row_of, place_of, targets)
         nats[part] = np.bincount(row_of, losses, len(part))
         greedy[part] = np.bincount(row_of, ~right, len(part)) == 0
@@ -69,7 +69,7 @@ def score_pieces(
             "the model gives a token a log-probability that is not a finite number",
             "check the weights with: gptctl doctor MODEL",
         )
-    return Nats(nats, greedy)
+    return TokenScores(nats, greedy)
 
 
 def target_losses(

@@ -100,7 +100,7 @@ class DraftModel:
         longest = max(map(len, texts))
         padded = [[*text, *[0] * (longest - len(text))] for text in texts]
         lengths = [len(text) for text in texts]
-        self.model.hidden(torch.tensor(padded, device=self.model.like.device), self.cache, lengths)
+        self.model.hidden_states(torch.tensor(padded, device=self.model.like.device), self.cache, lengths)
         self.cache.rewind(lengths)
 
     def select(self, rows: list[int]) -> None:
@@ -119,7 +119,7 @@ class DraftModel:
         tokens = torch.tensor([text[-2:] for text in texts], device=self.model.like.device)
         guessed: list[Tensor] = []
         for ahead in range(count):
-            last = self.model.hidden(tokens, self.cache)[:, -1]
+            last = self.model.hidden_states(tokens, self.cache)[:, -1]
             tokens = choose(self.model.logits(last), ahead).to(last.device)[:, None]  # (B, 1)
             guessed.append(tokens)
         columns = torch.cat(guessed, 1).tolist()

@@ -33,15 +33,15 @@ class Classifier(nn.Module):
             self.label_head.weight.normal_(0, 0.02, generator=generator)
             self.label_head.bias.zero_()
 
-    def forward(self, tokens: Tensor, lengths: Tensor, checkpointed: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, lengths: Tensor, checkpoint_activations: bool = False) -> tuple[Tensor, Tensor]:
         """Return label logits (B, L) and the hidden states (N, T, C) of the N sequences that are not empty.
 
         tokens (B, W, T) are padded after each sequence's length, `lengths` (B, W); what is pooled of a text's
-        sequences is averaged. `checkpointed` is that of GPT.forward.
+        sequences is averaged. `checkpoint_activations` is that of GPT.forward.
         """
         there = lengths > 0
         flat = lengths[there]  # (N,)
-        hidden = self.gpt.hidden(tokens[there], checkpointed=checkpointed)
+        hidden = self.gpt.hidden_states(tokens[there], checkpoint_activations=checkpoint_activations)
         pooled = self.pool(hidden, flat)
         if lengths.size(1) > 1:
             owner = there.nonzero()[:, 0]

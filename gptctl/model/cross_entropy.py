@@ -23,13 +23,13 @@ BLOCK = 4096  # of the vocabulary: a bfloat16 product is added on while in the c
 PAYS = 2**21  # logits; fewer stay in the processor's caches, and the plain way is a quarter faster
 
 
-def head_loss_sum(
+def fused_cross_entropy_sum(
     hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, ignore: int, softcap: float, smoothing: float
 ) -> Tensor:
     """Return the cross-entropy in nats, summed over rows, of hidden (N, C), the head's weight (V, C) and targets (N,).
 
     Rows whose target is `ignore`, a negative number, count nothing. Matrix products are taken in autocast's type, all
-    else in float32. `softcap` and `smoothing` are those of GPT.logits and loss_sum.
+    else in float32. `softcap` and `smoothing` are those of GPT.logits and cross_entropy_sum.
     """
     settings = vocab_size, ignore, softcap, smoothing, torch.is_grad_enabled()
     return HeadLoss.apply(hidden, weight, targets, *settings)  # type: ignore[no-any-return, no-untyped-call]

@@ -21,7 +21,7 @@ BF16_MIN_WIDTH_WIDE = 128
 KEEP_MEMORY = {-4: 0, -1: 2**31 - 1, -2: 2**28}
 
 
-def pick(name: str, gpus: int = 0) -> torch.device:
+def select_device(name: str, gpus: int = 0) -> torch.device:
     """Choose "auto" (the best there is), "cpu", "cuda" or "mps".
 
     Raises MachineError (4) if it, or as many GPUs as asked for, are not there.
@@ -40,32 +40,32 @@ def pick(name: str, gpus: int = 0) -> torch.device:
     return torch.device(name)
 
 
-def precision(device: torch.device, width: int) -> str:
+def select_precision(device: torch.device, width: int) -> str:
     """Return "bf16" where it is known to be faster, else "fp32"."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     least = BF16_MIN_WIDTH_WIDE if torch.cpu.get_capabilities().get("avx_vnni") else BF16_MIN_WIDTH
-    return "bf16" if update_precision(device) == "bf16" and device.type == "cpu" and width >= least else "fp32"
+    return "bf16" if optimizer_precision(device) == "bf16" and device.type == "cpu" and width >= least else "fp32"
 
 
-def update_precision(device: torch.device) -> str:
+def optimizer_precision(device: torch.device) -> str:
     """Return the number format of an optimizer's matrix products: with no more around them, bf16 wins at any width."""
     has_bf16 = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return "bf16" if has_bf16 else "fp32"
 
 
-def compiles(device: torch.device, choice: str) -> bool:
+def should_compile(device: torch.device, choice: str) -> bool:
     """Return whether blocks are compiled: "on", "off" or "auto", which does so on CUDA."""
     return choice == "on" or (choice == "auto" and device.type == "cuda")
 
 
-def compile_each(modules: Iterable[nn.Module]) -> None:
+def compile_modules(modules: Iterable[nn.Module]) -> None:
     """Compile modules in place, each for itself: like ones share their code, and parameters keep their names."""
     for module in modules:
         module.compile()
 
 
-def threads(ranks: int = 1) -> int:
+def cpu_threads(ranks: int = 1) -> int:
     """Share the processors this process may use among the ranks of one machine; OMP_NUM_THREADS overrides."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
@@ -73,17 +73,17 @@ def threads(ranks: int = 1) -> int:
     return max(1, processors() // ranks)
 
 
-def prepare(thread_count: int) -> None:
+def configure_process(thread_count: int) -> None:
     """Set the thread count, keep freed memory, and flush denormal numbers to zero: CPUs compute them 40 times slower.
 
     The flag is kept per thread, so it must stand before the first parallel operation.
     """
-    keep_memory()
+    keep_freed_memory()
     torch.set_flush_denormal(True)
     torch.set_num_threads(thread_count)
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to hand freed memory out again rather than give it back: every step asks for the same tensors.
 
     Each page that comes from the kernel costs a fault: a tenth to a quarter of the time of a step (width 384).

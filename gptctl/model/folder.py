@@ -20,13 +20,14 @@ from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.config import ModelConfig
-from gptctl.model.files import checksummed, locate
+from gptctl.model.files import checksummed, locate, tensor_files
+from gptctl.model.files.json_files import read_json
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import files, tensors
-from gptctl.model.lora import Lora, adapt, merge
+from gptctl.model.lora import LoraConfig, apply_lora, merge_lora
 from gptctl.model.meta_init import blank
-from gptctl.model.vocab_padding import cut, pad
+from gptctl.model.vocab_padding import pad_vocab, unpad_vocab
 
 Loaded = tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]
 
@@ -35,7 +36,7 @@ def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra
     """Write a model folder at once. `extra` is kept in config.json, e.g. the names of a classifier's labels."""
     with atomic.atomic_folder(folder) as temporary:
         write_model(temporary, model, tokenizer_json, extra)
-        checksummed.seal(temporary, "model")
+        checksummed.write_manifest(temporary, "model")
 
 
 def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
@@ -56,7 +57,7 @@ def write_transformers(
     dtype: torch.dtype = torch.float32,
     max_bytes: int = 0,
 ) -> None:
-    """Write a model's files as transformers opens them; `max_bytes` is that of `checksummed.write_weights`.
+    """Write a model's files as transformers opens them; `max_bytes` is that of `tensor_files.write_weights`.
 
     Raises UsageError (2), before anything is written, where no class of transformers computes the same.
     """
@@ -66,7 +67,7 @@ def write_transformers(
     if reason := hf_config.refusal(model.config):
         raise UsageError(reason, hint)
     family = hf_config.family_of(model.config)
-    checksummed.write_weights(folder, tensors.to_theirs(model.state_dict(), model.config, family, dtype), max_bytes)
+    tensor_files.write_weights(folder, tensors.to_theirs(model.state_dict(), model.config, family, dtype), max_bytes)
     told = hf_config.to_values(model.config, str(dtype).removeprefix("torch."))
     atomic.write_json(folder / "config.json", told | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     files.write_companions(folder, model.config, tokenizer_json, extra)
@@ -75,8 +76,8 @@ def write_transformers(
 
 def write_weights(folder: Path, model: GPT | Classifier, named: Mapping[str, Tensor]) -> None:
     """Write weights by our names; they may be older than what the model holds now."""
-    checksummed.write_tensors(
-        folder / checksummed.WEIGHTS, {name: cut(name, tensor, model.config) for name, tensor in named.items()}
+    tensor_files.write_tensors(
+        folder / tensor_files.WEIGHTS, {name: unpad_vocab(name, tensor, model.config) for name, tensor in named.items()}
     )
 
 
@@ -104,11 +105,11 @@ def load_model(folder: Path) -> Loaded:
 
         return peft.load_model(folder)
     locate.refuse_pickle(folder)
-    values = checksummed.read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     ours = "model_type" not in values
-    if ours or checksummed.is_sealed(folder):
+    if ours or checksummed.has_manifest(folder):
         checksummed.verify(folder)
-    stored = checksummed.read_weights(folder)
+    stored = tensor_files.read_weights(folder)
     model, extra = (of_ours if ours else of_theirs)(folder, values, stored)
     return model.eval(), model.config, files.read_tokenizer(folder), extra
 
@@ -121,7 +122,7 @@ class Described(BaseModel):
     labels: int = Field(0, ge=0, le=2**20)
     pooling: Pooling = "last"
     extra: dict[str, Any] = {}
-    lora: Lora | None = None
+    lora: LoraConfig | None = None
 
     @classmethod
     def of(cls, values: dict[str, Any], folder: Path) -> Described:
@@ -130,7 +131,7 @@ class Described(BaseModel):
             found = cls.model_validate(
                 {name: values[name] for name in ("labels", "pooling", "extra") if name in values}
             )
-            return found.model_copy(update={"lora": Lora.model_validate(found.extra.get("lora") or {})})
+            return found.model_copy(update={"lora": LoraConfig.model_validate(found.extra.get("lora") or {})})
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
@@ -139,7 +140,7 @@ class Described(BaseModel):
 
 def of_ours(folder: Path, values: dict[str, Any], stored: Mapping[str, Tensor]) -> tuple[GPT | Classifier, Any]:
     """Build the model of a folder with our names."""
-    config = hf_config.shape_of(values, str(folder / "config.json"))
+    config = hf_config.read_model_config(values, str(folder / "config.json"))
     described = Described.of(values, folder)
     check_size(config, stored, folder)
     with blank():
@@ -147,10 +148,10 @@ def of_ours(folder: Path, values: dict[str, Any], stored: Mapping[str, Tensor]) 
         model = Classifier(gpt, described.labels, pooling=described.pooling) if described.labels else gpt
     adapted = described.lora is not None and described.lora.rank > 0
     if described.lora and adapted:
-        adapt(model, described.lora, seed=0)
-    put_in(model, stored, folder)
+        apply_lora(model, described.lora, seed=0)
+    assign_weights(model, stored, folder)
     if adapted:
-        merge(model)
+        merge_lora(model)
         model.requires_grad_(True)
     return model, {name: value for name, value in described.extra.items() if name != "lora"}
 
@@ -177,22 +178,22 @@ def of_theirs(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -
             continue
         with blank():
             model = GPT(config)
-        put_in(model, ours, folder)
+        assign_weights(model, ours, folder)
         return model, Described.of(values, folder).extra if "gptctl" in values else files.read_extra(folder, values)
     raise DataError(f"the weights in {folder} are not what config.json says: {reason}", "gptctl does not compute that")
 
 
-def fill(model: GPT | Classifier, folder: Path) -> None:
+def load_weights_into(model: GPT | Classifier, folder: Path) -> None:
     """Load the weights of a folder with our names into a model, which may be in training.
 
     Raises DataError (3) if a name or a shape does not fit.
     """
-    put_in(model, checksummed.read_weights(folder), folder)
+    assign_weights(model, tensor_files.read_weights(folder), folder)
 
 
-def put_in(model: GPT | Classifier, stored: Mapping[str, Tensor], folder: Path) -> None:
+def assign_weights(model: GPT | Classifier, stored: Mapping[str, Tensor], folder: Path) -> None:
     """Load weights by our names into a model, which may be on the meta device or in training."""
-    padded = {name: pad(name, tensor, model.config) for name, tensor in stored.items()}
+    padded = {name: pad_vocab(name, tensor, model.config) for name, tensor in stored.items()}
     gpt = model.gpt if isinstance(model, Classifier) else model
     empty = gpt.embedding.weight.is_meta
     try:

@@ -19,11 +19,11 @@ from torch.utils.checkpoint import checkpoint
 
 from gptctl.model.attention import Attention, KVCache, rotation
 from gptctl.model.config import ModelConfig
-from gptctl.model.cross_entropy import PAYS, head_loss_sum
+from gptctl.model.cross_entropy import PAYS, fused_cross_entropy_sum
 from gptctl.model.moe import MixtureOfExperts, router_losses
 from gptctl.model.sliding_window import document_mask
 
-IGNORE = -1  # a target that does not count
+IGNORE_INDEX = -1  # a target that does not count
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
@@ -89,26 +89,26 @@ class Block(nn.Module):
         angles: tuple[Tensor, Tensor] | None,
         cache: KVCache | None,
         mask: Tensor | None,
-        starts: Tensor | None = None,
+        document_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Map (B, T, C) to (B, T, C); with experts, give the router's logits (B, T, E) too."""
         if self.post:
-            x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache, mask, starts)))
+            x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache, mask, document_starts)))
             added, routed = self.feed_forward(x)
             return self.feed_forward_norm(x + self.dropout(added)), routed
-        x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache, mask, starts))
+        x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache, mask, document_starts))
         added, routed = self.feed_forward(self.feed_forward_norm(x))
         return x + self.dropout(added), routed
 
 
-class Loss(NamedTuple):
+class LossSums(NamedTuple):
     """Sums over the `targets` that count in a batch, so that adding up batches and dividing once gives means.
 
     balance and router_z are those of moe.router_losses, summed over layers; 0 without experts.
     """
 
     cross_entropy: Tensor
-    balance: Tensor
+    load_balancing: Tensor
     router_z: Tensor
     targets: Tensor
 
@@ -145,24 +145,28 @@ class GPT(nn.Module):
             self.register_buffer("rope_cosines", cosines, persistent=False)
             self.register_buffer("rope_sines", sines, persistent=False)
 
-    def hidden(
-        self, tokens: Tensor, cache: KVCache | None = None, starts: Tensor | None = None, checkpointed: bool = False
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        document_starts: Tensor | None = None,
+        checkpoint_activations: bool = False,
     ) -> Tensor:
         """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache` if there is one.
 
         The other arguments are those of `forward`.
         """
-        return self.trunk(tokens, cache, starts, checkpointed)[0]
+        return self.run_blocks(tokens, cache, document_starts, checkpoint_activations)[0]
 
-    def trunk(
-        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpointed: bool
+    def run_blocks(
+        self, tokens: Tensor, cache: KVCache | None, document_starts: Tensor | None, checkpoint_activations: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Return what `hidden` gives, and each router's logits (B, T, E)."""
         T = tokens.size(1)
         positions = torch.arange(T, device=tokens.device) if cache is None else cache.positions(T)
-        if starts is not None:
+        if document_starts is not None:
             assert cache is None
-            positions = positions - starts  # (B, T)
+            positions = positions - document_starts  # (B, T)
         x = self.embedding(tokens)  # (B, T, C)
         if self.config.embedding_scale:
             x = x * math.sqrt(self.config.hidden_size)  # 3.4
@@ -175,23 +179,23 @@ class GPT(nn.Module):
         else:
             x = x + self.sines[positions]  # 3.5
         x = self.dropout(x)
-        masks = self.masks(T, cache, starts)
+        masks = self.masks(T, cache, document_starts)
         routers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
-            inputs = x, angles, cache, masks[self.config.layer_window(layer)], starts
+            inputs = x, angles, cache, masks[self.config.layer_window(layer)], document_starts
             # Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": keep x, compute the rest again
-            x, routed = checkpoint(block, *inputs, use_reentrant=False) if checkpointed else block(*inputs)
+            x, routed = checkpoint(block, *inputs, use_reentrant=False) if checkpoint_activations else block(*inputs)
             routers += [] if routed is None else [routed]
         if cache is not None:
             cache.advance(T)
         return self.final_norm(x), routers
 
-    def masks(self, T: int, cache: KVCache | None, starts: Tensor | None) -> dict[int, Tensor | None]:
+    def masks(self, T: int, cache: KVCache | None, document_starts: Tensor | None) -> dict[int, Tensor | None]:
         """Return the attention mask of each band width among the layers; None where attention is plainly causal."""
         bands = {self.config.layer_window(layer) for layer in range(self.config.layers)}
         if cache is not None and not cache.empty:
             return {band: cache.mask(T, band) for band in bands}
-        return {band: None if starts is None or band else document_mask(starts) for band in bands}
+        return {band: None if document_starts is None or band else document_mask(document_starts) for band in bands}
 
     def head_weight(self) -> Tensor:
         """Return the matrix (padded V, C) that hidden states are multiplied with."""
@@ -208,34 +212,36 @@ class GPT(nn.Module):
         tokens: Tensor,
         cache: KVCache | None = None,
         targets: Tensor | None = None,
-        starts: Tensor | None = None,
-        smoothing: float = 0.0,
-        checkpointed: bool = False,
-    ) -> Tensor | Loss:
-        """Return logits (B, T, V) of the token after each of tokens (B, T), or with `targets` (B, T) their Loss.
+        document_starts: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        checkpoint_activations: bool = False,
+    ) -> Tensor | LossSums:
+        """Return logits (B, T, V) of the token after each of tokens (B, T), or with `targets` (B, T) their LossSums.
 
-        Targets of IGNORE do not count. `starts` (B, T) says at which place of its row each token's document begins, see
-        document_starts: no token sees an earlier document, and positions count from there. `smoothing` is that of
-        loss_sum. `checkpointed` keeps only each block's input for the backward pass and computes the rest again.
-        Positions beyond the context are the caller's mistake; the stages cut or stop before.
+        Targets equal to IGNORE_INDEX do not count. `document_starts` (B, T), from find_document_starts, holds the
+        index in its row at which each token's document begins: no token attends to an earlier document, and positions
+        count from there. `label_smoothing` is passed to cross_entropy_sum. `checkpoint_activations` keeps only each
+        block's input for the backward pass and recomputes the rest. The caller must not exceed max_seq_len.
         """
-        hidden, routers = self.trunk(tokens, cache, starts, checkpointed)
+        hidden, routers = self.run_blocks(tokens, cache, document_starts, checkpoint_activations)
         if targets is None:
             return self.logits(hidden)
-        config, counted = self.config, targets != IGNORE
+        config, counted = self.config, targets != IGNORE_INDEX
         if targets.numel() * config.vocab_size < PAYS:
-            cross_entropy, _ = loss_sum(self.logits(hidden), targets, smoothing=smoothing)
+            cross_entropy, _ = cross_entropy_sum(self.logits(hidden), targets, label_smoothing=label_smoothing)
         else:
-            settings = config.vocab_size, IGNORE, config.logit_softcap, smoothing
-            cross_entropy = head_loss_sum(hidden.flatten(0, 1), self.head_weight(), targets.flatten(), *settings)
+            settings = config.vocab_size, IGNORE_INDEX, config.logit_softcap, label_smoothing
+            cross_entropy = fused_cross_entropy_sum(
+                hidden.flatten(0, 1), self.head_weight(), targets.flatten(), *settings
+            )
         balance = router_z = torch.zeros_like(cross_entropy)
         for logits in routers:
             balances, squares = router_losses(logits, counted, config.experts_per_token)
             balance, router_z = balance + balances, router_z + squares
-        return Loss(cross_entropy, balance, router_z, counted.sum())
+        return LossSums(cross_entropy, balance, router_z, counted.sum())
 
 
-def document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
+def find_document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
     """Return for each of tokens (B, T) the place in its row where its document begins: (B, T) int64.
 
     That is the nearest end-of-text at or before it, which as an input begins the next document, or the row's begin.
@@ -244,17 +250,26 @@ def document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
     return torch.where(tokens == end_of_text, places, 0).cummax(1).values
 
 
-def loss_sum(
-    logits: Tensor, targets: Tensor, ignore: int = IGNORE, smoothing: float = 0.0, weights: Tensor | None = None
+def cross_entropy_sum(
+    logits: Tensor,
+    targets: Tensor,
+    ignore: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy in nats and how many targets counted.
 
     logits (..., V), targets (...) int64. The sum over all micro-batches and ranks is divided once by the count over the
-    same, so that neither padding nor the number of ranks can change a gradient. `smoothing` is 5.4's label smoothing,
-    `weights` (V,) are those of the targets, which the count leaves out.
+    same, so that neither padding nor the number of ranks can change a gradient. `label_smoothing` is that of
+    5.4. `weights` (V,) weight each target in the sum, but not in the count.
     """
     flat = targets.flatten()
     total = F.cross_entropy(
-        logits.flatten(0, -2).float(), flat, weights, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
+        logits.flatten(0, -2).float(),
+        flat,
+        weights,
+        ignore_index=ignore,
+        reduction="sum",
+        label_smoothing=label_smoothing,
     )
     return total, (flat != ignore).sum()

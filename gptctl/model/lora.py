@@ -17,7 +17,7 @@ from gptctl.core.seeds import derive
 from gptctl.model.meta_init import blank
 
 
-class Lora(Settings):
+class LoraConfig(Settings):
     """What is adapted, and how."""
 
     rank: int = key(0, "Rank of the update of each matrix; 0 trains the matrices themselves.", ge=0)
@@ -32,10 +32,10 @@ class Lora(Settings):
         return (self.alpha or 2 * self.rank) / self.rank
 
 
-class AdaptedLinear(nn.Linear):
+class LoraLinear(nn.Linear):
     """A linear layer (in, out) whose weight is frozen, and what is added to it. Its own parameters keep their names."""
 
-    def __init__(self, inner: nn.Linear, lora: Lora, generator: torch.Generator) -> None:
+    def __init__(self, inner: nn.Linear, lora: LoraConfig, generator: torch.Generator) -> None:
         super().__init__(inner.in_features, inner.out_features, inner.bias is not None, device="meta")
         self.weight, self.bias = inner.weight, inner.bias
         self.scale, self.dropout = lora.scale, nn.Dropout(lora.dropout)
@@ -63,7 +63,7 @@ class AdaptedLinear(nn.Linear):
         return weight.type_as(self.weight)
 
 
-def adapt(model: nn.Module, lora: Lora, seed: int) -> None:
+def apply_lora(model: nn.Module, lora: LoraConfig, seed: int) -> None:
     """Freeze a model and put updates beside the linear layers that `lora` names.
 
     Raises UsageError (2) if it names none. Experts are stacked tensors, not linear layers, and stay as they are, and so
@@ -83,7 +83,7 @@ def adapt(model: nn.Module, lora: Lora, seed: int) -> None:
         raise UsageError(f"lora.targets names no linear layer; there are: {', '.join(known[:8])} ...", "use globs")
     for name, module in chosen:
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, AdaptedLinear(module, lora, generator))
+        setattr(model.get_submodule(parent), last, LoraLinear(module, lora, generator))
 
 
 def plain_name(name: str) -> str:
@@ -91,17 +91,17 @@ def plain_name(name: str) -> str:
     return name.removeprefix("gpt.")
 
 
-def adapted(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
     """Go through the adapted layers of a model."""
     for name, module in model.named_modules():
-        if isinstance(module, AdaptedLinear):
+        if isinstance(module, LoraLinear):
             yield name, module
 
 
 @torch.no_grad()
-def merge(model: nn.Module) -> None:
+def merge_lora(model: nn.Module) -> None:
     """Make plain linear layers of the adapted ones, in place."""
-    for name, module in list(adapted(model)):
+    for name, module in list(lora_layers(model)):
         with blank():
             linear = nn.Linear(module.in_features, module.out_features, module.bias is not None)
         linear.weight, linear.bias = nn.Parameter(module.merged()), module.bias

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from gptctl.core.formatting import format_compact
+
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 34
 MAX_POINTS = 300
@@ -46,9 +48,9 @@ def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, from
     parts = []
     for y in y_ticks:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" text-anchor="end">{number(y)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" text-anchor="end">{format_compact(y)}</text>')
     parts += [
-        f'<text x="{at_x(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(x)}</text>'
+        f'<text x="{at_x(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{format_compact(x)}</text>'
         for x in x_ticks
         if x_low <= x <= x_high
     ]
@@ -59,7 +61,9 @@ def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, from
         if one.dots or len(drawn) == 1:
             parts += [f'<circle class="d{one.colour}" cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3"/>' for x, y in drawn]
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>')
-    told = "; ".join(f"{s.name} from {number(s.points[0][1])} to {number(s.points[-1][1])}" for s in series)
+    told = "; ".join(
+        f"{s.name} from {format_compact(s.points[0][1])} to {format_compact(s.points[-1][1])}" for s in series
+    )
     names = Markup("").join(
         Markup('<li><span class="key k{}"></span>{}</li>').format(one.colour, one.name) for one in series
     )
@@ -127,16 +131,6 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * 0.999)
     first = math.floor(low / step)
     return [round(place * step, 12) for place in range(first, math.ceil(high / step) + 1)]
-
-
-def number(value: float) -> str:
-    """Show a number of an axis in few characters: 0.25, 12,000, 1.5M."""
-    for unit, scale in (("G", 1e9), ("M", 1e6)):
-        if abs(value) >= scale:
-            return f"{value / scale:.3g}{unit}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
 
 
 def thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:

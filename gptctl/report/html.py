@@ -13,13 +13,14 @@ from markupsafe import Markup
 
 from gptctl import __version__
 from gptctl.core.config import flatten
+from gptctl.core.formatting import format_duration, format_interval, format_number
 from gptctl.core.redact import redact
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
 from gptctl.report import charts
 from gptctl.report.charts import Series
 from gptctl.report.events import points, read_events
-from gptctl.report.sections import SAMPLE_CHARACTERS, Section, counts_of, figure, interval, metrics_of, section
+from gptctl.report.sections import SAMPLE_CHARACTERS, Section, counts_of, metrics_of, section
 
 # name: (on light, on dark). Text is ink, muted, good, bad or one of the colours of charts: 4.5 to 1 on page and card.
 PALETTE = {
@@ -105,13 +106,13 @@ def headlines(made: Sequence[Section]) -> list[Figure]:
             shown.append(Figure("training tokens", f"{train['tokens']:,}", f"{metrics['vocab_size']:,} symbols"))
         if one.output.stage == "pretrain" and "val_loss" in metrics:
             about = f"{metrics['parameters']:,} parameters"
-            shown.append(Figure("val loss", figure(metrics["val_loss"]), about))
+            shown.append(Figure("val loss", format_number(metrics["val_loss"]), about))
         if one.output.stage == "eval" and (name := next((name for name in HEADLINES if name in metrics), "")):
-            found = interval((metrics.get("intervals") or {}).get(name))
-            shown.append(Figure(name.replace("_", " "), figure(metrics[name]), found))
+            found = format_interval((metrics.get("intervals") or {}).get(name))
+            shown.append(Figure(name.replace("_", " "), format_number(metrics[name]), found))
     seconds = sum(one.output.record.get("seconds") or 0.0 for one in made)
     if seconds:
-        shown.append(Figure("time of all stages", duration(seconds)))
+        shown.append(Figure("time of all stages", format_duration(seconds)))
     return shown
 
 
@@ -141,7 +142,7 @@ def comparisons(asked: Sequence[Output]) -> list[Comparison]:
             for name in dict.fromkeys((*HEADLINES, "precision", "recall", *ALIKE))
             if any(name in m for m in metrics)
         ]
-        figures = tuple((name.replace("_", " "), *(figure(m.get(name)) for m in metrics)) for name in names)
+        figures = tuple((name.replace("_", " "), *(format_number(m.get(name)) for m in metrics)) for name in names)
         flat = [flatten(output.record.get("settings") or output.record.get("config") or {}) for output in group]
         keys = [
             key for key in dict.fromkeys(k for one in flat for k in one) if len({str(one.get(key)) for one in flat}) > 1
@@ -171,13 +172,6 @@ def commands(made: Sequence[Section]) -> list[str]:
             here = folder
         lines.append(shlex.join(["gptctl", *argv]))
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Show a time: 12 s, 3.4 min, 2.1 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def cut(text: str, length: int = SAMPLE_CHARACTERS) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from markupsafe import Markup
 
 from gptctl.core.errors import GptctlError
-from gptctl.core.summary import Counts, Table, human_bytes
+from gptctl.core.formatting import format_bytes, format_interval, format_number
+from gptctl.core.summary import Counts, Table
 from gptctl.io import diagnose
 from gptctl.io.dataset import shards
 from gptctl.io.files import read_if_there
@@ -141,7 +142,7 @@ def show_tokenize(made: Section) -> None:
     metrics = metrics_of(made.output)
     show_figures(made, metrics, ("vocab_size", "bytes_per_token", "tokens_per_word", "vocabulary_used", "tokenizer"))
     rows = [
-        (split, f"{part['documents']:,}", f"{part['tokens']:,}", human_bytes(part["bytes"]))
+        (split, f"{part['documents']:,}", f"{part['tokens']:,}", format_bytes(part["bytes"]))
         for split in ("train", "val", "test")
         if (part := metrics.get(split))
     ]
@@ -202,9 +203,9 @@ def show_eval(made: Section) -> None:
     rows = [
         (
             name,
-            f"{metrics[name]:.4f}",
-            interval(intervals.get(name)),
-            *(figure(b.get(name)) for b in baselines.values()),
+            format_number(metrics[name]),
+            format_interval(intervals.get(name)),
+            *(format_number(b.get(name)) for b in baselines.values()),
         )
         for name in names
     ]
@@ -215,7 +216,7 @@ def show_eval(made: Section) -> None:
     if classes:
         made.tables.append(Table(
             "By class", ("class", "precision", "recall", "f1", "texts"),
-            tuple((str(name), *(figure(c.get(k)) for k in ("precision", "recall", "f1")), f"{c.get('support', 0):,}")
+            tuple((str(name), *(format_number(c.get(k)) for k in ("precision", "recall", "f1", "support")))
                   for name, c in classes.items()),
         ))  # fmt: skip
     confusion = metrics.get("confusion")
@@ -246,11 +247,13 @@ def show_counts(made: Section, counts: Counts) -> None:
     if not counts.documents_in:
         return
     share = f"{counts.kept / counts.documents_in:.1%}"
-    rows = [("documents in", float(counts.documents_in), f"{counts.documents_in:,}, {human_bytes(counts.bytes_in)}", 4)]
+    rows = [
+        ("documents in", float(counts.documents_in), f"{counts.documents_in:,}, {format_bytes(counts.bytes_in)}", 4)
+    ]
     for reason, n in counts.dropped.most_common():
-        rows.append((f"dropped: {reason}", float(n), f"{n:,}, {human_bytes(counts.dropped_bytes[reason])}", 2))
+        rows.append((f"dropped: {reason}", float(n), f"{n:,}, {format_bytes(counts.dropped_bytes[reason])}", 2))
     rows += [(f"unreadable: {reason}", float(n), f"{n:,}", 2) for reason, n in counts.quarantined.most_common()]
-    rows.append(("kept", float(counts.kept), f"{counts.kept:,} ({share}), {human_bytes(counts.bytes_kept)}", 1))
+    rows.append(("kept", float(counts.kept), f"{counts.kept:,} ({share}), {format_bytes(counts.bytes_kept)}", 1))
     made.charts.append(charts.bars("Documents", rows))
 
 
@@ -259,7 +262,7 @@ def show_figures(made: Section, metrics: Values, names: Sequence[str]) -> None:
     for name in names:
         value = metrics.get(name)
         if value is not None and not isinstance(value, dict | list):
-            made.figures.append((name.replace("_", " "), figure(value)))
+            made.figures.append((name.replace("_", " "), format_number(value)))
 
 
 def show_rows(made: Section, about: str, column: str) -> None:
@@ -302,24 +305,6 @@ def quarantined(folder: str) -> list[Values]:
 def spans(found: Any, value: float) -> bool:
     """Return whether an interval can stand on an axis from 0 to 1."""
     return isinstance(found, list) and None not in found and 0 <= value <= 1
-
-
-def interval(found: Any) -> str:
-    """Show an interval."""
-    return f"{found[0]:.3f} to {found[1]:.3f}" if isinstance(found, list) and None not in found else ""
-
-
-def figure(value: Any) -> str:
-    """Show a figure."""
-    if isinstance(value, bool) or value is None:
-        return "" if value is None else str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        if abs(value) >= 100:
-            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
-        return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"
-    return str(value)
 
 
 SHOWN: dict[str, Callable[[Section], None]] = {

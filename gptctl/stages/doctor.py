@@ -11,9 +11,10 @@ from pathlib import Path
 from gptctl.core.config import StageConfig, Values, argument, flag
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.core.formatting import format_bytes, format_number
 from gptctl.core.machine import processors
 from gptctl.core.rundir import versions
-from gptctl.core.summary import Summary, Table, human_bytes
+from gptctl.core.summary import Summary, Table
 from gptctl.evals import fingerprints
 from gptctl.io import diagnose, lineage
 from gptctl.io.diagnose import Finding
@@ -183,7 +184,7 @@ def verdicts(outputs: list[Output], models: list[str], findings: list[Finding]) 
 def files_of(output: Output) -> str:
     """Say how much was verified."""
     shards = output.manifest.shards if output.manifest else ()
-    return f"{len(shards):,}, {human_bytes(sum(shard.bytes for shard in shards))}" if shards else ""
+    return f"{len(shards):,}, {format_bytes(sum(shard.bytes for shard in shards))}" if shards else ""
 
 
 def others(damaged: list[Finding]) -> str:
@@ -215,7 +216,7 @@ def hash_of(origin: Origin) -> str:
 def figures(output: Output) -> str:
     """Return the first figures of an output's result."""
     metrics = (output.record.get("summary") or {}).get("metrics") or {}
-    shown = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float)][:4]
+    shown = [f"{name} {format_number(value)}" for name, value in metrics.items() if isinstance(value, float)][:4]
     return f", {', '.join(shown)}" if shown else ""
 
 
@@ -245,12 +246,12 @@ def look_at_machine(paths: tuple[str, ...]) -> Values:
     found: Values = {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "processors": processors(),
-        "memory": f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}",
+        "memory": f"{format_bytes(memory.available)} free of {format_bytes(memory.total)}",
     }
     for path in sorted({str(nearest(path)) for path in paths if not is_uri(path)} or {str(Path.cwd())}):
         usage = shutil.disk_usage(path)
         low = ", little" if usage.free < LOW_BYTES else ""
-        found[f"disk of {path}"] = f"{human_bytes(usage.free)} free of {human_bytes(usage.total)}{low}"
+        found[f"disk of {path}"] = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)}{low}"
     if not paths:
         found["accelerators"] = accelerators()
     return found | versions()

@@ -16,6 +16,7 @@ from gptctl.core import atomic, plugins
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.formatting import format_duration
 from gptctl.core.summary import Counts, Summary
 from gptctl.evals import fingerprints, leakage, training_data
 from gptctl.evals.inference import ensemble
@@ -290,13 +291,13 @@ def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     from gptctl.model.files.locate import find_model
 
     folder = find_model(path)
-    print_of = checksummed.identity(folder)
+    print_of = checksummed.model_fingerprint(folder)
     asked, _ = asking.load(str(folder), print_of)
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
     task = asking.task_of(asked, config.task, choices, texts_wanted)
-    where = device.pick(config.device)
-    threads = device.threads(config.procs)
-    return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.prepare)
+    where = device.select_device(config.device)
+    threads = device.cpu_threads(config.procs)
+    return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.configure_process)
 
 
 def ask(config: Eval, path: str, context: Context) -> list[Examples]:
@@ -332,9 +333,8 @@ def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
             place = Path(config.emit_lm_eval_task)
             context.say(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
         rows, told = asking.rows_of(job, table, run, config.procs, kept, context)
-        context.say(
-            f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {told.model_seconds:.2f} s"
-        )
+        took = format_duration(told.model_seconds)
+        context.say(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
         facts = asking.facts_of(job)
         kind = str(facts["rows"])
         found = predictions.Predictions([{"split": split, **row} for row in rows], {"rows": kind})

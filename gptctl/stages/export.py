@@ -10,8 +10,9 @@ from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
+from gptctl.core.formatting import format_bytes
 from gptctl.core.rundir import MANIFEST, Run, open_run
-from gptctl.core.summary import Counts, Summary, Table, human_bytes
+from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest, Shard
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
     folder = find_model(config.model)
     check(config, folder)
-    inputs = {"model": checksummed.identity(folder)}
+    inputs = {"model": checksummed.model_fingerprint(folder)}
     with open_run(Path(config.out), config, context, inputs, intact=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -80,7 +81,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
         size = sum(file.bytes for file in files)
         metrics: Values = {"parameters": model.config.parameters(), "bytes": size, "files": len(files)}
         declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
-        rows = (("parameters", f"{metrics['parameters']:,}"), ("size", human_bytes(size)), ("files", str(len(files))))
+        rows = (("parameters", f"{metrics['parameters']:,}"), ("size", format_bytes(size)), ("files", str(len(files))))
         out = shlex.quote(config.out)
         follow = f"gptctl generate {out}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
         summary = Summary(
@@ -92,8 +93,9 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
 def check(config: Export, folder: Path) -> ModelConfig:
     """Return a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
-    from gptctl.model.files import checksummed, gguf
-    from gptctl.model.files.locate import base_of, is_adapter
+    from gptctl.model.files import gguf
+    from gptctl.model.files.json_files import read_json
+    from gptctl.model.files.locate import adapter_base, is_adapter
     from gptctl.model.hf import config as hf_config
 
     if config.dtype not in FORMATS[config.format]:
@@ -101,11 +103,11 @@ def check(config: Export, folder: Path) -> ModelConfig:
             f"--format {config.format} has no --dtype {config.dtype}", f"choose {', '.join(FORMATS[config.format])}"
         )
     while is_adapter(folder):
-        folder = base_of(folder)
-    values = checksummed.read_json(folder / "config.json")
+        folder = adapter_base(folder)
+    values = read_json(folder / "config.json")
     if values.get("labels"):
         raise UsageError(f"{config.model} is a classifier, whose head no other program has", HINT)
-    shape = hf_config.shape_of(values, str(folder / "config.json"))
+    shape = hf_config.read_model_config(values, str(folder / "config.json"))
     if reason := (hf_config.refusal if config.format == "hf" else gguf.refusal)(shape):
         raise UsageError(reason, HINT)
     return shape
@@ -113,9 +115,9 @@ def check(config: Export, folder: Path) -> ModelConfig:
 
 def intact(folder: Path) -> bool:
     """Return whether what a finished export lists is still there."""
-    from gptctl.model.files import checksummed
+    from gptctl.model.files.json_files import read_json
 
-    listed = checksummed.read_json(folder / MANIFEST)["shards"]
+    listed = read_json(folder / MANIFEST)["shards"]
     return all((folder / entry["path"]).is_file() for entry in listed)
 
 

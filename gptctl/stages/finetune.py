@@ -19,12 +19,13 @@ from gptctl.core import atomic
 from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals.inference import held_out
 from gptctl.evals.inference.loaded_model import Asked
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.lora import Lora
+from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
 from gptctl.text import chat
 from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
@@ -92,7 +93,7 @@ class Finetune(Placement, DataConfig):
     gpus: int = key(0, "GPUs to train on, one process each.", ge=0, runtime=True)
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
-    adapter: Lora = key(Lora(), "More about --lora: its scale, dropout, layers, and DoRA.")
+    adapter: LoraConfig = key(LoraConfig(), "More about --lora: its scale, dropout, layers, and DoRA.")
     freeze: tuple[str, ...] = key((), "Parameters that stay as they are, as globs: blocks.0.*,embedding.*")
     freeze_layers: int = key(0, "Lowest blocks that stay as they are, embeddings included.", ge=0)
     label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
@@ -181,11 +182,11 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     _, shape, tokenizer_json, extra = load_model(folder)
-    device.pick("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device("cuda" if config.gpus else config.device, config.gpus)
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
     tables, prints = read(config)
-    inputs = {"model": checksummed.identity(folder), **prints}
+    inputs = {"model": checksummed.model_fingerprint(folder), **prints}
     with open_run(Path(config.out), config, context, inputs, {"epochs": float}, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -241,13 +242,13 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         base = str(Path(config.base).absolute())
         peft.save(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
-        lora.merge(model)
+        lora.merge_lora(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
         framing = Framing.from_json(about["framing"])
         coder = Tokenizer.from_json(job.tokenizer_json)
         asked = Asked(model, coder, tuple(about["label_names"]), framing, config.pair_column)
-        rows = held_out.label(asked, config.label_column, tables["held out"], device.pick(job.device))
+        rows = held_out.label(asked, config.label_column, tables["held out"], device.select_device(job.device))
         metrics |= held_out.score(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
@@ -389,11 +390,7 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
     names = ("parameters", "trained_parameters", "steps", "train_loss")
     shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
-    rows = tuple(
-        (name, f"{metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{metrics[name]:,}")
-        for name in shown
-        if isinstance(metrics.get(name), float | int)
-    )
+    rows = tuple((name, format_number(metrics[name])) for name in shown if isinstance(metrics.get(name), float | int))
     follow = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data)}"
     if config.task == "chat":
         follow = f"gptctl generate {shlex.quote(config.out)} --chat"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gptctl.infer.completions import Continuation, Writer
     from gptctl.infer.decoder import Decoder
     from gptctl.infer.prompts import Prompts
-    from gptctl.infer.sampling import Sampling
+    from gptctl.infer.sampling import SamplingParams
     from gptctl.infer.speculative import Guesser
 
 EXAMPLES = (
@@ -97,7 +97,7 @@ class Ready:
     """A loaded model, and how it reads a prompt and writes."""
 
     writer: Writer
-    sampling: Sampling
+    sampling: SamplingParams
     template: ChatTemplate | None
     system: str | None
 
@@ -146,7 +146,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
 
     make = partial(to_shards, config, folder, prompts, context)
     made = stage_output.produce(
-        config, config.out, context, prompts, "samples", make, {"model": checksummed.identity(folder)}
+        config, config.out, context, prompts, "samples", make, {"model": checksummed.model_fingerprint(folder)}
     )
     return replace(made, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
@@ -173,10 +173,10 @@ def load(config: Generate, folder: Path) -> Ready:
     from gptctl.infer.completions import Writer
     from gptctl.infer.engine import Engine
     from gptctl.infer.memory import give_back
-    from gptctl.infer.sampling import Sampling
+    from gptctl.infer.sampling import SamplingParams
     from gptctl.model import device
 
-    where = device.pick(config.device)
+    where = device.select_device(config.device)
     decoder, coder, extra = load_decoder(folder, weights(config), where)
     template = None
     if config.chat:
@@ -188,11 +188,11 @@ def load(config: Generate, folder: Path) -> Ready:
         template = ChatTemplate(extra["chat_template"], coder)
     guesser = make_guesser(config, coder, where)
     give_back()
-    device.prepare(device.threads())  # from here on freed memory is kept
+    device.configure_process(device.cpu_threads())  # from here on freed memory is kept
     stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), coder.end_of_text_id))
     stops = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in config.stop]
     engine = Engine(decoder, guesser, config.ahead)
-    sampling = Sampling(
+    sampling = SamplingParams(
         config.max_tokens, config.temperature, config.top_k, config.top_p, config.min_p, config.seed,
         config.repetition_penalty,
     )  # fmt: skip

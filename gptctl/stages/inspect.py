@@ -13,8 +13,9 @@ import pyarrow.ipc as ipc
 from gptctl.core.config import StageConfig, Values, argument, flag, flatten, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.formatting import format_bytes, format_number
 from gptctl.core.rundir import MANIFEST, finite
-from gptctl.core.summary import Summary, Table, human_bytes
+from gptctl.core.summary import Summary, Table
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.schema import fact, kind_of
 from gptctl.io.files import UNREADABLE, damaged, open_random, plain_path, read_if_there
@@ -85,7 +86,7 @@ def look(path: str, config: Inspect) -> tuple[Values, Rows]:
         return facts | {"metrics": found.metrics} | run_facts(Path(path)), []
     if found.kind == "export":
         return facts | {"metrics": found.metrics}, []
-    facts |= {"rows": sum(s.rows for s in found.shards), "size": human_bytes(sum(s.bytes for s in found.shards))}
+    facts |= {"rows": sum(s.rows for s in found.shards), "size": format_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
     facts |= {"metrics": top_figures(found.metrics)}
     table = shards.read_rows(path, found, config.split, limit)
@@ -129,7 +130,7 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
 
 def look_at_model(path: Path) -> Values:
     """Look at a model folder."""
-    from gptctl.model.hf.config import shape_of
+    from gptctl.model.hf.config import read_model_config
 
     try:
         found = json.loads((path / "config.json").read_bytes())
@@ -137,7 +138,7 @@ def look_at_model(path: Path) -> Values:
         raise DataError(f"{path / 'config.json'} is not JSON", "copy the folder again") from error
     if not isinstance(found, dict):
         raise DataError(f"{path / 'config.json'} holds no JSON object", "copy the folder again")
-    shape = shape_of(found, str(path / "config.json"))
+    shape = read_model_config(found, str(path / "config.json"))
     labels = found.get("labels", 0)
     return {"kind": "model", "parameters": shape.parameters(), "labels": labels, "config": plain(shape)}
 
@@ -169,12 +170,5 @@ def rows_table(rows: Rows) -> Table:
 
 def shown(value: Any) -> str:
     """Show a value in a cell."""
-    text = (
-        f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool)
-        else f"{value:.4f}"
-        if isinstance(value, float)
-        else str(value)
-    )
-    text = text.replace("\n", "\\n")
+    text = format_number(value).replace("\n", "\\n")
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"

@@ -7,12 +7,13 @@ import shlex
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gptctl.core import atomic, plugins
 from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
+from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
@@ -195,7 +196,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join
 
-    device.pick("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device("cuda" if config.gpus else config.device, config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
     if coder.hash != data.manifest.tokenizer:
         raise DataError(
@@ -376,7 +377,7 @@ def list_presets() -> Summary:
 def summarise(config: Pretrain, metrics: Values) -> Summary:
     """Show the figures of a finished run."""
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
-    rows = tuple((name, figure(metrics[name])) for name in shown if name in metrics)
+    rows = tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
     follow = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
     return Summary(
         "pretrain",
@@ -385,15 +386,4 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
         metrics=plain(metrics),
         tables=(Table("pretrain", ("", "value"), rows),),
         next=follow,
-    )
-
-
-def figure(value: Any) -> str:
-    """Show a number as people read it."""
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float) and abs(value) < 100
-        else f"{value:,.0f}"
-        if value is not None
-        else "-"
     )

@@ -8,7 +8,8 @@ from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.summary import Summary, human_bytes
+from gptctl.core.formatting import format_bytes
+from gptctl.core.summary import Summary
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
 
@@ -68,5 +69,5 @@ def run(config: Report, context: Context | None = None) -> Summary:
             for one in sections
         ],
     }
-    context.say(f"{len(sections)} outputs, {human_bytes(metrics['bytes'])}; open {out} in a browser")
+    context.say(f"{len(sections)} outputs, {format_bytes(metrics['bytes'])}; open {out} in a browser")
     return Summary("report", "done", (str(out),), metrics=metrics)

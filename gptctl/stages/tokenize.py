@@ -21,7 +21,8 @@ from gptctl.core import atomic, plugins, seeds
 from gptctl.core.config import DataConfig, Settings, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.summary import Counts, Summary, Table, human_bytes
+from gptctl.core.formatting import format_bytes
+from gptctl.core.summary import Counts, Summary, Table
 from gptctl.executors import threads
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.dataset.stream import StreamWriter
@@ -365,7 +366,7 @@ def train(
     made = training.train(texts(), config.algorithm, config.vocab_size, split_pattern=pattern)
     if config.algorithm == "bpe" and read_bytes > MANY_TRAINING_BYTES:
         context.warn(
-            f"the tokenizer was trained on {human_bytes(read_bytes)}: its counts of pairs may have overflowed "
+            f"the tokenizer was trained on {format_bytes(read_bytes)}: its counts of pairs may have overflowed "
             "(32 bits); lower train_bytes"
         )
     return made
@@ -398,7 +399,7 @@ def figures(parts: list[dict[str, Any]], coder: Tokenizer) -> dict[str, Any]:
 def table_of(metrics: dict[str, Any]) -> Table:
     """Show the splits, and what the tokenizer makes of the text."""
     rows = [
-        (name, f"{metrics[name]['documents']:,}", f"{metrics[name]['tokens']:,}", human_bytes(metrics[name]["bytes"]))
+        (name, f"{metrics[name]['documents']:,}", f"{metrics[name]['tokens']:,}", format_bytes(metrics[name]["bytes"]))
         for name in SPLITS
     ]
     rows.append(("vocabulary", "", f"{metrics['vocab_size']:,}", f"{metrics['bytes_per_token']} B/token"))

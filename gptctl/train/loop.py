@@ -106,20 +106,22 @@ def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
             f"a batch of {smallest} sequences cannot be split over {engine.data_ranks} processes",
             "use a larger batch or fewer processes",
         )
-    threads = device.threads(engine.local_ranks)
-    device.prepare(threads)
+    threads = device.cpu_threads(engine.local_ranks)
+    device.configure_process(threads)
     found = recovery.find(run, engine, context.warn)
     engine.at(0, "build")
     model = job.build()
     if model.config.norm_position == "post" and not recipe.warmup_steps and engine.rank == 0:
         # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients start large
         context.warn("norms after each part need a warm-up: set training.warmup_steps")
-    precision = device.precision(engine.device, model.config.hidden_size) if job.precision == "auto" else job.precision
+    precision = (
+        device.select_precision(engine.device, model.config.hidden_size) if job.precision == "auto" else job.precision
+    )
     state = State(
         threads=threads,
         precision=precision,
-        update_precision=device.update_precision(engine.device) if job.precision == "auto" else job.precision,
-        compiled=device.compiles(engine.device, job.compile),
+        update_precision=device.optimizer_precision(engine.device) if job.precision == "auto" else job.precision,
+        compiled=device.should_compile(engine.device, job.compile),
         ranks=engine.ranks,
     )
     if found is not None:

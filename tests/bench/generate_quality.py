@@ -32,7 +32,7 @@ def bits_per_byte(decoder: Decoder, windows: torch.Tensor, n_bytes: float) -> di
     nats, likeliest = 0.0, []
     for window in windows.split(8):
         cache = KVCache(decoder.config, len(window), window.size(1) - 1, decoder.like)
-        logits = decoder.logits(decoder.hidden(window[:, :-1], cache))
+        logits = decoder.logits(decoder.hidden_states(window[:, :-1], cache))
         nats += F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten(), reduction="sum").item()
         likeliest.append(logits.argmax(-1))
     decoder_says = torch.cat(likeliest)

@@ -67,19 +67,19 @@ import json, sys, time
 from pathlib import Path
 import torch
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling
+from gptctl.infer.sampling import SamplingParams
 from gptctl.infer.speculative import PromptLookup
 from gptctl.stages.generate import load_decoder
 from gptctl.train import device
 kind, folder, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 decoder, _, _ = load_decoder(Path(folder) / "model", kind.removesuffix("-lookup"), torch.device("cpu"))
-device.prepare(threads)
+device.configure_process(threads)
 prompts = json.load(open(f"{folder}/prompts.json"))
 engine = Engine(decoder, *((PromptLookup(), 4) if kind.endswith("lookup") else ()))
 for line in sys.stdin:
     batch = prompts[: int(line)]
     began = time.perf_counter()
-    made = [sample.tokens for sample in engine.generate(batch, Sampling(max_tokens=64, temperature=0))]
+    made = [sample.tokens for sample in engine.generate(batch, SamplingParams(max_tokens=64, temperature=0))]
     seconds = time.perf_counter() - began
     assert all(len(row) == 64 for row in made)
     print(json.dumps({"seconds": seconds, "tokens": made}), flush=True)

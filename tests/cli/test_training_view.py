@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gptctl.cli import console as plain
-from gptctl.cli.training_view import BARS, MAX_LOSSES, TrainingView, bins, duration, sparkline
+from gptctl.cli.training_view import BARS, MAX_LOSSES, TrainingView, bins, sparkline
 from tests.conftest import REPO
 
 FIGURES: dict[str, Any] = {
@@ -125,12 +125,6 @@ def test_curves(values: list[float], width: int) -> None:
         assert line[shown.index(min(shown))] == BARS[0]
 
 
-def test_durations() -> None:
-    """Two units are enough."""
-    found = [duration(seconds) for seconds in (-3, 0.4, 59.6, 61, 3599, 3600, 86_399, 90_000)]
-    assert found == ["0 s", "0 s", "1 min 00 s", "1 min 01 s", "59 min 59 s", "1 h 00 min", "23 h 59 min", "1 d 01 h"]
-
-
 def test_plain_lines_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal: no picture, a line each 30 s; the pace is this process's, not that of the steps before."""
     clock = [1000.0]
@@ -142,9 +136,9 @@ def test_plain_lines_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: 
         clock[0] += 1.0
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "930 of 1,100 steps, 1.0 steps/s, 170 s left; loss 2.0000, 45,123 tokens/s",
-        "960 of 1,100 steps, 1.0 steps/s, 140 s left; loss 2.0000, 45,123 tokens/s",
-        "990 of 1,100 steps, 1.0 steps/s, 110 s left; loss 2.0000, 45,123 tokens/s",
+        "930 of 1,100 steps, 1.0 steps/s, 2 min 50 s left; loss 2.0000, 45,123 tokens/s",
+        "960 of 1,100 steps, 1.0 steps/s, 2 min 20 s left; loss 2.0000, 45,123 tokens/s",
+        "990 of 1,100 steps, 1.0 steps/s, 1 min 50 s left; loss 2.0000, 45,123 tokens/s",
     ]
 
 

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gptctl.model.config import ModelConfig
-from gptctl.model.files.checksummed import seal
+from gptctl.model.files.checksummed import write_manifest
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model, write_config, write_weights
 from gptctl.model.gpt import GPT
@@ -45,7 +45,7 @@ def ours(folder: Path) -> None:
     write_weights(folder, model, model.state_dict())
     write_config(folder, model, small_model.tokenizer_json(), {"stage": "test"})
     (folder / "state.json").write_text('{"step": 3}')
-    seal(folder, "checkpoint")
+    write_manifest(folder, "checkpoint")
 
 
 def load(folder: Path) -> int:
@@ -82,7 +82,7 @@ def test_damaged(build: Build, name: str, sealed: bool, tmp_path: Path) -> None:
         path.write_bytes(data)
         if not sealed and build is ours and name != "manifest.json":
             (path.parent / "manifest.json").unlink(missing_ok=True)
-            seal(path.parent, "checkpoint")  # hostile, not damaged
+            write_manifest(path.parent, "checkpoint")  # hostile, not damaged
         inspect.run(inspect.Inspect(path=str(tmp_path / "m")))
         doctor.run(doctor.Doctor(paths=(str(tmp_path / "m"),)))
         return load(tmp_path / "m")

@@ -25,7 +25,7 @@ def logits(model: GPT | Decoder, tokens: Tensor, cuts: list[int], lengths: list[
     cache, pieces = KVCache(model.config, len(tokens), tokens.size(1), like), []
     with torch.inference_mode():
         for start, stop in zip([0, *cuts], [*cuts, tokens.size(1)], strict=True):
-            pieces.append(model.logits(model.hidden(tokens[:, start:stop], cache)))
+            pieces.append(model.logits(model.hidden_states(tokens[:, start:stop], cache)))
             if lengths and not start:
                 cache.rewind(lengths)
     return torch.cat(pieces, 1)

@@ -10,7 +10,7 @@ import torch
 from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine, Token
-from gptctl.infer.sampling import Draws, Sampling, choose, penalized
+from gptctl.infer.sampling import Draws, SamplingParams, choose, penalized
 from gptctl.infer.speculative import DraftModel, Guesser, PromptLookup
 from gptctl.model.gpt import GPT
 from tests.model.test_gpt import FAMILIES, make
@@ -18,7 +18,7 @@ from tests.model.test_gpt import FAMILIES, make
 PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
 
 
-def plain(model: GPT, prompt: list[int], sampling: Sampling, row: int) -> list[int]:
+def plain(model: GPT, prompt: list[int], sampling: SamplingParams, row: int) -> list[int]:
     """Generate without a cache, one prompt, the whole sequence again for each token."""
     tokens, draws = list(prompt), Draws(sampling.seed, row)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def plain(model: GPT, prompt: list[int], sampling: Sampling, row: int) -> list[i
 def test_a_ragged_batch_with_cache_equals_single_runs_without(name: str, settings: Any, arrange: Any) -> None:
     """Token for token, greedy and sampled."""
     model = make(name)
-    sampling = Sampling(max_tokens=12, seed=4, **settings)
+    sampling = SamplingParams(max_tokens=12, seed=4, **settings)
     together = Engine(arrange(model)).generate(PROMPTS, sampling)
     assert [made.tokens for made in together] == [
         plain(model, prompt, sampling, row) for row, prompt in enumerate(PROMPTS)
@@ -49,7 +49,7 @@ def test_a_ragged_batch_with_cache_equals_single_runs_without(name: str, setting
 
 def test_stop_tokens_end_a_row_and_leave_the_others_going() -> None:
     """The stop token is not part of the sample; the other rows are as without it."""
-    engine, sampling = Engine(make("tiny-modern")), Sampling(max_tokens=20, seed=1)
+    engine, sampling = Engine(make("tiny-modern")), SamplingParams(max_tokens=20, seed=1)
     free = engine.generate(PROMPTS, sampling)
     stop = free[1].tokens[4]
     made = engine.generate(PROMPTS, sampling, stop_ids={stop})
@@ -62,15 +62,15 @@ def test_stop_tokens_end_a_row_and_leave_the_others_going() -> None:
 def test_a_full_context_ends_a_row() -> None:
     """64 tokens in all, whatever max_tokens says; another seed gives other text."""
     engine = Engine(make("tiny-gpt2"))
-    made = engine.generate([[1] * 60, [1] * 2], Sampling(max_tokens=1000))
+    made = engine.generate([[1] * 60, [1] * 2], SamplingParams(max_tokens=1000))
     assert [len(row.tokens) for row in made] == [4, 62]
     assert {row.finish for row in made} == {"length"}
-    assert engine.generate([[1] * 2], Sampling(seed=1))[0].tokens != made[1].tokens
+    assert engine.generate([[1] * 2], SamplingParams(seed=1))[0].tokens != made[1].tokens
 
 
 def test_stream_gives_tokens_as_they_come() -> None:
     """Step by step, all rows of a step before the next."""
-    engine, sampling = Engine(make("tiny-gpt2")), Sampling(max_tokens=3, temperature=0)
+    engine, sampling = Engine(make("tiny-gpt2")), SamplingParams(max_tokens=3, temperature=0)
     assert [row for row, _ in engine.stream(PROMPTS, sampling)] == [0, 1, 2] * 3
     assert list(engine.stream([], sampling)) == []
 
@@ -79,14 +79,14 @@ def test_stream_gives_tokens_as_they_come() -> None:
 def test_prompts_that_nothing_can_follow(prompt: list[int]) -> None:
     """Exit 2."""
     with pytest.raises(UsageError, match=r"prompt 2"):
-        Engine(make("tiny-gpt2")).generate([[1], prompt], Sampling())
+        Engine(make("tiny-gpt2")).generate([[1], prompt], SamplingParams())
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_rows_are_equal_bit_for_bit_in_int8(name: str) -> None:
     """Log-probabilities, too: alone, ragged beside others, many at once, and with guesses checked in one pass."""
     model = make(name)
-    decoder, sampling = Decoder(model, "int8"), Sampling(max_tokens=40, seed=3, temperature=0.5)
+    decoder, sampling = Decoder(model, "int8"), SamplingParams(max_tokens=40, seed=3, temperature=0.5)
     prompts = [*PROMPTS, [3, 1] * 10, [9, 9, 9]]
 
     def rows(guesser: Guesser | None, given: list[list[int]], first: int) -> list[list[Token]]:
@@ -106,11 +106,11 @@ def test_rows_are_equal_bit_for_bit_in_int8(name: str) -> None:
 def test_samples_share_their_prompts_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three samples of each prompt are those of three prompts, and the prompts are read once."""
     decoder = Decoder(make("tiny-modern"))
-    sampling = Sampling(max_tokens=9, seed=2)
+    sampling = SamplingParams(max_tokens=9, seed=2)
     apart = Engine(decoder).generate([prompt for prompt in PROMPTS for _ in range(3)], sampling)
-    sizes, plain_hidden = [], decoder.hidden
+    sizes, plain_pass = [], decoder.hidden_states
     monkeypatch.setattr(
-        decoder, "hidden", lambda tokens, *more: sizes.append(tokens.numel()) or plain_hidden(tokens, *more)
+        decoder, "hidden_states", lambda tokens, *more: sizes.append(tokens.numel()) or plain_pass(tokens, *more)
     )
     rows: list[list[int]] = [[] for _ in range(9)]
     for token in Engine(decoder).tokens(PROMPTS, sampling, copies=3):
@@ -124,7 +124,7 @@ def test_samples_share_their_prompts_pass(monkeypatch: pytest.MonkeyPatch) -> No
 def test_log_probabilities_are_the_models(temperature: float) -> None:
     """ln p of each token at temperature 1, from the plain forward pass."""
     model = make("tiny-gpt2")
-    sampling = Sampling(max_tokens=8, temperature=temperature, top_k=5, repetition_penalty=1.3)
+    sampling = SamplingParams(max_tokens=8, temperature=temperature, top_k=5, repetition_penalty=1.3)
     tokens = list(Engine(Decoder(model)).tokens(PROMPTS, sampling, logprobs=True))
     for row, prompt in enumerate(PROMPTS):
         mine = [token for token in tokens if token.row == row]
@@ -137,7 +137,7 @@ def test_log_probabilities_are_the_models(temperature: float) -> None:
 
 def test_the_caller_may_end_a_row() -> None:
     """At once, and the other rows go on."""
-    sampling = Sampling(max_tokens=10, seed=1)
+    sampling = SamplingParams(max_tokens=10, seed=1)
     engine = Engine(make("tiny-gpt2"))
     counts = [0, 0, 0]
     for token in engine.tokens(PROMPTS, sampling, ended=lambda row, _: row == 1 and counts[1] == 4):

@@ -1,4 +1,4 @@
-"""Sampling: against the distribution it should follow, filter by filter."""
+"""SamplingParams: against the distribution it should follow, filter by filter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from gptctl.infer.sampling import Draws, Sampling, choose, nucleus, penalized, probabilities
+from gptctl.infer.sampling import Draws, SamplingParams, choose, nucleus, penalized, probabilities
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -1.5]])
 
@@ -19,14 +19,14 @@ def numbers(seed: int, rows: range) -> list[float]:
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(),
-        Sampling(temperature=0.7),
-        Sampling(top_k=3),
-        Sampling(top_p=0.8),
-        Sampling(min_p=0.2, temperature=2.0),
+        SamplingParams(),
+        SamplingParams(temperature=0.7),
+        SamplingParams(top_k=3),
+        SamplingParams(top_p=0.8),
+        SamplingParams(min_p=0.2, temperature=2.0),
     ],
 )
-def test_draws_follow_the_distribution(sampling: Sampling) -> None:
+def test_draws_follow_the_distribution(sampling: SamplingParams) -> None:
     """Chi-square over 20,000 draws from 20,000 rows' own generators."""
     rows = 20_000
     drawn = choose(LOGITS.expand(rows, -1), sampling, numbers(0, range(rows)))
@@ -39,8 +39,8 @@ def test_draws_follow_the_distribution(sampling: Sampling) -> None:
 
 def test_plain_sampling_is_softmax() -> None:
     """No filter, no change; temperature divides the logits."""
-    torch.testing.assert_close(probabilities(LOGITS, Sampling()), LOGITS.softmax(-1))
-    torch.testing.assert_close(probabilities(LOGITS, Sampling(temperature=0.5)), (LOGITS * 2).softmax(-1))
+    torch.testing.assert_close(probabilities(LOGITS, SamplingParams()), LOGITS.softmax(-1))
+    torch.testing.assert_close(probabilities(LOGITS, SamplingParams(temperature=0.5)), (LOGITS * 2).softmax(-1))
 
 
 def test_filters_keep_what_they_should() -> None:
@@ -48,7 +48,7 @@ def test_filters_keep_what_they_should() -> None:
     chances = LOGITS.softmax(-1)[0].tolist()  # 0.56, 0.21, 0.13, 0.08, 0.03, 0.02
 
     def stay(**settings: float) -> list[int]:
-        return probabilities(LOGITS, Sampling(**settings)).nonzero()[:, 1].tolist()  # type: ignore[arg-type]
+        return probabilities(LOGITS, SamplingParams(**settings)).nonzero()[:, 1].tolist()  # type: ignore[arg-type]
 
     assert stay(top_k=2) == [0, 1]
     assert stay(top_k=50) == [0, 1, 2, 3, 4, 5]
@@ -60,14 +60,14 @@ def test_filters_keep_what_they_should() -> None:
 
 def test_temperature_zero_is_greedy() -> None:
     """The likeliest, the lowest id among equals."""
-    assert choose(torch.tensor([[0.0, 3.0, 3.0]]), Sampling(temperature=0), [0.5]).tolist() == [1]
+    assert choose(torch.tensor([[0.0, 3.0, 3.0]]), SamplingParams(temperature=0), [0.5]).tolist() == [1]
 
 
 def test_rows_have_their_own_numbers() -> None:
     """A row draws the same whoever stands beside it."""
     logits = torch.randn(5, 50)
-    together = choose(logits, Sampling(), numbers(3, range(5)))
-    alone = [choose(logits[i : i + 1], Sampling(), [Draws(3, i).peek()]).item() for i in range(5)]
+    together = choose(logits, SamplingParams(), numbers(3, range(5)))
+    alone = [choose(logits[i : i + 1], SamplingParams(), [Draws(3, i).peek()]).item() for i in range(5)]
     assert together.tolist() == alone
 
 
@@ -85,7 +85,7 @@ def test_numbers_that_were_looked_at_are_still_there() -> None:
 
 def test_top_k_of_a_large_vocabulary_is_the_same_drawn_from_all() -> None:
     """The short way gives the tokens of the definition."""
-    logits, sampling = torch.randn(200, 1000), Sampling(top_k=20, top_p=0.9)
+    logits, sampling = torch.randn(200, 1000), SamplingParams(top_k=20, top_p=0.9)
     drawn = choose(logits, sampling, numbers(5, range(200)))
     heights = probabilities(logits, sampling).double().cumsum(-1)
     wanted = torch.searchsorted(heights, torch.tensor(numbers(5, range(200)))[:, None].double() * heights[:, -1:])[:, 0]

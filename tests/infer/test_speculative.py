@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling, probabilities
+from gptctl.infer.sampling import SamplingParams, probabilities
 from gptctl.infer.speculative import DraftModel, Guesser, Passages, PromptLookup
 from tests.model.test_gpt import FAMILIES, make
 
@@ -36,7 +36,7 @@ def guesser(kind: str, model: Any) -> Guesser:
 def test_tokens_are_those_without_guessing(name: str, kind: str, settings: Any) -> None:
     """Three ragged rows until their context is full, greedy and sampled, with a row that stops early."""
     model = make(name, vocab_size=257)
-    sampling = Sampling(max_tokens=100, seed=4, **settings)
+    sampling = SamplingParams(max_tokens=100, seed=4, **settings)
     plain = Engine(Decoder(model)).generate(PROMPTS, sampling)
     stop = plain[2].tokens[5]
     wanted = Engine(Decoder(model)).generate(PROMPTS, sampling, {stop})
@@ -49,9 +49,13 @@ def test_guesses_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("tiny-gpt2")
     for kind, most in (("itself", 9), ("lookup", 39)):
         decoder = Decoder(model)
-        passes, plain_hidden = [], decoder.hidden
-        monkeypatch.setattr(decoder, "hidden", lambda *given, f=plain_hidden, seen=passes: seen.append(1) or f(*given))
-        made = Engine(decoder, guesser(kind, model), 4).generate(PROMPTS[:1], Sampling(max_tokens=40, temperature=0))
+        passes, plain_pass = [], decoder.hidden_states
+        monkeypatch.setattr(
+            decoder, "hidden_states", lambda *given, f=plain_pass, seen=passes: seen.append(1) or f(*given)
+        )
+        made = Engine(decoder, guesser(kind, model), 4).generate(
+            PROMPTS[:1], SamplingParams(max_tokens=40, temperature=0)
+        )
         assert len(made[0].tokens) == 40
         assert len(passes) <= most
 
@@ -60,7 +64,7 @@ def test_guesses_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_samples_keep_the_distribution(kind: str) -> None:
     """Chi-square of the second and third token over 4,000 samples, against the model's probabilities."""
     model = make("tiny-gpt2", vocab_size=6)
-    sampling = Sampling(max_tokens=3, temperature=0.8, top_p=0.95)
+    sampling = SamplingParams(max_tokens=3, temperature=0.8, top_p=0.95)
     prompt, rows = [1, 2, 3, 1, 2], 4000
     found: Counter[tuple[int, ...]] = Counter()
     drawn: list[list[int]] = [[] for _ in range(rows)]

@@ -30,7 +30,7 @@ def test_pooling_by_its_definition(pooling: Pooling) -> None:
         pooled = []
         for sequence, length in zip(tokens[row], lengths[row].tolist(), strict=True):
             if length:
-                states = model.gpt.hidden(sequence[None, :length])[0]
+                states = model.gpt.hidden_states(sequence[None, :length])[0]
                 parts = {"last": states[-1], "mean": states.mean(0), "max": states.amax(0)}
                 parts["concat"] = torch.cat([parts["last"], parts["mean"], parts["max"]])
                 pooled.append(parts[pooling])

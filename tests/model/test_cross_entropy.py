@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptctl.model import cross_entropy, gpt
-from gptctl.model.cross_entropy import ROWS, head_loss_sum
-from gptctl.model.gpt import loss_sum
+from gptctl.model.cross_entropy import ROWS, fused_cross_entropy_sum
+from gptctl.model.gpt import cross_entropy_sum
 from tests.model.test_gpt import make, some_tokens
 
 N, C, V, PADDED = 2 * ROWS + 88, 48, 500, 512  # two whole chunks and a short one
@@ -32,12 +32,14 @@ def inputs(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 def plain(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, smoothing: float) -> Tensor:
     """Do it with all logits at once."""
     logits = F.linear(hidden, weight)[:, :V]
-    return loss_sum(softcap * torch.tanh(logits / softcap) if softcap else logits, targets, smoothing=smoothing)[0]
+    return cross_entropy_sum(
+        softcap * torch.tanh(logits / softcap) if softcap else logits, targets, label_smoothing=smoothing
+    )[0]
 
 
 def chunked(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, smoothing: float) -> Tensor:
     """Do it in chunks."""
-    return head_loss_sum(hidden, weight, targets, V, -1, softcap, smoothing)
+    return fused_cross_entropy_sum(hidden, weight, targets, V, -1, softcap, smoothing)
 
 
 @pytest.mark.parametrize("softcap", [0.0, 3.0])
@@ -115,7 +117,7 @@ def test_the_model_uses_it_for_many_logits(changes: dict[str, Any], monkeypatch:
     results = []
     for bound in (0, 10**9):
         monkeypatch.setattr(gpt, "PAYS", bound)
-        loss = model(tokens[:, :-1], targets=tokens[:, 1:], smoothing=0.1)
+        loss = model(tokens[:, :-1], targets=tokens[:, 1:], label_smoothing=0.1)
         mean = loss.cross_entropy / loss.targets
         results.append([mean, *torch.autograd.grad(mean, list(model.parameters()))])
     for one, other in zip(*results, strict=True):

@@ -17,7 +17,7 @@ from gptctl.model.files import checksummed
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model, save_model, write_config, write_weights
 from gptctl.model.gpt import GPT
-from gptctl.model.lora import Lora, adapt, adapted
+from gptctl.model.lora import LoraConfig, apply_lora, lora_layers
 from tests.model.test_gpt import FAMILIES, make, some_tokens
 
 
@@ -96,7 +96,7 @@ def test_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
     config["gptctl"]["intermediate_size"] = config["n_inner"] = 128
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "manifest.json").unlink()
-    checksummed.seal(tmp_path / "model", "model")
+    checksummed.write_manifest(tmp_path / "model", "model")
     with pytest.raises(DataError, match="256 rows, not 128"):
         load_model(tmp_path / "model")
 
@@ -121,20 +121,20 @@ def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dora", [False, True])
 def test_a_checkpoint_of_a_low_rank_update_is_merged(tmp_path: Path, dora: bool) -> None:
     """Its tensors are those of the adapted model; what comes back is a plain one with the same logits."""
-    lora = Lora(rank=3, dora=dora)
+    lora = LoraConfig(rank=3, dora=dora)
     model = make("tiny-modern")
-    adapt(model, lora, seed=0)
+    apply_lora(model, lora, seed=0)
     with torch.no_grad():
-        for _, layer in adapted(model):
+        for _, layer in lora_layers(model):
             layer.lora_b.normal_(0, 0.2)
     folder = tmp_path / "step-000001"
     with atomic.atomic_folder(folder) as temporary:
         write_weights(temporary, model, model.state_dict())
         write_config(temporary, model, "{}", {"lora": plain(lora), "stage": "finetune"})
-        checksummed.seal(temporary, "checkpoint")
+        checksummed.write_manifest(temporary, "checkpoint")
     loaded, _, _, extra = load_model(folder)
     assert isinstance(loaded, GPT)
-    assert not list(adapted(loaded))
+    assert not list(lora_layers(loaded))
     assert extra == {"stage": "finetune"}
     assert all(parameter.requires_grad for parameter in loaded.parameters())
     tokens = some_tokens(model, 2, 20)
@@ -146,7 +146,7 @@ def test_the_card_may_be_edited(tmp_path: Path) -> None:
     """It describes the model to people, and no checksum is kept of it."""
     save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {"metrics": {"val_loss": 1.25}, "data": {"tokens": "ab12"}})
     card = tmp_path / "model" / "README.md"
-    assert "| val_loss | 1.25 |" in card.read_text()
+    assert "| val_loss | 1.2500 |" in card.read_text()
     assert "`ab12`" in card.read_text()
     card.write_text("# Mine\n")
     load_model(tmp_path / "model")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gptctl.model.attention import Attention, KVCache, rotate, rotation
 from gptctl.model.config import ModelConfig, load_preset
-from gptctl.model.gpt import GPT, loss_sum, sinusoids
+from gptctl.model.gpt import GPT, cross_entropy_sum, sinusoids
 from gptctl.model.initialize import initialize
 
 FAMILIES = ("tiny-vaswani", "tiny-gpt1", "tiny-gpt2", "tiny-gpt3", "tiny-modern", "tiny-moe", "char-modern")
@@ -186,12 +186,12 @@ def test_softcap_bounds_logits() -> None:
 def test_loss_is_a_sum_that_padding_cannot_change() -> None:
     """-1 targets count neither in the sum nor in the count; smoothing is torch's."""
     logits, targets = torch.randn(2, 5, 11), torch.randint(11, (2, 5))
-    total, count = loss_sum(logits, targets)
+    total, count = cross_entropy_sum(logits, targets)
     padded = torch.cat((targets, torch.full((2, 3), -1)), 1)
-    more, same = loss_sum(torch.cat((logits, torch.randn(2, 3, 11)), 1), padded)
+    more, same = cross_entropy_sum(torch.cat((logits, torch.randn(2, 3, 11)), 1), padded)
     torch.testing.assert_close(total, more)
     assert count.item() == same.item() == 10
-    smoothed, _ = loss_sum(logits, targets, smoothing=0.1)
+    smoothed, _ = cross_entropy_sum(logits, targets, label_smoothing=0.1)
     wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1, reduction="sum")
     torch.testing.assert_close(smoothed, wanted)
 
@@ -206,7 +206,7 @@ def test_a_fresh_model_is_unsure(name: str) -> None:
     assert not model.embedding.weight[model.config.vocab_size :].any()
     tokens = some_tokens(model, 8, 32)
     with torch.no_grad():
-        total, count = loss_sum(model(tokens[:, :-1]), tokens[:, 1:])
+        total, count = cross_entropy_sum(model(tokens[:, :-1]), tokens[:, 1:])
     assert (total / count).item() == pytest.approx(math.log(model.config.vocab_size), rel=0.15)
 
 

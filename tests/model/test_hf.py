@@ -20,6 +20,7 @@ from gptctl.model.folder import load_model, save_model, write_transformers
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import tensors
+from gptctl.model.vocab_padding import unpad_vocab
 from gptctl.text.tokenizer import Tokenizer
 from tests.evals.small_model import END_ID, tokenizer_json
 from tests.model.test_gpt import logits_of, make, some_tokens
@@ -128,7 +129,7 @@ def test_what_goes_out_comes_back(tmp_path: Path, case: str) -> None:
 
 def assert_equal_weights(one: Any, other: Any) -> None:
     """Compare all but the padding of the vocabulary, which no logit depends on."""
-    mine, wanted = ({n: tensors.cut(n, t, m.config) for n, t in m.state_dict().items()} for m in (one, other))
+    mine, wanted = ({n: unpad_vocab(n, t, m.config) for n, t in m.state_dict().items()} for m in (one, other))
     assert mine.keys() == wanted.keys()
     assert all(torch.equal(mine[name], tensor) for name, tensor in wanted.items())
 
@@ -212,7 +213,7 @@ def test_gpt2_as_it_was_published(tmp_path: Path) -> None:
     assert Tokenizer.from_json(text).encode("a b") == Tokenizer.from_json(tokenizer_json()).encode("a b")
     (published / "chat_template.jinja").write_text("newer")
     assert load_model(published)[3]["chat_template"] == "newer"
-    assert checksummed.fingerprint(published) != checksummed.fingerprint(folder)
+    assert checksummed.weights_fingerprint(published) != checksummed.weights_fingerprint(folder)
     (published / "merges.txt").write_text("a b</w>\n")  # as GPT-1's, whose pieces are not bytes
     with pytest.raises(DataError, match="not byte-level"):
         load_model(published)
@@ -276,7 +277,7 @@ def test_an_older_mixtral_and_rope(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[str, Any]) -> None:
     """As they stand on the models' pages, and how many parameters these are known to have."""
-    config = hf_config.shape_of(told, "config.json")
+    config = hf_config.read_model_config(told, "config.json")
     assert config.parameters() == parameters
     assert {name: getattr(config, name) for name in facts} == facts
 

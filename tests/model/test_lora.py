@@ -8,7 +8,7 @@ import torch
 from gptctl.core.errors import UsageError
 from gptctl.model import lora
 from gptctl.model.gpt import GPT
-from gptctl.model.lora import AdaptedLinear, Lora
+from gptctl.model.lora import LoraConfig, LoraLinear
 from tests.model.test_gpt import make
 
 TOKENS = torch.randint(3, 400, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -17,7 +17,7 @@ TOKENS = torch.randint(3, 400, (2, 16), generator=torch.Generator().manual_seed(
 def disturbed(model: GPT) -> None:
     """Put something into every update."""
     draw = torch.Generator().manual_seed(1)
-    for _, layer in lora.adapted(model):
+    for _, layer in lora.lora_layers(model):
         torch.nn.init.normal_(layer.lora_b, std=0.1, generator=draw)
         if layer.magnitude is not None:
             with torch.no_grad():
@@ -31,12 +31,12 @@ def test_merged_is_the_same_model(name: str, dora: bool) -> None:
     """At first the base itself; after learning, logits of the merged model within 1e-5 and names as before."""
     model = make(name).eval()
     names, before = list(model.state_dict()), model(TOKENS)
-    lora.adapt(model, Lora(rank=3, dora=dora), seed=0)
+    lora.apply_lora(model, LoraConfig(rank=3, dora=dora), seed=0)
     torch.testing.assert_close(model(TOKENS), before, atol=1e-5, rtol=0)
     disturbed(model)
     learned = model(TOKENS)
     assert (learned - before).abs().max() > 1e-2
-    lora.merge(model)
+    lora.merge_lora(model)
     torch.testing.assert_close(model(TOKENS), learned, atol=1e-5, rtol=0)
     assert list(model.state_dict()) == names
 
@@ -44,8 +44,8 @@ def test_merged_is_the_same_model(name: str, dora: bool) -> None:
 def test_only_the_updates_learn() -> None:
     """Everything of the base is frozen; the targets are those that the globs name."""
     model = make("tiny-gpt2")
-    lora.adapt(model, Lora(rank=2, targets=("blocks.*.attention.query", "blocks.1.feed_forward.*")), seed=0)
-    names = [name for name, layer in lora.adapted(model)]
+    lora.apply_lora(model, LoraConfig(rank=2, targets=("blocks.*.attention.query", "blocks.1.feed_forward.*")), seed=0)
+    names = [name for name, layer in lora.lora_layers(model)]
     assert names == [
         "blocks.0.attention.query", "blocks.1.attention.query", "blocks.1.feed_forward.up", "blocks.1.feed_forward.down",
     ]  # fmt: skip
@@ -53,13 +53,13 @@ def test_only_the_updates_learn() -> None:
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == name.endswith(("lora_a", "lora_b")), name
     with pytest.raises(UsageError, match="names no linear layer"):
-        lora.adapt(make("tiny-gpt2"), Lora(rank=2, targets=("nothing",)), seed=0)
+        lora.apply_lora(make("tiny-gpt2"), LoraConfig(rank=2, targets=("nothing",)), seed=0)
 
 
 def test_dora_scales_each_output() -> None:
     """W' = m (W + s B A) / |W + s B A|, row by row, by its definition."""
     inner = torch.nn.Linear(7, 5)
-    layer = AdaptedLinear(inner, Lora(rank=2, alpha=3, dora=True), torch.Generator().manual_seed(0))
+    layer = LoraLinear(inner, LoraConfig(rank=2, alpha=3, dora=True), torch.Generator().manual_seed(0))
     torch.nn.init.normal_(layer.lora_b)
     weight = inner.weight + 1.5 * layer.lora_b @ layer.lora_a
     assert layer.magnitude is not None

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig
-from gptctl.model.gpt import document_starts
+from gptctl.model.gpt import find_document_starts
 from gptctl.model.sliding_window import banded_attention, document_mask
 from tests.model.test_gpt import make, some_tokens
 
@@ -43,7 +43,7 @@ def test_equals_a_naive_mask_in_value_and_gradient(length: int, resolved_kv_head
         torch.randn(3, heads, length, 8, generator=generator) for heads in (4, resolved_kv_heads, resolved_kv_heads)
     )
     tokens = torch.randint(6, (3, length), generator=generator)
-    starts = document_starts(tokens, 0) if documents else None
+    starts = find_document_starts(tokens, 0) if documents else None
     above = torch.randn(3, 4, length, 8, generator=generator)
     inputs = [x.requires_grad_() for x in (q, k, v)]
     results = [
@@ -56,7 +56,7 @@ def test_equals_a_naive_mask_in_value_and_gradient(length: int, resolved_kv_head
 
 def test_the_document_mask_is_the_naive_one() -> None:
     """Dense layers: nothing before one's own document, nothing after oneself."""
-    starts = document_starts(torch.tensor([[5, 1, 0, 2, 3, 0, 0, 4]]), 0)
+    starts = find_document_starts(torch.tensor([[5, 1, 0, 2, 3, 0, 0, 4]]), 0)
     assert starts.tolist() == [[0, 0, 2, 2, 2, 5, 6, 6]]
     seen = document_mask(starts)[0, 0]
     assert [[key for key in range(8) if seen[query, key]] for query in (1, 4, 5, 7)] == [[0, 1], [2, 3, 4], [5], [6, 7]]

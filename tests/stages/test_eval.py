@@ -185,7 +185,7 @@ def test_a_classifier_without_names_of_labels(folder: Path, workspace: Path) -> 
     config["extra"]["label_names"] = []
     (folder / "nameless" / "config.json").write_text(json.dumps(config))
     (folder / "nameless" / "manifest.json").unlink()
-    checksummed.seal(folder / "nameless", "model")
+    checksummed.write_manifest(folder / "nameless", "model")
     ran = ev(folder, "nameless", workspace / "labelled" / "test.jsonl")
     assert (ran.code, "no names for its labels" in ran.err) == (3, True)
 

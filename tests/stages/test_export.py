@@ -17,7 +17,7 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.files import checksummed
 from gptctl.model.folder import load_model, save_model, write_config, write_weights
 from gptctl.model.hf import peft
-from gptctl.model.lora import Lora, adapt, adapted
+from gptctl.model.lora import LoraConfig, apply_lora, lora_layers
 from gptctl.stages import export, inspect
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
@@ -134,16 +134,16 @@ def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) ->
     """A checkpoint with a low-rank update, and the update alone beside its base, export to the same weights."""
     run_of(tmp_path / "run", "tiny-gpt2", text)
     model = load_model(tmp_path / "run" / "model")[0]
-    lora = Lora(rank=2)
-    adapt(model, lora, seed=0)
+    lora = LoraConfig(rank=2)
+    apply_lora(model, lora, seed=0)
     with torch.no_grad():
-        for _, layer in adapted(model):
+        for _, layer in lora_layers(model):
             layer.lora_b.normal_(0, 0.2)
     checkpoint = tmp_path / "tuned" / "checkpoints" / "step-000001"
     checkpoint.mkdir(parents=True)
     write_weights(checkpoint, model, model.state_dict())
     write_config(checkpoint, model, text, {"lora": {"rank": 2}})
-    checksummed.seal(checkpoint, "checkpoint")
+    checksummed.write_manifest(checkpoint, "checkpoint")
     peft.save(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
     for name, source in (("one", checkpoint), ("two", tmp_path / "tuned" / "adapter")):
         exported(source, tmp_path / name)

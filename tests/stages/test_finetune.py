@@ -274,7 +274,7 @@ def test_chat_learns_answers_in_the_template(gptctl: Gptctl, workspace: Path, tm
     assert done.code == 0, done.err
     assert done.json["metrics"]["best_val_loss"] < 0.1
     from gptctl.infer.engine import Engine
-    from gptctl.infer.sampling import Sampling
+    from gptctl.infer.sampling import SamplingParams
     from gptctl.model.folder import load_model
     from gptctl.model.gpt import GPT
     from gptctl.text.chat import ChatTemplate
@@ -284,7 +284,9 @@ def test_chat_learns_answers_in_the_template(gptctl: Gptctl, workspace: Path, tm
     assert isinstance(model, GPT)
     coder = Tokenizer.from_json(tokenizer_json)
     prompt = ChatTemplate(extra["chat_template"], coder).prompt([{"role": "user", "content": "say e"}])
-    sample = Engine(model).generate([prompt], Sampling(max_tokens=20, temperature=0.0), tuple(extra["stop_ids"]))[0]
+    sample = Engine(model).generate([prompt], SamplingParams(max_tokens=20, temperature=0.0), tuple(extra["stop_ids"]))[
+        0
+    ]
     assert coder.decode(sample.tokens, special=False) == "eee"
 
 

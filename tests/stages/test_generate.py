@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling
+from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.folder import save_model
@@ -125,7 +125,7 @@ def expected(model: Path, texts: list[str]) -> list[str]:
     engine, found = Engine(decoder), []
     for number, text in enumerate(texts):
         prompt = [coder.end_of_text_id, *coder.encode(text)]
-        made = engine.generate([prompt], Sampling(max_tokens=5), (coder.end_of_text_id,), number)
+        made = engine.generate([prompt], SamplingParams(max_tokens=5), (coder.end_of_text_id,), number)
         found.append(coder.decode(made[0].tokens))
     return found
 

@@ -26,11 +26,11 @@ POISON = 255  # a byte that the text does not have
 class Touchy(GPT):
     """A GPT that gives NaN for a sequence that holds POISON, as a broken kernel or an overflow would."""
 
-    def trunk(
-        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpointed: bool
+    def run_blocks(
+        self, tokens: Tensor, cache: KVCache | None, starts: Tensor | None, checkpoint_activations: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Return hidden states, or NaN."""
-        hidden, routers = super().trunk(tokens, cache, starts, checkpointed)
+        hidden, routers = super().run_blocks(tokens, cache, starts, checkpoint_activations)
         spoiled = torch.where((tokens == POISON).any(1), torch.nan, 1.0)
         return hidden * spoiled[:, None, None], routers
 

@@ -22,7 +22,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DivergedError, MachineError, StoppedError, UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.folder import load_model
-from gptctl.model.gpt import loss_sum
+from gptctl.model.gpt import cross_entropy_sum
 from gptctl.train.checkpoints import checkpoint
 from gptctl.train.data.labelled_texts import LabelledTexts
 from tests.conftest import REPO, warm
@@ -77,7 +77,7 @@ def test_it_learns_and_says_so(tmp_path: Path) -> None:
     with torch.no_grad():
         for start in range(0, len(val) - 1, 32):
             piece = val[start : start + 33][None]
-            total += loss_sum(model(piece[:, :-1]), piece[:, 1:])[0].item()
+            total += cross_entropy_sum(model(piece[:, :-1]), piece[:, 1:])[0].item()
     assert metrics["val_loss"] == pytest.approx(total / (len(val) - 1), rel=1e-5)
     assert metrics["parameters"] == model.config.parameters()
 

@@ -19,8 +19,8 @@ from gptctl.evals.inference.loaded_model import Asked, Settings
 from gptctl.evals.tasks.choices import fit
 from gptctl.evals.tasks.generate import before_stop
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling
-from gptctl.infer.score import Piece, score_pieces
+from gptctl.infer.sampling import SamplingParams
+from gptctl.infer.score import Request, score_requests
 from gptctl.model.gpt import GPT
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             fit(begin, context[1:] if context[:1] == [begin] else context, target, self.max_length, words[0][:40])
             for words, context, target in requests
         ]
-        found = score_pieces(self.model, pieces, self.settings.batch_size, self.where)
-        answers = [(-nats, greedy) for nats, greedy in zip(found.nats.tolist(), found.greedy.tolist(), strict=True)]
+        found = score_requests(self.model, pieces, self.settings.batch_size, self.where)
+        answers = [(-nats, greedy) for nats, greedy in zip(found.nll.tolist(), found.is_greedy.tolist(), strict=True)]
         for (words, _, _), answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood", words, answer)
         return answers
@@ -72,8 +72,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             scoring_windows.cut(np.array(self.coder.encode(text), np.int64), self.eot_token_id, self.max_length, stride)
             for text in texts
         ]
-        pieces = [Piece(*window) for document in windows for window in document]
-        nats = score_pieces(self.model, pieces, self.settings.batch_size, self.where).nats
+        pieces = [Request(*window) for document in windows for window in document]
+        nats = score_requests(self.model, pieces, self.settings.batch_size, self.where).nll
         owner = np.repeat(np.arange(len(texts)), [len(document) for document in windows])
         sums: list[float] = (-np.bincount(owner, nats, len(texts))).tolist()
         for text, nat in zip(texts, sums, strict=True):
@@ -88,7 +88,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             prompt, wanted = request.args
             stops = wanted.get("until") or []
             most = min(int(wanted.get("max_gen_toks", self.settings.max_tokens)), self.max_length - 1)
-            sampling = Sampling(
+            sampling = SamplingParams(
                 max_tokens=most,
                 temperature=float(wanted.get("temperature", 0.0)) if wanted.get("do_sample") else 0.0,
                 top_p=float(wanted.get("top_p", 1.0)),

@@ -27,10 +27,10 @@ from gptctl.core import atomic
 from gptctl.core.errors import MachineError
 from gptctl.evals.inference.loaded_model import Answers
 from gptctl.evals.scoring.metric_results import Values
-from gptctl.infer.score import Piece
+from gptctl.infer.score import Request
 from gptctl.io.object_storage.remote import cache_folder
 
-Block = Sequence[Piece]
+Block = Sequence[Request]
 Ask = Callable[[Iterable[Block]], Iterator[Answers]]  # answers blocks in order, perhaps in several processes
 
 BATCHES_PER_BLOCK = 4  # a kill loses at most so many forward passes of each process
@@ -57,14 +57,14 @@ def folder_of(name: str) -> Path | None:
     return None if name == "none" else Path(name)
 
 
-def blocks_of(pieces: Sequence[Piece], batch_size: int) -> list[Block]:
+def blocks_of(pieces: Sequence[Request], batch_size: int) -> list[Block]:
     """Cut pieces into blocks. The same pieces make the same blocks, whatever was asked before."""
     size = batch_size * BATCHES_PER_BLOCK
     return [pieces[start : start + size] for start in range(0, len(pieces), size)]
 
 
 def answer_all(
-    pieces: Sequence[Piece],
+    pieces: Sequence[Request],
     batch_size: int,
     asker: Values,
     ask: Ask,
@@ -103,7 +103,7 @@ def key_of(asker: Values, block: Block) -> str:
     """Hash everything that a block's answers depend on."""
     digest = xxhash.xxh3_128(orjson.dumps(asker, option=orjson.OPT_SORT_KEYS))
     for piece in block:
-        digest.update(np.array([len(piece.tokens), piece.scored], np.int64).tobytes())
+        digest.update(np.array([len(piece.tokens), piece.num_targets], np.int64).tobytes())
         digest.update(np.ascontiguousarray(piece.tokens, np.int64).tobytes())
     return digest.hexdigest()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gptctl.core.errors import UsageError
 from gptctl.evals.scoring.metric_results import Rows
-from gptctl.infer.score import Piece
+from gptctl.infer.score import Request
 from gptctl.text.classifier_inputs import Framing
 from gptctl.text.tokenizer import Tokenizer
 
@@ -63,16 +63,16 @@ class Asked:
 class Prepared:
     """Pieces, and the function that makes rows of their answers."""
 
-    pieces: Sequence[Piece]
+    pieces: Sequence[Request]
     finish: Finish
 
 
 def nats_of(
-    asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
+    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
     """Return a language model's nats of each piece."""
-    from gptctl.infer.score import score_pieces
+    from gptctl.infer.score import score_requests
     from gptctl.model.gpt import GPT
 
     assert isinstance(asked.model, GPT)
-    return {"nats": score_pieces(asked.model, pieces, settings.batch_size, device, each).nats.tolist()}
+    return {"nats": score_requests(asked.model, pieces, settings.batch_size, device, each).nll.tolist()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gptctl.evals.output.tables import MOST_CLASSES, cell, signed
+from gptctl.core.formatting import format_interval, format_number
+from gptctl.evals.output.tables import MOST_CLASSES, signed
 from gptctl.evals.scoring.metric_results import Values
 from gptctl.evals.stats.gates import Check
 
@@ -20,7 +21,7 @@ def render(result: Values, checks: Sequence[Check]) -> str:
         parts.append(f"## {escape(str(split))}: {part['n']:,} rows\n\n{metrics_table(part)}")
         parts += others(part)
     if 0 < len(result.get("per_class") or {}) <= MOST_CLASSES:
-        rows = [(label, *map(cell, values.values())) for label, values in result["per_class"].items()]
+        rows = [(label, *map(format_number, values.values())) for label, values in result["per_class"].items()]
         parts.append("## Per class\n\n" + table(("class", "precision", "recall", "f1", "rows"), rows))
     matrix = result.get("confusion") or {"labels": ()}
     if 0 < len(matrix["labels"]) <= MOST_CLASSES:
@@ -36,7 +37,7 @@ def metrics_table(part: Values) -> str:
     for name, value in part.items():
         if type(value) in (int, float) and name != "n":
             bounds = (part.get("intervals") or {}).get(name)
-            rows.append((name, cell(value), f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else ""))
+            rows.append((name, format_number(value), format_interval(bounds)))
     return table(("metric", "value", "95 % interval"), rows)
 
 
@@ -46,13 +47,23 @@ def others(part: Values) -> list[str]:
     if baselines := part.get("baselines"):
         metrics = list(next(iter(baselines.values()))["lift"])
         rows = [
-            (name, *(f"{cell(one[m])} ({signed(one['lift'][m])})" for m in metrics), f"{one['mcnemar']['p']:.3g}")
+            (
+                name,
+                *(f"{format_number(one[m])} ({signed(one['lift'][m])})" for m in metrics),
+                format_number(one["mcnemar"]["p"]),
+            )
             for name, one in baselines.items()
         ]
         found.append("Baselines, and how much the model is better:\n\n" + table(("", *metrics, "McNemar p"), rows))
     if compared := part.get("compare"):
         rows = [
-            (name, cell(one["value"]), cell(one["other"]), signed(one["difference"]), cell(one["p"]))
+            (
+                name,
+                format_number(one["value"]),
+                format_number(one["other"]),
+                signed(one["difference"]),
+                format_number(one["p"]),
+            )
             for name, one in compared.items()
             if isinstance(one, dict) and "difference" in one
         ]

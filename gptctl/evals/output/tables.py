@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gptctl.core.formatting import format_interval, format_number
 from gptctl.core.summary import Table
 from gptctl.evals.scoring.metric_results import Values
 
@@ -32,7 +33,7 @@ def metrics_table(split: str, part: Values) -> Table:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         bounds = (part.get("intervals") or {}).get(name)
-        rows.append((name, cell(value), f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else ""))
+        rows.append((name, format_number(value), format_interval(bounds)))
     about = part.get("average") or part.get("norm") or "all documents"
     return Table(f"{split} ({about})", ("metric", "value", "95 % interval"), tuple(rows))
 
@@ -40,7 +41,9 @@ def metrics_table(split: str, part: Values) -> Table:
 def per_class_table(result: Values) -> Table:
     """Show precision, recall, F1 and support of each class."""
     names = ("precision", "recall", "f1", "support")
-    rows = tuple((label, *(cell(values[name]) for name in names)) for label, values in result["per_class"].items())
+    rows = tuple(
+        (label, *(format_number(values[name]) for name in names)) for label, values in result["per_class"].items()
+    )
     return Table("per class", ("class", *names), rows)
 
 
@@ -59,8 +62,8 @@ def baselines_table(baselines: Values) -> Table:
     """Show each baseline's metrics, and by how much the model beats it."""
     metrics = list(next(iter(baselines.values()))["lift"])
     rows = tuple(
-        (name, *(f"{cell(found[metric])} ({signed(found['lift'][metric])})" for metric in metrics),
-         f"{found['mcnemar']['p']:.3g}")
+        (name, *(f"{format_number(found[metric])} ({signed(found['lift'][metric])})" for metric in metrics),
+         format_number(found['mcnemar']['p']))
         for name, found in baselines.items()
     )  # fmt: skip
     return Table("baselines (and how much the model is better)", ("", *metrics, "McNemar p"), rows)
@@ -69,13 +72,19 @@ def baselines_table(baselines: Values) -> Table:
 def compare_table(found: Values) -> Table:
     """Show both systems' metrics and whether they differ."""
     rows = [
-        (name, cell(one["value"]), cell(one["other"]), signed(one["difference"]), cell(one["p"]))
+        (
+            name,
+            format_number(one["value"]),
+            format_number(one["other"]),
+            signed(one["difference"]),
+            format_number(one["p"]),
+        )
         for name, one in found.items()
         if isinstance(one, dict) and "difference" in one
     ]
     if "mcnemar" in found:
         test = found["mcnemar"]
-        rows.append(("McNemar", f"{test['b']:,} only here", f"{test['c']:,} only there", "", f"{test['p']:.4f}"))
+        rows.append(("McNemar", f"{test['b']:,} only here", f"{test['c']:,} only there", "", format_number(test["p"])))
     return Table("compared", ("metric", "this", "other", "difference", "p"), tuple(rows))
 
 
@@ -83,13 +92,8 @@ def leakage_table(result: Values) -> Table:
     """Show what of the evaluation data stood in the training data, and the metrics without it."""
     found = result["leakage"]
     rows = [("rows found", f"{found['n']:,} of {result['n']:,}"), ("as a whole", f"{found['exact']:,}")]
-    rows += [(f"{name} without them", cell(value)) for name, value in found["clean"].items() if name != "n"]
+    rows += [(f"{name} without them", format_number(value)) for name, value in found["clean"].items() if name != "n"]
     return Table(f"leakage ({found['documents']:,} training documents)", ("", "value"), tuple(rows))
-
-
-def cell(value: float | int | None) -> str:
-    """Write a number."""
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
 
 
 def signed(value: float | None) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from gptctl.core.errors import DataError
 from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings, nats_of
 from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Piece
+from gptctl.infer.score import Request
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ROWS = "choices"
 def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
     """Return a piece for each choice. Raises DataError (3) for rows without choices, and for one that can't be read."""
     rows = questions(table, settings.label_column)
-    pieces: list[Piece] = []
+    pieces: list[Request] = []
     for row in rows:
         for choice in row["choices"]:
             context, target = encode_pair(asked.coder, row["context"], settings.delimiter + choice)
@@ -43,7 +43,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
                 "label": row["label"],
                 "choices": row["choices"],
                 "loglik": [-nats for nats in answers["nats"][first:last]],
-                "tokens": [piece.scored for piece in pieces[first:last]],
+                "tokens": [piece.num_targets for piece in pieces[first:last]],
             }
             for row, (first, last) in zip(rows, pairwise(ends), strict=True)
         ]
@@ -78,18 +78,18 @@ def encode_pair(coder: Tokenizer, context: str, continuation: str) -> tuple[list
     return first, coder.encode(continuation)  # a token reaches over the border: keep both sides whole
 
 
-def fit(begin_id: int, context: list[int], target: list[int], most: int, identity: str) -> Piece:
+def fit(begin_id: int, context: list[int], target: list[int], most: int, identity: str) -> Request:
     """Put end-of-text, context and target together; a context that is too long loses its begin, a target nothing."""
     if not target or len(target) > most:
         raise DataError(
             f"id '{identity}' has a choice of {len(target)} tokens, the model reads {most}", "shorten the choice"
         )
     tokens = np.array([begin_id, *context, *target][-(most + 1) :], np.int64)
-    return Piece(tokens, len(target))
+    return Request(tokens, len(target))
 
 
 def answer(
-    asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
+    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
     """Give each choice's nats."""
     return nats_of(asked, pieces, settings, device, each)

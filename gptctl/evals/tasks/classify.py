@@ -12,7 +12,7 @@ import pyarrow as pa
 from gptctl.core.errors import DataError
 from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings
 from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Piece
+from gptctl.infer.score import Request
 from gptctl.pipeline.labelled_data import labels_of
 from gptctl.text.classifier_inputs import Framing, pairs_of
 
@@ -33,7 +33,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
     framing = framing_of(asked, settings)
     hint = "the model was finetuned on pairs: give DATA that column"
     pairs = pairs_of(table, asked.coder, asked.pair_column, "DATA", hint)
-    pieces = [Piece(np.concatenate(framing.frame(*pair)), 0) for pair in pairs]
+    pieces = [Request(np.concatenate(framing.frame(*pair)), 0) for pair in pairs]
 
     def finish(answers: Answers) -> Rows:
         return [
@@ -57,17 +57,17 @@ def framing_of(asked: Asked, settings: Settings) -> Framing:
 
 
 def answer(
-    asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
+    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
     """Give each text's probabilities."""
-    from gptctl.infer.classify import probabilities
+    from gptctl.infer.classify import label_probabilities
     from gptctl.model.classifier import Classifier
 
     assert isinstance(asked.model, Classifier)
     assert asked.framing is not None
     start = asked.framing.start  # stands at the begin of each sequence and nowhere else
     texts = [np.split(piece.tokens, np.flatnonzero(piece.tokens == start)[1:]) for piece in pieces]
-    return {"probs": probabilities(asked.model, texts, settings.batch_size, device, each).tolist()}
+    return {"probs": label_probabilities(asked.model, texts, settings.batch_size, device, each).tolist()}
 
 
 def facts(asked: Asked, settings: Settings) -> Values:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from gptctl.core.errors import DataError, UsageError
 from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings
 from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Piece
+from gptctl.infer.score import Request
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
         )
     prompts = asked.coder.encode_each(table["text"].to_pylist())
     end = asked.coder.end_of_text_id
-    pieces = [Piece(np.append(end, tokens).astype(np.int64)[-room:], 0) for tokens in prompts]
+    pieces = [Request(np.append(end, tokens).astype(np.int64)[-room:], 0) for tokens in prompts]
 
     def finish(answers: Answers) -> Rows:
         columns = (table["id"].to_pylist(), table[settings.label_column].to_pylist(), answers["text"])
@@ -51,16 +51,16 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
 
 
 def answer(
-    asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
+    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
     """Return the text that follows each prompt."""
     from gptctl.infer.engine import Engine
-    from gptctl.infer.sampling import Sampling
+    from gptctl.infer.sampling import SamplingParams
     from gptctl.model.gpt import GPT
 
     assert isinstance(asked.model, GPT)
     engine = Engine(asked.model.to(device))
-    sampling = Sampling(max_tokens=settings.max_tokens, temperature=0.0)
+    sampling = SamplingParams(max_tokens=settings.max_tokens, temperature=0.0)
     texts: list[str] = []
     for start in range(0, len(pieces), settings.batch_size):
         prompts = [piece.tokens.tolist() for piece in pieces[start : start + settings.batch_size]]

@@ -18,7 +18,7 @@ from gptctl.core.errors import DataError
 from gptctl.evals.inference import scoring_windows
 from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings, nats_of
 from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Piece
+from gptctl.infer.score import Request
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +50,11 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
             for identity, value, text, tokens in zip(ids, nats, texts, documents, strict=True)
         ]
 
-    return Prepared([Piece(*window) for document in windows for window in document], finish)
+    return Prepared([Request(*window) for document in windows for window in document], finish)
 
 
 def answer(
-    asked: Asked, pieces: Sequence[Piece], settings: Settings, device: torch.device, each: Callable[[int], None]
+    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
 ) -> Answers:
     """Give each window's nats."""
     return nats_of(asked, pieces, settings, device, each)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gptctl.core.errors import GptctlError
 from gptctl.io.diagnose import Finding
 from gptctl.io.lineage import Output
-from gptctl.model.files import checksummed, locate
+from gptctl.model.files import checksummed, locate, tensor_files
 
 BEST = "best"
 
@@ -40,13 +40,13 @@ def check_model(folder: Path) -> Iterator[Finding]:
 def problem_of(folder: Path, ours: bool = False) -> str | None:
     """Say what is wrong with a folder of weights, if anything. One that is not `ours` needs no manifest."""
     try:
-        if ours or checksummed.is_sealed(folder):
+        if ours or checksummed.has_manifest(folder):
             checksummed.verify(folder)
         elif locate.is_adapter(folder):
-            checksummed.read_tensors(folder / locate.ADAPTER[1])
-            locate.base_of(folder)
+            tensor_files.read_tensors(folder / locate.ADAPTER[1])
+            locate.adapter_base(folder)
         else:
-            checksummed.read_weights(folder)
+            tensor_files.read_weights(folder)
     except GptctlError as error:
         return error.message
     return None

@@ -42,7 +42,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER[0]).exists() and not any(folder.glob("model*.safetensors"))
 
 
-def base_of(folder: Path) -> Path:
+def adapter_base(folder: Path) -> Path:
     """Return the model folder that an adapter changes; a relative path counts from here, else from the adapter's
     folder.
 

@@ -161,7 +161,7 @@ def translate(values: Values, family: Family, where: str) -> ModelConfig:
     return validated(ours | {"end_of_text": end_of_text(values)}, where)
 
 
-def shape_of(values: Values, where: str) -> ModelConfig:
+def read_model_config(values: Values, where: str) -> ModelConfig:
     """Return the shape that a config.json tells, in our words or transformers'. Raises DataError (3) if it tells
     none."""
     if "model_type" in values:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
+from gptctl.core.formatting import format_number
 from gptctl.model.config import ModelConfig
 from gptctl.text.tokenization import importing
 from gptctl.text.tokenizer import END_OF_TEXT_NAMES
@@ -120,7 +121,7 @@ def card(config: ModelConfig, architecture: str, extra: Values) -> str:
     known = {name: extra[name] for name in ("stage", "preset", "task") if extra.get(name)}
     rows = [f"| {name} | {value} |" for name, value in (facts | known).items()]
     metrics = {
-        name: f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+        name: format_number(value)
         for name, value in (extra.get("metrics") or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }

@@ -19,15 +19,16 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.model import folder as model_folder
 from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
-from gptctl.model.files import checksummed, locate
+from gptctl.model.files import checksummed, locate, tensor_files
+from gptctl.model.files.json_files import read_json
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import files, tensors
 from gptctl.model.hf.family import Family, Module
 from gptctl.model.hf.tensors import Placed, Tensors
-from gptctl.model.lora import AdaptedLinear, adapted
+from gptctl.model.lora import LoraLinear, lora_layers
 from gptctl.model.meta_init import blank
-from gptctl.model.vocab_padding import cut
+from gptctl.model.vocab_padding import unpad_vocab
 
 CONFIG, WEIGHTS = locate.ADAPTER
 EXTRA = "extra.json"
@@ -52,7 +53,7 @@ def save(
     The names are transformers' for a language model that has a class there, ours for any other.
     """
     assert isinstance(model, GPT | Classifier)
-    layers = dict(adapted(model))
+    layers = dict(lora_layers(model))
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(UPDATE)}
     family = family_for(model, state)
     places = tensors.modules(family, model.config) if family else own_modules(model)
@@ -74,17 +75,17 @@ def save(
         whole.append(HEAD)
         found[f"{PREFIX}{HEAD}.weight"] = weights[f"{family.around[0].theirs}.weight"].clone()
     with atomic.atomic_folder(folder) as temporary:
-        checksummed.write_tensors(temporary / WEIGHTS, found)
+        tensor_files.write_tensors(temporary / WEIGHTS, found)
         first = next(iter(layers.values()))
         atomic.write_json(temporary / CONFIG, settings(first, ranks, whole, family, base))
         if tokenizer_json:
             files.write_companions(temporary, model.config, tokenizer_json, extra or {})
             atomic.write_json(temporary / EXTRA, extra or {})
-        checksummed.seal(temporary, "adapter")
+        checksummed.write_manifest(temporary, "adapter")
 
 
 def settings(
-    layer: AdaptedLinear, ranks: dict[str, int], whole: list[str], family: Family | None, base: str
+    layer: LoraLinear, ranks: dict[str, int], whole: list[str], family: Family | None, base: str
 ) -> dict[str, Any]:
     """Return what adapter_config.json says."""
     rank = layer.lora_a.size(0)
@@ -137,10 +138,10 @@ def own_modules(model: nn.Module) -> list[Placed]:
 
 def trimmed(state: Tensors, config: ModelConfig) -> Tensors:
     """Cut the vocabulary's padding off."""
-    return {name: cut(name, tensor, config).clone() for name, tensor in state.items()}
+    return {name: unpad_vocab(name, tensor, config).clone() for name, tensor in state.items()}
 
 
-def stack(place: Placed, layers: dict[str, AdaptedLinear], model: GPT | Classifier) -> Tensors:
+def stack(place: Placed, layers: dict[str, LoraLinear], model: GPT | Classifier) -> Tensors:
     """Return the update of one module of theirs: A (k r, in), B (out, k r) for k updates of ours, and magnitudes
     (out,).
 
@@ -150,7 +151,7 @@ def stack(place: Placed, layers: dict[str, AdaptedLinear], model: GPT | Classifi
     ups: list[Tensor] = []
     lengths: list[Tensor] = []
     for name in place.ours:
-        weight = cut(f"{name}.weight", model.get_parameter(f"{name}.weight"), model.config)
+        weight = unpad_vocab(f"{name}.weight", model.get_parameter(f"{name}.weight"), model.config)
         rows, length = weight.size(0), weight.norm(dim=1)
         up = weight.new_zeros(rows, 0)
         if layer := layers.get(name):
@@ -175,7 +176,7 @@ def load(folder: Path, model: nn.Module) -> None:
     config, weights = merged(folder, model)
     if config != model.config:
         raise DataError(f"{folder} adds symbols to the vocabulary", "load it by load_model, which makes room for them")
-    model_folder.put_in(model, weights, folder)
+    model_folder.assign_weights(model, weights, folder)
 
 
 def load_model(folder: Path) -> model_folder.Loaded:
@@ -183,20 +184,20 @@ def load_model(folder: Path) -> model_folder.Loaded:
 
     Raises DataError (3) where the base is not on this machine, is a classifier's, or does not fit.
     """
-    base, _, tokenizer_json, extra = model_folder.load_model(locate.base_of(folder))
-    if checksummed.is_sealed(folder):
+    base, _, tokenizer_json, extra = model_folder.load_model(locate.adapter_base(folder))
+    if checksummed.has_manifest(folder):
         checksummed.verify(folder)
     if isinstance(base, Classifier):
         base = base.gpt
     config, weights = merged(folder, base)
     with blank():
         model = GPT(config)
-    model_folder.put_in(model, weights, folder)
+    model_folder.assign_weights(model, weights, folder)
     if (folder / "tokenizer.json").exists():
         tokenizer_json = files.read_tokenizer(folder)
         extra |= files.read_extra(folder, {})
     if (folder / EXTRA).exists():
-        extra = checksummed.read_json(folder / EXTRA)
+        extra = read_json(folder / EXTRA)
     return model.eval(), config, tokenizer_json, extra
 
 
@@ -204,9 +205,9 @@ def load_model(folder: Path) -> model_folder.Loaded:
 def merged(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, Tensors]:
     """Return a model's weights, by our names and without padding, after an update; and its config, as tables may
     grow."""
-    told = checksummed.read_json(folder / CONFIG)
+    told = read_json(folder / CONFIG)
     check(told, folder)
-    stored = {name.removeprefix(PREFIX): t for name, t in checksummed.read_tensors(folder / WEIGHTS).items()}
+    stored = {name.removeprefix(PREFIX): t for name, t in tensor_files.read_tensors(folder / WEIGHTS).items()}
     state, config = model.state_dict(), model.config
     if isinstance(model, GPT) and any(name.startswith(("gpt.", "label_head.")) for name in stored):
         raise DataError(f"{folder} is the update of a classifier", "name its run, whose model has the update merged")

@@ -19,7 +19,7 @@ from gptctl.model.gpt import GPT, sinusoids
 from gptctl.model.hf.config import ties
 from gptctl.model.hf.family import Family, Module
 from gptctl.model.meta_init import blank
-from gptctl.model.vocab_padding import cut
+from gptctl.model.vocab_padding import unpad_vocab
 
 SINES = "sines"  # a table of ours that is never saved
 # What older files hold besides parameters: masks, and the frequencies of rotary positions.
@@ -89,7 +89,7 @@ def to_theirs(weights: Tensors, config: ModelConfig, family: Family, dtype: torc
 
     Raises UsageError (2) where the family has no place for biases that are not zero.
     """
-    state = {name: cut(name, tensor.detach(), config).to(dtype) for name, tensor in weights.items()}
+    state = {name: unpad_vocab(name, tensor.detach(), config).to(dtype) for name, tensor in weights.items()}
     state[SINES] = sinusoids(config.max_seq_len, config.hidden_size).to(dtype)
     found: Tensors = {}
     held = {SINES}
@@ -124,7 +124,7 @@ def to_ours(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
     """
     stored = prefixed(stored, family)
     with blank():
-        wanted = {name: cut(name, tensor, config) for name, tensor in GPT(config).state_dict().items()}
+        wanted = {name: unpad_vocab(name, tensor, config) for name, tensor in GPT(config).state_dict().items()}
     found: Tensors = {}
     # A scaled copy is only compared, where the tensor itself is there too.
     for module in sorted(modules(family, config), key=lambda module: module.scale != 1):

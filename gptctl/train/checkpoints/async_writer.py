@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from gptctl.core import atomic
 from gptctl.core.errors import GptctlError, MachineError, from_os_error
-from gptctl.model.files import checksummed
+from gptctl.model.files import checksummed, tensor_files
 from gptctl.model.folder import write_config, write_weights
 from gptctl.train.checkpoints import checkpoint
 from gptctl.train.job import Model, TrainJob
@@ -97,7 +97,7 @@ class Writer:
             with atomic.atomic_folder(path) as temporary:
                 write_weights(temporary, self.model, weights)
                 if kept:
-                    checksummed.write_tensors(temporary / "optimizer.safetensors", kept)
+                    tensor_files.write_tensors(temporary / "optimizer.safetensors", kept)
                 self.complete(temporary, state)
             return
         # The first rank's steps come one by one with all others told of each, so that none waits for what fails.
@@ -112,7 +112,7 @@ class Writer:
         """Add what is not a tensor, the manifest last."""
         write_config(folder, self.model, self.job.tokenizer_json, self.job.about)
         atomic.write_json(folder / "state.json", state)
-        checksummed.seal(folder, "checkpoint", checksums)
+        checksummed.write_manifest(folder, "checkpoint", checksums)
 
     def together(self, step: Callable[[], Any]) -> Any:
         """Let the first rank do something and tell all others what came out, or that it failed."""

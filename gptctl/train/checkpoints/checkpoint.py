@@ -30,9 +30,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from gptctl.core.errors import DataError, GptctlError
-from gptctl.model.files import checksummed
-from gptctl.model.folder import fill
-from gptctl.model.vocab_padding import pad
+from gptctl.model.files import checksummed, tensor_files
+from gptctl.model.files.json_files import read_json
+from gptctl.model.folder import load_weights_into
+from gptctl.model.vocab_padding import pad_vocab
 from gptctl.train.job import Model
 
 BEST = "best"
@@ -58,7 +59,7 @@ def load(
     Raises DataError (3) if it does not fit.
     """
     if engine.whole:
-        fill(model, path)
+        load_weights_into(model, path)
     else:
         load_parts(path, model, parameters, engine)
     load_optimizers(path, parameters, optimizers, engine)
@@ -67,12 +68,12 @@ def load(
 
 def read_state(path: Path) -> dict[str, Any]:
     """Return what a checkpoint knows besides tensors."""
-    return checksummed.read_json(path / "state.json")
+    return read_json(path / "state.json")
 
 
 def load_weights(path: Path, model: Model) -> None:
     """Copy a checkpoint's weights into a whole model."""
-    fill(model, path)
+    load_weights_into(model, path)
 
 
 def load_best(run_dir: Path, model: Model) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def load_best(run_dir: Path, model: Model) -> dict[str, Any]:
         if found is None:
             raise DataError(f"{run_dir} holds no checkpoint", "train first: gptctl pretrain")
         path = found
-    fill(model, path)
+    load_weights_into(model, path)
     return read_state(path)
 
 
@@ -98,8 +99,10 @@ def load_parts(path: Path, model: Model, parameters: Parameters, engine: Holder)
         if isinstance(module, FSDPModule):
             module.reshard()  # what an evaluation left gathered would be out of date
     wholes = {name: engine.laid_out(part, part.detach()) for name, part in parameters.items()}
-    if not checksummed.is_sharded(path):
-        stored = {name: pad(name, tensor, model.config) for name, tensor in checksummed.read_weights(path).items()}
+    if not tensor_files.is_sharded(path):
+        stored = {
+            name: pad_vocab(name, tensor, model.config) for name, tensor in tensor_files.read_weights(path).items()
+        }
         for name in sorted(stored.keys() | wholes.keys()):
             if name not in stored or name not in wholes or stored[name].shape != wholes[name].shape:
                 raise DataError(f"{path} does not fit the model: {name}", "use --force to start afresh")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gptctl.core.errors import DataError
-from gptctl.model.gpt import IGNORE
+from gptctl.model.gpt import IGNORE_INDEX
 from gptctl.text.packing import best_fit
 from gptctl.train.data.token_windows import batches, visits
 
@@ -58,7 +58,7 @@ class Conversations:
 
     def rows(self, chosen: Sequence[int]) -> Tensor:
         """Lay conversations end to end."""
-        out = np.full((len(chosen), 3, self.seq_len), IGNORE, dtype=np.int64)
+        out = np.full((len(chosen), 3, self.seq_len), IGNORE_INDEX, dtype=np.int64)
         out[:, 2] = np.arange(self.seq_len)  # padding sees itself alone
         for row, number in zip(out, chosen, strict=True):
             first = 0
@@ -66,7 +66,7 @@ class Conversations:
                 tokens, learned = self.tokens[member], self.learned[member]
                 end = first + len(tokens) - 1
                 row[0, first:end] = tokens[:-1]
-                row[1, first:end] = np.where(learned[1:], tokens[1:], IGNORE)
+                row[1, first:end] = np.where(learned[1:], tokens[1:], IGNORE_INDEX)
                 row[2, first:end] = first
                 first = end
         return torch.from_numpy(out)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
-from gptctl.model.gpt import IGNORE
+from gptctl.model.gpt import IGNORE_INDEX
 from gptctl.train.data.token_windows import batches, permute
 
 POOL = 1024  # texts that are sorted by length together: enough for like lengths, few enough to stay random
@@ -75,7 +75,7 @@ class LabelledTexts:
         """Lay texts side by side."""
         texts = [self.texts[row] for row in chosen]
         longest = max(len(sequence) for text in texts for sequence in text)
-        out = np.full((len(chosen), max(map(len, texts)), 1 + longest), IGNORE, dtype=np.int64)
+        out = np.full((len(chosen), max(map(len, texts)), 1 + longest), IGNORE_INDEX, dtype=np.int64)
         for place, text in enumerate(texts):
             out[place, :, 0] = self.labels[chosen[place]]
             for number, sequence in enumerate(text):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
-from gptctl.model.gpt import IGNORE
+from gptctl.model.gpt import IGNORE_INDEX
 from gptctl.text.packing import best_fit, window_count, window_offset
 
 ROUNDS = 6  # of the Feistel network; 4 suffice in theory (Luby and Rackoff 1988), more cost nothing here
@@ -57,7 +57,7 @@ class TokenWindows:
 
     def batch(self, first_index: int, count: int) -> Tensor:
         """Return windows (count, seq_len + 1); -1 fills up where the whole stream is shorter than one window."""
-        out = np.full((count, self.seq_len + 1), IGNORE, dtype=np.int64)
+        out = np.full((count, self.seq_len + 1), IGNORE_INDEX, dtype=np.int64)
         for row, (epoch, window) in zip(out, visits(first_index, count, self.windows, self.seed), strict=True):
             self.fill(row, window, epoch)
         return torch.from_numpy(out)
@@ -72,7 +72,7 @@ class TokenWindows:
         starts = range(0, self.tokens - 1, self.seq_len)
         for part in batches(len(starts), batch_size, rank, ranks):
             chosen = starts[part.start : part.stop]
-            out = np.full((len(chosen), self.seq_len + 1), IGNORE, dtype=np.int64)
+            out = np.full((len(chosen), self.seq_len + 1), IGNORE_INDEX, dtype=np.int64)
             for row, start in zip(out, chosen, strict=True):
                 self.copy(start, row)
             yield torch.from_numpy(out)

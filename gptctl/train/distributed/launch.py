@@ -54,8 +54,8 @@ def launch(make: Make, fit: Fit, job: TrainJob, run: Run, context: Context) -> d
     times. Raises what a rank raised; MachineError (4) if one was lost and no restart is left; StoppedError after a
     signal, which every rank is sent.
     """
-    if device.pick(job.device).type == "cuda":
-        device.pick("cuda", job.local_ranks)
+    if device.select_device(job.device).type == "cuda":
+        device.select_device("cuda", job.local_ranks)
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says, we say in one line
@@ -149,7 +149,7 @@ def work(
     """Be one rank. Errors leave as JSON, since the launcher keeps only their text."""
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     pulse = Pulse(Path(folder) / f"pulse-{os.environ['RANK']}")
-    chosen = device.pick(job.device)
+    chosen = device.select_device(job.device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)

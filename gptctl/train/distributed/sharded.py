@@ -35,7 +35,7 @@ class Sharded(Ranks):
     def adopt(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
         """Spread a model over the ranks; give this rank's parts of its parameters by name."""
         if compiled:
-            device.compile_each(blocks(model))
+            device.compile_modules(blocks(model))
         if self.mesh is not None:
             spread_rows(model, self.mesh, precision)  # and move them to the device
         parts = {}

@@ -28,7 +28,7 @@ def choose(job: TrainJob) -> str:
         return job.parallel
     if job.tensor_parallel > 1:
         return "tp"
-    return "ddp" if job.memory_bytes <= ROOM_SHARE * room(device.pick(job.device), job.local_ranks) else "fsdp"
+    return "ddp" if job.memory_bytes <= ROOM_SHARE * room(device.select_device(job.device), job.local_ranks) else "fsdp"
 
 
 def room(chosen: torch.device, local_ranks: int) -> float:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from gptctl.core.formatting import format_duration
+
 BEAT_SECONDS = 1.0
 START_SECONDS = 900.0  # bound before the first update, which reads data, connects ranks and compiles
 LEFT_BEHIND_SECONDS = 20.0  # for ranks to notice by themselves that another one died, before they are ended
@@ -86,16 +88,18 @@ def judge(signs: Mapping[int, Sign], now: float, limit: float) -> str:
     """Say which rank is silent or stuck, if any is; else ''."""
     for rank, sign in sorted(signs.items()):
         if now - sign.alive > limit:
-            return f"rank {rank} has been silent for {now - sign.alive:.0f} s, since step {sign.step} ({sign.phase})"
+            silence = format_duration(now - sign.alive)
+            return f"rank {rank} has been silent for {silence}, since step {sign.step} ({sign.phase})"
     patience = limit if any(sign.trained for sign in signs.values()) else max(limit, START_SECONDS)
     if not signs or any(now - sign.moved <= patience for sign in signs.values()):
         return ""
+    waited = format_duration(patience)
     behind = {rank: sign for rank, sign in sorted(signs.items()) if sign.phase != WAITING}
     if len(behind) in (0, len(signs)):
         sign = max(signs.values(), key=lambda sign: sign.step)
-        return f"no rank of this machine has gone on for {patience:.0f} s, in step {sign.step} ({sign.phase})"
+        return f"no rank of this machine has gone on for {waited}, in step {sign.step} ({sign.phase})"
     named = ", ".join(f"rank {rank} in step {sign.step} ({sign.phase})" for rank, sign in behind.items())
-    return f"all ranks have waited {patience:.0f} s for {named}"
+    return f"all ranks have waited {waited} for {named}"
 
 
 class Watcher:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import Sampling
+from gptctl.infer.sampling import SamplingParams
 from gptctl.model.gpt import GPT
 from gptctl.text.tokenizer import Tokenizer
 
@@ -25,7 +25,7 @@ def write(model: GPT, tokenizer_json: str, prompt: str, seed: int, stopped: Call
     tokens = [coder.end_of_text_id, *coder.encode_each([prompt])[0].tolist()] if prompt else [coder.end_of_text_id]
     room = max(1, model.config.max_seq_len - 1)
     written: list[int] = []
-    sampling = Sampling(MAX_TOKENS, TEMPERATURE, seed=seed)
+    sampling = SamplingParams(MAX_TOKENS, TEMPERATURE, seed=seed)
     with torch.compiler.set_stance("force_eager"):  # else compiled blocks would be compiled for each shape here
         for _, token in Engine(model).stream([tokens[-room:]], sampling, (coder.end_of_text_id,)):
             if token == coder.end_of_text_id or stopped():

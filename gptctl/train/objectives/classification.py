@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptctl.model.classifier import Classifier
-from gptctl.model.gpt import IGNORE, loss_sum
+from gptctl.model.gpt import IGNORE_INDEX, cross_entropy_sum
 from gptctl.train.recipe import Recipe
 
 UNIT = "texts"  # what its targets are
@@ -23,14 +23,14 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
     labels, tokens, lengths = split(batch)
     logits, hidden = model(tokens.clamp(min=0), lengths, recipe.checkpoint_activations)
     weights = torch.tensor(recipe.label_weights, device=logits.device) if recipe.label_weights else None
-    total, count = loss_sum(logits, labels, smoothing=recipe.label_smoothing, weights=weights)
+    total, count = cross_entropy_sum(logits, labels, label_smoothing=recipe.label_smoothing, weights=weights)
     if recipe.lm_weight:
         there = lengths > 0
         targets = tokens[there][:, 1:]  # (N, T - 1)
         each = F.cross_entropy(
             model.gpt.logits(hidden[:, :-1]).float().flatten(0, 1),
             targets.flatten(),
-            ignore_index=IGNORE,
+            ignore_index=IGNORE_INDEX,
             reduction="none",
         )
         sums = each.view(targets.shape).sum(1)
@@ -51,7 +51,7 @@ def tally(model: nn.Module, batch: Tensor, recipe: Recipe) -> Tensor:
     assert isinstance(model, Classifier)
     labels, tokens, lengths = split(batch)
     logits, _ = model(tokens.clamp(min=0), lengths)
-    total, count = loss_sum(logits, labels)
+    total, count = cross_entropy_sum(logits, labels)
     cells = labels * model.labels + logits.argmax(-1)
     confusion = torch.bincount(cells.cpu(), minlength=model.labels**2).double()
     return torch.cat((torch.tensor((total.item(), count.item()), dtype=torch.float64), confusion))
@@ -73,4 +73,4 @@ def split(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     A text's sequences stand one below the other, each after the text's label; -1 fills up.
     """
     tokens = batch[..., 1:]
-    return batch[:, 0, 0], tokens, (tokens != IGNORE).sum(-1)
+    return batch[:, 0, 0], tokens, (tokens != IGNORE_INDEX).sum(-1)

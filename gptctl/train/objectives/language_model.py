@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gptctl.core.errors import UsageError
-from gptctl.model.gpt import GPT, Loss, document_starts
+from gptctl.model.gpt import GPT, LossSums, find_document_starts
 from gptctl.train.recipe import Recipe
 
 UNIT = "tokens"  # what its targets are
@@ -19,11 +19,13 @@ def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tenso
     depending on that sequence alone, so micro-batches and ranks add up to the same gradient.
     """
     found = losses(model, batch, recipe, recipe.label_smoothing, recipe.checkpoint_activations)
-    routers = recipe.balance_weight * found.balance + recipe.router_z_weight * found.router_z
+    routers = recipe.balance_weight * found.load_balancing + recipe.router_z_weight * found.router_z
     return found.cross_entropy + routers, found.targets
 
 
-def losses(model: nn.Module, batch: Tensor, recipe: Recipe, smoothing: float = 0.0, checkpointed: bool = False) -> Loss:
+def losses(
+    model: nn.Module, batch: Tensor, recipe: Recipe, smoothing: float = 0.0, checkpoint_activations: bool = False
+) -> LossSums:
     """Call the model on windows (B, T + 1), where -1 is nothing, or on rows (B, 3, T) of inputs, targets and starts.
 
     Raises UsageError (2) for a document mask where none can be told.
@@ -39,9 +41,13 @@ def losses(model: nn.Module, batch: Tensor, recipe: Recipe, smoothing: float = 0
             raise UsageError(
                 "training.document_mask needs the id of the token between documents", "set model.end_of_text"
             )
-        starts = document_starts(tokens, model.config.end_of_text)
-    found: Loss = model(
-        tokens.clamp(min=0), targets=targets, starts=starts, smoothing=smoothing, checkpointed=checkpointed
+        starts = find_document_starts(tokens, model.config.end_of_text)
+    found: LossSums = model(
+        tokens.clamp(min=0),
+        targets=targets,
+        document_starts=starts,
+        label_smoothing=smoothing,
+        checkpoint_activations=checkpoint_activations,
     )
     return found
 

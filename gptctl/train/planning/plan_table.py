@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gptctl.core.formatting import format_bytes, format_compact, format_duration, format_number
 from gptctl.core.summary import Table
 from gptctl.train.planning.gpu_specs import ACCELERATORS, Accelerator
-
-UNITS = ("", "thousand", "million", "billion", "trillion")
 
 
 def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
@@ -20,51 +19,24 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
         ("parameters", parameters),
         ("ranks", f"{facts['ranks']}, {facts['parallel']}"),
         ("a step", f"{facts['tokens_per_step']:,} tokens, in {sequences}"),
-        ("training", f"{facts['steps']:,} steps, {count(facts['tokens'])} tokens"),
+        ("training", f"{facts['steps']:,} steps, {format_compact(facts['tokens'])} tokens"),
     ]
-    memory = size(facts["memory_bytes_per_rank"])
+    memory = format_bytes(facts["memory_bytes_per_rank"])
     if accelerator:
         fits = "fits" if facts["fits"] else "does not fit"
-        memory += f" of {size(ACCELERATORS[accelerator].memory)} ({accelerator}): {fits}"
+        memory += f" of {format_bytes(ACCELERATORS[accelerator].memory)} ({accelerator}): {fits}"
     rows.append(("memory a rank", memory))
-    rows += [(f"  {name}", size(part)) for name, part in facts["memory"].items() if part]
-    rows.append(("arithmetic", f"{count(facts['flops_per_step'])} FLOPs a step"))
+    rows += [(f"  {name}", format_bytes(part)) for name, part in facts["memory"].items() if part]
+    rows.append(("arithmetic", f"{format_compact(facts['flops_per_step'])} FLOPs a step"))
     if facts["ranks"] > 1:
-        rows.append(("a rank sends", f"{size(facts['bytes_communicated'])} a step"))
+        rows.append(("a rank sends", f"{format_bytes(facts['bytes_communicated'])} a step"))
     if accelerator:
-        speed = f"{facts['seconds_per_step']:.3g} s a step, {count(facts['tokens_per_second'])} tokens/s"
+        step_time = format_duration(facts["seconds_per_step"])
+        speed = f"{step_time} a step, {format_compact(facts['tokens_per_second'])} tokens/s"
         rows += [
             ("speed", f"{speed}, at {facts['assumed_efficiency']:.0%} of the peak"),
-            ("in all", duration(facts["hours"])),
+            ("in all", format_duration(3600 * facts["hours"])),
         ]
     for name in ("rehearsal", "packing"):
-        rows += [(f"{name}: {key}", plain(value)) for key, value in facts.get(name, {}).items()]
+        rows += [(f"{name}: {key}", format_number(value)) for key, value in facts.get(name, {}).items()]
     return Table("plan", ("", "value"), tuple(rows))
-
-
-def size(number: float) -> str:
-    """Show bytes: 1.49 GB."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if number >= scale:
-            return f"{number / scale:.3g} {unit}"
-    return f"{number / 1e3:.3g} kB"
-
-
-def count(number: float) -> str:
-    """Show a large number in words: 300 billion."""
-    for power in reversed(range(1, len(UNITS))):
-        if 1000**power <= number < 1000 ** (power + 1):
-            return f"{number / 1000**power:.3g} {UNITS[power]}"
-    return f"{number:.3g}" if number >= 1000 else f"{number:,.0f}"
-
-
-def duration(hours: float) -> str:
-    """Show how long: 3.2 minutes, 5.1 hours, 34 days."""
-    if hours < 1:
-        return f"{hours * 60:.2g} minutes"
-    return f"{hours:.3g} hours" if hours < 48 else f"{hours / 24:.3g} days"
-
-
-def plain(value: Any) -> str:
-    """Show one figure of a part of the plan."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

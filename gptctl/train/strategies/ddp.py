@@ -43,7 +43,7 @@ class Replicated(Ranks):
         """Put a model on the device; give its parameters by name."""
         model.to(self.device)
         if compiled:
-            device.compile_each(blocks(model))
+            device.compile_modules(blocks(model))
         return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """Call `fit` with an engine, here."""
-    return fit(job, run, context, Single(device.pick(job.device)))
+    return fit(job, run, context, Single(device.select_device(job.device)))
 
 
 class Single:
@@ -38,7 +38,7 @@ class Single:
         """Put a model on the device; give its parameters by name."""
         model.to(self.device)
         if compiled:
-            device.compile_each(blocks(model))
+            device.compile_modules(blocks(model))
         return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:

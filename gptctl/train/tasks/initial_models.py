@@ -14,8 +14,8 @@ from gptctl.core.seeds import derive
 from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
-from gptctl.model.lora import Lora, adapt
-from gptctl.model.vocab_padding import PADDED
+from gptctl.model.lora import LoraConfig, apply_lora
+from gptctl.model.vocab_padding import PADDED_TENSORS
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Base:
     vocab_size: int
     dropout: float = 0.0
     seed: int = 0
-    lora: Lora = field(default_factory=Lora)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     freeze: tuple[str, ...] = ()
     freeze_layers: int = 0
 
@@ -54,7 +54,7 @@ def pretrained(base: Base) -> tuple[GPT, bool]:
     model = GPT(shape.model_copy(update={"dropout": base.dropout, "vocab_size": base.vocab_size}))
     weights = source.state_dict()
     generator = torch.Generator().manual_seed(derive(base.seed, "new symbols"))
-    for name in PADDED:
+    for name in PADDED_TENSORS:
         if name in weights:
             weights[name] = widen(weights[name], shape.vocab_size, model, generator)
     model.load_state_dict(weights)
@@ -76,7 +76,7 @@ def prepare(model: nn.Module, gpt: GPT, base: Base, widened: bool) -> None:
     Raises UsageError (2) if nothing is left to train.
     """
     if base.lora.rank:
-        adapt(model, base.lora, base.seed)
+        apply_lora(model, base.lora, base.seed)
         for table in (gpt.embedding, gpt.head):
             if widened and table is not None:
                 table.requires_grad_(True)

@@ -11,9 +11,9 @@ import pytest
 from gptctl.evals.inference import cache
 from gptctl.evals.inference.cache import Block
 from gptctl.evals.inference.loaded_model import Answers
-from gptctl.infer.score import Piece
+from gptctl.infer.score import Request
 
-PIECES = [Piece(np.array([1, number], np.int64), 1) for number in range(20)]
+PIECES = [Request(np.array([1, number], np.int64), 1) for number in range(20)]
 
 
 class Model:
@@ -28,10 +28,13 @@ class Model:
             if self.asked >= self.most:
                 raise KeyboardInterrupt
             self.asked += len(block)
-            yield {"nats": [float(piece.tokens.sum()) / 3 for piece in block], "text": [str(p.scored) for p in block]}
+            yield {
+                "nats": [float(piece.tokens.sum()) / 3 for piece in block],
+                "text": [str(p.num_targets) for p in block],
+            }
 
 
-def ask(folder: Path | None, model: Model, asker: str = "m", pieces: list[Piece] = PIECES) -> cache.Asking:
+def ask(folder: Path | None, model: Model, asker: str = "m", pieces: list[Request] = PIECES) -> cache.Asking:
     warned: list[str] = []
     found = cache.answer_all(pieces, 2, {"model": asker}, model, folder, warned.append)
     assert not warned
@@ -48,11 +51,11 @@ def test_the_second_time_nothing_is_asked_and_nothing_differs(tmp_path: Path) ->
 
 def test_only_the_block_that_changed_is_asked_again(tmp_path: Path) -> None:
     ask(tmp_path, Model())
-    changed = [*PIECES[:9], Piece(np.array([1, 99], np.int64), 1), *PIECES[10:]]
+    changed = [*PIECES[:9], Request(np.array([1, 99], np.int64), 1), *PIECES[10:]]
     model = Model()
     ask(tmp_path, model, pieces=changed)
     assert model.asked == 2 * cache.BATCHES_PER_BLOCK
-    scored = [Piece(piece.tokens, 0) for piece in PIECES]
+    scored = [Request(piece.tokens, 0) for piece in PIECES]
     assert ask(tmp_path, Model(), pieces=scored).cached == 0
     assert ask(tmp_path, Model(), asker="n").cached == 0
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.model.classifier import Classifier
-from gptctl.model.files import checksummed
+from gptctl.model.files import tensor_files
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model, save_model
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import peft as ours
-from gptctl.model.lora import Lora, adapt, adapted, merge
+from gptctl.model.lora import LoraConfig, apply_lora, lora_layers, merge_lora
 from tests.evals.small_model import tokenizer_json
 from tests.model.test_gpt import logits_of, make, some_tokens
 
@@ -39,15 +39,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 EVERYWHERE, SOME = ("blocks.*",), ("*.query", "*.value", "blocks.0.*.down")
 
 
-def build(folder: Path, case: str, lora: Lora, tables: bool = False) -> GPT:
+def build(folder: Path, case: str, lora: LoraConfig, tables: bool = False) -> GPT:
     """Write a base into a folder, adapt it, and move every number that training would; give the adapted model."""
     name, changes = CASES[case]
     model = make(name, **changes)
     save_model(folder, model, tokenizer_json(), {})
-    adapt(model, lora, seed=0)
+    apply_lora(model, lora, seed=0)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for _, layer in adapted(model):
+        for _, layer in lora_layers(model):
             layer.lora_b.add_(0.3 * torch.randn(layer.lora_b.shape, generator=generator))
             if layer.magnitude is not None:
                 layer.magnitude.mul_(1 + 0.3 * torch.rand(layer.magnitude.shape, generator=generator))
@@ -67,7 +67,7 @@ def close(one: Tensor, other: Tensor) -> None:
 @pytest.mark.parametrize(("targets", "tables"), [(EVERYWHERE, False), (EVERYWHERE, True), (SOME, False)])
 def test_peft_computes_the_same(tmp_path: Path, case: str, dora: bool, targets: tuple[str, ...], tables: bool) -> None:
     """On the exported base, applied and merged; and so do we, when MODEL is the adapter's folder."""
-    model = build(tmp_path / "base", case, Lora(rank=3, alpha=5, dora=dora, targets=targets), tables)
+    model = build(tmp_path / "base", case, LoraConfig(rank=3, alpha=5, dora=dora, targets=targets), tables)
     ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
     tokens = some_tokens(model, 2, 20)
     wanted = logits_of(model, tokens)
@@ -83,18 +83,18 @@ def test_peft_computes_the_same(tmp_path: Path, case: str, dora: bool, targets: 
     plain = load_model(tmp_path / "base")[0]
     ours.load(tmp_path / "adapter", plain)
     close(logits_of(plain, tokens), wanted)
-    merge(model)
+    merge_lora(model)
     close(logits_of(model, tokens), wanted)
 
 
 def test_query_key_and_value_of_gpt2_are_one_update(tmp_path: Path) -> None:
     """Three of rank 3 make one of rank 9: zeros but on the diagonal, and the same scale."""
-    model = build(tmp_path / "base", "gpt2", Lora(rank=3, alpha=6))
+    model = build(tmp_path / "base", "gpt2", LoraConfig(rank=3, alpha=6))
     ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
-    stored = checksummed.read_tensors(tmp_path / "adapter" / "adapter_model.safetensors")
+    stored = tensor_files.read_tensors(tmp_path / "adapter" / "adapter_model.safetensors")
     up = stored["base_model.model.transformer.h.1.attn.c_attn.lora_B.weight"]
     assert up.shape == (192, 9)
-    layers = dict(adapted(model))
+    layers = dict(lora_layers(model))
     assert torch.equal(up[64:128, 3:6], layers["blocks.1.attention.key"].lora_b)
     assert not up[64:128, :3].any()
     assert not up[64:128, 6:].any()
@@ -136,7 +136,7 @@ def test_a_vocabulary_that_grew(tmp_path: Path, case: str) -> None:
     with torch.no_grad():
         for key, tensor in small.state_dict().items():
             model.state_dict()[key][: tensor.size(0)] = tensor
-    adapt(model, Lora(rank=2), seed=0)
+    apply_lora(model, LoraConfig(rank=2), seed=0)
     model.embedding.requires_grad_(True)
     tokenizer = tokenizer_json().replace('"version": "1.0"', '"version":  "1.0"')
     ours.save(tmp_path / "adapter", model, str(tmp_path / "base"), tokenizer, {"stop_ids": [519]})
@@ -157,21 +157,21 @@ def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
     """A banded GPT-3 with biases; a classifier, whose label head belongs to the update."""
     model = make("tiny-gpt3")
     save_model(tmp_path / "base", model, tokenizer_json(), {})
-    adapt(model, Lora(rank=2, dora=True), seed=0)
+    apply_lora(model, LoraConfig(rank=2, dora=True), seed=0)
     with torch.no_grad():
-        for _, layer in adapted(model):
+        for _, layer in lora_layers(model):
             layer.lora_b.normal_(0, 0.2)
     ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
-    stored = checksummed.read_tensors(tmp_path / "adapter" / "adapter_model.safetensors")
+    stored = tensor_files.read_tensors(tmp_path / "adapter" / "adapter_model.safetensors")
     assert "base_model.model.blocks.0.attention.query.lora_A.weight" in stored
     tokens = some_tokens(model, 2, 20)
     close(logits_of(load_model(tmp_path / "adapter")[0], tokens), logits_of(model, tokens))
 
     classifier = Classifier(make("tiny-gpt2"), labels=3).eval()
-    adapt(classifier, Lora(rank=2), seed=0)
+    apply_lora(classifier, LoraConfig(rank=2), seed=0)
     classifier.label_head.requires_grad_(True)
     with torch.no_grad():
-        for _, layer in adapted(classifier):
+        for _, layer in lora_layers(classifier):
             layer.lora_b.normal_(0, 0.2)
     ours.save(tmp_path / "labels", classifier, str(tmp_path / "base"))
     fresh = Classifier(make("tiny-gpt2"), labels=3, seed=5).eval()
@@ -194,7 +194,7 @@ def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
 )
 def test_other_updates_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     """DataError (3), not other logits."""
-    model = build(tmp_path / "base", "gpt2", Lora(rank=2))
+    model = build(tmp_path / "base", "gpt2", LoraConfig(rank=2))
     ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -205,7 +205,7 @@ def test_other_updates_are_refused(tmp_path: Path, change: dict[str, Any], words
 
 def test_an_update_of_another_model(tmp_path: Path) -> None:
     """Its shapes or modules do not fit the base that it names."""
-    model = build(tmp_path / "base", "gpt2", Lora(rank=2))
+    model = build(tmp_path / "base", "gpt2", LoraConfig(rank=2))
     ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
     (tmp_path / "adapter" / "manifest.json").unlink()
     path = tmp_path / "adapter" / "adapter_config.json"

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError
-from gptctl.model.files import checksummed
+from gptctl.model.files import checksummed, tensor_files
 from gptctl.model.folder import load_model
 from gptctl.train.checkpoints import async_writer, checkpoint
 from gptctl.train.checkpoints.async_writer import Writer
@@ -39,13 +39,13 @@ def writer_of(folder: Path, job: TrainJob) -> Writer:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Let tensors be written only once the event is set."""
-    gate, write = threading.Event(), checksummed.write_tensors
+    gate, write = threading.Event(), tensor_files.write_tensors
 
     def hold(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         assert gate.wait(20)
         write(path, tensors)
 
-    monkeypatch.setattr(checksummed, "write_tensors", hold)
+    monkeypatch.setattr(tensor_files, "write_tensors", hold)
     return gate
 
 
@@ -140,11 +140,11 @@ def test_layout(tmp_path: Path, two: Crew, engine: str) -> None:
     newest = tmp_path / "checkpoints" / "step-000003"
     best = tmp_path / "checkpoints" / "best"
     for folder in (newest, best):
-        tensor_files = sorted(path for path in folder.iterdir() if path.name not in FILES)
-        assert all(stored_in(path) for path in tensor_files)
+        held = sorted(path for path in folder.iterdir() if path.name not in FILES)
+        assert all(stored_in(path) for path in held)
         for name in FILES[:3]:
             assert json.loads((folder / name).read_bytes())
-        names = [path.name for path in tensor_files]
+        names = [path.name for path in held]
         if engine == "ddp":
             assert names == ["model.safetensors", "optimizer.safetensors"][: 2 if folder == newest else 1]
         else:
@@ -156,7 +156,7 @@ def test_layout(tmp_path: Path, two: Crew, engine: str) -> None:
     whole = tensors(newest)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor[: len(whole[name])], whole[name][: len(tensor)])
-    assert (checksummed.fingerprint(newest) == checksummed.fingerprint(best)) == (
+    assert (checksummed.weights_fingerprint(newest) == checksummed.weights_fingerprint(best)) == (
         engine == "ddp"
     )  # shards hold more than weights
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gptctl.core.errors import DataError
-from gptctl.model.gpt import IGNORE
+from gptctl.model.gpt import IGNORE_INDEX
 from gptctl.train.data.conversations import Conversations
 from gptctl.train.objectives import language_model
 from gptctl.train.recipe import Recipe
@@ -35,7 +35,7 @@ def test_packed_is_as_one_by_one(name: str) -> None:
     alone = torch.zeros(())
     for each, mask in zip(tokens, learned, strict=True):
         batch = torch.from_numpy(each)[None]
-        targets = torch.where(torch.from_numpy(mask), batch, IGNORE)
+        targets = torch.where(torch.from_numpy(mask), batch, IGNORE_INDEX)
         rows = torch.stack((batch[:, :-1], targets[:, 1:], torch.zeros_like(batch[:, 1:])), dim=1)
         total, _ = language_model.loss(model, rows, Recipe())
         alone = alone + total
@@ -55,11 +55,11 @@ def test_every_conversation_is_whole_and_once_an_epoch() -> None:
     assert rows.shape[1:] == (3, SEQ_LEN)
     found = []
     for inputs, targets, starts in rows:
-        for start in starts[inputs != IGNORE].unique().tolist():
-            inside = (starts == start) & (inputs != IGNORE)
+        for start in starts[inputs != IGNORE_INDEX].unique().tolist():
+            inside = (starts == start) & (inputs != IGNORE_INDEX)
             found.append((inputs[inside].tolist(), targets[inside].tolist()))
     wanted = [
-        (each[:-1].tolist(), np.where(mask[1:], each[1:], IGNORE).tolist())
+        (each[:-1].tolist(), np.where(mask[1:], each[1:], IGNORE_INDEX).tolist())
         for each, mask in zip(tokens, learned, strict=True)
     ]
     assert sorted(found) == sorted(wanted)

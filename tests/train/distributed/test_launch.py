@@ -65,7 +65,7 @@ def test_a_rank_that_falls_silent_is_named(tmp_path: Path) -> None:
     """SIGSTOP of a rank: exit 4 with its name after the bound; then the same command goes on."""
     job = make_job(recipe={"steps": 20}, ranks=2, checkpoint_every=5, timeout_seconds=4.0)
     unlucky = replace(job, train_data=partial(Unlucky, tmp_path / "marker", signal.SIGSTOP, 13 * 6 + 4))
-    with pytest.raises(MachineError, match=r"rank 1 has been silent for \d+ s, since step 14 \(read\)") as caught:
+    with pytest.raises(MachineError, match=r"rank 1 has been silent for [\d.]+ s, since step 14 \(read\)") as caught:
         run_in(tmp_path / "run", unlucky)
     assert caught.value.exit_code == 4
     assert run_in(tmp_path / "run", job)["steps"] == 20

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
-from gptctl.model.gpt import GPT, IGNORE, loss_sum
+from gptctl.model.gpt import GPT, IGNORE_INDEX, cross_entropy_sum
 from gptctl.train.objectives import language_model
 from gptctl.train.recipe import Recipe
 from tests.model.test_gpt import FAMILIES, make
@@ -54,7 +54,7 @@ def test_packed_documents_are_as_alone(name: str) -> None:
     model = make(name, end_of_text=END)
     generator = torch.Generator().manual_seed(4)
     documents = [torch.randint(4, 60, (length,), generator=generator) for length in (5, 1, 20, 13, 17)]
-    end, nothing = torch.tensor([END]), torch.full((3,), IGNORE)
+    end, nothing = torch.tensor([END]), torch.full((3,), IGNORE_INDEX)
     row = torch.cat([end, *(torch.cat((document, end)) for document in documents), nothing])[None]
     with torch.no_grad():
         masked = language_model.tally(model, row, Recipe(document_mask=True))
@@ -62,7 +62,7 @@ def test_packed_documents_are_as_alone(name: str) -> None:
         alone = torch.zeros(2, dtype=torch.float64)
         for document in documents:
             whole = torch.cat((end, document, end))[None]
-            total, count = loss_sum(model(whole[:, :-1]), whole[:, 1:])
+            total, count = cross_entropy_sum(model(whole[:, :-1]), whole[:, 1:])
             alone += torch.stack((total, count)).double()
     torch.testing.assert_close(masked, alone, rtol=1e-5, atol=1e-5)
     assert abs((crossing - alone)[0].item()) > 0.1
@@ -81,8 +81,8 @@ def test_how_a_batch_is_cut_changes_no_gradient(name: str, document_mask: bool) 
     model = make(name, end_of_text=10)  # of a line
     recipe = Recipe(document_mask=document_mask, balance_weight=0.5, router_z_weight=0.1)
     batch = windows(6, 40)
-    batch[2, 11:] = IGNORE
-    batch[5, 1:] = IGNORE
+    batch[2, 11:] = IGNORE_INDEX
+    batch[5, 1:] = IGNORE_INDEX
     whole = gradients(model, [batch], recipe)
     parts = gradients(model, [batch[:1], batch[1:5], batch[5:]], recipe)
     for one, other in zip(whole, parts, strict=True):
@@ -93,9 +93,9 @@ def test_the_routers_losses_are_in_the_training_loss_alone() -> None:
     """Weighted as the recipe says; evaluation gives the cross-entropy."""
     model, batch = make("tiny-moe"), windows(4, 32)
     found = model(batch[:, :-1], targets=batch[:, 1:])
-    assert found.balance / found.targets > model.config.layers  # 1 a layer where the load is even
+    assert found.load_balancing / found.targets > model.config.layers  # 1 a layer where the load is even
     total, count = language_model.loss(model, batch, Recipe(balance_weight=0.2, router_z_weight=0.3))
-    torch.testing.assert_close(total, found.cross_entropy + 0.2 * found.balance + 0.3 * found.router_z)
+    torch.testing.assert_close(total, found.cross_entropy + 0.2 * found.load_balancing + 0.3 * found.router_z)
     assert language_model.tally(model, batch, Recipe()).tolist() == [found.cross_entropy.item(), count.item()]
 
 

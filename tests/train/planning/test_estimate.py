@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gptctl.model import cross_entropy
 from gptctl.model.config import ModelConfig, load_preset, preset_names
-from gptctl.model.gpt import GPT, loss_sum
+from gptctl.model.gpt import GPT, cross_entropy_sum
 from gptctl.train.distributed import collectives
 from gptctl.train.planning import estimate as estimate_module
 from gptctl.train.planning.estimate import Layout, arrange, estimate, flops_per_token
@@ -144,7 +144,7 @@ def test_activations_are_what_autograd_keeps() -> None:
 
         tokens = torch.randint(config.vocab_size, (8, 65))
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            total, _ = loss_sum(model(tokens[:, :-1]), tokens[:, 1:])
+            total, _ = cross_entropy_sum(model(tokens[:, :-1]), tokens[:, 1:])
         found = estimate(config, recipe)["memory"]["activations"]
         assert 0.7 < found / sum(seen.values()) < 1.4, (name, found, sum(seen.values()))
         total.backward()

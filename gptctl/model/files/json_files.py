@@ -1,0 +1,22 @@
+"""The JSON files of a model folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gptctl.core.errors import DataError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises DataError (3) if it is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing", "name a folder with a complete model") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}", "copy it again from its source") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object", "copy it again from its source")
+    return value
