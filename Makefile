@@ -32,6 +32,8 @@ lint: $(VENV)/dev.ok
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	if command -v actionlint >/dev/null; then actionlint .github/workflows/*.yml examples/ci/*.yml; fi
 
 format: $(VENV)/dev.ok
 	$(BIN)/ruff check --fix .

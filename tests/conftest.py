@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests import file_faults
+
 REPO = Path(__file__).parent.parent
 SHARED_DATA = REPO.parent / "shared" / "data"
 CACHE = Path(tempfile.gettempdir()) / "gptctl-test-cache"  # not the user's
@@ -45,14 +47,19 @@ class Ran:
 
 
 def run_gptctl(
-    *args: object, stdin: bytes = b"", cwd: Path | None = None, timeout: float = 240, **environment: str
+    *args: object,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    timeout: float = 240,
+    fault: str = "",
+    **environment: str,
 ) -> Ran:
-    """Run `gptctl ARGS` as a user does; fail on a traceback."""
+    """Run `gptctl ARGS` as a user does, or with a fault of file_faults.py; fail on a traceback."""
     command = warm("gptctl", environment)
     done = subprocess.run(
         [*command, *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
-        env=plain_environment() | one_process(args, environment)
-        | {"COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment},
+        env=plain_environment() | ({} if fault else one_process(args))
+        | {"COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment} | file_faults.environment(fault),
     )  # fmt: skip
     err = done.stderr.decode("utf-8", "replace")
     assert "Traceback" not in err, err
@@ -66,11 +73,11 @@ def plain_environment() -> dict[str, str]:
     return inherited | {"PYTHONPATH": str(REPO)}
 
 
-def one_process(args: Sequence[object], environment: Mapping[str, str]) -> dict[str, str]:
+def one_process(args: Sequence[object]) -> dict[str, str]:
     """Choose the serial engine, whose output is the same, where a command asks for no other: starting a fork server and
     its workers takes 1 to 2 s of a processor, and most of what tests read is a single shard."""
-    asked = any(str(arg).startswith(("--workers", "--engine")) for arg in args)
-    return {} if asked or "GPTCTL_FAULT" in environment else {"GPTCTL_ENGINE": "serial"}
+    asked = any(str(arg).startswith(("--workers", "--executor")) for arg in args)
+    return {} if asked else {"GPTCTL_EXECUTOR": "serial"}
 
 
 def at_start() -> dict[str, str]:
@@ -81,7 +88,10 @@ def at_start() -> dict[str, str]:
 def warm(module: str, environment: Mapping[str, str] | None = None) -> list[str]:
     """Return a command that does what `python -m MODULE` does in an interpreter that has imported torch (warm_start.py):
     starting one takes 1 to 4 s of a processor, and the tests do it a thousand times. Where the environment is to differ
-    in what an interpreter reads while it starts, it is `python -m MODULE`."""
+    in what an interpreter reads while it starts, it is `python -m MODULE`; so it is on macOS, whose own libraries start
+    threads that a fork loses."""
+    if sys.platform == "darwin":
+        return [sys.executable, "-m", module]
     path, read = warm_server()
     if read != at_start() or any(name.startswith(AT_START) for name in environment or {}):
         return [sys.executable, "-m", module]

@@ -22,6 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
+
+from tests import file_faults
+
 HEAVY = (
     "torch.distributed.fsdp",
     "torch._dynamo",
@@ -63,13 +67,20 @@ def serve(path: str) -> list[str] | None:
 
 def watch(caller: socket.socket) -> list[str] | None:
     """Fork the command, tell the caller how it ended; kill it if the caller goes away before."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, files, *_ = socket.recv_fds(caller, 1 << 20, 3)
     while not data.endswith(b"\n"):
         data += caller.recv(1 << 20)
     wanted = json.loads(data)
+    ended, wake = os.pipe()  # has something to read once the child has ended
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.close(ended)
+        os.close(wake)
         caller.close()
         for number, file in enumerate(files):
             os.dup2(file, number)
@@ -80,7 +91,6 @@ def watch(caller: socket.socket) -> list[str] | None:
         return list(wanted["args"])
     for file in [*files, 0, 1, 2]:
         os.close(file)
-    ended = os.pidfd_open(child)
     if ended not in select.select([ended, caller], [], [])[0]:
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
@@ -92,6 +102,7 @@ def become(arguments: list[str]) -> NoReturn:
     """Run a module as the command, and leave without taking down all that was imported, which takes up to 2 s."""
     code: int | str | None = 0
     try:
+        file_faults.install()
         sys.argv = arguments
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     except SystemExit as error:
@@ -108,9 +119,10 @@ def become(arguments: list[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
+    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
     load()
-    threads = {Path(task, "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
-    assert len(threads - {"jemalloc_bg_thd"}) == 1, f"{threads}: a fork would lose all but one"  # jemalloc expects it
+    threads = psutil.Process().num_threads()
+    assert threads == 1, f"{threads} threads, of which a fork would have one"
     arguments = serve(sys.argv[1])
     if arguments is not None:
         become(arguments)

@@ -53,9 +53,9 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.say(f"warning: {one_line(message)}")
+        self.info(f"warning: {one_line(message)}")
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         """Print a line for people."""
         if not self.quiet:
             self.stop_bar()
@@ -88,8 +88,8 @@ class Console:
                 flush=True,
             )
 
-    def figures(self, figures: dict[str, Any]) -> None:
-        """Draw the figures of a training run, on a terminal."""
+    def show_metrics(self, metrics: dict[str, Any]) -> None:
+        """Draw the metrics of a training run, on a terminal."""
         if not self.live:
             return
         from rich.console import Console as RichConsole
@@ -100,7 +100,7 @@ class Console:
         if self._view is None:
             self.stop_bar()
             self._view = TrainingView()
-        self._view.update({name: safe(value) if isinstance(value, str) else value for name, value in figures.items()})
+        self._view.update({name: safe(value) if isinstance(value, str) else value for name, value in metrics.items()})
         if self._live is None:  # at the first picture, and after a line was said
             self._live = Live(console=RichConsole(stderr=True), auto_refresh=False, transient=True)
             self._live.start()
@@ -146,11 +146,11 @@ class Console:
                 )
             )
         where = ", ".join(summary.outputs)
-        self.say(
+        self.info(
             f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({format_duration(summary.seconds)})"
         )
         if summary.next:
-            self.say(f"next: {summary.next}")
+            self.info(f"next: {summary.next}")
 
     def table(self, table: Table) -> None:
         """Print a table with its numbers to the right, as plain text that fits a log."""

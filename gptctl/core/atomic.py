@@ -4,19 +4,13 @@ Each write goes to a temporary file in the same folder, is flushed to disk, rena
 is flushed too, so a crash or power cut leaves the old file or the new one, never half of one. A writer that was killed
 leaves `*.tmp-PID` behind; `sweep` removes those of processes that are gone. A flush waits for the disk, 0.6 ms at best:
 what many tasks write for each other says how much of it is needed (`Flush`).
-
-For fault tests GPTCTL_FAULT=kill:N ends the process with SIGKILL at the Nth file operation counted from 1,
-and GPTCTL_FAULT=enospc:N raises "no space left on device" there.
 """
 
 from __future__ import annotations
 
-import errno
-import itertools
 import json
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,22 +18,13 @@ from typing import IO, Any, Literal
 
 from gptctl.core.errors import from_os_error
 
-_operations = itertools.count(1)
 # all; file: whole once its name is on disk, which a power cut may undo; none: only what happens to the process is
 # safe, so its reader must know it for what it is, or that the machine has not started anew (`boot`)
 Flush = Literal["all", "file", "none"]
 
 
 def operation(path: Path) -> None:
-    """Count one operation on a file, here or in object storage, and fail at it if a fault test asks for that."""
-    fault = os.environ.get("GPTCTL_FAULT")
-    if not fault:
-        return
-    kind, _, when = fault.partition(":")
-    if next(_operations) == int(when):
-        if kind == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    """Do nothing before an operation on a file, here or in object storage. Tests put faults in its place."""
 
 
 def sync_folder(folder: Path) -> None:

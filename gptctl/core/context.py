@@ -1,4 +1,4 @@
-"""What a stage is given besides its config: a voice, and a way to be stopped. The defaults are silent."""
+"""Context: how a stage reports its progress and learns that it must stop. The defaults are silent."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from gptctl.core.signals import StopFlag
 
 
 class Progress(Protocol):
-    """Called often with how far the work has come; whoever shows it decides how often to draw."""
+    """A callback for progress. It is called often; the receiver decides how often to draw."""
 
     def __call__(self, done: float, total: float | None, unit: str, note: str = "") -> None:
-        """Say that `done` of `total` units are finished; `total` is None while unknown."""
+        """Report that `done` of `total` units are finished; `total` is None while unknown."""
 
 
-def silent_progress(done: float, total: float | None, unit: str, note: str = "") -> None:
-    """Show nothing."""
+def ignore_progress(done: float, total: float | None, unit: str, note: str = "") -> None:
+    """Ignore progress."""
 
 
-def silent(message: str) -> None:
-    """Say nothing."""
+def ignore_message(message: str) -> None:
+    """Ignore a message."""
 
 
-def unseen(figures: dict[str, Any]) -> None:
-    """Show nothing."""
+def ignore_metrics(metrics: dict[str, Any]) -> None:
+    """Ignore metrics."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """The surroundings of one run."""
+    """The callbacks and switches of one run."""
 
     force: bool = False
     argv: tuple[str, ...] = ()
-    progress: Progress = silent_progress
-    warn: Callable[[str], None] = silent
-    say: Callable[[str], None] = silent
-    write: Callable[[str], None] = silent
-    figures: Callable[[dict[str, Any]], None] = unseen  # of a training run, for a live view
+    progress: Progress = ignore_progress
+    warn: Callable[[str], None] = ignore_message
+    info: Callable[[str], None] = ignore_message
+    write: Callable[[str], None] = ignore_message  # pieces of the result, for standard output
+    show_metrics: Callable[[dict[str, Any]], None] = ignore_metrics  # of a training run, for a live view
     stop: StopFlag = field(default_factory=StopFlag)

@@ -71,14 +71,14 @@ class StoredRecord(BaseModel):
     summary: StoredSummary | None = None
 
 
-class Sealed(Protocol):
+class OutputManifest(Protocol):
     """What declares an output complete."""
 
     def write(self, folder: Path) -> None:
         """Write manifest.json."""
 
 
-class Home(Protocol):
+class OutputStore(Protocol):
     """Where an output is kept, if not in the folder where it is made: in object storage."""
 
     @property
@@ -91,19 +91,19 @@ class Home(Protocol):
     def begin(self, folder: Path, fresh: bool) -> None:
         """Take the manifest away, and, for a `fresh` run, everything else; note that a run is under way."""
 
-    def publish(self, folder: Path, sealed: Sealed) -> None:
+    def publish(self, folder: Path, manifest: OutputManifest) -> None:
         """Bring the folder there, the manifest last."""
 
 
 class Run:
     """One locked output folder. Made by `open_run`."""
 
-    def __init__(self, path: Path, stage: str, record: Values, home: Home | None = None) -> None:
+    def __init__(self, path: Path, stage: str, record: Values, store: OutputStore | None = None) -> None:
         self.path = path
-        self.name = home.name if home else str(path)
+        self.name = store.name if store else str(path)
         self.stage = stage
         self.record = record
-        self.home = home
+        self.store = store
         self.up_to_date = (path / MANIFEST).exists()
         self.started = time.monotonic()
 
@@ -123,15 +123,15 @@ class Run:
         counts = Counts.from_json(summary["counts"]) if "counts" in summary else Counts()
         return Summary(self.stage, "up to date", (self.name,), counts, summary.get("metrics", {}))
 
-    def finish(self, summary: Summary, manifest: Sealed) -> Summary:
+    def finish(self, summary: Summary, manifest: OutputManifest) -> Summary:
         """Record the summary, then write the manifest: from then on the output is complete.
 
         "done" stands in run.json only once there was a manifest, so that doctor knows a lost one from a killed run.
         """
-        self.record |= {"status": "done" if self.home else "sealing", "summary": finite(summary.to_json())}
+        self.record |= {"status": "done" if self.store else "sealing", "summary": finite(summary.to_json())}
         self.save()
-        if self.home:
-            self.home.publish(self.path, manifest)
+        if self.store:
+            self.store.publish(self.path, manifest)
         else:
             manifest.write(self.path)
             self.record["status"] = "done"
@@ -152,26 +152,26 @@ def open_run(
     inputs: Values | None = None,
     extendable: Extendable | None = None,
     intact: Callable[[Path], bool] = lambda _: True,
-    home: Home | None = None,
+    store: OutputStore | None = None,
 ) -> Iterator[Run]:
     """Lock `out`, decide between fresh, resume and up to date, and record how the run ends.
 
     `inputs` are the fingerprints of what is read, by name; None means that they are not known yet (a stream).
     `extendable` keys may grow (more --steps) without being a conflict; each comes with how its value is measured. A
-    complete output that is no longer `intact` is made again. With a `home`, `out` is where the output is made; it is
+    complete output that is no longer `intact` is made again. With a `store`, `out` is where the output is made; it is
     kept there, and `out` is emptied when it has arrived.
     Raises ConflictError (5) if the folder is in use, is not ours, or was made with other settings or inputs;
     MachineError (4) if it cannot be written.
     """
     stage = type(config).__name__.lower()
     extendable = extendable or {}
-    if home is None and str(out).split("/")[0].endswith(":"):
+    if store is None and str(out).split("/")[0].endswith(":"):
         raise UsageError(f"{stage} writes to a folder of this machine, not to a URI", "copy it there afterwards")
-    name = home.name if home else str(out)
+    name = store.name if store else str(out)
     lock = take_lock(out, name)
     try:
-        if home:
-            home.fetch(out)
+        if store:
+            store.fetch(out)
         old = check_owner(out, stage, name)
         if old and (context.force or is_bare(out)):
             clear(out)
@@ -184,10 +184,10 @@ def open_run(
             if grown or (complete and not intact(out)):
                 (out / MANIFEST).unlink(missing_ok=True)
         atomic.sweep(out)
-        run = Run(out, stage, old, home)
+        run = Run(out, stage, old, store)
         if run.up_to_date:
             yield run
-            if home:
+            if store:
                 clear(out)
             return
         run.record = begin(stage, config, settings, inputs, context, resumed=bool(old))
@@ -195,7 +195,7 @@ def open_run(
         atomic.write_text(out / "config.toml", to_toml(redacted(plain(config))))
         run.event("resume" if old else "start", stage=stage, argv=list(context.argv))
         yield from until_done(run, fresh=not old)
-        if home:
+        if store:
             clear(out)
     finally:
         lock.release()
@@ -204,8 +204,8 @@ def open_run(
 def until_done(run: Run, fresh: bool) -> Iterator[Run]:
     """Hand out the run and record in run.json and log.txt how it ended."""
     try:
-        if run.home:
-            run.home.begin(run.path, fresh)
+        if run.store:
+            run.store.begin(run.path, fresh)
         yield run
     except BaseException as error:
         status = "stopped" if isinstance(error, StoppedError) else "failed"

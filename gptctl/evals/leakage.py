@@ -85,7 +85,7 @@ def wholes(text: pa.LargeStringArray) -> list[bytes | None]:
     found: list[bytes | None] = []
     for first, last in chunks(text):
         words, counts = shingles.hashes(text.slice(first, last - first), shingles.Shingling(ngram=1))
-        ends = pairwise(shingles.bounds(counts).tolist())
+        ends = pairwise(shingles.to_offsets(counts).tolist())
         found += [xxhash.xxh3_128_digest(words[start:end].tobytes()) if end > start else None for start, end in ends]
     return found
 

@@ -29,7 +29,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
-from gptctl.core.machine import processors
+from gptctl.core.machine import available_cpus
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -174,13 +174,13 @@ def connect(address: str, workers: int) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MachineError("--engine ray needs the package ray", "pip install 'gptctl[ray]'") from error
+        raise MachineError("--executor ray needs the package ray", "pip install 'gptctl[ray]'") from error
     if ray.is_initialized():
         return ray
     options: dict[str, Any] = {"address": address}
     if local:
         options |= {
-            "num_cpus": workers or processors(),
+            "num_cpus": workers or available_cpus(),
             "num_gpus": 0,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,

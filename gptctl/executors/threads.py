@@ -1,7 +1,7 @@
 """Run shard tasks on threads of this process, answers in the order of the items.
 
 For tasks whose work is done by libraries that let go of Python's lock (Arrow, numpy, gigatoken): no process to start,
-no settings to send, and one cache for all. Not offered as --engine: a stage takes it where it knows that it pays.
+no settings to send, and one cache for all. Not offered as --executor: a stage takes it where it knows that it pays.
 """
 
 from __future__ import annotations

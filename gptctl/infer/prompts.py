@@ -18,7 +18,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
 from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import Bad, Block, ReadOptions, Task, from_dicts
+from gptctl.io.input.records import Block, ReadOptions, Task, UnreadableRecord, from_dicts
 
 LINES = (".txt", ".text", "")
 ARROW = b"\xff\xff\xff\xff"  # what an Arrow IPC stream begins with
@@ -61,11 +61,13 @@ class Prompts(Inputs):
         for table, bad in self.tables(limit):
             for start in range(0, max(len(table), 1), self.size):
                 part = table.slice(start, self.size)
-                block = Block("documents", self.name, size=part.nbytes, data=stream.to_bytes(part), bad=tuple(bad))
+                block = Block(
+                    "documents", self.name, size=part.nbytes, data=stream.to_bytes(part), unreadable=tuple(bad)
+                )
                 yield Task(index, (block,), str(first).encode())
                 bad, first, index = [], first + len(part), index + 1
 
-    def tables(self, limit: int) -> Iterator[tuple[pa.Table, list[Bad]]]:
+    def tables(self, limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
         """Yield tables of prompts in the order of the input, and what could not be read."""
         if self.prompt is not None:
             yield pa.table({"id": ["prompt"], "text": pa.array([self.prompt], pa.large_string())}), []
@@ -78,7 +80,7 @@ class Prompts(Inputs):
             for task in super().tasks(limit):
                 yield read_task(task, self.options)
 
-    def of_lines(self, file: Iterable[bytes], limit: int) -> Iterator[tuple[pa.Table, list[Bad]]]:
+    def of_lines(self, file: Iterable[bytes], limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
         """Yield tables of one task's lines; if the first is a JSON object with a text, so are the others.
 
         Raises DataError (3) for bytes that are not UTF-8.

@@ -14,7 +14,7 @@ from gptctl.core.errors import DataError, GptctlError
 from gptctl.core.rundir import MANIFEST, versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
-from gptctl.io.files import read_if_there
+from gptctl.io.files import read_if_exists
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
 
@@ -51,7 +51,7 @@ def check(output: Output) -> list[Finding]:
 def check_state(output: Output) -> Iterator[Finding]:
     """Tell complete outputs from those under way, stopped, failed or killed."""
     folder, status = output.folder, output.record.get("status")
-    if output.manifest is None and read_if_there(join(folder, MANIFEST)) is not None:
+    if output.manifest is None and read_if_exists(join(folder, MANIFEST)) is not None:
         yield Finding("damage", f"{folder}/{MANIFEST}", "is damaged")
         return
     if not output.record:

@@ -36,10 +36,10 @@ def split_suffixes(name: str) -> tuple[str, str | None]:
 
 def open_stream(path: str) -> pa.NativeFile:
     """Open a file for reading from its start, decompressing it if its name says so."""
-    return open_as_is(path, split_suffixes(path)[1])
+    return open_raw(path, split_suffixes(path)[1])
 
 
-def open_as_is(path: str, codec: str | None = None) -> pa.NativeFile:
+def open_raw(path: str, codec: str | None = None) -> pa.NativeFile:
     """Open a file for reading from its start; in object storage, each request fetches 4 MiB."""
     system, inner = filesystem(path)
     try:
@@ -48,7 +48,7 @@ def open_as_is(path: str, codec: str | None = None) -> pa.NativeFile:
         raise from_os_error(error, path) from error
 
 
-def open_random(path: str, window_bytes: int = 0) -> Any:
+def open_seekable(path: str, window_bytes: int = 0) -> Any:
     """Open an uncompressed file for reading at any position.
 
     In object storage each read is a request, unless a `window_bytes` says how much to fetch at a time.
@@ -78,7 +78,7 @@ def read_all(path: str, max_bytes: int) -> bytes | None:
         raise damaged(path, error) from error
 
 
-def read_if_there(path: str) -> bytes | None:
+def read_if_exists(path: str) -> bytes | None:
     """Read a whole file as it is stored; None where there is none."""
     try:
         if not is_uri(path):
@@ -96,7 +96,7 @@ def content_hash(path: str) -> str:
     """Hash a file's bytes as they are stored (xxh3, 128 bits)."""
     digest = xxhash.xxh3_128()
     try:
-        with open_as_is(path) as file:
+        with open_raw(path) as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
@@ -104,7 +104,7 @@ def content_hash(path: str) -> str:
     return digest.hexdigest()
 
 
-def stamp(uri: str) -> str:
+def object_fingerprint(uri: str) -> str:
     """Identify the content of a file in object storage without reading it: its size, and its ETag or else its time."""
     system, inner = filesystem(uri)
     try:

@@ -12,25 +12,25 @@ from gptctl.core.errors import DataError, GptctlError, UsageError
 from gptctl.core.rundir import MANIFEST, RECORD
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.files import plain_path, read_if_there
+from gptctl.io.files import plain_path, read_if_exists
 from gptctl.io.input.find import find_files
 from gptctl.io.object_storage.address import is_uri, join
 
 State = Literal["same", "changed", "gone", "unknown"]
-Prints = Callable[[str], Mapping[str, str]]
+Fingerprinter = Callable[[str], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Origin:
     """One thing that an output was made from.
 
-    `role` is the key that named it (inputs, against, tokens, model, data ...), `prints` are the hashes that were
+    `role` is the key that named it (inputs, against, tokens, model, data ...), `fingerprints` are the hashes that were
     recorded of it, by name. It is the `same` if it has them still, and `unknown` if that was not looked at.
     """
 
     role: str
     path: str
-    prints: dict[str, str]
+    fingerprints: dict[str, str]
     state: State
     output: Output | None = None
 
@@ -50,13 +50,13 @@ class Output:
         return str(self.record.get("stage") or (self.manifest.stage if self.manifest else "?"))
 
 
-def trace(folder: str, prints: Prints | None = None) -> Output:
+def trace(folder: str, fingerprints: Fingerprinter | None = None) -> Output:
     """Follow an output to its origins. Raises DataError (3) for what is no output of gptctl.
 
-    `prints` hashes what a path names, to tell whether it is the same still; without it only the outputs of data
+    `fingerprints` hashes what a path names, to tell whether it is the same still; without it only the outputs of data
     stages are compared, by their manifests.
     """
-    return _trace(folder, prints, ())
+    return _trace(folder, fingerprints, ())
 
 
 def find(path: str) -> list[str]:
@@ -88,30 +88,35 @@ def walk(output: Output) -> list[Output]:
     return list((found | {output.folder: output}).values())
 
 
-def _trace(folder: str, prints: Prints | None, path: tuple[str, ...]) -> Output:
+def _trace(folder: str, fingerprints: Fingerprinter | None, path: tuple[str, ...]) -> Output:
     record = manifest.record_of(folder)
-    found = sealed_by_stage(folder)
+    found = read_complete_manifest(folder)
     if not record and found is None:
         raise DataError(f"{folder} is not an output of gptctl", "name a folder that a stage wrote with -o")
     if folder in path:  # made by hand: no run reads itself
         return Output(folder, record, found, ())
     sources = [(role, place) for role, places in record.get("sources", {}).items() for place in places]
     recorded: dict[str, str] = record.get("inputs") or {}
-    origins = [origin_of(role, place, recorded, len(sources), prints, (*path, folder)) for role, place in sources]
-    known = {name for origin in origins for name in origin.prints}
+    origins = [origin_of(role, place, recorded, len(sources), fingerprints, (*path, folder)) for role, place in sources]
+    known = {name for origin in origins for name in origin.fingerprints}
     if left := {name: value for name, value in recorded.items() if name not in known}:
         origins.append(Origin("inputs", "", left, "unknown"))  # of older records, which name no places
     return Output(folder, record, found, tuple(origins))
 
 
 def origin_of(
-    role: str, place: str, recorded: dict[str, str], count: int, prints: Prints | None, path: tuple[str, ...]
+    role: str,
+    place: str,
+    recorded: dict[str, str],
+    count: int,
+    fingerprints: Fingerprinter | None,
+    path: tuple[str, ...],
 ) -> Origin:
     """Find out about one place of `count` that were read, which of the recorded hashes are its own and whether it has
     them still.
     """
     output = owner_of(place)
-    now = hashes(place, output, prints)
+    now = hashes(place, output, fingerprints)
     held = {name: value for name, value in recorded.items() if now and value in now.values()}
     if count == 1:
         held = recorded
@@ -120,13 +125,13 @@ def origin_of(
     state: State = "gone" if now is None else "unknown"
     if now:
         state = "same" if set(now.values()) <= set(held.values()) else "changed"
-    return Origin(role, place, held, state, _trace(output, prints, path) if output else None)
+    return Origin(role, place, held, state, _trace(output, fingerprints, path) if output else None)
 
 
-def sealed_by_stage(folder: str) -> Manifest | None:
+def read_complete_manifest(folder: str) -> Manifest | None:
     """Return a complete output's manifest; nothing where it is absent, damaged, or that of a model folder."""
     try:
-        found = json.loads(read_if_there(join(folder, MANIFEST)) or b"{}")
+        found = json.loads(read_if_exists(join(folder, MANIFEST)) or b"{}")
         return manifest.read(folder) if isinstance(found, dict) and "stage" in found else None
     except (ValueError, RecursionError, DataError):
         return None
@@ -144,16 +149,16 @@ def owner_of(path: str) -> str | None:
     return None
 
 
-def hashes(path: str, output: str | None, prints: Prints | None) -> Mapping[str, str] | None:
+def hashes(path: str, output: str | None, fingerprints: Fingerprinter | None) -> Mapping[str, str] | None:
     """Hash what a path names now: None where it is gone, nothing where it was not looked at."""
     if path == "-":
         return {}
-    found = sealed_by_stage(output) if output else None
+    found = read_complete_manifest(output) if output else None
     if found is not None and found.kind in ("documents", "tokens"):
         return {MANIFEST: found.content()}
     try:
-        if prints is not None and not is_uri(path):
-            return prints(path)
+        if fingerprints is not None and not is_uri(path):
+            return fingerprints(path)
         if output is None:
             find_files(path)
         return {}

@@ -34,12 +34,12 @@ from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import concat, conform, unify
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.inputs import read_blocks, read_task
-from gptctl.io.input.records import Bad, ReadOptions, Task
+from gptctl.io.input.records import ReadOptions, Task, UnreadableRecord
 
 SHARDS = ("*/part-*.arrow", "shards/*/part-*.arrow")
 
 
-class Runner(Protocol):
+class Executor(Protocol):
     """Runs a function on items, in order; one of gptctl/runners."""
 
     def __call__(
@@ -49,20 +49,20 @@ class Runner(Protocol):
 
 
 @dataclass
-class Outcome:
+class TaskOutput:
     """What a stage made of one task's documents.
 
     `tables` by sub-folder of shards/: "" for documents, "train", "val", "test" for tokens. `figures` are sums that the
-    stage adds up over all tasks. `asides` are tables beside the dataset by folder: rejects, clusters.
+    stage adds up over all tasks. `side_tables` are tables beside the dataset by folder: rejects, clusters.
     """
 
     tables: dict[str, pa.Table]
     counts: Counts
     figures: dict[str, Any] = field(default_factory=dict)
-    asides: dict[str, pa.Table] = field(default_factory=dict)
+    side_tables: dict[str, pa.Table] = field(default_factory=dict)
 
 
-def join(parts: Sequence[Outcome]) -> Outcome:
+def join(parts: Sequence[TaskOutput]) -> TaskOutput:
     """Put the outcomes of the parts of a task together; their figures are added up."""
     if len(parts) == 1:
         return parts[0]
@@ -70,15 +70,15 @@ def join(parts: Sequence[Outcome]) -> Outcome:
     for part in parts:
         counts.add(part.counts)
         figures.update(part.figures)
-    tables, asides = (
+    tables, side_tables = (
         {name: concat([group[name] for group in groups if name in group]) for name in dict.fromkeys(chain(*groups))}
-        for groups in ([part.tables for part in parts], [part.asides for part in parts])
+        for groups in ([part.tables for part in parts], [part.side_tables for part in parts])
     )
-    return Outcome(tables, counts, dict(figures), asides)
+    return TaskOutput(tables, counts, dict(figures), side_tables)
 
 
 @dataclass
-class Result:
+class TaskRecord:
     """One finished task; `tables` are set only where the output is a pipe."""
 
     index: int
@@ -86,7 +86,7 @@ class Result:
     counts: Counts
     figures: dict[str, Any]
     shards: list[Shard]
-    bad: list[Bad]
+    unreadable: list[UnreadableRecord]
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,19 +96,19 @@ class Result:
             "counts": self.counts.to_json(),
             "figures": self.figures,
             "shards": [shard.to_json() for shard in self.shards],
-            "bad": [bad.to_json() for bad in self.bad],
+            "bad": [record.to_json() for record in self.unreadable],
         }
 
     @classmethod
-    def from_json(cls, index: int, value: dict[str, Any]) -> Result:
+    def from_json(cls, index: int, value: dict[str, Any]) -> TaskRecord:
         """Read a record."""
-        bad = [Bad.from_json(item) for item in value["bad"]]
+        unreadable = [UnreadableRecord.from_json(item) for item in value["bad"]]
         made = [Shard(**shard) for shard in value["shards"]]
-        return cls(index, value["key"], Counts.from_json(value["counts"]), value["figures"], made, bad)
+        return cls(index, value["key"], Counts.from_json(value["counts"]), value["figures"], made, unreadable)
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardPipeline:
     """One pass over the documents: what to do with a task's table, and where its results go (None: into a pipe).
 
     `preload` names modules that `transform` imports and that take long. `by_block`: `transform` need not see a task as
@@ -116,40 +116,45 @@ class Job:
     a task's documents, where an earlier pass kept them.
     """
 
-    transform: Callable[[Task, pa.Table], Outcome]
+    transform: Callable[[Task, pa.Table], TaskOutput]
     options: ReadOptions
     out: Path | None
     compression: str | None = "lz4"
     preload: tuple[str, ...] = ()
     by_block: bool = False
-    read: Callable[[Task, ReadOptions], tuple[pa.Table, list[Bad]]] = read_task
+    read: Callable[[Task, ReadOptions], tuple[pa.Table, list[UnreadableRecord]]] = read_task
 
 
 @dataclass
-class Totals:
+class PipelineTotals:
     """The results of all tasks together."""
 
     counts: Counts = field(default_factory=Counts)
     figures: list[dict[str, Any]] = field(default_factory=list)
     shards: list[Shard] = field(default_factory=list)
-    bad: list[Bad] = field(default_factory=list)
+    unreadable: list[UnreadableRecord] = field(default_factory=list)
 
 
 def run(
-    job: Job, tasks: Iterable[Task], runner: Runner, workers: int, context: Context, pipe: StreamWriter | None = None
-) -> Totals:
-    """Run a job over its tasks and collect the results in the order of the input."""
-    totals = Totals()
-    done: dict[int, Result] = {}
-    waiting = (task for task in tasks if not reuse(job, task, done))
+    pipeline: ShardPipeline,
+    tasks: Iterable[Task],
+    executor: Executor,
+    workers: int,
+    context: Context,
+    pipe: StreamWriter | None = None,
+) -> PipelineTotals:
+    """Run a pipeline over its tasks and collect the results in the order of the input."""
+    totals = PipelineTotals()
+    done: dict[int, TaskRecord] = {}
+    waiting = (task for task in tasks if not reuse(pipeline, task, done))
     finished = 0
 
-    def collect(result: Result) -> None:
+    def collect(result: TaskRecord) -> None:
         nonlocal finished
         totals.counts.add(result.counts)
         totals.figures.append(result.figures)
         totals.shards += result.shards
-        totals.bad += result.bad
+        totals.unreadable += result.unreadable
         if pipe is not None:
             pipe.write(result.index, result.tables[""])
         finished += 1
@@ -157,7 +162,9 @@ def run(
         context.stop.check("stopped")
 
     following = 0
-    for result in runner(partial(execute, job), waiting, workers, (type(job.transform).__module__, *job.preload)):
+    for result in executor(
+        partial(execute, pipeline), waiting, workers, (type(pipeline.transform).__module__, *pipeline.preload)
+    ):
         while following in done:
             collect(done.pop(following))
             following += 1
@@ -165,8 +172,8 @@ def run(
         following = result.index + 1
     for index in sorted(done):
         collect(done[index])
-    if job.out is not None:
-        drop_strays(job.out, finished)
+    if pipeline.out is not None:
+        drop_strays(pipeline.out, finished)
     return totals
 
 
@@ -178,46 +185,48 @@ def drop_strays(out: Path, count: int) -> None:
                 path.unlink()
 
 
-def reuse(job: Job, task: Task, done: dict[int, Result]) -> bool:
+def reuse(pipeline: ShardPipeline, task: Task, done: dict[int, TaskRecord]) -> bool:
     """Take a task's result from an earlier run of the same command, if it is whole."""
-    if job.out is None:
+    if pipeline.out is None:
         return False
-    noted = checked_json.read(record_path(job.out, task.index))
+    noted = checked_json.read(record_path(pipeline.out, task.index))
     if noted is None:
         return False
-    result = Result.from_json(task.index, noted)
-    whole = all(shards.has_size(job.out, shard) for shard in result.shards)
+    result = TaskRecord.from_json(task.index, noted)
+    whole = all(shards.has_size(pipeline.out, shard) for shard in result.shards)
     if result.key != task.key() or not whole:
         return False
     done[task.index] = result
     return True
 
 
-def execute(job: Job, task: Task) -> Result:
+def execute(pipeline: ShardPipeline, task: Task) -> TaskRecord:
     """Do one task, in a worker: read, transform, write the shard, then its record."""
-    bad: list[Bad] = []
-    parts: list[Outcome] = []
-    for table, wrong in read_blocks(task, job.options) if job.by_block else [job.read(task, job.options)]:
-        bad += wrong
-        parts.append(job.transform(task, table))
-    outcome = join(parts)
-    counts = outcome.counts
-    counts.documents_in += len(bad)
-    counts.quarantined.update(item.reason for item in bad)
-    result = Result(task.index, task.key(), counts, outcome.figures, [], bad)
-    if job.out is None:
-        result.tables = outcome.tables
+    unreadable: list[UnreadableRecord] = []
+    parts: list[TaskOutput] = []
+    for table, wrong in (
+        read_blocks(task, pipeline.options) if pipeline.by_block else [pipeline.read(task, pipeline.options)]
+    ):
+        unreadable += wrong
+        parts.append(pipeline.transform(task, table))
+    output = join(parts)
+    counts = output.counts
+    counts.documents_in += len(unreadable)
+    counts.quarantined.update(item.reason for item in unreadable)
+    result = TaskRecord(task.index, task.key(), counts, output.figures, [], unreadable)
+    if pipeline.out is None:
+        result.tables = output.tables
         return result
-    for split, part in outcome.tables.items():
+    for split, part in output.tables.items():
         path = "/".join(name for name in ("shards", split, f"part-{task.index:05d}.arrow") if name)
-        result.shards.append(shards.write_shard(job.out, path, part, job.compression, flush="file"))
-    for folder, aside in outcome.asides.items():
+        result.shards.append(shards.write_shard(pipeline.out, path, part, pipeline.compression, flush="file"))
+    for folder, table in output.side_tables.items():
         path = f"{folder}/part-{task.index:05d}.arrow"
-        if len(aside):
-            shards.write_shard(job.out, path, aside, flush="file")
+        if len(table):
+            shards.write_shard(pipeline.out, path, table, flush="file")
         else:
-            (job.out / path).unlink(missing_ok=True)
-    checked_json.write(record_path(job.out, task.index), result.to_json(), flush="none")
+            (pipeline.out / path).unlink(missing_ok=True)
+    checked_json.write(record_path(pipeline.out, task.index), result.to_json(), flush="none")
     return result
 
 
@@ -226,27 +235,29 @@ def record_path(out: Path, index: int) -> Path:
     return out / "work" / f"part-{index:05d}.json"
 
 
-def write_quarantine(out: Path, bad: list[Bad]) -> None:
+def write_quarantine(out: Path, unreadable: list[UnreadableRecord]) -> None:
     """Write what could not be read, one JSON line each, in the order of the input."""
     (out / "quarantine.jsonl").unlink(missing_ok=True)
-    if bad:
-        atomic.write_bytes(out / "quarantine.jsonl", b"".join(orjson.dumps(item.to_json()) + b"\n" for item in bad))
+    if unreadable:
+        lines = b"".join(orjson.dumps(record.to_json()) + b"\n" for record in unreadable)
+        atomic.write_bytes(out / "quarantine.jsonl", lines)
 
 
-def check_readable(totals: Totals, max_bad: float, where: str) -> None:
+def check_readable(totals: PipelineTotals, max_bad: float, where: str) -> None:
     """Fail where there is no document, or too many could not be read. Raises DataError (3)."""
     counts = totals.counts
-    bad = counts.quarantined.total()
+    count = counts.quarantined.total()
     if counts.documents_in == 0:
         raise DataError("the input holds no record", "check that the files are not empty and of a known format")
-    if bad and bad / counts.documents_in > max_bad:
+    if count and count / counts.documents_in > max_bad:
         reason, _ = counts.quarantined.most_common(1)[0]
-        first = totals.bad[0] if totals.bad else None
+        first = totals.unreadable[0] if totals.unreadable else None
         at = f", first at {first.source} {first.position}" if first else ""
-        hint = f"see {where}; to accept them: --set max_bad={min(1.0, round(bad / counts.documents_in + 0.001, 3))}"
+        enough = min(1.0, round(count / counts.documents_in + 0.001, 3))
+        hint = f"see {where}; to accept them: --set max_bad={enough}"
         if reason.startswith("no column"):
             hint = "name the column that holds the text with --text-column"
-        raise DataError(f"{bad:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{at})", hint)
+        raise DataError(f"{count:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{at})", hint)
 
 
 def unify_shards(out: Path, made: list[Shard], compression: str | None = "lz4") -> list[Shard]:
@@ -271,7 +282,7 @@ def finish(out: Path) -> None:
 
 
 def sync(out: Path) -> None:
-    """Flush the names of all shards and asides, before the manifest is written."""
+    """Flush the names of all shards and side_tables, before the manifest is written."""
     for folder in {path.parent for pattern in SHARDS for path in out.glob(pattern)}:
         atomic.sync_folder(folder)
 
@@ -282,17 +293,17 @@ def text_bytes(table: pa.Table) -> int:
 
 
 @contextmanager
-def spool_folder(out: Path | None) -> Iterator[Path]:
+def scratch_folder(out: Path | None) -> Iterator[Path]:
     """Return a place for what tasks hand to each other, and for a stream that is read twice.
 
     Its files need not be flushed: it is named after this start of the machine, and what others left is removed.
     """
     if out is not None:
-        spool = out / "work" / f"spool-{atomic.boot()}"
-        for left in out.glob("work/spool-*"):
-            if left != spool:
+        scratch = out / "work" / f"scratch-{atomic.boot()}"
+        for left in out.glob("work/scratch-*"):
+            if left != scratch:
                 shutil.rmtree(left)
-        yield spool
+        yield scratch
         return
     with tempfile.TemporaryDirectory(prefix="gptctl-") as folder:
         yield Path(folder)

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from gptctl.core import seeds
-from gptctl.core.config import DataConfig
+from gptctl.core.config import ReadingOptions
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
 from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.object_storage.address import base_name, children, entry
+from gptctl.io.object_storage.address import base_name, file_info, list_folder
 from gptctl.pipeline import execution
-from gptctl.pipeline.execution import Totals
+from gptctl.pipeline.execution import PipelineTotals
 from gptctl.pipeline.stage_output import options
 
 NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
@@ -40,11 +40,11 @@ def find_splits(data: str) -> Splits:
     if data == "-":
         return Splits({}, data)
     named: dict[str, str] = {}
-    if entry(data).type == pafs.FileType.NotFound:
+    if file_info(data).type == pafs.FileType.NotFound:
         raise UsageError(
             f"no such file or folder: {data}", "DATA is a file, or a folder with train, val and test files"
         )
-    for name, place in children(data).items():
+    for name, place in list_folder(data).items():
         split = NAMES.get(stem(name))
         if split in named:
             raise DataError(f"{data} has two {split} splits: {base_name(named[split])} and {name}", "keep one of them")
@@ -65,25 +65,25 @@ def stem(name: str) -> str:
     return lowered.removesuffix(format_suffix) if format_suffix else lowered
 
 
-def read_documents(config: DataConfig, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
+def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
     """Read all documents of a file or folder, and its fingerprint. DataError (3) where too little can be read."""
     reading = replace(options(config), structured=structured)
     inputs = Inputs((path,), reading)
     tables: list[pa.Table] = []
-    totals = Totals()
+    totals = PipelineTotals()
     for task in inputs.tasks(config.limit):
-        table, bad = read_task(task, reading)
+        table, unreadable = read_task(task, reading)
         tables.append(table)
-        totals.bad += bad
-        totals.counts.documents_in += len(table) + len(bad)
+        totals.unreadable += unreadable
+        totals.counts.documents_in += len(table) + len(unreadable)
         totals.counts.kept += len(table)
-        totals.counts.quarantined.update(item.reason for item in bad)
+        totals.counts.quarantined.update(item.reason for item in unreadable)
     execution.check_readable(totals, config.max_bad, path)
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 
 def training_splits(
-    config: DataConfig, data: str, structured: bool = False
+    config: ReadingOptions, data: str, structured: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
@@ -113,7 +113,7 @@ def held_out(table: pa.Table) -> list[bool]:
     return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
 
 
-def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
+def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
     """Yield (split, documents) for val and test, or ("all", documents) where the data has no named splits.
 
     Data that the model was finetuned on is told by its content hash: it is cut down to its held-out part, named "val",

@@ -20,8 +20,8 @@ import xxhash
 from gptctl.core.context import Context
 from gptctl.io.dataset import checked_json, shards
 from gptctl.io.dataset.manifest import Shard
-from gptctl.pipeline.exchange import rows_between
-from gptctl.pipeline.execution import Runner
+from gptctl.pipeline.execution import Executor
+from gptctl.pipeline.sorted_runs import rows_between
 
 ORDER = "order"
 RUNS = "work/runs"
@@ -67,14 +67,14 @@ def merge(
     runs: list[Shard],
     splits: tuple[str, ...],
     finish: Finish,
-    runner: Runner,
+    executor: Executor,
     workers: int,
     context: Context,
 ) -> list[Shard]:
     """Write the shards of all splits from the runs below OUT/work/runs; `finish` gives a shard's final columns."""
     parts = list(plan(runs, splits))
     made: list[Shard] = []
-    for shard in runner(partial(write_part, out, finish), parts, workers):
+    for shard in executor(partial(write_part, out, finish), parts, workers):
         if shard.rows:
             made.append(shard)
         context.progress(len(made), len(parts), "shards in order")

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.config import DataConfig, StageConfig, Values
+from gptctl.core.config import ReadingOptions, StageConfig, Values
 from gptctl.core.context import Context
-from gptctl.core.errors import MachineError, UsageError
+from gptctl.core.errors import GptctlError, MachineError, UsageError
 from gptctl.core.rundir import Run, check_settings, open_run
-from gptctl.core.summary import Summary
+from gptctl.core.summary import Counts, Summary
 from gptctl.io.dataset import manifest, shards, stream
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.stream import StreamWriter
@@ -20,31 +20,31 @@ from gptctl.io.files import plain_path
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.records import ReadOptions
 from gptctl.io.object_storage.address import Address, is_uri
-from gptctl.io.object_storage.remote import Remote
+from gptctl.io.object_storage.remote import ObjectOutputStore
 from gptctl.pipeline import execution
-from gptctl.pipeline.execution import Totals
+from gptctl.pipeline.execution import PipelineTotals
 
 
 @dataclass
-class Made:
+class StageResult:
     """What a data stage made: its shard results, and figures for the manifest."""
 
-    totals: Totals
+    totals: PipelineTotals
     metrics: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = ""
     compression: str | None = "lz4"
 
 
-Make = Callable[[Path | None, StreamWriter | None], Made]
+Make = Callable[[Path | None, StreamWriter | None], StageResult]
 
 
-def options(config: DataConfig) -> ReadOptions:
+def options(config: ReadingOptions) -> ReadOptions:
     """Say how a stage finds documents in records."""
     return ReadOptions(config.text_column, config.id_column, config.max_doc_bytes)
 
 
 def produce(
-    config: DataConfig,
+    config: ReadingOptions,
     out: str,
     context: Context,
     inputs: Inputs,
@@ -64,9 +64,10 @@ def produce(
             )
         pipe = StreamWriter(stream.standard_output())
         made = make(None, pipe)
-        for bad in made.totals.bad:
-            context.warn(f"unreadable: {bad.source} {bad.position}: {bad.reason}")
+        for record in made.totals.unreadable:
+            context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         execution.check_readable(made.totals, config.max_bad, "the warnings above")
+        check_balance(made.totals.counts)
         pipe.close()
         return Summary(stage, "done", ("-",), made.totals.counts, made.metrics)
     refuse_nested(out, config)
@@ -84,14 +85,14 @@ def produce(
         if any(not (folder / shard.path).exists() for shard in made.totals.shards):
             raise MachineError(
                 f"shards are not in {folder}, where they were written: not all nodes share it",
-                "put it on storage that all nodes share" + (", with GPTCTL_CACHE" if run.home else ""),
+                "put it on storage that all nodes share" + (", with GPTCTL_CACHE" if run.store else ""),
             )
-        execution.write_quarantine(folder, made.totals.bad)
+        execution.write_quarantine(folder, made.totals.unreadable)
         execution.check_readable(made.totals, config.max_bad, str(folder / "quarantine.jsonl"))
         unified = execution.unify_shards(folder, made.totals.shards, made.compression)
         run.record["inputs"] = fingerprints or inputs.stream_fingerprint() | also
         counts = made.totals.counts
-        assert counts.balanced(), counts
+        check_balance(counts)
         execution.sync(folder)
         declared = Manifest(
             kind, stage, config.settings(), run.record["inputs"], tuple(unified), counts, made.metrics, made.tokenizer
@@ -99,6 +100,16 @@ def produce(
         summary = run.finish(Summary(stage, "done", (out,), counts, made.metrics), declared)
         execution.finish(folder)
         return summary
+
+
+def check_balance(counts: Counts) -> None:
+    """Raise GptctlError (1) unless every document is accounted for."""
+    if not counts.balanced():
+        raise GptctlError(
+            f"internal error: {counts.documents_in} documents in, but {counts.kept} kept, {counts.dropped.total()} "
+            f"dropped and {counts.quarantined.total()} quarantined",
+            "the output was not finished; please report this with what --debug shows",
+        )
 
 
 def intact(folder: Path) -> bool:
@@ -112,13 +123,13 @@ def intact(folder: Path) -> bool:
 def open_output(out: str, config: StageConfig, context: Context, inputs: Values | None) -> Iterator[Run]:
     """Open a folder, or a URI and the folder where its output is made, as `open_run` does."""
     out = plain_path(out)
-    home = Remote(out, context) if is_uri(out) else None
-    folder = home.folder if home else Path(out)
-    with open_run(folder, config, context, inputs, intact=home.intact if home else intact, home=home) as run:
+    store = ObjectOutputStore(out, context) if is_uri(out) else None
+    folder = store.folder if store else Path(out)
+    with open_run(folder, config, context, inputs, intact=store.intact if store else intact, store=store) as run:
         yield run
 
 
-def refuse_nested(out: str, config: DataConfig) -> None:
+def refuse_nested(out: str, config: ReadingOptions) -> None:
     """Refuse to write where we read."""
     inputs: tuple[str, ...] = (*getattr(config, "inputs", ()), *getattr(config, "against", ()))
     for argument in inputs:

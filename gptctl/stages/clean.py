@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pydantic import create_model, field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, Settings, Values, argument, flag, key
+from gptctl.core.config import ReadingOptions, Settings, Values, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary, Table, funnel
@@ -25,8 +25,8 @@ from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.io.input.records import ReadOptions, Task
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import Job, Outcome
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.execution import ShardPipeline, TaskOutput
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text import punkt
 from gptctl.text.cleaning import contamination, filtering
 from gptctl.text.cleaning.batch import Batch
@@ -59,7 +59,7 @@ class Contamination(Settings):
     text_column: str = key("text", "Column of the evaluation data that is compared.")
 
 
-class CleanKeys(DataConfig):
+class CleanKeys(ReadingOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, turn HTML into text, normalise white space, and drop what filters reject.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed. Lines that cannot be read go
@@ -69,7 +69,7 @@ class CleanKeys(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str | None = flag(None, "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder or URI to write, or - for a pipe.")
     preset: str = flag(
         "basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning", choices=lambda: PRESETS
     )  # fmt: skip
@@ -191,7 +191,7 @@ class CleanTask:
         """The chain of filters."""
         return self.config.steps()
 
-    def __call__(self, task: Task, table: pa.Table) -> Outcome:
+    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
         """Clean slice by slice, for memory and the processor's caches."""
         return execution.join([self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])])
 
@@ -200,7 +200,7 @@ class CleanTask:
         """Whether documents can be cleaned a few at a time: no filter compares them."""
         return not any(hasattr(step.module, "COMPARES_DOCUMENTS") for step in self.steps)
 
-    def clean(self, table: pa.Table) -> Outcome:
+    def clean(self, table: pa.Table) -> TaskOutput:
         """Repair, filter, and say why each dropped document went."""
         counts = Counts(documents_in=len(table), bytes_in=execution.text_bytes(table))
         notes: Counter[str] = Counter()
@@ -217,10 +217,10 @@ class CleanTask:
             counts.dropped_bytes[reason] += size
         survivors = survivors.replace_schema_metadata(with_kind(survivors.schema, "documents").metadata)
         if not self.config.keep_rejects:
-            return Outcome({"": survivors}, counts, dict(notes))
+            return TaskOutput({"": survivors}, counts, dict(notes))
         earlier = [name for name in lost.column_names if name == "reason"]  # rejects that are cleaned again
         rejects = lost.drop_columns(earlier).append_column("reason", why)
-        return Outcome({"": survivors}, counts, dict(notes), {"rejects": rejects})
+        return TaskOutput({"": survivors}, counts, dict(notes), {"rejects": rejects})
 
     def prepared(self, table: pa.Table) -> tuple[Batch, pa.StringArray]:
         """Turn pages into text and repair it; say which pages could not be read."""
@@ -354,23 +354,25 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.decontaminate:
         found = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in found.items()}
-    runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with execution.spool_folder(out) as folder:
+    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
+        with execution.scratch_folder(out) as folder:
             trained = ""
             tasks: Callable[[], Iterator[Task]] = partial(inputs.tasks, config.limit)
             if config.words == "nltk" and config.punkt == "train":
                 tasks = inputs.replayable(folder, config.limit)
                 trained = train_punkt(config, reading, list(tasks()))
             task_of = CleanTask(config, trained)
-            job = Job(task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block)
-            totals = execution.run(job, tasks(), runner, config.worker_count(), context, pipe)
-        return Made(totals, figures(totals.figures) | {"words": describe(config.words, trained)})
+            pipeline = ShardPipeline(
+                task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block
+            )
+            totals = execution.run(pipeline, tasks(), executor, config.worker_count(), context, pipe)
+        return StageResult(totals, figures(totals.figures) | {"words": describe(config.words, trained)})
 
     summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     if how := summary.metrics.get("stop_words"):
-        context.say(f"stop words removed with {how}")
+        context.info(f"stop words removed with {how}")
     follow = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
     tables = [funnel("clean", summary.counts)]
     if changes := summary.metrics.get("changed"):

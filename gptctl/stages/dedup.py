@@ -9,29 +9,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.compute as pc
 import xxhash
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, argument, flag, key
+from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, funnel
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.document_cache import Kept
-from gptctl.pipeline.execution import Job, Runner
-from gptctl.pipeline.stage_output import Made
-from gptctl.text.dedup import finder, index_search, minhash, repeats, report, survivors
-from gptctl.text.dedup.decisions import Verdicts, keep_survivors
-from gptctl.text.dedup.finder import DOCUMENT_BYTES, KEY_BYTES, Finder
-from gptctl.text.dedup.passes import Search
-from gptctl.text.dedup.repeats import RemoveRepeats, Repeats
+from gptctl.pipeline.execution import Executor, ShardPipeline
+from gptctl.pipeline.stage_output import StageResult
+from gptctl.text.dedup import disk_estimate, minhash, report
+from gptctl.text.dedup.corpus import Corpus
+from gptctl.text.dedup.documents import keep_policy
+from gptctl.text.dedup.documents.criteria import Criteria
+from gptctl.text.dedup.documents.decisions import Decisions
+from gptctl.text.dedup.documents.removal import RemoveDuplicates
+from gptctl.text.dedup.documents.search import DocumentSearch
+from gptctl.text.dedup.documents.workspace import Workspace
+from gptctl.text.dedup.lsh_index.index import LshIndex
+from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
+from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.shingles import Shingling
-from gptctl.text.dedup.streaming import Index
-from gptctl.text.dedup.worker_pool import Crew, Sources
+from gptctl.text.dedup.within_documents import search as repeat_search
+from gptctl.text.dedup.within_documents.method import Method
+from gptctl.text.dedup.within_documents.removal import RemoveRepeats
+from gptctl.text.dedup.worker_pool import WorkerPool
 
 LEAST_MEMORY = 10**6  # to sort in; what is read, hashed and written takes more than that
 EXAMPLES = (
@@ -41,7 +47,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DataConfig):
+class Dedup(ReadingOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the survivors with a column `cluster_id`, and in OUT/clusters/ which documents belong together. A document
@@ -52,7 +58,7 @@ class Dedup(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder or URI to write, or - for a pipe.")
     method: Literal["minhash", "exact", "lines", "paragraphs", "substring"] = flag(
         "minhash", "What counts as a duplicate: documents, or lines, paragraphs and passages within them.",
         panel="Duplicates",
@@ -75,7 +81,9 @@ class Dedup(DataConfig):
         (), "Documents that were there before: what they have goes from INPUT; they stay as they are.",
         panel="Input", runtime=True, reads=True,
     )  # fmt: skip
-    memory: str = flag("1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True)
+    max_memory: str = flag(
+        "1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True
+    )
     redis: str | None = key(None, "Redis that keeps datasketch's index for later runs.", runtime=True)
     redis_name: str = key("documents", "Name of the index in Redis.")
     bands: int | None = key(None, "Bands of the signature; without it datasketch's choice for the threshold.", ge=1)
@@ -90,10 +98,10 @@ class Dedup(DataConfig):
     @classmethod
     def known_policy(cls, value: str) -> str:
         """Refuse an unknown policy."""
-        survivors.parse(value)
+        keep_policy.parse(value)
         return value
 
-    @field_validator("memory")
+    @field_validator("max_memory")
     @classmethod
     def readable_size(cls, value: str) -> str:
         """Refuse what is no size."""
@@ -114,107 +122,101 @@ def parse_bytes(text: str) -> int:
 
 
 def check(config: Dedup) -> None:
-    """Refuse what does not go together. Raises UsageError (2)."""
-    streaming = config.index == "datasketch"
-    if streaming and (config.method != "minhash" or config.keep != "first" or config.against):
+    """Raise UsageError (2) for settings that exclude each other."""
+    uses_index = config.index == "datasketch"
+    if uses_index and (config.method != "minhash" or config.keep != "first" or config.against):
         raise UsageError(
-            "--index datasketch goes with --method minhash, --keep first and without --against",
+            "--index datasketch works with --method minhash and --keep first only, and without --against",
             "leave these out, or use --index sorted",
         )
-    if config.redis and not streaming:
-        raise UsageError("redis=URL goes with --index datasketch", "add that, or leave the URL out")
-    if within_documents(config) and config.keep != "first":
+    if config.redis and not uses_index:
+        raise UsageError("redis=URL needs --index datasketch", "add that, or leave the URL out")
+    if works_within_documents(config) and config.keep != "first":
         raise UsageError(
             f"--keep {config.keep} chooses among documents, but --method {config.method} works within them",
-            "leave out --keep: what stands first stays",
+            "leave out --keep: the first occurrence stays",
         )
 
 
-def within_documents(config: Dedup) -> bool:
-    """Tell the methods that rewrite documents from those that drop them."""
+def works_within_documents(config: Dedup) -> bool:
+    """Return whether the method rewrites documents instead of dropping them."""
     return config.method in ("lines", "paragraphs", "substring")
 
 
 def plan(config: Dedup, context: Context) -> Summary:
-    """Say what would be done, on how much disk and in how many parts."""
+    """Return what would be done, on how much disk and in how many parts."""
     check(config)
-    inputs, before = Inputs(config.inputs, stage_output.options(config)), earlier(config)
+    inputs, against = Inputs(config.inputs, stage_output.options(config)), open_against(config)
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.order), "input_bytes": size, "workers": config.worker_count()}
-    if before is not None:
-        facts |= {"against": len(before.order), "against_bytes": before.total_bytes()}
-        size = None if size is None else size + (before.total_bytes() or 0)
+    if against is not None:
+        facts |= {"against": len(against.order), "against_bytes": against.total_bytes()}
+        size = None if size is None else size + (against.total_bytes() or 0)
     if config.method == "minhash":
-        bands, rows = minhash.cut(config.threshold, config.num_perm, config.bands)
-        facts |= {"bands": bands, "rows_per_band": rows}
-        facts["chance_of_a_candidate"] = {
-            f"{similarity:.2f}": round(float(minhash.s_curve(similarity, bands, rows)), 4)
+        banding = minhash.choose_banding(config.threshold, config.num_perm, config.bands)
+        facts |= {"bands": banding.bands, "rows_per_band": banding.rows}
+        facts["candidate_probability"] = {
+            f"{similarity:.2f}": round(float(minhash.candidate_probability(similarity, banding)), 4)
             for similarity in (max(0.0, config.threshold - 0.1), config.threshold, min(1.0, config.threshold + 0.1))
         }
     if size is not None:
-        facts |= forecast(config, inputs, size, crew_of(config, context))
+        facts |= estimate(config, inputs, size, facts.get("bands", 0), worker_pool(config, context))
     return Summary("dedup", "planned", (config.out,), plan=facts)
 
 
-def forecast(config: Dedup, inputs: Inputs, size: int, crew: Crew) -> dict[str, Any]:
-    """Foretell from the first shard task what `size` bytes of input take; nothing where it holds no document."""
+def estimate(config: Dedup, inputs: Inputs, size: int, bands: int, pool: WorkerPool) -> dict[str, Any]:
+    """Estimate from the first shard task what `size` bytes of input take. Return nothing if it has no document."""
     task = next(inputs.tasks(), None)
     table = read_task(task, inputs.options)[0] if task else None
     if task is None or table is None or not len(table):
         return {}
     documents = round(len(table) * size / sum(block.size for block in task.blocks))
-    bands = minhash.cut(config.threshold, config.num_perm, config.bands)[0] if config.method == "minhash" else 0
     if config.index == "datasketch":
-        return {"documents": documents, "index_bytes": documents * bands * index_search.BAND_BYTES}
-    if within_documents(config):
-        keys = len(repeats_of(config, Path()).keys_of(table["text"].combine_chunks())[0]) / len(table)
-        disk, sorting = KEY_BYTES * keys, repeats.SORTING_BYTES
-    else:
-        keys = 1.0 + bands
-        names = pc.sum(pc.binary_length(table["id"])).as_py() / len(table)
-        disk, sorting = KEY_BYTES * keys + DOCUMENT_BYTES + names, finder.SORTING_BYTES
-    return {
-        "documents": documents,
-        "bytes_per_document_on_disk": round(disk),
-        "disk_bytes": round(documents * disk),
-        "sort_ranges": crew.parts(round(documents * keys), sorting),
-    }
+        return {"documents": documents, "index_bytes": documents * bands * BAND_BYTES}
+    if works_within_documents(config):
+        return disk_estimate.within_documents(table, method_of(config)).scale(documents, pool)
+    return disk_estimate.of_documents(table, bands).scale(documents, pool)
 
 
 def run(config: Dedup, context: Context | None = None) -> Summary:
     """Deduplicate the inputs into a dataset folder, or into a pipe."""
     context = context or Context()
     check(config)
-    reading = stage_output.options(config)
-    inputs, before = Inputs(config.inputs, reading), earlier(config)
-    old = tuple(before.tasks()) if before else ()
-    also = {f"against {name}": value for name, value in ((before.fingerprints() or {}) if before else {}).items()}
-    crew = crew_of(config, context)
+    options, pool = stage_output.options(config), worker_pool(config, context)
+    inputs, against = Inputs(config.inputs, options), open_against(config)
+    against_tasks = tuple(against.tasks()) if against else ()
+    also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
+    fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> Made:
-        with execution.spool_folder(out) as folder:
-            sources = Sources(reading, old, inputs.replayable(folder, config.limit), config.max_bad)
-            small = sum(one.total_bytes() or 0 for one in (inputs, before) if one) <= crew.memory
-            search = search_of(config, folder / "search", keep=small)
-            if within_documents(config):
-                how = repeats_of(config, search.folder)
-                found_places = repeats.find(how, sources, crew)
-                job = Job(RemoveRepeats(how, len(old)), reading, out)
-                # What goes from a task depends on all others, which a stream that is piped again may not have.
-                noted = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
-                tasks = (replace(task, note=noted) for task in sources.new())
-                totals = execution.run(job, tasks, crew.runner, crew.workers, context, pipe)
-                return Made(totals, found_places | report.of_repeats(totals.figures))
+    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
+        with execution.scratch_folder(out) as folder:
+            corpus = Corpus(options, against_tasks, inputs.replayable(folder, config.limit), config.max_bad)
+            if works_within_documents(config):
+                method, repeats = method_of(config), repeat_search.Workspace(folder / "search")
+                metrics = repeat_search.find_repeats(method, repeats, corpus, pool)
+                # The result of a task depends on all others, and a stream that is piped again may have other tasks.
+                note = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
+                tasks = (replace(task, note=note) for task in corpus.input_tasks())
+                pipeline = ShardPipeline(RemoveRepeats(method, repeats, len(against_tasks)), options, out)
+                totals = execution.run(pipeline, tasks, pool.executor, pool.workers, context, pipe)
+                return StageResult(totals, metrics | report.repeat_metrics(totals.figures))
+            criteria, workspace = criteria_of(config), Workspace.create(folder / "search", cache_documents=fits_memory)
             if config.index == "datasketch":
-                index = index_of(config, search)
-                found, figures = index_search.find(index, name_of(config, inputs), search, sources, crew)
+                index = LshIndex(
+                    config.num_perm, criteria.banding, config.redis, config.redis_name,
+                    signature_settings=f"seed={config.seed} {criteria.shingling}",
+                )  # fmt: skip
+                name = run_name(config, inputs) if config.redis else ""
+                clusters, metrics = IndexSearch(index, name, criteria, workspace, corpus, pool).run()
             else:
-                found, figures = Finder(search, config.keep, sources, crew).find()
-            judged = Verdicts(search, found, sources.first_new, crew.memory).noted(sources.new())
-            kept = search.kept.after(len(old))
-            job = Job(partial(keep_survivors, config.normalize_exact), reading, out, read=kept.read)
-            totals = execution.run(job, judged, crew.runner, crew.workers, context, pipe)
-        return Made(totals, report.of_clusters(found, sources.first_new, totals.figures) | figures)
+                clusters, metrics = DocumentSearch(criteria, workspace, config.keep, corpus, pool).run()
+            decisions = Decisions(workspace, clusters, corpus.input_start, pool.max_memory)
+            cache = workspace.cache.after(len(against_tasks))
+            pipeline = ShardPipeline(RemoveDuplicates(criteria), options, out, read=cache.read)
+            totals = execution.run(
+                pipeline, decisions.attach(corpus.input_tasks()), pool.executor, pool.workers, context, pipe
+            )
+        return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.figures) | metrics)
 
     summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
@@ -222,50 +224,48 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
 
 
-def earlier(config: Dedup) -> Inputs | None:
-    """Open what was there before. Raises UsageError (2) for a pipe."""
+def open_against(config: Dedup) -> Inputs | None:
+    """Open the documents of --against. Raises UsageError (2) for a pipe."""
     if not config.against:
         return None
-    before = Inputs(config.against, stage_output.options(config))
-    if before.is_stream:
+    against = Inputs(config.against, stage_output.options(config))
+    if against.is_stream:
         raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
-    return before
+    return against
 
 
-def crew_of(config: Dedup, context: Context) -> Crew:
-    """Say who does the work."""
-    runner: Runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
-    kernels = "spans" if within_documents(config) else "shingles"
-    preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernels}")
-    return Crew(runner, config.worker_count(), parse_bytes(config.memory), context, preload)
+def worker_pool(config: Dedup, context: Context) -> WorkerPool:
+    """Return the workers that the settings ask for."""
+    executor: Executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
+    kernel = {"lines": "units", "paragraphs": "units", "substring": "windows"}.get(config.method, "shingles")
+    preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernel}")
+    return WorkerPool(executor, config.worker_count(), parse_bytes(config.max_memory), context, preload)
 
 
-def search_of(config: Dedup, folder: Path, keep: bool = False) -> Search:
-    """Turn the settings into those of the search for documents, which may keep what it has read for later passes."""
-    near = config.method == "minhash"
-    cut = minhash.cut(config.threshold, config.num_perm, config.bands) if near else (0, 0)
-    how = Shingling(config.ngram, config.shingle, config.normalize)
-    return Search(
-        folder, near, config.normalize_exact, how, config.threshold, config.num_perm, cut, config.seed, config.verify,
-        Kept(folder / "kept" if keep else None),
-    )  # fmt: skip
+def criteria_of(config: Dedup) -> Criteria:
+    """Return what makes two documents duplicates."""
+    is_minhash = config.method == "minhash"
+    return Criteria(
+        near_duplicates=is_minhash,
+        normalize_exact=config.normalize_exact,
+        shingling=Shingling(config.ngram, config.shingle, config.normalize),
+        threshold=config.threshold,
+        num_perm=config.num_perm,
+        banding=minhash.choose_banding(config.threshold, config.num_perm, config.bands)
+        if is_minhash
+        else Banding(0, 0),
+        seed=config.seed,
+        verify=config.verify,
+    )
 
 
-def repeats_of(config: Dedup, folder: Path) -> Repeats:
-    """Turn the settings into those of the search within documents."""
+def method_of(config: Dedup) -> Method:
+    """Return how text within documents is compared."""
     assert config.method in ("lines", "paragraphs", "substring")
-    return Repeats(folder, config.method, config.min_chars, config.min_words, config.fold)
+    return Method(config.method, config.min_chars, config.min_words, config.fold)
 
 
-def index_of(config: Dedup, search: Search) -> Index:
-    """Open datasketch's index."""
-    made_with = f"seed={config.seed} {search.how}"
-    return Index(config.num_perm, *search.cut, config.redis, config.redis_name, made_with)
-
-
-def name_of(config: Dedup, inputs: Inputs) -> str:
-    """Name an input that was read by its content, for an index that other runs use, too."""
-    if not config.redis:
-        return ""
+def run_name(config: Dedup, inputs: Inputs) -> str:
+    """Name a run by the content of its input, for an index that other runs use too."""
     content = inputs.fingerprints() or inputs.stream_fingerprint()
     return xxhash.xxh3_64_hexdigest(repr((config.text_column, list(content.items()))).encode())

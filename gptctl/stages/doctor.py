@@ -12,13 +12,13 @@ from gptctl.core.config import StageConfig, Values, argument, flag
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.core.formatting import format_bytes, format_number
-from gptctl.core.machine import processors
+from gptctl.core.machine import available_cpus
 from gptctl.core.rundir import versions
 from gptctl.core.summary import Summary, Table
 from gptctl.evals import fingerprints
 from gptctl.io import diagnose, lineage
 from gptctl.io.diagnose import Finding
-from gptctl.io.files import plain_path, read_if_there
+from gptctl.io.files import plain_path, read_if_exists
 from gptctl.io.lineage import Origin, Output
 from gptctl.io.object_storage.address import is_uri, join
 from gptctl.text.tokenizer import Tokenizer
@@ -67,7 +67,7 @@ def run(config: Doctor, context: Context | None = None) -> Summary:
         outputs |= {one.folder: one for one in (lineage.walk(traced) if config.lineage else [traced])}
         if config.lineage:
             for line in chain(traced):
-                context.say(line)
+                context.info(line)
     machine = look_at_machine(config.paths)
     if not config.paths:
         tables.append(Table("machine", ("", ""), tuple((name, str(value)) for name, value in machine.items())))
@@ -83,9 +83,9 @@ def run(config: Doctor, context: Context | None = None) -> Summary:
     if outputs or models:
         tables.append(verdicts(list(outputs.values()), models, findings))
     for finding in findings:
-        context.say(f"{finding.level}: {finding.where}: {finding.what}")
+        context.info(f"{finding.level}: {finding.where}: {finding.what}")
     for command in commands:
-        context.say(f"run again: {command}")
+        context.info(f"run again: {command}")
     damaged = [finding for finding in findings if finding.level == "damage"]
     metrics: Values = {
         "healthy": not damaged,
@@ -140,7 +140,7 @@ def check_tokenizer(output: Output) -> Iterator[Finding]:
     if output.manifest is None or output.manifest.kind != "tokens":
         return
     where = join(output.folder, "tokenizer.json")
-    data = read_if_there(where)
+    data = read_if_exists(where)
     try:
         same = data is not None and Tokenizer.from_json(data.decode()).hash == output.manifest.tokenizer
     except (DataError, UnicodeDecodeError):
@@ -202,15 +202,15 @@ def chain(output: Output, indent: str = "") -> Iterator[str]:
             continue
         where = origin.path if origin.path not in ("", "-") else "from a pipe" if origin.path else "place not recorded"
         yield f"{indent}  {origin.role} {where} ({origin.state})"
-        for name, value in list(origin.prints.items())[:MAX_FILES]:
+        for name, value in list(origin.fingerprints.items())[:MAX_FILES]:
             yield f"{indent}    {value}  {name}"
-        if len(origin.prints) > MAX_FILES:
-            yield f"{indent}    and {len(origin.prints) - MAX_FILES:,} more files; --json lists them"
+        if len(origin.fingerprints) > MAX_FILES:
+            yield f"{indent}    and {len(origin.fingerprints) - MAX_FILES:,} more files; --json lists them"
 
 
 def hash_of(origin: Origin) -> str:
     """Return the recorded hash of an origin that is one thing."""
-    return next(iter(origin.prints.values()), "not recorded")
+    return next(iter(origin.fingerprints.values()), "not recorded")
 
 
 def figures(output: Output) -> str:
@@ -231,7 +231,7 @@ def as_json(output: Output) -> Values:
         "metrics": (record.get("summary") or {}).get("metrics"),
         "versions": record.get("versions"),
         "origins": [
-            {"role": o.role, "path": o.path, "state": o.state, "hashes": o.prints}
+            {"role": o.role, "path": o.path, "state": o.state, "hashes": o.fingerprints}
             | ({"output": as_json(o.output)} if o.output else {})
             for o in output.origins
         ],
@@ -245,7 +245,7 @@ def look_at_machine(paths: tuple[str, ...]) -> Values:
     memory = psutil.virtual_memory()
     found: Values = {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "processors": processors(),
+        "processors": available_cpus(),
         "memory": f"{format_bytes(memory.available)} free of {format_bytes(memory.total)}",
     }
     for path in sorted({str(nearest(path)) for path in paths if not is_uri(path)} or {str(Path.cwd())}):

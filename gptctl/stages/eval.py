@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import field_validator
 
 from gptctl.core import atomic, plugins
-from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
+from gptctl.core.config import (
+    DeviceOption,
+    ReadingOptions,
+    SeedOption,
+    Values,
+    WorkerOptions,
+    argument,
+    flag,
+    key,
+    output,
+    plain,
+)
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_duration
@@ -46,7 +57,7 @@ EXAMPLES = (
 ROW_KINDS = {"nats": "scores", "choices": "choices"}
 
 
-class Eval(DataConfig):
+class Eval(ReadingOptions, WorkerOptions, SeedOption, DeviceOption):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
     A classifier gets accuracy, precision, recall and F1, per class, with 95 % intervals; a language model gets
@@ -63,7 +74,7 @@ class Eval(DataConfig):
         runtime=True,
         reads=True,
     )
-    out: str | None = flag(None, "Folder or URI for predictions and metrics.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder or URI for predictions and metrics.")
     metrics: tuple[str, ...] = flag(
         classification.DEFAULTS, "Metrics: a,b.", panel="Metrics", choices=lambda: plugins.names("gptctl.evals.metrics")
     )
@@ -115,12 +126,11 @@ class Eval(DataConfig):
     ensemble: bool = key(
         False, "Let all models of a finetune --seeds run decide together, by their mean probabilities."
     )
-    procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
+    nproc_per_node: int = flag(
+        1, "Processes that run the model, for --device cpu.", metavar="N", panel="Devices", ge=1, runtime=True
+    )
     cache: str = key("auto", "Folder of answers already given; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
-        "auto", "Device; auto takes a GPU where there is one.", panel="Devices", runtime=True
-    )
 
     @field_validator("zero_division", "positive", "labels", mode="before")
     @classmethod
@@ -274,7 +284,7 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
         raise DataError("--leakage needs the texts, and the predictions have no column 'text'", "name MODEL and DATA")
     assert config.leakage is not None
     reading = stage_output.options(config)
-    run = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    run = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
     looked = leakage.Scan(part.texts, reading)
     parts = training_data.parts(config.leakage, reading)
     for number, found in enumerate(run(looked, parts, config.worker_count()), start=1):
@@ -296,7 +306,7 @@ def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
     task = asking.task_of(asked, config.task, choices, texts_wanted)
     where = device.select_device(config.device)
-    threads = device.cpu_threads(config.procs)
+    threads = device.cpu_threads(config.nproc_per_node)
     return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.configure_process)
 
 
@@ -331,10 +341,10 @@ def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
     for split, table in held_out or labelled_data.evaluation_splits(config, data, trained_on):
         if config.emit_lm_eval_task:
             place = Path(config.emit_lm_eval_task)
-            context.say(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
-        rows, told = asking.rows_of(job, table, run, config.procs, kept, context)
+            context.info(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
+        rows, told = asking.rows_of(job, table, run, config.nproc_per_node, kept, context)
         took = format_duration(told.model_seconds)
-        context.say(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
+        context.info(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
         facts = asking.facts_of(job)
         kind = str(facts["rows"])
         found = predictions.Predictions([{"split": split, **row} for row in rows], {"rows": kind})
@@ -386,7 +396,7 @@ def finish(
 
 def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:
     """Write rows, metrics and the picture of the confusion matrix; give the manifest to write last."""
-    from gptctl.report import plots
+    from gptctl.reporting import plots
 
     rows = [row for part in parts for row in part.rows]
     kind = ROW_KINDS.get(parts[0].kind, "predictions") if parts else "harness"

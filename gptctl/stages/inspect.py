@@ -18,8 +18,8 @@ from gptctl.core.rundir import MANIFEST, finite
 from gptctl.core.summary import Summary, Table
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.schema import fact, kind_of
-from gptctl.io.files import UNREADABLE, damaged, open_random, plain_path, read_if_there
-from gptctl.io.object_storage.address import entry, is_uri, join
+from gptctl.io.files import UNREADABLE, damaged, open_seekable, plain_path, read_if_exists
+from gptctl.io.object_storage.address import file_info, is_uri, join
 from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -53,7 +53,7 @@ def run(config: Inspect, context: Context | None = None) -> Summary:
     """Look at PATH."""
     context = context or Context()
     path = plain_path(config.path)
-    if entry(path).type == pafs.FileType.NotFound:
+    if file_info(path).type == pafs.FileType.NotFound:
         raise UsageError(f"no such file or folder: {path}", "PATH is the output of a stage, or an Arrow file")
     facts, rows = look(path, config)
     if config.format == "jsonl":
@@ -68,11 +68,11 @@ def run(config: Inspect, context: Context | None = None) -> Summary:
 def look(path: str, config: Inspect) -> tuple[Values, Rows]:
     """Return the facts about a path or URI, and its first rows."""
     limit = config.limit or None
-    if entry(path).is_file:
+    if file_info(path).is_file:
         return look_at_file(path, limit)
     if not is_uri(path) and (Path(path) / "config.json").exists():
         return look_at_model(Path(path)), []
-    if read_if_there(join(path, MANIFEST)) is None:
+    if read_if_exists(join(path, MANIFEST)) is None:
         record = manifest.record_of(path)
         if not record:
             raise DataError(
@@ -90,7 +90,7 @@ def look(path: str, config: Inspect) -> tuple[Values, Rows]:
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
     facts |= {"metrics": top_figures(found.metrics)}
     table = shards.read_rows(path, found, config.split, limit)
-    tokenizer = read_if_there(join(path, "tokenizer.json"))
+    tokenizer = read_if_exists(join(path, "tokenizer.json"))
     return facts, decoded(table, Tokenizer.from_json(tokenizer.decode()) if tokenizer is not None else None)
 
 
@@ -108,7 +108,7 @@ def top_figures(metrics: Values) -> Values:
 def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
     """Look at one Arrow IPC file."""
     try:
-        with open_random(path) as source, ipc.open_file(source) as reader:
+        with open_seekable(path) as source, ipc.open_file(source) as reader:
             table = reader.read_all()
             table.validate(full=True)
     except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gptctl.core import atomic, plugins
-from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
+from gptctl.core.config import SeedOption, Settings, Values, argument, flag, key, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.core.formatting import format_number
@@ -22,7 +22,7 @@ from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train import recipe
-from gptctl.train.distributed.options import PARALLEL_HELP, Parallel, Placement
+from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import Faults
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import Recipe
@@ -57,7 +57,7 @@ class Checkpoints(Settings):
     keep: int = key(2, "Newest checkpoints kept.", ge=1)
 
 
-class Pretrain(Placement, StageConfig):
+class Pretrain(DistributedOptions, SeedOption):
     """Pretrain a GPT on token shards to predict the next token.
 
     A preset gives the model (model.*) and the recipe (training.*); flags and config keys change single values. The same
@@ -65,7 +65,7 @@ class Pretrain(Placement, StageConfig):
     """
 
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
-    out: str | None = flag(None, "Folder of the run.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder of the run.")
     preset: str = flag(
         DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model", choices=preset_names
     )
@@ -82,14 +82,6 @@ class Pretrain(Placement, StageConfig):
     optimizer: str | None = flag(None, "adamw or muon.", panel="Training", choices=lambda: plugins.names(OPTIMIZERS))
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
-    gpus: int = flag(0, "GPUs of each machine to train on, one process each.", panel="Devices", ge=0, runtime=True)
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
-    procs: int = flag(1, "Processes on each machine for --device cpu.", panel="Devices", ge=1, runtime=True)
-    nodes: int = flag(
-        1, "Machines; start the same command on each, with one run folder.", panel="Devices", ge=1, runtime=True
-    )
-    rdzv: str = flag("", "HOST:PORT of the machine that leads several.", panel="Devices", runtime=True)
-    parallel: Parallel = flag("auto", PARALLEL_HELP, panel="Devices", runtime=True)
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: Recipe = key(Recipe(), "The recipe.")
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
@@ -109,7 +101,7 @@ class Pretrain(Placement, StageConfig):
         1, "Evaluations between samples of the model's text in events.jsonl; 0 writes none.", ge=0, runtime=True
     )
     sample_prompt: str = key("", "What the samples begin with; nothing begins a document.", runtime=True)
-    micro_batch: int = key(
+    micro_batch_size: int = key(
         0, "Sequences per forward pass and process (gradient accumulation); 0 takes a whole share.", ge=0
     )
     precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
@@ -149,15 +141,12 @@ class Pretrain(Placement, StageConfig):
         """Return the settings with the steps that the preset or the flag decides."""
         return super().settings() | {"steps": self.full_recipe().steps}
 
-    def ranks(self) -> int:
-        """Count the training processes, over all machines."""
-        return (self.gpus or self.procs) * self.nodes
-
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time; rehearse a fully sharded step without its GPUs."""
-    from gptctl.train.planning.estimate import Layout, arrange, estimate
-    from gptctl.train.planning.gpu_specs import ACCELERATORS
+    from gptctl.train.distributed.parallel_dims import ParallelDims
+    from gptctl.train.planning.estimate import Layout, choose_layout, estimate
+    from gptctl.train.planning.gpu_specs import GPU_SPECS
     from gptctl.train.planning.plan_table import plan_table
 
     if config.list_presets:
@@ -166,17 +155,23 @@ def plan(config: Pretrain, context: Context) -> Summary:
     shape, recipe = config.shape(data.vocab_size if data else None), config.full_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    cut = (config.tensor_parallel or config.ranks() // config.nodes) if config.parallel == "tp" else 1
-    on_cpu = config.device == "cpu" or config.procs > 1
-    narrow = config.precision != "fp32" and not on_cpu
-    layout = Layout(config.ranks(), config.parallel, cut, config.nodes, config.shard_within_node, narrow)
-    memory = math.inf if on_cpu else ACCELERATORS[config.accelerator].memory
-    layout, micro_batch = arrange(shape, recipe, layout, config.micro_batch, memory)
-    facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
-    if layout.parallel == "fsdp" and layout.ranks > 1:
-        from gptctl.train.planning.simulate_step import rehearse
+    on_cpu = config.device == "cpu" or config.nproc_per_node > 1
+    bf16 = config.precision != "fp32" and not on_cpu
 
-        facts["rehearsal"] = rehearse(shape, recipe, layout.ranks)
+    def layout_of(strategy: str) -> Layout:
+        tp_size, hybrid = config.tp_size, config.hybrid_shard
+        world_size, nodes = config.ranks(), config.nodes
+        dims = ParallelDims.for_strategy(strategy, world_size, nodes=nodes, tp_size=tp_size, hybrid_shard=hybrid)
+        return Layout(dims, strategy, nodes, bf16)
+
+    layouts = [layout_of(name) for name in (("ddp", "fsdp") if config.parallel == "auto" else (config.parallel,))]
+    memory = math.inf if on_cpu else GPU_SPECS[config.accelerator].memory
+    layout, micro_batch = choose_layout(shape, recipe, layouts, config.micro_batch_size, memory)
+    facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
+    if layout.dims.dp_shard > 1 and layout.dims.tp == 1:
+        from gptctl.train.planning.simulate_step import simulate_step
+
+        facts["simulated_step"] = simulate_step(shape, recipe, layout.dims)
     if data:
         facts["packing"] = asdict(packing_report(config, data))
     shown = plan_table(facts, None if on_cpu else config.accelerator)
@@ -194,9 +189,9 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
     data = token_io.open_tokens(config.tokens)
     from gptctl.model import device
-    from gptctl.train.distributed.nodes import join
+    from gptctl.train.distributed.nodes import join_nodes
 
-    device.select_device("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device(config.device_name(), config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
     if coder.hash != data.manifest.tokenizer:
         raise DataError(
@@ -204,8 +199,8 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
             "put it back, or make the tokens again: gptctl tokenize ... --force",
         )
     shape = config.shape(data.vocab_size, coder.end_of_text_id)
-    with join(config.nodes, config.rdzv, context.stop) as nodes:
-        return (lead if nodes.leads else follow)(config, data, shape, context, nodes)
+    with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
+        return (lead if nodes.is_leader else follow)(config, data, shape, context, nodes)
 
 
 def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: Context, nodes: Nodes) -> Summary:
@@ -215,7 +210,7 @@ def lead(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context: C
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, intact) as record:
         if record.up_to_date:
             return record.previous_summary()
-        nodes.begin()
+        nodes.announce_training()
         metrics = train(config, data, shape, record, context)
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
@@ -230,10 +225,10 @@ def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context:
     from gptctl.train import loop
 
     assert config.out is not None
-    if not nodes.wait(context.stop):
+    if not nodes.wait_for_training(context.stop):
         if intact(Path(config.out)):
             return Summary("pretrain", "up to date", (config.out,))
-        raise MachineError(f"the machine at {config.rdzv} ended before it trained", "its own message says why")
+        raise MachineError(f"the machine at {config.rdzv_endpoint} ended before it trained", "its own message says why")
     job = make_job(config, data, shape, packing_report(config, data))
     metrics = loop.train(job, Run(Path(config.out), "pretrain", {}), context)
     return summarise(config, metrics)
@@ -257,7 +252,7 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
     from gptctl.train.checkpoints import checkpoint
 
     report = packing_report(config, data)
-    context.say(report.line())
+    context.info(report.line())
     record.event("packing", **asdict(report))
     job = make_job(config, data, shape, report)
     metrics = loop.train(job, record, context) | {"packing": asdict(report)}
@@ -268,32 +263,32 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
         newest = checkpoint.latest_valid(record.path)
         assert newest is not None
         checkpoint.load_weights(newest, model)
-    save_model(record.path / "model", model, job.tokenizer_json, job.about | {"metrics": metrics})
+    save_model(record.path / "model", model, job.tokenizer_json, job.metadata | {"metrics": metrics})
     return metrics
 
 
 def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
     """Describe the training run."""
+    from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.estimate import estimate
+    from gptctl.train.planning.estimate import Layout, estimate
 
     recipe = config.full_recipe()
-    needed = estimate(shape, recipe, config.ranks(), config.micro_batch)
+    replicated = Layout(ParallelDims(dp_replicate=config.ranks()))
+    needed = estimate(shape, recipe, replicated, config.micro_batch_size)
     windows = partial(open_windows, data.folder, recipe.seq_len, config.seed)
     end_of_text = Tokenizer.from_json(data.tokenizer_json).end_of_text_id
     sequences = partial(open_packed, data.folder, recipe.seq_len, config.seed, end_of_text)
     return TrainJob(
         recipe=recipe,
-        build=partial(build, shape, config.seed),
+        build_model=partial(build, shape, config.seed),
         train_data=sequences if config.pack == "bestfit" else partial(windows, "train"),
         val_data=partial(windows, "val") if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,
-        about={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
+        metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=config.seed,
-        device="cuda" if config.gpus else config.device,
-        ranks=config.ranks(),
         precision=config.precision,
-        micro_batch_size=config.micro_batch,
+        micro_batch_size=config.micro_batch_size,
         max_tokens=report.places(config.max_tokens),  # the loop plans its steps as if there were no padding
         max_minutes=config.max_minutes,
         patience=config.patience,
@@ -305,11 +300,8 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
         loggers=config.loggers,
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
-        nodes=config.nodes,
-        rendezvous=config.rdzv,
         memory_bytes=needed["memory_bytes_per_rank"],
-        parallel=config.parallel,
-        **config.placed(),
+        **config.distributed(),
     )
 
 
@@ -340,8 +332,8 @@ def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> Pack
 
 def write_curve(record: Run, title: str) -> None:
     """Draw loss.svg and loss.png from the run's events."""
-    from gptctl.report.events import read_events
-    from gptctl.report.plots import loss_curve
+    from gptctl.reporting.events import read_events
+    from gptctl.reporting.plots import loss_curve
 
     events = read_events(str(record.path))
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))

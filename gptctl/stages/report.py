@@ -51,8 +51,8 @@ def outputs(config: Report) -> list[Output]:
 def run(config: Report, context: Context | None = None) -> Summary:
     """Write the page."""
     context = context or Context()
-    from gptctl.report.html import page
-    from gptctl.report.sections import metrics_of
+    from gptctl.reporting.html import page
+    from gptctl.reporting.sections import metrics_of
 
     text, sections = page(outputs(config))
     out = Path(config.out)
@@ -69,5 +69,5 @@ def run(config: Report, context: Context | None = None) -> Summary:
             for one in sections
         ],
     }
-    context.say(f"{len(sections)} outputs, {format_bytes(metrics['bytes'])}; open {out} in a browser")
+    context.info(f"{len(sections)} outputs, {format_bytes(metrics['bytes'])}; open {out} in a browser")
     return Summary("report", "done", (str(out),), metrics=metrics)

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from gptctl.core import atomic, plugins, seeds
-from gptctl.core.config import DataConfig, Settings, argument, flag, key
+from gptctl.core.config import ReadingOptions, SeedOption, Settings, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
@@ -26,13 +26,13 @@ from gptctl.core.summary import Counts, Summary, Table
 from gptctl.executors import threads
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.files import plain_path, read_if_there
+from gptctl.io.files import plain_path, read_if_exists
 from gptctl.io.input.inputs import Inputs, read_task
 from gptctl.io.input.records import ReadOptions, Task
-from gptctl.io.object_storage.address import base_name, children, entry, join, parent
+from gptctl.io.object_storage.address import base_name, file_info, join, list_folder, parent
 from gptctl.pipeline import execution, shuffle, stage_output
-from gptctl.pipeline.execution import Job, Outcome, Runner
-from gptctl.pipeline.stage_output import Made
+from gptctl.pipeline.execution import Executor, ShardPipeline, TaskOutput
+from gptctl.pipeline.stage_output import StageResult
 from gptctl.text import split_documents
 from gptctl.text.split_documents import Pieces, whole
 from gptctl.text.splits import NAMES as SPLITS
@@ -63,7 +63,7 @@ class Split(Settings):
     salt: str = key("gptctl", "Changes which documents go where.")
 
 
-class Tokenize(DataConfig):
+class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
     """Tokenize documents into shards that training maps into memory.
 
     Trains a byte-level BPE on the training split unless --tokenizer names one: a tokenizer.json, vocab.json with
@@ -74,7 +74,7 @@ class Tokenize(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder or URI to write.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder or URI to write.")
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
     tokenizer: str | None = flag(
@@ -123,7 +123,7 @@ class EncodeTask:
         coder = worker_tokenizer(state["tokenizer"], state["tokenizer_hash"])
         vars(self).update(state | {"fast": FastEncoder(coder) if state["fast"] else None})
 
-    def __call__(self, task: Task, table: pa.Table) -> Outcome:
+    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
         """Encode and split one task's documents."""
         coder = self.fast.coder if self.fast else worker_tokenizer(self.tokenizer, self.tokenizer_hash)
         pieces = divide(table, self.config, json.loads(task.note)["first_character"], self.cuts)
@@ -154,7 +154,7 @@ class EncodeTask:
                 figures["seen"] = packed(token_rows.ids_in_use(lists["tokens"].chunk(0), coder.vocab_size))
         counts = Counts(documents_in=len(table), kept=len(table), bytes_in=execution.text_bytes(table))
         counts.bytes_kept = counts.bytes_in
-        return Outcome(tables, counts, figures)
+        return TaskOutput(tables, counts, figures)
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     also = {"tokenizer": coder.hash} if coder else {}
     inputs = Inputs(config.inputs, stage_output.options(config))
 
-    def make(out: Path | None, _: StreamWriter | None) -> Made:
+    def make(out: Path | None, _: StreamWriter | None) -> StageResult:
         assert out is not None
         return encode(config, context, inputs, out, coder, given)
 
@@ -250,30 +250,30 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
 
 def encode(
     config: Tokenize, context: Context, inputs: Inputs, out: Path, coder: Tokenizer | None, text: str | None
-) -> Made:
+) -> StageResult:
     """Train a tokenizer where none is given, choose the encoder, and write the shards."""
     reading, workers = stage_output.options(config), config.worker_count()
-    runner: Runner = partial(plugins.load("gptctl.executors", config.engine).run, **config.runner_options())
+    executor: Executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
     tasks = inputs.replayable(out / "work", config.limit)
-    starts, cuts = measure(config, reading, tasks, runner) if config.split.by == "position" else (None, (0, 0))
+    starts, cuts = measure(config, reading, tasks, executor) if config.split.by == "position" else (None, (0, 0))
     if coder is None or text is None:
         text = train(config, reading, tasks, starts, cuts, text_size(inputs), context)
         coder = Tokenizer.from_json(text)
     atomic.write_text(out / "tokenizer.json", text)
     sample = sample_of(reading, tasks) if config.encoder != "tokenizers" else []
     fast, reason = fast_encode.choose(config.encoder, coder, sample, workers)
-    if fast and config.engine == "processes":
-        runner = threads.run  # gigatoken and Arrow do without Python's lock: no fork server, one cache
+    if fast and config.executor == "processes":
+        executor = threads.run  # gigatoken and Arrow do without Python's lock: no fork server, one cache
     noted = (replace(task, note=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
     task = EncodeTask(config, out / "tokenizer.json", coder.hash, cuts, fast)
-    job = Job(task, reading, out / shuffle.RUNS if config.shuffle else out, compression=None)
-    totals = execution.run(job, noted, runner, workers, context)
+    pipeline = ShardPipeline(task, reading, out / shuffle.RUNS if config.shuffle else out, compression=None)
+    totals = execution.run(pipeline, noted, executor, workers, context)
     metrics = figures(totals.figures, coder) | {"encoder": "gigatoken" if fast else "tokenizers", "why": reason}
     if totals.counts.kept and not metrics["train"]["tokens"]:
         raise DataError("the training split is empty", "give more documents, or lower --val and --test")
     if config.shuffle:
-        totals.shards = shuffle.merge(out, totals.shards, SPLITS, Finish.of(coder), runner, workers, context)
-    return Made(totals, metrics, coder.hash, compression=None)
+        totals.shards = shuffle.merge(out, totals.shards, SPLITS, Finish.of(coder), executor, workers, context)
+    return StageResult(totals, metrics, coder.hash, compression=None)
 
 
 def note(tokenizer_hash: str, first_character: int) -> bytes:
@@ -284,9 +284,9 @@ def note(tokenizer_hash: str, first_character: int) -> bytes:
 def read_tokenizer(path: str, split_pattern: str | None) -> str:
     """Read a tokenizer as a tokenizer.json. Raises UsageError (2) if there is none, DataError (3) if it is damaged."""
     path = plain_path(path)
-    is_folder = entry(path).type == pafs.FileType.Directory
+    is_folder = file_info(path).type == pafs.FileType.Directory
     folder = path if is_folder else parent(path)
-    present = children(folder)
+    present = list_folder(folder)
     names = importing.find(list(present)) if is_folder else importing.partners(base_name(path))
     missing = [name for name in names if name not in present]
     if missing or not names:
@@ -294,7 +294,7 @@ def read_tokenizer(path: str, split_pattern: str | None) -> str:
             f"no such tokenizer: {join(folder, missing[0]) if missing else path}",
             f"give a file or a folder with one of: {importing.FORMATS}",
         )
-    data = {name: read_if_there(present[name]) or b"" for name in names}
+    data = {name: read_if_exists(present[name]) or b"" for name in names}
     return importing.to_json(data, split_pattern)
 
 
@@ -317,10 +317,10 @@ def characters(reading: ReadOptions, task: Task) -> int:
 
 
 def measure(
-    config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[Task]], runner: Runner
+    config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[Task]], executor: Executor
 ) -> tuple[list[int], tuple[int, int]]:
     """Give each task's first character and the positions where val and test begin."""
-    ends = np.cumsum([0, *runner(partial(characters, reading), tasks(), config.worker_count())]).tolist()
+    ends = np.cumsum([0, *executor(partial(characters, reading), tasks(), config.worker_count())]).tolist()
     total = ends[-1]
     return ends[:-1], (int(total * (1 - config.val - config.test)), int(total * (1 - config.test)))
 

@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept out of the way: reference counts free what a step makes."""
+"""Control of Python's garbage collector while a model trains: reference counts free what a step allocates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Switch the collector off, and leave it as it was found."""
+    """Switch the collector off, and restore it at the end."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -21,11 +21,11 @@ def paused() -> Iterator[None]:
 
 
 def freeze() -> None:
-    """Collect once, then never look at what stands now again: model, optimizer, imports, compiled code."""
+    """Collect once and exclude everything that is alive now (model, optimizer, imports, compiled code) for good."""
     gc.collect()
     gc.freeze()
 
 
 def collect() -> None:
-    """Collect what came since, where a pause does no harm (evaluations, checkpoints)."""
+    """Collect what was allocated since `freeze`."""
     gc.collect()

@@ -1,6 +1,6 @@
 """The one training loop: pretraining and finetuning differ only in the job they hand in.
 
-train(job)          picks the engine, which calls fit() once per rank
+train(job)          picks the strategy, which calls fit() once per rank
   fit(...)          resumes, then alternates updates, evaluations and checkpoints until a budget is used up
     update(...)     one step: micro-batches, one reduction over ranks, one division by the number of targets
     recovery.meet   a step whose loss or gradient is bad: skip it, roll back, or stop (see faults.py)
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -29,13 +29,14 @@ from gptctl.train import faults, gc_control, schedule
 from gptctl.train.checkpoints import checkpoint, recovery
 from gptctl.train.checkpoints.async_writer import Writer
 from gptctl.train.data.token_windows import Samples
-from gptctl.train.distributed import strategy
+from gptctl.train.distributed.choose_strategy import choose_strategy
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor import sample_text, throughput
 from gptctl.train.monitor.heartbeat import WAITING
-from gptctl.train.monitor.monitor import Watch
+from gptctl.train.monitor.monitor import Mark, Monitor
 from gptctl.train.planning.estimate import flops_per_token
-from gptctl.train.state import Engine, Fit, State
+from gptctl.train.state import Fit, State
+from gptctl.train.strategies import Strategy
 
 MIN_EVAL_BATCH = 32
 COLLECT_EVERY = 100  # updates between two looks at what Python's reference counts cannot free
@@ -51,15 +52,16 @@ def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """
     for name in job.loggers:
         plugins.load("gptctl.train.loggers", name).check()
-    engine = plugins.load("gptctl.train.strategies", strategy.choose(job))
-    metrics: dict[str, Any] = engine.launch(fit, job, run, context)
+    job = replace(job, strategy=choose_strategy(job))
+    module = plugins.load("gptctl.train.strategies", job.strategy)
+    metrics: dict[str, Any] = module.launch(fit, job, run, context)
     return metrics
 
 
-def fit(job: TrainJob, run: Run, context: Context, engine: Engine) -> dict[str, Any]:
-    """Train as one rank among `engine.ranks`."""
+def fit(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> dict[str, Any]:
+    """Train as one rank among `strategy.dims.world_size`."""
     with gc_control.paused():
-        fitting = begin(job, run, context, engine)
+        fitting = begin(job, run, context, strategy)
         try:
             return go_on(fitting)
         finally:
@@ -98,72 +100,72 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step > 0 and step % every == 0
 
 
-def begin(job: TrainJob, run: Run, context: Context, engine: Engine) -> Fit:
+def begin(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Fit:
     """Build everything afresh, then lay the newest good checkpoint over it."""
     recipe = job.recipe
-    if (smallest := schedule.batch_size(recipe, 0)) < engine.data_ranks:
+    if (smallest := schedule.batch_size(recipe, 0)) < strategy.dims.dp_size:
         raise UsageError(
-            f"a batch of {smallest} sequences cannot be split over {engine.data_ranks} processes",
+            f"a batch of {smallest} sequences cannot be split over {strategy.dims.dp_size} processes",
             "use a larger batch or fewer processes",
         )
-    threads = device.cpu_threads(engine.local_ranks)
+    threads = device.cpu_threads(strategy.local_world_size)
     device.configure_process(threads)
-    found = recovery.find(run, engine, context.warn)
-    engine.at(0, "build")
-    model = job.build()
-    if model.config.norm_position == "post" and not recipe.warmup_steps and engine.rank == 0:
+    found = recovery.find(run, strategy, context.warn)
+    strategy.heartbeat(0, "build")
+    model = job.build_model()
+    if model.config.norm_position == "post" and not recipe.warmup_steps and strategy.rank == 0:
         # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients start large
         context.warn("norms after each part need a warm-up: set training.warmup_steps")
-    precision = (
-        device.select_precision(engine.device, model.config.hidden_size) if job.precision == "auto" else job.precision
-    )
+    precision = job.precision
+    if precision == "auto":
+        precision = device.select_precision(strategy.device, model.config.hidden_size)
     state = State(
         threads=threads,
         precision=precision,
-        update_precision=device.optimizer_precision(engine.device) if job.precision == "auto" else job.precision,
-        compiled=device.should_compile(engine.device, job.compile),
-        ranks=engine.ranks,
+        update_precision=device.optimizer_precision(strategy.device) if job.precision == "auto" else job.precision,
+        compiled=device.should_compile(strategy.device, job.compile),
+        ranks=strategy.dims.world_size,
     )
     if found is not None:
         state = State(**checkpoint.read_state(found))
-    state = engine.agree(state)  # machines may differ in what is fastest on them
-    parameters = engine.adopt(model, state.precision, state.compiled)
+    state = strategy.broadcast_object(state)  # machines may differ in what is fastest on them
+    parameters = strategy.prepare_model(model, state.precision, state.compiled)
     build = plugins.load("gptctl.train.optimizers", recipe.optimizer).build
-    optimizers = build(parameters, recipe, engine, state.update_precision)
+    optimizers = build(parameters, recipe, strategy, state.update_precision)
     passed_over = faults.read_journal(run.path / "checkpoints")
     if found is not None:
-        engine.at(0, "load")
-        state = recovery.resume(found, engine, model, parameters, optimizers, passed_over)
-        if state.ranks != engine.ranks:
-            state.threads, state.ranks = threads, engine.ranks
+        strategy.heartbeat(0, "load")
+        state = recovery.resume(found, strategy, model, parameters, optimizers, passed_over)
+        if state.ranks != strategy.dims.world_size:
+            state.threads, state.ranks = threads, strategy.dims.world_size
         torch.set_num_threads(state.threads)  # another count would add in another order
-        if engine.rank == 0:
+        if strategy.rank == 0:
             run.event("resumed", step=state.step, checkpoint=found.name)
     total_steps = recipe.steps
     if job.max_tokens:
         total_steps = min(total_steps, schedule.steps_for(recipe, math.ceil(job.max_tokens / recipe.seq_len)))
     total_batches = schedule.samples_after(recipe, total_steps) / recipe.batch_size
-    if 0 < total_batches <= recipe.warmup_steps and engine.rank == 0:
+    if 0 < total_batches <= recipe.warmup_steps and strategy.rank == 0:
         context.warn(f"the warm-up ({recipe.warmup_steps} steps) is as long as the run: set training.warmup_steps")
     started = time.monotonic() - 60 * state.minutes
     objective = plugins.load("gptctl.train.objectives", job.objective)
-    watch = Watch(run, context, engine.rank == 0, total_steps, objective.UNIT)
-    watch.peak = throughput.matrix_peak(engine.device, state.precision, state.threads) * engine.ranks
+    watch = Monitor(run, context, strategy.rank == 0, total_steps, objective.UNIT)
+    watch.peak_flops = throughput.peak_flops(strategy.device, state.precision, state.threads) * strategy.dims.world_size
     if objective.UNIT == "tokens":
         watch.flops_per_token = flops_per_token(model.config, recipe.seq_len)
     if job.max_minutes:
         watch.deadline = started + 60 * job.max_minutes
-    watch.open(job.loggers, state.step, state.tokens, state.seconds)
+    watch.open(job.loggers, Mark(state.step, state.tokens, state.seconds))
     return Fit(
         job=job,
         run=run,
         context=context,
-        engine=engine,
+        strategy=strategy,
         objective=objective,
         model=model,
         parameters=parameters,
         optimizers=optimizers,
-        writer=Writer(run.path, job, engine, model, parameters, optimizers),
+        writer=Writer(run.path, job, strategy, model, parameters, optimizers),
         train_data=job.train_data(),
         val_data=job.val_data() if job.val_data else None,
         state=state,
@@ -214,7 +216,8 @@ def update(fitting: Fit) -> None:
     if state.step % job.log_every == 0 or state.step == fitting.total_steps:
         log(fitting, share * job.recipe.lr, norm)
     else:
-        fitting.watch.show(state.step, at_once=False, loss=loss / targets, grad_norm=norm, lr=share * job.recipe.lr)
+        lr = share * job.recipe.lr
+        fitting.watch.show_progress(state.step, at_once=False, loss=loss / targets, grad_norm=norm, lr=lr)
 
 
 def drop_gradients(fitting: Fit) -> None:
@@ -230,42 +233,42 @@ def accumulate(fitting: Fit, first: int, samples: int) -> tuple[float, int, floa
     last micro-batch, which ends the step where no other rank waits for this one.
     """
     began = time.perf_counter()
-    job, state, engine = fitting.job, fitting.state, fitting.engine
-    mine = rank_share(samples, engine.data_rank, engine.data_ranks)
+    job, state, strategy = fitting.job, fitting.state, fitting.strategy
+    mine = rank_share(samples, strategy.dp_rank, strategy.dims.dp_size)
     size = job.micro_batch_size or len(mine)
-    largest = -(-samples // engine.data_ranks) if job.micro_batch_size else size
+    largest = -(-samples // strategy.dims.dp_size) if job.micro_batch_size else size
     # loss, targets, squares of gradients; a signal came, the time is up, a write failed; then the seconds of each share
-    sums = torch.zeros(6 + engine.data_ranks, dtype=torch.float64)
+    sums = torch.zeros(6 + strategy.dims.dp_size, dtype=torch.float64)
     fitting.model.train()
     for micro, at in enumerate(range(mine.start, mine.start + largest, size)):
-        if micro and engine.ranks == 1 and fitting.context.stop.signal_number is not None:
+        if micro and strategy.dims.world_size == 1 and fitting.context.stop.signal_number is not None:
             fitting.stopping = True
             return None
         idle = at >= mine.stop
-        if idle and engine.whole:
+        if idle and strategy.dims.is_replicated:
             break
-        engine.at(state.step + 1, "read")
+        strategy.heartbeat(state.step + 1, "read")
         if not idle:
-            batch = fitting.train_data.batch(first + at, min(size, mine.stop - at)).to(engine.device)
-        engine.at(state.step + 1, "update")
-        torch.manual_seed(derive(job.seed, "dropout", state.step, micro, engine.data_rank))
-        with torch.autocast(engine.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
+            batch = fitting.train_data.batch(first + at, min(size, mine.stop - at)).to(strategy.device)
+        strategy.heartbeat(state.step + 1, "update")
+        torch.manual_seed(derive(job.seed, "dropout", state.step, micro, strategy.dp_rank))
+        with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
             loss, count = fitting.objective.loss(fitting.model, batch, job.recipe)
         if idle:  # where ranks hold parts of the model, a pass takes all: who has no samples left repeats some
             loss, count = loss * 0, count * 0
         loss.backward()
         sums[0] += loss.item()
         sums[1] += count.item()
-    sums[6 + engine.data_rank] = time.perf_counter() - began
-    engine.at(state.step + 1, WAITING)
-    engine.reduce_gradients(fitting.parameters)
-    sums[2] = engine.square_sum(fitting.parameters.values())
+    sums[6 + strategy.dp_rank] = time.perf_counter() - began
+    strategy.heartbeat(state.step + 1, WAITING)
+    strategy.reduce_gradients(fitting.parameters)
+    sums[2] = strategy.squared_grad_norm(fitting.parameters.values())
     sums[3] = fitting.context.stop.signal_number is not None
     sums[4] = fitting.first and 0 < job.max_minutes <= minutes(fitting)
     sums[5] = fitting.writer.failed
-    total, targets, squares, signals, late, unwritten, *seconds = engine.sum(sums).tolist()
+    total, targets, squares, signals, late, unwritten, *seconds = strategy.all_reduce(sums).tolist()
     fitting.stopping, fitting.out_of_time, fitting.unwritten = signals > 0, late > 0, unwritten > 0
-    if engine.whole and engine.ranks > 1:  # elsewhere all wait for each other in every block
+    if strategy.dims.is_replicated and strategy.dims.world_size > 1:  # elsewhere all wait for each other in every block
         note_stragglers(fitting, seconds)
     targets = max(1, round(targets))
     return total, targets, math.sqrt(squares) / targets
@@ -274,9 +277,9 @@ def accumulate(fitting: Fit, first: int, samples: int) -> tuple[float, int, floa
 def note_stragglers(fitting: Fit, seconds: list[float]) -> None:
     """Say which ranks hold up the others."""
     for rank, factor in fitting.stragglers.add(seconds).items():
-        fitting.watch.event("straggler", fitting.state.step, rank=rank, factor=round(factor, 2))
-        if fitting.first and rank not in fitting.stragglers.told:
-            fitting.stragglers.told.add(rank)
+        fitting.watch.log_event("straggler", fitting.state.step, rank=rank, factor=round(factor, 2))
+        if fitting.first and rank not in fitting.stragglers.warned:
+            fitting.stragglers.warned.add(rank)
             fitting.context.warn(f"rank {rank} takes {factor:.1f} times as long as others for its share of a step")
 
 
@@ -293,17 +296,17 @@ def minutes(fitting: Fit) -> float:
 @torch.no_grad()
 def evaluate(fitting: Fit, data: Samples) -> dict[str, float]:
     """Return the objective's metrics over a whole split, of which each rank reads its part; {} if a signal came."""
-    job, engine = fitting.job, fitting.engine
+    job, strategy = fitting.job, fitting.strategy
     size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
     tallied = fitting.objective.blank(fitting.model)
     fitting.model.eval()
     for batch, counts in in_step(fitting, data, size):
-        engine.at(fitting.state.step, "evaluate")
-        with torch.autocast(engine.device.type, torch.bfloat16, enabled=fitting.state.precision == "bf16"):
-            tallied += counts * fitting.objective.tally(fitting.model, batch.to(engine.device), job.recipe)
-    engine.at(fitting.state.step, WAITING)
+        strategy.heartbeat(fitting.state.step, "evaluate")
+        with torch.autocast(strategy.device.type, torch.bfloat16, enabled=fitting.state.precision == "bf16"):
+            tallied += counts * fitting.objective.tally(fitting.model, batch.to(strategy.device), job.recipe)
+    strategy.heartbeat(fitting.state.step, WAITING)
     stopped = torch.tensor([float(fitting.context.stop.signal_number is not None)], dtype=torch.float64)
-    summed = engine.sum(torch.cat((tallied, stopped)))
+    summed = strategy.all_reduce(torch.cat((tallied, stopped)))
     fitting.stopping = fitting.stopping or summed[-1].item() > 0
     if fitting.stopping:
         return {}
@@ -317,13 +320,14 @@ def in_step(fitting: Fit, data: Samples, size: int) -> Iterator[tuple[Tensor, bo
     Where ranks hold parts of the model, a pass takes all of them: who has read its part gives what does not count
     until the others have, too, and all hear of a signal at once.
     """
-    engine, stop = fitting.engine, fitting.context.stop
-    batches = data.sequential(size, engine.data_rank, engine.data_ranks)
+    strategy, stop = fitting.strategy, fitting.context.stop
+    batches = data.sequential(size, strategy.dp_rank, strategy.dims.dp_size)
     while True:
         batch = next(batches, None)
         left, stopped = batch is not None, stop.signal_number is not None
-        if not engine.whole:
-            left, stopped = (value > 0 for value in engine.sum(torch.tensor([left, stopped]).double()).tolist())
+        if not strategy.dims.is_replicated:
+            flags = torch.tensor([left, stopped]).double()
+            left, stopped = (value > 0 for value in strategy.all_reduce(flags).tolist())
         if stopped or not left:
             return
         yield (data.batch(0, 1), False) if batch is None else (batch, True)
@@ -333,7 +337,7 @@ def assess(fitting: Fit) -> None:
     """Evaluate on the val split, note it, and keep the weights if they are the best so far."""
     assert fitting.val_data is not None
     state, job = fitting.state, fitting.job
-    fitting.watch.note(phase="evaluating")
+    fitting.watch.update_live_view(phase="evaluating")
     metrics = evaluate(fitting, fitting.val_data)
     if not metrics:
         return
@@ -348,10 +352,10 @@ def assess(fitting: Fit) -> None:
         state.best, state.best_step = value, state.step
     state.evaluations += 1
     named = {f"val_{name}": metrics[name] for name in metrics}
-    fitting.watch.event("eval", state.step, best=better, **named)
-    fitting.watch.note(phase="", best_loss=state.best if lower_is_better else None, **named)
+    fitting.watch.log_event("eval", state.step, best=better, **named)
+    fitting.watch.update_live_view(phase="", best_loss=state.best if lower_is_better else None, **named)
     if better:
-        fitting.engine.at(state.step, "save")
+        fitting.strategy.heartbeat(state.step, "save")
         fitting.writer.save_best(asdict(state))
     if due(state.evaluations, job.sample_every):
         write_excerpt(fitting)
@@ -360,13 +364,13 @@ def assess(fitting: Fit) -> None:
 def write_excerpt(fitting: Fit) -> None:
     """Let the model write some text, where one rank can do so alone and there is a tokenizer."""
     job, model = fitting.job, fitting.model
-    if fitting.first and fitting.engine.whole and isinstance(model, GPT) and job.tokenizer_json:
+    if fitting.first and fitting.strategy.dims.is_replicated and isinstance(model, GPT) and job.tokenizer_json:
         stop = fitting.context.stop
-        text = sample_text.write(
+        text = sample_text.generate_sample(
             model, job.tokenizer_json, job.sample_prompt, job.seed, lambda: stop.signal_number is not None
         )
-        fitting.watch.event("sample", fitting.state.step, text=text)
-        fitting.watch.note(sample=text, sample_step=fitting.state.step)
+        fitting.watch.log_event("sample", fitting.state.step, text=text)
+        fitting.watch.update_live_view(sample=text, sample_step=fitting.state.step)
 
 
 def impatient(fitting: Fit) -> bool:
@@ -379,15 +383,16 @@ def log(fitting: Fit, lr: float, norm: float) -> None:
     state = fitting.state
     state.train_loss = state.loss_sum / max(1, state.loss_count)
     state.loss_sum, state.loss_count = 0.0, 0
-    memory = throughput.memory_bytes(fitting.engine.device)
-    fitting.watch.line(state.step, state.tokens, state.seconds, memory, loss=state.train_loss, lr=lr, grad_norm=norm)
+    memory = throughput.memory_bytes(fitting.strategy.device)
+    mark = Mark(state.step, state.tokens, state.seconds)
+    fitting.watch.log_step(mark, memory, loss=state.train_loss, lr=lr, grad_norm=norm)
 
 
 def save(fitting: Fit) -> None:
     """Begin to write a checkpoint, in a thread, and to remove old ones."""
     fitting.state.minutes = minutes(fitting)
     fitting.saved_step = fitting.state.step
-    fitting.engine.at(fitting.state.step, "save")
+    fitting.strategy.heartbeat(fitting.state.step, "save")
     fitting.writer.save(fitting.state.step, asdict(fitting.state))
 
 
@@ -399,8 +404,8 @@ def note_checkpoints(fitting: Fit) -> None:
     for path in fitting.writer.finished():
         if path.name != checkpoint.BEST:
             step = int(path.name.removeprefix("step-"))
-            fitting.watch.event("checkpoint", step, path=path.name)
-            fitting.watch.note(checkpoint=step)
+            fitting.watch.log_event("checkpoint", step, path=path.name)
+            fitting.watch.update_live_view(checkpoint=step)
 
 
 def stop_if_asked(fitting: Fit) -> None:

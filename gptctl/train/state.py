@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Protocol, TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from gptctl.core.context import Context
 from gptctl.core.rundir import Run
-from gptctl.train.checkpoints import checkpoint
 from gptctl.train.checkpoints.async_writer import Writer
 from gptctl.train.data.token_windows import Samples
 from gptctl.train.faults import PassedOver
 from gptctl.train.job import Model, TrainJob
-from gptctl.train.monitor.monitor import Watch
-from gptctl.train.monitor.stragglers import Stragglers
-from gptctl.train.optimizers.muon import Matrices
-
-T = TypeVar("T")
-
-
-class Engine(checkpoint.Holder, Matrices, Protocol):
-    """What the loop needs to know about other ranks: one file each in strategies/."""
-
-    ranks: int
-    local_ranks: int  # on this machine
-    data_rank: int  # which share of a batch this rank reads
-    data_ranks: int  # out of how many
-    device: torch.device
-
-    def adopt(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Put a model on the device, or spread it over ranks; give by name what this rank's optimizer works on."""
-
-    def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Add gradients up over all ranks."""
-
-    def square_sum(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Return what this rank adds to the squared norm of the gradient, () float64 on the CPU."""
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Add float64 values up over all shares of the batch."""
-
-    def agree(self, value: T) -> T:
-        """Give every rank what the first one holds."""
-
-    def at(self, step: int, phase: str) -> None:
-        """Show that this rank goes on, and where."""
+from gptctl.train.monitor.monitor import Monitor
+from gptctl.train.monitor.stragglers import StragglerDetector
+from gptctl.train.strategies import Strategy
 
 
 @dataclass
@@ -88,7 +55,7 @@ class Fit:
     job: TrainJob
     run: Run
     context: Context
-    engine: Engine
+    strategy: Strategy
     objective: ModuleType
     model: Model
     parameters: Mapping[str, nn.Parameter]  # or this rank's parts of them
@@ -100,15 +67,15 @@ class Fit:
     total_steps: int
     total_batches: float  # the same in full batches, which a ramp's first steps are not
     passed_over: tuple[PassedOver, ...]
-    watch: Watch
+    watch: Monitor
     saved_step: int
     started: float  # on the monotonic clock, as if the run had never been interrupted
     stopping: bool = False  # some rank got a signal; all ranks know
     out_of_time: bool = False
     unwritten: bool = False  # some rank could not write a checkpoint
-    stragglers: Stragglers = field(default_factory=Stragglers)
+    stragglers: StragglerDetector = field(default_factory=StragglerDetector)
 
     @property
     def first(self) -> bool:
         """Return whether this rank is the one that writes."""
-        return self.engine.rank == 0
+        return self.strategy.rank == 0

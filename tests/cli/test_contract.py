@@ -7,13 +7,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gptctl.cli.main import stage_names
+from gptctl.cli.commands import stage_names
 from gptctl.core import plugins
 from tests.conftest import REPO, Ran, documents, run_gptctl, warm, write_jsonl
 
@@ -183,7 +182,7 @@ def test_the_next_command_can_be_typed(gptctl: Gptctl, workspace: Path) -> None:
 def test_gpus_that_are_not_there(gptctl: Gptctl, workspace: Path) -> None:
     done = gptctl("pretrain", workspace / "tokens", "-o", "x", "--gpus", "64")
     assert done.code == 4
-    assert "64 GPUs asked for" in done.err
+    assert "64 GPUs requested" in done.err
     done = gptctl("pretrain", "--preset", "gpt2", "--gpus", "8", "--dry-run", "--json")
     assert done.code == 0
     assert done.json["plan"]["parameters"] == 124_439_808
@@ -204,13 +203,3 @@ def test_a_closed_pipe_is_141_and_silent(tmp_path: Path) -> None:
 
 def test_module_and_version() -> None:
     assert run_gptctl("--version").out.startswith(b"gptctl ")
-
-
-@pytest.mark.slow
-def test_help_takes_less_than_0_6_seconds() -> None:
-    best = 9.0
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "gptctl", "--help"], cwd=REPO, capture_output=True, check=True)
-        best = min(best, time.perf_counter() - began)
-    assert best < 0.6

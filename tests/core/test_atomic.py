@@ -8,6 +8,7 @@ import pytest
 
 from gptctl.core import atomic
 from gptctl.core.errors import MachineError
+from tests import file_faults
 from tests.conftest import REPO
 
 
@@ -45,7 +46,7 @@ def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             cwd=REPO,
-            env={"GPTCTL_FAULT": f"enospc:{operation}"},
+            env=file_faults.environment(f"enospc:{operation}"),
         )
         assert "MachineError: disk full writing" in done.stderr
         assert list(tmp_path.iterdir()) == []
@@ -55,7 +56,7 @@ def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
 def test_a_kill_leaves_the_old_file_and_sweep_removes_the_rest(tmp_path: Path, operation: int) -> None:
     atomic.write_text(tmp_path / "a", "old")
     code = f"from gptctl.core import atomic; from pathlib import Path; atomic.write_text(Path({str(tmp_path / 'a')!r}), 'new')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env={"GPTCTL_FAULT": f"kill:{operation}"})
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=file_faults.environment(f"kill:{operation}"))
     assert done.returncode == -9
     assert (tmp_path / "a").read_text() == "old"
     atomic.sweep(tmp_path)

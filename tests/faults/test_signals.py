@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,14 +78,10 @@ def test_two_runs_into_one_folder(several: Path, whole: dict[str, bytes], tmp_pa
 
 
 def halted(process: subprocess.Popen[bytes]) -> bool:
-    """Stop a process, and wait until each of its threads stands; fail if it has ended."""
+    """Stop a process, and wait until all its threads stand; fail if it has ended."""
     os.kill(process.pid, signal.SIGSTOP)
-    states: set[str] = set()
-    while states != {"T"}:
-        assert process.poll() is None, process.communicate()
-        with suppress(OSError):  # a thread may end meanwhile
-            threads = list(Path(f"/proc/{process.pid}/task").iterdir())
-            states = {(thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in threads}
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), process.communicate()
     return True
 
 

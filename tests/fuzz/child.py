@@ -9,8 +9,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+import psutil
 
 from gptctl.core.errors import GptctlError
 
@@ -101,11 +102,11 @@ def told(function: Callable[[bytes], Any], data: bytes) -> Outcome:
 
 
 def limit() -> None:
-    """Bound the time and, where Linux tells what is used, the memory of this process."""
+    """Bound the time and, where the system does that (Linux does), the memory of this process."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        used = psutil.Process().memory_info().vms
         resource.setrlimit(resource.RLIMIT_AS, (used + MORE_BYTES, used + MORE_BYTES))
 
 

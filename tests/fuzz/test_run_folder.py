@@ -7,8 +7,6 @@ verifies and reads, in any order. The model knows what each settings' output mus
 from __future__ import annotations
 
 import atexit
-import itertools
-import os
 import shutil
 import tempfile
 from functools import cache
@@ -18,7 +16,6 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from gptctl.core import atomic
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError
 from gptctl.core.summary import Counts
@@ -31,6 +28,7 @@ from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.stages.doctor import Doctor
 from gptctl.stages.doctor import run as doctor
+from tests import file_faults
 from tests.conftest import documents, tree_bytes
 from tests.fuzz.child import Outcome, outcome
 from tests.fuzz.profile import examples
@@ -57,13 +55,11 @@ def run(source: Path, out: Path, least: int, *, force: bool = False, fault: str 
     """Clean the input in a child, with a fault; give the status, or the error."""
 
     def work() -> str:
-        if fault:
-            os.environ["GPTCTL_FAULT"] = fault
-            atomic._operations = itertools.count(1)
+        file_faults.install(fault)
         config = Clean(
             inputs=(str(source),),
             out=str(out),
-            engine="serial",
+            executor="serial",
             preset="none",
             filters=("length",),
             identify_language=False,

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.io import formats
 from gptctl.io.formats import InputFile
-from gptctl.io.input.records import Bad, ReadOptions
+from gptctl.io.input.records import ReadOptions, UnreadableRecord
 from tests.conftest import documents, write_jsonl
 
 OPTIONS = ReadOptions()
 
 
-def read(path: Path, target: int = 2**20, options: ReadOptions = OPTIONS) -> tuple[pa.Table, list[Bad]]:
+def read(path: Path, target: int = 2**20, options: ReadOptions = OPTIONS) -> tuple[pa.Table, list[UnreadableRecord]]:
     file = InputFile(str(path), path.name, path.stat().st_size)
     module = formats.for_path(str(path))
     tables, bad = [], []

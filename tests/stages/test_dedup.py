@@ -17,8 +17,9 @@ import pytest
 
 from gptctl.core.errors import ConflictError, DataError, MachineError, UsageError
 from gptctl.io.dataset import manifest, stream
-from gptctl.text.dedup import decisions, finder, passes
-from gptctl.text.dedup.decisions import Verdicts
+from gptctl.text.dedup.documents import candidates, decisions, search
+from gptctl.text.dedup.documents.decisions import Decisions
+from gptctl.text.dedup.documents.verification import VerifiedPairs, VerifyPairs
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
 from tests.stages.deduped import (
     Row,
@@ -51,7 +52,7 @@ def test_the_report(unique: tuple[Path, Ran]) -> None:
         "  3  ",
         "4 to 7",
         "largest clusters:",
-        "- not near enough",
+        "- below the threshold",
     ):
         assert wanted in done.err
     for cluster, size, sample in metrics["largest"]:
@@ -65,7 +66,7 @@ def test_the_report(unique: tuple[Path, Ran]) -> None:
 def test_any_way_gives_the_same_bytes(unique: tuple[Path, Ran], raw: Path, tmp_path: Path) -> None:
     """Workers, engines, memory, pipes; and of the survivors all survive."""
     out, _ = unique
-    done = run_gptctl("dedup", raw, "-o", "one", "--workers", "1", "--memory", "1MB", cwd=tmp_path)
+    done = run_gptctl("dedup", raw, "-o", "one", "--workers", "1", "--max-memory", "1MB", cwd=tmp_path)
     assert done.code == 0, done.err
     assert tree_bytes(tmp_path / "one") == tree_bytes(out)
     dedup(raw, out=tmp_path / "serial")
@@ -80,29 +81,29 @@ def test_any_way_gives_the_same_bytes(unique: tuple[Path, Ran], raw: Path, tmp_p
 
 
 def test_memory_cuts_the_keys_into_ranges(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sorted, and what is compared, at once grows with --memory; what comes out does not."""
+    """What is sorted, and what is compared, at once grows with --max-memory; what comes out does not."""
     sorted_keys: list[int] = []
     text_bytes: set[int] = set()
-    stars, compare = passes.stars, passes.compare
+    pair_buckets, verify = candidates.pair_buckets, VerifyPairs.__call__
 
-    def counted(keys: Any, where: Any) -> Any:
+    def counted(keys: Any, docs: Any) -> Any:
         sorted_keys.append(len(keys))
-        return stars(keys, where)
+        return pair_buckets(keys, docs)
 
-    def noted(search: Any, pairs: Any, size: int, part: Any) -> Any:
-        text_bytes.add(size)
-        return compare(search, pairs, size, part)
+    def noted(self: VerifyPairs, docs: tuple[int, int]) -> VerifiedPairs:
+        text_bytes.add(self.text_bytes)
+        return verify(self, docs)
 
-    monkeypatch.setattr(passes, "stars", counted)
-    monkeypatch.setattr(passes, "compare", noted)
+    monkeypatch.setattr(candidates, "pair_buckets", counted)
+    monkeypatch.setattr(VerifyPairs, "__call__", noted)
     most = {}
     for memory in ("1MB", "100MB"):
         sorted_keys.clear()
         text_bytes.clear()
-        dedup(raw, out=tmp_path / memory, memory=memory)
+        dedup(raw, out=tmp_path / memory, max_memory=memory)
         most[memory] = max(sorted_keys)
         assert sum(sorted_keys) >= 10 * 1347
-        assert finder.SORTING_BYTES * max(sorted_keys) < 1.2 * int(memory[:-2]) * 10**6
+        assert search.SORTING_BYTES * max(sorted_keys) < 1.2 * int(memory[:-2]) * 10**6
         assert text_bytes == {max(2**20, int(memory[:-2]) * 10**6 // 8)}
     assert most["100MB"] == 10 * 1347 > most["1MB"]
     assert tree_bytes(tmp_path / "1MB") == tree_bytes(tmp_path / "100MB")
@@ -118,11 +119,11 @@ def test_a_cluster_of_20000(tmp_path: Path) -> None:
         changed[rng.randrange(len(words))] = f"x{number}"
         rows.append({"id": str(number), "text": " ".join(changed)})
     write_jsonl(tmp_path / "near.jsonl", rows)
-    with pytest.raises(MachineError, match="more duplicates than --memory holds") as caught:
-        dedup(tmp_path / "near.jsonl", out=tmp_path / "out", memory="1MB")
+    with pytest.raises(MachineError, match="more duplicates than --max-memory holds") as caught:
+        dedup(tmp_path / "near.jsonl", out=tmp_path / "out", max_memory="1MB")
     assert caught.value.exit_code == 4
     enough = (caught.value.hint or "").rpartition(" ")[2]
-    found = dedup(tmp_path / "near.jsonl", out=tmp_path / "out", memory=enough)
+    found = dedup(tmp_path / "near.jsonl", out=tmp_path / "out", max_memory=enough)
     assert found.counts.kept < 20
     assert found.metrics["candidates"] < 10 * 20_000
     assert sum(int(size) * count for size, count in found.metrics["clusters"].items()) >= 19_990
@@ -133,7 +134,7 @@ def test_other_settings_inputs_and_old_documents_are_a_conflict(tmp_path: Path) 
     write_jsonl(tmp_path / "old.jsonl", corpus()[40:80])
     against = (str(tmp_path / "old.jsonl"),)
     dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=against)
-    assert dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=against, memory="2MB").status == "up to date"
+    assert dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=against, max_memory="2MB").status == "up to date"
     for changed in ({"threshold": 0.7}, {"keep": "longest"}, {"against": ()}, {"verify": False}, {"method": "exact"}):
         with pytest.raises(ConflictError):
             dedup(tmp_path / "new.jsonl", out=tmp_path / "out", **({"against": against} | changed))
@@ -147,10 +148,10 @@ def test_other_settings_inputs_and_old_documents_are_a_conflict(tmp_path: Path) 
 def test_what_does_not_go_together(tmp_path: Path, gptctl: Gptctl) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", corpus()[:5])
     wrong: list[tuple[Row, str]] = [
-        ({"index": "datasketch", "keep": "longest"}, "--index datasketch goes with"),
-        ({"index": "datasketch", "against": (str(source),)}, "--index datasketch goes with"),
-        ({"index": "datasketch", "method": "exact"}, "--index datasketch goes with"),
-        ({"redis": "redis://localhost"}, "redis=URL goes with --index datasketch"),
+        ({"index": "datasketch", "keep": "longest"}, "--index datasketch works with"),
+        ({"index": "datasketch", "against": (str(source),)}, "--index datasketch works with"),
+        ({"index": "datasketch", "method": "exact"}, "--index datasketch works with"),
+        ({"redis": "redis://localhost"}, "redis=URL needs --index datasketch"),
         ({"method": "lines", "keep": "longest"}, "works within them"),
     ]
     for settings, wanted in wrong:
@@ -158,14 +159,14 @@ def test_what_does_not_go_together(tmp_path: Path, gptctl: Gptctl) -> None:
             dedup(source, out=tmp_path / "out", **settings)
         with pytest.raises(UsageError, match=wanted):
             plan_of(source, **settings)
-    done = gptctl("dedup", "a.jsonl", "-o", "out", "--memory", "10kB")
+    done = gptctl("dedup", "a.jsonl", "-o", "out", "--max-memory", "10kB")
     assert (done.code, len(done.error_lines), "too little" in done.err) == (2, 2, True)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("method", ["exact", "lines", "paragraphs", "substring"])
 def test_any_way_gives_the_same_bytes_by_any_method(method: str, raw: Path, tmp_path: Path) -> None:
-    dedup(raw, out=tmp_path / "two", method=method, engine="processes", workers=2, memory="1MB")
+    dedup(raw, out=tmp_path / "two", method=method, executor="processes", workers=2, max_memory="1MB")
     dedup(raw, out=tmp_path / "one", method=method)
     assert tree_bytes(tmp_path / "one") == tree_bytes(tmp_path / "two")
 
@@ -175,7 +176,7 @@ def test_any_way_gives_the_same_bytes_by_any_method(method: str, raw: Path, tmp_
 def test_ray_gives_the_same_bytes(method: str, raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     """Also where nobody says how many workers a cluster has."""
     pytest.importorskip("ray")
-    done = gptctl("dedup", raw, "-o", "ray", "--engine", "ray", "--method", method)
+    done = gptctl("dedup", raw, "-o", "ray", "--executor", "ray", "--method", method)
     assert done.code == 0, done.err
     dedup(raw, out=tmp_path / "one", method=method)
     assert tree_bytes(tmp_path / "ray") == tree_bytes(tmp_path / "one")
@@ -215,16 +216,18 @@ def test_a_limit(raw: Path, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_foretells_the_disk(raw: Path, unique: tuple[Path, Ran], tmp_path: Path, gptctl: Gptctl) -> None:
-    plan = gptctl("dedup", raw, "-o", "out", "--dry-run", "--json", "--workers", "2", "--memory", "1MB").json["plan"]
+    plan = gptctl("dedup", raw, "-o", "out", "--dry-run", "--json", "--workers", "2", "--max-memory", "1MB").json[
+        "plan"
+    ]
     assert (plan["bands"], plan["rows_per_band"]) == (9, 13)
-    assert plan["chance_of_a_candidate"] == {f"{s}0": round(1 - (1 - s**13) ** 9, 4) for s in (0.7, 0.8, 0.9)}
+    assert plan["candidate_probability"] == {f"{s}0": round(1 - (1 - s**13) ** 9, 4) for s in (0.7, 0.8, 0.9)}
     metrics = unique[1].json["metrics"]
     assert plan["documents"] == pytest.approx(1347, rel=0.1)
     assert plan["bytes_per_document_on_disk"] == pytest.approx(16 * 10 + 48 + 5, abs=1)
     # The shingles of the candidates come on top, some 1.3 bytes for each byte of their text.
     text = sum(len(row["text"].encode()) for row in corpus() if row["id"] in cluster_table(unique[0]))
     assert metrics["disk_bytes"] == pytest.approx(plan["disk_bytes"] + 1.3 * text, rel=0.3)
-    assert plan["sort_ranges"] == pytest.approx(10 * 1347 * finder.SORTING_BYTES / 500_000, abs=1)
+    assert plan["sort_ranges"] == pytest.approx(10 * 1347 * search.SORTING_BYTES / 500_000, abs=1)
     assert not (tmp_path / "out").exists()
     for method in ("exact", "lines", "substring"):
         facts = plan_of(raw, method=method)
@@ -242,18 +245,18 @@ def test_survivors_are_looked_up_for_many_tasks_at_once(
     piped = stream_of(*(rows[first : first + 130] for first in range(0, 1300, 130)))
     monkeypatch.setattr(stream, "standard_input", lambda: io.BytesIO(piped))
     looked_up: list[int] = []
-    describe = Verdicts.describe
+    describe = Decisions.describe
 
-    def counted(self: Verdicts, part: slice) -> pa.Table:
-        looked_up.append(len(self.found.place[part]))
+    def counted(self: Decisions, part: slice) -> pa.Table:
+        looked_up.append(len(self.clusters.docs[part]))
         return describe(self, part)
 
-    monkeypatch.setattr(Verdicts, "describe", counted)
+    monkeypatch.setattr(Decisions, "describe", counted)
     dedup(Path("-"), out=tmp_path / "at once")
     assert looked_up == [0, len(cluster_table(tmp_path / "at once"))]
     looked_up.clear()
     monkeypatch.setattr(decisions, "DOCUMENT_BYTES", 10_000)
-    dedup(Path("-"), out=tmp_path / "in steps", memory="1MB")
+    dedup(Path("-"), out=tmp_path / "in steps", max_memory="1MB")
     assert max(looked_up) <= 100 and 5 < len(looked_up) < 12
     assert tree_bytes(tmp_path / "in steps") == tree_bytes(tmp_path / "at once")
 

@@ -63,7 +63,7 @@ def test_killed_anywhere_and_run_again(more: str, workers: str, raw: Path, tmp_p
     assert run_gptctl(*command, "whole", cwd=tmp_path).code == 0
     whole = tree_bytes(tmp_path / "whole")
     for operation in (*range(3, 43, 8), *range(43, 500, 20)):
-        killed = run_gptctl(*command, "cut", cwd=tmp_path, GPTCTL_FAULT=f"kill:{operation}")
+        killed = run_gptctl(*command, "cut", cwd=tmp_path, fault=f"kill:{operation}")
         if killed.code == 0:
             assert tree_bytes(tmp_path / "cut") == whole
             break
@@ -81,7 +81,7 @@ def test_killed_again_and_again(raw: Path, unique: tuple[Path, Ran], tmp_path: P
     """Each time a little later, over what the runs before have left."""
     command = ("dedup", raw, "-o", "out", "--workers", "2")
     for operation in range(5, 200, 6):
-        done = run_gptctl(*command, cwd=tmp_path, GPTCTL_FAULT=f"kill:{operation}")
+        done = run_gptctl(*command, cwd=tmp_path, fault=f"kill:{operation}")
         if done.code == 0:
             break
     assert done.code == 0
@@ -93,7 +93,7 @@ def test_a_full_disk(raw: Path, unique: tuple[Path, Ran], tmp_path: Path) -> Non
     """Is said in two lines; with space, the same command goes on."""
     for operation in range(6, 90, 20):
         command = ("dedup", raw, "-o", f"out{operation}", "--workers", "1")
-        done = run_gptctl(*command, cwd=tmp_path, GPTCTL_FAULT=f"enospc:{operation}")
+        done = run_gptctl(*command, cwd=tmp_path, fault=f"enospc:{operation}")
         assert (done.code, len(done.error_lines), "disk full" in done.err) == (4, 2, True), done.err
         assert run_gptctl(*command, cwd=tmp_path).code == 0
         assert tree_bytes(tmp_path / f"out{operation}") == tree_bytes(unique[0])
@@ -118,10 +118,10 @@ def test_a_power_cut_costs_time_only(raw: Path, tmp_path: Path) -> None:
     assert run_gptctl(*command, "whole", cwd=tmp_path).code == 0
     for operation in (40, 75):
         out = tmp_path / f"out{operation}"
-        assert run_gptctl(*command, out, cwd=tmp_path, GPTCTL_FAULT=f"kill:{operation}").code == -signal.SIGKILL
-        (spool,) = (out / "work").glob("spool-*")
-        spool = spool.rename(spool.with_name("spool-of-another-start"))
-        runs = [path for path in spool.rglob("*") if path.is_file()]
+        assert run_gptctl(*command, out, cwd=tmp_path, fault=f"kill:{operation}").code == -signal.SIGKILL
+        (scratch,) = (out / "work").glob("scratch-*")
+        scratch = scratch.rename(scratch.with_name("scratch-of-another-start"))
+        runs = [path for path in scratch.rglob("*") if path.is_file()]
         records = sorted((out / "work").glob("*.json"))
         assert runs
         for number, path in enumerate([*runs, *records]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def test_an_index_in_redis_survives_a_kill(raw: Path, redis_url: str, tmp_path: 
     for operation in (8, 20):
         command = ("dedup", raw, "-o", f"cut{operation}", "--index", "datasketch", "--workers", "1",
                    "--set", f"redis={redis_url}", "--set", f"redis_name=kill{operation}")  # fmt: skip
-        killed = run_gptctl(*command, cwd=tmp_path, GPTCTL_FAULT=f"kill:{operation}")
+        killed = run_gptctl(*command, cwd=tmp_path, fault=f"kill:{operation}")
         assert killed.code == -signal.SIGKILL
         assert run_gptctl(*command, cwd=tmp_path).code == 0
         assert same_documents(tmp_path / f"cut{operation}", tmp_path / "whole")
@@ -91,11 +90,10 @@ def test_a_redis_that_is_not_there(tmp_path: Path, gptctl: Gptctl) -> None:
     write_jsonl(tmp_path / "a.jsonl", corpus()[:5])
     for url, code, wanted in (
         ("redis://:hush@127.0.0.1:1/0", 4, "Redis at 127.0.0.1:1/0 failed"),
-        ("http://:hush@localhost", 2, "this is no URL of a Redis server"),
+        ("http://:hush@localhost", 2, "is not the URL of a Redis server"),
     ):
-        began = time.monotonic()
         done = gptctl("dedup", "a.jsonl", "-o", "out", "--index", "datasketch", "--set", f"redis={url}")
         assert (done.code, len(done.error_lines)) == (code, 2) and wanted in done.err, done.err
-        assert time.monotonic() - began < 30 and "hush" not in done.err
+        assert "hush" not in done.err
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"hush" not in path.read_bytes(), path

@@ -55,12 +55,12 @@ def test_near_duplicates_are_found_as_often_as_the_curve_says(unique: tuple[Path
         for shingle in found:
             owners.setdefault(shingle, []).append(name)
     pairs = {(a, b) for names in owners.values() if len(names) < 9 for a in names for b in names if a < b}
-    bands = minhash.bands(THRESHOLD, 128)
+    banding = minhash.optimal_banding(THRESHOLD, 128)
     chance, together = [], []
     for a, b in sorted(pairs):
         share = len(sets[a] & sets[b]) / len(sets[a] | sets[b])
         if share >= THRESHOLD:
-            chance.append(float(minhash.s_curve(share, *bands)))
+            chance.append(float(minhash.candidate_probability(share, banding)))
             together.append(a in table and b in table and table[a]["cluster_id"] == table[b]["cluster_id"])
     assert len(chance) > 300
     # Chains hold together more than the pairs found one by one.
@@ -124,7 +124,7 @@ def test_who_survives(policy: str, raw: Path, texts: dict[str, str], tmp_path: P
 def test_unknown_survivors(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean 'longest'"):
         dedup(raw, out=tmp_path / "out", keep="longst")
-    for policy, wanted in (("highest:quality", "no column 'quality'"), ("highest:source", "holds no numbers")):
+    for policy, wanted in (("highest:quality", "no column 'quality'"), ("highest:source", "does not hold numbers")):
         with pytest.raises(DataError, match=wanted):
             dedup(raw, out=tmp_path / "out", keep=policy)
 

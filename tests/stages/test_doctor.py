@@ -117,7 +117,7 @@ def test_damage(workspace: Path, tmp_path: Path, damage: Callable[[Path], object
 
 
 def test_what_was_killed_is_unfinished_and_what_nobody_reads_is_noted(chain: Path) -> None:
-    assert run_gptctl("clean", "raw.jsonl", "-o", "killed", cwd=chain, GPTCTL_FAULT="kill:9").code == -9
+    assert run_gptctl("clean", "raw.jsonl", "-o", "killed", cwd=chain, fault="kill:9").code == -9
     (chain / "clean/shards/stray.arrow").write_bytes(b"?")
     done = run_gptctl("doctor", "killed", "clean", "--json", cwd=chain)
     assert done.code == 0, done.err

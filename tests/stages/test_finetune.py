@@ -37,7 +37,7 @@ def test_finetune_splits_and_never_reads_test(gptctl: Gptctl, workspace: Path, t
 def test_finetune_killed_and_resumed(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     command = ("finetune", workspace / "run", workspace / "labelled", "--epochs", "3", "-o")
     assert gptctl(*command, "whole").code == 0
-    assert gptctl(*command, "killed", GPTCTL_FAULT="kill:30").code == -signal.SIGKILL
+    assert gptctl(*command, "killed", fault="kill:30").code == -signal.SIGKILL
     assert gptctl(*command, "killed").code == 0
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
@@ -133,7 +133,7 @@ def test_seeds_give_mean_spread_and_the_best_model(gptctl: Gptctl, workspace: Pa
         "-o",
         "k",
     )
-    killed = gptctl(*command, GPTCTL_FAULT="kill:40")
+    killed = gptctl(*command, fault="kill:40")
     assert killed.code == -signal.SIGKILL
     done = gptctl(*command)
     assert done.code == 0, done.err
@@ -217,7 +217,7 @@ def test_lora_trains_little_resumes_and_merges(gptctl: Gptctl, workspace: Path, 
     assert done.code == 0, done.err
     metrics = done.json["metrics"]
     assert 0 < metrics["trained_parameters"] < metrics["parameters"] / 2
-    assert gptctl(*command, "killed", GPTCTL_FAULT="kill:30").code == -signal.SIGKILL
+    assert gptctl(*command, "killed", fault="kill:30").code == -signal.SIGKILL
     assert gptctl(*command, "killed").code == 0
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     adapter = load_file(tmp_path / "whole" / "adapter" / "adapter_model.safetensors")

@@ -42,7 +42,7 @@ def test_pretrain_killed_at_any_moment_ends_with_the_same_weights(
     assert gptctl("pretrain", workspace / "tokens", "-o", "whole", *PRETRAIN).code == 0
     for operation in operations:
         run = f"killed{operation}"
-        killed = gptctl("pretrain", workspace / "tokens", "-o", run, *PRETRAIN, GPTCTL_FAULT=f"kill:{operation}")
+        killed = gptctl("pretrain", workspace / "tokens", "-o", run, *PRETRAIN, fault=f"kill:{operation}")
         assert killed.code == -signal.SIGKILL, killed.err
         done = gptctl("pretrain", workspace / "tokens", "-o", run, *PRETRAIN)
         assert done.code == 0, done.err
@@ -75,9 +75,8 @@ def test_pretrain_stopped_by_a_signal_saves_and_goes_on(gptctl: Gptctl, workspac
         events, before = tmp_path / "run" / "events.jsonl", 0
         if events.exists():
             before = events.read_text().count('"step"')
-        deadline = time.monotonic() + 120
         while not events.exists() or events.read_text().count('"step"') <= before + 3:
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
@@ -125,7 +124,17 @@ def test_pretrain_diverges_with_code_6(gptctl: Gptctl, workspace: Path) -> None:
 def test_pretrain_with_two_processes(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     one = gptctl("pretrain", workspace / "tokens", "-o", "one", "--steps", "6", "--device", "cpu", "--json")
     two = gptctl(
-        "pretrain", workspace / "tokens", "-o", "two", "--steps", "6", "--device", "cpu", "--procs", "2", "--json"
+        "pretrain",
+        workspace / "tokens",
+        "-o",
+        "two",
+        "--steps",
+        "6",
+        "--device",
+        "cpu",
+        "--nproc-per-node",
+        "2",
+        "--json",
     )
     assert (one.code, two.code) == (0, 0), two.err
     assert two.json["metrics"]["val_loss"] == pytest.approx(one.json["metrics"]["val_loss"], abs=1e-3)
@@ -345,6 +354,16 @@ def test_fewer_steps_are_a_conflict_and_other_processes_are_not(gptctl: Gptctl, 
     assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "6").code == 0
     assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "5").code == 5
     same = gptctl(
-        "pretrain", workspace / "tokens", "-o", "run", "--steps", "6", "--device", "auto", "--procs", "2", "--json"
+        "pretrain",
+        workspace / "tokens",
+        "-o",
+        "run",
+        "--steps",
+        "6",
+        "--device",
+        "auto",
+        "--nproc-per-node",
+        "2",
+        "--json",
     )
     assert (same.code, same.json["status"]) == (0, "up to date")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.report.html import PALETTE
+from gptctl.reporting.html import PALETTE
 from tests.conftest import Ran, documents, run_gptctl, write_jsonl
 
 Gptctl = Callable[..., Ran]
@@ -132,7 +132,7 @@ def test_data_stays_data(gptctl: Gptctl, tmp_path: Path) -> None:
 def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_path: Path) -> None:
     """What there is is shown, and what is the matter is said."""
     killed = gptctl("pretrain", workspace / "tokens", "-o", "killed", "--steps", "40", "--set", "log_every=1",
-                    "--set", "eval_every=10", GPTCTL_FAULT="kill:30")  # fmt: skip
+                    "--set", "eval_every=10", fault="kill:30")  # fmt: skip
     assert killed.code == -9
     shutil.copytree(workspace / "clean", tmp_path / "damaged")
     (tmp_path / "damaged" / "shards" / "part-00000.arrow").write_bytes(b"gone")

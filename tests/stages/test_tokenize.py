@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Shard
-from gptctl.pipeline import exchange, shuffle
+from gptctl.pipeline import shuffle, sorted_runs
 from gptctl.text.tokenization.fast_encode import NASTY, SCRIPTS
 from gptctl.text.tokenizer import Tokenizer
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
@@ -65,7 +65,7 @@ def test_encoders_workers_and_engines_give_the_same_bytes(made: Path, tmp_path: 
         out = tmp_path / str(number)
         run(
             made, "tokenize", "raw.jsonl", "-o", out, "--tokenizer", name, "--set", f"encoder={encoder}",
-            "--workers", workers, "--engine", engine,
+            "--workers", workers, "--executor", engine,
         )  # fmt: skip
         assert tree_bytes(out, "shards", "tokenizer.json") == tree_bytes(made / name, "shards", "tokenizer.json")
         assert manifest.read(out).metrics["encoder"] == ("tokenizers" if encoder == "tokenizers" else "gigatoken")
@@ -133,7 +133,7 @@ def test_shuffle_is_one_order_for_any_workers_and_after_a_kill(made: Path, tmp_p
     for operation in (9, 33, 51, 56, 66):  # the last three while runs are merged
         out = tmp_path / f"killed{operation}"
         arguments = ("tokenize", "raw.jsonl", "-o", out, *more, "--workers", "1")
-        killed = run_gptctl(*arguments, cwd=made, GPTCTL_FAULT=f"kill:{operation}")
+        killed = run_gptctl(*arguments, cwd=made, fault=f"kill:{operation}")
         assert killed.code == -signal.SIGKILL
         run(made, *arguments)
         assert tree_bytes(out) == tree_bytes(tmp_path / "whole")
@@ -176,7 +176,7 @@ def test_shuffle_into_several_shards(made: Path, tmp_path: Path, monkeypatch: py
 def test_places_in_a_sorted_column(values: list[int], wanted: int) -> None:
     column = pa.array(values, pa.uint64())
     chunked = pa.chunked_array([column[i : i + 64] for i in range(0, len(column), 64)], pa.uint64())
-    assert exchange.position(chunked, wanted) == int(np.searchsorted(np.array(values, np.uint64), np.uint64(wanted)))
+    assert sorted_runs.position(chunked, wanted) == int(np.searchsorted(np.array(values, np.uint64), np.uint64(wanted)))
 
 
 def test_as_many_shards_as_keep_them_small() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -106,13 +105,11 @@ def test_real_lengths_come_within_a_percent_of_the_fewest_sequences(capacity: in
     assert figures.truncated == (lengths > capacity).sum() < stream.truncated
 
 
-def test_a_million_documents_take_seconds() -> None:
-    """0.3 s on one core of an EPYC at 1024, 0.5 s at 131072."""
+def test_a_million_documents_leave_hardly_any_room() -> None:
+    """Which takes 0.3 s on one core of an EPYC at 1024, 0.5 s at 131072, and would take days if all pairs were tried."""
     lengths = np.random.default_rng(0).lognormal(6, 1.2, 1_000_000).astype(np.int64) + 1
-    began = time.perf_counter()
     for capacity in (1024, 131_072):
         assert best_fit(lengths, capacity).sequences <= 1.001 * lengths.sum() / capacity
-    assert time.perf_counter() - began < 20
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 20), st.integers(0, 5))

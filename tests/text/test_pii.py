@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sysconfig
-import time
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +219,11 @@ def test_guards_hide_nothing(text: str) -> None:
      "glpat-", "+1-650-253-0000", "+1-650-253-0000 ", "650-253-0000 020 7946 0958 ", "a@b.de8.8.8.8", "12-", "(1)", "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----" + "A" * 40, "AIza", "é", " ", "\n"],
 )  # fmt: skip
 def test_hostile_texts(unit: str) -> None:
-    """Time grows with a text's length, whatever is repeated in it."""
-    began = time.process_time()
-    masked(unit * (200_000 // len(unit)))
-    masked(unit * (200_000 // len(unit)) + "@")
-    assert time.process_time() - began < 5
+    """Whatever a long text repeats, masking comes to an end, which the square of its length would put off for hours, and
+    masking the result changes nothing."""
+    for end in ("", "@"):
+        once, _ = masked(unit * (200_000 // len(unit)) + end)
+        assert masked(once)[0] == once
 
 
 def test_standard_library() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.kv_cache import KVCache
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.faults import Faults
 from gptctl.train.job import TrainJob
@@ -88,7 +88,7 @@ def faulty_job(
     config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32, "dropout": 0.1})
     return replace(
         make_job(**job),
-        build=partial(build_touchy, config, 5),
+        build_model=partial(build_touchy, config, 5),
         train_data=partial(Spoiled, frozenset(bad), how, kill_at),
         faults=Faults.model_validate(faults or {}),
     )

@@ -75,7 +75,7 @@ def make_job(
     full = Recipe.model_validate(tables["training"] | {"steps": 30, "seq_len": 32, "batch_size": 6} | (recipe or {}))
     return TrainJob(
         recipe=full,
-        build=partial(build, config, 5),
+        build_model=partial(build, config, 5),
         train_data=partial(windows, "train", full.seq_len, 7, kill_at),
         val_data=partial(windows, "val", full.seq_len, 7),
         **{"seed": 5, "device": "cpu", **job},

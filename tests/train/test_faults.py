@@ -205,9 +205,9 @@ def test_all_ranks_decide_together(tmp_path: Path) -> None:
     """NaN in one rank's share alone: both skip, then both roll back; one process does the same."""
     settings = {"on_nonfinite": "rollback", "margin": 0}
     for ranks in (1, 2):
-        job = faulty_job(range(65, 66), faults=settings, checkpoint_every=5, ranks=ranks, recipe={"steps": 14})
+        job = faulty_job(range(65, 66), faults=settings, checkpoint_every=5, world_size=ranks, recipe={"steps": 14})
         seen: list[dict[str, Any]] = []
-        assert run_in(tmp_path / str(ranks), job, Context(figures=seen.append))["steps"] == 14
+        assert run_in(tmp_path / str(ranks), job, Context(show_metrics=seen.append))["steps"] == 14
         assert seen[-1]["step"] == 14
     for name in ("fault", "rollback"):
         one, two = ([{**event, "time": 0} for event in events(tmp_path / str(ranks), name)] for ranks in (1, 2))
@@ -220,16 +220,16 @@ def test_all_ranks_decide_together(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp", "tp"])
-def test_every_engine_goes_back_exactly(tmp_path: Path, parallel: str) -> None:
+def test_every_strategy_goes_back_exactly(tmp_path: Path, parallel: str) -> None:
     """Two processes with all of the model, or with parts of it: after a rollback, weights as if samples were cut out."""
     settings = {"on_nonfinite": "rollback", "margin": 0}
-    more: dict[str, Any] = {"checkpoint_every": 5, "ranks": 2, "parallel": parallel, "recipe": {"steps": 14}}
+    more: dict[str, Any] = {"checkpoint_every": 5, "world_size": 2, "strategy": parallel, "recipe": {"steps": 14}}
     back = faulty_job(range(67, 68), faults=settings, **more)
     cut = replace(back, train_data=partial(WithoutSome, 66, 72))
     found = []
     for name, job in (("back", back), ("cut", cut)):
         assert run_in(tmp_path / name, job)["steps"] == 14
-        model = job.build()
+        model = job.build_model()
         newest = checkpoint.latest_valid(tmp_path / name)
         assert newest is not None
         checkpoint.load_weights(newest, model)

@@ -224,4 +224,4 @@ def test_under_a_ramp_the_learning_rate_follows_the_samples(tmp_path: Path) -> N
 def test_a_ramp_must_start_with_a_sequence_for_each_rank(tmp_path: Path) -> None:
     """Exit 2, before anything is written."""
     with pytest.raises(UsageError, match="a batch of 1 sequences cannot be split over 2"):
-        run_in(tmp_path, make_job(recipe=RAMP | {"ramp_start_batch": 1}, ranks=2))
+        run_in(tmp_path, make_job(recipe=RAMP | {"ramp_start_batch": 1}, world_size=2))

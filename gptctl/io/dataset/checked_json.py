@@ -18,12 +18,12 @@ def digest(values: dict[str, Any]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(values).encode())
 
 
-def sealed(values: dict[str, Any]) -> dict[str, Any]:
+def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
     """Add the hash."""
     return values | {CHECKSUM: digest(values)}
 
 
-def unsealed(values: Any) -> dict[str, Any]:
+def without_checksum(values: Any) -> dict[str, Any]:
     """Take the hash off. Raises ValueError where it is not that of the rest, or there is none."""
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
@@ -35,12 +35,12 @@ def unsealed(values: Any) -> dict[str, Any]:
 
 def write(path: Path, values: dict[str, Any], flush: atomic.Flush = "all") -> None:
     """Write a record."""
-    atomic.write_json(path, sealed(values), flush)
+    atomic.write_json(path, with_checksum(values), flush)
 
 
 def read(path: Path) -> dict[str, Any] | None:
     """Read a record; None where there is none, or one that is damaged."""
     try:
-        return unsealed(json.loads(path.read_bytes()))
+        return without_checksum(json.loads(path.read_bytes()))
     except (FileNotFoundError, ValueError, RecursionError):
         return None

@@ -19,7 +19,7 @@ from gptctl.core.redact import redacted
 from gptctl.core.rundir import MANIFEST, RECORD, parse_record, versions
 from gptctl.core.summary import Counts, StoredCounts
 from gptctl.io.dataset import checked_json
-from gptctl.io.files import read_if_there
+from gptctl.io.files import read_if_exists
 from gptctl.io.object_storage.address import is_uri, join
 
 SCHEMA_VERSION = 1
@@ -123,7 +123,7 @@ class Manifest:
 
 def is_ours(folder: Folder) -> bool:
     """Return whether a folder holds a manifest.json, and not that of some other program."""
-    data = read_if_there(join(folder, MANIFEST))
+    data = read_if_exists(join(folder, MANIFEST))
     if data is None:
         return False
     try:
@@ -146,13 +146,13 @@ def is_wreck(folder: Folder) -> bool:
 
 def record_of(folder: Folder) -> dict[str, Any]:
     """Read a folder's run.json, or nothing where there is none of ours."""
-    return parse_record(read_if_there(join(folder, RECORD)))
+    return parse_record(read_if_exists(join(folder, RECORD)))
 
 
 def read(folder: Folder) -> Manifest:
     """Read a folder's manifest. Raises DataError (3) where the folder is unfinished or the manifest damaged."""
     path = join(folder, MANIFEST)
-    data = read_if_there(path)
+    data = read_if_exists(path)
     if data is None:
         raise DataError(
             f"{folder} is not a complete output of gptctl: {MANIFEST} is absent", "run the stage that makes it again"
@@ -160,7 +160,7 @@ def read(folder: Folder) -> Manifest:
     try:
         found = json.loads(data)
         if isinstance(found, dict) and checked_json.CHECKSUM in found:  # outputs of earlier versions have none
-            found = checked_json.unsealed(found)
+            found = checked_json.without_checksum(found)
         StoredManifest.model_validate(found)
         return Manifest(
             found["kind"], found["stage"], found["config"], found["inputs"],
@@ -174,7 +174,7 @@ def read(folder: Folder) -> Manifest:
 def read_shard(folder: Folder, shard: Shard) -> bytes:
     """Read a shard and verify its checksum. Raises DataError (3) that names it where it is absent, cut or changed."""
     path = join(folder, shard.path)
-    data = read_if_there(path)
+    data = read_if_exists(path)
     if data is None:
         what = f"shard is missing: {path}"
     elif len(data) == shard.bytes and xxhash.xxh3_128_hexdigest(data) == shard.xxh3_128:

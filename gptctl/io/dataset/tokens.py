@@ -16,7 +16,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import plain_path
-from gptctl.io.object_storage.address import entry, is_uri
+from gptctl.io.object_storage.address import file_info, is_uri
 from gptctl.io.object_storage.local_cache import fetch_tokens
 
 
@@ -44,7 +44,7 @@ def open_tokens(path: str) -> Tokens:
     From object storage it is first copied to this machine.
     """
     path = plain_path(path)
-    info = entry(path)
+    info = file_info(path)
     if info.type == pafs.FileType.NotFound:
         raise UsageError(f"no such folder: {path}", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
     if info.is_file:

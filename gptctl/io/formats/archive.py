@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.input.records import Bad, Block, ReadOptions
+from gptctl.io.input.records import Block, ReadOptions, UnreadableRecord
 
 SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".7z", ".rar")
 
@@ -20,6 +20,6 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
     yield Block("archive", file.name, file.path, size=file.size)
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
     """Return no document, and the archive as what could not be read."""
-    return txt.one(block.name, None), [Bad(block.name, "file", "an archive: unpack it first")]
+    return txt.one(block.name, None), [UnreadableRecord(block.name, "file", "an archive: unpack it first")]

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from gptctl.io.files import UNREADABLE, damaged, open_random, open_stream
+from gptctl.io.files import UNREADABLE, damaged, open_seekable, open_stream
 from gptctl.io.formats import InputFile
-from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
+from gptctl.io.input.records import Block, ReadOptions, UnreadableRecord, from_table
 
 SUFFIXES = (".arrow", ".feather", ".ipc", ".arrows")
 FILE_MAGIC = b"ARROW1"
@@ -36,14 +36,14 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         first_row += count
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
     """Read one record batch, or a whole stream."""
     try:
         if block.stop < 0:
             with open_unpacked(block.path) as source, ipc.open_stream(source) as reader:
                 table = reader.read_all()
         else:
-            with open_random(block.path) as source, ipc.open_file(source) as reader:
+            with open_seekable(block.path) as source, ipc.open_file(source) as reader:
                 table = pa.Table.from_batches([reader.get_batch(block.start)])
                 table.validate(full=True)
                 return from_table(table, block.first_row, block.name, options)
@@ -64,15 +64,15 @@ def open_unpacked(path: str) -> pa.NativeFile:
 
 def rows_of_batches(path: str) -> list[int]:
     """Count the rows of each record batch of a file, reading one column: one of numbers, if there is one."""
-    with open_random(path) as source, ipc.open_file(source) as reader:
+    with open_seekable(path) as source, ipc.open_file(source) as reader:
         schema = reader.schema
     narrow = [i for i, field in enumerate(schema) if pa.types.is_primitive(field.type)]
     options = ipc.IpcReadOptions(included_fields=narrow[:1] or [0] if len(schema) else None)
-    with open_random(path) as source, ipc.open_file(source, options=options) as reader:
+    with open_seekable(path) as source, ipc.open_file(source, options=options) as reader:
         return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
 
 
 def is_file_format(path: str) -> bool:
     """Tell Arrow's file format from its stream format."""
-    with open_random(path) as source:
+    with open_seekable(path) as source:
         return bytes(source.read(len(FILE_MAGIC))) == FILE_MAGIC

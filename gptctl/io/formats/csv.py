@@ -12,7 +12,7 @@ from gptctl.core.errors import DataError
 from gptctl.io.dataset.stream import from_bytes, to_bytes
 from gptctl.io.files import UNREADABLE, damaged, open_stream, split_suffixes
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
+from gptctl.io.input.records import Block, ReadOptions, UnreadableRecord, from_table
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -21,11 +21,11 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
     """Parse in order (a quoted field can hold line ends) and hand out tables of about `target_bytes`."""
     tab = split_suffixes(file.path)[0] == ".tsv"
     delimiter = "\t" if tab else ","
-    wrong: list[Bad] = []
+    wrong: list[UnreadableRecord] = []
 
     def skip(row: pacsv.InvalidRow) -> str:
         wrong.append(
-            Bad(
+            UnreadableRecord(
                 file.name,
                 f"row {row.number}",
                 f"{row.actual_columns} fields where {row.expected_columns} are expected",
@@ -43,11 +43,13 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         with open_stream(file.path) as stream, pacsv.open_csv(stream, reading, parse, kept_as_read) as reader:
             for batch in reader:
                 table = pa.Table.from_batches([batch])
-                yield Block("csv", file.name, start=row, size=table.nbytes, data=to_bytes(table), bad=tuple(wrong))
+                yield Block(
+                    "csv", file.name, start=row, size=table.nbytes, data=to_bytes(table), unreadable=tuple(wrong)
+                )
                 wrong.clear()
                 row += len(table)
         if wrong:
-            yield Block("csv", file.name, start=row, bad=tuple(wrong))
+            yield Block("csv", file.name, start=row, unreadable=tuple(wrong))
     except UNREADABLE as error:
         if file.size:
             raise damaged(file.path, error) from error
@@ -67,19 +69,23 @@ def column_names(file: InputFile, delimiter: str, reading: pacsv.ReadOptions) ->
     return names
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
-    """Turn a parsed table into documents; rows that are not UTF-8 are bad."""
-    bad = list(block.bad)
+def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
+    """Turn a parsed table into documents; rows that are not UTF-8 are unreadable."""
+    unreadable = list(block.unreadable)
     if not block.data:
-        return txt.one(block.name, None), bad
+        return txt.one(block.name, None), unreadable
     table = from_bytes(block.data)
     if not all_utf8(table):
         usable = [all(is_utf8(value) for value in row.values()) for row in table.to_pylist()]
-        bad += [Bad(block.name, f"row {block.start + i}", "not UTF-8") for i, good in enumerate(usable) if not good]
+        unreadable += [
+            UnreadableRecord(block.name, f"row {block.start + i}", "not UTF-8")
+            for i, good in enumerate(usable)
+            if not good
+        ]
         table = table.filter(pa.array(usable))
     table = pa.table({name: table[name].cast(pa.string()) for name in table.column_names})
     documents, unusable = from_table(table, block.start, block.name, options)
-    return documents, bad + unusable
+    return documents, unreadable + unusable
 
 
 def all_utf8(table: pa.Table) -> bool:

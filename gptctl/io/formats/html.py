@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gptctl.io.files import read_all
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.input.records import Bad, Block, ReadOptions
+from gptctl.io.input.records import Block, ReadOptions, UnreadableRecord
 
 SUFFIXES = (".html", ".htm", ".xhtml")
 
@@ -21,11 +21,13 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
     yield Block("html", file.name, file.path, size=file.size)
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
     """Read the page as one document."""
     data = read_all(block.path, options.max_doc_bytes)
     if data is None:
-        return txt.one(block.name, None), [Bad(block.name, "file", f"longer than {options.max_doc_bytes} bytes")]
+        return txt.one(block.name, None), [
+            UnreadableRecord(block.name, "file", f"longer than {options.max_doc_bytes} bytes")
+        ]
     return txt.one(block.name, decode(data) if data else None), []
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gptctl.io.files import damaged, read_all
 from gptctl.io.formats import InputFile, jsonl
-from gptctl.io.input.records import Bad, Block, ReadOptions, from_dicts
+from gptctl.io.input.records import Block, ReadOptions, UnreadableRecord, from_dicts
 
 SUFFIXES = (".json",)
 MAX_FILE_BYTES = 2**30
@@ -20,7 +20,7 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
     yield Block("json", file.name, file.path, size=file.size)
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
     """Parse the file as a whole, and line by line where that fails."""
     data = read_all(block.path, MAX_FILE_BYTES)
     if data is None:

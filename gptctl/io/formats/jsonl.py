@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from gptctl.io.files import damaged, open_random, open_stream
+from gptctl.io.files import damaged, open_seekable, open_stream
 from gptctl.io.formats import InputFile
 from gptctl.io.input.bounded_lines import line_groups
-from gptctl.io.input.records import EXCERPT_CHARACTERS, Bad, Block, ReadOptions, from_dicts
+from gptctl.io.input.records import EXCERPT_CHARACTERS, Block, ReadOptions, UnreadableRecord, from_dicts
 
 SUFFIXES = (".jsonl", ".ndjson", ".jl")
 # What object storage gives beyond a block with the same request, for the line that the block ends in.
@@ -34,12 +34,12 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         raise damaged(file.path, error) from error
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
-    """Parse the lines of a block; a line that is not a JSON object with text is returned as bad."""
+def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
+    """Parse the lines of a block; a line that is not a JSON object with text is returned as unreadable."""
     offset, data = (block.start, block.data) if block.data else lines_of_range(block, options.max_doc_bytes)
     rows: list[Any] = []
     positions: list[str] = []
-    bad: list[Bad] = []
+    unreadable: list[UnreadableRecord] = []
     for line in data.split(b"\n"):
         start, offset = offset, offset + len(line) + 1
         if start == 0:
@@ -54,11 +54,13 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
                 continue
             except orjson.JSONDecodeError as error:
                 reason = reason_of(line, error)
-        bad.append(
-            Bad(block.name, f"byte {start}", reason, line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace"))
+        unreadable.append(
+            UnreadableRecord(
+                block.name, f"byte {start}", reason, line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
+            )
         )
     table, unusable = from_dicts(rows, positions, block.name, options)
-    return table, bad + unusable
+    return table, unreadable + unusable
 
 
 def reason_of(line: bytes, error: Exception) -> str:
@@ -72,7 +74,7 @@ def reason_of(line: bytes, error: Exception) -> str:
 
 def lines_of_range(block: Block, max_line_bytes: int) -> tuple[int, bytes]:
     """Return (offset, the whole lines that begin in the block's range); an overlong last line is cut."""
-    with open_random(block.path, block.stop - block.start + WINDOW_BYTES) as file:
+    with open_seekable(block.path, block.stop - block.start + WINDOW_BYTES) as file:
         first = block.start
         if first:
             file.seek(first - 1)

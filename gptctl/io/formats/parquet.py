@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as papq
 
-from gptctl.io.files import UNREADABLE, damaged, open_random
+from gptctl.io.files import UNREADABLE, damaged, open_seekable
 from gptctl.io.formats import InputFile
-from gptctl.io.input.records import Bad, Block, ReadOptions, from_table
+from gptctl.io.input.records import Block, ReadOptions, UnreadableRecord, from_table
 from gptctl.io.object_storage.address import is_uri
 
 SUFFIXES = (".parquet", ".pq")
@@ -18,7 +18,7 @@ SUFFIXES = (".parquet", ".pq")
 def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
     """Yield row groups; the planner puts small ones together."""
     try:
-        with open_random(file.path) as source:
+        with open_seekable(file.path) as source:
             metadata = papq.ParquetFile(source).metadata
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
     except UNREADABLE as error:
@@ -27,10 +27,10 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         yield Block("parquet", file.name, file.path, group, group + 1, size=size)
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
     """Read one row group."""
     try:
-        with open_random(block.path) as source:
+        with open_seekable(block.path) as source:
             parquet = papq.ParquetFile(source, pre_buffer=is_uri(block.path))  # few requests for many columns
             first_row = sum(parquet.metadata.row_group(i).num_rows for i in range(block.start))
             table = parquet.read_row_group(block.start)

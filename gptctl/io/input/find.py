@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 from gptctl.core.errors import DataError, UsageError, from_os_error
 from gptctl.io.files import plain_path
 from gptctl.io.formats import InputFile
-from gptctl.io.object_storage.address import Address, below, entry, is_uri
+from gptctl.io.object_storage.address import Address, file_info, is_uri, list_files
 
 
 def find_files(argument: str) -> list[InputFile]:
@@ -62,13 +62,13 @@ def local_file(path: str, name: str) -> InputFile:
 def find_remote(uri: str) -> list[InputFile]:
     """List the files at or below a URI, or those that match it as a glob. Raises as `find_files` does."""
     address = Address.parse(uri)
-    info = entry(uri)
+    info = file_info(uri)
     if info.type == pafs.FileType.File:
         return [InputFile(uri, info.base_name, info.size)]
     if info.type == pafs.FileType.Directory:
         start = len(address.path) + 1
         # By the parts of the path, as local paths are: "a/x" is before "a-b/x".
-        everything = sorted(below(uri), key=lambda f: f.path.split("/"))
+        everything = sorted(list_files(uri), key=lambda f: f.path.split("/"))
         found = [f for f in everything if f.is_file and not hidden(f.path[start:].split("/"))]
         if not found:
             raise empty(uri)
@@ -76,7 +76,7 @@ def find_remote(uri: str) -> list[InputFile]:
     matches = match(address) if glob.has_magic(address.path) else []
     if not matches:
         bucket = address.at(address.path.split("/")[0])
-        if entry(str(bucket)).type == pafs.FileType.NotFound:
+        if file_info(str(bucket)).type == pafs.FileType.NotFound:
             raise UsageError(
                 f"no such bucket: {bucket}", "check its name, and endpoint_override= and region= in the URI"
             )
@@ -91,7 +91,7 @@ def match(address: Address) -> list[pafs.FileInfo]:
     if not fixed:
         raise UsageError(f"{address} has a wildcard in the bucket's name", "name the bucket")
     pattern = parts[fixed:]
-    listed = below(str(address.at("/".join(parts[:fixed]))), recursive=len(pattern) > 1 or "**" in pattern)
+    listed = list_files(str(address.at("/".join(parts[:fixed]))), recursive=len(pattern) > 1 or "**" in pattern)
     files = [f for f in listed if f.is_file and matches(f.path.split("/")[fixed:], pattern)]
     return sorted(files, key=lambda f: f.path)
 

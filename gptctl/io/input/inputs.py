@@ -23,10 +23,10 @@ from gptctl.io import formats
 from gptctl.io.dataset import manifest, shards, stream
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.dataset.schema import concat
-from gptctl.io.files import content_hash, plain_path, stamp
+from gptctl.io.files import content_hash, object_fingerprint, plain_path
 from gptctl.io.formats import InputFile
 from gptctl.io.input.find import find_files
-from gptctl.io.input.records import Bad, Block, ReadOptions, Task, from_table
+from gptctl.io.input.records import Block, ReadOptions, Task, UnreadableRecord, from_table
 from gptctl.io.object_storage.address import is_uri
 
 BLOCK_BYTES = 2**20
@@ -102,7 +102,7 @@ class Inputs:
         found = {name: self.manifests[path].content() for name, path in self.datasets.items()}
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             remote = [file for file in self.files if is_uri(file.path) and not read_remote]
-            stamps = dict(zip(remote, pool.map(lambda file: stamp(file.path), remote), strict=True))
+            stamps = dict(zip(remote, pool.map(lambda file: object_fingerprint(file.path), remote), strict=True))
         return found | {file.name: stamps.get(file) or content_hash(file.path) for file in self.files}
 
     def stream_fingerprint(self) -> dict[str, str]:
@@ -169,30 +169,30 @@ class Inputs:
             yield tuple(pending)
 
 
-def read_task(task: Task, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def read_task(task: Task, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
     """Read a task's documents and what could not be read. Raises DataError (3) where a whole file is unreadable."""
     parts = list(read_blocks(task, options))
-    return concat([table for table, _ in parts]), [item for _, bad in parts for item in bad]
+    return concat([table for table, _ in parts]), [item for _, unreadable in parts for item in unreadable]
 
 
-def read_blocks(task: Task, options: ReadOptions) -> Iterator[tuple[pa.Table, list[Bad]]]:
+def read_blocks(task: Task, options: ReadOptions) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
     """Read a task a block at a time, small files together, for whoever need not see it as a whole."""
     tables: list[pa.Table] = []
-    bad: list[Bad] = []
+    unreadable: list[UnreadableRecord] = []
     size = 0
     for block in task.blocks:
         if tables and size + block.size > BLOCK_BYTES:
-            yield concat(tables), bad
-            tables, bad, size = [], [], 0
+            yield concat(tables), unreadable
+            tables, unreadable, size = [], [], 0
         table, wrong = read_block(block, options)
         tables.append(table)
-        bad += wrong
+        unreadable += wrong
         size += block.size
     if tables:
-        yield concat(tables), bad
+        yield concat(tables), unreadable
 
 
-def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
+def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
     """Read one block with the format it names."""
     if block.format == "shard":
         table = shards.table_from(manifest.read_shard(block.path, Shard(block.name, 0, block.size, block.checksum)))
@@ -202,9 +202,9 @@ def read_block(block: Block, options: ReadOptions) -> tuple[pa.Table, list[Bad]]
         data = block.data or Path(block.path).read_bytes()
         table = stream.from_bytes(data)
         if block.format == "documents":
-            return table, list(block.bad)
-        documents, bad = from_table(table, block.start, "-", options)
-        return documents, [*block.bad, *bad]
+            return table, list(block.unreadable)
+        documents, unreadable = from_table(table, block.start, "-", options)
+        return documents, [*block.unreadable, *unreadable]
     return plugins.load(formats.__name__, block.format).read(block, options)  # type: ignore[no-any-return]
 
 
@@ -235,12 +235,13 @@ def limited(tasks: Iterable[Task], limit: int, options: ReadOptions) -> Iterator
     """Cut the tasks off after `limit` documents. They are read here, in order, and handed on as tables."""
     left = limit
     for task in tasks:
-        table, bad = read_task(task, options)
+        table, unreadable = read_task(task, options)
         if len(table) > left:
-            table, bad = table.slice(0, left), []  # what is unreadable may lie behind the limit
+            table, unreadable = table.slice(0, left), []  # what is unreadable may lie behind the limit
         left -= len(table)
         yield Task(
-            task.index, (Block("documents", "-", size=table.nbytes, data=stream.to_bytes(table), bad=tuple(bad)),)
+            task.index,
+            (Block("documents", "-", size=table.nbytes, data=stream.to_bytes(table), unreadable=tuple(unreadable)),),
         )
         if left <= 0:
             return

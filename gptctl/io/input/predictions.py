@@ -17,9 +17,9 @@ from gptctl.core.errors import DataError, UsageError, from_os_error
 from gptctl.core.rundir import MANIFEST
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.schema import fact, with_kind
-from gptctl.io.files import UNREADABLE, damaged, open_stream, plain_path, read_if_there, split_suffixes
+from gptctl.io.files import UNREADABLE, damaged, open_stream, plain_path, read_if_exists, split_suffixes
 from gptctl.io.input.records import infer
-from gptctl.io.object_storage.address import entry, join
+from gptctl.io.object_storage.address import file_info, join
 
 Rows = list[dict[str, Any]]
 KINDS = ("predictions", "scores", "choices")
@@ -59,10 +59,10 @@ def read_rows(path: str) -> Predictions:
     if path == "-":
         return Predictions(json_lines(sys.stdin.buffer.read(), "standard input"))
     path = plain_path(path)
-    place = entry(path)
+    place = file_info(path)
     if place.type == pafs.FileType.NotFound:
         raise UsageError(f"no such file or folder: {path}", "--predictions takes a file, a folder of gptctl eval, or -")
-    if read_if_there(join(path, MANIFEST)) is not None:
+    if read_if_exists(join(path, MANIFEST)) is not None:
         found = manifest.read(path)
         if found.kind not in KINDS:
             raise DataError(

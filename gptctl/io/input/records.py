@@ -29,7 +29,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class Bad:
+class UnreadableRecord:
     """One record that could not be read."""
 
     source: str
@@ -42,7 +42,7 @@ class Bad:
         return {"file": self.source, "position": self.position, "reason": self.reason, "excerpt": self.excerpt}
 
     @classmethod
-    def from_json(cls, value: dict[str, str]) -> Bad:
+    def from_json(cls, value: dict[str, str]) -> UnreadableRecord:
         """Undo `to_json`."""
         return cls(value["file"], value["position"], value["reason"], value["excerpt"])
 
@@ -63,7 +63,7 @@ class Block:
     stop: int = -1
     size: int = 0
     data: bytes = b""
-    bad: tuple[Bad, ...] = ()
+    unreadable: tuple[UnreadableRecord, ...] = ()
     checksum: str = ""
     first_row: int = 0
 
@@ -88,16 +88,16 @@ class Task:
 
 def from_dicts(
     rows: Sequence[dict[str, Any]], positions: Sequence[str], name: str, options: ReadOptions
-) -> tuple[pa.Table, list[Bad]]:
-    """Make a table of documents from JSON-like records; what has no usable text is returned as bad."""
+) -> tuple[pa.Table, list[UnreadableRecord]]:
+    """Make a table of documents from JSON-like records; what has no usable text is returned as unreadable."""
     if options.structured:
         rows = [with_json(row, options.text_column) for row in rows]
-    bad: list[Bad] = []
+    unreadable: list[UnreadableRecord] = []
     texts = plain_texts(rows, options)
     if texts is None:
         reasons = [why_unusable(row, options) for row in rows]
         found = zip(rows, positions, reasons, strict=True)
-        bad = [Bad(name, position, reason, excerpt(row)) for row, position, reason in found if reason]
+        unreadable = [UnreadableRecord(name, where, why, excerpt(row)) for row, where, why in found if why]
         good = [number for number, reason in enumerate(reasons) if not reason]
         rows, positions = [rows[number] for number in good], [positions[number] for number in good]
         texts = pa.array([row[options.text_column] for row in rows], pa.large_string())
@@ -113,7 +113,7 @@ def from_dicts(
     for other in others:
         if other != "source":
             columns[beside(other)] = infer([row.get(other) for row in rows])
-    return pa.table(columns), bad
+    return pa.table(columns), unreadable
 
 
 def beside(column: str) -> str:
@@ -173,15 +173,17 @@ def infer(values: list[Any]) -> pa.Array:
 
 
 def excerpt(row: Any) -> str:
-    """Show the start of a bad record."""
+    """Return the start of an unreadable record."""
     try:
         return orjson.dumps(row).decode()[:EXCERPT_CHARACTERS]
     except (TypeError, ValueError):
         return repr(row)[:EXCERPT_CHARACTERS]
 
 
-def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions) -> tuple[pa.Table, list[Bad]]:
-    """Make a table of documents from Arrow columns; rows without text are returned as bad.
+def from_table(
+    table: pa.Table, first_row: int, name: str, options: ReadOptions
+) -> tuple[pa.Table, list[UnreadableRecord]]:
+    """Make a table of documents from Arrow columns; rows without text are returned as unreadable.
 
     Raises DataError (3) if the table has no text column.
     """
@@ -202,15 +204,17 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
     too_long = pc.greater(pc.binary_length(text), options.max_doc_bytes)
     usable = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(too_long, False)))
     rows = pa.array(range(first_row, first_row + len(table)), pa.int64())
-    bad = [
-        Bad(name, f"row {row}", "text is null" if length is None else f"longer than {options.max_doc_bytes} bytes")
+    unreadable = [
+        UnreadableRecord(
+            name, f"row {row}", "text is null" if length is None else f"longer than {options.max_doc_bytes} bytes"
+        )
         for row, length in zip(
             rows.filter(pc.invert(usable)).to_pylist(),
             pc.binary_length(text.filter(pc.invert(usable))).to_pylist(),
             strict=True,
         )
     ]
-    if bad:
+    if unreadable:
         table, text, rows = table.filter(usable), text.filter(usable), rows.filter(usable)
     made = pc.binary_join_element_wise(pa.scalar(f"{name}:"), rows.cast(pa.string()), "")
     given = strings_of(table, options.id_column)
@@ -226,7 +230,7 @@ def from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions)
     for other in table.column_names:
         if other not in (options.text_column, options.id_column, "source"):
             columns[beside(other)] = table[other]
-    return pa.table(columns), bad
+    return pa.table(columns), unreadable
 
 
 def selectable(column: pa.ChunkedArray) -> pa.ChunkedArray:

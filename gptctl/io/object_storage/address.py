@@ -138,7 +138,7 @@ def unusable(uri: str, error: Exception) -> UsageError:
     return UsageError(f"cannot open {uri}: {reason}", "s3://bucket/key and other URIs of pyarrow.fs are understood")
 
 
-def entry(path: str) -> pafs.FileInfo:
+def file_info(path: str) -> pafs.FileInfo:
     """Tell what stands at a path or URI: its type (NotFound, File, Directory) and size."""
     system, inner = filesystem(path)
     try:
@@ -147,7 +147,7 @@ def entry(path: str) -> pafs.FileInfo:
         raise from_os_error(error, path) from error
 
 
-def below(uri: str, recursive: bool = True) -> list[pafs.FileInfo]:
+def list_files(uri: str, recursive: bool = True) -> list[pafs.FileInfo]:
     """List what lies below a URI; nothing where it does not exist. Raises UsageError (2) where there is no bucket."""
     system, inner = filesystem(uri)
     try:
@@ -159,11 +159,11 @@ def below(uri: str, recursive: bool = True) -> list[pafs.FileInfo]:
     return found
 
 
-def children(folder: str) -> dict[str, str]:
+def list_folder(folder: str) -> dict[str, str]:
     """List what a folder holds, by name and sorted, each with its path or URI; nothing for what is no folder."""
     if is_uri(folder):
         address = Address.parse(folder)
-        found = {info.base_name: str(address.at(info.path)) for info in below(folder, recursive=False)}
+        found = {info.base_name: str(address.at(info.path)) for info in list_files(folder, recursive=False)}
         return dict(sorted(found.items()))
     path = Path(folder)
     return {entry.name: str(entry) for entry in sorted(path.iterdir())} if path.is_dir() else {}

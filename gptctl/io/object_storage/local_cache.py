@@ -11,9 +11,9 @@ from gptctl.core.errors import DataError
 from gptctl.core.rundir import MANIFEST
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
-from gptctl.io.files import content_hash, read_if_there
+from gptctl.io.files import content_hash, read_if_exists
 from gptctl.io.object_storage.address import join
-from gptctl.io.object_storage.remote import at_once, cache_folder
+from gptctl.io.object_storage.remote import cache_folder, parallel_map
 
 
 def fetch_tokens(uri: str, found: Manifest) -> Path:
@@ -22,11 +22,11 @@ def fetch_tokens(uri: str, found: Manifest) -> Path:
     The folder belongs to the content: equal datasets share it. Raises DataError (3) where a file is absent or damaged.
     """
     folder = cache_folder() / "datasets" / found.content()
-    with closing(at_once(partial(fetch_shard, uri, folder), found.shards)) as arrivals:
+    with closing(parallel_map(partial(fetch_shard, uri, folder), found.shards)) as arrivals:
         for _ in arrivals:
             pass
     for name in ("tokenizer.json", MANIFEST):  # the manifest last, as in any folder of ours
-        data = read_if_there(join(uri, name))
+        data = read_if_exists(join(uri, name))
         if data is None:
             raise DataError(f"{join(uri, name)} is absent", f"make it again: gptctl {found.stage} ... -o {uri}")
         atomic.write_bytes(folder / name, data)

@@ -25,10 +25,10 @@ from gptctl.core import atomic
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, MachineError, from_os_error
 from gptctl.core.redact import redact
-from gptctl.core.rundir import MANIFEST, RECORD, Sealed, clear, parse_record, read_record
+from gptctl.core.rundir import MANIFEST, RECORD, OutputManifest, clear, parse_record, read_record
 from gptctl.io.dataset import manifest
-from gptctl.io.files import CHUNK_BYTES, content_hash, read_if_there, stamp
-from gptctl.io.object_storage.address import Address, below, filesystem, join
+from gptctl.io.files import CHUNK_BYTES, content_hash, object_fingerprint, read_if_exists
+from gptctl.io.object_storage.address import Address, filesystem, join, list_files
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -36,8 +36,8 @@ REQUESTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A URI that is written to; a `gptctl.core.rundir.Home`."""
+class ObjectOutputStore:
+    """A URI that is written to; a `gptctl.core.rundir.OutputStore`."""
 
     uri: str
     context: Context
@@ -58,9 +58,9 @@ class Remote:
 
         Raises ConflictError (5) where the URI holds files, but no run.json of ours.
         """
-        data, declared = read_if_there(join(self.uri, RECORD)), read_if_there(join(self.uri, MANIFEST))
+        data, declared = read_if_exists(join(self.uri, RECORD)), read_if_exists(join(self.uri, MANIFEST))
         there, here = parse_record(data), read_record(folder)
-        if not there and (strangers := below(self.uri, recursive=False)):
+        if not there and (strangers := list_files(self.uri, recursive=False)):
             raise ConflictError(
                 f"{self.name} holds files that gptctl did not make ({strangers[0].base_name})",
                 "choose an empty or new place with -o",
@@ -77,7 +77,9 @@ class Remote:
     def begin(self, folder: Path, fresh: bool) -> None:
         """Take the manifest away first, so that nobody reads what changes; then note that a run is under way."""
         system = filesystem(self.uri)[0]
-        entries = sorted(below(self.uri, recursive=False), key=lambda info: (info.base_name != MANIFEST, info.path))
+        entries = sorted(
+            list_files(self.uri, recursive=False), key=lambda info: (info.base_name != MANIFEST, info.path)
+        )
         try:
             for info in entries:
                 if info.base_name == RECORD or not (fresh or info.base_name == MANIFEST):
@@ -91,25 +93,25 @@ class Remote:
             raise from_os_error(error, self.uri) from error
         send(folder / RECORD, join(self.uri, RECORD))
 
-    def publish(self, folder: Path, sealed: Sealed) -> None:
+    def publish(self, folder: Path, manifest: OutputManifest) -> None:
         """Send the files that are not there yet, then run.json, then the manifest."""
         log = folder / "work" / "sent.jsonl"
         sent = read_log(log)
         names = sorted(name for name in files_of(folder) if name != RECORD)
         bring = partial(bring_one, folder, self.uri, log, sent)
-        with closing(at_once(bring, names)) as arrivals:
+        with closing(parallel_map(bring, names)) as arrivals:
             for done, _ in enumerate(arrivals, start=1):
                 self.context.progress(done, len(names), "files sent")
                 self.context.stop.check("stopped")
         send(folder / RECORD, join(self.uri, RECORD))
-        sealed.write(folder / "work")
+        manifest.write(folder / "work")
         send(folder / "work" / MANIFEST, join(self.uri, MANIFEST))
 
     def intact(self, folder: Path) -> bool:
         """Return whether everything that the manifest lists is there with its size."""
         found = manifest.read(folder)
         start = len(Address.parse(self.uri).path) + 1
-        sizes = {info.path[start:]: info.size for info in below(self.uri)}
+        sizes = {info.path[start:]: info.size for info in list_files(self.uri)}
         whole = all(sizes.get(shard.path) == shard.bytes for shard in found.shards)
         return whole and (found.kind != "tokens" or "tokenizer.json" in sizes)
 
@@ -136,7 +138,7 @@ def files_of(folder: Path) -> Iterator[str]:
 
 
 def read_log(log: Path) -> dict[str, list[str]]:
-    """Read which files were sent: the hash of each, and its stamp there. A line that was cut is passed over."""
+    """Read which files were sent: for each its hash and its fingerprint there. Skip a line that was cut."""
     found: dict[str, list[str]] = {}
     for line in log.read_bytes().splitlines() if log.exists() else ():
         try:
@@ -150,18 +152,18 @@ def read_log(log: Path) -> dict[str, list[str]]:
 def bring_one(folder: Path, uri: str, log: Path, sent: dict[str, list[str]], name: str) -> None:
     """Send a file and log it, unless it was sent and is still there."""
     checksum, place = content_hash(str(folder / name)), join(uri, name)
-    if sent.get(name) != [checksum, stamp_if_there(place)]:
+    if sent.get(name) != [checksum, object_fingerprint_if_exists(place)]:
         atomic.append_line(log, json.dumps([name, [checksum, send(folder / name, place)]]))
 
 
-def stamp_if_there(uri: str) -> str | None:
+def object_fingerprint_if_exists(uri: str) -> str | None:
     """Identify a file in object storage; None where there is none."""
     system, inner = filesystem(uri)
-    return stamp(uri) if system.get_file_info(inner).type == pafs.FileType.File else None
+    return object_fingerprint(uri) if system.get_file_info(inner).type == pafs.FileType.File else None
 
 
 def send(path: Path, uri: str) -> str:
-    """Write a local file to a URI, where it appears as a whole; give its stamp there.
+    """Write a local file to a URI, where it appears as a whole; give its fingerprint there.
 
     Raises MachineError (4) where it arrived with another size.
     """
@@ -173,13 +175,13 @@ def send(path: Path, uri: str) -> str:
                 sink.write(chunk)
     except OSError as error:
         raise from_os_error(error, uri) from error
-    found = stamp(uri)
+    found = object_fingerprint(uri)
     if not found.startswith(f"{path.stat().st_size} B,"):
         raise MachineError(f"{uri} arrived incomplete: {found}", "run the same command again")
     return found
 
 
-def at_once(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer]:
+def parallel_map(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer]:
     """Yield function(item) in order, some at a time on threads: most of the time is waiting for answers."""
     pool = ThreadPoolExecutor(REQUESTS_AT_ONCE)
     try:

@@ -17,10 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.pipeline.exchange import distinct
+from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import MULTIPLIER, chunks
-from gptctl.text.dedup.shingles import Shingling, split_words
+from gptctl.text.dedup.shingles import Shingling, normalized_words
 
 WORDS, MIN_WORDS = 13, 8
 
@@ -138,7 +138,7 @@ def where(text: str, index: Index) -> str | None:
     if not found:
         return None
     place, length = min(found)
-    return " ".join(split_words(column)[0].as_py()[place : place + length])
+    return " ".join(normalized_words(column)[0].as_py()[place : place + length])
 
 
 def _hashed(text: pa.LargeStringArray) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
@@ -146,7 +146,7 @@ def _hashed(text: pa.LargeStringArray) -> Iterator[tuple[NDArray[np.uint64], NDA
     end."""
     for first, last in chunks(text):
         words, counts = shingles.hashes(text.slice(first, last - first), Shingling(ngram=1))
-        yield words, shingles.bounds(counts)
+        yield words, shingles.to_offsets(counts)
 
 
 def _windows(hashes: NDArray[np.uint64], n: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:

@@ -1,1 +1,1 @@
-"""Finding documents that say the same: keys, edges between equal keys, groups of edges, and who stays of a group."""
+"""Deduplication: of whole documents, exactly or by MinHash, and of repeated text within documents."""

@@ -1,4 +1,4 @@
-"""Keys that are equal for equal texts."""
+"""Keys of whole texts: equal texts have equal keys."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from gptctl.text.dedup.shingles import Shingling
 
 
 def keys(text: pa.LargeStringArray) -> NDArray[np.uint64]:
-    """Hash each document's exact bytes with xxh3-128: shape (n, 2), the high half first. A null is as the empty text.
+    """Hash the bytes of each document with xxh3-128: shape (n, 2), the high half first. A null is hashed as "".
 
-    128 bits: among 10**12 different texts, two share a key by chance in one of 10**14 corpora.
+    With 128 bits, two of 10**12 different texts share a key in one of 10**14 corpora.
     """
     data = memoryview(text.buffers()[2] or b"")
-    offsets = _offsets(text)
-    digests = b"".join(xxhash.xxh3_128_digest(data[start:end]) for start, end in pairwise(offsets))
+    digests = b"".join(xxhash.xxh3_128_digest(data[start:end]) for start, end in pairwise(_offsets(text)))
     return np.frombuffer(digests, ">u8").astype(np.uint64).reshape(len(text), 2)
 
 
 def normalized_keys(text: pa.LargeStringArray) -> NDArray[np.uint64]:
-    """Hash each document's normalised words in their order: shape (n, 2).
+    """Hash the normalized words of each document, in their order: shape (n, 2).
 
-    Keys are equal for texts that differ only in case, punctuation and white space; a text without any word keeps the
-    key of its bytes. Two independent mixes of 64 bits each; the words go in as 64-bit hashes of their own.
+    Texts that differ only in case, punctuation and white space have equal keys. A text without any word has the key of
+    its bytes. Each half is an independent 64-bit hash of the words' 64-bit hashes.
     """
-    from gptctl.text.kernels.shingles import fold
+    from gptctl.text.kernels.shingles import hash_sequences
 
     words, counts = shingles.hashes(text, Shingling(ngram=1))
-    found = np.empty((len(text), 2), np.uint64)
-    fold(words, shingles.bounds(counts), found)
-    wordless = counts == 0
-    if wordless.any():
-        found[wordless] = keys(text)[wordless]
-    return found
+    result = np.empty((len(text), 2), np.uint64)
+    hash_sequences(words, shingles.to_offsets(counts), result)
+    has_no_word = counts == 0
+    if has_no_word.any():
+        result[has_no_word] = keys(text)[has_no_word]
+    return result
 
 
 def _offsets(text: pa.LargeStringArray) -> list[int]:
-    """Return where each document starts in the data buffer, and where the last one ends."""
+    """Return the offset in the data buffer at which each document starts, and the end of the last one."""
     if not len(text):
         return [0]
     offsets: list[int] = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(text) + 1].tolist()

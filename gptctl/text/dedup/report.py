@@ -1,4 +1,4 @@
-"""What a search for duplicates found, in figures for the manifest and in tables for people."""
+"""Metrics of deduplication for the manifest, and tables of them for people."""
 
 from __future__ import annotations
 
@@ -10,63 +10,68 @@ from typing import Any
 import numpy as np
 
 from gptctl.core.summary import Table
-from gptctl.text.dedup.clusters import Clusters
+from gptctl.text.dedup.documents.clusters import Clusters
 
 LARGEST = 5  # clusters, or repeated lines and passages, that are shown with a sample
 SAMPLE_CHARACTERS = 60
 
 
-def excerpt(text: str) -> str:
+def sample_text(text: str) -> str:
     """Return the beginning of a text on one line."""
     return " ".join(text[: 4 * SAMPLE_CHARACTERS].split())[:SAMPLE_CHARACTERS].rstrip()
 
 
-def of_clusters(found: Clusters, first_new: int, parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Count clusters by size, and show the largest. `parts`: the tasks' figures."""
-    _, members = found.sizes(first_new)
-    sizes, counts = np.unique(members, return_counts=True)
-    samples = [sample for part in parts for sample in part["samples"]]
+def cluster_metrics(clusters: Clusters, input_start: int, task_figures: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the number of clusters of each size, and samples of the largest ones."""
+    _, cluster_sizes = clusters.sizes(input_start)
+    sizes, counts = np.unique(cluster_sizes, return_counts=True)
+    samples = [sample for figures in task_figures for sample in figures["samples"]]
     return {
         "clusters": {str(size): int(count) for size, count in zip(sizes, counts, strict=True)},
         "largest": sorted(samples, key=lambda sample: (-sample[1], sample[0])),
     }
 
 
-def of_repeats(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Add up what the tasks removed, and show what was removed most often."""
+def repeat_metrics(task_figures: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums of what was removed from the documents of all tasks, and what was removed most often."""
     total = Counter[str]()
     often: dict[str, list[Any]] = {}
-    for part in parts:
-        total.update({name: value for name, value in part.items() if name != "often"})
-        for key, times, text in part["often"]:
+    for figures in task_figures:
+        total.update({name: value for name, value in figures.items() if name != "often"})
+        for key, times, text in figures["often"]:
             often.setdefault(key, [times, text])
-    most = sorted(often.values(), key=lambda shown: -shown[0])[:LARGEST]
-    return dict(sorted(total.items())) | {"often": most}
+    most_often = sorted(often.values(), key=lambda sample: -sample[0])[:LARGEST]
+    return dict(sorted(total.items())) | {"often": most_often}
 
 
 def tables(method: str, metrics: dict[str, Any]) -> Iterator[Table]:
-    """Show the clusters by size and samples of the largest, or what was removed, and what of it most often."""
+    """Yield the tables of a run: about clusters, or about text that was removed within documents."""
     if "removed" in metrics:
-        yield from of_removed(method, metrics)
-        return
+        yield from repeat_tables(method, metrics)
+    else:
+        yield from cluster_tables(metrics)
+
+
+def cluster_tables(metrics: dict[str, Any]) -> Iterator[Table]:
+    """Yield tables of the sizes of clusters, of the largest ones, and of the pairs that were compared."""
     sizes = Counter[str]()
     for size, count in metrics["clusters"].items():
-        sizes[span(int(size))] += count
+        sizes[size_range(int(size))] += count
     if sizes:
         rows = tuple((size, f"{count:,}") for size, count in sizes.items())
         yield Table("clusters of duplicates", ("documents in a cluster", "clusters"), rows)
         largest = tuple((cluster, f"{count:,}", text) for cluster, count, text in metrics["largest"])
-        yield Table("largest clusters", ("cluster", "documents", "the first begins"), largest)
+        yield Table("largest clusters", ("cluster", "documents", "first document begins"), largest)
     if candidates := metrics["candidates"]:
-        pairs = [("that share a key", f"{candidates:,}", "")]
+        pairs = [("candidates (share a key)", f"{candidates:,}", "")]
         if "false_positives" in metrics:
             false = metrics["false_positives"]
-            pairs.append(("- not near enough", f"{false:,}", f"{false / candidates:.1%}"))
+            pairs.append(("- below the threshold", f"{false:,}", f"{false / candidates:.1%}"))
         yield Table("pairs of documents", ("", "pairs", "share"), tuple(pairs))
 
 
-def of_removed(method: str, metrics: dict[str, Any]) -> Iterator[Table]:
-    """Show how much was removed within documents, and what most often."""
+def repeat_tables(method: str, metrics: dict[str, Any]) -> Iterator[Table]:
+    """Yield tables of how much was removed within documents, and of what was removed most often."""
     unit = {"lines": "lines", "paragraphs": "paragraphs", "substring": "passages"}[method]
     rows = ((f"{unit} removed", f"{metrics['removed']:,}"), ("bytes removed", f"{metrics['removed_bytes']:,}"),
             ("documents changed", f"{metrics['changed']:,}"))  # fmt: skip
@@ -76,7 +81,7 @@ def of_removed(method: str, metrics: dict[str, Any]) -> Iterator[Table]:
         yield Table("removed most often", ("begins", "times"), often)
 
 
-def span(size: int) -> str:
-    """Name the sizes of clusters that are shown as one."""
+def size_range(size: int) -> str:
+    """Return the range of cluster sizes that are shown in one row: "2", "3", "4 to 7", "8 to 15" and so on."""
     low = 2 ** int(math.log2(size))
     return str(size) if low < 4 else f"{low} to {2 * low - 1}"

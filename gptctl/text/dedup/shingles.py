@@ -1,7 +1,7 @@
-"""Shingles: the n-grams of words or characters by which documents are compared, as 64-bit hashes.
+"""Shingles: n-grams of words or characters, as 64-bit hashes, by which documents are compared.
 
-Broder 1997, "On the resemblance and containment of documents". Two different shingles share a hash with odds of
-1 / 2**64: among the 10**10 shingles of 20 million documents, two or three do.
+Broder 1997, "On the resemblance and containment of documents". Two different shingles have the same hash with a
+probability of 2**-64: among the 10**10 shingles of 20 million documents, two or three pairs do.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Shingling:
-    """What the shingles of a text are.
+    """How a text is cut into shingles.
 
-    `ngram`: how many words or characters each has. `normalize`: words are runs of letters and numbers (str.isalnum) in
-    lower case, and single characters in Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar and Tibetan script; else
-    they are what stands between white space, as it is. `unit`: words, or the characters of the same words with one
-    blank between words.
+    `ngram` is the number of units in a shingle. `unit` is "words", or "chars" for the characters of the same words with
+    one space between words. With `normalize`, words are runs of letters and numbers (str.isalnum) in lower case, and
+    each character of Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar and Tibetan script is a word of its own.
+    Without it, words are what white space separates, unchanged.
     """
 
     ngram: int = 5
@@ -30,46 +30,47 @@ class Shingling:
     normalize: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what compiled code would take for granted."""
+        """Raise ValueError for an `ngram` that the compiled code cannot handle."""
         if self.ngram < 1:
             raise ValueError(f"ngram is {self.ngram}, not 1 or more")
 
 
-def hashes(text: pa.LargeStringArray, how: Shingling) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hash each document's shingles: all hashes in a row, in the text's order, and how many each document has.
+def hashes(text: pa.LargeStringArray, shingling: Shingling) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the hashes of all shingles, in the order of the text, and the number of shingles of each document.
 
-    A document of fewer than `how.ngram` units has none, a null neither. Work space is 8 bytes for each byte of text at
-    most: cut large columns.
+    A document of fewer than `ngram` units has none; so does a null. This needs up to 8 bytes of memory for each byte of
+    text, so pass large columns in parts.
     """
     from gptctl.text.kernels.characters import buffers
-    from gptctl.text.kernels.shingles import entries, hash_shingles
+    from gptctl.text.kernels.shingles import code_point_table, hash_shingles
 
     data, offsets = buffers(text)
     counts = np.empty(len(text), np.int64)
-    # Words have a byte and another one between; those without one between them have three.
+    # A word takes at least two bytes, itself and a separator; a word of an unspaced script takes three.
     size = int(offsets[-1] - offsets[0])
-    room = size if how.unit == "chars" else (size + len(text)) // 2
-    found = np.empty(room + 1, np.uint64)
-    hash_shingles(data, offsets, entries(how.normalize), how.unit == "chars", how.ngram, found, counts)
-    return found[: counts.sum()], counts
+    capacity = size if shingling.unit == "chars" else (size + len(text)) // 2
+    values = np.empty(capacity + 1, np.uint64)
+    table = code_point_table(shingling.normalize)
+    hash_shingles(data, offsets, table, shingling.unit == "chars", shingling.ngram, values, counts)
+    return values[: counts.sum()], counts
 
 
-def bounds(counts: NDArray[np.int64 | np.bool_]) -> NDArray[np.int64]:
-    """Return where each of some ranges in a row begins, and the last one's end."""
+def to_offsets(counts: NDArray[np.int64 | np.bool_]) -> NDArray[np.int64]:
+    """Return the offsets (n + 1) of n consecutive ranges from their lengths."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
-def sets(text: pa.LargeStringArray, how: Shingling) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Give each document's different hashes, sorted, in a row; and the offsets (n + 1) of the documents in it."""
-    values, counts = hashes(text, how)
-    offsets = bounds(counts)
-    first = np.ones(len(values), np.bool_)
+def sets(text: pa.LargeStringArray, shingling: Shingling) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the distinct hashes of each document, sorted, one document after another, and their offsets (n + 1)."""
+    values, counts = hashes(text, shingling)
+    offsets = to_offsets(counts)
+    is_first = np.ones(len(values), np.bool_)
     # numpy sorts 500 hashes in 1.5 us, numba in 15.
     for start, end in pairwise(offsets.tolist()):
         values[start:end].sort()
-    first[1:] = values[1:] != values[:-1]
-    first[offsets[:-1][counts > 0]] = True
-    return values[first], bounds(first)[offsets]
+    is_first[1:] = values[1:] != values[:-1]
+    is_first[offsets[:-1][counts > 0]] = True
+    return values[is_first], to_offsets(is_first)[offsets]
 
 
 def jaccard(
@@ -77,32 +78,32 @@ def jaccard(
     offsets: NDArray[np.int64],
     left: NDArray[np.int64],
     right: NDArray[np.int64],
-    others: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None,
+    right_sets: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the exact share |A & B| / |A | B| of pairs of documents' sets, 0 where neither has a shingle.
+    """Return the exact Jaccard similarity |A & B| / |A | B| of pairs of documents, 0 if neither has a shingle.
 
-    `values` and `offsets` are what `sets` gives, `left` and `right` (pairs,) are its rows; `right` are rows of
-    `others`, if given.
+    `values` and `offsets` are the result of `sets`; `left` and `right` (pairs,) are rows of it. If `right_sets` is
+    given, `right` are rows of that.
     """
-    from gptctl.text.kernels.shingles import share_in_common
+    from gptctl.text.kernels.shingles import jaccard_similarity
 
-    shares = np.empty(len(left), np.float64)
+    similarity = np.empty(len(left), np.float64)
     left, right = (np.ascontiguousarray(rows, np.int64) for rows in (left, right))
-    share_in_common(values, offsets, left, *(others or (values, offsets)), right, shares)
-    return shares
+    jaccard_similarity(values, offsets, left, *(right_sets or (values, offsets)), right, similarity)
+    return similarity
 
 
-def split_words(text: pa.LargeStringArray) -> pa.ListArray:
-    """Give each document's normalised words as strings, to show them: hashes are made ten times as fast."""
-    from gptctl.text.kernels.shingles import ALONE, POINT, entries
+def normalized_words(text: pa.LargeStringArray) -> pa.ListArray:
+    """Return the normalized words of each document as strings, to show them. Hashing them is ten times as fast."""
+    from gptctl.text.kernels.shingles import CODE_POINT, SINGLE, code_point_table
 
     words = []
     for document in text.to_pylist():
-        found = entries(True)[np.frombuffer((document or "").encode("utf-32-le"), np.uint32)]
-        # Blanks around single characters, and for what separates words.
-        spaced = np.full((len(found), 3), ord(" "), np.uint32)
-        spaced[:, 1] = np.where(found > 0, found & POINT, ord(" "))
-        keep = np.ones(spaced.shape, np.bool_)
-        keep[:, ::2] = (found >= ALONE)[:, None]
-        words.append(spaced[keep].tobytes().decode("utf-32-le").split())
+        entries = code_point_table(True)[np.frombuffer((document or "").encode("utf-32-le"), np.uint32)]
+        # Put spaces around characters that are words of their own, and for every separator.
+        spaced = np.full((len(entries), 3), ord(" "), np.uint32)
+        spaced[:, 1] = np.where(entries > 0, entries & CODE_POINT, ord(" "))
+        chosen = np.ones(spaced.shape, np.bool_)
+        chosen[:, ::2] = (entries >= SINGLE)[:, None]
+        words.append(spaced[chosen].tobytes().decode("utf-32-le").split())
     return pa.array(words, pa.list_(pa.large_string()))

@@ -12,7 +12,8 @@ import numpy as np
 
 from gptctl.text.kernels.characters import count_characters, strip_left, strip_right
 from gptctl.text.kernels.compile import BYTES, FIGURE_ROWS, FIGURES_OF_ONE, LENGTHS, OFFSETS, compiled
-from gptctl.text.kernels.tables import BASE, INVERSE, duplicate_pieces, mix, most_line_feeds, power_of_two, same_bytes
+from gptctl.text.kernels.hashing import BASE, INVERSE, mix
+from gptctl.text.kernels.tables import duplicate_pieces, most_line_feeds, power_of_two, same_bytes
 
 LINE_FEED = 10
 FIGURES = 14  # characters; paragraphs, lines: share, share of characters; top 2 to 4; duplicate 5 to 10

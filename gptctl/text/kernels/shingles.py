@@ -1,7 +1,8 @@
-"""Hashes of words, characters and their n-grams, and what is made of them: signatures, keys, shares in common.
+"""Hashes of words, characters and their n-grams, and what is computed from them: signatures, keys, similarities.
 
-A word's hash takes in its code points one by one; an n-gram's is a polynomial of its words' hashes, whose bits are then
-mixed. The polynomial of the next n-gram follows from that of the last by one word in and one out, for any n.
+The hash of a word takes in its code points one by one. The hash of an n-gram is a polynomial of the hashes of its
+words, whose bits are then mixed. The polynomial of the next n-gram follows from that of the last one: one word leaves
+and one enters, for any n.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from numpy.typing import NDArray
 
 from gptctl.text.kernels.characters import ASSIGNED, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NUMBER, OFFSETS, compiled, types
-from gptctl.text.kernels.tables import BASE, MULTIPLIER, mix
+from gptctl.text.kernels.hashing import BASE, MULTIPLIER, hash_combine, mix
 
 ENTRIES = PERMUTATIONS = types.Array(types.uint32, 1, "C", readonly=True)
 HASHES, NEW_HASHES = types.Array(types.uint64, 1, "C", readonly=True), types.Array(types.uint64, 1, "C")
-VALUE_ROWS, KEY_ROWS = types.Array(types.uint32, 2, "C"), types.Array(types.uint64, 2, "C")
-SHARES = types.Array(types.float64, 1, "C")
+SIGNATURES, KEY_PAIRS = types.Array(types.uint32, 2, "C"), types.Array(types.uint64, 2, "C")
+SIMILARITIES = types.Array(types.float64, 1, "C")
 
-POINT, IN_WORD, ALONE = 0x1FFFFF, 1 << 30, 1 << 31
+# An entry of the table of code points: the code point itself, and flags. SINGLE: it is a word of its own.
+CODE_POINT, IN_WORD, SINGLE = 0x1FFFFF, 1 << 30, 1 << 31
 BLANK = 0x20
-# Letters of scripts that put no spaces between words: each counts as a word, else a page would be one. By Unicode's
-# property Script, among letters and numbers only.
+# Letters of scripts without spaces between words. Each counts as a word, as a whole page would be one otherwise. These
+# are the letters and numbers with one of these values of Unicode's property Script.
 UNSPACED = (
     (0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1780, 0x17FF),  # Thai and Lao, Tibetan, Khmer
     (0x1000, 0x109F), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F),  # Myanmar
@@ -38,43 +40,37 @@ UNSPACED = (
 
 
 @cache
-def entries(normalize: bool) -> NDArray[np.uint32]:
-    """Return for each of the 1,114,112 code points what words take in of it, or 0 where it stands between words.
+def code_point_table(normalize: bool) -> NDArray[np.uint32]:
+    """Return an entry for each of the 1,114,112 code points, which is 0 for a character between words.
 
-    That is the code point, IN_WORD, and ALONE if it is a word of its own. `normalize`: words are letters and numbers
-    (str.isalnum) in lower case (Unicode's simple mapping); else they are all but white space (str.isspace).
+    An entry consists of the code point, IN_WORD, and SINGLE if the character is a word of its own. With `normalize`,
+    words consist of letters and numbers (str.isalnum) in lower case (Unicode's simple mapping). Without it, they
+    consist of all characters but white space (str.isspace).
     """
     points = np.arange(sys.maxunicode + 1, dtype=np.uint32)
-    # Beyond, no character is a letter or white space.
+    # No character beyond these is a letter or white space.
     characters = points[:ASSIGNED].tobytes().decode("utf-32-le", "surrogatepass")
     if not normalize:
         points |= np.uint32(IN_WORD)
         for run in re.finditer(r"\s+", characters):
             points[run.start() : run.end()] = 0
         return points
-    # Only the capital I with a dot grows to two characters, whose first is its simple mapping.
+    # Only the capital I with a dot becomes two characters. The first is its simple mapping.
     lower = characters.replace("\u0130", "i").lower().encode("utf-32-le", "surrogatepass")
     points = np.frombuffer(lower, np.uint32) | np.uint32(IN_WORD)
     for first, last in UNSPACED:
-        points[first : last + 1] |= np.uint32(ALONE)
+        points[first : last + 1] |= np.uint32(SINGLE)
     table = np.zeros(sys.maxunicode + 1, np.uint32)
     for run in re.finditer(r"[^\W_]+", characters):
         table[run.start() : run.end()] = points[run.start() : run.end()]
     return table
 
 
-@compiled(inline=True)
-def absorb(key: Any, value: Any) -> Any:
-    """Take a value into a hash: for another value of the same key it is another hash."""
-    key = (key ^ np.uint64(value)) * MULTIPLIER
-    return key ^ (key >> np.uint64(32))
-
-
 @compiled()
 def hash_words(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) -> Any:
-    """Write the hashes of a document's words into `out` from `at` on; give where they end.
+    """Write the hashes of a document's words into `out`, from `at` on, and return where they end.
 
-    One more place is written to than that.
+    The element behind the last hash is written to as well.
     """
     key = BASE
     inside = False
@@ -83,13 +79,13 @@ def hash_words(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) ->
         point, size = decode(data, i)
         i += size
         entry = table[point]
-        if entry & ALONE:
+        if entry & SINGLE:
             out[at] = key
             at += inside
-            out[at] = absorb(BASE, entry)
+            out[at] = hash_combine(BASE, entry)
             at += 1
         elif entry:
-            key = absorb(key, entry)
+            key = hash_combine(key, entry)
             inside = True
             continue
         else:
@@ -103,33 +99,33 @@ def hash_words(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) ->
 
 @compiled()
 def hash_characters(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) -> Any:
-    """Write the hashes of the characters of a document's words, and of one blank between words; give where they end."""
-    blank = absorb(BASE, BLANK)
+    """Write the hashes of the characters of a document's words, with one blank between words; return where they end."""
+    blank = hash_combine(BASE, BLANK)
     start = at
-    apart = False
+    after_separator = False
     i = low
     while i < high:
         point, size = decode(data, i)
         i += size
         entry = table[point]
         if not entry:
-            apart = True
+            after_separator = True
             continue
-        alone = (entry & ALONE) != 0
-        if (apart or alone) and at > start:
+        is_single = (entry & SINGLE) != 0
+        if (after_separator or is_single) and at > start:
             out[at] = blank
             at += 1
-        out[at] = absorb(BASE, entry)
+        out[at] = hash_combine(BASE, entry)
         at += 1
-        apart = alone
+        after_separator = is_single
     return at
 
 
 @compiled(BYTES, OFFSETS, ENTRIES, NUMBER, NUMBER, NEW_HASHES, COUNTS)
 def hash_shingles(data: Any, offsets: Any, table: Any, characters: Any, n: Any, out: Any, counts: Any) -> None:
-    """Write the hashes of all documents' n-grams of words, or of characters, in a row, and count each document's.
+    """Write the hashes of the n-grams of words or characters, one document after another, and count those of each.
 
-    `out` has room for as many words or characters as the text can have, and one more.
+    `out` has a size of one more than the words or characters that the text can have.
     """
     power = np.uint64(1)
     for _ in range(n):
@@ -153,51 +149,53 @@ def hash_shingles(data: Any, offsets: Any, table: Any, characters: Any, n: Any, 
 
 
 @compiled(inline=True)
-def to_permute(key: Any) -> Any:
-    """Return a hash's upper half, mixed by MurmurHash3's 32-bit finaliser (Appleby, public domain)."""
+def permutation_input(key: Any) -> Any:
+    """Return the upper half of a hash, mixed by MurmurHash3's 32-bit finalizer (Appleby, public domain)."""
     value = np.uint32(key >> np.uint64(32))
     value = np.uint32((value ^ (value >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     value = np.uint32((value ^ (value >> np.uint32(13))) * np.uint32(0xC2B2AE35))
     return np.uint32(value ^ (value >> np.uint32(16)))
 
 
-@compiled(HASHES, OFFSETS, PERMUTATIONS, PERMUTATIONS, VALUE_ROWS)
-def sign(hashes: Any, offsets: Any, multipliers: Any, increments: Any, values: Any) -> None:
-    """Fill each document's signature (documents, permutations): the least permuted hash, all ones without any.
+@compiled(HASHES, OFFSETS, PERMUTATIONS, PERMUTATIONS, SIGNATURES)
+def compute_signatures(hashes: Any, offsets: Any, multipliers: Any, increments: Any, values: Any) -> None:
+    """Write the signature of each document (documents, permutations): the minimum of its permuted hashes.
 
-    Four hashes at a time, the last repeated, share what is loaded and stored for each permutation: 500 hashes and 112
-    permutations take 1.4 us, where one at a time takes 3.5.
+    A document without a hash gets all ones. Four hashes at a time, the last one repeated, share what is loaded and
+    stored for a permutation: 500 hashes and 112 permutations take 1.4 us; one hash at a time takes 3.5 us.
     """
-    least = np.empty(multipliers.size, np.uint32)
+    minima = np.empty(multipliers.size, np.uint32)
     for d in range(offsets.size - 1):
-        least[:] = np.uint32(0xFFFFFFFF)
+        minima[:] = np.uint32(0xFFFFFFFF)
         last = offsets[d + 1] - 1
         for k in range(offsets[d], offsets[d + 1], 4):
-            a, b = to_permute(hashes[k]), to_permute(hashes[min(k + 1, last)])
-            c, e = to_permute(hashes[min(k + 2, last)]), to_permute(hashes[min(k + 3, last)])
+            a, b = permutation_input(hashes[k]), permutation_input(hashes[min(k + 1, last)])
+            c, e = permutation_input(hashes[min(k + 2, last)]), permutation_input(hashes[min(k + 3, last)])
             for p in range(multipliers.size):
                 multiplier, increment = multipliers[p], increments[p]
                 one = min(np.uint32(a * multiplier + increment), np.uint32(b * multiplier + increment))
                 other = min(np.uint32(c * multiplier + increment), np.uint32(e * multiplier + increment))
-                least[p] = min(least[p], min(one, other))
-        values[d, :] = least
+                minima[p] = min(minima[p], min(one, other))
+        values[d, :] = minima
 
 
-@compiled(HASHES, OFFSETS, KEY_ROWS)
-def fold(hashes: Any, offsets: Any, keys: Any) -> None:
-    """Hash each document's hashes in their order, in two independent ways (documents, 2)."""
+@compiled(HASHES, OFFSETS, KEY_PAIRS)
+def hash_sequences(hashes: Any, offsets: Any, keys: Any) -> None:
+    """Write two independent hashes of the sequence of each document's hashes (documents, 2)."""
     for d in range(offsets.size - 1):
         first, second = BASE, MULTIPLIER
         for k in range(offsets[d], offsets[d + 1]):
-            first = absorb(first, hashes[k])
+            first = hash_combine(first, hashes[k])
             second = (second + hashes[k]) * BASE
             second ^= second >> np.uint64(29)
         keys[d, 0], keys[d, 1] = first, second
 
 
-@compiled(HASHES, OFFSETS, OFFSETS, HASHES, OFFSETS, OFFSETS, SHARES)
-def share_in_common(a: Any, a_offsets: Any, a_rows: Any, b: Any, b_offsets: Any, b_rows: Any, shares: Any) -> None:
-    """Fill |A & B| / |A | B| of pairs of rows, which are sorted sets."""
+@compiled(HASHES, OFFSETS, OFFSETS, HASHES, OFFSETS, OFFSETS, SIMILARITIES)
+def jaccard_similarity(
+    a: Any, a_offsets: Any, a_rows: Any, b: Any, b_offsets: Any, b_rows: Any, similarity: Any
+) -> None:
+    """Write |A & B| / |A | B| for pairs of rows, which are sorted sets."""
     for pair in range(a_rows.size):
         i, i_end = a_offsets[a_rows[pair]], a_offsets[a_rows[pair] + 1]
         j, j_end = b_offsets[b_rows[pair]], b_offsets[b_rows[pair] + 1]
@@ -209,4 +207,4 @@ def share_in_common(a: Any, a_offsets: Any, a_rows: Any, b: Any, b_offsets: Any,
             i += left <= right
             j += right <= left
         union -= common
-        shares[pair] = common / union if union else 0.0
+        similarity[pair] = common / union if union else 0.0

@@ -1,7 +1,7 @@
-"""Hash tables for kernels: which pieces of a text are equal. Equal hashes are followed by a comparison of the bytes.
+"""Hash tables for kernels, which find the pieces of a text that are equal. Equal hashes are confirmed byte by byte.
 
-A table is two arrays, `slots` (what is stored, by place) and `stamps` (a place counts only where its stamp is the
-current one), so that a table is emptied by counting the stamp up. Sizes are powers of two.
+A table consists of two arrays: `slots` holds what is stored, and a slot counts only if its entry in `stamps` is the
+current stamp. So a table is emptied by increasing the stamp. Sizes are powers of two.
 """
 
 from __future__ import annotations
@@ -11,28 +11,9 @@ from typing import Any
 import numpy as np
 
 from gptctl.text.kernels.compile import compiled
+from gptctl.text.kernels.hashing import hash_range
 
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's 64 bits
-BASE = np.uint64(0xD6E8FEB86659FD93)  # any odd number will do
 LINE_FEED = 10
-INVERSE = np.uint64(pow(0xD6E8FEB86659FD93, -1, 2**64))
-
-
-@compiled(inline=True)
-def mix(key: Any) -> Any:
-    """Spread a 64-bit key over its low bits."""
-    key = (key ^ (key >> np.uint64(32))) * MULTIPLIER
-    return key ^ (key >> np.uint64(29))
-
-
-@compiled(inline=True)
-def hash_range(data: Any, low: Any, high: Any) -> Any:
-    """Hash a range of bytes."""
-    key = np.uint64(high - low)
-    for i in range(low, high):
-        key = (key ^ np.uint64(data[i])) * MULTIPLIER
-        key ^= key >> np.uint64(32)
-    return key
 
 
 @compiled(inline=True)
@@ -45,10 +26,10 @@ def same_bytes(data: Any, a: Any, b: Any, size: Any) -> Any:
 
 
 @compiled(inline=True)
-def power_of_two(least: Any) -> Any:
-    """Return the smallest power of two that is not below `least`."""
+def power_of_two(minimum: Any) -> Any:
+    """Return the smallest power of two, 16 or more, that is not below `minimum`."""
     size = 16
-    while size < least:
+    while size < minimum:
         size *= 2
     return size
 
@@ -60,25 +41,25 @@ def duplicate_pieces(data: Any, lows: Any, highs: Any, count: Any, slots: Any, s
     repeated = characters = 0
     for p in range(count):
         low, size = lows[p], highs[p] - lows[p]
-        place = np.int64(hash_range(data, low, highs[p]) & np.uint64(mask))
-        while stamps[place] == stamp:
-            q = slots[place]
+        slot = np.int64(hash_range(data, low, highs[p]) & np.uint64(mask))
+        while stamps[slot] == stamp:
+            q = slots[slot]
             if highs[q] - lows[q] == size and same_bytes(data, lows[q], low, size):
                 break
-            place = (place + 1) & mask
-        if stamps[place] == stamp:
+            slot = (slot + 1) & mask
+        if stamps[slot] == stamp:
             repeated += 1
             for i in range(low, highs[p]):
                 characters += data[i] & 0xC0 != 0x80
         else:
-            slots[place] = p
-            stamps[place] = stamp
+            slots[slot] = p
+            stamps[slot] = stamp
     return repeated, characters
 
 
 @compiled()
 def most_line_feeds(data: Any, offsets: Any) -> Any:
-    """Return the largest number of line feeds in a document: how many pieces there can be is that and one."""
+    """Return the largest number of line feeds in a document. A document has at most one more piece than that."""
     most = 0
     for d in range(offsets.size - 1):
         count = 0

@@ -28,6 +28,7 @@ from gptctl.model.files import checksummed, tensor_files
 from gptctl.model.folder import write_config, write_weights
 from gptctl.train.checkpoints import checkpoint
 from gptctl.train.job import Model, TrainJob
+from gptctl.train.strategies import Strategy
 
 CLOSE_SECONDS = 60  # for a checkpoint under way when training fails; its other ranks may be gone
 
@@ -41,14 +42,14 @@ class Writer:
         self,
         run: Path,
         job: TrainJob,
-        engine: checkpoint.Holder,
+        strategy: Strategy,
         model: Model,
         parameters: checkpoint.Parameters,
         optimizers: Sequence[Optimizer],
     ) -> None:
         self.folder = run / "checkpoints"
         self.job = job
-        self.engine = engine
+        self.strategy = strategy
         self.model = model
         self.parameters = parameters
         self.optimizers = optimizers
@@ -68,12 +69,12 @@ class Writer:
     def begin(self, path: Path, state: dict[str, Any], with_optimizers: bool) -> None:
         """Copy the tensors and start the thread, if this rank has anything to write."""
         self.wait()
-        if self.engine.whole and self.engine.rank:
+        if self.strategy.dims.is_replicated and self.strategy.rank:
             return
         optimizers = self.optimizers if with_optimizers else ()
         weights, kept = (
             {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-            for tensors in checkpoint.contents(self.parameters, optimizers, self.engine)
+            for tensors in checkpoint.contents(self.parameters, optimizers, self.strategy)
         )
         self.thread = threading.Thread(
             target=self.run, args=(path, lambda: self.write(path, weights, kept, state)), daemon=True
@@ -85,7 +86,7 @@ class Writer:
         try:
             write()
             self.written.append(path)
-            if self.engine.rank == 0:
+            if self.strategy.rank == 0:
                 self.verified.add(path)
                 checkpoint.prune(self.folder, max(1, self.job.keep_checkpoints), self.verified)
         except BaseException as error:
@@ -93,7 +94,7 @@ class Writer:
 
     def write(self, path: Path, weights: Tensors, kept: Tensors, state: dict[str, Any]) -> None:
         """Write one checkpoint."""
-        if self.engine.whole:
+        if self.strategy.dims.is_replicated:
             with atomic.atomic_folder(path) as temporary:
                 write_weights(temporary, self.model, weights)
                 if kept:
@@ -103,14 +104,14 @@ class Writer:
         # The first rank's steps come one by one with all others told of each, so that none waits for what fails.
         with ExitStack() as stack:
             temporary = self.together(lambda: stack.enter_context(atomic.atomic_folder(path)))
-            own = write_part(temporary, weights | kept, self.engine.quiet)
-            checksums = gather(own, self.engine.quiet)
+            own = write_part(temporary, weights | kept, self.strategy.checkpoint_group)
+            checksums = gather(own, self.strategy.checkpoint_group)
             self.together(lambda: self.complete(temporary, state, checksums))
             self.together(stack.close)
 
     def complete(self, folder: Path, state: dict[str, Any], checksums: dict[str, str] | None = None) -> None:
         """Add what is not a tensor, the manifest last."""
-        write_config(folder, self.model, self.job.tokenizer_json, self.job.about)
+        write_config(folder, self.model, self.job.tokenizer_json, self.job.metadata)
         atomic.write_json(folder / "state.json", state)
         checksummed.write_manifest(folder, "checkpoint", checksums)
 
@@ -118,12 +119,12 @@ class Writer:
         """Let the first rank do something and tell all others what came out, or that it failed."""
         outcome: list[Any] = [None, ""]
         failure: GptctlError | None = None
-        if self.engine.rank == 0:
+        if self.strategy.rank == 0:
             try:
                 outcome[0] = step()
             except GptctlError as error:
                 failure, outcome[1] = error, error.message
-        dist.broadcast_object_list(outcome, group=self.engine.quiet, group_src=0)
+        dist.broadcast_object_list(outcome, group=self.strategy.checkpoint_group, group_src=0)
         if outcome[1]:
             raise failure or MachineError(f"rank 0: {outcome[1]}", "see its message")
         return outcome[0]

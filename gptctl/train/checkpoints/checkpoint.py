@@ -8,7 +8,7 @@
     manifest.json                  size and checksum of each file
 
 RUN/checkpoints/best holds the weights of the best evaluation, without an optimizer. Either layout is read by any number
-of ranks with any engine. writer.py writes them.
+of ranks with any strategy. writer.py writes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,34 +35,24 @@ from gptctl.model.files.json_files import read_json
 from gptctl.model.folder import load_weights_into
 from gptctl.model.vocab_padding import pad_vocab
 from gptctl.train.job import Model
+from gptctl.train.strategies import Strategy
 
 BEST = "best"
 Parameters = Mapping[str, nn.Parameter]
 
 
-class Holder(Protocol):
-    """What checkpoints need to know of an engine."""
-
-    rank: int
-    whole: bool  # each rank holds all of the model
-    quiet: Any  # a process group that nothing else uses, for the writer's thread
-
-    def laid_out(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Return values of one parameter, of which this rank may hold a part, as all ranks hold them together."""
-
-
 def load(
-    path: Path, model: Model, parameters: Parameters, optimizers: Sequence[Optimizer], engine: Holder
+    path: Path, model: Model, parameters: Parameters, optimizers: Sequence[Optimizer], strategy: Strategy
 ) -> dict[str, Any]:
     """Put a verified checkpoint's weights and optimizer state into this rank's parts, in place; give its state.
 
     Raises DataError (3) if it does not fit.
     """
-    if engine.whole:
+    if strategy.dims.is_replicated:
         load_weights_into(model, path)
     else:
-        load_parts(path, model, parameters, engine)
-    load_optimizers(path, parameters, optimizers, engine)
+        load_parts(path, model, parameters, strategy)
+    load_optimizers(path, parameters, optimizers, strategy)
     return read_state(path)
 
 
@@ -93,12 +83,12 @@ def load_best(run_dir: Path, model: Model) -> dict[str, Any]:
     return read_state(path)
 
 
-def load_parts(path: Path, model: Model, parameters: Parameters, engine: Holder) -> None:
+def load_parts(path: Path, model: Model, parameters: Parameters, strategy: Strategy) -> None:
     """Fill this rank's parts of the weights."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()  # what an evaluation left gathered would be out of date
-    wholes = {name: engine.laid_out(part, part.detach()) for name, part in parameters.items()}
+    wholes = {name: strategy.as_dtensor(part, part.detach()) for name, part in parameters.items()}
     if not tensor_files.is_sharded(path):
         stored = {
             name: pad_vocab(name, tensor, model.config) for name, tensor in tensor_files.read_weights(path).items()
@@ -111,7 +101,7 @@ def load_parts(path: Path, model: Model, parameters: Parameters, engine: Holder)
     read_into(path, wholes)
 
 
-def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Optimizer], engine: Holder) -> None:
+def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Optimizer], strategy: Strategy) -> None:
     """Fill this rank's parts of the optimizers' state. Settings follow from the recipe and are not stored."""
     owners = [{p for group in optimizer.param_groups for p in group["params"]} for optimizer in optimizers]
     wanted: dict[str, Tensor] = {}
@@ -125,7 +115,7 @@ def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Opt
             raise DataError(f"{path} does not fit the optimizer: {full_name}", "use --force to start afresh")
         assert isinstance(stored, TensorStorageMetadata)
         values = torch.zeros_like(parameter)
-        wanted[full_name] = engine.laid_out(parameter, values)
+        wanted[full_name] = strategy.as_dtensor(parameter, values)
         if stored.size != wanted[full_name].shape:
             # A fused optimizer keeps its step count beside the parameter, like everything else.
             values = torch.zeros(stored.size, dtype=stored.properties.dtype, device=parameter.device)
@@ -156,12 +146,12 @@ def cut_out(tensor: Tensor, target: Tensor) -> None:
 
 
 def contents(
-    parameters: Parameters, optimizers: Sequence[Optimizer], engine: Holder
+    parameters: Parameters, optimizers: Sequence[Optimizer], strategy: Strategy
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Name every tensor of the weights and of the optimizers' state, as all ranks hold them together."""
-    weights = {name: engine.laid_out(parameter, parameter.detach()) for name, parameter in parameters.items()}
+    weights = {name: strategy.as_dtensor(parameter, parameter.detach()) for name, parameter in parameters.items()}
     kept = {
-        f"{index}.{name}.{key}": engine.laid_out(parameter, value) if value.ndim else value
+        f"{index}.{name}.{key}": strategy.as_dtensor(parameter, value) if value.ndim else value
         for index, optimizer in enumerate(optimizers)
         for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()

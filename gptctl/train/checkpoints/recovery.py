@@ -14,23 +14,25 @@ from gptctl.core.rundir import Run
 from gptctl.train import faults
 from gptctl.train.checkpoints import checkpoint
 from gptctl.train.job import Model
-from gptctl.train.state import Engine, Fit, State
+from gptctl.train.monitor.monitor import Mark
+from gptctl.train.state import Fit, State
+from gptctl.train.strategies import Strategy
 
 
-def find(run: Run, engine: Engine, warn: Callable[[str], None] | None = None) -> Path | None:
+def find(run: Run, strategy: Strategy, warn: Callable[[str], None] | None = None) -> Path | None:
     """Return the newest good checkpoint, None if there is none at all. The first rank looks, for all.
 
     Raises DataError (3) if there are some, all of them damaged: beginning again without a word would cost days.
     """
-    found = checkpoint.latest_valid(run.path, warn) if engine.rank == 0 else None
-    if engine.rank == 0 and found is None and (lost := checkpoint.steps(run.path / "checkpoints")):
+    found = checkpoint.latest_valid(run.path, warn) if strategy.rank == 0 else None
+    if strategy.rank == 0 and found is None and (lost := checkpoint.steps(run.path / "checkpoints")):
         raise DataError(f"every checkpoint is damaged: {lost[-1]}", "copy one back, or --force to start afresh")
-    return engine.agree(found)
+    return strategy.broadcast_object(found)
 
 
 def resume(
     found: Path,
-    engine: Engine,
+    strategy: Strategy,
     model: Model,
     parameters: Mapping[str, nn.Parameter],
     optimizers: Sequence[Optimizer],
@@ -39,7 +41,7 @@ def resume(
     """Put a checkpoint's weights and optimizer state in place; give its state."""
     for optimizer in optimizers:
         optimizer.state.clear()
-    state = State(**checkpoint.load(found, model, parameters, optimizers, engine))
+    state = State(**checkpoint.load(found, model, parameters, optimizers, strategy))
     for piece in passed_over:
         if piece.to_step == state.step:  # a rollback to here kept checkpoints/best, which may be later
             state.best, state.best_step = piece.best, piece.best_step
@@ -54,7 +56,7 @@ def meet(fitting: Fit, fault: faults.Kind, first: int, size: int, loss: float, n
     state, settings, watch = fitting.state, fitting.job.faults, fitting.watch
     rollbacks = sum(piece.to_step == fitting.saved_step for piece in fitting.passed_over)
     action = faults.choose(fault, settings, state.skips_in_a_row, rollbacks)
-    watch.event(
+    watch.log_event(
         "fault", state.step + 1, what=fault, action=action, loss=loss, grad_norm=norm, first_sample=first, samples=size
     )
     what = f"loss {loss:.4g}, gradient norm {norm:.4g}"
@@ -77,11 +79,12 @@ def roll_back(fitting: Fit, piece: faults.PassedOver) -> None:
     if fitting.first:
         faults.write_journal(fitting.run.path / "checkpoints", fitting.passed_over)
     fitting.writer.wait()
-    found = find(fitting.run, fitting.engine)
+    found = find(fitting.run, fitting.strategy)
     assert found is not None  # one was saved before the first update
-    state = resume(found, fitting.engine, fitting.model, fitting.parameters, fitting.optimizers, fitting.passed_over)
-    fitting.watch.event("rollback", state.step, from_step=fitting.state.step, first_sample=piece.first, end=piece.end)
-    fitting.watch.rewind(state.step, state.tokens, state.seconds)
+    state = resume(found, fitting.strategy, fitting.model, fitting.parameters, fitting.optimizers, fitting.passed_over)
+    fields = {"from_step": fitting.state.step, "first_sample": piece.first, "end": piece.end}
+    fitting.watch.log_event("rollback", state.step, **fields)
+    fitting.watch.reset_speed(Mark(state.step, state.tokens, state.seconds))
     fitting.state, fitting.saved_step = state, state.step
 
 

@@ -1,6 +1,6 @@
-"""What ranks do together: add tensors up in buckets, and share out work on whole matrices.
+"""Collectives: sums of tensors in buckets, and functions of full matrices shared out among ranks.
 
-Every order of additions is fixed, so that a resumed run computes what an uninterrupted one would, bit by bit.
+Every order of additions is fixed, so that a resumed run computes bit for bit what an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 
 BUCKET_BYTES = 25 * 2**20  # large enough to be bound by bandwidth, small enough to overlap with one another
 
-Group = Any  # a dist.ProcessGroup; None is all ranks
-OnMatrices = Callable[[Tensor], Tensor]  # (N, rows, ...) to the same shape, each of the N for itself
+Group = Any  # a dist.ProcessGroup; None is the group of all ranks
+MatrixFunction = Callable[[Tensor], Tensor]  # maps (N, rows, ...) to the same shape, each of the N matrices by itself
 
 
-def add_up(tensors: Sequence[Tensor], group: Group = None) -> None:
-    """Add tensors up over a group, in place."""
-    in_buckets(tensors, lambda flat: dist.all_reduce(flat, group=group, async_op=True))
+def all_reduce_in_buckets(tensors: Sequence[Tensor], group: Group = None) -> None:
+    """Sum tensors over a group, in place."""
+    run_in_buckets(tensors, lambda flat: dist.all_reduce(flat, group=group, async_op=True))
 
 
-def copy_from_first(tensors: Sequence[Tensor], group: Group) -> None:
-    """Give every rank of a group the tensors of its first one, in place."""
-    in_buckets(tensors, lambda flat: dist.broadcast(flat, group=group, group_src=0, async_op=True))
+def broadcast_in_buckets(tensors: Sequence[Tensor], group: Group) -> None:
+    """Copy the tensors of a group's first rank to all its ranks, in place."""
+    run_in_buckets(tensors, lambda flat: dist.broadcast(flat, group=group, group_src=0, async_op=True))
 
 
-def in_buckets(tensors: Sequence[Tensor], start: Callable[[Tensor], Any]) -> None:
-    """Lay tensors end to end in buckets, start a collective on each, and copy what comes out back."""
+def run_in_buckets(tensors: Sequence[Tensor], start: Callable[[Tensor], Any]) -> None:
+    """Concatenate tensors into flat buckets, start a collective on each bucket, and copy the results back."""
     pending = []
     for bucket in buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
@@ -42,7 +42,7 @@ def in_buckets(tensors: Sequence[Tensor], start: Callable[[Tensor], Any]) -> Non
 
 
 def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Group gradients, last first as the backward pass makes them, into buckets of about BUCKET_BYTES."""
+    """Group tensors into buckets of about BUCKET_BYTES, the last first, as the backward pass computes gradients."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in reversed(tensors):
@@ -55,35 +55,40 @@ def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def share_out(function: OnMatrices, matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Apply a function to matrices of one shape that every rank holds whole: each rank does its share, and all get
-    all. Matrix i is done by rank i modulo N."""
-    rank, ranks = dist.get_rank(), dist.get_world_size()
-    mine = matrices[rank::ranks]
-    done = matrices[0].new_zeros((-(-len(matrices) // ranks), *matrices[0].shape))
-    if mine:
-        done[: len(mine)] = function(torch.stack(list(mine)))
-    everyone = [torch.empty_like(done) for _ in range(ranks)]
-    dist.all_gather(everyone, done)
-    return [everyone[index % ranks][index // ranks] for index in range(len(matrices))]
+def map_replicated_matrices(function: MatrixFunction, matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Apply a function to matrices of one shape that every rank holds, and return all results on every rank.
 
-
-def share_out_rows(function: OnMatrices, pieces: Sequence[Tensor], rows: Sequence[int], group: Group) -> list[Tensor]:
-    """Do the same for matrices whose rows are spread over a group; give this rank's rows of each result.
-
-    pieces: (rows[rank], ...) of each matrix. Each matrix travels to the one rank that works on it and its result back,
-    so a rank sends and receives twice its own part, where gathering all matrices everywhere would take N times that.
+    Each rank computes its share: matrix i belongs to rank i modulo N.
     """
-    wholes = to_owners(pieces, rows, group)
-    if wholes.size(0):
-        wholes = function(wholes)
-    return from_owners(wholes, len(pieces), rows, group)
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    own = matrices[rank::world_size]
+    results = matrices[0].new_zeros((-(-len(matrices) // world_size), *matrices[0].shape))
+    if own:
+        results[: len(own)] = function(torch.stack(list(own)))
+    gathered = [torch.empty_like(results) for _ in range(world_size)]
+    dist.all_gather(gathered, results)
+    return [gathered[index % world_size][index // world_size] for index in range(len(matrices))]
 
 
-def to_owners(pieces: Sequence[Tensor], rows: Sequence[int], group: Group) -> Tensor:
-    """Bring matrix i together at rank i modulo N of a group: gives this rank's matrices, (owned, sum(rows), ...)."""
-    rank, owned, rest = dist.get_rank(group), shares(len(pieces), len(rows)), pieces[0].shape[1:]
-    sent = torch.cat([piece.reshape(-1) for owner in range(len(rows)) for piece in pieces[owner :: len(rows)]])
+def map_sharded_matrices(
+    function: MatrixFunction, shards: Sequence[Tensor], rows: Sequence[int], group: Group
+) -> list[Tensor]:
+    """Apply a function to matrices of one shape whose rows are sharded over a group; return this rank's rows.
+
+    shards: (rows[rank], ...) of each matrix. Each matrix is sent to one rank, its owner, and the result sent back. So a
+    rank sends and receives twice the size of its shards, where gathering all matrices everywhere would take N times
+    that.
+    """
+    matrices = gather_to_owners(shards, rows, group)
+    if matrices.size(0):
+        matrices = function(matrices)
+    return scatter_from_owners(matrices, len(shards), rows, group)
+
+
+def gather_to_owners(shards: Sequence[Tensor], rows: Sequence[int], group: Group) -> Tensor:
+    """Send matrix i to rank i modulo N of a group. Return the matrices of this rank, (owned, sum(rows), ...)."""
+    rank, owned, rest = dist.get_rank(group), owned_counts(len(shards), len(rows)), shards[0].shape[1:]
+    sent = torch.cat([shard.reshape(-1) for owner in range(len(rows)) for shard in shards[owner :: len(rows)]])
     sizes = [owned[rank] * count * rest.numel() for count in rows]  # from each rank
     received = sent.new_empty(sum(sizes))
     dist.all_to_all_single(received, sent, sizes, [count * rows[rank] * rest.numel() for count in owned], group=group)
@@ -91,31 +96,31 @@ def to_owners(pieces: Sequence[Tensor], rows: Sequence[int], group: Group) -> Te
     return torch.cat([block.view(owned[rank], count, *rest) for block, count in blocks], dim=1)
 
 
-def from_owners(wholes: Tensor, matrices: int, rows: Sequence[int], group: Group) -> list[Tensor]:
-    """Send the rows of each matrix back to where they belong: the inverse of `to_owners`."""
-    rank, owned, rest = dist.get_rank(group), shares(matrices, len(rows)), wholes.shape[2:]
-    sent = torch.cat([block.reshape(-1) for block in torch.split(wholes, list(rows), dim=1)])
+def scatter_from_owners(matrices: Tensor, total: int, rows: Sequence[int], group: Group) -> list[Tensor]:
+    """Send the rows of each of `total` matrices back to the ranks that hold them: the inverse of `gather_to_owners`."""
+    rank, owned, rest = dist.get_rank(group), owned_counts(total, len(rows)), matrices.shape[2:]
+    sent = torch.cat([block.reshape(-1) for block in torch.split(matrices, list(rows), dim=1)])
     sizes = [count * rows[rank] * rest.numel() for count in owned]  # from each owner
     received = sent.new_empty(sum(sizes))
     dist.all_to_all_single(received, sent, sizes, [owned[rank] * count * rest.numel() for count in rows], group=group)
     pieces = zip(torch.split(received, sizes), owned, strict=True)
     blocks = [piece.view(count, rows[rank], *rest) for piece, count in pieces]
-    return [blocks[index % len(rows)][index // len(rows)] for index in range(matrices)]
+    return [blocks[index % len(rows)][index // len(rows)] for index in range(total)]
 
 
-def shares(count: int, ranks: int) -> list[int]:
-    """Say how many of `count` things each rank has if thing i is rank i modulo N's."""
-    return [len(range(rank, count, ranks)) for rank in range(ranks)]
+def owned_counts(count: int, world_size: int) -> list[int]:
+    """Return how many of `count` matrices each rank owns, where matrix i belongs to rank i modulo N."""
+    return [len(range(rank, count, world_size)) for rank in range(world_size)]
 
 
 def chunk_sizes(size: int, chunks: int) -> list[int]:
-    """Return the lengths of the pieces that torch.chunk, and so FSDP, cuts `size` rows into; the last may be empty."""
+    """Return the lengths of the chunks that torch.chunk, and so FSDP, makes of `size` rows; the last may be empty."""
     step = -(-size // chunks)
     return [max(0, min(step, size - chunk * step)) for chunk in range(chunks)]
 
 
-def square_sum(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the sum of all squares, float64 on the CPU."""
+def squared_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the squares of all gradients, () float64 on the CPU."""
     if not gradients:
         return torch.zeros((), dtype=torch.float64)
     norms = torch._foreach_norm(list(gradients))  # in float32, one kernel for all on a GPU

@@ -1,4 +1,4 @@
-"""Start the ranks of a run on this machine, carry their words and errors to the user, start them again when one dies.
+"""The launcher: it starts the ranks of a run on this machine, relays their messages and errors, and restarts them.
 
 gloo connects ranks on CPUs, NCCL those on GPUs. Other machines of the same run do the same (see nodes.py).
 """
@@ -34,83 +34,87 @@ from gptctl.core.rundir import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.model import device
 from gptctl.train.job import TrainJob
-from gptctl.train.monitor.heartbeat import Pulse, Watcher
+from gptctl.train.monitor.heartbeat import heartbeat_path
+from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+from gptctl.train.monitor.watchdog import Watchdog
+from gptctl.train.strategies import RankFunction
 
-Fit = Callable[[TrainJob, Run, Context, Any], dict[str, Any]]
-Make = Callable[[TrainJob, torch.device, Pulse], Any]  # an engine, inside a rank
+BuildStrategy = Callable[[TrainJob, torch.device, HeartbeatWriter], Any]  # called inside a rank
 
 SAVE_SECONDS = 300  # how long a stopped rank may take for its checkpoint
-AGAIN = "run the same command again to go on from the last checkpoint"
+RESUME_HINT = "run the same command again to resume from the last checkpoint"
 
 
 class LostRankError(MachineError):
-    """A rank died or fell silent through no doing of ours: starting all of them again may help."""
+    """A rank died or fell silent for an outside reason: restarting all ranks may help."""
 
 
-def launch(make: Make, fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call `fit` in each of this machine's ranks and give what the first of them gave.
+def launch(build: BuildStrategy, function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call a function in each of this machine's ranks and return the result of the first.
 
-    A rank that dies or falls silent ends them all; they start again from the last checkpoint, up to job.max_restarts
-    times. Raises what a rank raised; MachineError (4) if one was lost and no restart is left; StoppedError after a
-    signal, which every rank is sent.
+    If a rank dies or falls silent, all ranks are ended and restarted from the last checkpoint, up to job.max_restarts
+    times. Raises what a rank raised; MachineError (4) if a rank was lost and no restart is left; StoppedError after a
+    signal, which is sent to every rank.
     """
     if device.select_device(job.device).type == "cuda":
-        device.select_device("cuda", job.local_ranks)
+        device.select_device("cuda", job.local_world_size)
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says, we say in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the error raised here says the same in one line
     for attempt in range(job.max_restarts + 1):
         try:
-            return attempt_once(make, fit, job, run, context, attempt)
+            return attempt_once(build, function, job, run, context, attempt)
         except LostRankError as lost:
             if attempt == job.max_restarts:
                 raise
-            context.warn(f"{lost.message}; all ranks start again ({attempt + 1} of {job.max_restarts} times)")
-            atomic.sweep(run.path / "checkpoints")  # of what was under way
+            context.warn(f"{lost.message}; restarting all ranks ({attempt + 1} of {job.max_restarts})")
+            atomic.sweep(run.path / "checkpoints")  # remove a checkpoint that was being written
     raise AssertionError
 
 
-def attempt_once(make: Make, fit: Fit, job: TrainJob, run: Run, context: Context, attempt: int) -> dict[str, Any]:
+def attempt_once(
+    build: BuildStrategy, function: RankFunction, job: TrainJob, run: Run, context: Context, attempt: int
+) -> dict[str, Any]:
     """Start the ranks and wait for them."""
     with (
-        listening(context) as messages,
+        relayed_messages(context) as messages,
         original_handlers(),
         tempfile.TemporaryDirectory(prefix="gptctl-ranks-") as logs,
-        Watcher(Path(logs), job.timeout_seconds) as watcher,
+        Watchdog(Path(logs), job.heartbeat_timeout) as watchdog,
     ):
         try:
-            start = elastic_launch(configure(job, logs, attempt), work)
-            results = start(make, fit, job, run.path, run.stage, logs, messages)
+            start = elastic_launch(launch_config(job, logs, attempt), run_rank)
+            results = start(build, function, job, run.path, run.stage, logs, messages)
         except SignalException as error:
-            raise StoppedError("training stopped", "run the same command again to go on", int(error.sigval)) from error
+            raise StoppedError("training stopped", RESUME_HINT, int(error.sigval)) from error
         except ChildFailedError as error:
             for path in sorted(Path(logs).rglob("stderr.log")):
                 run.log(f"{path.parent.name}: {path.read_text(errors='replace')}")
-            if watcher.found:
-                raise LostRankError(watcher.found, AGAIN) from error
-            raise worst(error) from error
+            if watchdog.diagnosis:
+                raise LostRankError(watchdog.diagnosis, RESUME_HINT) from error
+            raise root_cause(error) from error
         except RendezvousError as error:
             raise MachineError(
-                f"not all of {job.nodes} machines came to {job.rendezvous or 'this one'} in time",
+                f"fewer than {job.nodes} nodes joined at {job.rdzv_endpoint or 'this machine'} in time",
                 "start the same command on each of them",
             ) from error
     metrics: dict[str, Any] = results[min(results)]
     return metrics
 
 
-def configure(job: TrainJob, logs: str, attempt: int) -> LaunchConfig:
-    """Tell torch's launcher about this machine's ranks. It restarts none itself: it could not say so to anybody."""
-    alone = job.nodes == 1
-    near = alone or job.rendezvous.partition(":")[0] in ("localhost", "127.0.0.1")
+def launch_config(job: TrainJob, logs: str, attempt: int) -> LaunchConfig:
+    """Return the settings of torch's launcher, which restarts no ranks itself: it could not report why."""
+    single_node = job.nodes == 1
+    is_local = single_node or job.rdzv_endpoint.partition(":")[0] in ("localhost", "127.0.0.1")
     return LaunchConfig(
         min_nodes=job.nodes,
         max_nodes=job.nodes,
-        nproc_per_node=job.local_ranks,
-        run_id=f"gptctl-{os.getpid() if alone else 'run'}-{attempt}",
+        nproc_per_node=job.local_world_size,
+        run_id=f"gptctl-{os.getpid() if single_node else 'run'}-{attempt}",
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0" if alone else job.rendezvous,
-        rdzv_configs={} if alone else {"is_host": False},  # nodes.py hosts it
-        local_addr="localhost" if near else None,
+        rdzv_endpoint="localhost:0" if single_node else job.rdzv_endpoint,
+        rdzv_configs={} if single_node else {"is_host": False},  # nodes.py hosts it
+        local_addr="localhost" if is_local else None,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=Std.ALL),
         signals_to_handle=",".join(number.name for number in HANDLED),
@@ -119,10 +123,10 @@ def configure(job: TrainJob, logs: str, attempt: int) -> LaunchConfig:
 
 
 @contextmanager
-def listening(context: Context) -> Iterator[Any]:
-    """Return a queue and pass on what the first rank puts into it."""
+def relayed_messages(context: Context) -> Iterator[Any]:
+    """Yield a queue, and pass what the first rank puts into it to a context."""
     messages = get_context("spawn").SimpleQueue()
-    listener = threading.Thread(target=listen, args=(messages, context), daemon=True)
+    listener = threading.Thread(target=relay, args=(messages, context), daemon=True)
     listener.start()
     try:
         yield messages
@@ -133,7 +137,7 @@ def listening(context: Context) -> Iterator[Any]:
 
 @contextmanager
 def original_handlers() -> Iterator[None]:
-    """Put our signal handlers back, which torch's launcher replaces."""
+    """Restore the signal handlers at the end: torch's launcher replaces them."""
     handlers = {number: signal.getsignal(number) for number in HANDLED}
     try:
         yield
@@ -143,53 +147,53 @@ def original_handlers() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def work(
-    make: Make, fit: Fit, job: TrainJob, path: Path, stage: str, folder: str, messages: Any
+def run_rank(
+    build: BuildStrategy, function: RankFunction, job: TrainJob, path: Path, stage: str, folder: str, messages: Any
 ) -> dict[str, Any]:  # fmt: skip
-    """Be one rank. Errors leave as JSON, since the launcher keeps only their text."""
+    """Run one rank. Errors leave it as JSON, since the launcher keeps only their text."""
     faulthandler.register(signal.SIGUSR2, all_threads=True)
-    pulse = Pulse(Path(folder) / f"pulse-{os.environ['RANK']}")
+    heartbeat_writer = HeartbeatWriter(heartbeat_path(Path(folder), int(os.environ["RANK"])))
     chosen = device.select_device(job.device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        with RankStop() as stop:
+        with RankStopFlag() as stop:
             context = Context(
-                progress=partial(tell, messages, "progress"),
-                warn=partial(tell, messages, "warn"),
-                say=partial(tell, messages, "say"),
-                figures=partial(tell, messages, "figures"),
+                progress=partial(send, messages, "progress"),
+                warn=partial(send, messages, "warn"),
+                info=partial(send, messages, "info"),
+                show_metrics=partial(send, messages, "show_metrics"),
                 stop=stop,
             )
-            metrics = fit(job, Run(path, stage, {}), context, make(job, chosen, pulse))
+            metrics = function(job, Run(path, stage, {}), context, build(job, chosen, heartbeat_writer))
     except Exception as error:
-        known = describe(error)
+        known = as_gptctl_error(error)
         if known is None:
             raise
-        if isinstance(known, StoppedError):  # agreed on by all: the first rank may still be writing its checkpoint
+        if isinstance(known, StoppedError):  # all ranks stop together: the first may still be writing its checkpoint
             dist.barrier()
-            pulse.close()
+            heartbeat_writer.close()
         number = known.exit_code - 128 if isinstance(known, StoppedError) else 0
         raise RankError(json.dumps([type(known).__name__, known.message, known.hint, number])) from error
-    pulse.close()
+    heartbeat_writer.close()
     dist.destroy_process_group()
     return metrics
 
 
-def describe(error: Exception) -> GptctlError | None:
-    """Say what a rank's error means to the user; None if it is a bug."""
+def as_gptctl_error(error: Exception) -> GptctlError | None:
+    """Return a rank's error in the user's terms, or None if it is a bug."""
     if isinstance(error, GptctlError):
         return error
     if isinstance(error, torch.OutOfMemoryError):
         return MachineError(
             f"out of memory: {str(error).splitlines()[0]}",
-            "use --set micro_batch=1 or parallel=fsdp, with another -o; pretrain --dry-run shows what is needed",
+            "use --set micro_batch_size=1 or parallel=fsdp, with another -o; pretrain --dry-run shows what is needed",
         )
     if isinstance(error, dist.DistError | torch.AcceleratorError) or "gloo" in str(error):
-        reason = str(error).partition(". ")[0].partition("\n")[0]  # gloo goes on with advice
-        return LostRankError(f"the connection to another rank was lost: {reason}", AGAIN)
+        reason = str(error).partition(". ")[0].partition("\n")[0]  # gloo adds advice
+        return LostRankError(f"the connection to another rank was lost: {reason}", RESUME_HINT)
     return None
 
 
@@ -197,22 +201,27 @@ class RankError(Exception):
     """A GptctlError on its way to the parent process."""
 
 
-class RankStop(StopFlag):
-    """A stop flag that a second signal does not end at once: Ctrl-C reaches a rank from the terminal and its parent."""
+class RankStopFlag(StopFlag):
+    """A stop flag that a second signal does not turn into an immediate exit.
+
+    Ctrl-C reaches a rank twice: from the terminal and from its parent.
+    """
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.signal_number = number
 
 
-def worst(error: ChildFailedError) -> GptctlError:
-    """Return the error that explains the others: a rank that was killed, or else what a rank said, before all those
-    that only lost the connection to it."""
-    found = [understand(rank, failure) for rank, failure in sorted(error.failures.items())]
+def root_cause(error: ChildFailedError) -> GptctlError:
+    """Return the error that explains the others.
+
+    A rank that was killed comes first, then an error that a rank raised, last the ranks that only lost the connection.
+    """
+    found = [parse_failure(rank, failure) for rank, failure in sorted(error.failures.items())]
     return min(found, key=lambda ranked: ranked[0])[1]
 
 
-def understand(rank: int, failure: ProcessFailure) -> tuple[int, GptctlError]:
-    """Return the error that a rank ended with, after how little it explains."""
+def parse_failure(rank: int, failure: ProcessFailure) -> tuple[int, GptctlError]:
+    """Return the error that a rank ended with, and its priority: the lower, the more it explains."""
     text = failure.message if isinstance(failure.message, str) else failure.message.get("message", "")
     _, marker, packed = text.partition(f"{RankError.__name__}: ")
     if marker:
@@ -222,20 +231,20 @@ def understand(rank: int, failure: ProcessFailure) -> tuple[int, GptctlError]:
         if name == LostRankError.__name__:
             return 3, LostRankError(message, hint)
         return 1, getattr(errors, name)(message, hint)
-    if failure.exitcode == -signal.SIGTERM:  # the launcher's own doing
-        return 4, LostRankError(f"rank {rank} was ended", AGAIN)
+    if failure.exitcode == -signal.SIGTERM:  # sent by the launcher
+        return 4, LostRankError(f"rank {rank} was terminated", RESUME_HINT)
     if failure.exitcode < 0:
-        return 0, LostRankError(f"rank {rank} was killed by {failure.signal_name()}", AGAIN)
+        return 0, LostRankError(f"rank {rank} was killed by {failure.signal_name()}", RESUME_HINT)
     return 2, GptctlError(f"rank {rank} failed: {text or failure.exitcode}", "see log.txt in the run folder")
 
 
-def tell(messages: Any, kind: str, *args: Any) -> None:
-    """Send what the first rank has to say to the parent process."""
+def send(messages: Any, kind: str, *args: Any) -> None:
+    """Send a call of a Context's method to the parent process."""
     messages.put((kind, args))
 
 
-def listen(messages: Any, context: Context) -> None:
-    """Pass on what `tell` sends, until None comes."""
+def relay(messages: Any, context: Context) -> None:
+    """Repeat the calls that `send` sends on a context, until None arrives."""
     while (message := messages.get()) is not None:
         kind, args = message
         getattr(context, kind)(*args)

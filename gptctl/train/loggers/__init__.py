@@ -1,0 +1,32 @@
+"""Loggers: where the events of a run go besides events.jsonl. One file per logger; its name is the value of `loggers`.
+
+A logger's module follows `LoggerModule`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Logger(Protocol):
+    """Receives the events of one run, in its main process."""
+
+    def log_event(self, kind: str, step: int, fields: dict[str, Any]) -> None:
+        """Write one event: "step", "eval", "sample", "checkpoint", "fault" and so on.
+
+        An OSError ends the logger with a warning, not the run.
+        """
+
+    def close(self) -> None:
+        """Flush everything and close."""
+
+
+class LoggerModule(Protocol):
+    """What the module of a logger defines."""
+
+    def check(self) -> None:
+        """Raise MachineError (4) if the logger cannot be used here. It is called before training starts."""
+
+    def build(self, run: Path, step: int) -> Logger:
+        """Open the logger of a run folder, which starts or resumes at `step`."""

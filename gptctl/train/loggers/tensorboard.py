@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, in RUN/tensorboard: `tensorboard --logdir RUN`."""
+"""Logger for TensorBoard: curves in RUN/tensorboard, shown by `tensorboard --logdir RUN`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from gptctl.core.errors import MachineError
 
 
 def check() -> None:
-    """Raise MachineError (4) where the package is not installed."""
+    """Raise MachineError (4) if the package is not installed."""
     try:
         import_module("tensorboard")
     except ImportError as error:
         raise MachineError(f"tensorboard cannot be used: {error}", "pip install 'gptctl[tensorboard]'") from error
 
 
-class Logger:
-    """A sink for events. What an interrupted run logged after the step it resumes from is hidden."""
+def build(run: Path, step: int) -> TensorBoardLogger:
+    """Open the logger of a run folder, which starts or resumes at `step`."""
+    return TensorBoardLogger(run, step)
+
+
+class TensorBoardLogger:
+    """Writes events as curves and texts. What an interrupted run logged after the step it resumes from is hidden."""
 
     def __init__(self, run: Path, step: int) -> None:
         check()
@@ -26,8 +31,8 @@ class Logger:
 
         self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
 
-    def event(self, kind: str, step: int, fields: dict[str, Any]) -> None:
-        """Add one event: numbers as curves named train/loss, eval/val_loss and so on, words as text."""
+    def log_event(self, kind: str, step: int, fields: dict[str, Any]) -> None:
+        """Write numbers as curves named train/loss, eval/val_loss and so on, and strings as texts."""
         for name, value in fields.items():
             if isinstance(value, str):
                 self.writer.add_text(f"{kind}/{name}", value, step)
@@ -35,5 +40,5 @@ class Logger:
                 self.writer.add_scalar(f"{'train' if kind == 'step' else kind}/{name}", value, step)
 
     def close(self) -> None:
-        """Put everything on disk."""
+        """Flush everything and close."""
         self.writer.close()

@@ -1,4 +1,4 @@
-"""What a run says of itself: a line an event in events.jsonl, the loggers asked for, the live view, the plain lines."""
+"""The monitor of a run: it writes events.jsonl, feeds the loggers, and updates the live view and the progress bar."""
 
 from __future__ import annotations
 
@@ -9,93 +9,106 @@ from typing import Any
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.rundir import Run
+from gptctl.train.loggers import Logger
 
-REFRESH_SECONDS = 0.5  # between two pictures of the live view
+REFRESH_SECONDS = 0.5  # between two updates of the live view
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a run from which speed is computed."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
-class Watch:
-    """The voice of a run's first rank. Every rank may call it; the others stay silent."""
+class Monitor:
+    """Reports what a run does. Every rank may call it; only the main rank writes."""
 
     run: Run
     context: Context
-    first: bool
-    steps: int  # updates that are planned
-    unit: str  # what targets are: tokens, texts
-    flops_per_token: float = 0.0  # 0 where it isn't known
-    peak: float = 0.0  # floating-point operations per second of all ranks together
-    deadline: float = float("inf")  # on the monotonic clock: when a bound on the run's minutes is reached
-    loggers: list[Any] = field(default_factory=list)
+    is_main: bool
+    total_steps: int
+    unit: str  # of a target: tokens, texts
+    flops_per_token: float = 0.0  # 0 if unknown
+    peak_flops: float = 0.0  # floating-point operations per second of all ranks together
+    deadline: float = float("inf")  # on the monotonic clock: when the time budget is used up
+    loggers: list[Logger] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)  # the newest of each, for the live view
-    started: tuple[float, int] = (0.0, 0)  # clock and step at the start of this process
-    line_at: tuple[int, int, float] = (0, 0, 0.0)  # step, tokens and seconds at the last "step" event
-    shown_at: float = 0.0
+    start_time: float = 0.0  # of this process, on the monotonic clock
+    start_step: int = 0
+    last_logged: Mark = field(default_factory=Mark)
+    last_shown: float = 0.0
 
-    def open(self, names: tuple[str, ...], step: int, tokens: int, seconds: float) -> None:
-        """Start at a step; open loggers by their names. Raises MachineError (4) where a package is missing."""
-        self.started = time.monotonic(), step
-        self.rewind(step, tokens, seconds)
-        if self.first:
-            self.loggers = [plugins.load("gptctl.train.loggers", name).Logger(self.run.path, step) for name in names]
+    def open(self, logger_names: tuple[str, ...], mark: Mark) -> None:
+        """Start at a step, and open the loggers. Raises MachineError (4) if a logger's package is missing."""
+        self.start_time, self.start_step = time.monotonic(), mark.step
+        self.reset_speed(mark)
+        if self.is_main:
+            for name in logger_names:
+                module: Any = plugins.load("gptctl.train.loggers", name)
+                self.loggers.append(module.build(self.run.path, mark.step))
 
-    def rewind(self, step: int, tokens: int, seconds: float) -> None:
-        """Count speed from here on: after a resume or a rollback."""
-        self.line_at = step, tokens, seconds
+    def reset_speed(self, mark: Mark) -> None:
+        """Compute speed from here on: after a resume or a rollback."""
+        self.last_logged = mark
 
-    def event(self, kind: str, step: int, **fields: Any) -> None:
-        """Note one event everywhere."""
-        if not self.first:
+    def log_event(self, kind: str, step: int, **fields: Any) -> None:
+        """Write one event to events.jsonl and to every logger."""
+        if not self.is_main:
             return
         self.run.event(kind, step=step, **fields)
         for logger in list(self.loggers):
             try:
-                logger.event(kind, step, fields)
-            except OSError as error:  # a full disk below a curve must not end a run of days
+                logger.log_event(kind, step, fields)
+            except OSError as error:  # a full disk must not end a run of days because of its curves
                 self.loggers.remove(logger)
                 self.context.warn(f"logging to {type(logger).__module__.rpartition('.')[2]} ended: {error}")
 
-    def line(self, step: int, tokens: int, seconds: float, memory_bytes: int, **fields: Any) -> None:
-        """Note one "step" event: what is given, and the speed since the last one."""
-        last_step, last_tokens, last_seconds = self.line_at
-        self.line_at = step, tokens, seconds
-        spent = max(1e-9, seconds - last_seconds)
-        rate = (tokens - last_tokens) / spent
+    def log_step(self, mark: Mark, memory_bytes: int, **fields: Any) -> None:
+        """Write one "step" event: the given fields, and the speed since the last one."""
+        last, self.last_logged = self.last_logged, mark
+        spent = max(1e-9, mark.seconds - last.seconds)
+        rate = (mark.tokens - last.tokens) / spent
+        has_mfu = self.flops_per_token and self.peak_flops
         fields |= {
-            "tokens": tokens,
+            "tokens": mark.tokens,
             "tokens_per_second": round(rate, 1),
-            "step_seconds": round(spent / max(1, step - last_step), 6),
-            "mfu": round(self.flops_per_token * rate / self.peak, 4) if self.flops_per_token and self.peak else None,
+            "step_seconds": round(spent / max(1, mark.step - last.step), 6),
+            "mfu": round(self.flops_per_token * rate / self.peak_flops, 4) if has_mfu else None,
             "memory_bytes": memory_bytes,
         }
-        self.event("step", step, **fields)
-        self.show(step, **fields)
+        self.log_event("step", mark.step, **fields)
+        self.show_progress(mark.step, **fields)
 
-    def show(self, step: int, *, at_once: bool = True, **figures: Any) -> None:
-        """Renew the live view and the plain line; unless `at_once`, only if the last picture is some time old."""
+    def show_progress(self, step: int, *, at_once: bool = True, **figures: Any) -> None:
+        """Update the live view and the progress bar; unless `at_once`, only if the last update is some time ago."""
         now = time.monotonic()
-        if not self.first or (not at_once and now - self.shown_at < REFRESH_SECONDS):
+        if not self.is_main or (not at_once and now - self.last_shown < REFRESH_SECONDS):
             return
-        self.shown_at = now
-        self.note(step=step, seconds_left=self.seconds_left(step, now), **figures)
+        self.last_shown = now
+        self.update_live_view(step=step, seconds_left=self.seconds_left(step, now), **figures)
         loss, rate = self.figures.get("loss"), self.figures.get("tokens_per_second")
         if loss is not None and rate is not None:
-            self.context.progress(step, self.steps, "steps", f"loss {loss:.4f}, {rate:,.0f} {self.unit}/s")
+            self.context.progress(step, self.total_steps, "steps", f"loss {loss:.4f}, {rate:,.0f} {self.unit}/s")
 
-    def note(self, **figures: Any) -> None:
-        """Renew some figures of the live view."""
-        if self.first:
+    def update_live_view(self, **figures: Any) -> None:
+        """Replace some figures of the live view."""
+        if self.is_main:
             self.figures |= figures
-            self.context.figures({"steps": self.steps, "unit": self.unit, **self.figures})
+            self.context.show_metrics({"steps": self.total_steps, "unit": self.unit, **self.figures})
 
     def seconds_left(self, step: int, now: float) -> float | None:
-        """Estimate the time to the end from the pace of this process, evaluations included."""
-        began, first_step = self.started
-        if step <= first_step:
+        """Estimate the time until the end from the pace of this process, evaluations included."""
+        done = step - self.start_step
+        if done <= 0:
             return None
-        return min(self.deadline - now, (self.steps - step) * (now - began) / (step - first_step))
+        return min(self.deadline - now, (self.total_steps - step) * (now - self.start_time) / done)
 
     def close(self) -> None:
-        """End the loggers."""
+        """Close the loggers."""
         for logger in self.loggers:
             logger.close()
         self.loggers.clear()

@@ -1,4 +1,4 @@
-"""How fast this machine could multiply matrices, and how much memory a run holds."""
+"""The peak speed of a device, against which MFU is computed, and the memory that a run holds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 
 MEASURE_SECONDS = 0.3
 PRODUCTS = 8
-# Sides of square matrices: large enough to reach the peak, small enough that a slow machine gets through a few.
+# Sides of square matrices: large enough to reach the peak, small enough for a few products on a slow machine.
 SIDE = {"cuda": 8192, "mps": 4096, "cpu": 1024}
 
 
 @cache
-def matrix_peak(device: torch.device, precision: str, threads: int) -> float:
-    """Measure the floating-point operations per second of the best of some matrix products, in at most about 0.3 s.
+def peak_flops(device: torch.device, precision: str, threads: int) -> float:
+    """Measure the floating-point operations per second of the fastest of some matrix products, in at most about 0.3 s.
 
-    `threads` is what torch is set to; another count would be another peak. Draws from a generator of its own.
+    `threads` is the number that torch is set to, and only a key of the cache. Random numbers come from a generator of
+    their own.
     """
     side = SIDE[device.type]
     generator = torch.Generator(device).manual_seed(0)
@@ -26,20 +27,20 @@ def matrix_peak(device: torch.device, precision: str, threads: int) -> float:
     left, right = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)
     torch.mm(left, right, out=out)
-    wait(device)
-    best, began = float("inf"), time.perf_counter()
+    synchronize(device)
+    fastest, began = float("inf"), time.perf_counter()
     for _ in range(PRODUCTS):
         start = time.perf_counter()
         torch.mm(left, right, out=out)
-        wait(device)
-        best = min(best, time.perf_counter() - start)
+        synchronize(device)
+        fastest = min(fastest, time.perf_counter() - start)
         if time.perf_counter() - began > MEASURE_SECONDS:
             break
-    return 2 * side**3 / best
+    return 2 * side**3 / fastest
 
 
-def wait(device: torch.device) -> None:
-    """Let the device finish."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -47,7 +48,7 @@ def wait(device: torch.device) -> None:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Return the memory of this process: the most that tensors held on a GPU, else what is resident now."""
+    """Return the memory of this process: the peak of tensors on a GPU, else what is resident now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":

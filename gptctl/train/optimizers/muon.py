@@ -1,16 +1,16 @@
-"""Muon for hidden matrices: momentum, orthogonalized (Jordan et al. 2024, "Muon"); AdamW for everything else.
+"""Muon for hidden matrices: orthogonalized momentum (Jordan et al. 2024, "Muon"). AdamW for everything else.
 
-The same update as torch.optim.Muon, which always computes in bfloat16 and matrix by matrix: on a CPU without bfloat16
-instructions a step of it took 8 s where this one takes 0.03 s (0.8 million weights). Here matrices of one shape go
-through the iteration together, in bfloat16 only where that is fast, and ranks share them out.
+The update is that of torch.optim.Muon, which always computes in bfloat16 and matrix by matrix: on a CPU without
+bfloat16 instructions its step took 8 s, and this one takes 0.03 s (0.8 million weights). Here the matrices of one shape
+are stacked, bfloat16 is used only where it is fast, and ranks share the matrices out.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,82 +18,71 @@ from torch.optim import Optimizer
 
 from gptctl.train.optimizers import adamw
 from gptctl.train.recipe import Recipe
+from gptctl.train.strategies import Strategy
 
-# Jordan et al.: a quintic whose steep slope at zero lifts small singular values fast; five rounds bring all of them
-# to between about 0.7 and 1.2.
+# Jordan et al.: a quintic with a steep slope at zero raises small singular values fast. Five iterations bring all of
+# them to between about 0.7 and 1.2.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-ROUNDS = 5
-
-
-class Matrices(Protocol):
-    """What Muon needs of an engine: whole matrices, where a rank may hold only a part of each."""
-
-    def whole_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Return the shape of what all ranks hold together."""
-
-    def on_matrices(
-        self, function: Callable[[Tensor], Tensor], pieces: Sequence[Tensor], parameters: Sequence[nn.Parameter]
-    ) -> list[Tensor]:
-        """Apply a function of stacked whole matrices of one shape; give this rank's pieces of the results."""
+ITERATIONS = 5
 
 
 def build(
-    parameters: Mapping[str, nn.Parameter], recipe: Recipe, engine: Matrices, precision: str = "fp32"
+    parameters: Mapping[str, nn.Parameter], recipe: Recipe, strategy: Strategy, precision: str = "fp32"
 ) -> list[Optimizer]:
-    """Return Muon over the blocks' matrices, in a precision, and AdamW over embeddings, head, norms and biases."""
+    """Return Muon for the blocks' matrices, and AdamW for embeddings, head, norms and biases."""
     named = [(name, parameter) for name, parameter in parameters.items() if parameter.requires_grad]
     hidden = {name: parameter for name, parameter in named if is_hidden_matrix(name, parameter)}
     scales = list(adamw.lr_scales(list(hidden), recipe.layer_decay).values())
     rest = [(name, parameter) for name, parameter in named if not is_hidden_matrix(name, parameter)]
-    optimizers = [adamw.over(rest, recipe)] if rest else []
-    return [*optimizers, Muon(list(hidden.values()), recipe, engine, precision, scales)] if hidden else optimizers
+    optimizers = [adamw.build_adamw(rest, recipe)] if rest else []
+    return [*optimizers, Muon(list(hidden.values()), recipe, strategy, precision, scales)] if hidden else optimizers
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Return whether a parameter is a matrix inside a block, or a stack of them (the experts')."""
+    """Return whether a parameter is a matrix of a block, or a stack of matrices (of the experts)."""
     return parameter.ndim >= 2 and "blocks." in name
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, brought near the closest orthogonal matrix; decoupled weight decay."""
+    """Updates by Nesterov momentum, made nearly orthogonal, with decoupled weight decay."""
 
     def __init__(
         self,
         parameters: list[nn.Parameter],
         recipe: Recipe,
-        engine: Matrices,
+        strategy: Strategy,
         precision: str = "fp32",
         scales: Sequence[float] = (),
     ) -> None:
-        self.engine = engine
+        self.strategy = strategy
         self.orthogonalize = partial(orthogonalize, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-        settings = {"lr": recipe.matrix_lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+        defaults = {"lr": recipe.matrix_lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
         groups: dict[float, list[nn.Parameter]] = defaultdict(list)
         for parameter, scale in zip(parameters, scales or [1.0] * len(parameters), strict=True):
             groups[scale].append(parameter)
         super().__init__(
-            [{"params": group, "peak_lr": recipe.matrix_lr * scale} for scale, group in groups.items()], settings
+            [{"params": group, "peak_lr": recipe.matrix_lr * scale} for scale, group in groups.items()], defaults
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every matrix that has a gradient."""
         assert closure is None
         for group in self.param_groups:
             same_shape: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    same_shape[tuple(self.engine.whole_shape(parameter))].append(parameter)
+                    same_shape[tuple(self.strategy.full_shape(parameter))].append(parameter)
             for shape, parameters in same_shape.items():
-                looked_ahead = [self.nesterov(parameter, group) for parameter in parameters]
-                updates = self.engine.on_matrices(self.orthogonalize, looked_ahead, parameters)
-                lr = group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5  # keeps the size of the change in the output
+                directions = [self.nesterov(parameter, group) for parameter in parameters]
+                updates = self.strategy.map_matrices(self.orthogonalize, directions, parameters)
+                lr = group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5  # the same change of outputs for all shapes
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(update, alpha=-lr)
 
     def nesterov(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """Move the running mean of the gradient and look one step ahead of it."""
+        """Update the running mean of the gradient and return the Nesterov direction."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
@@ -103,14 +92,14 @@ class Muon(Optimizer):
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Bring the singular values of matrices (..., rows, columns) near 1 by Newton-Schulz iteration."""
+    """Return matrices (..., rows, columns) with singular values near 1, by Newton-Schulz iteration."""
     a, b, c = QUINTIC
     x = matrices.flatten(0, -3).to(dtype)
     tall = x.size(1) > x.size(2)
     if tall:  # the smaller Gram matrix is the cheaper one
         x = x.mT
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(ROUNDS):
+    for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).type_as(matrices).view_as(matrices)

@@ -1,8 +1,9 @@
-"""Data parallelism: every rank holds the model and takes its share of each batch.
+"""Data parallelism: every rank holds the whole model and takes its share of each batch.
 
-Gradients are summed in buckets of fixed size and order after the backward pass. torch's DistributedDataParallel lays
-its buckets out anew after the first step it sees, so with three or more ranks a resumed run would add in another order
-than an uninterrupted one and not be bit-equal to it; it also averages over ranks, where we divide by the targets.
+Gradients are summed in buckets of fixed size and order after the backward pass. torch's DistributedDataParallel
+rebuilds its buckets after the first step, so with three or more ranks a resumed run would add in another order than an
+uninterrupted one and would not be bit-equal to it. It also averages over ranks, where this strategy sums and the loop
+divides by the number of targets.
 """
 
 from __future__ import annotations
@@ -16,54 +17,58 @@ from torch import Tensor, nn
 from gptctl.core.context import Context
 from gptctl.core.rundir import Run
 from gptctl.model import device
-from gptctl.train.distributed.collectives import OnMatrices, add_up, share_out, square_sum
-from gptctl.train.distributed.launch import Fit
+from gptctl.train.distributed.base_strategy import DistributedStrategy
+from gptctl.train.distributed.collectives import (
+    MatrixFunction,
+    all_reduce_in_buckets,
+    map_replicated_matrices,
+    squared_norm,
+)
 from gptctl.train.distributed.launch import launch as launch_ranks
-from gptctl.train.distributed.ranks import Ranks
-from gptctl.train.job import Model, TrainJob, blocks
-from gptctl.train.monitor.heartbeat import Pulse
+from gptctl.train.job import Model, TrainJob, transformer_blocks
+from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+from gptctl.train.strategies import RankFunction
 
 
-def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call `fit` with an engine in each rank."""
-    return launch_ranks(make, fit, job, run, context)
+def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call a function with the strategy in each rank."""
+    return launch_ranks(build, function, job, run, context)
 
 
-def make(job: TrainJob, device: torch.device, pulse: Pulse) -> Replicated:
-    """Make the engine of one rank."""
-    return Replicated(device, pulse)
+def build(job: TrainJob, device: torch.device, heartbeat_writer: HeartbeatWriter) -> DataParallel:
+    """Build the strategy of one rank."""
+    return DataParallel(device, heartbeat_writer, job.parallel_dims)
 
 
-class Replicated(Ranks):
-    """A rank that holds all of the model."""
+class DataParallel(DistributedStrategy):
+    """A rank that holds the whole model."""
 
-    whole = True
-
-    def adopt(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Put a model on the device; give its parameters by name."""
+    def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
+        """Move a model to the device and return its parameters by name."""
         model.to(self.device)
         if compiled:
-            device.compile_modules(blocks(model))
+            device.compile_modules(transformer_blocks(model))
         return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Add gradients up over all ranks, in place."""
-        add_up([parameter.grad for parameter in parameters.values() if parameter.grad is not None])
+        """Sum the gradients over all ranks, in place."""
+        all_reduce_in_buckets([parameter.grad for parameter in parameters.values() if parameter.grad is not None])
 
-    def square_sum(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Return what this rank adds to the squared norm of the gradient: an equal part, for all hold the same."""
-        return square_sum([parameter.grad for parameter in parameters if parameter.grad is not None]) / self.ranks
+    def squared_grad_norm(self, parameters: Iterable[nn.Parameter]) -> Tensor:
+        """Return this rank's part of the squared norm of the gradient: an equal part, since all hold the same."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        return squared_norm(gradients) / self.dims.world_size
 
-    def laid_out(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Return values of one parameter as all ranks hold them together."""
+    def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
+        """Return the values: every rank holds all of them."""
         return values
 
-    def whole_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Return the shape of what all ranks hold together."""
+    def full_shape(self, parameter: nn.Parameter) -> torch.Size:
+        """Return the shape of a parameter."""
         return parameter.shape
 
-    def on_matrices(
-        self, function: OnMatrices, pieces: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+    def map_matrices(
+        self, function: MatrixFunction, shards: Sequence[Tensor], parameters: Sequence[nn.Parameter]
     ) -> list[Tensor]:
-        """Apply a function to matrices of one shape, of which each rank does its share."""
-        return share_out(function, pieces)
+        """Apply a function to matrices of one shape, of which each rank computes its share."""
+        return map_replicated_matrices(function, shards)

@@ -1,8 +1,8 @@
-"""One process on one device."""
+"""Train in one process on one device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -11,64 +11,65 @@ from torch import Tensor, nn
 from gptctl.core.context import Context
 from gptctl.core.rundir import Run
 from gptctl.model import device
-from gptctl.train.distributed.collectives import square_sum
-from gptctl.train.job import Model, TrainJob, blocks
+from gptctl.train.distributed.collectives import MatrixFunction, squared_norm
+from gptctl.train.distributed.parallel_dims import ParallelDims
+from gptctl.train.job import Model, TrainJob, transformer_blocks
+from gptctl.train.strategies import RankFunction
 
-Fit = Callable[[TrainJob, Run, Context, Any], dict[str, Any]]
 T = TypeVar("T")
 
 
-def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call `fit` with an engine, here."""
-    return fit(job, run, context, Single(device.select_device(job.device)))
+def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call a function with the strategy in this process."""
+    return function(job, run, context, SingleDevice(device.select_device(job.device)))
 
 
-class Single:
-    """Every reduction over one rank is the value itself."""
+class SingleDevice:
+    """The only rank: every reduction is the value itself."""
 
-    rank = data_rank = 0
-    ranks = data_ranks = local_ranks = 1
-    whole = True
-    quiet = None
+    dims = ParallelDims()
+    rank = dp_rank = 0
+    local_world_size = 1
+    checkpoint_group = None
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def adopt(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Put a model on the device; give its parameters by name."""
+    def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
+        """Move a model to the device and return its parameters by name."""
         model.to(self.device)
         if compiled:
-            device.compile_modules(blocks(model))
+            device.compile_modules(transformer_blocks(model))
         return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Add gradients up over all ranks."""
+        """Leave the gradients as they are."""
 
-    def square_sum(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Return what this rank adds to the squared norm of the gradient."""
-        return square_sum([parameter.grad for parameter in parameters if parameter.grad is not None])
+    def squared_grad_norm(self, parameters: Iterable[nn.Parameter]) -> Tensor:
+        """Return the squared norm of the gradient."""
+        return squared_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Add float64 values up over all ranks."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the values."""
         return values
 
-    def agree(self, value: T) -> T:
-        """Give every rank what the first one holds."""
+    def broadcast_object(self, value: T) -> T:
+        """Return the value."""
         return value
 
-    def at(self, step: int, phase: str) -> None:
-        """Show that this rank goes on, and where."""
+    def heartbeat(self, step: int, phase: str) -> None:
+        """Do nothing: no launcher watches this process."""
 
-    def laid_out(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Return values of one parameter as all ranks hold them together."""
+    def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
+        """Return the values: this rank holds all of them."""
         return values
 
-    def whole_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Return the shape of what all ranks hold together."""
+    def full_shape(self, parameter: nn.Parameter) -> torch.Size:
+        """Return the shape of a parameter."""
         return parameter.shape
 
-    def on_matrices(
-        self, function: Callable[[Tensor], Tensor], pieces: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+    def map_matrices(
+        self, function: MatrixFunction, shards: Sequence[Tensor], parameters: Sequence[nn.Parameter]
     ) -> list[Tensor]:
         """Apply a function of stacked matrices to matrices of one shape."""
-        return list(function(torch.stack(list(pieces))))
+        return list(function(torch.stack(list(shards))))

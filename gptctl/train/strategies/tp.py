@@ -1,9 +1,9 @@
-"""Tensor parallelism: ranks of one machine share each block's matrices and see the same samples (Shoeybi et al. 2019,
-"Megatron-LM", 3); around it, rows are spread over groups of such ranks as in strategies/fsdp.py.
+"""Tensor parallelism: ranks of one machine share each block's matrices and see the same samples.
 
-Query, key, value, up and gate are cut by their outputs (heads, hidden units), output and down by their inputs, so one
-sum after attention and one after the feed-forward part suffice. Embeddings, head, norms, routers and experts are whole
-on each rank of a group.
+Shoeybi et al. 2019, "Megatron-LM", 3. Around the groups of such ranks, rows are sharded as in fsdp.py. Query, key,
+value, up and gate are split by their outputs (heads, hidden units), output and down by their inputs, so one sum after
+attention and one after the feed-forward part suffice. Embeddings, head, norms, routers and experts are replicated
+within a group.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.rundir import Run
 from gptctl.model.config import ModelConfig
-from gptctl.train.distributed.collectives import OnMatrices, add_up, copy_from_first
-from gptctl.train.distributed.launch import Fit
+from gptctl.train.distributed.collectives import MatrixFunction, all_reduce_in_buckets, broadcast_in_buckets
 from gptctl.train.distributed.launch import launch as launch_ranks
-from gptctl.train.distributed.sharded import Sharded
-from gptctl.train.job import Model, TrainJob, blocks
-from gptctl.train.monitor.heartbeat import Pulse
+from gptctl.train.distributed.parallel_dims import ParallelDims
+from gptctl.train.distributed.sharded_strategy import ShardedStrategy
+from gptctl.train.job import Model, TrainJob, transformer_blocks
+from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+from gptctl.train.strategies import RankFunction
 
-PLAN: dict[str, type[ParallelStyle]] = {
+TP_PLAN: dict[str, type[ParallelStyle]] = {
     "attention.query": ColwiseParallel,
     "attention.key": ColwiseParallel,
     "attention.value": ColwiseParallel,
@@ -38,112 +39,119 @@ PLAN: dict[str, type[ParallelStyle]] = {
     "feed_forward.gate": ColwiseParallel,
     "feed_forward.down": RowwiseParallel,
 }
-HEAD_NORMS = ("query_norm.weight", "key_norm.weight")  # whole, but each rank's gradient comes from its own heads
+# Replicated within a group, but each rank's gradient comes from its own heads only.
+QK_NORMS = ("query_norm.weight", "key_norm.weight")
 
 
-def launch(fit: Fit, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call `fit` with an engine in each rank."""
-    size = job.tensor_parallel or job.local_ranks
-    if job.local_ranks % size:
+def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call a function with the strategy in each rank."""
+    size = job.tp_size or job.local_world_size
+    if job.local_world_size % size:
         raise UsageError(
-            f"{job.local_ranks} processes of a machine cannot be cut into groups of tensor_parallel {size}",
-            "set tensor_parallel to a divisor of gpus or procs",
+            f"{job.local_world_size} processes per machine cannot be split into groups of tp_size {size}",
+            "set tp_size to a divisor of the processes per machine",
         )
-    return launch_ranks(make, fit, job, run, context)
+    return launch_ranks(build, function, job, run, context)
 
 
-def make(job: TrainJob, device: torch.device, pulse: Pulse) -> TensorParallel:
-    """Make the engine of one rank."""
-    size = job.tensor_parallel or job.local_ranks
-    shape, names = (job.ranks // size, size), ("rows", "tensor")
-    return TensorParallel(device, pulse, init_device_mesh(device.type, shape, mesh_dim_names=names))
+def build(job: TrainJob, device: torch.device, heartbeat_writer: HeartbeatWriter) -> TensorParallel:
+    """Build the strategy of one rank."""
+    dims = job.parallel_dims
+    mesh = init_device_mesh(device.type, (dims.dp_shard, dims.tp), mesh_dim_names=("dp_shard", "tp"))
+    return TensorParallel(device, heartbeat_writer, dims, mesh)
 
 
-class TensorParallel(Sharded):
-    """A rank that holds its heads and hidden units of each block, or its rows of those."""
+class TensorParallel(ShardedStrategy):
+    """A rank that holds some heads and hidden units of each block, or a shard of their rows."""
 
-    def __init__(self, device: torch.device, pulse: Pulse, mesh: DeviceMesh) -> None:
-        super().__init__(device, pulse, mesh["rows"] if mesh["rows"].size() > 1 else None)
-        self.tensor = mesh["tensor"]
-        self.data_rank, self.data_ranks = mesh.get_local_rank("rows"), mesh["rows"].size()
+    def __init__(
+        self, device: torch.device, heartbeat_writer: HeartbeatWriter, dims: ParallelDims, mesh: DeviceMesh
+    ) -> None:
+        super().__init__(device, heartbeat_writer, dims, mesh["dp_shard"] if dims.dp_shard > 1 else None)
+        self.tp_mesh = mesh["tp"]
+        self.dp_rank = mesh.get_local_rank("dp_shard")
 
-    def adopt(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Cut a model's matrices among the ranks of a group; give this rank's parts of its parameters by name."""
-        check(model.config, self.tensor.size())
+    def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
+        """Split a model's matrices among the ranks of a group, shard them, and return this rank's shards by name."""
+        check_divisible(model.config, self.dims.tp)
         model.to(self.device)
-        for block in blocks(model):
-            plan = {name: style() for name, style in PLAN.items() if name in dict(block.named_modules())}
-            parallelize_module(block, self.tensor, plan)
-        return super().adopt(model, precision, compiled)
+        for block in transformer_blocks(model):
+            plan = {name: style() for name, style in TP_PLAN.items() if name in dict(block.named_modules())}
+            parallelize_module(block, self.tp_mesh, plan)
+        return super().prepare_model(model, precision, compiled)
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Complete the gradients of what each rank of a group holds whole, and hand all to the parts.
+        """Complete the gradients of what is replicated within a group, and move all gradients to the shards.
 
-        Copies would drift apart over time where a device adds in no fixed order, so they follow the first one.
+        On devices that add in no fixed order, replicas would drift apart over time. So the gradients of the group's
+        first rank are copied to the others.
         """
         super().reduce_gradients(parameters)
         partial: list[Tensor] = []
-        copied: list[Tensor] = []
-        for name, part in parameters.items():
-            if part.grad is not None and self.cut(self.wholes[part]) is None:
-                (partial if name.endswith(HEAD_NORMS) else copied).append(part.grad)
-        add_up(partial, self.tensor.get_group())
-        copy_from_first(copied, self.tensor.get_group())
+        replicated: list[Tensor] = []
+        for name, shard in parameters.items():
+            if shard.grad is not None and self.split_dim(self.full_parameters[shard]) is None:
+                (partial if name.endswith(QK_NORMS) else replicated).append(shard.grad)
+        all_reduce_in_buckets(partial, self.tp_mesh.get_group())
+        broadcast_in_buckets(replicated, self.tp_mesh.get_group())
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Add float64 values up over all shares of the batch; the ranks of a group hold the same share."""
-        return super().sum(values) / self.tensor.size()
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the sum of float64 values over all shares of a batch; the ranks of a group hold the same share."""
+        return super().all_reduce(values) / self.dims.tp
 
-    def on_matrices(
-        self, function: OnMatrices, pieces: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+    def map_matrices(
+        self, function: MatrixFunction, shards: Sequence[Tensor], parameters: Sequence[nn.Parameter]
     ) -> list[Tensor]:
-        """Apply a function to matrices of one shape: rows come together at one rank of each position in a group, then
-        the group's ranks put their cuts together, and all of them work on the same matrix."""
-        done: list[Tensor] = list(pieces)
-        cuts = [self.cut(self.wholes[parameter]) for parameter in parameters]
-        for cut in sorted(set(cuts), key=str):
-            chosen = [index for index, other in enumerate(cuts) if other == cut]
-            results = super().on_matrices(
-                self.on_cuts(function, cut), [pieces[index] for index in chosen], [parameters[chosen[0]]]
-            )
-            for index, result in zip(chosen, results, strict=True):
-                done[index] = result
-        return done
+        """Apply a function to matrices of one shape, and return this rank's shards of the results.
 
-    def on_cuts(self, function: OnMatrices, cut: int | None) -> OnMatrices:
-        """Make a function of whole matrices one of stacked matrices cut along dimension `cut`."""
-        if cut is None:
+        Rows are gathered on one rank of each position in a group. Then the ranks of the group gather their parts, and
+        all of them compute the same full matrix.
+        """
+        results: list[Tensor] = list(shards)
+        split_dims = [self.split_dim(self.full_parameters[parameter]) for parameter in parameters]
+        for split_dim in sorted(set(split_dims), key=str):
+            chosen = [index for index, other in enumerate(split_dims) if other == split_dim]
+            mapped = super().map_matrices(
+                self.on_split_matrices(function, split_dim),
+                [shards[index] for index in chosen],
+                [parameters[chosen[0]]],
+            )
+            for index, result in zip(chosen, mapped, strict=True):
+                results[index] = result
+        return results
+
+    def on_split_matrices(self, function: MatrixFunction, split_dim: int | None) -> MatrixFunction:
+        """Turn a function of full matrices into one of stacked matrices that the group splits along a dimension."""
+        if split_dim is None:
             return function
 
-        def joined(cuts: Tensor) -> Tensor:
-            gathered = [torch.empty_like(cuts) for _ in range(self.tensor.size())]
-            dist.all_gather(gathered, cuts.contiguous(), group=self.tensor.get_group())
-            return function(torch.cat(gathered, dim=cut + 1)).chunk(self.tensor.size(), dim=cut + 1)[
-                self.tensor.get_local_rank()
-            ]
+        def gather_and_apply(parts: Tensor) -> Tensor:
+            gathered = [torch.empty_like(parts) for _ in range(self.dims.tp)]
+            dist.all_gather(gathered, parts.contiguous(), group=self.tp_mesh.get_group())
+            full = function(torch.cat(gathered, dim=split_dim + 1))
+            return full.chunk(self.dims.tp, dim=split_dim + 1)[self.tp_mesh.get_local_rank()]
 
-        return joined
+        return gather_and_apply
 
-    def cut(self, whole: Tensor) -> int | None:
-        """Return the dimension along which a group cuts a parameter."""
-        if not isinstance(whole, DTensor) or "tensor" not in (whole.device_mesh.mesh_dim_names or ()):
+    def split_dim(self, full: Tensor) -> int | None:
+        """Return the dimension along which a group splits a parameter, or None if it is replicated."""
+        if not isinstance(full, DTensor) or "tp" not in (full.device_mesh.mesh_dim_names or ()):
             return None
-        placement = whole.placements[-1]
+        placement = full.placements[-1]
         return None if placement.is_replicate() else placement.dim  # type: ignore[attr-defined]
 
-    def rows(self, whole: Tensor) -> int:
-        """Count the rows that are spread over the groups: those of this rank's cut."""
-        return whole.size(0) // (self.tensor.size() if self.cut(whole) == 0 else 1)
+    def sharded_rows(self, full: Tensor) -> int:
+        """Count the rows of a parameter that are sharded over the groups: those of this rank's part."""
+        return full.size(0) // (self.dims.tp if self.split_dim(full) == 0 else 1)
 
 
-def check(config: ModelConfig, size: int) -> None:
-    """Raise UsageError (2) if heads or hidden units cannot be cut into `size` equal parts."""
-    for name, count in (
-        ("heads", config.heads),
-        ("kv_heads", config.resolved_kv_heads),
-        ("intermediate_size", config.intermediate_size),
-    ):
-        if count % size:
-            raise UsageError(
-                f"model.{name} {count} cannot be cut into tensor_parallel {size} parts", "choose a divisor of it"
-            )
+def check_divisible(config: ModelConfig, tp_size: int) -> None:
+    """Raise UsageError (2) if heads or hidden units cannot be split into `tp_size` equal parts."""
+    counts = {
+        "heads": config.heads,
+        "kv_heads": config.resolved_kv_heads,
+        "intermediate_size": config.intermediate_size,
+    }
+    for name, count in counts.items():
+        if count % tp_size:
+            raise UsageError(f"model.{name} {count} is not divisible by tp_size {tp_size}", "choose a divisor of it")

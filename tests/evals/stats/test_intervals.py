@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -86,8 +84,9 @@ def test_nothing_to_draw_has_no_interval() -> None:
     assert bootstrap(count("aa", [None, None], "a"), lambda sums: np.full(len(sums.tp), np.nan)) is None
 
 
-def test_ten_thousand_rows_take_no_longer_than_ten() -> None:
+def test_many_rows_are_drawn_at_once() -> None:
+    """A draw is one of the table, whatever it counts: ten thousand million rows, row by row, would not fit in memory."""
     large = Confusion(TEN.labels, TEN.matrix * 1000)
-    started = time.perf_counter()
     assert (bootstrap(large, accuracy_of) or (0.0, 0.0)) == pytest.approx((0.6909, 0.7089), abs=0.002)
-    assert time.perf_counter() - started < 2  # 10 ms measured; the bound is for busy machines
+    larger = Confusion(TEN.labels, TEN.matrix * 10**9)
+    assert (bootstrap(larger, accuracy_of) or (0.0, 0.0)) == pytest.approx((0.7, 0.7), abs=1e-4)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError
 from gptctl.text.cleaning import contamination
 from gptctl.text.cleaning.contamination import Index, build, hits, where
-from gptctl.text.dedup.shingles import split_words
+from gptctl.text.dedup.shingles import normalized_words
 from tests.text.filters.golden import DATA
 
 QUESTION = "Which of the two planets that have no moon at all is nearer to the sun, Mercury or Venus?"  # 19 words
@@ -130,7 +130,9 @@ def test_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     files = [path.read_text(encoding="utf-8") for path in sorted(Path(inspect.__file__).parent.glob("*.py"))]
     index = build([column(*files[::20])])
     found = hits(column(*files), index)
-    assert (found[::20] > 0).sum() >= sum(len(words) >= 13 for words in split_words(column(*files[::20])).to_pylist())
+    assert (found[::20] > 0).sum() >= sum(
+        len(words) >= 13 for words in normalized_words(column(*files[::20])).to_pylist()
+    )
     assert 0 < (found > 0).sum() < len(files)
     for row in np.flatnonzero(found)[:5]:
         assert where(files[row], index) is not None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gptctl.core.errors import UsageError
 from gptctl.text.dedup import minhash
+from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.shingles import Shingling, hashes, jaccard, sets
 from tests.text.dedup import plain
 from tests.text.filters.golden import texts as real_texts
@@ -57,29 +58,35 @@ def test_bands_equal_datasketch(threshold: float) -> None:
     """The table of optimal parameters, and equality with the library for others."""
     from datasketch.lsh import _optimal_param
 
-    assert minhash.bands(threshold, 128) == _optimal_param(threshold, 128, 0.5, 0.5)
-    assert minhash.bands(0.8, 128) == minhash.cut(0.8, 128) == (9, 13)
+    assert minhash.optimal_banding(threshold, 128) == _optimal_param(threshold, 128, 0.5, 0.5)
+    assert minhash.optimal_banding(0.8, 128) == minhash.choose_banding(0.8, 128) == (9, 13)
 
 
 def test_bands_by_number() -> None:
     """As many rows as there are for each; permutations may be left over."""
-    assert minhash.cut(0.8, 112, 14) == (14, 8) and minhash.cut(0.8, 128, 9) == (9, 14)
-    assert minhash.cut(0.8, 16, 16) == (16, 1) and minhash.cut(0.8, 16, 1) == (1, 16)
+    assert minhash.choose_banding(0.8, 112, 14) == (14, 8) and minhash.choose_banding(0.8, 128, 9) == (9, 14)
+    assert minhash.choose_banding(0.8, 16, 16) == (16, 1) and minhash.choose_banding(0.8, 16, 1) == (1, 16)
 
 
 def test_impossible_bands() -> None:
     """One permutation cannot make two bands."""
     with pytest.raises(UsageError):
-        minhash.bands(0.9, 1)
+        minhash.optimal_banding(0.9, 1)
     for count in (0, -1, 17):
         with pytest.raises(UsageError, match="cannot be cut"):
-            minhash.cut(0.8, 16, count)
+            minhash.choose_banding(0.8, 16, count)
 
 
 def test_curve() -> None:
     """datatrove's 14 bands of 8 rows: 0.565, 0.924 and 1.000 at 0.7, 0.8 and 0.9."""
-    assert minhash.s_curve([0, 0.7, 0.8, 0.9, 1], 14, 8).round(3).tolist() == [0, 0.565, 0.924, 1, 1]
-    assert float(minhash.s_curve(0.5, 1, 1)) == 0.5
+    assert minhash.candidate_probability([0, 0.7, 0.8, 0.9, 1], Banding(14, 8)).round(3).tolist() == [
+        0,
+        0.565,
+        0.924,
+        1,
+        1,
+    ]
+    assert float(minhash.candidate_probability(0.5, Banding(1, 1))) == 0.5
 
 
 def test_as_often_as_the_curve_says() -> None:
@@ -99,8 +106,8 @@ def test_as_often_as_the_curve_says() -> None:
     values, _ = minhash.signatures(text, 112, how, 0)
     same = values[:1000] == values[1000:]
     assert abs(same.mean() - similarity.mean()) < 4 * np.sqrt((similarity * (1 - similarity)).sum() / 112) / 1000
-    keys = minhash.band_keys(values, 14, 8)
-    odds = minhash.s_curve(similarity, 14, 8)
+    keys = minhash.band_keys(values, Banding(14, 8))
+    odds = minhash.candidate_probability(similarity, Banding(14, 8))
     found = (keys[:1000] == keys[1000:]).any(axis=1)
     assert abs(found.sum() - odds.sum()) < 4 * np.sqrt((odds * (1 - odds)).sum())
 
@@ -111,7 +118,7 @@ def test_planted_near_duplicates(how: Shingling) -> None:
     originals = [text for text in real_texts().to_pylist() if 4000 < len(text) < 6000][:20:4]
     copies = [text.replace(text.split()[200], "CHANGED", 1) for text in originals]
     keys = minhash.document_keys(
-        pa.array([*originals, *copies], pa.large_string()), 128, how, 0, *minhash.bands(0.8, 128)
+        pa.array([*originals, *copies], pa.large_string()), 128, how, 0, minhash.optimal_banding(0.8, 128)
     )
     shared = (keys[:, None, :] == keys[None, :, :]).any(axis=2)
     for place, (original, copy) in enumerate(zip(originals, copies, strict=True)):
@@ -122,16 +129,16 @@ def test_planted_near_duplicates(how: Shingling) -> None:
 def test_short_documents_match_exactly() -> None:
     """Documents without a shingle share keys only if they are equal."""
     text = pa.array(["one two", "one two", "two one", "", "", "One two"], pa.large_string())
-    keys = minhash.document_keys(text, 128, WORDS, 0, 9, 13)
+    keys = minhash.document_keys(text, 128, WORDS, 0, Banding(9, 13))
     assert (keys[0] == keys[1]).all() and (keys[3] == keys[4]).all()
     assert len(np.unique(keys)) == 4 * 9
 
 
 def test_bands_never_meet() -> None:
     """Keys of different bands differ, also where all rows have the same values."""
-    keys = minhash.band_keys(np.full((2, 64), 7, np.uint32), 16, 4)
+    keys = minhash.band_keys(np.full((2, 64), 7, np.uint32), Banding(16, 4))
     assert (keys[0] == keys[1]).all() and len(np.unique(keys)) == 16
-    keys = minhash.document_keys(real_texts(), 64, WORDS, 0, 16, 4)
+    keys = minhash.document_keys(real_texts(), 64, WORDS, 0, Banding(16, 4))
     assert len(np.unique(keys)) == sum(len(np.unique(band)) for band in keys.T)
 
 
@@ -140,9 +147,9 @@ def test_bands_never_meet() -> None:
 def test_neighbours_do_not_matter(text: pa.LargeStringArray, how: Shingling, skip: int) -> None:
     """A document's keys are the same alone, in any company and in a slice."""
     text = text[skip:]
-    together = minhash.document_keys(text, 16, how, 3, 4, 4)
+    together = minhash.document_keys(text, 16, how, 3, Banding(4, 4))
     for row, document in enumerate(text.to_pylist()):
-        alone = minhash.document_keys(pa.array([document or ""], pa.large_string()), 16, how, 3, 4, 4)
+        alone = minhash.document_keys(pa.array([document or ""], pa.large_string()), 16, how, 3, Banding(4, 4))
         assert together[row].tolist() == alone[0].tolist()
 
 
@@ -151,4 +158,8 @@ def test_no_documents() -> None:
     text = pa.array([], pa.large_string())
     values, short = minhash.signatures(text, 16, WORDS, 0)
     assert values.shape == (0, 16) and short.shape == (0,)
-    assert minhash.band_keys(values, 4, 4).shape == minhash.document_keys(text, 16, WORDS, 0, 4, 4).shape == (0, 4)
+    assert (
+        minhash.band_keys(values, Banding(4, 4)).shape
+        == minhash.document_keys(text, 16, WORDS, 0, Banding(4, 4)).shape
+        == (0, 4)
+    )

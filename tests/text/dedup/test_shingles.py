@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from gptctl.text.dedup.shingles import Shingling, hashes, jaccard, sets, split_words
-from gptctl.text.kernels.shingles import ALONE, IN_WORD, POINT, entries
+from gptctl.text.dedup.shingles import Shingling, hashes, jaccard, normalized_words, sets
+from gptctl.text.kernels.shingles import CODE_POINT, IN_WORD, SINGLE, code_point_table
 from tests.text.dedup import plain
 from tests.text.filters.golden import texts as real_texts
 
@@ -46,11 +46,11 @@ def test_classes_of_all_characters() -> None:
     in_word = np.fromiter(map(str.isalnum, characters), bool)
     alone = np.fromiter((c.isalnum() and bool(plain.UNSPACED.match(c)) for c in characters), bool)
     lower = np.fromiter((ord(c.lower()[0]) for c in characters), np.uint32)
-    expected = np.where(in_word, lower | np.uint32(IN_WORD) | np.where(alone, np.uint32(ALONE), np.uint32(0)), 0)
-    assert np.array_equal(entries(True), expected)
+    expected = np.where(in_word, lower | np.uint32(IN_WORD) | np.where(alone, np.uint32(SINGLE), np.uint32(0)), 0)
+    assert np.array_equal(code_point_table(True), expected)
     visible = ~np.fromiter(map(str.isspace, characters), bool)
-    assert np.array_equal(entries(False) > 0, visible)
-    assert np.array_equal((entries(False) & POINT)[visible], np.flatnonzero(visible))
+    assert np.array_equal(code_point_table(False) > 0, visible)
+    assert np.array_equal((code_point_table(False) & CODE_POINT)[visible], np.flatnonzero(visible))
 
 
 def test_hashes_stay() -> None:
@@ -71,7 +71,7 @@ def test_words() -> None:
     texts = ["Hello, WORLD-2!", "", " .. ", "日本 go", "go日本", None]
     expected = [["hello", "world", "2"], [], [], ["日", "本", "go"], ["go", "日", "本"], []]
     column = pa.array(texts, pa.large_string())
-    assert split_words(column).to_pylist() == expected
+    assert normalized_words(column).to_pylist() == expected
     assert hashes(column, Shingling(1))[1].tolist() == list(map(len, expected))
     assert hashes(column, Shingling(1, normalize=False))[1].tolist() == [2, 0, 1, 2, 1, 0]
     assert hashes(column, Shingling(3, "chars"))[1].tolist() == [11, 0, 0, 4, 4, 0]
@@ -81,7 +81,7 @@ def test_words() -> None:
 @given(plain.columns)
 def test_words_as_strings(text: pa.LargeStringArray) -> None:
     """Those that are hashed."""
-    assert split_words(text[1:]).to_pylist() == [plain.words(document or "") for document in text[1:].to_pylist()]
+    assert normalized_words(text[1:]).to_pylist() == [plain.words(document or "") for document in text[1:].to_pylist()]
 
 
 @settings(deadline=None, max_examples=plain.EXAMPLES)

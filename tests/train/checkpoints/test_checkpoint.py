@@ -22,9 +22,9 @@ from gptctl.model.folder import load_model
 from gptctl.train.checkpoints import async_writer, checkpoint
 from gptctl.train.checkpoints.async_writer import Writer
 from gptctl.train.job import TrainJob
-from gptctl.train.strategies.single import Single
-from tests.train.crew import Crew, stored_in, tensors, train_as_rank
+from gptctl.train.strategies.single import SingleDevice
 from tests.train.jobs import make_job, run_in
+from tests.train.rank_pool import RankPool, stored_in, tensors, train_as_rank
 from tests.train.test_loop import events
 
 FILES = ("config.json", "manifest.json", "state.json", "tokenizer.json")
@@ -32,8 +32,8 @@ FILES = ("config.json", "manifest.json", "state.json", "tokenizer.json")
 
 def writer_of(folder: Path, job: TrainJob) -> Writer:
     """Make a writer of a fresh model, without optimizers."""
-    model = job.build()
-    return Writer(folder, job, Single(torch.device("cpu")), model, dict(model.named_parameters()), ())
+    model = job.build_model()
+    return Writer(folder, job, SingleDevice(torch.device("cpu")), model, dict(model.named_parameters()), ())
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_one_is_under_way_at_most(tmp_path: Path, gate: threading.Event) -> None
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best", "step-000002"]
 
 
-def test_what_cannot_be_written_ends_training(tmp_path: Path, two: Crew) -> None:
+def test_what_cannot_be_written_ends_training(tmp_path: Path, two: RankPool) -> None:
     """An error in the background is the run's: exit 4, and no rank waits for ever."""
     for name in ("alone", "fsdp"):
         (tmp_path / name).mkdir()
@@ -105,7 +105,7 @@ def train_on_a_full_disk(folder: Path, job: TrainJob) -> str:
 
     HuggingFaceStorageWriter.write_data = fail  # type: ignore[method-assign,assignment]
     try:
-        train_as_rank("fsdp", folder, job)
+        train_as_rank(folder, job)
     except MachineError as error:
         return error.message
     finally:
@@ -113,9 +113,9 @@ def train_on_a_full_disk(folder: Path, job: TrainJob) -> str:
     return ""
 
 
-def test_one_full_disk_leaves_the_last_good_one(tmp_path: Path, two: Crew) -> None:
+def test_one_full_disk_leaves_the_last_good_one(tmp_path: Path, two: RankPool) -> None:
     """All ranks hear of it; nothing half written stays."""
-    job = replace(make_job(recipe={"steps": 30}, checkpoint_every=10), ranks=2)
+    job = replace(make_job(recipe={"steps": 30}, checkpoint_every=10), world_size=2, strategy="fsdp")
     found = two.call(train_on_a_full_disk, tmp_path, job)
     assert all(message.startswith("rank 1: disk full") for message in found), found
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
@@ -132,20 +132,20 @@ def test_the_newest_valid_ones_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in checkpoint.steps(folder)] == ["step-000001", "step-000003", "step-000005"]
 
 
-@pytest.mark.parametrize("engine", ["ddp", "fsdp", "tp"])
-def test_layout(tmp_path: Path, two: Crew, engine: str) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "tp"])
+def test_layout(tmp_path: Path, two: RankPool, strategy: str) -> None:
     """Safetensors and JSON and nothing else; both layouts are model folders with the same weights."""
     job = make_job("tiny-modern", recipe={"steps": 3}, eval_every=2)
-    two.train(engine, tmp_path, job)
+    two.train(strategy, tmp_path, job)
     newest = tmp_path / "checkpoints" / "step-000003"
     best = tmp_path / "checkpoints" / "best"
     for folder in (newest, best):
-        held = sorted(path for path in folder.iterdir() if path.name not in FILES)
-        assert all(stored_in(path) for path in held)
+        tensor_files = sorted(path for path in folder.iterdir() if path.name not in FILES)
+        assert all(stored_in(path) for path in tensor_files)
         for name in FILES[:3]:
             assert json.loads((folder / name).read_bytes())
-        names = [path.name for path in held]
-        if engine == "ddp":
+        names = [path.name for path in tensor_files]
+        if strategy == "ddp":
             assert names == ["model.safetensors", "optimizer.safetensors"][: 2 if folder == newest else 1]
         else:
             assert names == [f"shard-0000{number}-model-00001-of-00001.safetensors" for number in (1, 2)]
@@ -157,11 +157,11 @@ def test_layout(tmp_path: Path, two: Crew, engine: str) -> None:
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor[: len(whole[name])], whole[name][: len(tensor)])
     assert (checksummed.weights_fingerprint(newest) == checksummed.weights_fingerprint(best)) == (
-        engine == "ddp"
+        strategy == "ddp"
     )  # shards hold more than weights
 
 
-def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: Crew) -> None:
+def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: RankPool) -> None:
     """One bit of one rank's file: the checkpoint before it is used, and the end is the same."""
     job = make_job("tiny-modern", recipe={"steps": 12}, checkpoint_every=4, keep_checkpoints=3)
     two.train("fsdp", tmp_path / "straight", job)
@@ -180,8 +180,8 @@ def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: Crew) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_another_models_checkpoint_is_refused(tmp_path: Path, two: Crew) -> None:
-    """Exit 3 with the way out, for both layouts and both kinds of engine."""
+def test_another_models_checkpoint_is_refused(tmp_path: Path, two: RankPool) -> None:
+    """Exit 3 with the way out, for both layouts and both kinds of strategy."""
     small, large = (make_job("tiny-modern", {"hidden_size": width}, {"steps": 1}) for width in (32, 64))
     run_in(tmp_path / "whole", small)
     two.train("fsdp", tmp_path / "sharded", small)

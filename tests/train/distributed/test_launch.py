@@ -44,16 +44,16 @@ class Unlucky(TokenWindows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
-def test_ranks_start_again_after_one_was_killed(tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_ranks_start_again_after_one_was_killed(tmp_path: Path, strategy: str) -> None:
     """kill -9 of a rank in step 14 of 20, resumed from step 10 by itself: every bit as without."""
-    job = make_job(recipe={"steps": 20}, ranks=2, parallel=engine, checkpoint_every=5, max_restarts=1)
+    job = make_job(recipe={"steps": 20}, world_size=2, strategy=strategy, checkpoint_every=5, max_restarts=1)
     run_in(tmp_path / "straight", replace(job, train_data=partial(Unlucky, tmp_path, signal.SIGKILL, 10**9)))
     said: list[str] = []
     unlucky = replace(job, train_data=partial(Unlucky, tmp_path / "marker", signal.SIGKILL, 13 * 6 + 4))
     assert run_in(tmp_path / "killed", unlucky, Context(warn=said.append))["steps"] == 20
     assert len(said) == 1
-    assert "was killed by SIGKILL; all ranks start again (1 of 1 times)" in said[0]
+    assert "was killed by SIGKILL; restarting all ranks (1 of 1)" in said[0]
     (resumed,) = events(tmp_path / "killed", "resumed")
     assert resumed["step"] in (5, 10)  # the last one may have been under way
     straight, killed = last(tmp_path / "straight", 20), last(tmp_path / "killed", 20)
@@ -63,7 +63,7 @@ def test_ranks_start_again_after_one_was_killed(tmp_path: Path, engine: str) -> 
 @pytest.mark.slow
 def test_a_rank_that_falls_silent_is_named(tmp_path: Path) -> None:
     """SIGSTOP of a rank: exit 4 with its name after the bound; then the same command goes on."""
-    job = make_job(recipe={"steps": 20}, ranks=2, checkpoint_every=5, timeout_seconds=4.0)
+    job = make_job(recipe={"steps": 20}, world_size=2, checkpoint_every=5, heartbeat_timeout=4.0)
     unlucky = replace(job, train_data=partial(Unlucky, tmp_path / "marker", signal.SIGSTOP, 13 * 6 + 4))
     with pytest.raises(MachineError, match=r"rank 1 has been silent for [\d.]+ s, since step 14 \(read\)") as caught:
         run_in(tmp_path / "run", unlucky)
@@ -73,15 +73,26 @@ def test_a_rank_that_falls_silent_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path, tmp_path: Path) -> None:
-    """Through the command line, sharded: RUN/model as from one that was never killed, and like any other engine's."""
+    """Through the command line, sharded: RUN/model as from one that was never killed, and like any other strategy's."""
     command = ("pretrain", workspace / "tokens", "--steps", "12", "--set", "checkpoint.every=3", "--device", "cpu",
                "--set", "precision=fp32")  # fmt: skip
-    for engine in ("fsdp", "ddp"):
-        done = gptctl(*command, "-o", engine, "--procs", "2", "--parallel", engine)
+    for strategy in ("fsdp", "ddp"):
+        done = gptctl(*command, "-o", strategy, "--nproc-per-node", "2", "--parallel", strategy)
         assert done.code == 0, done.err
     assert gptctl(*command, "-o", "alone").code == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "gptctl", *map(str, command), "-o", "killed", "--procs", "2", "--parallel", "fsdp"],
+        [
+            sys.executable,
+            "-m",
+            "gptctl",
+            *map(str, command),
+            "-o",
+            "killed",
+            "--nproc-per-node",
+            "2",
+            "--parallel",
+            "fsdp",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPO)},
         stderr=subprocess.DEVNULL,
@@ -90,14 +101,14 @@ def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path
         time.sleep(0.02)
     process.kill()
     process.wait()
-    done = gptctl(*command, "-o", "killed", "--procs", "2", "--parallel", "fsdp")
+    done = gptctl(*command, "-o", "killed", "--nproc-per-node", "2", "--parallel", "fsdp")
     assert done.code == 0, done.err
     files = {name: (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("fsdp", "killed")}
     assert files["fsdp"] == files["killed"]
     alone = load_file(tmp_path / "alone" / "model" / "model.safetensors")
-    for engine in ("fsdp", "ddp"):
-        assert_close(alone, load_file(tmp_path / engine / "model" / "model.safetensors"), 1e-4)
-        names = {path.name for path in (tmp_path / engine / "model").iterdir()}
+    for strategy in ("fsdp", "ddp"):
+        assert_close(alone, load_file(tmp_path / strategy / "model" / "model.safetensors"), 1e-4)
+        names = {path.name for path in (tmp_path / strategy / "model").iterdir()}
         assert names == {path.name for path in (tmp_path / "alone" / "model").iterdir()}
     (newest,) = list((tmp_path / "fsdp" / "checkpoints").glob("step-*12"))
     assert gptctl("generate", newest, "The", "--max-tokens", "4").code == 0
@@ -125,7 +136,7 @@ def test_two_machines(workspace: Path, tmp_path: Path) -> None:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "gptctl", "pretrain", str(workspace / "tokens"), "-o", "run", "--steps", "8",
-               "--device", "cpu", "--nodes", "2", "--rdzv", f"localhost:{port}", "--json"]  # fmt: skip
+               "--device", "cpu", "--nodes", "2", "--rdzv-endpoint", f"localhost:{port}", "--json"]  # fmt: skip
     results = start_on_two_machines(command, tmp_path)
     one, other = (result["metrics"] for result in results)
     assert one["steps"] == other["steps"] == 8

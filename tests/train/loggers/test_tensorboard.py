@@ -56,7 +56,7 @@ def test_a_logger_that_cannot_write_does_not_end_training(tmp_path: Path, monkey
 
     from gptctl.core.context import Context
 
-    monkeypatch.setattr(tensorboard.Logger, "event", full)
+    monkeypatch.setattr(tensorboard.TensorBoardLogger, "log_event", full)
     warned: list[str] = []
     job = replace(make_job(log_every=5), loggers=("tensorboard",))
     assert run_in(tmp_path, job, Context(warn=warned.append))["steps"] == 30

@@ -1,4 +1,4 @@
-"""Signs of life: who is silent, who is stuck, who only waits."""
+"""Heartbeats and the watchdog: which rank is silent, which is stuck, which only waits."""
 
 from __future__ import annotations
 
@@ -9,44 +9,48 @@ import sys
 import time
 from pathlib import Path
 
-from gptctl.train.monitor import heartbeat
+from gptctl.train.monitor.heartbeat import WAITING, Heartbeat, Position, read_heartbeats
+from gptctl.train.monitor.watchdog import Watchdog, diagnose
 from tests.conftest import REPO
 
 
-def sign(alive: float, moved: float, step: int = 7, phase: str = "update", trained: bool = True) -> heartbeat.Sign:
-    """Describe a rank."""
-    return heartbeat.Sign(alive, moved, 1, step, trained, phase)
+def beat(alive: float, moved: float, step: int = 7, phase: str = "update", trained: bool = True) -> Heartbeat:
+    """Return the heartbeat of a rank."""
+    return Heartbeat(alive, Position(moved, 1, step, trained, phase))
 
 
 def test_silence_and_standstill_are_told_apart() -> None:
     """At time 100, with a bound of 20 s."""
-    assert heartbeat.judge({0: sign(99, 99), 1: sign(90, 50)}, 100, 20) == ""
-    assert heartbeat.judge({0: sign(99, 85, phase=heartbeat.WAITING), 1: sign(70, 70)}, 100, 20) == (
+    assert diagnose({0: beat(99, 99), 1: beat(90, 50)}, 100, 20) == ""
+    assert diagnose({0: beat(99, 85, phase=WAITING), 1: beat(70, 70)}, 100, 20) == (
         "rank 1 has been silent for 30 s, since step 7 (update)"
     )
-    assert heartbeat.judge({0: sign(99, 75, phase=heartbeat.WAITING), 1: sign(99, 70, phase="read")}, 100, 20) == (
+    assert diagnose({0: beat(99, 75, phase=WAITING), 1: beat(99, 70, phase="read")}, 100, 20) == (
         "all ranks have waited 20 s for rank 1 in step 7 (read)"
     )
-    assert heartbeat.judge({0: sign(99, 75), 1: sign(99, 70)}, 100, 20) == (
-        "no rank of this machine has gone on for 20 s, in step 7 (update)"
+    assert diagnose({0: beat(99, 75), 1: beat(99, 70)}, 100, 20) == (
+        "no rank of this machine has made progress for 20 s, in step 7 (update)"
     )
-    starting = {0: sign(99, 10, 0, "start", False), 1: sign(99, 10, 0, "start", False)}
-    assert heartbeat.judge(starting, 100, 20) == ""
-    assert heartbeat.judge(starting, 1000, 2000) == ""
+    starting = {0: beat(99, 10, 0, "start", False), 1: beat(99, 10, 0, "start", False)}
+    assert diagnose(starting, 100, 20) == ""
+    assert diagnose(starting, 1000, 2000) == ""
 
 
 def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
-    """SIGSTOP: no sign of life for longer than the bound."""
+    """A process with a heartbeat is left alone; one that SIGSTOP holds has none for longer than the timeout."""
     script = (
-        "import sys, time; from pathlib import Path; from gptctl.train.monitor.heartbeat import Pulse\n"
-        "pulse = Pulse(Path(sys.argv[1]))\nfor step in range(1, 10**6): pulse.at(step, 'update'); time.sleep(0.05)\n"
+        "import sys, time; from pathlib import Path; from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter\n"
+        "heartbeat_writer = HeartbeatWriter(Path(sys.argv[1]))\nfor step in range(1, 10**6): heartbeat_writer.beat(step, 'update'); time.sleep(0.05)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pulse-3")], cwd=REPO)
-    while not any(sign.trained for sign in heartbeat.read(tmp_path).values()):
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "heartbeat-3")], cwd=REPO)
+    while not any(beat.position.has_trained for beat in read_heartbeats(tmp_path).values()):
         time.sleep(0.05)
-    with heartbeat.Watcher(tmp_path, 1.5) as watcher:
-        time.sleep(2.0)
-        assert not watcher.found
+    with Watchdog(tmp_path, 600) as watchdog:
+        first = read_heartbeats(tmp_path)[3].alive
+        while read_heartbeats(tmp_path)[3].alive < first + 2:
+            time.sleep(0.05)
+        assert not watchdog.diagnosis
+    with Watchdog(tmp_path, 1.5) as watchdog:
         os.kill(child.pid, signal.SIGSTOP)
         assert child.wait(timeout=30) == -signal.SIGKILL
-    assert watcher.found.startswith("rank 3 has been silent for")
+    assert watchdog.diagnosis.startswith("rank 3 has been silent for")

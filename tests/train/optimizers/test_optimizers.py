@@ -13,9 +13,9 @@ from gptctl.model.initialize import initialize
 from gptctl.model.moe import Experts
 from gptctl.train.optimizers import adamw, muon
 from gptctl.train.recipe import Recipe
-from gptctl.train.strategies.single import Single
+from gptctl.train.strategies.single import SingleDevice
 
-HERE = Single(torch.device("cpu"))
+HERE = SingleDevice(torch.device("cpu"))
 TINY = [name for name in preset_names() if name.startswith("tiny")]
 
 

@@ -1,4 +1,4 @@
-"""Engines: the same training whoever holds what, on one rank, two or four."""
+"""Strategies: the same training whoever holds what, on one rank, two or four."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ import torch
 from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.train.data.token_windows import TokenWindows
-from gptctl.train.distributed import strategy
+from gptctl.train.distributed.choose_strategy import choose_strategy
 from gptctl.train.job import TrainJob
-from gptctl.train.monitor.stragglers import Stragglers
+from gptctl.train.monitor.stragglers import StragglerDetector
 from gptctl.train.strategies import tp
-from tests.train.crew import Crew, cubes, parts_of, tensors
 from tests.train.jobs import make_job, run_in, text
+from tests.train.rank_pool import RankPool, count_held, cubes, tensors
 from tests.train.test_loop import classifier, events, labelled
 
-ENGINES = ("ddp", "fsdp", "tp")
+STRATEGIES = ("ddp", "fsdp", "tp")
 STEPS = 5
 
 
@@ -44,7 +44,7 @@ def job_of(case: str, **changes: Any) -> TrainJob:
         job = make_job("tiny-modern", recipe={**recipe, "optimizer": "adamw", "lm_weight": 0.3}, **settings)
         return replace(
             job,
-            build=calm_classifier,
+            build_model=calm_classifier,
             train_data=partial(labelled, "train"),
             val_data=partial(labelled, "val"),
             objective="classification",
@@ -75,64 +75,64 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], a
         assert torch.allclose(mine, yours, atol=atol, rtol=1e-4), (name, (mine - yours).abs().max())
 
 
-def compare(ranks: Crew, folder: Path, case: str, engines: tuple[str, ...] = ENGINES) -> None:
+def compare(ranks: RankPool, folder: Path, case: str, strategies: tuple[str, ...] = STRATEGIES) -> None:
     """Train alone and together: the same weights, optimizer state, losses and gradient norms."""
     job = job_of(case)
     alone = run_in(folder / "alone", job)
-    for engine in engines:
-        together = ranks.train(engine, folder / engine, job)
-        assert_close(last(folder / "alone"), last(folder / engine))
+    for strategy in strategies:
+        together = ranks.train(strategy, folder / strategy, job)
+        assert_close(last(folder / "alone"), last(folder / strategy))
         assert together["val_loss"] == pytest.approx(alone["val_loss"], abs=1e-5)
         for kind, name in (("step", "grad_norm"), ("step", "loss"), ("eval", "val_loss")):
             expected = [line[name] for line in events(folder / "alone", kind)]
-            assert [line[name] for line in events(folder / engine, kind)] == pytest.approx(expected, rel=1e-4)
+            assert [line[name] for line in events(folder / strategy, kind)] == pytest.approx(expected, rel=1e-4)
         assert together["parameters"] == alone["parameters"]
         assert together["tokens"] == alone["tokens"]
 
 
 @pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe", "classifier"])
-def test_two_ranks_train_as_one(two: Crew, tmp_path: Path, case: str) -> None:
+def test_two_ranks_train_as_one(two: RankPool, tmp_path: Path, case: str) -> None:
     """AdamW with biases and a learned table, Muon with QK-norm, experts, a classifier with two losses."""
     compare(two, tmp_path, case)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe", "classifier"])
-def test_four_ranks_train_as_one(four: Crew, tmp_path: Path, case: str) -> None:
+def test_four_ranks_train_as_one(four: RankPool, tmp_path: Path, case: str) -> None:
     """More ranks than some tensors have rows for: a classifier's two biases, for one."""
     compare(four, tmp_path, case, ("ddp", "fsdp"))
 
 
-def resume(ranks: Crew, folder: Path, engine: str, job: TrainJob) -> None:
+def resume(ranks: RankPool, folder: Path, strategy: str, job: TrainJob) -> None:
     """Train without a break, and stopped after two of five steps and gone on with: every bit the same."""
-    ranks.train(engine, folder / "straight", job)
-    ranks.train(engine, folder / "halves", replace(job, max_tokens=2 * 5 * 32))
-    ranks.train(engine, folder / "halves", job)
+    ranks.train(strategy, folder / "straight", job)
+    ranks.train(strategy, folder / "halves", replace(job, max_tokens=2 * 5 * 32))
+    ranks.train(strategy, folder / "halves", job)
     assert [line["step"] for line in events(folder / "halves", "resumed")] == [2]
     straight, halves = last(folder / "straight"), last(folder / "halves")
     assert straight.keys() == halves.keys()
     assert all(torch.equal(straight[name], halves[name]) for name in straight)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_resumed_run_is_bit_equal(two: Crew, tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_resumed_run_is_bit_equal(two: RankPool, tmp_path: Path, strategy: str) -> None:
     """Dropout, Muon, QK-norm and all."""
-    resume(two, tmp_path, engine, job_of("tiny-modern", model={"dropout": 0.1}, recipe={"schedule": "constant"}))
+    resume(two, tmp_path, strategy, job_of("tiny-modern", model={"dropout": 0.1}, recipe={"schedule": "constant"}))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
-def test_a_resumed_run_of_four_is_bit_equal(four: Crew, tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_resumed_run_of_four_is_bit_equal(four: RankPool, tmp_path: Path, strategy: str) -> None:
     """More than two ranks can add in more than one order."""
     for preset in ("tiny-gpt2", "tiny-modern"):
         job = job_of(preset, model={"dropout": 0.1}, recipe={"schedule": "constant"})
-        resume(four, tmp_path / preset, engine, job)
+        resume(four, tmp_path / preset, strategy, job)
 
 
 @pytest.mark.slow
-def test_a_copy_on_each_machine(four: Crew, tmp_path: Path) -> None:
+def test_a_copy_on_each_machine(four: RankPool, tmp_path: Path) -> None:
     """Rows spread over each of two machines' ranks, copies between them: as alone, and resumed bit by bit."""
-    job = job_of("tiny-modern", nodes=2, shard_within_node=True, recipe={"schedule": "constant"})
+    job = job_of("tiny-modern", nodes=2, hybrid_shard=True, recipe={"schedule": "constant"})
     resume(four, tmp_path, "fsdp", job)
     run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
@@ -156,34 +156,34 @@ def samples(folder: Path) -> set[int]:
     return {int(line) for line in (folder / "samples").read_text().splitlines()}
 
 
-def relay(ranks: Crew, folder: Path, engines: tuple[str, ...]) -> None:
-    """Hand a run from engine to engine, a step each: the samples in order, the weights as from one engine."""
-    job = job_of("tiny-modern", recipe={"schedule": "constant", "steps": len(engines)})
+def relay(ranks: RankPool, folder: Path, strategies: tuple[str, ...]) -> None:
+    """Hand a run from strategy to strategy, a step each: the samples in order, the weights as from one strategy."""
+    job = job_of("tiny-modern", recipe={"schedule": "constant", "steps": len(strategies)})
     job = replace(job, train_data=partial(Recorded, folder / "samples", 32), val_data=None)
-    for number, engine in enumerate(engines, 1):
+    for number, strategy in enumerate(strategies, 1):
         leg = replace(job, max_tokens=number * 5 * 32)
-        if engine == "single":
+        if strategy == "single":
             run_in(folder / "relay", leg)
         else:
-            ranks.train(engine, folder / "relay", leg)
-    assert samples(folder) == set(range(5 * len(engines)))
+            ranks.train(strategy, folder / "relay", leg)
+    assert samples(folder) == set(range(5 * len(strategies)))
     run_in(folder / "alone", replace(job, train_data=partial(Recorded, folder / "others", 32)))
-    assert_close(last(folder / "alone", len(engines)), last(folder / "relay", len(engines)))
+    assert_close(last(folder / "alone", len(strategies)), last(folder / "relay", len(strategies)))
 
 
-def test_any_engine_goes_on_with_what_another_left(two: Crew, tmp_path: Path) -> None:
+def test_any_strategy_goes_on_with_what_another_left(two: RankPool, tmp_path: Path) -> None:
     """Whole to sharded, sharded to cut, back to whole."""
     relay(two, tmp_path, ("single", "fsdp", "tp", "ddp", "fsdp", "single"))
 
 
 @pytest.mark.slow
-def test_another_number_of_ranks_goes_on(two: Crew, four: Crew, tmp_path: Path) -> None:
+def test_another_number_of_ranks_goes_on(two: RankPool, four: RankPool, tmp_path: Path) -> None:
     """Saved by two, loaded by four and by one: same samples in the same order, same weights."""
     job = job_of("tiny-gpt2", recipe={"schedule": "constant", "steps": 4})
     job = replace(job, train_data=partial(Recorded, tmp_path / "samples", 32), val_data=None)
     two.train("fsdp", tmp_path / "run", replace(job, max_tokens=1 * 5 * 32))
     four.train("fsdp", tmp_path / "run", replace(job, max_tokens=2 * 5 * 32))
-    four.train("tp", tmp_path / "run", replace(job, max_tokens=3 * 5 * 32, tensor_parallel=2))
+    four.train("tp", tmp_path / "run", replace(job, max_tokens=3 * 5 * 32, tp_size=2))
     run_in(tmp_path / "run", job)
     assert samples(tmp_path) == set(range(20))
     run_in(tmp_path / "alone", replace(job, train_data=partial(Recorded, tmp_path / "others", 32)))
@@ -191,34 +191,34 @@ def test_another_number_of_ranks_goes_on(two: Crew, four: Crew, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_heads_within_rows(four: Crew, tmp_path: Path) -> None:
+def test_heads_within_rows(four: RankPool, tmp_path: Path) -> None:
     """Two groups of two that share matrices, rows spread over the groups: as alone, and resumed bit by bit."""
-    job = job_of("tiny-modern", tensor_parallel=2, recipe={"schedule": "constant"})
+    job = job_of("tiny-modern", tp_size=2, recipe={"schedule": "constant"})
     run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
     resume(four, tmp_path, "tp", job)
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
 
 
-def test_each_rank_holds_its_part(two: Crew, tmp_path: Path) -> None:
+def test_each_rank_holds_its_part(two: RankPool, tmp_path: Path) -> None:
     """Sharding halves what a rank holds; cutting heads halves the blocks' matrices."""
-    for engine, least, most in (("ddp", 1.0, 1.0), ("fsdp", 0.49, 0.51), ("tp", 0.5, 0.8)):
-        for held, whole in two.call(parts_of, engine, replace(job_of("tiny-modern"), ranks=2), tmp_path):
-            assert least <= held / whole <= most
+    for strategy, least, most in (("ddp", 1.0, 1.0), ("fsdp", 0.49, 0.51), ("tp", 0.5, 0.8)):
+        for held, total in two.call(count_held, job_of("tiny-modern", world_size=2, strategy=strategy), tmp_path):
+            assert least <= held / total <= most
 
 
-def test_work_on_whole_matrices_is_shared_out(two: Crew) -> None:
+def test_work_on_whole_matrices_is_shared_out(two: RankPool) -> None:
     """Fewer matrices than ranks or more, rows that do not divide, a rank without any."""
     for count, rows, columns in ((1, 4, 3), (3, 5, 4), (2, 1, 6)):
         matrices = [torch.randn(rows, columns) for _ in range(count)]
         assert all(two.call(cubes, matrices))
 
 
-def test_bf16_and_recomputation_on_shards(two: Crew, tmp_path: Path) -> None:
+def test_bf16_and_recomputation_on_shards(two: RankPool, tmp_path: Path) -> None:
     """Autocast and activation checkpointing work on parts of a model too."""
     job = job_of("tiny-modern", precision="bf16", recipe={"checkpoint_activations": True})
     alone = run_in(tmp_path / "alone", job)
-    for engine in ("fsdp", "tp"):
-        assert two.train(engine, tmp_path / engine, job)["val_loss"] == pytest.approx(alone["val_loss"], abs=2e-2)
+    for strategy in ("fsdp", "tp"):
+        assert two.train(strategy, tmp_path / strategy, job)["val_loss"] == pytest.approx(alone["val_loss"], abs=2e-2)
 
 
 class Slow(TokenWindows):
@@ -229,41 +229,41 @@ class Slow(TokenWindows):
         return super().batch(first_index, count)
 
 
-def test_a_straggler_is_named(two: Crew, tmp_path: Path) -> None:
+def test_a_straggler_is_named(two: RankPool, tmp_path: Path) -> None:
     """Every fifty steps, by how much it is slower than the others."""
     job = replace(job_of("tiny-modern", recipe={"steps": 50}), train_data=partial(Slow, [text()], 32, 7), val_data=None)
     two.train("ddp", tmp_path, replace(job, micro_batch_size=0))
     (line,) = events(tmp_path, "straggler")
     assert (line["rank"], line["step"]) == (1, 49)
     assert line["factor"] > 1.5
-    usual = Stragglers()
+    usual = StragglerDetector()
     assert not any(usual.add([1.0, 1.2, 1.4, 1.0]) for _ in range(120))
 
 
 def test_auto_takes_what_fits() -> None:
     """One rank alone, copies where they fit, rows where they do not; contradictions are refused."""
-    job = replace(make_job(), ranks=2, memory_bytes=1000)
-    assert strategy.choose(replace(job, ranks=1)) == "single"
-    assert strategy.choose(job) == "ddp"
-    assert strategy.choose(replace(job, memory_bytes=10**15)) == "fsdp"
-    assert strategy.choose(replace(job, tensor_parallel=2)) == "tp"
-    assert strategy.choose(replace(job, parallel="fsdp")) == "fsdp"
-    with pytest.raises(UsageError, match="tensor_parallel does not go with parallel ddp"):
-        strategy.choose(replace(job, parallel="ddp", tensor_parallel=2))
+    job = replace(make_job(), world_size=2, memory_bytes=1000)
+    assert choose_strategy(replace(job, world_size=1)) == "single"
+    assert choose_strategy(job) == "ddp"
+    assert choose_strategy(replace(job, memory_bytes=10**15)) == "fsdp"
+    assert choose_strategy(replace(job, tp_size=2)) == "tp"
+    assert choose_strategy(replace(job, strategy="fsdp")) == "fsdp"
+    with pytest.raises(UsageError, match="tp_size cannot be used with parallel=ddp"):
+        choose_strategy(replace(job, strategy="ddp", tp_size=2))
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     """Heads that do not divide; groups that do not fill a machine."""
-    with pytest.raises(UsageError, match=r"model.kv_heads 2 cannot be cut into tensor_parallel 4"):
-        tp.check(make_job("tiny-modern").build().config, 4)
-    with pytest.raises(UsageError, match="cannot be cut into groups of tensor_parallel 4"):
-        run_in(tmp_path, replace(make_job(), ranks=6, parallel="tp", tensor_parallel=4))
+    with pytest.raises(UsageError, match=r"model.kv_heads 2 is not divisible by tp_size 4"):
+        tp.check_divisible(make_job("tiny-modern").build_model().config, 4)
+    with pytest.raises(UsageError, match="cannot be split into groups of tp_size 4"):
+        run_in(tmp_path, replace(make_job(), world_size=6, strategy="tp", tp_size=4))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", ["ddp", "fsdp", "tp"])
-def test_compiled_blocks_train_alike(two: Crew, tmp_path: Path, compiled: str) -> None:
-    """torch.compile under each engine: the same losses up to rounding."""
+def test_compiled_blocks_train_alike(two: RankPool, tmp_path: Path, compiled: str) -> None:
+    """torch.compile under each strategy: the same losses up to rounding."""
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs g++")
     job = job_of("tiny-modern")

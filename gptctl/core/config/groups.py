@@ -1,0 +1,65 @@
+"""Options that several commands share, in groups. A command takes the groups that it uses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gptctl.core.config.fields import flag, key
+from gptctl.core.config.settings import StageConfig
+from gptctl.core.config.values import Values
+from gptctl.core.machine import available_cpus
+
+
+class ReadingOptions(StageConfig):
+    """How documents are read."""
+
+    text_column: str = flag("text", "Column that holds the text.", metavar="COLUMN", panel="Input")
+    id_column: str = flag(
+        "id", "Column that holds the document's id. Without it, ids are made from file and position.",
+        metavar="COLUMN", panel="Input",
+    )  # fmt: skip
+    limit: int = flag(0, "Read only the first N documents; 0 reads all.", metavar="N", panel="Input", ge=0)
+    max_bad: float = key(0.001, "Share of unreadable records above which the command fails.", runtime=True, ge=0, le=1)
+    max_doc_bytes: int = key(16 * 2**20, "Longest record read, in bytes; longer ones are quarantined.", ge=1024)
+
+
+class WorkerOptions(StageConfig):
+    """How many workers run the tasks, and what starts them."""
+
+    workers: int = flag(
+        0, "Worker processes; 0 starts one per processor. The output is the same for any number.",
+        metavar="N", panel="Workers", runtime=True, ge=0,
+    )  # fmt: skip
+    executor: Literal["processes", "serial", "ray"] = flag(
+        "processes", "How workers are run. The output is the same for each.", panel="Workers", runtime=True
+    )
+    ray_address: str | None = flag(
+        None, "Ray cluster to use; else RAY_ADDRESS, else this machine.",
+        metavar="HOST:PORT", panel="Workers", runtime=True,
+    )  # fmt: skip
+
+    def executor_options(self) -> Values:
+        """Return what the executor's run() must know besides the number of workers."""
+        return {"address": self.ray_address} if self.executor == "ray" else {}
+
+    def worker_count(self) -> int:
+        """Resolve 0 to the number of processors this process may use. With Ray, 0 stays: it takes the whole cluster."""
+        if self.executor == "serial":
+            return 1
+        if self.executor == "ray":
+            return self.workers
+        return self.workers or available_cpus()
+
+
+class SeedOption(StageConfig):
+    """The seed of commands that draw random numbers."""
+
+    seed: int = flag(0, "Seed of all random numbers.", metavar="N", panel="Randomness")
+
+
+class DeviceOption(StageConfig):
+    """Where a model runs."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
+        "auto", "Where the model runs; auto uses a GPU if there is one.", panel="Devices", runtime=True
+    )

@@ -1,0 +1,185 @@
+"""Outputs and where they come from, as one HTML page that loads nothing: no script, font or picture from outside."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from gptctl import __version__
+from gptctl.core.config import flatten
+from gptctl.core.formatting import format_duration, format_interval, format_number
+from gptctl.core.redact import redact
+from gptctl.io import lineage
+from gptctl.io.lineage import Output
+from gptctl.reporting import charts
+from gptctl.reporting.charts import Series
+from gptctl.reporting.events import points, read_events
+from gptctl.reporting.sections import SAMPLE_CHARACTERS, Section, counts_of, metrics_of, section
+
+# name: (on light, on dark). Text is ink, muted, good, bad or one of the colours of charts: 4.5 to 1 on page and card.
+PALETTE = {
+    "page": ("#f7f7f4", "#12161b"),
+    "card": ("#ffffff", "#1a2027"),
+    "ink": ("#1b232d", "#e7ebf0"),
+    "muted": ("#55606d", "#a6b1bd"),
+    "rule": ("#dcdfe3", "#333c46"),
+    "good": ("#19703a", "#74d394"),
+    "bad": ("#ab2a1f", "#ff938a"),
+    "c1": ("#1c5fae", "#7fb6f7"),
+    "c2": ("#a8480f", "#f3aa72"),
+    "c3": ("#1d6f63", "#6fd0c1"),
+    "c4": ("#6a5a8c", "#bfaee6"),
+}
+HEADLINES = ("f1", "accuracy", "bits_per_byte", "exact_match", "bleu", "perplexity")
+ALIKE = ("steps", "tokens", "parameters", "val_loss", "best_val_loss", "val_f1", "tokens_per_second", "seconds")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of the figures on top of the page."""
+
+    name: str
+    value: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Outputs of one stage beside each other: a row a figure or setting, a column an output."""
+
+    stage: str
+    folders: tuple[str, ...]
+    figures: tuple[tuple[str, ...], ...]
+    settings: tuple[tuple[str, ...], ...]
+    charts: tuple[Markup, ...]
+
+
+def page(asked: Sequence[Output]) -> tuple[str, list[Section]]:
+    """Return the page about some outputs and all that they were made from, and its sections."""
+    found = {one.folder: one for output in asked for one in lineage.walk(output)}
+    made = [section(output) for output in found.values()]
+    chain = {one.folder for one in lineage.walk(asked[0])}
+    first = [one for one in made if one.output.folder in chain]
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"cut": cut, "share": share, "name": lambda folder: Path(folder).name}
+    here = files("gptctl.reporting")
+    template = environment.from_string((here / "report.html.j2").read_text(encoding="utf-8"))
+    text = template.render(
+        title=", ".join(Path(output.folder).name for output in asked),
+        style=Markup(palette() + (here / "report.css").read_text(encoding="utf-8")),  # noqa: S704 ours, not data
+        asked=asked,
+        sections=made,
+        headlines=headlines(first),
+        funnel=funnel(first),
+        comparisons=comparisons(asked),
+        commands=commands(made),
+        version=__version__,
+        versions=asked[-1].record.get("versions") or {},
+    )
+    return redact(text), made
+
+
+def palette() -> str:
+    """Return the colours as properties of the page, by the reader's choice of light and dark."""
+    light, dark = ("".join(f"--{name}:{both[place]};" for name, both in PALETTE.items()) for place in (0, 1))
+    return f":root{{color-scheme:light dark;{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+
+
+def headlines(made: Sequence[Section]) -> list[Figure]:
+    """Choose what stands on top: documents kept, tokens, val loss, the score and its interval, the time of it all."""
+    shown: list[Figure] = []
+    counted = [one for one in made if one.output.stage in ("clean", "dedup") and counts_of(one.output).documents_in]
+    if counted:
+        first, last = counts_of(counted[0].output), counts_of(counted[-1].output)
+        shown.append(Figure("documents kept", f"{last.kept:,}", f"of {first.documents_in:,}"))
+    for one in made:
+        metrics = metrics_of(one.output)
+        if one.output.stage == "tokenize" and (train := metrics.get("train")):
+            shown.append(Figure("training tokens", f"{train['tokens']:,}", f"{metrics['vocab_size']:,} symbols"))
+        if one.output.stage == "pretrain" and "val_loss" in metrics:
+            about = f"{metrics['parameters']:,} parameters"
+            shown.append(Figure("val loss", format_number(metrics["val_loss"]), about))
+        if one.output.stage == "eval" and (name := next((name for name in HEADLINES if name in metrics), "")):
+            found = format_interval((metrics.get("intervals") or {}).get(name))
+            shown.append(Figure(name.replace("_", " "), format_number(metrics[name]), found))
+    seconds = sum(one.output.record.get("seconds") or 0.0 for one in made)
+    if seconds:
+        shown.append(Figure("time of all stages", format_duration(seconds)))
+    return shown
+
+
+def funnel(made: Sequence[Section]) -> Markup:
+    """Draw how many documents are left after each of the data stages, where there are several."""
+    rows: list[tuple[str, float, str, int]] = []
+    for one in made:
+        counts = counts_of(one.output)
+        if one.output.stage in ("clean", "dedup", "tokenize") and counts.documents_in:
+            name = Path(one.output.folder).name
+            if not rows:
+                rows.append(("in", float(counts.documents_in), f"{counts.documents_in:,}", 4))
+            rows.append((f"{name} ({one.output.stage})", float(counts.kept), f"{counts.kept:,}", 1))
+    return charts.bars("Documents left after each stage", rows) if len(rows) > 2 else Markup("")
+
+
+def comparisons(asked: Sequence[Output]) -> list[Comparison]:
+    """Set outputs of the same stage beside each other."""
+    found = []
+    for stage in dict.fromkeys(output.stage for output in asked):
+        group = [output for output in asked if output.stage == stage]
+        if len(group) < 2:
+            continue
+        metrics = [metrics_of(output) | {"seconds": output.record.get("seconds")} for output in group]
+        names = [
+            name
+            for name in dict.fromkeys((*HEADLINES, "precision", "recall", *ALIKE))
+            if any(name in m for m in metrics)
+        ]
+        figures = tuple((name.replace("_", " "), *(format_number(m.get(name)) for m in metrics)) for name in names)
+        flat = [flatten(output.record.get("settings") or output.record.get("config") or {}) for output in group]
+        keys = [
+            key for key in dict.fromkeys(k for one in flat for k in one) if len({str(one.get(key)) for one in flat}) > 1
+        ]
+        curves = [
+            Series(output.folder, points(read_events(output.folder), "eval", "val_loss"), place % 4 + 1, dots=True)
+            for place, output in enumerate(group)
+        ]
+        drawn = charts.lines("Validation loss of each", curves, "step", "nats")
+        found.append(Comparison(
+            stage, tuple(output.folder for output in group), figures,
+            tuple((key, *(str(one.get(key, "")) for one in flat)) for key in keys), (drawn,) if drawn else (),
+        ))  # fmt: skip
+    return found
+
+
+def commands(made: Sequence[Section]) -> list[str]:
+    """Return the commands that make all of it again, in order."""
+    lines: list[str] = []
+    here = ""
+    for one in made:
+        argv, folder = one.output.record.get("argv"), one.output.record.get("cwd") or ""
+        if not argv:
+            continue
+        if folder != here and folder:
+            lines.append(f"cd {shlex.quote(folder)}")
+            here = folder
+        lines.append(shlex.join(["gptctl", *argv]))
+    return lines
+
+
+def cut(text: str, length: int = SAMPLE_CHARACTERS) -> str:
+    """Cut a long text; replace what is no character of a page."""
+    text = "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text[: length + 1])
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def share(row: Sequence[int], place: int) -> str:
+    """Return one count as a share of its row, 0 to 1."""
+    return f"{row[place] / (sum(row) or 1):.3f}"

@@ -1,0 +1,51 @@
+"""The shard tasks that deduplication reads: those of `--against` first, then those of INPUT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from gptctl.core.errors import DataError
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.pipeline.sorted_runs import of_task
+
+
+@dataclass(frozen=True)
+class TaskCounts:
+    """How many documents, unreadable records and keys a task has."""
+
+    documents: int
+    unreadable: int
+    keys: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The shard tasks of both, numbered from 0: those of INPUT follow those of `--against`.
+
+    `max_bad` is the largest share of the `--against` records that may be unreadable.
+    """
+
+    options: ReadOptions
+    against: tuple[Task, ...]
+    input_tasks: Callable[[], Iterator[Task]]
+    max_bad: float = 0.0
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield all tasks in order."""
+        yield from self.against
+        for task in self.input_tasks():
+            yield replace(task, index=len(self.against) + task.index)
+
+    @property
+    def input_start(self) -> int:
+        """Return the location of the first document of INPUT."""
+        return of_task(len(self.against))[0]
+
+    def check_against(self, documents: int, unreadable: int) -> None:
+        """Raise DataError (3) if too many of the `--against` records are unreadable."""
+        if unreadable > self.max_bad * (documents + unreadable):
+            raise DataError(
+                f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable",
+                "name the column that holds the text with --text-column; to accept them: --set max_bad=1",
+            )

@@ -1,0 +1,1 @@
+"""Duplicate documents by datasketch's MinHashLSH index, in memory or in Redis."""

@@ -1,0 +1,120 @@
+"""The base of strategies whose ranks hold a shard of each parameter, gradient and optimizer state: fsdp and tp.
+
+The model's parameters are DTensors, which know how all ranks hold them together. Optimizers see each rank's shards as
+plain tensors over the same memory. An element-wise update like AdamW's is the same for a shard as for the full
+parameter. An optimizer that needs full matrices (Muon) calls `map_matrices`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from gptctl.model import device
+from gptctl.train.distributed.base_strategy import DistributedStrategy
+from gptctl.train.distributed.collectives import MatrixFunction, chunk_sizes, map_sharded_matrices, squared_norm
+from gptctl.train.distributed.parallel_dims import ParallelDims
+from gptctl.train.job import Model, transformer_blocks
+from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+
+
+class ShardedStrategy(DistributedStrategy):
+    """Shards rows over the mesh dimension "dp_shard". Without a mesh, rows are not sharded."""
+
+    def __init__(
+        self, device: torch.device, heartbeat_writer: HeartbeatWriter, dims: ParallelDims, mesh: DeviceMesh | None
+    ) -> None:
+        super().__init__(device, heartbeat_writer, dims)
+        self.mesh = mesh
+        self.full_parameters: dict[nn.Parameter, nn.Parameter] = {}  # the model's parameter of each shard
+
+    def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
+        """Shard a model over the ranks and return this rank's shards by name."""
+        if compiled:
+            device.compile_modules(transformer_blocks(model))
+        if self.mesh is not None:
+            apply_fsdp(model, self.mesh, precision)  # this also moves the parameters to the device
+        shards = {}
+        for name, full in model.named_parameters():
+            shards[name] = nn.Parameter(local_shard(full.detach()), full.requires_grad)
+            self.full_parameters[shards[name]] = full
+        return shards
+
+    def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Move the gradients, which the backward pass has summed over ranks, to the shards."""
+        for shard in parameters.values():
+            full = self.full_parameters[shard]
+            shard.grad = None if full.grad is None else local_shard(full.grad)
+            full.grad = None
+
+    def squared_grad_norm(self, parameters: Iterable[nn.Parameter]) -> Tensor:
+        """Return this rank's part of the squared norm of the gradient. What several ranks hold counts once."""
+        by_copies: dict[int, list[Tensor]] = {}
+        for shard in parameters:
+            if shard.grad is not None:
+                by_copies.setdefault(self.copies(self.full_parameters[shard]), []).append(shard.grad)
+        sums = [squared_norm(gradients) / copies for copies, gradients in by_copies.items()]
+        total = torch.stack(sums).sum() if sums else torch.zeros((), dtype=torch.float64)
+        return total * (self.dims.world_size // self.dims.dp_size)  # `all_reduce` counts the ranks of one share as one
+
+    def copies(self, full: Tensor) -> int:
+        """Count the ranks that hold the same shard of a parameter."""
+        shards = 1
+        if isinstance(full, DTensor):
+            for size, placement in zip(full.device_mesh.shape, full.placements, strict=True):
+                shards *= 1 if placement.is_replicate() else size
+        return self.dims.world_size // shards
+
+    def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
+        """Return values of one of this rank's shards as the tensor that all ranks hold together."""
+        full = self.full_parameters[parameter]
+        if not isinstance(full, DTensor):
+            return values
+        return DTensor.from_local(
+            values, full.device_mesh, full.placements, run_check=False, shape=full.shape, stride=full.stride()
+        )
+
+    def full_shape(self, parameter: nn.Parameter) -> torch.Size:
+        """Return the shape of the parameter that a shard belongs to."""
+        return self.full_parameters[parameter].shape
+
+    def map_matrices(
+        self, function: MatrixFunction, shards: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+    ) -> list[Tensor]:
+        """Apply a function to matrices of one shape: each is gathered on one rank, and its result sent back."""
+        if self.mesh is None:
+            return list(function(torch.stack(list(shards))))
+        mesh = self.mesh["dp_shard"]
+        rows = chunk_sizes(self.sharded_rows(self.full_parameters[parameters[0]]), mesh.size())
+        return map_sharded_matrices(function, shards, rows, mesh.get_group())
+
+    def sharded_rows(self, full: Tensor) -> int:
+        """Count the rows of a parameter that are sharded over the mesh."""
+        return full.size(0)
+
+
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this rank's shard of a tensor, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
+    """Shard each parameter's rows over the last dimension of a mesh, and replicate over the first if there are two.
+
+    Zhao et al. 2023, "PyTorch FSDP". A block's parameters are gathered for its forward pass and again for its backward
+    pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; embeddings, head and the
+    residual stream stay in float32, as under autocast.
+    """
+    block_policy = MixedPrecisionPolicy()
+    if precision == "bf16" and mesh.device_type == "cuda":
+        block_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    for module in (*transformer_blocks(model), model):
+        fully_shard(module, mesh=mesh, mp_policy=MixedPrecisionPolicy() if module is model else block_policy)
+        assert isinstance(module, FSDPModule)
+        module.set_gradient_divide_factor(1.0)  # the loop divides, by the number of targets
+        module.set_force_sum_reduction_for_comms(True)

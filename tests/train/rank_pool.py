@@ -1,0 +1,142 @@
+"""Connected processes that call functions together: strategies as in a run, without the seconds of the launcher."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+from gptctl.core import plugins
+from gptctl.core.context import Context
+from gptctl.core.rundir import Run
+from gptctl.train import loop
+from gptctl.train.distributed import collectives
+from gptctl.train.job import TrainJob
+from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+
+
+class RankPool:
+    """Ranks that wait for functions to call."""
+
+    def __init__(self, pipes: list[Any]) -> None:
+        self.pipes = pipes
+
+    def call(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """Call a function of a module in every rank, and return the results by rank. Fails if a rank raised an error."""
+        for pipe in self.pipes:
+            pipe.send((function, args))
+        assert all(pipe.poll(120) for pipe in self.pipes), "a rank hangs"
+        answers = [pipe.recv() for pipe in self.pipes]
+        for error, _ in answers:
+            assert not error, error
+        return [value for _, value in answers]
+
+    def train(self, strategy: str, folder: Path, job: TrainJob) -> dict[str, Any]:
+        """Train in a run folder with a strategy, and return the first rank's metrics."""
+        folder.mkdir(parents=True, exist_ok=True)
+        job = replace(job, world_size=len(self.pipes), strategy=strategy)
+        return self.call(train_as_rank, folder, job)[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def rank_pool(ranks: int, folder: Path) -> Iterator[RankPool]:
+    """Start ranks, and end them afterwards."""
+    context = get_context("spawn")
+    pipes, processes = [], []
+    for rank in range(ranks):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, rank, ranks, folder), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    try:
+        yield RankPool(pipes)
+    finally:
+        for pipe in pipes:
+            pipe.send(None)
+        for process in processes:
+            process.join(20)
+            process.kill()
+
+
+def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
+    """Call functions as one rank until None arrives."""
+    os.environ |= {"RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
+    while (task := pipe.recv()) is not None:
+        function, args = task
+        try:
+            pipe.send(("", function(*args)))
+        except Exception:
+            pipe.send((traceback.format_exc(), None))
+
+
+def build_strategy(job: TrainJob, folder: Path) -> Any:
+    """Build the strategy of this rank."""
+    heartbeat_writer = HeartbeatWriter(folder / f"heartbeat-{dist.get_rank()}")
+    return plugins.load("gptctl.train.strategies", job.strategy).build(job, torch.device("cpu"), heartbeat_writer)
+
+
+def train_as_rank(folder: Path, job: TrainJob) -> dict[str, Any]:
+    """Train as this rank."""
+    strategy = build_strategy(job, folder)
+    try:
+        return loop.fit(job, Run(folder, "pretrain", {}), Context(), strategy)
+    finally:
+        strategy.heartbeat_writer.close()
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read every full tensor of a checkpoint, whichever layout it has."""
+    metadata = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+    found = {name: torch.zeros(entry.size, dtype=entry.properties.dtype) for name, entry in metadata.items()}  # type: ignore[union-attr]
+    state_dict_loader.load(found, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+    return found
+
+
+def stored_in(path: Path) -> list[str]:
+    """List the tensors of one safetensors file."""
+    with safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
+def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:
+    """Count the parameters that this rank holds, and those of the full model."""
+    strategy = build_strategy(job, folder)
+    model = job.build_model()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    shards = strategy.prepare_model(model, "fp32", False)
+    strategy.heartbeat_writer.close()
+    return sum(shard.numel() for shard in shards.values()), total
+
+
+def cubes(matrices: list[torch.Tensor]) -> bool:
+    """Map matrices whose rows are sharded, and replicated ones; return whether this rank gets the right results."""
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    sizes = collectives.chunk_sizes(len(matrices[0]), ranks)
+    pieces = [torch.split(matrix, sizes)[rank] for matrix in matrices]
+    shared = collectives.map_sharded_matrices(cube, pieces, sizes, None)
+    whole = collectives.map_replicated_matrices(cube, matrices)
+    expected = [cube(matrix[None])[0] for matrix in matrices]
+    return all(
+        torch.allclose(mine, torch.split(right, sizes)[rank]) and torch.allclose(all_of_it, right)
+        for mine, all_of_it, right in zip(shared, whole, expected, strict=True)
+    )
+
+
+def cube(matrices: torch.Tensor) -> torch.Tensor:
+    """Return the cube of each matrix: a function that needs full matrices."""
+    return matrices @ matrices.mT @ matrices
