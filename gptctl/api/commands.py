@@ -1,4 +1,4 @@
-"""The commands as functions: `gptctl.clean("raw/", out="clean", preset="web")` is `gptctl clean raw/ -o clean --preset web`.
+"""The commands as functions: `gptctl.clean("raw/", out="clean")` does what `gptctl clean raw/ -o clean` does.
 
 Each function is made from the config model of its command, so names, types, defaults and help are the same.
 """
@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gptctl.api.errors import as_gptctl_error
-from gptctl.core.config import StageConfig, bare, declaration, is_list, table_of
+from gptctl.core.config import Layer, StageConfig, bare, declaration, is_list, table_of
+from gptctl.core.config.messages import ARGUMENT
 from gptctl.core.summary import Summary
 
 # The name of each function, and its command.
@@ -78,12 +79,13 @@ def run(
 
     console = console_for(quiet)
     given = {name: as_given(value) for name, value in values.items()}
-    resolved, _ = resolve(stage, given, Path(config) if config else None, ())
+    resolved, _ = resolve(stage, Layer(ARGUMENT, given), Path(config) if config else None)
     prepare_arrow()
     module = plugins.load(STAGES, stage)
     context = Context(
         force=force, argv=("python", stage), stop=StopFlag(),
-        progress=console.progress, warn=console.warn, say=console.say, figures=console.figures, write=console.write,
+        progress=console.progress, warn=console.warn, info=console.info, show_metrics=console.show_metrics,
+        write=console.write,
     )  # fmt: skip
     started = time.monotonic()
     try:
@@ -143,8 +145,8 @@ def annotation_of(field: FieldInfo) -> Any:
         accepted: Any = Mapping[str, Any]
         accepted = accepted | str | Sequence[str] if declared.path else accepted
     elif is_list(field.annotation):
-        item = next((kind for kind in get_args(kind) if kind is not ...), str)
-        accepted = item | Sequence[item]
+        item: Any = next((kind for kind in get_args(kind) if kind is not ...), str)
+        accepted = item | Sequence[item]  # type: ignore[valid-type]
         if declared.form == "argument" or declared.reads:
             accepted = str | Path | Sequence[str | Path]
     elif kind is str and (declared.form == "argument" or declared.reads or declared.folder):

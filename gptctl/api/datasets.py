@@ -86,8 +86,8 @@ class Dataset:
 
     def to_polars(self, limit: int | None = None) -> pl.DataFrame:
         """Return the rows as a Polars DataFrame. Raises GptctlError if Polars is not installed."""
-        found = require("polars").from_arrow(self.to_arrow(limit))
-        return found  # type: ignore[no-any-return]
+        frame: pl.DataFrame = require("polars").from_arrow(self.to_arrow(limit))
+        return frame
 
     def to_datasets(self, limit: int | None = None) -> datasets.Dataset:
         """Return the rows as a Hugging Face dataset. Raises GptctlError if `datasets` is not installed."""

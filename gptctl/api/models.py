@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-from gptctl.api.errors import as_gptctl_error
-from gptctl.core.errors import UsageError
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from gptctl.infer.generator import Generator
-    from gptctl.text.tokenizer import Tokenizer
+    pass
 
 Dtype = Literal["float32", "bfloat16", "int8"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -56,3 +50,7 @@ class Model:
         """The settings in config.json."""
         found = json.loads((self.folder / "config.json").read_bytes())
         return found if isinstance(found, dict) else {}
+
+
+class Run(Model):
+    """The output of pretrain or finetune: a model, and how it was trained."""

@@ -41,7 +41,7 @@ class NotebookConsole(Console):
             of = f" of {total:,.0f}" if total else ""
             self._draw_text(f"{done:,.0f}{of} {unit}{'; ' + note if note else ''}")
 
-    def figures(self, figures: dict[str, Any]) -> None:
+    def show_metrics(self, metrics: dict[str, Any]) -> None:
         """Show the figures of a training run."""
         from rich.console import Console as RichConsole
 
@@ -49,7 +49,7 @@ class NotebookConsole(Console):
 
         if self._view is None:
             self._view = TrainingView()
-        self._view.update({name: safe(value) if isinstance(value, str) else value for name, value in figures.items()})
+        self._view.update({name: safe(value) if isinstance(value, str) else value for name, value in metrics.items()})
         text = StringIO()
         RichConsole(file=text, width=WIDTH, force_jupyter=False).print(self._view)
         self._draw_text(text.getvalue())

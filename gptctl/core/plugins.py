@@ -55,13 +55,19 @@ class PluginFile:
 
 
 _files: dict[tuple[str, str], PluginFile] = {}  # by package and name
-_loaded: dict[str, dict[str, str]] = {}  # what run.json records of the plug-ins that are not built in
+_origins: dict[str, dict[str, str]] = {}  # where each loaded plug-in that is not built in is from, and its hash
+_used: set[str] = set()  # those that the command under way has named
 
 
 def names(package: str) -> list[str]:
     """List the plug-ins of a package such as "gptctl.text.filters", sorted, without importing any of them."""
     added = [name for owner, name in _files if owner == package]
     return sorted({*built_in(package), *installed(package), *added})
+
+
+def file_names(package: str) -> list[str]:
+    """List the plug-ins of a package that are files which the user named."""
+    return sorted(name for owner, name in _files if owner == package)
 
 
 @cache
@@ -90,10 +96,13 @@ def load(package: str, name: str) -> ModuleType:
     if name in built_in(package):
         return importlib.import_module(f"{package}.{name}")
     if (file := _files.get((package, name))) is not None:
+        _used.add(f"{package}.{name}")
         return sys.modules[FILE_MODULE + file.name]
     if (point := installed(package).get(name)) is None:
         raise unknown(kind_name(package), name, names(package))
-    return load_installed(package, name, point)
+    module = load_installed(package, name, point)
+    _used.add(f"{package}.{name}")
+    return module
 
 
 @cache
@@ -111,7 +120,7 @@ def load_installed(package: str, name: str, point: EntryPoint) -> ModuleType:
         raise UsageError(f"{kind_name(package)} '{name}' of {owner} is incomplete: {lacks}", contract_hint(package))
     source = getattr(module, "__file__", None)
     digest = xxhash.xxh3_128_hexdigest(Path(source).read_bytes()) if source else ""
-    _loaded[f"{package}.{name}"] = {"from": owner, "hash": digest}
+    _origins[f"{package}.{name}"] = {"from": owner, "hash": digest}
     return module  # type: ignore[no-any-return]
 
 
@@ -126,9 +135,10 @@ def add_file(path: str | Path) -> PluginFile:
     digest = xxhash.xxh3_128_hexdigest(file.read_bytes())
     known = [other for other in _files.values() if other.name == file.stem]
     if known and (known[0].path, known[0].digest) == (str(file), digest):
+        _used.add(f"{known[0].package}.{file.stem}")
         return known[0]
     if known and known[0].path != str(file):
-        raise UsageError(f"two plug-ins are called '{file.stem}': {known[0].path} and {file}", "rename one of the files")
+        raise UsageError(f"two plug-ins are called '{file.stem}': {known[0].path} and {file}", "rename one of them")
     module = import_file(file)
     package = kind_of(module, file)
     if file.stem in built_in(package):
@@ -137,7 +147,8 @@ def add_file(path: str | Path) -> PluginFile:
         )
     added = PluginFile(str(file), package, digest)
     _files[package, added.name] = added
-    _loaded[f"{package}.{added.name}"] = {"from": file.name, "hash": digest}
+    _origins[f"{package}.{added.name}"] = {"from": file.name, "hash": digest}
+    _used.add(f"{package}.{added.name}")
     return added
 
 
@@ -219,7 +230,7 @@ def signature_text(name: str, wanted: Any) -> str:
 def members(contract: type) -> list[str]:
     """List the names that a Protocol asks for."""
     bases = [base for base in contract.__mro__ if getattr(base, "_is_protocol", False) and base.__module__ != "typing"]
-    found = [name for base in bases for name in (*base.__dict__.get("__annotations__", {}), *vars(base))]
+    found = [name for base in bases for name in (*inspect.get_annotations(base), *vars(base))]
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
 
 
@@ -235,24 +246,36 @@ def contract_hint(package: str) -> str:
     return f"see docs/plugins.md and the contract in {package.replace('.', '/')}/__init__.py"
 
 
+def begin_command(files: Iterable[str]) -> None:
+    """Make the plug-in files of a command known, and forget what an earlier command of this process has used."""
+    _used.clear()
+    for file in files:
+        add_file(file)
+
+
 def record() -> dict[str, dict[str, str]]:
-    """Return what run.json says of the plug-ins that are not built in: where each is from, and its hash."""
-    return dict(sorted(_loaded.items()))
+    """Return what run.json says of the plug-ins that the command uses and that are not built in: origin and hash."""
+    return {name: _origins[name] for name in sorted(_used)}
 
 
 def carried(function: Function) -> Function:
     """Return a function that makes the plug-in files known in whatever process it is unpickled."""
-    return partial(_call, _Files(_files.values()), function) if _files else function  # type: ignore[return-value]
+    return partial(_call, snapshot(), function) if _files else function  # type: ignore[return-value]
 
 
-class _Files(tuple[PluginFile, ...]):
-    """The plug-in files of this process. Unpickling imports them, before what follows in the pickle."""
+def snapshot() -> Snapshot:
+    """Return the plug-in files of this process, to be sent to another one ahead of what needs them."""
+    return Snapshot(_files.values())
+
+
+class Snapshot(tuple[PluginFile, ...]):
+    """The plug-in files of a process. Unpickling imports them, before what follows in the pickle."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _add_all, (tuple((file.path, file.digest) for file in self),)
 
 
-def _add_all(files: Iterable[tuple[str, str]]) -> _Files:
+def _add_all(files: Iterable[tuple[str, str]]) -> Snapshot:
     """Import plug-in files in a worker. Raises UsageError (2) if one is not what the parent process has."""
     added = []
     for path, digest in files:
@@ -260,10 +283,10 @@ def _add_all(files: Iterable[tuple[str, str]]) -> _Files:
         if file.digest != digest:
             raise UsageError(f"{path} has changed since the command began", "run the command again")
         added.append(file)
-    return _Files(added)
+    return Snapshot(added)
 
 
-def _call(_files: _Files, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+def _call(_snapshot: Snapshot, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
     """Call a function in a process that knows the plug-in files."""
     return function(*args, **more)
 

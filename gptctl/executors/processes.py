@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from gptctl.core import plugins
 from gptctl.core.errors import MachineError
 from gptctl.core.main_module import without_main_module
 from gptctl.executors import serial
@@ -43,6 +44,7 @@ def run(
         yield from serial.run(function, waiting, 1)
         return
     start_server(preload)
+    function = plugins.carried(function)
     pool = open_pool(workers, Path.cwd())
     flying: deque[Future[Answer]] = deque()
     try:

@@ -16,7 +16,18 @@ import pyarrow.compute as pc
 from pydantic import create_model, field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import ReadingOptions, Settings, Values, WorkerOptions, argument, flag, key, output
+from gptctl.core.config import (
+    ReadingOptions,
+    Settings,
+    StageConfig,
+    Values,
+    WorkerOptions,
+    argument,
+    flag,
+    key,
+    output,
+    with_plugin_tables,
+)
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary, Table, funnel
@@ -150,6 +161,14 @@ class CleanKeys(ReadingOptions, WorkerOptions):
         settings = {step: dict(values) for step, values in preset.items() if values}
         return {"filters": list(preset), "pii": name in MASKED} | settings
 
+    @classmethod
+    def for_values(cls, chosen: Values) -> type[StageConfig]:
+        """Return the model with the tables of the filters that are plug-ins, as far as they are named."""
+        filters = chosen.get("filters") or ()
+        named = {*(filters.split(",") if isinstance(filters, str) else filters), *chosen, *plugins.file_names(FILTERS)}
+        added = set(plugins.names(FILTERS)) - set(plugins.built_in(FILTERS))
+        return with_plugin_tables(cls, FILTERS, tuple(sorted(added & {str(name).strip() for name in named})))
+
     def steps(self) -> tuple[Step, ...]:
         """Return the chain of filters; --language adds its filter in front where the preset has none."""
         names = self.filters or ()
@@ -162,7 +181,7 @@ class CleanKeys(ReadingOptions, WorkerOptions):
 def filter_fields() -> dict[str, Any]:
     """Give each filter's settings as a table under its name; `--language en` is short for `language.languages`."""
     fields: dict[str, Any] = {}
-    for name in plugins.names(FILTERS):
+    for name in plugins.built_in(FILTERS):
         module = plugins.load(FILTERS, name)
         settings, help_line = module.Config(), (module.__doc__ or "").splitlines()[0]
         if name == "language":

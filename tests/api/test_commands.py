@@ -16,7 +16,9 @@ FUNCTIONS = ["clean", "dedup", "tokenize", "pretrain", "finetune", "evaluate", "
 
 
 def test_importing_gptctl_loads_neither_torch_nor_pyarrow() -> None:
-    code = "import gptctl, sys; print(sorted({'torch', 'pyarrow', 'pydantic', 'numpy'} & set(sys.modules)), dir(gptctl))"
+    code = (
+        "import gptctl, sys; print(sorted({'torch', 'pyarrow', 'pydantic', 'numpy'} & set(sys.modules)), dir(gptctl))"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=plain_environment(), capture_output=True, text=True)
     assert done.stdout.startswith("[] "), done.stdout + done.stderr
     assert all(name in done.stdout for name in (*FUNCTIONS, "load", "GptctlError"))
@@ -110,7 +112,12 @@ def test_a_script_without_a_main_guard_can_use_workers(tmp_path: Path) -> None:
         "import json\nprint(json.dumps(result.to_json()))\n"
     )
     done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, timeout=120
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     once, result = done.stdout.splitlines()

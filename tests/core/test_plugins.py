@@ -120,7 +120,9 @@ def test_a_package_of_its_own_works_from_the_command_line_and_in_workers(tmp_pat
     site = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
     subprocess.run([*command, "--target", str(site), str(package)], check=True, capture_output=True)
-    rows = [{"id": f"d{n}", "text": text * 400} for n, text in enumerate(["quiet words here ", "LOUD WORDS HERE "] * 200)]
+    rows = [
+        {"id": f"d{n}", "text": text * 400} for n, text in enumerate(["quiet words here ", "LOUD WORDS HERE "] * 200)
+    ]
     write_jsonl(tmp_path / "raw.jsonl", rows)
     path = f"{site}:{REPO}"
     for workers in ("1", "2"):
@@ -162,4 +164,5 @@ def test_a_file_from_the_command_line_a_config_file_and_the_environment(tmp_path
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget plug-in files afterwards."""
     monkeypatch.setattr(plugins, "_files", {})
-    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_origins", {})
+    monkeypatch.setattr(plugins, "_used", set())
