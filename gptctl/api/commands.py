@@ -146,7 +146,7 @@ def annotation_of(field: FieldInfo) -> Any:
         accepted = accepted | str | Sequence[str] if declared.path else accepted
     elif is_list(field.annotation):
         item: Any = next((kind for kind in get_args(kind) if kind is not ...), str)
-        accepted = item | Sequence[item]  # type: ignore[valid-type]
+        accepted = item | Sequence[item]
         if declared.form == "argument" or declared.reads:
             accepted = str | Path | Sequence[str | Path]
     elif kind is str and (declared.form == "argument" or declared.reads or declared.folder):
