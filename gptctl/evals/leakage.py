@@ -25,7 +25,7 @@ from gptctl.text.cleaning import contamination
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import chunks
 
-WORDS = contamination.WORDS
+WORDS = contamination.NGRAM_WORDS
 SHOWN = 20  # training documents listed per evaluation text
 EXACT, RUN = "exact", f"{WORDS} words"
 Hits: TypeAlias = dict[int, list[tuple[str, str]]]  # row of an evaluation text: (training id, how it matches)
@@ -38,16 +38,16 @@ class Probe:
     texts: tuple[str, ...]
 
     @cached_property
-    def index(self) -> contamination.Index:
+    def index(self) -> contamination.NgramIndex:
         """Index all runs of 13 words; a shorter text is found as a whole only."""
-        return contamination.build([column(self.texts)], WORDS, WORDS)
+        return contamination.build_index([column(self.texts)], WORDS, WORDS)
 
     @cached_property
     def rows_of_gram(self) -> dict[int, list[int]]:
         """Return the evaluation texts that hold each gram of the index."""
         found: defaultdict[int, set[int]] = defaultdict(set)
         for row, gram in zip(
-            *(part.tolist() for part in contamination.grams_in(column(self.texts), self.index)), strict=True
+            *(part.tolist() for part in contamination.find_ngrams(column(self.texts), self.index)), strict=True
         ):
             found[gram].add(row)
         return {gram: sorted(holders) for gram, holders in found.items()}
@@ -67,7 +67,7 @@ class Probe:
         for document, key in enumerate(wholes(text)):
             for row in self.rows_of_whole.get(key, ()) if key is not None else ():
                 found[row][str(ids[document])] = EXACT
-        documents, grams = contamination.grams_in(text, self.index)
+        documents, grams = contamination.find_ngrams(text, self.index)
         pairs = np.unique(np.stack((documents, grams), axis=1), axis=0)
         for document, gram in pairs.tolist():
             for row in self.rows_of_gram[gram]:

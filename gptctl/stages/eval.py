@@ -14,7 +14,7 @@ from pydantic import field_validator
 
 from gptctl.core import atomic, plugins
 from gptctl.core.config import (
-    DeviceOption,
+    ProcessOptions,
     ReadingOptions,
     SeedOption,
     Values,
@@ -57,7 +57,7 @@ EXAMPLES = (
 ROW_KINDS = {"nats": "scores", "choices": "choices"}
 
 
-class Eval(ReadingOptions, WorkerOptions, SeedOption, DeviceOption):
+class Eval(ReadingOptions, WorkerOptions, SeedOption, ProcessOptions):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
     A classifier gets accuracy, precision, recall and F1, per class, with 95 % intervals; a language model gets
@@ -125,9 +125,6 @@ class Eval(ReadingOptions, WorkerOptions, SeedOption, DeviceOption):
     stop: tuple[str, ...] = key(("\n",), "Texts at which generated text ends.")
     ensemble: bool = key(
         False, "Let all models of a finetune --seeds run decide together, by their mean probabilities."
-    )
-    nproc_per_node: int = flag(
-        1, "Processes that run the model, for --device cpu.", metavar="N", panel="Devices", ge=1, runtime=True
     )
     cache: str = key("auto", "Folder of answers already given; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from gptctl.core.config import Settings, key
-from gptctl.text.cleaning.batch import Batch, Measured, Rule
+from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 
 
 class Config(Settings):
@@ -34,7 +34,7 @@ def rules(config):
 def measure(batch, config):
     capitals = pc.count_substring_regex(batch.text, r"\\\\p{Lu}").to_numpy(zero_copy_only=False)
     letters = pc.count_substring_regex(batch.text, r"\\\\p{L}").to_numpy(zero_copy_only=False)
-    return Measured((capitals / np.maximum(letters, 1)).reshape(-1, 1))
+    return FilterResult((capitals / np.maximum(letters, 1)).reshape(-1, 1))
 '''.replace("\\\\", "\\")
 KAPPA = '''"""A metric that is one number of the confusion matrix."""
 

@@ -17,7 +17,7 @@ from gptctl.core.config.fields import (
     output,
     table_of,
 )
-from gptctl.core.config.groups import DeviceOption, ReadingOptions, SeedOption, WorkerOptions
+from gptctl.core.config.groups import DeviceOption, ProcessOptions, ReadingOptions, SeedOption, WorkerOptions
 from gptctl.core.config.layers import Layer, Others, build
 from gptctl.core.config.plugin_tables import with_plugin_tables
 from gptctl.core.config.settings import Settings, StageConfig
@@ -29,6 +29,7 @@ __all__ = [
     "DeviceOption",
     "Layer",
     "Others",
+    "ProcessOptions",
     "ReadingOptions",
     "SeedOption",
     "Settings",
