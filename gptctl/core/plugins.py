@@ -173,14 +173,14 @@ def import_file(file: Path) -> ModuleType:
 
 def kind_of(module: ModuleType, file: Path) -> str:
     """Return the package whose contract a plug-in file meets. Raises UsageError (2) if it meets none, or several."""
-    lacks = {package: missing(package, module) for package in KINDS.values()}
+    lacks = {package: missing(package, module) for package in KINDS.values() if contracts(package)}
     fits = [package for package, absent in lacks.items() if not absent]
     if len(fits) == 1:
         return fits[0]
     if fits:
         kinds = " and ".join(map(kind_name, fits))
         raise UsageError(f"plug-in {file} can be a {kinds}", "split it into two files")
-    nearest = min(lacks, key=lambda package: len(lacks[package]) / len(members_of(package)))
+    nearest = min(lacks, key=lambda package: len(lacks[package]) / len(members(contracts(package)[0])))
     raise UsageError(
         f"plug-in {file} is of no known kind; for a {kind_name(nearest)} it lacks {', '.join(lacks[nearest])}",
         contract_hint(nearest),
@@ -193,11 +193,16 @@ def problems(package: str, module: ModuleType) -> str:
     return f"it lacks {', '.join(lacks)}" if lacks else ""
 
 
+def contracts(package: str) -> tuple[type, ...]:
+    """Return the Protocols of a package, of which a plug-in must meet one."""
+    found = getattr(importlib.import_module(package), "CONTRACT", ())
+    return found if isinstance(found, tuple) else (found,)
+
+
 def missing(package: str, module: ModuleType) -> list[str]:
     """List what a module lacks of its package's contract; of several alternatives, the one it lacks least of."""
-    contracts = getattr(importlib.import_module(package), "CONTRACT", ())
-    options = contracts if isinstance(contracts, tuple) else (contracts,)
-    return min(([text for name in members(c) if (text := lack(c, name, module))] for c in options), key=len, default=[])
+    options = [[text for name in members(c) if (text := lack(c, name, module))] for c in contracts(package)]
+    return min(options, key=len, default=[])
 
 
 def lack(contract: type, name: str, module: ModuleType) -> str:
@@ -232,13 +237,6 @@ def members(contract: type) -> list[str]:
     bases = [base for base in contract.__mro__ if getattr(base, "_is_protocol", False) and base.__module__ != "typing"]
     found = [name for base in bases for name in (*inspect.get_annotations(base), *vars(base))]
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
-
-
-def members_of(package: str) -> list[str]:
-    """List the names that a package's contract asks for; of several alternatives, the first one's."""
-    contracts = getattr(importlib.import_module(package), "CONTRACT", ())
-    options = contracts if isinstance(contracts, tuple) else (contracts,)
-    return members(options[0]) if options else ["module"]
 
 
 def contract_hint(package: str) -> str:
