@@ -38,11 +38,11 @@ def measure(batch, config):
 '''.replace("\\\\", "\\")
 KAPPA = '''"""A metric that is one number of the confusion matrix."""
 
-KINDS = ("labels",)
+PREDICTION_TYPES = ("labels",)
 
 
-def estimate(sums):
-    return sums.tp.sum(axis=-1) / sums.support.sum(axis=-1)
+def compute(counts):
+    return counts.tp.sum(axis=-1) / counts.support.sum(axis=-1)
 '''
 
 
