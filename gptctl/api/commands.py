@@ -19,6 +19,9 @@ from pydantic_core import PydanticUndefined
 from gptctl.api.errors import as_gptctl_error
 from gptctl.core.config import Layer, StageConfig, bare, declaration, is_list, table_of
 from gptctl.core.config.messages import ARGUMENT
+from gptctl.core.config.values import Values
+from gptctl.core.errors import UsageError
+from gptctl.core.plugins import did_you_mean
 from gptctl.core.summary import Summary
 
 # The name of each function, and its command.
@@ -53,7 +56,7 @@ def function(name: str) -> Callable[..., Summary]:
 
     @as_gptctl_error
     def call(*args: Any, **settings: Any) -> Summary:
-        bound = signature.bind(*args, **settings).arguments
+        bound = bind(name, signature, args, settings)
         common = {key: bound.pop(key, COMMON[key][1]) for key in COMMON}
         return run(stage, {key: value for key, value in bound.items() if value is not None}, **common)
 
@@ -63,6 +66,20 @@ def function(name: str) -> Callable[..., Summary]:
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = {key: p.annotation for key, p in signature.parameters.items()} | {"return": Summary}
     return call
+
+
+def bind(name: str, signature: inspect.Signature, args: tuple[Any, ...], settings: Values) -> Values:
+    """Return the arguments of a call by name. Raises UsageError (2) for an unknown or a missing one, and for a pipe."""
+    if unknown := [key for key in settings if key not in signature.parameters]:
+        near = did_you_mean(unknown[0], list(signature.parameters))
+        raise UsageError(f"gptctl.{name} has no argument '{unknown[0]}'{near}", f"see help(gptctl.{name})")
+    try:
+        bound = signature.bind(*args, **settings).arguments
+    except TypeError as error:
+        raise UsageError(f"gptctl.{name}: {error}", f"see help(gptctl.{name})") from error
+    if any(value in ("-", ["-"], ("-",)) for value in bound.values()):
+        raise UsageError("a pipe is for the command line alone", "name a file or a folder")
+    return bound
 
 
 def run(

@@ -27,7 +27,7 @@ def test_importing_gptctl_loads_neither_torch_nor_pyarrow() -> None:
 def test_clean_equals_the_command_line(gptctl: Callable[..., Ran], tmp_path: Path) -> None:
     write_jsonl(tmp_path / "raw.jsonl", [*documents(30), {"id": "short", "text": "tiny"}])
     result = clean(tmp_path / "raw.jsonl", out=tmp_path / "python", workers=1)
-    assert (result.counts.documents_in, dict(result.counts.dropped)) == (31, {"length.min_characters": 1})
+    assert (result.counts.documents_in, dict(result.counts.dropped)) == (31, {"length.min_chars": 1})
     assert result.status == "done" and result.outputs == (str(tmp_path / "python"),)
     assert gptctl("clean", "raw.jsonl", "-o", "shell").code == 0
     assert tree_bytes(tmp_path / "python") == tree_bytes(tmp_path / "shell")
@@ -36,11 +36,11 @@ def test_clean_equals_the_command_line(gptctl: Callable[..., Ran], tmp_path: Pat
 
 def test_tables_short_forms_and_config_files(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "raw.jsonl", documents(10))
-    plan = clean(tmp_path / "raw.jsonl", out=tmp_path / "a", length={"min_characters": 10_000}, dry_run=True, workers=1)
+    plan = clean(tmp_path / "raw.jsonl", out=tmp_path / "a", length={"min_chars": 10_000}, dry_run=True, workers=1)
     assert plan.status == "planned" and plan.plan is not None and not (tmp_path / "a").exists()
     english = clean(tmp_path / "raw.jsonl", out=tmp_path / "b", language="de", workers=1)
     assert english.counts.kept == 0
-    (tmp_path / "own.toml").write_text("[clean.length]\nmin_characters = 10000\n")
+    (tmp_path / "own.toml").write_text("[clean.length]\nmin_chars = 10000\n")
     assert clean(tmp_path / "raw.jsonl", out=tmp_path / "c", config=tmp_path / "own.toml", workers=1).counts.kept == 0
 
 
@@ -86,7 +86,7 @@ def test_signature_help_and_stub_agree(name: str) -> None:
 def test_results_show_in_notebooks(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "raw.jsonl", [*documents(10), {"id": "<b>", "text": "x"}])
     html = clean(tmp_path / "raw.jsonl", out=tmp_path / "<i>out", workers=1)._repr_html_()
-    assert "<table" in html and "length.min_characters" in html and "&lt;i&gt;out" in html and "<i>out" not in html
+    assert "<table" in html and "length.min_chars" in html and "&lt;i&gt;out" in html and "<i>out" not in html
 
 
 @pytest.mark.slow

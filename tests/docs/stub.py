@@ -45,8 +45,9 @@ def signature(name: str) -> str:
 
 def type_text(annotation: Any) -> str:
     """Return an annotation as it is written."""
-    text = inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:pathlib|collections\.abc|typing)\.", "", text)
+    text = inspect.formatannotation(annotation).replace("'", '"')
+    text = re.sub(r"\b(?:pathlib|collections\.abc|typing)\.", "", text)
+    return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)
 
 
 if __name__ == "__main__":
