@@ -31,7 +31,7 @@ def test_a_dataset_opens_in_every_library(workspace: Path) -> None:
 
 def test_splits_of_tokens(workspace: Path) -> None:
     whole = gptctl.load(workspace / "tokens")
-    assert isinstance(whole, gptctl.Dataset) and whole.splits == ["test", "train", "val"]
+    assert isinstance(whole, gptctl.Dataset) and whole.splits == ["train", "val", "test"]
     parts = [gptctl.load(workspace / "tokens", split=split) for split in whole.splits]
     assert sum(map(len, parts)) == len(whole)
     with pytest.raises(gptctl.GptctlError, match="has no split 'dev'"):

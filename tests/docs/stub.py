@@ -28,7 +28,7 @@ __version__: str
 
 def stub() -> str:
     """Return the whole file."""
-    return HEAD + "".join(signature(name) for name in FUNCTIONS)
+    return HEAD + "\n" + "".join(signature(name) for name in FUNCTIONS)
 
 
 def signature(name: str) -> str:
@@ -40,7 +40,7 @@ def signature(name: str) -> str:
             keywords = True
         default = "" if parameter.default is inspect.Parameter.empty else " = ..."
         lines.append(f"    {parameter.name}: {type_text(parameter.annotation)}{default},")
-    return f"\ndef {name}(\n" + "\n".join(lines) + "\n) -> Summary: ...\n"
+    return f"def {name}(\n" + "\n".join(lines) + "\n) -> Summary: ...\n"
 
 
 def type_text(annotation: Any) -> str:
