@@ -15,7 +15,7 @@ from gptctl.cli.commands import COMMON_PANEL
 from gptctl.cli.completion import completer
 from gptctl.core.config import StageConfig, bare, choices_of, declaration, is_list
 
-GROUPS = ("Input", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
+GROUPS = ("Input", "Sampling", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", bool: ""}
 
 
@@ -32,6 +32,9 @@ def common_options() -> dict[str, Any]:
         "config_file": option(Path | None, "--config", help="TOML file with config keys.", metavar="FILE"),
         "set_values": option(
             list[str] | None, "--set", help="Set a config key, such as a.b=value. Repeatable.", metavar="KEY=VALUE"
+        ),
+        "plugin_files": option(
+            list[str] | None, "--plugin", help="Load a plug-in from a Python file. Repeatable.", metavar="FILE.py"
         ),
         "print_config": option(
             bool, "--print-config", help="Print all keys, their values and where each comes from, then stop."
@@ -74,12 +77,13 @@ def signature(model: type[StageConfig], run: Callable[..., None]) -> Callable[..
 
 
 def ordered(model: type[StageConfig]) -> list[tuple[str, FieldInfo]]:
-    """List the fields that are arguments and flags: first the command's own, then those of option groups."""
+    """List the fields that are arguments and flags: --out, the command's own, then those of shared option groups."""
     shown = [(name, field) for name, field in model.model_fields.items() if declaration(field).form != "key"]
 
-    def rank(item: tuple[str, FieldInfo]) -> tuple[bool, int]:
-        declared = declaration(item[1])
-        return declared.form != "argument", 1 + GROUPS.index(declared.panel) if in_group(model, item[0]) else 0
+    def rank(item: tuple[str, FieldInfo]) -> tuple[bool, bool, int]:
+        name, declared = item[0], declaration(item[1])
+        is_shared = declared.panel in GROUPS and in_group(model, name)
+        return declared.form != "argument", name != "out", 1 + GROUPS.index(declared.panel) if is_shared else 0
 
     return sorted(shown, key=rank)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from gptctl.core.config.fields import declaration
+from gptctl.core.config.fields import declaration, key
 from gptctl.core.config.values import Values, merge, plain
 
 FILE_SUFFIXES = (
@@ -70,6 +70,13 @@ class StageConfig(Settings):
 
     instead: ClassVar[dict[str, str]] = {}
 
+    plugins: tuple[str, ...] = key((), "Plug-in files to load, as --plugin does.", runtime=True)
+
+    @classmethod
+    def for_values(cls, chosen: Values) -> type[StageConfig]:
+        """Return the model for these values: a command whose plug-ins have settings adds their tables to itself."""
+        return cls
+
     @classmethod
     def below(cls, given: Values) -> Values:
         """Return the values of the chosen preset over the defaults of tables."""
@@ -92,6 +99,11 @@ class StageConfig(Settings):
     def preset_layer(cls, chosen: Values) -> Values:
         """Return the values that the chosen preset stands for. They lie above the defaults and below all else."""
         return {}
+
+    @classmethod
+    def own_keys(cls) -> list[str]:
+        """List the keys of this group of options, without those that every command has."""
+        return [name for name in cls.model_fields if name not in StageConfig.model_fields]
 
     def settings(self) -> Values:
         """Return the keys that can change a result, in TOML's types."""
