@@ -247,7 +247,7 @@ def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.Report:
 
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
     """Train, then write the model folder."""
-    from gptctl.model.folder import save_model
+    from gptctl.model.save import save_model
     from gptctl.train import loop
     from gptctl.train.checkpoints import checkpoint
 

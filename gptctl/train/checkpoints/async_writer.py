@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from gptctl.core import atomic
 from gptctl.core.errors import GptctlError, MachineError, from_os_error
 from gptctl.model.files import checksummed, tensor_files
-from gptctl.model.folder import write_config, write_weights
+from gptctl.model.save import write_config, write_weights
 from gptctl.train.checkpoints import checkpoint
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.strategies import Strategy
