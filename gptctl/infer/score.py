@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gptctl.core.errors import DataError
+from gptctl.infer.request import Request
 from gptctl.model.gpt import GPT
 
 CHUNK_LOGITS = 2**24  # logits in memory at once, 64 MiB: a batch of long texts and a large vocabulary need gigabytes
-
-
-class Request(NamedTuple):
-    """Token ids (1 + T,): the last `num_targets` are targets, those before are context. T is at most max_seq_len."""
-
-    tokens: NDArray[np.int64]
-    num_targets: int
 
 
 class TokenScores(NamedTuple):
