@@ -36,7 +36,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
             f"max_tokens is {settings.max_tokens}, which fills the context of {asked.context(settings)} tokens",
             "give a smaller max_tokens",
         )
-    prompts = asked.coder.encode_each(table["text"].to_pylist())
+    prompts = asked.coder.encode_to_arrays(table["text"].to_pylist())
     end = asked.coder.end_of_text_id
     pieces = [Request(np.append(end, tokens).astype(np.int64)[-room:], 0) for tokens in prompts]
 

@@ -31,7 +31,7 @@ def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
     texts: list[str] = table["text"].to_pylist()
     ids: list[str] = table["id"].to_pylist()
     end, context = asked.coder.end_of_text_id, asked.context(settings)
-    documents = asked.coder.encode_each(texts)
+    documents = asked.coder.encode_to_arrays(texts)
     for identity, text, tokens in zip(ids, texts, documents, strict=True):
         if not settings.allow_lossy and asked.coder.decode(tokens) != text:
             raise DataError(
