@@ -15,7 +15,7 @@ from gptctl.cli.commands import COMMON_PANEL
 from gptctl.cli.completion import completer
 from gptctl.core.config import StageConfig, bare, choices_of, declaration, is_list
 
-GROUPS = ("Input", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
+GROUPS = ("Input", "Sampling", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", bool: ""}
 
 
@@ -32,6 +32,9 @@ def common_options() -> dict[str, Any]:
         "config_file": option(Path | None, "--config", help="TOML file with config keys.", metavar="FILE"),
         "set_values": option(
             list[str] | None, "--set", help="Set a config key, such as a.b=value. Repeatable.", metavar="KEY=VALUE"
+        ),
+        "plugin_files": option(
+            list[str] | None, "--plugin", help="Load a plug-in from a Python file. Repeatable.", metavar="FILE.py"
         ),
         "print_config": option(
             bool, "--print-config", help="Print all keys, their values and where each comes from, then stop."

@@ -23,7 +23,7 @@ from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals.inference import held_out
-from gptctl.evals.inference.loaded_model import Asked
+from gptctl.evals.inference.loaded_model import LoadedModel
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
@@ -31,7 +31,7 @@ from gptctl.text import chat
 from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.distributed.options import DistributedOptions
-from gptctl.train.faults import Faults
+from gptctl.train.faults import FaultPolicy
 from gptctl.train.recipe import Recipe
 from gptctl.train.tasks.aggregate_runs import mean_and_spread
 
@@ -97,7 +97,7 @@ class Finetune(DistributedOptions, ReadingOptions, SeedOption):
     max_windows: int = key(16, "Windows of a long document, at most.", ge=1)
     chat_template: str | None = key(None, "File with a Jinja chat template; else the base's own, else ChatML.")
     patience: int = key(0, "Stop after so many evaluations without a better one; 0 never.", ge=0)
-    faults: Faults = key(Faults(), "What happens when a step goes wrong.")
+    faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
     micro_batch_size: int = key(0, "Texts per forward pass and process; 0 takes a whole share.", ge=0)
@@ -216,7 +216,11 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     with atomic.atomic_folder(record.path / "model") as temporary:
         shutil.copytree(record.path / best / "model", temporary, dirs_exist_ok=True)
     scored = [record.path / name for name in found if "held_out_f1" in found[name]]
-    pooled = held_out.score([row for folder in scored for row in held_out.read(folder)], record.path) if scored else {}
+    pooled = (
+        held_out.score_rows([row for folder in scored for row in held_out.read_rows(folder)], record.path)
+        if scored
+        else {}
+    )
     return mean_and_spread(list(found.values())) | pooled | {"best": best, "runs": found}
 
 
@@ -224,15 +228,19 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     """Train, then write the best weights as the model folder; low-rank updates are kept beside, too."""
     from gptctl.model import device, lora
     from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import save_model
+    from gptctl.model.folder import load_weights_into, save_model
     from gptctl.model.hf import peft
     from gptctl.train import loop
-    from gptctl.train.checkpoints import checkpoint
+    from gptctl.train.checkpoints.checkpoint_folders import best_or_latest
+    from gptctl.train.checkpoints.load_checkpoint import read_progress
 
     metrics = loop.train(job, record, context)
     model = job.build_model().eval()
-    state = checkpoint.load_best(record.path, model)
-    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.metadata.get("counts", {})
+    best = best_or_latest(record.path)
+    load_weights_into(model, best)
+    metrics |= {f"best_val_{name}": value for name, value in read_progress(best)["val"].items()} | job.metadata.get(
+        "counts", {}
+    )
     about = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -243,9 +251,9 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         assert isinstance(model, Classifier)
         framing = Framing.from_json(about["framing"])
         coder = Tokenizer.from_json(job.tokenizer_json)
-        asked = Asked(model, coder, tuple(about["label_names"]), framing, config.pair_column)
-        rows = held_out.label(asked, config.label_column, tables["held out"], device.select_device(job.device))
-        metrics |= held_out.score(rows, record.path)
+        loaded = LoadedModel(model, coder, tuple(about["label_names"]), framing, config.pair_column)
+        rows = held_out.predict_texts(loaded, config.label_column, tables["held out"], device.select_device(job.device))
+        metrics |= held_out.score_rows(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
 
@@ -351,6 +359,7 @@ def make_job(
     select_on: str, coder: Tokenizer, about: Values,
 ) -> TrainJob:  # fmt: skip
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
+    from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.estimate import Layout, estimate
@@ -363,7 +372,7 @@ def make_job(
     return TrainJob(
         recipe=recipe,
         build_model=build,
-        train_data=data["train"],
+        train_sources=(WeightedSource(data["train"]),),
         val_data=data["val"],
         objective=objective,
         tokenizer_json=coder.to_json(),
