@@ -1,8 +1,8 @@
 """Normalize text: repair its encoding, unify line ends and remove invisible characters.
 
 The rules in order: line ends become "\\n" (also vertical tab, form feed and the two Unicode separators); ftfy repairs
-mojibake, HTML entities and terminal escapes; control characters are rechanged; blanks at line ends are rechanged; at
-most two blank lines in a row are kept; blank lines around the text are rechanged. Indentation, tabs, quotes, ligatures
+mojibake, HTML entities and terminal escapes; control characters are removed; blanks at line ends are removed; at
+most two blank lines in a row are kept; blank lines around the text are removed. Indentation, tabs, quotes, ligatures
 and full-width letters are kept: code must still run, and Unicode normalization would be a second, lossy decision.
 Normalizing a normalized text changes nothing.
 """
