@@ -9,7 +9,7 @@ from typing import Any
 from gptctl.core.errors import UsageError
 from gptctl.model.config import ModelConfig
 from gptctl.model.hf.files import token_names
-from gptctl.text.tokenization.importing import byte_symbols
+from gptctl.text.tokenization.convert import unicode_to_bytes
 from gptctl.text.tokenization.split_patterns import PATTERNS
 from gptctl.text.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ def read_vocabulary(tokenizer_json: str, config: ModelConfig) -> Vocabulary:
     if not (is_byte_level(definition) or (model["type"] == "WordLevel" and tokenizer.lossless)):
         raise UsageError(f"GGUF is written with byte-level tokenizers, not {model['type']} of this kind", HINT)
     if model["type"] == "WordLevel":
-        symbols = {byte: symbol for symbol, byte in byte_symbols().items()}
+        symbols = {byte: symbol for symbol, byte in unicode_to_bytes().items()}
         wide = [name for number, name in names.items() if number not in special and len(name.encode()) > 1]
         if wide:
             raise UsageError(f"GGUF cannot store a token per character: {wide[0]!r} has several bytes", HINT)
