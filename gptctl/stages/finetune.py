@@ -266,9 +266,9 @@ def classify_job(
     from gptctl.train.data.labelled_texts import LabelledTexts
     from gptctl.train.tasks import initial_models
 
-    coder = coder.with_special(MARKERS)
+    coder = coder.with_special_tokens(MARKERS)
     names = labelled_data.label_names(tables["train"], config.label_column)
-    start, delimiter, classify = (coder.id_of(marker) for marker in MARKERS)
+    start, delimiter, classify = (coder.token_to_id(marker) for marker in MARKERS)
     cut = config.long_documents, config.max_windows, config.symmetric
     inputs = ClassifierInputs(start, delimiter, classify, shape.max_seq_len, *cut)
     data, numbers = {}, {}
@@ -299,7 +299,7 @@ def chat_job(
     source = extra.get("chat_template") or chat.CHATML
     if config.chat_template:
         source = chat.read_template(Path(config.chat_template))
-    coder = coder.with_special([marker for marker in chat.MARKERS if marker in source])
+    coder = coder.with_special_tokens([marker for marker in chat.MARKERS if marker in source])
     template = chat.ChatTemplate(source, coder)
     data, counts = {}, {}
     for name in ("train", "val"):
@@ -334,7 +334,7 @@ def lm_job(
 
     end, data, windows = [coder.end_of_text_id], {}, {}
     for name in ("train", "val"):
-        texts = coder.encode_each(tables[name]["text"].to_pylist())
+        texts = coder.encode_to_arrays(tables[name]["text"].to_pylist())
         stream = np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
         data[name] = partial(TokenWindows, [stream], shape.max_seq_len, config.seed, name)
         windows[name] = max(1, (len(stream) - 1) // shape.max_seq_len)

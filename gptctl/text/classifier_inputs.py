@@ -101,8 +101,8 @@ def encode_pairs(
 
     Raises DataError (3) for a missing column or second text, and names the row.
     """
-    first = tokenizer.encode_each(table["text"].to_pylist())
+    first = tokenizer.encode_to_arrays(table["text"].to_pylist())
     if pair_column is None:
         return [(tokens,) for tokens in first]
-    second = tokenizer.encode_each(strings_of(table, pair_column, where, "second text", hint))
+    second = tokenizer.encode_to_arrays(strings_of(table, pair_column, where, "second text", hint))
     return list(zip(first, second, strict=True))
