@@ -28,7 +28,7 @@ from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
 from gptctl.text import chat
-from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
+from gptctl.text.classifier_inputs import MARKERS, ClassifierInputs, LongDocuments, encode_pairs
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
@@ -250,9 +250,9 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         lora.merge_lora(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
-        framing = Framing.from_json(about["framing"])
+        inputs = ClassifierInputs.from_json(about["classifier_inputs"])
         coder = Tokenizer.from_json(job.tokenizer_json)
-        loaded = LoadedModel(model, coder, tuple(about["label_names"]), framing, config.pair_column)
+        loaded = LoadedModel(model, coder, tuple(about["label_names"]), inputs, config.pair_column)
         rows = held_out.predict_texts(loaded, config.label_column, tables["held out"], device.select_device(job.device))
         metrics |= held_out.score_rows(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
@@ -271,10 +271,10 @@ def classify_job(
     names = labelled_data.label_names(tables["train"], config.label_column)
     start, delimiter, classify = (coder.token_to_id(marker) for marker in MARKERS)
     cut = config.long_documents, config.max_windows, config.symmetric
-    framing = Framing(start, delimiter, classify, shape.max_seq_len, *cut)
+    inputs = ClassifierInputs(start, delimiter, classify, shape.max_seq_len, *cut)
     data, numbers = {}, {}
     for name in ("train", "val"):
-        texts = [framing.frame(*pair) for pair in pairs_of(tables[name], coder, config.pair_column, name)]
+        texts = [inputs.sequences(*pair) for pair in encode_pairs(tables[name], coder, config.pair_column, name)]
         numbers[name] = [
             names.index(one) for one in labelled_data.known_labels(tables[name], config.label_column, names, name)
         ]
@@ -285,7 +285,7 @@ def classify_job(
         config = config.model_copy(update={"training": config.training.model_copy(update={"label_weights": weights})})
     base = base_of(config, folder, shape, coder)
     build = partial(initial_models.classifier, base, len(names), config.pooling)
-    about = {"label_names": names, "framing": framing.to_json(), "pair_column": config.pair_column}
+    about = {"label_names": names, "classifier_inputs": inputs.to_json(), "pair_column": config.pair_column}
     return make_job(config, build, data, len(numbers["train"]), shape, "classification", config.select_on, coder, about)
 
 
