@@ -1,7 +1,7 @@
 """Evaluation: run a model on data, score its predictions or those of any other system, and compare the scores.
 
-    prediction.py, inference/, tasks/    from documents to rows of predictions
-    evaluation.py, scoring/, metrics/, prediction_types/    from rows to a report
-    comparison/, leakage.py, stats/      baselines, other systems, gates, training data, intervals
-    harness/, output/                    lm-evaluation-harness; tables, Markdown, JUnit, files
+From documents to rows of predictions: prediction.py, inference/, tasks/. From rows to a report: evaluation.py,
+scoring/, metrics/, prediction_types/. Comparisons with baselines, other systems, thresholds and training data:
+comparison/, leakage.py, stats/. Besides: harness/ for lm-evaluation-harness, and output/ for tables, Markdown, JUnit
+and files.
 """

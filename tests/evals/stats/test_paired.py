@@ -22,7 +22,7 @@ def test_pairs_of_units() -> None:
 def test_a_difference_is_resampled_in_pairs() -> None:
     """Two samples that differ by 1 in every row differ by 1 in the mean of every resample, however the rows vary."""
     values = np.stack((np.arange(50.0), np.ones(50)), axis=1)
-    first, second = sample_of_rows(values + [1, 0]), sample_of_rows(values)
+    first, second = sample_of_rows(values + np.array([1.0, 0.0])), sample_of_rows(values)
     assert isinstance(first, Sample)
 
     def mean(totals: np.ndarray) -> np.ndarray:
