@@ -248,7 +248,8 @@ def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingRe
 
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
     """Train, then write the model folder."""
-    from gptctl.model.folder import load_weights_into, save_model
+    from gptctl.model.save import save_model
+    from gptctl.model.saved_model import load_weights_into
     from gptctl.train import loop
     from gptctl.train.checkpoints import checkpoint_folders
 
