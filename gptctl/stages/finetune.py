@@ -228,8 +228,9 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     """Train, then write the best weights as the model folder; low-rank updates are kept beside, too."""
     from gptctl.model import device, lora
     from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import load_weights_into, save_model
-    from gptctl.model.hf import peft
+    from gptctl.model.hf.adapter_save import save_adapter
+    from gptctl.model.save import save_model
+    from gptctl.model.saved_model import load_weights_into
     from gptctl.train import loop
     from gptctl.train.checkpoints.checkpoint_folders import best_or_latest
     from gptctl.train.checkpoints.load_checkpoint import read_progress
@@ -245,7 +246,7 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         base = str(Path(config.base).absolute())
-        peft.save(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
+        save_adapter(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
         lora.merge_lora(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
