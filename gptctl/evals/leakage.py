@@ -20,7 +20,7 @@ import xxhash
 from gptctl.evals import training_data
 from gptctl.evals.scoring.metric_results import Rows, Values
 from gptctl.evals.training_data import Part
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.text.cleaning import contamination
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import chunks

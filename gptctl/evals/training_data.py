@@ -13,8 +13,9 @@ import pyarrow as pa
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Shard
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.text.tokenizer import Tokenizer
 
 
@@ -26,7 +27,7 @@ class TokenShard:
     shard: Shard
 
 
-Part: TypeAlias = Task | TokenShard
+Part: TypeAlias = ShardTask | TokenShard
 
 
 def parts(path: str, reading: ReadOptions) -> list[Part]:
@@ -38,7 +39,7 @@ def parts(path: str, reading: ReadOptions) -> list[Part]:
 
 def read(part: Part, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
     """Return the ids and texts of a part's documents."""
-    if isinstance(part, Task):
+    if isinstance(part, ShardTask):
         table, _ = read_task(part, reading)
         return table["id"].to_pylist(), table["text"].combine_chunks()
     table = shards.table_from(manifest.read_shard(Path(part.folder), part.shard))

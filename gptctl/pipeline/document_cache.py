@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from gptctl.core import atomic
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task, UnreadableRecord
+from gptctl.io.input.read_task import read_task
+from gptctl.io.input.blocks import ReadOptions, ShardTask, UnreadableRecord
 
 BAD = b"gptctl.unreadable"
 
@@ -30,11 +30,11 @@ class DocumentCache:
         """Return the same folder for tasks that are numbered from 0 but stand behind others."""
         return replace(self, first=first)
 
-    def path(self, task: Task) -> Path | None:
+    def path(self, task: ShardTask) -> Path | None:
         """Say where a task's documents are kept."""
         return self.folder / f"{self.first + task.index:05d}.arrow" if self.folder else None
 
-    def keep(self, task: Task, table: pa.Table, unreadable: list[UnreadableRecord]) -> None:
+    def keep(self, task: ShardTask, table: pa.Table, unreadable: list[UnreadableRecord]) -> None:
         """Write what `read_task` gave."""
         path = self.path(task)
         if path is None:
@@ -46,7 +46,7 @@ class DocumentCache:
             writer.write_table(table)
         atomic.write_bytes(path, sink.getvalue(), flush="none")
 
-    def read(self, task: Task, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
+    def read(self, task: ShardTask, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
         """Return what `read_task` gives, mapped into memory where it was kept."""
         path = self.path(task)
         if path is None or not path.exists():

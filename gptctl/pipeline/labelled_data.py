@@ -13,10 +13,11 @@ from gptctl.core.config import DataConfig
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
-from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from gptctl.io.object_storage.address import base_name, file_info, list_folder
 from gptctl.pipeline import execution
-from gptctl.pipeline.execution import PipelineTotals
+from gptctl.pipeline.task_results import PipelineTotals
 from gptctl.pipeline.stage_output import options
 
 NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}

@@ -20,7 +20,7 @@ import xxhash
 from gptctl.core.context import Context
 from gptctl.io.dataset import checked_json, shards
 from gptctl.io.dataset.manifest import Shard
-from gptctl.pipeline.execution import Executor
+from gptctl.executors import Executor
 from gptctl.pipeline.sorted_runs import rows_between
 
 ORDER = "order"

@@ -22,11 +22,13 @@ from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary, Table, funnel
 from gptctl.io.dataset.schema import slices, with_kind
 from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import ShardPipeline, TaskOutput
-from gptctl.pipeline.stage_output import StageResult
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.task_results import TaskOutput
+from gptctl.pipeline.dataset_output import StageResult
 from gptctl.text import punkt
 from gptctl.text.cleaning import contamination, filtering
 from gptctl.text.cleaning.batch import Batch
@@ -191,7 +193,7 @@ class CleanTask:
         """The chain of filters."""
         return self.config.steps()
 
-    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
+    def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Clean slice by slice, for memory and the processor's caches."""
         return execution.join([self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])])
 
@@ -202,7 +204,7 @@ class CleanTask:
 
     def clean(self, table: pa.Table) -> TaskOutput:
         """Repair, filter, and say why each dropped document went."""
-        counts = Counts(documents_in=len(table), bytes_in=execution.text_bytes(table))
+        counts = Counts(documents_in=len(table), bytes_in=text_bytes(table))
         notes: Counter[str] = Counter()
         batch, reasons = self.prepared(table)
         found = filtering.apply(batch.only(pc.is_null(reasons)), self.steps)
@@ -211,7 +213,7 @@ class CleanTask:
         kept = pc.is_null(reasons)
         lost, why = table.filter(pc.invert(kept)), reasons.filter(pc.invert(kept))
         survivors = self.finished(table.filter(kept), notes)
-        counts.kept, counts.bytes_kept = len(survivors), execution.text_bytes(survivors)
+        counts.kept, counts.bytes_kept = len(survivors), text_bytes(survivors)
         for reason, size in zip(why.to_pylist(), pc.binary_length(lost["text"]).to_pylist(), strict=True):
             counts.dropped[reason] += 1
             counts.dropped_bytes[reason] += size
@@ -298,10 +300,10 @@ def evaluation_index(paths: tuple[str, ...], how: Contamination) -> contaminatio
 
 def plan(config: Clean, context: Context) -> Summary:
     """Say what would be done; clean a sample to foretell the funnel."""
-    reading = stage_output.options(config)
+    reading = ReadOptions.from_config(config)
     inputs = Inputs(config.inputs, reading)
     facts: dict[str, Any] = {
-        "inputs": len(inputs.order),
+        "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
         "filters": [step.name for step in config.steps()],
         "workers": config.worker_count(),
@@ -323,13 +325,13 @@ def plan(config: Clean, context: Context) -> Summary:
     return Summary("clean", "planned", outputs, plan=facts, tables=(funnel("foretold by a sample", counts),))
 
 
-def spread(tasks: list[Task]) -> list[Task]:
+def spread(tasks: list[ShardTask]) -> list[ShardTask]:
     """Choose a few tasks from all over the input."""
     few = min(len(tasks), SAMPLE_TASKS)
     return [tasks[i * len(tasks) // few] for i in range(few)]
 
 
-def train_punkt(config: Clean, reading: ReadOptions, tasks: list[Task]) -> str:
+def train_punkt(config: Clean, reading: ReadOptions, tasks: list[ShardTask]) -> str:
     """Train the sentence splitter on the first documents of some tasks."""
     texts: list[str] = []
     for task in spread(tasks):
@@ -348,7 +350,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         return explain(config, config.explain)
     if config.out is None:
         raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
-    reading = stage_output.options(config)
+    reading = ReadOptions.from_config(config)
     inputs = Inputs(config.inputs, reading)
     also = {}
     if config.decontaminate:
@@ -359,16 +361,16 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
         with execution.scratch_folder(out) as folder:
             trained = ""
-            tasks: Callable[[], Iterator[Task]] = partial(inputs.tasks, config.limit)
+            tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
             if config.words == "nltk" and config.punkt == "train":
-                tasks = inputs.replayable(folder, config.limit)
+                tasks = inputs.repeatable_tasks(folder, config.limit)
                 trained = train_punkt(config, reading, list(tasks()))
             task_of = CleanTask(config, trained)
             pipeline = ShardPipeline(
                 task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block
             )
             totals = execution.run(pipeline, tasks(), executor, config.worker_count(), context, pipe)
-        return StageResult(totals, figures(totals.figures) | {"words": describe(config.words, trained)})
+        return StageResult(totals, figures(totals.stats) | {"words": describe(config.words, trained)})
 
     summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     if how := summary.metrics.get("stop_words"):
@@ -395,7 +397,7 @@ def figures(parts: list[dict[str, int]]) -> dict[str, Any]:
 
 def explain(config: Clean, wanted: str) -> Summary:
     """Show each rule's figure against its threshold for one document. Raises UsageError (2) if there is none."""
-    reading = stage_output.options(config)
+    reading = ReadOptions.from_config(config)
     task_of = CleanTask(config)
     for task in Inputs(config.inputs, reading).tasks(config.limit):
         table, _ = read_task(task, reading)

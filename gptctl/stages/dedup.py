@@ -18,10 +18,12 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, funnel
 from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import Executor, ShardPipeline
-from gptctl.pipeline.stage_output import StageResult
+from gptctl.executors import Executor
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.dataset_output import StageResult
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents import keep_policy
@@ -144,11 +146,11 @@ def works_within_documents(config: Dedup) -> bool:
 def plan(config: Dedup, context: Context) -> Summary:
     """Return what would be done, on how much disk and in how many parts."""
     check(config)
-    inputs, against = Inputs(config.inputs, stage_output.options(config)), open_against(config)
+    inputs, against = Inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
     size = inputs.total_bytes()
-    facts: dict[str, Any] = {"inputs": len(inputs.order), "input_bytes": size, "workers": config.worker_count()}
+    facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
     if against is not None:
-        facts |= {"against": len(against.order), "against_bytes": against.total_bytes()}
+        facts |= {"against": len(against.sources), "against_bytes": against.total_bytes()}
         size = None if size is None else size + (against.total_bytes() or 0)
     if config.method == "minhash":
         banding = minhash.choose_banding(config.threshold, config.num_perm, config.bands)
@@ -180,7 +182,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     """Deduplicate the inputs into a dataset folder, or into a pipe."""
     context = context or Context()
     check(config)
-    options, pool = stage_output.options(config), worker_pool(config, context)
+    options, pool = ReadOptions.from_config(config), worker_pool(config, context)
     inputs, against = Inputs(config.inputs, options), open_against(config)
     against_tasks = tuple(against.tasks()) if against else ()
     also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
@@ -188,16 +190,16 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
 
     def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
         with execution.scratch_folder(out) as folder:
-            corpus = Corpus(options, against_tasks, inputs.replayable(folder, config.limit), config.max_bad)
+            corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(folder, config.limit), config.max_bad)
             if works_within_documents(config):
                 method, repeats = method_of(config), repeat_search.Workspace(folder / "search")
                 metrics = repeat_search.find_repeats(method, repeats, corpus, pool)
                 # The result of a task depends on all others, and a stream that is piped again may have other tasks.
                 note = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
-                tasks = (replace(task, note=note) for task in corpus.input_tasks())
+                tasks = (replace(task, payload=note) for task in corpus.input_tasks())
                 pipeline = ShardPipeline(RemoveRepeats(method, repeats, len(against_tasks)), options, out)
                 totals = execution.run(pipeline, tasks, pool.executor, pool.workers, context, pipe)
-                return StageResult(totals, metrics | report.repeat_metrics(totals.figures))
+                return StageResult(totals, metrics | report.repeat_metrics(totals.stats))
             criteria, workspace = criteria_of(config), Workspace.create(folder / "search", cache_documents=fits_memory)
             if config.index == "datasketch":
                 index = LshIndex(
@@ -214,7 +216,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
             totals = execution.run(
                 pipeline, decisions.attach(corpus.input_tasks()), pool.executor, pool.workers, context, pipe
             )
-        return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.figures) | metrics)
+        return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.stats) | metrics)
 
     summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
@@ -226,7 +228,7 @@ def open_against(config: Dedup) -> Inputs | None:
     """Open the documents of --against. Raises UsageError (2) for a pipe."""
     if not config.against:
         return None
-    against = Inputs(config.against, stage_output.options(config))
+    against = Inputs(config.against, ReadOptions.from_config(config))
     if against.is_stream:
         raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
     return against

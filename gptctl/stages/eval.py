@@ -180,7 +180,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
         result, parts = score(config, context)
         return finish(config, context, result, parts, judge(config, result, parts, bars, old), started)
     inputs = input_fingerprints(config)
-    with stage_output.open_output(config.out, config, context, inputs) as record:
+    with open_output(config.out, config, context, inputs) as record:
         if record.up_to_date:
             result = record.previous_summary().metrics
             parts = evaluation.of_predictions(config.out, config.metrics) if isinstance(old, list) else []
@@ -273,7 +273,7 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
     if part.texts is None:
         raise DataError("--leakage needs the texts, and the predictions have no column 'text'", "name MODEL and DATA")
     assert config.leakage is not None
-    reading = stage_output.options(config)
+    reading = ReadOptions.from_config(config)
     run = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
     looked = leakage.Scan(part.texts, reading)
     parts = training_data.parts(config.leakage, reading)

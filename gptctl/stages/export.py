@@ -11,7 +11,8 @@ from gptctl.core.config import StageConfig, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_bytes
-from gptctl.core.rundir import MANIFEST, Run, open_run
+from gptctl.core.run_folder import Run, open_run
+from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest, Shard
 

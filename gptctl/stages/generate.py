@@ -18,7 +18,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.records import Task
+from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline import execution, stage_output
 from gptctl.text.chat import ChatTemplate
 from gptctl.text.tokenizer import Tokenizer
@@ -138,7 +138,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         return converse(config, load(config, folder), context)
     from gptctl.infer.prompts import Prompts, options_for
 
-    options = options_for(stage_output.options(config), config.chat)
+    options = options_for(ReadOptions.from_config(config), config.chat)
     prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
     if config.out is None:
         return to_terminal(config, load(config, folder), prompts, context)
@@ -242,16 +242,16 @@ def to_shards(
     pipeline = execution.ShardPipeline(transform, prompts.options, out)
     totals = execution.run(pipeline, prompts.tasks(config.limit), serial.run, 1, context, pipe)
     metrics = Counter[str]()
-    for figures in totals.figures:
+    for figures in totals.stats:
         metrics.update(figures)
     return stage_output.StageResult(totals, dict(metrics), ready.writer.coder.hash)
 
 
-def to_samples(config: Generate, ready: Ready, context: Context, task: Task, table: pa.Table) -> execution.TaskOutput:
+def to_samples(config: Generate, ready: Ready, context: Context, task: ShardTask, table: pa.Table) -> execution.TaskOutput:
     """Continue the prompts of one task."""
     from gptctl.infer.completions import complete
 
-    texts, before = table["text"].to_pylist(), int(task.note)
+    texts, before = table["text"].to_pylist(), int(task.payload)
 
     def each(done: int) -> None:
         context.progress(task.index, None, "shards", f"{before * config.num + done:,} samples")

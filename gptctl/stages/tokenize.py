@@ -27,12 +27,15 @@ from gptctl.executors import threads
 from gptctl.io.dataset.schema import with_kind
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.files import plain_path, read_if_exists
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.object_storage.address import base_name, file_info, join, list_folder, parent
 from gptctl.pipeline import execution, shuffle, stage_output
-from gptctl.pipeline.execution import Executor, ShardPipeline, TaskOutput
-from gptctl.pipeline.stage_output import StageResult
+from gptctl.executors import Executor
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.task_results import TaskOutput
+from gptctl.pipeline.dataset_output import StageResult
 from gptctl.text import split_documents
 from gptctl.text.split_documents import Pieces, whole
 from gptctl.text.splits import NAMES as SPLITS
@@ -123,10 +126,10 @@ class EncodeTask:
         coder = worker_tokenizer(state["tokenizer"], state["tokenizer_hash"])
         vars(self).update(state | {"fast": FastEncoder(coder) if state["fast"] else None})
 
-    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
+    def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Encode and split one task's documents."""
         coder = self.fast.coder if self.fast else worker_tokenizer(self.tokenizer, self.tokenizer_hash)
-        pieces = divide(table, self.config, json.loads(task.note)["first_character"], self.cuts)
+        pieces = divide(table, self.config, json.loads(task.payload)["first_character"], self.cuts)
         tokens = self.fast.encode(pieces.texts) if self.fast else coder.encode_batch(pieces.texts.to_pylist())
         end = np.array([coder.end_of_text_id], coder.dtype).tobytes()
         # In another order the rest of a document that was cut does not follow it: close both.
@@ -152,7 +155,7 @@ class EncodeTask:
             tables[name] = shuffle.sort(part) if self.config.shuffle else lists
             if name == "train":
                 figures["seen"] = packed(token_rows.ids_in_use(lists["tokens"].chunk(0), coder.vocab_size))
-        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=execution.text_bytes(table))
+        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=text_bytes(table))
         counts.bytes_kept = counts.bytes_in
         return TaskOutput(tables, counts, figures)
 
@@ -217,9 +220,9 @@ def plan(config: Tokenize, context: Context) -> Summary:
     check(config)
     if config.tokenizer:
         Tokenizer.from_json(read_tokenizer(config.tokenizer, config.split_pattern))
-    inputs = Inputs(config.inputs, stage_output.options(config))
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
     facts: dict[str, Any] = {
-        "inputs": len(inputs.order),
+        "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
         "workers": config.worker_count(),
     }
@@ -234,7 +237,7 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     given = read_tokenizer(config.tokenizer, config.split_pattern) if config.tokenizer else None
     coder = Tokenizer.from_json(given) if given else None
     also = {"tokenizer": coder.hash} if coder else {}
-    inputs = Inputs(config.inputs, stage_output.options(config))
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
 
     def make(out: Path | None, _: StreamWriter | None) -> StageResult:
         assert out is not None
@@ -252,9 +255,9 @@ def encode(
     config: Tokenize, context: Context, inputs: Inputs, out: Path, coder: Tokenizer | None, text: str | None
 ) -> StageResult:
     """Train a tokenizer where none is given, choose the encoder, and write the shards."""
-    reading, workers = stage_output.options(config), config.worker_count()
+    reading, workers = ReadOptions.from_config(config), config.worker_count()
     executor: Executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
-    tasks = inputs.replayable(out / "work", config.limit)
+    tasks = inputs.repeatable_tasks(out / "work", config.limit)
     starts, cuts = measure(config, reading, tasks, executor) if config.split.by == "position" else (None, (0, 0))
     if coder is None or text is None:
         text = train(config, reading, tasks, starts, cuts, text_size(inputs), context)
@@ -264,11 +267,11 @@ def encode(
     fast, reason = fast_encode.choose(config.encoder, coder, sample, workers)
     if fast and config.engine == "processes":
         executor = threads.run  # gigatoken and Arrow do without Python's lock: no fork server, one cache
-    noted = (replace(task, note=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
+    noted = (replace(task, payload=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
     task = EncodeTask(config, out / "tokenizer.json", coder.hash, cuts, fast)
     pipeline = ShardPipeline(task, reading, out / shuffle.RUNS if config.shuffle else out, compression=None)
     totals = execution.run(pipeline, noted, executor, workers, context)
-    metrics = figures(totals.figures, coder) | {"encoder": "gigatoken" if fast else "tokenizers", "why": reason}
+    metrics = figures(totals.stats, coder) | {"encoder": "gigatoken" if fast else "tokenizers", "why": reason}
     if totals.counts.kept and not metrics["train"]["tokens"]:
         raise DataError("the training split is empty", "give more documents, or lower --val and --test")
     if config.shuffle:
@@ -298,7 +301,7 @@ def read_tokenizer(path: str, split_pattern: str | None) -> str:
     return importing.to_json(data, split_pattern)
 
 
-def sample_of(reading: ReadOptions, tasks: Callable[[], Iterator[Task]]) -> list[str]:
+def sample_of(reading: ReadOptions, tasks: Callable[[], Iterator[ShardTask]]) -> list[str]:
     """Take beginnings of documents from the first, the middle and the last shard task."""
     last = sum(1 for _ in tasks()) - 1
     texts: list[str] = []
@@ -311,13 +314,13 @@ def sample_of(reading: ReadOptions, tasks: Callable[[], Iterator[Task]]) -> list
     return texts
 
 
-def characters(reading: ReadOptions, task: Task) -> int:
+def characters(reading: ReadOptions, task: ShardTask) -> int:
     """Count one task's characters, in a worker."""
     return int(pc.sum(pc.utf8_length(read_task(task, reading)[0]["text"])).as_py() or 0)
 
 
 def measure(
-    config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[Task]], executor: Executor
+    config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[ShardTask]], executor: Executor
 ) -> tuple[list[int], tuple[int, int]]:
     """Give each task's first character and the positions where val and test begin."""
     ends = np.cumsum([0, *executor(partial(characters, reading), tasks(), config.worker_count())]).tolist()
@@ -334,7 +337,7 @@ def text_size(inputs: Inputs) -> int | None:
 
 
 def train(
-    config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[Task]], starts: list[int] | None,
+    config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[ShardTask]], starts: list[int] | None,
     cuts: tuple[int, int], size: int | None, context: Context,
 ) -> str:  # fmt: skip
     """Train a tokenizer on the training split; on a sample by text hash where the input is larger than train_bytes.

@@ -21,7 +21,7 @@ from torch import Tensor
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.errors import MachineError, StoppedError, UsageError
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.core.seeds import derive
 from gptctl.model import device
 from gptctl.model.gpt import GPT

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train.checkpoints.async_writer import Writer
 from gptctl.train.data.token_windows import Samples
 from gptctl.train.faults import PassedOver

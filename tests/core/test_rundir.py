@@ -8,7 +8,8 @@ import pytest
 from gptctl.core.config import StageConfig, key
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, DataError, StoppedError
-from gptctl.core.rundir import MANIFEST, open_run
+from gptctl.core.run_folder import open_run
+from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Summary
 
 

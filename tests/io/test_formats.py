@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.io import formats
 from gptctl.io.formats import InputFile
-from gptctl.io.input.records import ReadOptions, UnreadableRecord
+from gptctl.io.input.blocks import ReadOptions, UnreadableRecord
 from tests.conftest import documents, write_jsonl
 
 OPTIONS = ReadOptions()

@@ -25,7 +25,8 @@ from gptctl.core import atomic
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, MachineError, from_os_error
 from gptctl.core.redact import redact
-from gptctl.core.rundir import MANIFEST, RECORD, OutputManifest, clear, parse_record, read_record
+from gptctl.core.run_folder import OutputManifest, clear_folder
+from gptctl.core.run_record import MANIFEST, RUN_RECORD, parse_record, read_record
 from gptctl.io.dataset import manifest
 from gptctl.io.files import CHUNK_BYTES, content_hash, object_fingerprint, read_if_exists
 from gptctl.io.object_storage.address import Address, filesystem, join, list_files
@@ -37,7 +38,7 @@ REQUESTS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class ObjectOutputStore:
-    """A URI that is written to; a `gptctl.core.rundir.OutputStore`."""
+    """A URI that is written to; a `gptctl.core.run_folder.OutputStore`."""
 
     uri: str
     context: Context
@@ -58,7 +59,7 @@ class ObjectOutputStore:
 
         Raises ConflictError (5) where the URI holds files, but no run.json of ours.
         """
-        data, declared = read_if_exists(join(self.uri, RECORD)), read_if_exists(join(self.uri, MANIFEST))
+        data, declared = read_if_exists(join(self.uri, RUN_RECORD)), read_if_exists(join(self.uri, MANIFEST))
         there, here = parse_record(data), read_record(folder)
         if not there and (strangers := list_files(self.uri, recursive=False)):
             raise ConflictError(
@@ -67,9 +68,9 @@ class ObjectOutputStore:
             )
         if there and here and declared is None and same_run(there, here):
             return
-        clear(folder)
+        clear_folder(folder)
         if data is not None and there:
-            atomic.write_bytes(folder / RECORD, data)
+            atomic.write_bytes(folder / RUN_RECORD, data)
             (folder / "work").mkdir()  # else it would count as a run that had written nothing
             if declared is not None:
                 atomic.write_bytes(folder / MANIFEST, declared)
@@ -82,7 +83,7 @@ class ObjectOutputStore:
         )
         try:
             for info in entries:
-                if info.base_name == RECORD or not (fresh or info.base_name == MANIFEST):
+                if info.base_name == RUN_RECORD or not (fresh or info.base_name == MANIFEST):
                     continue
                 atomic.operation(folder)
                 if info.is_file:
@@ -91,19 +92,19 @@ class ObjectOutputStore:
                     system.delete_dir(info.path)
         except OSError as error:
             raise from_os_error(error, self.uri) from error
-        send(folder / RECORD, join(self.uri, RECORD))
+        send(folder / RUN_RECORD, join(self.uri, RUN_RECORD))
 
     def publish(self, folder: Path, manifest: OutputManifest) -> None:
         """Send the files that are not there yet, then run.json, then the manifest."""
         log = folder / "work" / "sent.jsonl"
         sent = read_log(log)
-        names = sorted(name for name in files_of(folder) if name != RECORD)
+        names = sorted(name for name in files_of(folder) if name != RUN_RECORD)
         bring = partial(bring_one, folder, self.uri, log, sent)
         with closing(parallel_map(bring, names)) as arrivals:
             for done, _ in enumerate(arrivals, start=1):
                 self.context.progress(done, len(names), "files sent")
                 self.context.stop.check("stopped")
-        send(folder / RECORD, join(self.uri, RECORD))
+        send(folder / RUN_RECORD, join(self.uri, RUN_RECORD))
         manifest.write(folder / "work")
         send(folder / "work" / MANIFEST, join(self.uri, MANIFEST))
 

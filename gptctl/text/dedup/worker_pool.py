@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gptctl.core.context import Context
 from gptctl.core.machine import available_cpus
-from gptctl.pipeline.execution import Executor
+from gptctl.executors import Executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gptctl.core.errors import DataError, DivergedError
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train import faults
 from gptctl.train.checkpoints import checkpoint
 from gptctl.train.job import Model

@@ -30,7 +30,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from gptctl.core import atomic, errors
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.model import device
 from gptctl.train.job import TrainJob
