@@ -76,8 +76,8 @@ def plain_environment() -> dict[str, str]:
 def one_process(args: Sequence[object]) -> dict[str, str]:
     """Choose the serial engine, whose output is the same, where a command asks for no other: starting a fork server and
     its workers takes 1 to 2 s of a processor, and most of what tests read is a single shard."""
-    asked = any(str(arg).startswith(("--workers", "--engine")) for arg in args)
-    return {} if asked else {"GPTCTL_ENGINE": "serial"}
+    asked = any(str(arg).startswith(("--workers", "--executor")) for arg in args)
+    return {} if asked else {"GPTCTL_EXECUTOR": "serial"}
 
 
 def at_start() -> dict[str, str]:

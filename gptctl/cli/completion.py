@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from gptctl.core.config import extra
+from gptctl.core.config import choices_of, declaration
 from gptctl.core.run_record import RUN_RECORD
 
 MAX_DEPTH = 3  # below the folder that is being typed
@@ -20,11 +20,13 @@ Completer = Callable[[str], list[str]]
 
 
 def completer(field: FieldInfo) -> Completer | None:
-    """Return what completes a field's values, if the shell cannot."""
-    notes = extra(field)
-    if choices := notes.get("choices"):
+    """Return the function that completes a field's values, or None to leave that to the shell."""
+    declared = declaration(field)
+    if (choices := declared.choices) is not None:
         return lambda incomplete: among(choices(), incomplete)
-    return outputs if notes.get("reads") else None
+    if values := [value for value in choices_of(field.annotation) if value]:
+        return lambda incomplete: among(values, incomplete)
+    return outputs if declared.reads else None
 
 
 def among(choices: Iterable[str], typed: str) -> list[str]:

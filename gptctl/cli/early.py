@@ -13,7 +13,7 @@ NO_WORKERS = frozenset({"--help", "--dry-run", "--print-config", "--explain", "s
 def start_workers(args: list[str]) -> None:
     """Start the fork server for a command line, where there are processors for it."""
     several = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
-    wanted = {*args, os.environ.get("GPTCTL_ENGINE", "")}
+    wanted = {*args, os.environ.get("GPTCTL_EXECUTOR", "")}
     if several and len(args) > 1 and args[0] in WORKERS_IMPORT and not wanted & NO_WORKERS:
         from gptctl.executors.processes import start_server
 

@@ -1,54 +1,55 @@
-"""From a stage's config model to its command: every flag's name, type, help, bound and default come from the model."""
+"""From a command's config model to its command line: the model gives every flag's name, type, help, and default."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from gptctl.cli.commands import COMMON_PANEL
 from gptctl.cli.completion import completer
-from gptctl.core.config import StageConfig, extra, is_list
+from gptctl.core.config import StageConfig, bare, choices_of, declaration, is_list
 
-COMMON_PANEL = "Everywhere"
+GROUPS = ("Input", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
+METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", bool: ""}
 
 
 def common_options() -> dict[str, Any]:
-    """List the options that every command has and no config holds, as name: annotation."""
+    """Return the options that every command has and no config holds, as name: annotation."""
 
-    def option(kind: Any, *names: str, help: str, **more: Any) -> Any:
+    def option(kind: Any, *names: str, help: str, metavar: str = "") -> Any:
         return Annotated[
-            kind, typer.Option(*names, help=help, rich_help_panel=COMMON_PANEL, show_default=False, **more)
+            kind,
+            typer.Option(*names, help=help, metavar=metavar, rich_help_panel=COMMON_PANEL, show_default=False),
         ]
 
     return {
         "config_file": option(Path | None, "--config", help="TOML file with config keys.", metavar="FILE"),
         "set_values": option(
-            list[str] | None, "--set", help="Set a config key: --set a.b=value. Repeatable.", metavar="KEY=VALUE"
+            list[str] | None, "--set", help="Set a config key, such as a.b=value. Repeatable.", metavar="KEY=VALUE"
         ),
         "print_config": option(
-            bool, "--print-config", help="Print every key, its value and where it comes from; then stop."
+            bool, "--print-config", help="Print all keys, their values and where each comes from, then stop."
         ),
-        "dry_run": option(bool, "--dry-run", help="Check everything and say what would be done; then stop."),
+        "dry_run": option(bool, "--dry-run", help="Check everything, show what would be done, then stop."),
         "json_output": option(bool, "--json", help="Print the result as one JSON document on standard output."),
         "force": option(bool, "--force", help="Start afresh in an output folder made with other settings."),
-        "quiet": option(bool, "--quiet", "-q", help="Say nothing on standard error but errors."),
-        "verbose": option(
-            bool, "--verbose", "-v", help="Say which settings were chosen, and the progress each second."
-        ),
+        "quiet": option(bool, "--quiet", "-q", help="Print errors only."),
+        "verbose": option(bool, "--verbose", "-v", help="Print the chosen settings, and the progress each second."),
         "debug": option(bool, "--debug", help="Show tracebacks."),
     }
 
 
 def signature(model: type[StageConfig], run: Callable[..., None]) -> Callable[..., None]:
-    """Return `run` a signature that Typer turns into the command line of a stage.
+    """Return `run` with a signature that Typer turns into the command line of a command.
 
-    Options default to None, so that only what was typed reaches `run`; the help shows the model's defaults.
+    Options default to None, so that only what was typed reaches `run`. They arrive as text: the config model checks
+    them, with the same messages as for files and variables.
     """
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotate(name, field), default=None)
@@ -73,67 +74,67 @@ def signature(model: type[StageConfig], run: Callable[..., None]) -> Callable[..
 
 
 def ordered(model: type[StageConfig]) -> list[tuple[str, FieldInfo]]:
-    """List the fields that are arguments and flags, a stage's own before those that all stages share."""
-    shown = [
-        (name, field)
-        for name, field in model.model_fields.items()
-        if extra(field).get("argument") or extra(field).get("flag")
-    ]
-    return sorted(
-        shown, key=lambda item: (extra(item[1]).get("panel") == "Runtime", item[0] in StageConfig.model_fields)
-    )
+    """List the fields that are arguments and flags: first the command's own, then those of option groups."""
+    shown = [(name, field) for name, field in model.model_fields.items() if declaration(field).form != "key"]
+
+    def rank(item: tuple[str, FieldInfo]) -> tuple[bool, int]:
+        declared = declaration(item[1])
+        return declared.form != "argument", 1 + GROUPS.index(declared.panel) if in_group(model, item[0]) else 0
+
+    return sorted(shown, key=rank)
+
+
+def in_group(model: type[StageConfig], name: str) -> bool:
+    """Tell whether a field comes from an option group rather than from the command itself."""
+    groups = [base for base in model.__mro__ if issubclass(base, StageConfig) and base.__module__ != model.__module__]
+    return any(name in group.model_fields for group in groups)
 
 
 def annotate(name: str, field: FieldInfo) -> Any:
     """Turn one config field into an annotated Typer parameter."""
-    notes = extra(field)
-    if metavar := notes.get("argument"):
+    declared = declaration(field)
+    if declared.form == "argument":
         kind = list[str] | None if is_list(field.annotation) else str | None
         return Annotated[
             kind,
             typer.Argument(
-                help=field.description, metavar=metavar, show_default=False, autocompletion=completer(field)
+                help=escaped(field.description or ""), metavar=declared.metavar, show_default=False,
+                autocompletion=completer(field),
             ),
-        ]
+        ]  # fmt: skip
     dashed = "--" + name.replace("_", "-")
-    negated = bare(field.annotation) is bool and not notes.get("switch")
-    names = [f"{dashed}/--no-{name.replace('_', '-')}" if negated else dashed]
-    if notes.get("short"):
-        names.append(notes["short"])
-    kind = option_type(field.annotation)
+    is_switch = bare(field.annotation) is bool
+    names = [f"{dashed}/--no-{name.replace('_', '-')}" if is_switch and not declared.switch else dashed]
+    default = default_text(field)
+    text = (field.description or "") + (f" [default: {default}]" if default else "")
     return Annotated[
-        kind | None,
+        (bool if is_switch else str) | None,
         typer.Option(
-            *names,
-            help=field.description,
-            rich_help_panel=notes.get("panel"),
-            show_default=default_text(field),
-            autocompletion=completer(field),
+            *names, *([declared.short] if declared.short else []), help=escaped(text), metavar=metavar(field),
+            rich_help_panel=declared.panel, show_default=False, autocompletion=completer(field),
         ),
-    ]
+    ]  # fmt: skip
 
 
-def bare(annotation: Any) -> Any:
-    """Strip `| None`."""
-    if get_origin(annotation) in (Union, UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-        return kinds[0]
-    return annotation
+def escaped(text: str) -> str:
+    """Keep square brackets from being read as markup."""
+    return text.replace("[", r"\[")
 
 
-def option_type(annotation: Any) -> Any:
-    """Return the type Typer checks: a list is typed as "a,b"."""
-    kind = bare(annotation)
-    if get_origin(kind) is Literal or kind in (int, float, bool):
-        return kind
-    return str
+def metavar(field: FieldInfo) -> str:
+    """Return what stands for a flag's value in help: its choices, or the kind of value."""
+    if given := declaration(field).metavar:
+        return given
+    if choices := [choice for choice in choices_of(field.annotation) if choice]:
+        return "|".join(choices)
+    return "A,B" if is_list(field.annotation) else METAVARS.get(bare(field.annotation), "TEXT")
 
 
-def default_text(field: FieldInfo) -> Any:
-    """Show a default in help, or nothing where there is none worth showing."""
+def default_text(field: FieldInfo) -> str:
+    """Return a default as help shows it, or nothing where none is worth showing."""
     value = field.default
-    if value is PydanticUndefined or value is None or value == "" or value == () or extra(field).get("path"):
-        return False
+    if value is PydanticUndefined or value is None or value in ("", ()) or declaration(field).path:
+        return ""
     if isinstance(value, bool):
-        return "on" if value else False
+        return "on" if value else ""
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -167,7 +167,7 @@ def open_run(
 
 
 def earlier_run(out: Path, config: StageConfig, context: Context, name: str) -> Values:
-    """Return the record of the run to continue. With --force, or if it has written nothing, remove its files instead."""
+    """Return the record of the run to continue. With --force, or if it wrote nothing, remove its files instead."""
     old = check_owner(out, stage_name(config), name)
     if old and (context.force or has_only_records(out)):
         clear_folder(out)

@@ -13,9 +13,9 @@ import pyarrow as pa
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Shard
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.text.tokenizer import Tokenizer
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from gptctl.core import plugins
+from gptctl.core.config import WorkerOptions
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,7 +54,7 @@ class Executor:
         return self.run(function, items, self.workers, preload)
 
 
-def load_executor(name: str, workers: int, **options: Any) -> Executor:
-    """Return the executor of this name. Raises UsageError (2) if there is none."""
-    module = cast(ExecutorModule, plugins.load(__name__, name))
-    return Executor(partial(module.run, **options) if options else module.run, module.worker_count(workers))
+def load_executor(options: WorkerOptions) -> Executor:
+    """Return the executor that the options name, with its settings."""
+    module = cast(ExecutorModule, plugins.load(__name__, options.executor))
+    return Executor(partial(module.run, **options.executor_options()), module.worker_count(options.workers))

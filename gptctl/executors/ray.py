@@ -5,7 +5,7 @@ must have gptctl installed. Functions and results travel pickled between process
 is written to a file of gptctl.
 
 A task whose worker or node dies is run again elsewhere. This is safe: the same item gives the same bytes, and a file
-appears under its final name only when it is complete, so a second run writes what the first wrote or would have written.
+appears under its final name only when it is complete, so a second run writes the bytes that the first would write.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ Result = TypeVar("Result")
 
 MAX_PENDING_PER_WORKER = 2
 MAX_RETRIES = 3  # of a task whose worker or node died
-OBJECT_STORE_BYTES = 2**30  # of the local cluster; Ray spills the rest to disk. Results are a few MiB at most, two per worker.
+OBJECT_STORE_BYTES = (
+    2**30
+)  # of the local cluster; Ray spills the rest to disk. Two results of a few MiB wait per worker.
 CONNECT_SECONDS = 5.0  # in which a cluster must answer; Ray itself would try for 163 s
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -178,7 +180,7 @@ def connect(address: str, workers: int) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MachineError("--engine ray needs the package ray", "pip install 'gptctl[ray]'") from error
+        raise MachineError("--executor ray needs the package ray", "pip install 'gptctl[ray]'") from error
     if ray.is_initialized():
         return ray
     options: dict[str, Any] = {"address": address}

@@ -1,13 +1,15 @@
-"""A GPT arranged for generation: fused matrices, no modules, weights in float32, bfloat16 or int8.
+"""A GPT arranged for generation: fused matrices, no modules, and weights in float32, bfloat16 or int8.
 
-It computes what gptctl/model/gpt.py does, which is the model to read. At one token a step most of the time goes into
-reading weights, and what is left into the number of operations; both are fewer here.
+It computes what gptctl/model/gpt.py computes; read that to understand the model. At one token per step most of the time
+goes into reading weights, and most of the rest into the number of operations. Both are fewer here.
 
-In int8 a token's result is the same bit for bit, whatever is read in the same pass: rounding activations would make
-differences of a last bit 10,000 times larger. Products of integers are exact; attention, whose sums are cut as the
-number of queries and keys has it, gets each token, or each prompt, by itself where rows are not alike.
+In int8 the result of a token is the same bit for bit, whatever is read in the same pass; otherwise rounding activations
+would make differences of a last bit 10,000 times larger. Products of integers are exact. Attention sums are split
+depending on the number of queries and keys, so attention is computed for each token, or each prompt, by itself where
+rows differ.
 
-Shapes: B batch, T new tokens, S cached slots, C width, H heads, K key heads, D width per head, F feed-forward size.
+Shapes: B batch, T new tokens, S cached slots, C hidden size, H heads, K key-value heads, D head dimension,
+F intermediate size.
 """
 
 from __future__ import annotations
@@ -22,85 +24,103 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptctl.infer.quantize import Int8Embedding, Int8Linear
-from gptctl.model.attention import Attention, KVCache, rotate
+from gptctl.model.attention import Attention, RopeTables, apply_rope
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT, Block, FeedForward
+from gptctl.model.kv_cache import KVCache
 from gptctl.model.moe import Experts, MixtureOfExperts
-from gptctl.model.sliding_window import banded_attention
+from gptctl.model.sliding_window import sliding_window_attention
 
-Weights = Literal["fp32", "bf16", "int8"]
-Map = Callable[[Tensor], Tensor]
-MakeMap = Callable[[Tensor, Tensor | None], Map]
+WeightFormat = Literal["fp32", "bf16", "int8"]
+Function = Callable[[Tensor], Tensor]
+MakeLinear = Callable[[Tensor, Tensor | None], Function]  # (weight, bias) -> x W^T + b
 
 
-class Look(NamedTuple):
-    """What new tokens see. `alone`: each other, and nothing before; else the cache, as far as `mask` has it.
+class QuerySlice(NamedTuple):
+    """The queries of one attention call: a new token of a row and the cached slots [first, end) that it attends to.
 
-    `pieces`, each for itself: (row, new token, its first slot, the end of its slots); `alone`: all new tokens of a row,
-    to the end.
+    In a prefill it is a whole row instead: the first `end` of its new tokens attend to each other.
     """
 
-    alone: bool
+    row: int
+    token: int
+    first: int
+    end: int
+
+
+class AttentionSpec(NamedTuple):
+    """What new tokens attend to: in a prefill to each other, later to the cache where `mask` is True.
+
+    If there are `slices`, each of them is computed by itself.
+    """
+
+    is_prefill: bool
     mask: Tensor | None
-    pieces: Sequence[tuple[int, int, int, int]] = ()
+    slices: Sequence[QuerySlice] = ()
 
 
-def one_by_one(lengths: Sequence[int], T: int, band: int) -> list[tuple[int, int, int, int]]:
-    """Return the pieces of T new tokens behind rows of some lengths, for a band width or none."""
+def slices_per_token(lengths: Sequence[int], T: int, window: int) -> list[QuerySlice]:
+    """Return a slice for each of T new tokens of rows of the given lengths; a window of 0 is unlimited."""
     ends = [(row, step, length + step + 1) for row, length in enumerate(lengths) for step in range(T)]
-    return [(row, step, max(0, end - band) if band else 0, end) for row, step, end in ends]
+    return [QuerySlice(row, step, max(0, end - window) if window else 0, end) for row, step, end in ends]
 
 
 class Decoder:
-    """Tokens in, next-token logits out, as GPT; for use without gradients."""
+    """Maps token ids to next-token logits, as GPT does, without gradients."""
 
-    def __init__(self, model: GPT, weights: Weights = "fp32") -> None:
-        """Arrange a model's weights. They are shared where neither fused nor converted; bfloat16 converts `model`."""
+    def __init__(self, model: GPT, weights: WeightFormat = "fp32") -> None:
+        """Arrange the weights of a model.
+
+        Weights that are neither fused nor converted are shared with `model`. bfloat16 converts `model` itself.
+        """
         if weights == "bf16":
             model = model.bfloat16()
             model.make_tables()  # positions stay in float32
         self.config = model.config
-        self.exact = weights == "int8"
-        make: MakeMap = Int8Linear if weights == "int8" else plain_map
+        self.batch_invariant = weights == "int8"
+        make: MakeLinear = Int8Linear if weights == "int8" else float_linear
         embedding = model.embedding.weight.detach()
-        self.like = embedding.new_empty(0)  # of the type and on the device of keys and values
-        self.embed: Map = Int8Embedding(embedding) if weights == "int8" else partial(embed, embedding)
-        self.positions = None if model.positions is None else own(model.positions.weight)
+        self.like = embedding.new_empty(0)  # has the dtype and the device of keys and values
+        self.embed: Function = Int8Embedding(embedding) if weights == "int8" else partial(look_up, embedding)
+        self.positions = None if model.positions is None else copy_small(model.positions.weight)
         self.tables = [getattr(model, name).to(embedding.device) for name in table_names(self.config)]
-        self.layers = [Layer(block, self.config, make) for block in model.blocks if isinstance(block, Block)]
-        self.final_norm = norm(model.final_norm)
+        self.layers = [DecoderLayer(block, self.config, make) for block in model.blocks if isinstance(block, Block)]
+        self.final_norm = norm_function(model.final_norm)
         self.head = make(model.head_weight(), None)
 
     def hidden_states(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None = None) -> Tensor:
         """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache`.
 
-        `lengths` says how many tokens of each row count, where the others are padding.
+        `lengths` are the numbers of tokens in each row, if some rows are padded.
         """
         config, T = self.config, tokens.size(1)
         positions = cache.positions(T)  # (T,) or (B, T)
         x = self.embed(tokens)  # (B, T, C)
         if config.embedding_scale:
             x = x * math.sqrt(config.hidden_size)
-        angles = None
+        rope = None
         if config.positions == "rope":
             cosines, sines = (table[positions].view(-1, 1, T, config.head_dim // 2) for table in self.tables)
-            angles = cosines, sines
+            rope = cosines, sines
         else:
             x = x + (self.tables[0] if self.positions is None else self.positions)[positions].to(x.dtype)
-        look = self.looks(T, cache, lengths)
+        specs = self.attention_specs(T, cache, lengths)
         for number, layer in enumerate(self.layers):
-            x = layer(x, angles, cache, number, look[layer.band])
+            x = layer(x, rope, cache, number, specs[layer.window])
         cache.advance(T)
         return self.final_norm(x)
 
-    def looks(self, T: int, cache: KVCache, lengths: Sequence[int] | None) -> dict[int, Look]:
-        """Say for each band width among the layers how T new tokens look at those before them and each other."""
-        bands, alone = {layer.band for layer in self.layers}, cache.empty
-        if self.exact and alone and lengths and min(lengths) < T:
-            return dict.fromkeys(bands, Look(True, None, [(row, 0, 0, length) for row, length in enumerate(lengths)]))
-        if self.exact and not alone and (T > 1 or not cache.even):
-            return {band: Look(False, None, one_by_one(cache.lengths, T, band)) for band in bands}
-        return {band: Look(alone, None if alone else cache.mask(T, band)) for band in bands}
+    def attention_specs(self, T: int, cache: KVCache, lengths: Sequence[int] | None) -> dict[int, AttentionSpec]:
+        """Return for each window size among the layers what T new tokens attend to."""
+        windows, is_prefill = {layer.window for layer in self.layers}, cache.is_empty
+        if self.batch_invariant and is_prefill and lengths and min(lengths) < T:
+            slices = [QuerySlice(row, 0, 0, length) for row, length in enumerate(lengths)]
+            return dict.fromkeys(windows, AttentionSpec(True, None, slices))
+        if self.batch_invariant and not is_prefill and (T > 1 or not cache.is_uniform):
+            return {
+                window: AttentionSpec(False, None, slices_per_token(cache.lengths, T, window)) for window in windows
+            }
+        return {window: AttentionSpec(is_prefill, None if is_prefill else cache.mask(T, window)) for window in windows}
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., C) to float32 logits (..., V)."""
@@ -109,123 +129,120 @@ class Decoder:
         return cap * torch.tanh(logits / cap) if cap else logits
 
 
-class Layer:
+class DecoderLayer:
     """One block: attention, then feed-forward, each added to the residual stream."""
 
-    def __init__(self, block: Block, config: ModelConfig, make: MakeMap) -> None:
+    def __init__(self, block: Block, config: ModelConfig, make: MakeLinear) -> None:
         attention = block.attention
         assert isinstance(attention, Attention)
         self.post = block.post
-        self.attention_norm, self.feed_forward_norm = norm(block.attention_norm), norm(block.feed_forward_norm)
-        self.heads, self.resolved_kv_heads = config.heads, config.resolved_kv_heads
-        self.head_dim, self.band, self.grouped = attention.head_dim, attention.band, attention.grouped
-        self.project = fused(make, attention.query, attention.key, attention.value)
-        self.query_norm = None if attention.query_norm is None else norm(attention.query_norm)
-        self.key_norm = None if attention.key_norm is None else norm(attention.key_norm)
-        self.output = fused(make, attention.output)
-        self.feed_forward = feed_forward(block.feed_forward, make)
+        self.attention_norm = norm_function(block.attention_norm)
+        self.feed_forward_norm = norm_function(block.feed_forward_norm)
+        self.heads, self.kv_heads = config.heads, config.resolved_kv_heads
+        self.head_dim, self.window, self.grouped = attention.head_dim, attention.window, attention.grouped
+        self.project = fuse_linears(make, attention.query, attention.key, attention.value)
+        self.query_norm = None if attention.query_norm is None else norm_function(attention.query_norm)
+        self.key_norm = None if attention.key_norm is None else norm_function(attention.key_norm)
+        self.output = fuse_linears(make, attention.output)
+        self.feed_forward = feed_forward_function(block.feed_forward, make)
 
-    def __call__(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: KVCache, number: int, look: Look
-    ) -> Tensor:
+    def __call__(self, x: Tensor, rope: RopeTables | None, cache: KVCache, number: int, spec: AttentionSpec) -> Tensor:
         """Map (B, T, C) to (B, T, C); `number` is the layer's."""
         if self.post:
-            x = self.attention_norm(x + self.attend(x, angles, cache, number, look))
+            x = self.attention_norm(x + self.attend(x, rope, cache, number, spec))
             return self.feed_forward_norm(x + self.feed_forward(x))
-        x = x + self.attend(self.attention_norm(x), angles, cache, number, look)
+        x = x + self.attend(self.attention_norm(x), rope, cache, number, spec)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
-    def attend(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: KVCache, number: int, look: Look
-    ) -> Tensor:
-        """Return softmax(q k^T / sqrt(D)) v of all heads, mapped back to (B, T, C)."""
+    def attend(self, x: Tensor, rope: RopeTables | None, cache: KVCache, number: int, spec: AttentionSpec) -> Tensor:
+        """Return the output of multi-head attention, (B, T, C)."""
         B, T, _ = x.shape
         heads = self.project(x).view(B, T, -1, self.head_dim)  # (B, T, H + 2 K, D)
-        q, k, v = torch.split(heads, [self.heads, self.resolved_kv_heads, self.resolved_kv_heads], dim=2)
+        q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=2)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
-        if angles is not None:
-            q, k = rotate(q, *angles), rotate(k, *angles)
-        stored = cache.append(number, k, v, self.band)
-        if not look.pieces:
-            k, v = (k, v) if look.alone else stored
-            y = self.softmax(q, k, v, look.alone, look.mask)
+        if rope is not None:
+            q, k = apply_rope(q, *rope), apply_rope(k, *rope)
+        cached = cache.update(number, k, v, self.window)
+        if not spec.slices:
+            k, v = (k, v) if spec.is_prefill else cached
+            y = self.softmax_attention(q, k, v, spec.is_prefill, spec.mask)
         else:
             y = torch.zeros_like(q)
-            for row, step, first, end in look.pieces:
-                if look.alone:
+            for row, step, first, end in spec.slices:
+                if spec.is_prefill:
                     part = q[row, None, :, :end], k[row, None, :, :end], v[row, None, :, :end]
-                    y[row, None, :, :end] = self.softmax(*part, True, None)
+                    y[row, None, :, :end] = self.softmax_attention(*part, True, None)
                 else:
                     keys, values = (kept[number, row, None, :, first:end] for kept in (cache.keys, cache.values))
-                    y[row, None, :, step, None] = self.softmax(q[row, None, :, step, None], keys, values, False, None)
+                    query = q[row, None, :, step, None]
+                    y[row, None, :, step, None] = self.softmax_attention(query, keys, values, False, None)
         return self.output(y.transpose(1, 2).reshape(B, T, -1))
 
-    def softmax(self, q: Tensor, k: Tensor, v: Tensor, alone: bool, mask: Tensor | None) -> Tensor:
+    def softmax_attention(self, q: Tensor, k: Tensor, v: Tensor, is_prefill: bool, mask: Tensor | None) -> Tensor:
         """Return softmax(q k^T / sqrt(D)) v of all heads: (B, H, T, D)."""
-        if alone and self.band:
-            return banded_attention(q, k, v, self.band, None, 0.0)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=alone, enable_gqa=self.grouped)
+        if is_prefill and self.window:
+            return sliding_window_attention(q, k, v, self.window, None, 0.0)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_prefill, enable_gqa=self.grouped)
 
 
-def embed(table: Tensor, tokens: Tensor) -> Tensor:
-    """Look tokens up."""
+def look_up(table: Tensor, tokens: Tensor) -> Tensor:
+    """Return the rows of a table for token ids."""
     return table[tokens]
 
 
-def plain_map(weight: Tensor, bias: Tensor | None) -> Map:
-    """Return x -> x W^T + b in the number format of W."""
+def float_linear(weight: Tensor, bias: Tensor | None) -> Function:
+    """Return the function x -> x W^T + b, which computes in the dtype of W."""
     weight = weight.detach()
     return lambda x: F.linear(x.to(weight.dtype), weight, bias)
 
 
-def fused(make: MakeMap, *parts: nn.Module) -> Map:
-    """Return linear maps of the same input as one, their outputs side by side."""
+def fuse_linears(make: MakeLinear, *parts: nn.Module) -> Function:
+    """Return linear layers of the same input as one function, whose outputs are concatenated."""
     linears = [part for part in parts if isinstance(part, nn.Linear)]
     weights = [part.weight.detach() for part in linears]
     bias = None if linears[0].bias is None else torch.cat([part.bias.detach() for part in linears])
     return make(weights[0] if len(weights) == 1 else torch.cat(weights), bias)
 
 
-def own(tensor: Tensor) -> Tensor:
-    """Copy what is small: the tensors of a file are views of it, and each of them alone would keep all of it."""
+def copy_small(tensor: Tensor) -> Tensor:
+    """Return a copy: the tensors of a file are views of it, and each one keeps the whole file in memory."""
     return tensor.detach().clone()
 
 
-def norm(module: nn.Module) -> Map:
-    """Return a normalisation without its module."""
+def norm_function(module: nn.Module) -> Function:
+    """Return the function of a normalization module."""
     if isinstance(module, nn.LayerNorm):
-        bias = None if module.bias is None else own(module.bias)
-        shape, weight = module.normalized_shape, own(module.weight)
+        bias = None if module.bias is None else copy_small(module.bias)
+        shape, weight = module.normalized_shape, copy_small(module.weight)
         return partial(F.layer_norm, normalized_shape=shape, weight=weight, bias=bias, eps=module.eps)
     if isinstance(module, nn.RMSNorm):
-        return partial(
-            F.rms_norm, normalized_shape=list(module.normalized_shape), weight=own(module.weight), eps=module.eps
-        )
+        shape, weight = module.normalized_shape, copy_small(module.weight)
+        return partial(F.rms_norm, normalized_shape=list(shape), weight=weight, eps=module.eps)
     assert isinstance(module, nn.Identity)
     return lambda x: x
 
 
-def feed_forward(part: nn.Module, make: MakeMap) -> Map:
-    """Return the feed-forward part of a block."""
-    if isinstance(part, MixtureOfExperts):
-        return QuantizedExperts(part) if make is Int8Linear else partial(mixed, part)
-    assert isinstance(part, FeedForward)
-    down = fused(make, part.down)
-    if part.gate is not None:
-        both = fused(make, part.gate, part.up)
+def feed_forward_function(module: nn.Module, make: MakeLinear) -> Function:
+    """Return the function of the feed-forward network or mixture of experts of a block."""
+    if isinstance(module, MixtureOfExperts):
+        return Int8Experts(module) if make is Int8Linear else partial(mixture_output, module)
+    assert isinstance(module, FeedForward)
+    down = fuse_linears(make, module.down)
+    if module.gate is not None:
+        both = fuse_linears(make, module.gate, module.up)
 
         def gated(x: Tensor) -> Tensor:
             gate, up = both(x).chunk(2, dim=-1)  # (B, T, F) each
             return down(F.silu(gate) * up)
 
         return gated
-    up, activation = fused(make, part.up), ACTIVATIONS[part.activation]
+    up, activation = fuse_linears(make, module.up), ACTIVATIONS[module.activation]
     return lambda x: down(activation(up(x)))
 
 
-ACTIVATIONS: dict[str, Map] = {
+ACTIVATIONS: dict[str, Function] = {
     "relu": F.relu,
     "relu2": lambda x: F.relu(x).square(),
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
@@ -233,25 +250,26 @@ ACTIVATIONS: dict[str, Map] = {
 }
 
 
-def mixed(part: MixtureOfExperts, x: Tensor) -> Tensor:
-    """Return the output of a mixture of experts."""
-    return part(x)[0]  # type: ignore[no-any-return]
+def mixture_output(module: MixtureOfExperts, x: Tensor) -> Tensor:
+    """Return the output of a mixture of experts without its router logits."""
+    return module(x)[0]  # type: ignore[no-any-return]
 
 
-class QuantizedExperts:
-    """A mixture of experts with int8 experts; the router stays as it is."""
+class Int8Experts:
+    """A mixture of experts in int8; the router is in double precision."""
 
-    def __init__(self, part: MixtureOfExperts) -> None:
-        experts = part.experts
+    def __init__(self, module: MixtureOfExperts) -> None:
+        experts = module.experts
         assert isinstance(experts, Experts)
-        self.router, self.chosen_count = own(part.router.weight).double(), part.chosen_count  # as exact as the rest
+        # In double precision the router's result does not depend on the batch either.
+        self.router, self.top_k = copy_small(module.router.weight).double(), module.top_k
         stacked = zip(experts.gate.detach(), experts.up.detach(), experts.down.detach(), strict=True)
         self.experts = [(Int8Linear(torch.cat((gate, up)), None), Int8Linear(down, None)) for gate, up, down in stacked]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         rows = x.flatten(0, 1)  # (N, C)
-        top, chosen = F.linear(rows.double(), self.router).float().topk(self.chosen_count)  # (N, K)
+        top, chosen = F.linear(rows.double(), self.router).float().topk(self.top_k)  # (N, k)
         shares, out = top.softmax(-1), torch.zeros_like(rows)
         for number in sorted(set(chosen.flatten().tolist())):
             token, place = (chosen == number).nonzero(as_tuple=True)
@@ -262,5 +280,5 @@ class QuantizedExperts:
 
 
 def table_names(config: ModelConfig) -> tuple[str, ...]:
-    """Name the tables that `GPT.make_tables` makes for a model."""
+    """Return the names of the tables that GPT.make_tables computes."""
     return {"rope": ("rope_cosines", "rope_sines"), "sinusoidal": ("sines",), "learned": ()}[config.positions]

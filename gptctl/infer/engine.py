@@ -16,8 +16,8 @@ from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.sampling import Draws, SamplingParams, choose, penalized
 from gptctl.infer.speculative import Guesser
-from gptctl.model.attention import KVCache
 from gptctl.model.gpt import GPT
+from gptctl.model.kv_cache import KVCache
 
 Ended = Callable[[int, int], bool]  # (row, token) -> whether the row ends with it
 
@@ -128,14 +128,14 @@ class Engine:
             if not going:
                 return
             if len(going) < len(rows):
-                cache.select(going)
+                cache.select_rows(going)
                 rows = [rows[place] for place in going]
                 seen = None if seen is None else seen[going]
                 if self.guesser:
                     self.guesser.select(going)
             kept = [len(row.text) - 1 for row in rows]  # the last token of each is new to the model
             if kept != cache.lengths:  # what it read for wrong guesses, or beside them
-                cache.rewind(kept)
+                cache.set_lengths(kept)
             guesses = self.guess(rows, sampling, cache)
             logits = self.model.logits(self.model.hidden_states(self.next_tokens(rows, guesses), cache))  # (B, T, V)
 
@@ -151,13 +151,13 @@ class Engine:
         tokens = torch.tensor(padded, device=self.like.device)
         known = (lengths,) if isinstance(self.model, Decoder) else ()
         hidden = self.model.hidden_states(tokens, cache, *known)  # (B, T, C)
-        cache.rewind(lengths)  # forget what the padding wrote
+        cache.set_lengths(lengths)  # forget what the padding wrote
         last = hidden[torch.arange(len(prompts)), torch.tensor(lengths) - 1][:, None]  # (B, 1, C)
         if self.guesser:
             self.guesser.begin([list(prompt) for prompt in prompts], most)
         if copies > 1:
             places = [place for place in range(len(prompts)) for _ in range(copies)]
-            cache.select(places)
+            cache.select_rows(places)
             last = last[places]
             if self.guesser:
                 self.guesser.select(places)

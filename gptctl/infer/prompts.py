@@ -17,10 +17,10 @@ import xxhash
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
-from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.read_task import read_task
 from gptctl.io.input.blocks import Block, ReadOptions, ShardTask, UnreadableRecord
 from gptctl.io.input.documents_from_rows import documents_from_rows
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 
 LINES = (".txt", ".text", "")
 ARROW = b"\xff\xff\xff\xff"  # what an Arrow IPC stream begins with

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gptctl.infer.decoder import Decoder
-from gptctl.model.attention import KVCache
+from gptctl.model.kv_cache import KVCache
 
 LONGEST, SHORTEST = 3, 2  # tokens that must agree for a passage to be the same again
 Choose = Callable[[Tensor, int], Tensor]  # (logits (B, V), tokens further ahead) -> tokens (B,)
@@ -101,12 +101,12 @@ class DraftModel:
         padded = [[*text, *[0] * (longest - len(text))] for text in texts]
         lengths = [len(text) for text in texts]
         self.model.hidden_states(torch.tensor(padded, device=self.model.like.device), self.cache, lengths)
-        self.cache.rewind(lengths)
+        self.cache.set_lengths(lengths)
 
     def select(self, rows: list[int]) -> None:
         """Keep only some rows."""
         if self.fits:
-            self.cache.select(rows)
+            self.cache.select_rows(rows)
 
     def guess(self, texts: Sequence[list[int]], counts: Sequence[int], choose: Choose) -> list[list[int]]:
         """Let the draft model go on; it gives no more guesses once a row fills its context."""
@@ -115,7 +115,7 @@ class DraftModel:
         if not self.fits or not count:
             return [[] for _ in texts]
         # Where all guesses were right it has not seen the last two tokens, else the last one: both are read again.
-        self.cache.rewind([len(text) - 2 for text in texts])
+        self.cache.set_lengths([len(text) - 2 for text in texts])
         tokens = torch.tensor([text[-2:] for text in texts], device=self.model.like.device)
         guessed: list[Tensor] = []
         for ahead in range(count):

@@ -1,4 +1,4 @@
-"""A GPT that gives a label instead of a next token (Radford et al. 2018, GPT-1, 3.2)."""
+"""A GPT with a classification head instead of next-token logits (Radford et al. 2018, GPT-1, 3.2)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Pooling = Literal["last", "mean", "max", "concat"]
 
 
 class Classifier(nn.Module):
-    """A GPT and a linear head on what is pooled of each text's hidden states. B texts, W sequences each, L labels.
+    """A GPT and a linear head on the pooled hidden states of each text. B texts of W sequences, L labels.
 
-    last: the state of the last token, as GPT-1; mean and max over all tokens; concat: all three, side by side (Howard
-    and Ruder 2018, "ULMFiT", 3.3).
+    Pooling is the state of the last token (last, as in GPT-1), the mean or the maximum over all tokens (mean, max), or
+    the concatenation of all three (concat; Howard and Ruder 2018, "ULMFiT", 3.3).
     """
 
     def __init__(self, gpt: GPT, labels: int, seed: int = 0, dropout: float = 0.1, pooling: Pooling = "last") -> None:
@@ -36,21 +36,21 @@ class Classifier(nn.Module):
     def forward(self, tokens: Tensor, lengths: Tensor, checkpoint_activations: bool = False) -> tuple[Tensor, Tensor]:
         """Return label logits (B, L) and the hidden states (N, T, C) of the N sequences that are not empty.
 
-        tokens (B, W, T) are padded after each sequence's length, `lengths` (B, W); what is pooled of a text's
-        sequences is averaged. `checkpoint_activations` is that of GPT.forward.
+        tokens (B, W, T) are padded on the right to T; `lengths` (B, W) are those of the sequences. The pooled states of
+        a text's sequences are averaged. `checkpoint_activations` is that of GPT.forward.
         """
-        there = lengths > 0
-        flat = lengths[there]  # (N,)
-        hidden = self.gpt.hidden_states(tokens[there], checkpoint_activations=checkpoint_activations)
+        present = lengths > 0
+        flat = lengths[present]  # (N,)
+        hidden = self.gpt.hidden_states(tokens[present], checkpoint_activations=checkpoint_activations)
         pooled = self.pool(hidden, flat)
         if lengths.size(1) > 1:
-            owner = there.nonzero()[:, 0]
+            owner = present.nonzero()[:, 0]
             sums = pooled.new_zeros(lengths.size(0), pooled.size(1)).index_add(0, owner, pooled)
-            pooled = sums / there.sum(1, keepdim=True)
+            pooled = sums / present.sum(1, keepdim=True)
         return self.label_head(self.label_dropout(pooled)), hidden
 
     def pool(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """Reduce hidden states (N, T, C) of sequences of `lengths` (N,) to (N, C), or (N, 3 C) for concat."""
+        """Pool hidden states (N, T, C) of sequences of `lengths` (N,) to (N, C), or to (N, 3 C) for concat."""
         rows = torch.arange(lengths.numel(), device=hidden.device)
         last = hidden[rows, lengths - 1]
         if self.pooling == "last":
@@ -59,5 +59,5 @@ class Classifier(nn.Module):
         mean = (hidden * inside).sum(1) / lengths[:, None]
         if self.pooling == "mean":
             return mean
-        most = hidden.masked_fill(~inside, float("-inf")).amax(1)
-        return most if self.pooling == "max" else torch.cat((last, mean, most), dim=1)
+        maximum = hidden.masked_fill(~inside, float("-inf")).amax(1)
+        return maximum if self.pooling == "max" else torch.cat((last, mean, maximum), dim=1)

@@ -1,12 +1,12 @@
-"""The head and its cross-entropy together, some rows at a time: the logits never exist whole.
+"""The cross-entropy of next-token prediction, plain, and fused with the output head so that all logits never exist.
 
-For GPT-2's vocabulary they are the largest tensor there is: (4 * 1024, 50304) in float32 takes 786 MiB, and the plain
-way holds more than one of that size. Here a chunk's gradient is computed while its logits are at hand, in the forward
-pass, so nothing is computed twice: the loss is a sum, and what comes in from above is one number. The peak of head and
-loss there, gradients included, fell from 2220 to 174 MiB (bfloat16: 2299 to 302), and at (4 * 256, 50304) from 457 to
-170 MiB (530 to 361), at the same speed.
+For GPT-2's vocabulary the logits are the largest tensor: (4 * 1024, 50304) in float32 takes 786 MiB, and the plain way
+holds more than one of that size. The fused way computes the gradient of a chunk of rows in the forward pass, while its
+logits exist, so that nothing is computed twice: the loss is a sum, and the gradient that reaches it is one number. The
+peak memory of head and loss there, gradients included, fell from 2220 to 174 MiB (bfloat16: 2299 to 302), and at
+(4 * 256, 50304) from 457 to 170 MiB (530 to 361), at the same speed.
 
-Shapes: N rows (tokens), C width, V vocabulary, of which the first `vocab_size` are real and the rest padding.
+Shapes: N rows (tokens), C hidden size, V vocabulary. The head has padding rows after the first `vocab_size`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,52 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-ROWS = 256  # at a time; enough to keep a matrix product busy, and half of it is no faster (GPT-2's vocabulary, Zen 4)
-BLOCK = 4096  # of the vocabulary: a bfloat16 product is added on while in the cache, twice as fast as all of it at once
-PAYS = 2**21  # logits; fewer stay in the processor's caches, and the plain way is a quarter faster
+IGNORE_INDEX = -1  # a target that does not count
+CHUNK_ROWS = 256  # enough to keep a matrix product busy; 128 rows are no faster (GPT-2's vocabulary, Zen 4)
+# Columns of the vocabulary: adding a bfloat16 product while it is in the cache is twice as fast as all columns at once.
+CHUNK_COLUMNS = 4096
+# Fewer logits stay in the caches of the processor, and the plain way is a quarter faster.
+MIN_FUSED_LOGITS = 2**21
+
+
+def cross_entropy_sum(
+    logits: Tensor,
+    targets: Tensor,
+    ignore_index: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy in nats, and how many targets count.
+
+    logits (..., V), targets (...) int64. Training divides the sum over all micro-batches and ranks once by the count
+    over the same, so that neither padding nor the number of ranks changes a gradient. `label_smoothing` is that of
+    Vaswani et al. 2017, 5.4. `weights` (V,) weight each target in the sum, but not in the count.
+    """
+    flat = targets.flatten()
+    total = F.cross_entropy(
+        logits.flatten(0, -2).float(),
+        flat,
+        weights,
+        ignore_index=ignore_index,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    return total, (flat != ignore_index).sum()
 
 
 def fused_cross_entropy_sum(
-    hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, ignore: int, softcap: float, smoothing: float
+    hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float, label_smoothing: float
 ) -> Tensor:
     """Return the cross-entropy in nats, summed over rows, of hidden (N, C), the head's weight (V, C) and targets (N,).
 
-    Rows whose target is `ignore`, a negative number, count nothing. Matrix products are taken in autocast's type, all
-    else in float32. `softcap` and `smoothing` are those of GPT.logits and cross_entropy_sum.
+    Rows whose target is IGNORE_INDEX do not count. Matrix products are in autocast's dtype, all else is in float32.
+    `softcap` is that of GPT.logits, `label_smoothing` that of cross_entropy_sum.
     """
-    settings = vocab_size, ignore, softcap, smoothing, torch.is_grad_enabled()
-    return HeadLoss.apply(hidden, weight, targets, *settings)  # type: ignore[no-any-return, no-untyped-call]
+    options = vocab_size, softcap, label_smoothing, torch.is_grad_enabled()
+    return FusedCrossEntropy.apply(hidden, weight, targets, *options)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class HeadLoss(torch.autograd.Function):
+class FusedCrossEntropy(torch.autograd.Function):
     """The sum and its gradients, chunk by chunk."""
 
     @staticmethod
@@ -45,56 +73,72 @@ class HeadLoss(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         vocab_size: int,
-        ignore: int,
         softcap: float,
-        smoothing: float,
-        trains: bool,
+        label_smoothing: float,
+        needs_gradient: bool,
     ) -> Tensor:
-        """Add up over chunks."""
+        """Add up the chunks."""
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         matrix = weight.to(dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
-        hidden_gradient = torch.empty_like(hidden) if trains else None
-        weight_gradient = torch.zeros_like(weight) if trains else None
+        hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
+        weight_gradient = torch.zeros_like(weight) if needs_gradient else None
         with torch.autocast(device, enabled=False):
-            for start in range(0, targets.numel(), ROWS):
-                h, target = hidden[start : start + ROWS].to(dtype), targets[start : start + ROWS, None]
+            for start in range(0, targets.numel(), CHUNK_ROWS):
+                rows = slice(start, start + CHUNK_ROWS)
+                h, target = hidden[rows].to(dtype), targets[rows, None]
                 logits = F.linear(h, matrix).float()  # (rows, V)
-                if softcap:
-                    logits.div_(softcap).tanh_()
-                slope = 1 - logits.square() if softcap and trains else None  # of softcap * tanh(logit / softcap)
-                if softcap:
-                    logits.mul_(softcap)
+                slope = apply_softcap(logits, softcap, needs_gradient)
                 logits[:, vocab_size:] = -torch.inf
-                logs = logits.log_softmax(-1)
+                log_probs = logits.log_softmax(-1)
                 del logits
-                counted, target = target != ignore, target.clamp(min=0)
-                loss = (smoothing - 1) * logs.gather(1, target)
-                if smoothing:
-                    loss -= smoothing * logs[:, :vocab_size].mean(1, keepdim=True)
+                counted, target = target != IGNORE_INDEX, target.clamp(min=0)
+                loss = (label_smoothing - 1) * log_probs.gather(1, target)
+                if label_smoothing:
+                    loss -= label_smoothing * log_probs[:, :vocab_size].mean(1, keepdim=True)
                 total += loss.where(counted, 0).sum()
                 if hidden_gradient is None or weight_gradient is None:
                     continue
-                gradient = logs.exp_()  # softmax - (1 - smoothing) one-hot - smoothing / V
-                if smoothing:
-                    gradient[:, :vocab_size] -= smoothing / vocab_size
-                gradient.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=torch.float32))
+                gradient = logit_gradient(log_probs, target, vocab_size, label_smoothing)
                 narrow = (gradient if slope is None else gradient.mul_(slope)).to(dtype)
-                hidden_gradient[start : start + ROWS] = (narrow @ matrix) * counted
-                h = h * counted
-                if dtype == weight.dtype:
-                    weight_gradient.addmm_(narrow.mT, h)
-                    continue
-                for first in range(0, weight.size(0), BLOCK):
-                    weight_gradient[first : first + BLOCK] += narrow[:, first : first + BLOCK].mT @ h
-        if trains:
+                hidden_gradient[rows] = (narrow @ matrix) * counted
+                add_weight_gradient(weight_gradient, narrow, h * counted)
+        if needs_gradient:
             ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        """Multiply both gradients by the one number that comes in, in place: a second pass is refused by torch."""
+        """Multiply both gradients in place by the incoming one, a single number; torch refuses a second pass."""
         hidden, weight = ctx.saved_tensors
-        return hidden.mul_(above), weight.mul_(above), None, None, None, None, None, None
+        return hidden.mul_(above), weight.mul_(above), None, None, None, None, None
+
+
+def apply_softcap(logits: Tensor, softcap: float, needs_slope: bool) -> Tensor | None:
+    """Bound logits in place to softcap * tanh(logit / softcap); return the derivative of that if it is needed."""
+    if not softcap:
+        return None
+    logits.div_(softcap).tanh_()
+    slope = 1 - logits.square() if needs_slope else None
+    logits.mul_(softcap)
+    return slope
+
+
+def logit_gradient(log_probs: Tensor, target: Tensor, vocab_size: int, label_smoothing: float) -> Tensor:
+    """Turn log-probabilities (rows, V), in place, into softmax - (1 - smoothing) one-hot - smoothing / V."""
+    gradient = log_probs.exp_()
+    if label_smoothing:
+        gradient[:, :vocab_size] -= label_smoothing / vocab_size
+    return gradient.scatter_add_(1, target, torch.full_like(target, label_smoothing - 1, dtype=torch.float32))
+
+
+def add_weight_gradient(weight_gradient: Tensor, narrow: Tensor, h: Tensor) -> None:
+    """Add the product of logit gradients (rows, V) and hidden states (rows, C) to the head's gradient (V, C)."""
+    if narrow.dtype == weight_gradient.dtype:
+        weight_gradient.addmm_(narrow.mT, h)
+        return
+    for first in range(0, weight_gradient.size(0), CHUNK_COLUMNS):
+        columns = slice(first, first + CHUNK_COLUMNS)
+        weight_gradient[columns] += narrow[:, columns].mT @ h

@@ -26,7 +26,7 @@ from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import files, tensors
 from gptctl.model.lora import LoraConfig, apply_lora, merge_lora
-from gptctl.model.meta_init import blank
+from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import pad_vocab, unpad_vocab
 
 Loaded = tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]
@@ -143,7 +143,7 @@ def of_ours(folder: Path, values: dict[str, Any], stored: Mapping[str, Tensor]) 
     config = hf_config.read_model_config(values, str(folder / "config.json"))
     described = Described.of(values, folder)
     check_size(config, stored, folder)
-    with blank():
+    with meta_init():
         gpt = GPT(config)
         model = Classifier(gpt, described.labels, pooling=described.pooling) if described.labels else gpt
     adapted = described.lora is not None and described.lora.rank > 0
@@ -176,7 +176,7 @@ def of_theirs(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -
         except tensors.ChangedError as error:
             reason = str(error)
             continue
-        with blank():
+        with meta_init():
             model = GPT(config)
         assign_weights(model, ours, folder)
         return model, Described.of(values, folder).extra if "gptctl" in values else files.read_extra(folder, values)

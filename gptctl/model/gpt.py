@@ -1,10 +1,10 @@
-"""One readable decoder-only Transformer for every family, from 2017 to today.
+"""One decoder-only Transformer for every family, from 2017 to today.
 
-The choices are in ModelConfig: where the norm stands, how positions are told, which non-linearity, one feed-forward
-part or many. A Block adds attention and a feed-forward part to the residual stream; GPT holds the Blocks.
+ModelConfig holds the choices: the position of the norms, the position encoding, the activation, one feed-forward
+network or a mixture of experts. A Block adds attention and feed-forward to the residual stream; GPT holds the Blocks.
 
-Shapes: B batch, T time, C width, H heads, F feed-forward size, V vocabulary. References to sections without a title are
-to Vaswani et al. 2017, "Attention Is All You Need".
+Shapes: B batch, T time, C hidden size, H heads, F intermediate size, V vocabulary. References to sections without a
+title are to Vaswani et al. 2017, "Attention Is All You Need".
 """
 
 from __future__ import annotations
@@ -17,33 +17,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gptctl.model.attention import Attention, KVCache, rotation
+from gptctl.model.attention import Attention, RopeTables, rope_tables
 from gptctl.model.config import ModelConfig
-from gptctl.model.cross_entropy import PAYS, fused_cross_entropy_sum
+from gptctl.model.cross_entropy import IGNORE_INDEX, MIN_FUSED_LOGITS, cross_entropy_sum, fused_cross_entropy_sum
+from gptctl.model.kv_cache import KVCache
 from gptctl.model.moe import MixtureOfExperts, router_losses
 from gptctl.model.sliding_window import document_mask
 
-IGNORE_INDEX = -1  # a target that does not count
-
 
 def make_norm(config: ModelConfig) -> nn.Module:
-    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang and Sennrich 2019) over C."""
+    """Return a LayerNorm (Ba et al. 2016) or an RMSNorm (Zhang and Sennrich 2019) over C."""
     if config.norm == "rmsnorm":
         return nn.RMSNorm(config.hidden_size, config.norm_eps)
     return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)
 
 
-def sinusoids(length: int, width: int) -> Tensor:
-    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of the same (3.5): (length, width)."""
-    pairs = torch.arange(0, width, 2, dtype=torch.float64)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * 10000.0 ** (-pairs / width)
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width].float()
+def sinusoidal_positions(length: int, hidden_size: int) -> Tensor:
+    """Return PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of the same (3.5): (length, hidden_size)."""
+    pairs = torch.arange(0, hidden_size, 2, dtype=torch.float64)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * 10000.0 ** (-pairs / hidden_size)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :hidden_size].float()
 
 
 class FeedForward(nn.Module):
-    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2, at each position alone (3.3, equation 2); W_1 is up, W_2 down.
+    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2, for each position by itself (3.3, equation 2); W_1 is up, W_2 down.
 
-    Later families put another non-linearity in the place of max(0, .).
+    Later families have other activations than max(0, .).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -55,7 +54,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """Map (B, T, C) to (B, T, C); None stands where experts give their router's logits."""
+        """Map (B, T, C) to (B, T, C); the None is where a mixture of experts returns its router logits."""
         hidden = self.up(x)  # (B, T, F)
         if self.gate is not None:  # Shazeer 2020, "GLU Variants Improve Transformer"
             hidden = F.silu(self.gate(x)) * hidden
@@ -81,30 +80,30 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.feed_forward_norm = make_norm(config)
         self.feed_forward = MixtureOfExperts(config) if config.experts else FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)  # on what a part adds (5.4)
+        self.dropout = nn.Dropout(config.dropout)  # on what is added to the residual stream (5.4)
 
     def forward(
         self,
         x: Tensor,
-        angles: tuple[Tensor, Tensor] | None,
+        rope: RopeTables | None,
         cache: KVCache | None,
         mask: Tensor | None,
         document_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Map (B, T, C) to (B, T, C); with experts, give the router's logits (B, T, E) too."""
+        """Map (B, T, C) to (B, T, C); with experts, return the router logits (B, T, E), too."""
         if self.post:
-            x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache, mask, document_starts)))
-            added, routed = self.feed_forward(x)
-            return self.feed_forward_norm(x + self.dropout(added)), routed
-        x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache, mask, document_starts))
-        added, routed = self.feed_forward(self.feed_forward_norm(x))
-        return x + self.dropout(added), routed
+            x = self.attention_norm(x + self.dropout(self.attention(x, rope, cache, mask, document_starts)))
+            added, router_logits = self.feed_forward(x)
+            return self.feed_forward_norm(x + self.dropout(added)), router_logits
+        x = x + self.dropout(self.attention(self.attention_norm(x), rope, cache, mask, document_starts))
+        added, router_logits = self.feed_forward(self.feed_forward_norm(x))
+        return x + self.dropout(added), router_logits
 
 
 class LossSums(NamedTuple):
-    """Sums over the `targets` that count in a batch, so that adding up batches and dividing once gives means.
+    """Loss sums over the `targets` that count in a batch. Add them up over batches and divide once to get means.
 
-    balance and router_z are those of moe.router_losses, summed over layers; 0 without experts.
+    load_balancing and router_z are those of moe.router_losses, summed over layers; 0 without experts.
     """
 
     cross_entropy: Tensor
@@ -114,7 +113,7 @@ class LossSums(NamedTuple):
 
 
 class GPT(nn.Module):
-    """Tokens in, next-token logits out."""
+    """A language model that maps token ids to next-token logits."""
 
     sines: Tensor
     rope_cosines: Tensor
@@ -124,24 +123,28 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.padded_vocab_size, config.hidden_size)
-        self.positions = nn.Embedding(config.max_seq_len, config.hidden_size) if config.positions == "learned" else None
+        learned = config.positions == "learned"
+        self.positions = nn.Embedding(config.max_seq_len, config.hidden_size) if learned else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
-        # One matrix serves as embedding and pre-softmax map where tied (3.4; Press and Wolf 2017).
-        self.head = (
-            None if config.tie_embeddings else nn.Linear(config.hidden_size, config.padded_vocab_size, bias=False)
-        )
-        if not self.embedding.weight.is_meta:  # where torch computes nothing, but imports its compiler for it
+        # With tied embeddings, the embedding matrix is the output head, too (3.4; Press and Wolf 2017).
+        untied = not config.tie_embeddings
+        self.head = nn.Linear(config.hidden_size, config.padded_vocab_size, bias=False) if untied else None
+        if not self.embedding.weight.is_meta:  # computing on the meta device would import torch's compiler
             self.make_tables()
 
     def make_tables(self) -> None:
-        """Compute the tables that follow from the config and are never saved. A model without numbers has none yet."""
+        """Compute the position tables, which follow from the config and are never saved.
+
+        A model that was built on the meta device has none until this is called.
+        """
         config = self.config
         if config.positions == "sinusoidal":
-            self.register_buffer("sines", sinusoids(config.max_seq_len, config.hidden_size), persistent=False)
+            table = sinusoidal_positions(config.max_seq_len, config.hidden_size)
+            self.register_buffer("sines", table, persistent=False)
         elif config.positions == "rope":
-            cosines, sines = rotation(config, config.max_seq_len)
+            cosines, sines = rope_tables(config, config.max_seq_len)
             self.register_buffer("rope_cosines", cosines, persistent=False)
             self.register_buffer("rope_sines", sines, persistent=False)
 
@@ -152,7 +155,7 @@ class GPT(nn.Module):
         document_starts: Tensor | None = None,
         checkpoint_activations: bool = False,
     ) -> Tensor:
-        """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache` if there is one.
+        """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache` if it is given.
 
         The other arguments are those of `forward`.
         """
@@ -161,48 +164,57 @@ class GPT(nn.Module):
     def run_blocks(
         self, tokens: Tensor, cache: KVCache | None, document_starts: Tensor | None, checkpoint_activations: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return what `hidden` gives, and each router's logits (B, T, E)."""
+        """Return what `hidden_states` returns, and the logits (B, T, E) of each router."""
         T = tokens.size(1)
         positions = torch.arange(T, device=tokens.device) if cache is None else cache.positions(T)
         if document_starts is not None:
             assert cache is None
             positions = positions - document_starts  # (B, T)
-        x = self.embedding(tokens)  # (B, T, C)
-        if self.config.embedding_scale:
-            x = x * math.sqrt(self.config.hidden_size)  # 3.4
-        angles = None
-        if self.config.positions == "rope":
-            shape = (-1, 1, T, self.config.head_dim // 2)
-            angles = self.rope_cosines[positions].view(shape), self.rope_sines[positions].view(shape)
-        elif self.positions is not None:
-            x = x + self.positions(positions)
-        else:
-            x = x + self.sines[positions]  # 3.5
-        x = self.dropout(x)
-        masks = self.masks(T, cache, document_starts)
+        x, rope = self.embed(tokens, positions)
+        masks = self.attention_masks(T, cache, document_starts)
         routers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
-            inputs = x, angles, cache, masks[self.config.layer_window(layer)], document_starts
-            # Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": keep x, compute the rest again
-            x, routed = checkpoint(block, *inputs, use_reentrant=False) if checkpoint_activations else block(*inputs)
-            routers += [] if routed is None else [routed]
+            inputs = x, rope, cache, masks[self.config.layer_window(layer)], document_starts
+            if checkpoint_activations:  # Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"
+                x, router_logits = checkpoint(block, *inputs, use_reentrant=False)
+            else:
+                x, router_logits = block(*inputs)
+            routers += [] if router_logits is None else [router_logits]
         if cache is not None:
             cache.advance(T)
         return self.final_norm(x), routers
 
-    def masks(self, T: int, cache: KVCache | None, document_starts: Tensor | None) -> dict[int, Tensor | None]:
-        """Return the attention mask of each band width among the layers; None where attention is plainly causal."""
-        bands = {self.config.layer_window(layer) for layer in range(self.config.layers)}
-        if cache is not None and not cache.empty:
-            return {band: cache.mask(T, band) for band in bands}
-        return {band: None if document_starts is None or band else document_mask(document_starts) for band in bands}
+    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, RopeTables | None]:
+        """Return the embeddings (B, T, C) of tokens, and the rotary tables of their positions if the model has them."""
+        x = self.embedding(tokens)  # (B, T, C)
+        if self.config.embedding_scale:
+            x = x * math.sqrt(self.config.hidden_size)  # 3.4
+        rope = None
+        if self.config.positions == "rope":
+            shape = (-1, 1, tokens.size(1), self.config.head_dim // 2)
+            rope = self.rope_cosines[positions].view(shape), self.rope_sines[positions].view(shape)
+        elif self.positions is not None:
+            x = x + self.positions(positions)
+        else:
+            x = x + self.sines[positions]  # 3.5
+        return self.dropout(x), rope
+
+    def attention_masks(
+        self, T: int, cache: KVCache | None, document_starts: Tensor | None
+    ) -> dict[int, Tensor | None]:
+        """Return an attention mask for each window size among the layers; None where attention is plainly causal."""
+        windows = {self.config.layer_window(layer) for layer in range(self.config.layers)}
+        if cache is not None and not cache.is_empty:
+            return {window: cache.mask(T, window) for window in windows}
+        full = None if document_starts is None or 0 not in windows else document_mask(document_starts)
+        return {window: None if window else full for window in windows}
 
     def head_weight(self) -> Tensor:
-        """Return the matrix (padded V, C) that hidden states are multiplied with."""
+        """Return the matrix (padded V, C) of the output head."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Map hidden states (..., C) to logits (..., V); the padding rows of the vocabulary are cut off."""
+        """Map hidden states (..., C) to logits (..., V), without the padding of the vocabulary."""
         logits = F.linear(hidden, self.head_weight())[..., : self.config.vocab_size]
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits  # Gemma Team 2024, "Gemma 2", 2
@@ -216,7 +228,7 @@ class GPT(nn.Module):
         label_smoothing: float = 0.0,
         checkpoint_activations: bool = False,
     ) -> Tensor | LossSums:
-        """Return logits (B, T, V) of the token after each of tokens (B, T), or with `targets` (B, T) their LossSums.
+        """Return logits (B, T, V) of the token after each of tokens (B, T), or with `targets` (B, T) the loss sums.
 
         Targets equal to IGNORE_INDEX do not count. `document_starts` (B, T), from find_document_starts, holds the
         index in its row at which each token's document begins: no token attends to an earlier document, and positions
@@ -227,49 +239,24 @@ class GPT(nn.Module):
         if targets is None:
             return self.logits(hidden)
         config, counted = self.config, targets != IGNORE_INDEX
-        if targets.numel() * config.vocab_size < PAYS:
+        if targets.numel() * config.vocab_size < MIN_FUSED_LOGITS:
             cross_entropy, _ = cross_entropy_sum(self.logits(hidden), targets, label_smoothing=label_smoothing)
         else:
-            settings = config.vocab_size, IGNORE_INDEX, config.logit_softcap, label_smoothing
             cross_entropy = fused_cross_entropy_sum(
-                hidden.flatten(0, 1), self.head_weight(), targets.flatten(), *settings
-            )
-        balance = router_z = torch.zeros_like(cross_entropy)
+                hidden.flatten(0, 1), self.head_weight(), targets.flatten(), config.vocab_size,
+                config.logit_softcap, label_smoothing,
+            )  # fmt: skip
+        load_balancing = router_z = torch.zeros_like(cross_entropy)
         for logits in routers:
-            balances, squares = router_losses(logits, counted, config.experts_per_token)
-            balance, router_z = balance + balances, router_z + squares
-        return LossSums(cross_entropy, balance, router_z, counted.sum())
+            balance, squares = router_losses(logits, counted, config.experts_per_token)
+            load_balancing, router_z = load_balancing + balance, router_z + squares
+        return LossSums(cross_entropy, load_balancing, router_z, counted.sum())
 
 
 def find_document_starts(tokens: Tensor, end_of_text: int) -> Tensor:
-    """Return for each of tokens (B, T) the place in its row where its document begins: (B, T) int64.
+    """Return for each of tokens (B, T) the index in its row at which its document begins: (B, T) int64.
 
-    That is the nearest end-of-text at or before it, which as an input begins the next document, or the row's begin.
+    That is the nearest end-of-text token at or before it, which as an input begins the next document, or else index 0.
     """
-    places = torch.arange(tokens.size(1), device=tokens.device)
-    return torch.where(tokens == end_of_text, places, 0).cummax(1).values
-
-
-def cross_entropy_sum(
-    logits: Tensor,
-    targets: Tensor,
-    ignore: int = IGNORE_INDEX,
-    label_smoothing: float = 0.0,
-    weights: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy in nats and how many targets counted.
-
-    logits (..., V), targets (...) int64. The sum over all micro-batches and ranks is divided once by the count over the
-    same, so that neither padding nor the number of ranks can change a gradient. `label_smoothing` is that of
-    5.4. `weights` (V,) weight each target in the sum, but not in the count.
-    """
-    flat = targets.flatten()
-    total = F.cross_entropy(
-        logits.flatten(0, -2).float(),
-        flat,
-        weights,
-        ignore_index=ignore,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
-    return total, (flat != ignore).sum()
+    index = torch.arange(tokens.size(1), device=tokens.device)
+    return torch.where(tokens == end_of_text, index, 0).cummax(1).values

@@ -1,5 +1,8 @@
-"""Low-rank adaptation: a frozen matrix W learns W + (alpha / rank) B A (Hu et al. 2021, "LoRA", 4.1); with DoRA, the
-direction of that, scaled per output by a learned magnitude (Liu et al. 2024, "DoRA", 4.1)."""
+"""Low-rank adaptation of linear layers: LoRA and DoRA.
+
+LoRA freezes a matrix W and learns B and A in W + (alpha / rank) B A (Hu et al. 2021, "LoRA", 4.1). DoRA normalizes each
+row of that and scales it by a learned magnitude (Liu et al. 2024, "DoRA", 4.1).
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,32 @@ from torch.nn import functional as F
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
-from gptctl.model.meta_init import blank
+from gptctl.model.meta_init import meta_init
 
 
 class LoraConfig(Settings):
-    """What is adapted, and how."""
+    """Which layers are adapted, and how."""
 
-    rank: int = key(0, "Rank of the update of each matrix; 0 trains the matrices themselves.", ge=0)
-    alpha: float = key(0.0, "The update is scaled by alpha/rank; 0 takes twice the rank.", ge=0)
-    dropout: float = key(0.0, "Dropout on what goes into the update.", ge=0, lt=1)
-    dora: bool = key(False, "Learn each output's magnitude by itself (DoRA).")
-    targets: tuple[str, ...] = key(("blocks.*",), "Linear layers that are adapted, as globs of their names.")
+    rank: int = key(0, "Rank of the update of each matrix; 0 trains the full matrices.", ge=0)
+    alpha: float = key(0.0, "The update is scaled by alpha/rank; 0 means twice the rank.", ge=0)
+    dropout: float = key(0.0, "Dropout on the input of the update.", ge=0, lt=1)
+    dora: bool = key(False, "Learn the magnitude of each output separately (DoRA).")
+    targets: tuple[str, ...] = key(("blocks.*",), "Linear layers to adapt, as glob patterns of their names.")
 
     @property
     def scale(self) -> float:
-        """What B A is multiplied with."""
+        """The factor alpha / rank of B A."""
         return (self.alpha or 2 * self.rank) / self.rank
 
 
 class LoraLinear(nn.Linear):
-    """A linear layer (in, out) whose weight is frozen, and what is added to it. Its own parameters keep their names."""
+    """A linear layer with a frozen weight (out, in) and a low-rank update. Its own parameters keep their names."""
 
     def __init__(self, inner: nn.Linear, lora: LoraConfig, generator: torch.Generator) -> None:
         super().__init__(inner.in_features, inner.out_features, inner.bias is not None, device="meta")
         self.weight, self.bias = inner.weight, inner.bias
         self.scale, self.dropout = lora.scale, nn.Dropout(lora.dropout)
-        bound = 1 / math.sqrt(inner.in_features)  # as PEFT starts it; B = 0, so nothing changes at first
+        bound = 1 / math.sqrt(inner.in_features)  # as in PEFT; B = 0, so the layer first computes what it did
         down = torch.empty(lora.rank, inner.in_features, device="cpu").uniform_(-bound, bound, generator=generator)
         self.lora_a = nn.Parameter(down.to(inner.weight.device))
         self.lora_b = nn.Parameter(inner.weight.new_zeros(inner.out_features, lora.rank))
@@ -50,13 +53,13 @@ class LoraLinear(nn.Linear):
         added = F.linear(F.linear(self.dropout(x), self.lora_a), self.lora_b) * self.scale
         if self.magnitude is None:
             return F.linear(x, self.weight, self.bias) + added
-        # The norm counts as a constant in the gradient (DoRA, 4.3), which saves memory.
+        # The norm is a constant in the gradient (DoRA, 4.3), which saves memory.
         norm = (self.weight.detach() + self.scale * (self.lora_b.detach() @ self.lora_a.detach())).norm(dim=1)
         y: Tensor = (F.linear(x, self.weight) + added) * (self.magnitude / norm)
         return y if self.bias is None else y + self.bias
 
     def merged(self) -> Tensor:
-        """Return the one weight (out, in) that does the same, computed in double precision."""
+        """Return the weight (out, in) with the update merged, computed in double precision."""
         weight = self.weight.double() + self.scale * (self.lora_b.double() @ self.lora_a.double())
         if self.magnitude is not None:
             weight = weight * (self.magnitude.double() / weight.norm(dim=1))[:, None]
@@ -64,10 +67,10 @@ class LoraLinear(nn.Linear):
 
 
 def apply_lora(model: nn.Module, lora: LoraConfig, seed: int) -> None:
-    """Freeze a model and put updates beside the linear layers that `lora` names.
+    """Freeze a model and replace the linear layers that `lora` selects by LoraLinear.
 
-    Raises UsageError (2) if it names none. Experts are stacked tensors, not linear layers, and stay as they are, and so
-    does their router, whose weight is read by itself to be multiplied in float32.
+    Experts are stacked tensors, not linear layers, and are not adapted. Neither is their router, whose weight is used
+    directly for a product in float32. Raises UsageError (2) if no layer is selected.
     """
     generator = torch.Generator().manual_seed(derive(seed, "lora"))
     model.requires_grad_(False)
@@ -80,19 +83,21 @@ def apply_lora(model: nn.Module, lora: LoraConfig, seed: int) -> None:
     ]
     if not chosen:
         known = sorted({plain_name(n) for n, m in model.named_modules() if isinstance(m, nn.Linear)})
-        raise UsageError(f"lora.targets names no linear layer; there are: {', '.join(known[:8])} ...", "use globs")
+        raise UsageError(
+            f"no linear layer matches adapter.targets; there are: {', '.join(known[:8])} ...", "give glob patterns"
+        )
     for name, module in chosen:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, LoraLinear(module, lora, generator))
 
 
 def plain_name(name: str) -> str:
-    """Return a module's name without that of the GPT inside a classifier."""
+    """Return a module's name without the prefix of the GPT in a classifier."""
     return name.removeprefix("gpt.")
 
 
 def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
-    """Go through the adapted layers of a model."""
+    """Yield the adapted layers of a model with their names."""
     for name, module in model.named_modules():
         if isinstance(module, LoraLinear):
             yield name, module
@@ -100,9 +105,9 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> None:
-    """Make plain linear layers of the adapted ones, in place."""
+    """Replace the adapted layers by plain linear layers with the updates merged, in place."""
     for name, module in list(lora_layers(model)):
-        with blank():
+        with meta_init():
             linear = nn.Linear(module.in_features, module.out_features, module.bias is not None)
         linear.weight, linear.bias = nn.Parameter(module.merged()), module.bias
         parent, _, last = name.rpartition(".")

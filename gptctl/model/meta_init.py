@@ -1,4 +1,4 @@
-"""Modules without numbers, to be given a file's."""
+"""Building modules on the meta device, without memory and initial values, for weights that are loaded afterwards."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
-def blank() -> Iterator[None]:
-    """Build modules on the meta device and leave out their initialisation.
+def meta_init() -> Iterator[None]:
+    """Build modules on the meta device and skip their initialization.
 
-    Drawing on that device would import torch's compiler, for 1 to 2 s.
+    Drawing random numbers on that device would import torch's compiler, which takes 1 to 2 s.
     """
-    with torch.device("meta"), Undrawn():
+    with torch.device("meta"), SkipInit():
         yield
 
 
-class Undrawn(TorchFunctionMode):
-    """Lets the functions of torch.nn.init do nothing."""
+class SkipInit(TorchFunctionMode):
+    """Turns the functions of torch.nn.init into no-ops."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Return the tensor back that would be filled; call anything else."""
+        """Return the tensor that `func` would fill, unchanged; call any other function."""
         kwargs = kwargs or {}
         if getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]

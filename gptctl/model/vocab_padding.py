@@ -1,4 +1,4 @@
-"""The rows that pad the vocabulary: there in memory, where kernels like round sizes, and not on disk."""
+"""The rows that pad the vocabulary: models in memory have them, files do not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PADDED_TENSORS = ("embedding.weight", "head.weight")  # (padded V, C) in memory,
 
 
 def unpad_vocab(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
-    """Cut the vocabulary's padding rows off."""
+    """Remove the padding rows of the vocabulary, if the tensor `name` has them."""
     return tensor[: config.vocab_size] if name.removeprefix("gpt.") in PADDED_TENSORS else tensor
 
 
 def pad_vocab(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
-    """Put the vocabulary's padding rows back, as zeros."""
+    """Add the padding rows of the vocabulary, as zeros, if the tensor `name` has them."""
     if name.removeprefix("gpt.") in PADDED_TENSORS:
         return F.pad(tensor, (0, 0, 0, config.padded_vocab_size - tensor.size(0)))
     return tensor

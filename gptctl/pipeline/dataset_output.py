@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.config import DataConfig
+from gptctl.core.config import ReadingOptions
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, UsageError
 from gptctl.core.run_folder import Run
-from gptctl.core.run_record import check_same_run
-from gptctl.core.summary import Summary
+from gptctl.core.run_record import check_same_run, stage_name
+from gptctl.core.summary import Counts, Summary
 from gptctl.io.dataset import manifest, stream
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.stream import StreamWriter
@@ -57,7 +57,7 @@ class DatasetOutput(ABC):
 def open_dataset(
     out: str,
     kind: str,
-    config: DataConfig,
+    config: ReadingOptions,
     context: Context,
     inputs: Inputs,
     other_fingerprints: dict[str, str] | None = None,
@@ -87,7 +87,7 @@ def open_dataset(
 class PipeOutput(DatasetOutput):
     """Standard output, as an Arrow stream."""
 
-    def __init__(self, config: DataConfig, context: Context) -> None:
+    def __init__(self, config: ReadingOptions, context: Context) -> None:
         self.config = config
         self.context = context
         self.pipe: StreamWriter = StreamWriter(stream.standard_output())
@@ -97,15 +97,16 @@ class PipeOutput(DatasetOutput):
         for record in result.totals.unreadable:
             self.context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         finalize.check_readable(result.totals, self.config.max_bad, "the warnings above")
+        check_balance(result.totals.counts)
         self.pipe.close()
-        self.summary = Summary(self.config.stage_name(), "done", ("-",), result.totals.counts, result.metrics)
+        self.summary = Summary(stage_name(self.config), "done", ("-",), result.totals.counts, result.metrics)
 
 
 class FolderOutput(DatasetOutput):
     """A dataset folder. Its manifest is written last."""
 
     def __init__(
-        self, out: str, kind: str, config: DataConfig, inputs: Inputs, run: Run, other_fingerprints: dict[str, str]
+        self, out: str, kind: str, config: ReadingOptions, inputs: Inputs, run: Run, other_fingerprints: dict[str, str]
     ) -> None:
         self.out = out
         self.kind = kind
@@ -125,12 +126,12 @@ class FolderOutput(DatasetOutput):
             fingerprints = self.inputs.stream_fingerprint() | self.other_fingerprints
             check_same_run(self.run.name, self.run.record, self.run.record["settings"], fingerprints, {})
         found = manifest.read(self.folder)
-        self.summary = Summary(self.config.stage_name(), "up to date", (self.out,), found.counts, found.metrics)
+        self.summary = Summary(stage_name(self.config), "up to date", (self.out,), found.counts, found.metrics)
 
     def commit(self, result: StageResult) -> None:
         """Check the shards, give them the same columns, and write the manifest.
 
-        Raises DataError (3) if too few records were readable, MachineError (4) if other nodes wrote the shards elsewhere.
+        Raises DataError (3) if too few records were readable, MachineError (4) if shards are missing.
         """
         folder, totals, counts = self.folder, result.totals, result.totals.counts
         if any(not (folder / shard.path).exists() for shard in totals.shards):
@@ -141,12 +142,11 @@ class FolderOutput(DatasetOutput):
         finalize.write_quarantine(folder, totals.unreadable)
         finalize.check_readable(totals, self.config.max_bad, str(folder / "quarantine.jsonl"))
         shards = finalize.unify_shards(folder, totals.shards, result.compression)
-        if not counts.balanced():
-            raise GptctlError(f"internal error: counts do not add up: {counts}", "report this as a bug")
+        check_balance(counts)
         if self.run.record["inputs"] is None:
             self.run.record["inputs"] = self.inputs.stream_fingerprint() | self.other_fingerprints
         finalize.flush_names(folder)
-        stage = self.config.stage_name()
+        stage = stage_name(self.config)
         declared = Manifest(
             self.kind, stage, self.config.settings(), self.run.record["inputs"], tuple(shards), counts,
             result.metrics, result.tokenizer,
@@ -155,7 +155,17 @@ class FolderOutput(DatasetOutput):
         finalize.remove_work_folder(folder)
 
 
-def refuse_nested(out: str, config: DataConfig) -> None:
+def check_balance(counts: Counts) -> None:
+    """Raise GptctlError (1) if a document is unaccounted for."""
+    if not counts.balanced():
+        raise GptctlError(
+            f"internal error: {counts.documents_in} documents in, but {counts.kept} kept, {counts.dropped.total()} "
+            f"dropped and {counts.quarantined.total()} quarantined",
+            "the output was not finished; please report this with what --debug shows",
+        )
+
+
+def refuse_nested(out: str, config: ReadingOptions) -> None:
     """Raise UsageError (2) if OUT is one of the folders that the stage reads, or lies inside one."""
     arguments: tuple[str, ...] = (*getattr(config, "inputs", ()), *getattr(config, "against", ()))
     for argument in arguments:

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from gptctl.core import seeds
-from gptctl.core.config import DataConfig
+from gptctl.core.config import ReadingOptions
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.io.object_storage.address import base_name, file_info, list_folder
-from gptctl.pipeline import execution
+from gptctl.pipeline import finalize
 from gptctl.pipeline.task_results import PipelineTotals
-from gptctl.pipeline.stage_output import options
 
 NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
 VAL_SHARE = 0.1
@@ -66,9 +66,9 @@ def stem(name: str) -> str:
     return lowered.removesuffix(format_suffix) if format_suffix else lowered
 
 
-def read_documents(config: DataConfig, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
+def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
     """Read all documents of a file or folder, and its fingerprint. DataError (3) where too little can be read."""
-    reading = replace(options(config), structured=structured)
+    reading = replace(ReadOptions.from_config(config), structured=structured)
     inputs = Inputs((path,), reading)
     tables: list[pa.Table] = []
     totals = PipelineTotals()
@@ -79,12 +79,12 @@ def read_documents(config: DataConfig, path: str, structured: bool = False) -> t
         totals.counts.documents_in += len(table) + len(unreadable)
         totals.counts.kept += len(table)
         totals.counts.quarantined.update(item.reason for item in unreadable)
-    execution.check_readable(totals, config.max_bad, path)
+    finalize.check_readable(totals, config.max_bad, path)
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 
 def training_splits(
-    config: DataConfig, data: str, structured: bool = False
+    config: ReadingOptions, data: str, structured: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
@@ -114,7 +114,7 @@ def held_out(table: pa.Table) -> list[bool]:
     return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
 
 
-def evaluation_splits(config: DataConfig, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
+def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
     """Yield (split, documents) for val and test, or ("all", documents) where the data has no named splits.
 
     Data that the model was finetuned on is told by its content hash: it is cut down to its held-out part, named "val",

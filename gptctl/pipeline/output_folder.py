@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gptctl.core.config import StageConfig, Values
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run, open_run
+from gptctl.core.run_folder import Run, open_run
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.files import plain_path
 from gptctl.io.object_storage.address import is_uri

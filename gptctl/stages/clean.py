@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -16,19 +15,19 @@ import pyarrow.compute as pc
 from pydantic import create_model, field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig, Settings, Values, argument, flag, key
+from gptctl.core.config import ReadingOptions, Settings, Values, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary, Table, funnel
-from gptctl.io.dataset.schema import slices, with_kind
-from gptctl.io.dataset.stream import StreamWriter
+from gptctl.executors import load_executor
+from gptctl.io.dataset.schema import slices, text_bytes, with_kind
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.io.input.blocks import ReadOptions, ShardTask
-from gptctl.pipeline import execution, stage_output
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
+from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
-from gptctl.pipeline.task_results import TaskOutput
-from gptctl.pipeline.dataset_output import StageResult
+from gptctl.pipeline.task_results import TaskOutput, combine_outputs
 from gptctl.text import punkt
 from gptctl.text.cleaning import contamination, filtering
 from gptctl.text.cleaning.batch import Batch
@@ -61,7 +60,7 @@ class Contamination(Settings):
     text_column: str = key("text", "Column of the evaluation data that is compared.")
 
 
-class CleanKeys(DataConfig):
+class CleanKeys(ReadingOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, turn HTML into text, normalise white space, and drop what filters reject.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed. Lines that cannot be read go
@@ -71,7 +70,7 @@ class CleanKeys(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str | None = flag(None, "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder or URI to write, or - for a pipe.")
     preset: str = flag(
         "basic", f"Set of filters: {', '.join(PRESETS)}.", panel="Cleaning", choices=lambda: PRESETS
     )  # fmt: skip
@@ -195,7 +194,9 @@ class CleanTask:
 
     def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Clean slice by slice, for memory and the processor's caches."""
-        return execution.join([self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])])
+        return combine_outputs(
+            [self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])]
+        )
 
     @property
     def by_block(self) -> bool:
@@ -356,23 +357,10 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.decontaminate:
         found = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in found.items()}
-    executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
-
-    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
-        with execution.scratch_folder(out) as folder:
-            trained = ""
-            tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
-            if config.words == "nltk" and config.punkt == "train":
-                tasks = inputs.repeatable_tasks(folder, config.limit)
-                trained = train_punkt(config, reading, list(tasks()))
-            task_of = CleanTask(config, trained)
-            pipeline = ShardPipeline(
-                task_of, reading, out, preload=KERNELS if task_of.steps else (), by_block=task_of.by_block
-            )
-            totals = execution.run(pipeline, tasks(), executor, config.worker_count(), context, pipe)
-        return StageResult(totals, figures(totals.stats) | {"words": describe(config.words, trained)})
-
-    summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
+    with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
+        if not dataset.up_to_date:
+            dataset.commit(clean_documents(config, context, inputs, dataset))
+    summary = dataset.summary
     if how := summary.metrics.get("stop_words"):
         context.info(f"stop words removed with {how}")
     follow = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
@@ -380,6 +368,27 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if changes := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changes.items())))
     return replace(summary, tables=tuple(tables), next=follow)
+
+
+def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
+    """Clean all documents and write them to the dataset."""
+    options = ReadOptions.from_config(config)
+    with scratch_folder(dataset.folder) as scratch:
+        trained = ""
+        tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
+        if config.words == "nltk" and config.punkt == "train":
+            tasks = inputs.repeatable_tasks(scratch, config.limit)
+            trained = train_punkt(config, options, list(tasks()))
+        transform = CleanTask(config, trained)
+        pipeline = ShardPipeline(
+            transform,
+            options,
+            dataset.folder,
+            preload=KERNELS if transform.steps else (),
+            in_groups=transform.by_block,
+        )
+        totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
+    return StageResult(totals, figures(totals.stats) | {"words": describe(config.words, trained)})
 
 
 def figures(parts: list[dict[str, int]]) -> dict[str, Any]:

@@ -5,25 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import xxhash
 from pydantic import field_validator
 
-from gptctl.core import plugins
-from gptctl.core.config import DataConfig, argument, flag, key
+from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, funnel
-from gptctl.io.dataset.stream import StreamWriter
+from gptctl.executors import load_executor
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.pipeline import execution, stage_output
-from gptctl.executors import Executor
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
+from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
-from gptctl.pipeline.dataset_output import StageResult
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents import keep_policy
@@ -49,7 +47,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DataConfig):
+class Dedup(ReadingOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the survivors with a column `cluster_id`, and in OUT/clusters/ which documents belong together. A document
@@ -60,7 +58,7 @@ class Dedup(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder or URI to write, or - for a pipe.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder or URI to write, or - for a pipe.")
     method: Literal["minhash", "exact", "lines", "paragraphs", "substring"] = flag(
         "minhash", "What counts as a duplicate: documents, or lines, paragraphs and passages within them.",
         panel="Duplicates",
@@ -83,7 +81,9 @@ class Dedup(DataConfig):
         (), "Documents that were there before: what they have goes from INPUT; they stay as they are.",
         panel="Input", runtime=True, reads=True,
     )  # fmt: skip
-    memory: str = flag("1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True)
+    max_memory: str = flag(
+        "1GB", "Memory for sorting and clustering; more is kept on disk.", panel="Runtime", runtime=True
+    )
     redis: str | None = key(None, "Redis that keeps datasketch's index for later runs.", runtime=True)
     redis_name: str = key("documents", "Name of the index in Redis.")
     bands: int | None = key(None, "Bands of the signature; without it datasketch's choice for the threshold.", ge=1)
@@ -101,7 +101,7 @@ class Dedup(DataConfig):
         keep_policy.parse(value)
         return value
 
-    @field_validator("memory")
+    @field_validator("max_memory")
     @classmethod
     def readable_size(cls, value: str) -> str:
         """Refuse what is no size."""
@@ -188,40 +188,56 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
-        with execution.scratch_folder(out) as folder:
-            corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(folder, config.limit), config.max_bad)
-            if works_within_documents(config):
-                method, repeats = method_of(config), repeat_search.Workspace(folder / "search")
-                metrics = repeat_search.find_repeats(method, repeats, corpus, pool)
-                # The result of a task depends on all others, and a stream that is piped again may have other tasks.
-                note = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
-                tasks = (replace(task, payload=note) for task in corpus.input_tasks())
-                pipeline = ShardPipeline(RemoveRepeats(method, repeats, len(against_tasks)), options, out)
-                totals = execution.run(pipeline, tasks, pool.executor, pool.workers, context, pipe)
-                return StageResult(totals, metrics | report.repeat_metrics(totals.stats))
-            criteria, workspace = criteria_of(config), Workspace.create(folder / "search", cache_documents=fits_memory)
-            if config.index == "datasketch":
-                index = LshIndex(
-                    config.num_perm, criteria.banding, config.redis, config.redis_name,
-                    signature_settings=f"seed={config.seed} {criteria.shingling}",
-                )  # fmt: skip
-                name = run_name(config, inputs) if config.redis else ""
-                clusters, metrics = IndexSearch(index, name, criteria, workspace, corpus, pool).run()
-            else:
-                clusters, metrics = DocumentSearch(criteria, workspace, config.keep, corpus, pool).run()
-            decisions = Decisions(workspace, clusters, corpus.input_start, pool.max_memory)
-            cache = workspace.cache.after(len(against_tasks))
-            pipeline = ShardPipeline(RemoveDuplicates(criteria), options, out, read=cache.read)
-            totals = execution.run(
-                pipeline, decisions.attach(corpus.input_tasks()), pool.executor, pool.workers, context, pipe
-            )
-        return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.stats) | metrics)
-
-    summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
+    with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
+        if not dataset.up_to_date:
+            with scratch_folder(dataset.folder) as scratch:
+                corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
+                if works_within_documents(config):
+                    # The result of a task depends on all others, and a stream that is piped again may have other tasks.
+                    payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
+                    result = remove_repeats(config, corpus, scratch / "search", payload, pool, dataset)
+                else:
+                    workspace = Workspace.create(scratch / "search", cache_documents=fits_memory)
+                    name = run_name(config, inputs) if config.redis else ""
+                    result = remove_duplicates(config, corpus, workspace, name, pool, dataset)
+            dataset.commit(result)
+    summary = dataset.summary
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     shown = report.tables(config.method, summary.metrics)
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
+
+
+def remove_repeats(
+    config: Dedup, corpus: Corpus, folder: Path, payload: bytes, pool: WorkerPool, dataset: DatasetOutput
+) -> StageResult:
+    """Remove repeated text within documents. `payload` becomes part of the key of each task."""
+    method, workspace = method_of(config), repeat_search.Workspace(folder)
+    metrics = repeat_search.find_repeats(method, workspace, corpus, pool)
+    tasks = (replace(task, payload=payload) for task in corpus.input_tasks())
+    transform = RemoveRepeats(method, workspace, len(corpus.against))
+    pipeline = ShardPipeline(transform, corpus.options, dataset.folder)
+    totals = pipeline.run(tasks, pool.executor, pool.context, dataset.pipe)
+    return StageResult(totals, metrics | report.repeat_metrics(totals.stats))
+
+
+def remove_duplicates(
+    config: Dedup, corpus: Corpus, workspace: Workspace, run_name: str, pool: WorkerPool, dataset: DatasetOutput
+) -> StageResult:
+    """Remove duplicate documents. `run_name` names this run in an index that other runs use too."""
+    criteria = criteria_of(config)
+    if config.index == "datasketch":
+        index = LshIndex(
+            config.num_perm, criteria.banding, config.redis, config.redis_name,
+            signature_settings=f"seed={config.seed} {criteria.shingling}",
+        )  # fmt: skip
+        clusters, metrics = IndexSearch(index, run_name, criteria, workspace, corpus, pool).run()
+    else:
+        clusters, metrics = DocumentSearch(criteria, workspace, config.keep, corpus, pool).run()
+    decisions = Decisions(workspace, clusters, corpus.input_start, pool.max_memory)
+    cache = workspace.cache.after(len(corpus.against))
+    pipeline = ShardPipeline(RemoveDuplicates(criteria), corpus.options, dataset.folder, read=cache.read)
+    totals = pipeline.run(decisions.attach(corpus.input_tasks()), pool.executor, pool.context, dataset.pipe)
+    return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.stats) | metrics)
 
 
 def open_against(config: Dedup) -> Inputs | None:
@@ -236,10 +252,9 @@ def open_against(config: Dedup) -> Inputs | None:
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:
     """Return the workers that the settings ask for."""
-    executor: Executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
     kernel = {"lines": "units", "paragraphs": "units", "substring": "windows"}.get(config.method, "shingles")
     preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernel}")
-    return WorkerPool(executor, config.worker_count(), parse_bytes(config.memory), context, preload)
+    return WorkerPool(load_executor(config), parse_bytes(config.max_memory), context, preload)
 
 
 def criteria_of(config: Dedup) -> Criteria:

@@ -6,14 +6,24 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
 
 from gptctl.core import atomic, plugins
-from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
+from gptctl.core.config import (
+    DeviceOption,
+    ReadingOptions,
+    SeedOption,
+    Values,
+    WorkerOptions,
+    argument,
+    flag,
+    key,
+    output,
+    plain,
+)
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_duration
@@ -27,12 +37,15 @@ from gptctl.evals.scoring.evaluation import Examples
 from gptctl.evals.scoring.options import Options
 from gptctl.evals.stats import gates, regressions
 from gptctl.evals.stats.gates import Check, Gate
+from gptctl.executors import load_executor
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.input import predictions, sniff
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.find import find_files
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline import labelled_data, stage_output
+from gptctl.pipeline import labelled_data
+from gptctl.pipeline.output_folder import open_output
 
 if TYPE_CHECKING:
     from gptctl.evals.inference.loaded_model import Settings
@@ -46,7 +59,7 @@ EXAMPLES = (
 ROW_KINDS = {"nats": "scores", "choices": "choices"}
 
 
-class Eval(DataConfig):
+class Eval(ReadingOptions, WorkerOptions, SeedOption, DeviceOption):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
     A classifier gets accuracy, precision, recall and F1, per class, with 95 % intervals; a language model gets
@@ -63,7 +76,7 @@ class Eval(DataConfig):
         runtime=True,
         reads=True,
     )
-    out: str | None = flag(None, "Folder or URI for predictions and metrics.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder or URI for predictions and metrics.")
     metrics: tuple[str, ...] = flag(
         classification.DEFAULTS, "Metrics: a,b.", panel="Metrics", choices=lambda: plugins.names("gptctl.evals.metrics")
     )
@@ -115,12 +128,11 @@ class Eval(DataConfig):
     ensemble: bool = key(
         False, "Let all models of a finetune --seeds run decide together, by their mean probabilities."
     )
-    procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
+    nproc_per_node: int = flag(
+        1, "Processes that run the model, for --device cpu.", metavar="N", panel="Devices", ge=1, runtime=True
+    )
     cache: str = key("auto", "Folder of answers already given; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
-        "auto", "Device; auto takes a GPU where there is one.", panel="Devices", runtime=True
-    )
 
     @field_validator("zero_division", "positive", "labels", mode="before")
     @classmethod
@@ -274,10 +286,10 @@ def scan(config: Eval, part: Examples, context: Context) -> Iterator[tuple[leaka
         raise DataError("--leakage needs the texts, and the predictions have no column 'text'", "name MODEL and DATA")
     assert config.leakage is not None
     reading = ReadOptions.from_config(config)
-    run = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
+    executor = load_executor(config)
     looked = leakage.Scan(part.texts, reading)
     parts = training_data.parts(config.leakage, reading)
-    for number, found in enumerate(run(looked, parts, config.worker_count()), start=1):
+    for number, found in enumerate(executor.map(looked, parts), start=1):
         context.progress(number, len(parts), "training shards")
         context.stop.check("stopped")
         yield found
@@ -296,7 +308,7 @@ def job_of(config: Eval, path: str, choices: bool = False) -> Job:
     texts_wanted = all("texts" in plugins.load("gptctl.evals.metrics", name).KINDS for name in config.metrics)
     task = asking.task_of(asked, config.task, choices, texts_wanted)
     where = device.select_device(config.device)
-    threads = device.cpu_threads(config.procs)
+    threads = device.cpu_threads(config.nproc_per_node)
     return asking.Job(str(folder), print_of, task, config.asking(), str(where), threads, device.configure_process)
 
 
@@ -332,7 +344,7 @@ def ask_one(config: Eval, path: str, context: Context) -> list[Examples]:
         if config.emit_lm_eval_task:
             place = Path(config.emit_lm_eval_task)
             context.info(f"written: {task_export.write(place, split, table, job.task, config.asking())}")
-        rows, told = asking.rows_of(job, table, run, config.procs, kept, context)
+        rows, told = asking.rows_of(job, table, run, config.nproc_per_node, kept, context)
         took = format_duration(told.model_seconds)
         context.info(f"{split}: {told.pieces:,} answers, {told.cached:,} known; the model took {took}")
         facts = asking.facts_of(job)
@@ -386,7 +398,7 @@ def finish(
 
 def write(config: Eval, out: Path, result: Values, parts: list[Examples], inputs: dict[str, str]) -> Manifest:
     """Write rows, metrics and the picture of the confusion matrix; give the manifest to write last."""
-    from gptctl.report import plots
+    from gptctl.reporting import plots
 
     rows = [row for part in parts for row in part.rows]
     kind = ROW_KINDS.get(parts[0].kind, "predictions") if parts else "harness"

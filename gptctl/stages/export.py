@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gptctl.core import atomic
-from gptctl.core.config import StageConfig, Values, argument, flag, key
+from gptctl.core.config import StageConfig, Values, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_bytes
@@ -38,7 +38,7 @@ class Export(StageConfig):
     """
 
     model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
-    out: str = flag(..., "Folder for what is written.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder for what is written.")
     format: Literal["hf", "gguf"] = flag("hf", "For transformers, or for llama.cpp.", panel="Output")
     dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = flag(
         "float32", "Numbers of the weights; q8_0 for gguf alone, bfloat16 for hf alone.", panel="Output"
@@ -73,7 +73,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
     folder = find_model(config.model)
     check(config, folder)
     inputs = {"model": checksummed.model_fingerprint(folder)}
-    with open_run(Path(config.out), config, context, inputs, intact=intact) as record:
+    with open_run(Path(config.out), config, context, inputs, is_complete=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
         model, _, tokenizer_json, extra = load_model(folder)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import field_validator
 
 from gptctl.core import atomic
-from gptctl.core.config import DataConfig, Values, argument, flag, key, plain
+from gptctl.core.config import ReadingOptions, SeedOption, Values, argument, flag, key, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_number
@@ -30,7 +30,7 @@ from gptctl.pipeline import labelled_data
 from gptctl.text import chat
 from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.train.distributed.options import PARALLEL_HELP, Parallel, Placement
+from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import Faults
 from gptctl.train.recipe import Recipe
 from gptctl.train.tasks.aggregate_runs import mean_and_spread
@@ -51,7 +51,7 @@ RECIPE = Recipe(
 WARMUP_SHARE = 0.1
 
 
-class Finetune(Placement, DataConfig):
+class Finetune(DistributedOptions, ReadingOptions, SeedOption):
     """Finetune a model on labelled texts (classify), on conversations (chat), or on more text (lm).
 
     DATA is a file, or a folder with train and val files; without val, 10 % of the texts by hash are held out. The best
@@ -60,7 +60,7 @@ class Finetune(Placement, DataConfig):
 
     base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     data: str = argument(..., "DATA", "File or folder with the texts.")
-    out: str = flag(..., "Folder of the run.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder of the run.")
     task: Literal["classify", "chat", "lm"] = flag("classify", "What to learn.", panel="Task")
     label_column: str = flag("label", "Column that holds the label.", panel="Task")
     pair_column: str | None = flag(None, "Column of a second text, to classify pairs.", panel="Task")
@@ -87,10 +87,6 @@ class Finetune(Placement, DataConfig):
         None, "Column that names folds: each is held out once, and scored by a model of the others.", panel="Repeats"
     )
     fold: str | None = key(None, "Hold out this one fold of fold_column.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
-    procs: int = key(1, "Processes for device cpu.", ge=1, runtime=True)
-    parallel: Parallel = key("auto", PARALLEL_HELP, runtime=True)
-    gpus: int = key(0, "GPUs to train on, one process each.", ge=0, runtime=True)
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
     adapter: LoraConfig = key(LoraConfig(), "More about --lora: its scale, dropout, layers, and DoRA.")
@@ -104,7 +100,7 @@ class Finetune(Placement, DataConfig):
     faults: Faults = key(Faults(), "What happens when a step goes wrong.")
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
-    micro_batch: int = key(0, "Texts per forward pass and process; 0 takes a whole share.", ge=0)
+    micro_batch_size: int = key(0, "Texts per forward pass and process; 0 takes a whole share.", ge=0)
 
     @field_validator("fold", mode="before")
     @classmethod
@@ -182,7 +178,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     _, shape, tokenizer_json, extra = load_model(folder)
-    device.select_device("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device(config.device_name(), config.gpus)
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora can't be cut by tensor parallelism", "leave parallel=tp out")
     tables, prints = read(config)
@@ -359,7 +355,7 @@ def make_job(
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.estimate import Layout, estimate
 
-    recipe, ranks = config.recipe(samples, shape.max_seq_len), config.gpus or config.procs
+    recipe, ranks = config.recipe(samples, shape.max_seq_len), config.ranks()
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
     replicated = Layout(ParallelDims(dp_replicate=ranks))
     if config.lora:
@@ -373,18 +369,15 @@ def make_job(
         tokenizer_json=coder.to_json(),
         metadata=about,
         seed=config.seed,
-        device="cuda" if config.gpus else config.device,
-        world_size=ranks,
-        memory_bytes=estimate(shape, recipe, replicated, config.micro_batch)["memory_bytes_per_rank"],
-        micro_batch_size=config.micro_batch,
+        memory_bytes=estimate(shape, recipe, replicated, config.micro_batch_size)["memory_bytes_per_rank"],
+        micro_batch_size=config.micro_batch_size,
         patience=config.patience,
         select_on=select_on,
         eval_every=every,
         checkpoint_every=every,
         faults=config.faults,
         loggers=config.loggers,
-        strategy=config.parallel,
-        **config.placed(),
+        **config.distributed(),
     )
 
 

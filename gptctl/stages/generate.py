@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from gptctl.core.config import DataConfig, Values, argument, flag, key
+from gptctl.core.config import DeviceOption, ReadingOptions, SeedOption, Values, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary
+from gptctl.executors import Executor, serial
 from gptctl.io.dataset.schema import with_kind
-from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.blocks import ShardTask
-from gptctl.pipeline import execution, stage_output
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.task_results import TaskOutput
 from gptctl.text.chat import ChatTemplate
 from gptctl.text.tokenizer import Tokenizer
 
@@ -39,7 +41,7 @@ EXAMPLES = (
 )
 
 
-class Generate(DataConfig):
+class Generate(ReadingOptions, SeedOption, DeviceOption):
     """Continue a prompt, or every prompt of a file, or hold a conversation.
 
     Text streams to standard output; with -o, shards of prompt and continuation are written, and a run that was cut off
@@ -60,9 +62,7 @@ class Generate(DataConfig):
     chat: bool = flag(
         False, "The prompt is what a user says; without one, talk in the terminal.", panel="Input", switch=True
     )
-    out: str | None = flag(
-        None, "Folder for the samples; - writes Arrow to a pipe.", panel="Output", short="-o", runtime=True
-    )
+    out: str | None = output(None, "Folder for the samples; - writes Arrow to a pipe.")
     logprobs: bool = flag(False, "Write each token and its log-probability, too.", panel="Output", switch=True)
     max_tokens: int = flag(128, "Tokens to generate, at most.", panel="Sampling", ge=1)
     temperature: float = flag(1.0, "0 takes the likeliest token.", panel="Sampling", ge=0)
@@ -81,12 +81,11 @@ class Generate(DataConfig):
         panel="Devices",
         runtime=True,
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
-        "auto", "Device; auto takes a GPU where there is one.", panel="Devices", runtime=True
-    )
     precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
-    lookup: bool = key(False, "Guess ahead that a passage goes on as before; it changes the time alone.", runtime=True)
-    ahead: int = key(4, "Tokens that are guessed at a time.", ge=1, runtime=True)
+    prompt_lookup: bool = key(
+        False, "Guess ahead that a passage goes on as before; it changes the time alone.", runtime=True
+    )
+    num_draft_tokens: int = key(4, "Tokens that are guessed at a time.", ge=1, runtime=True)
     batch_size: int = key(16, "Samples continued at a time.", ge=1, runtime=True)
     shard_prompts: int = key(256, "Prompts in a shard of -o; what was written is not generated again.", ge=1)
     system: str | None = key(None, "System message that a chat begins with.")
@@ -144,11 +143,11 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         return to_terminal(config, load(config, folder), prompts, context)
     from gptctl.model.files import checksummed
 
-    make = partial(to_shards, config, folder, prompts, context)
-    made = stage_output.produce(
-        config, config.out, context, prompts, "samples", make, {"model": checksummed.model_fingerprint(folder)}
-    )
-    return replace(made, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
+    model = {"model": checksummed.model_fingerprint(folder)}
+    with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
+        if not dataset.up_to_date:
+            dataset.commit(to_shards(config, folder, prompts, context, dataset))
+    return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
 def check(config: Generate) -> None:
@@ -157,8 +156,8 @@ def check(config: Generate) -> None:
         raise UsageError("PROMPT and --prompts are both given", "name one of them")
     if config.quantize == "int8" and config.precision == "bf16":
         raise UsageError("weights are either int8 or bf16", "leave out --quantize or --set precision=bf16")
-    if config.draft and config.lookup:
-        raise UsageError("--draft and lookup both guess ahead", "leave out one of them")
+    if config.draft and config.prompt_lookup:
+        raise UsageError("--draft and prompt_lookup both guess ahead", "leave out one of them")
     if config.chat and config.out is not None and config.prompt is None and config.prompts is None:
         raise UsageError("a conversation in the terminal is not written to a folder", "give --prompts, or leave out -o")
 
@@ -172,9 +171,9 @@ def load(config: Generate, folder: Path) -> Ready:
     """Load the model and put it on its device."""
     from gptctl.infer.completions import Writer
     from gptctl.infer.engine import Engine
-    from gptctl.infer.memory import give_back
     from gptctl.infer.sampling import SamplingParams
     from gptctl.model import device
+    from gptctl.model.memory import trim_memory
 
     where = device.select_device(config.device)
     decoder, coder, extra = load_decoder(folder, weights(config), where)
@@ -187,11 +186,11 @@ def load(config: Generate, folder: Path) -> Ready:
             )
         template = ChatTemplate(extra["chat_template"], coder)
     guesser = make_guesser(config, coder, where)
-    give_back()
+    trim_memory()
     device.configure_process(device.cpu_threads())  # from here on freed memory is kept
     stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), coder.end_of_text_id))
     stops = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in config.stop]
-    engine = Engine(decoder, guesser, config.ahead)
+    engine = Engine(decoder, guesser, config.num_draft_tokens)
     sampling = SamplingParams(
         config.max_tokens, config.temperature, config.top_k, config.top_p, config.min_p, config.seed,
         config.repetition_penalty,
@@ -222,7 +221,7 @@ def make_guesser(config: Generate, coder: Tokenizer, where: torch.device) -> Gue
     from gptctl.model.files.locate import find_model
 
     if config.draft is None:
-        return PromptLookup() if config.lookup else None
+        return PromptLookup() if config.prompt_lookup else None
     draft, its_coder, _ = load_decoder(find_model(config.draft), weights(config), where)
     if its_coder.hash != coder.hash:
         raise UsageError(
@@ -232,22 +231,20 @@ def make_guesser(config: Generate, coder: Tokenizer, where: torch.device) -> Gue
 
 
 def to_shards(
-    config: Generate, folder: Path, prompts: Prompts, context: Context, out: Path | None, pipe: StreamWriter | None
-) -> stage_output.StageResult:
+    config: Generate, folder: Path, prompts: Prompts, context: Context, dataset: DatasetOutput
+) -> StageResult:
     """Continue all prompts, a shard at a time; shards that are there already are kept."""
-    from gptctl.executors import serial
-
     ready = load(config, folder)
     transform = partial(to_samples, config, ready, context)
-    pipeline = execution.ShardPipeline(transform, prompts.options, out)
-    totals = execution.run(pipeline, prompts.tasks(config.limit), serial.run, 1, context, pipe)
+    pipeline = ShardPipeline(transform, prompts.options, dataset.folder)
+    totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
     metrics = Counter[str]()
-    for figures in totals.stats:
-        metrics.update(figures)
-    return stage_output.StageResult(totals, dict(metrics), ready.writer.coder.hash)
+    for stats in totals.stats:
+        metrics.update(stats)
+    return StageResult(totals, dict(metrics), ready.writer.coder.hash)
 
 
-def to_samples(config: Generate, ready: Ready, context: Context, task: ShardTask, table: pa.Table) -> execution.TaskOutput:
+def to_samples(config: Generate, ready: Ready, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Continue the prompts of one task."""
     from gptctl.infer.completions import complete
 
@@ -281,8 +278,8 @@ def to_samples(config: Generate, ready: Ready, context: Context, task: ShardTask
     found = pa.table(columns)
     found = found.replace_schema_metadata(with_kind(found.schema, "samples").metadata)
     counts = Counts(documents_in=len(table), kept=len(table))
-    figures = {"samples": len(samples), "tokens": sum(len(sample.tokens) for sample in samples)}
-    return execution.TaskOutput({"": found}, counts, figures)
+    stats = {"samples": len(samples), "tokens": sum(len(sample.tokens) for sample in samples)}
+    return TaskOutput({"": found}, counts, stats)
 
 
 def numbered(identity: str, number: int, count: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gptctl.core import atomic, plugins
-from gptctl.core.config import Settings, StageConfig, Values, argument, flag, key, plain
+from gptctl.core.config import SeedOption, Settings, Values, argument, flag, key, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.core.formatting import format_number
@@ -23,7 +23,7 @@ from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train import recipe
-from gptctl.train.distributed.options import PARALLEL_HELP, Parallel, Placement
+from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import Faults
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import Recipe
@@ -58,7 +58,7 @@ class Checkpoints(Settings):
     keep: int = key(2, "Newest checkpoints kept.", ge=1)
 
 
-class Pretrain(Placement, StageConfig):
+class Pretrain(DistributedOptions, SeedOption):
     """Pretrain a GPT on token shards to predict the next token.
 
     A preset gives the model (model.*) and the recipe (training.*); flags and config keys change single values. The same
@@ -66,7 +66,7 @@ class Pretrain(Placement, StageConfig):
     """
 
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
-    out: str | None = flag(None, "Folder of the run.", panel="Output", short="-o", runtime=True)
+    out: str | None = output(None, "Folder of the run.")
     preset: str = flag(
         DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model", choices=preset_names
     )
@@ -83,14 +83,6 @@ class Pretrain(Placement, StageConfig):
     optimizer: str | None = flag(None, "adamw or muon.", panel="Training", choices=lambda: plugins.names(OPTIMIZERS))
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
-    gpus: int = flag(0, "GPUs of each machine to train on, one process each.", panel="Devices", ge=0, runtime=True)
-    device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", "Device to train on.", panel="Devices")
-    procs: int = flag(1, "Processes on each machine for --device cpu.", panel="Devices", ge=1, runtime=True)
-    nodes: int = flag(
-        1, "Machines; start the same command on each, with one run folder.", panel="Devices", ge=1, runtime=True
-    )
-    rdzv: str = flag("", "HOST:PORT of the machine that leads several.", panel="Devices", runtime=True)
-    parallel: Parallel = flag("auto", PARALLEL_HELP, panel="Devices", runtime=True)
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: Recipe = key(Recipe(), "The recipe.")
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
@@ -110,7 +102,7 @@ class Pretrain(Placement, StageConfig):
         1, "Evaluations between samples of the model's text in events.jsonl; 0 writes none.", ge=0, runtime=True
     )
     sample_prompt: str = key("", "What the samples begin with; nothing begins a document.", runtime=True)
-    micro_batch: int = key(
+    micro_batch_size: int = key(
         0, "Sequences per forward pass and process (gradient accumulation); 0 takes a whole share.", ge=0
     )
     precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
@@ -150,10 +142,6 @@ class Pretrain(Placement, StageConfig):
         """Return the settings with the steps that the preset or the flag decides."""
         return super().settings() | {"steps": self.full_recipe().steps}
 
-    def ranks(self) -> int:
-        """Count the training processes, over all machines."""
-        return (self.gpus or self.procs) * self.nodes
-
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time; rehearse a fully sharded step without its GPUs."""
@@ -168,18 +156,18 @@ def plan(config: Pretrain, context: Context) -> Summary:
     shape, recipe = config.shape(data.vocab_size if data else None), config.full_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    on_cpu = config.device == "cpu" or config.procs > 1
+    on_cpu = config.device == "cpu" or config.nproc_per_node > 1
     bf16 = config.precision != "fp32" and not on_cpu
 
     def layout_of(strategy: str) -> Layout:
-        tp_size, hybrid = config.tensor_parallel, config.shard_within_node
+        tp_size, hybrid = config.tp_size, config.hybrid_shard
         world_size, nodes = config.ranks(), config.nodes
         dims = ParallelDims.for_strategy(strategy, world_size, nodes=nodes, tp_size=tp_size, hybrid_shard=hybrid)
         return Layout(dims, strategy, nodes, bf16)
 
     layouts = [layout_of(name) for name in (("ddp", "fsdp") if config.parallel == "auto" else (config.parallel,))]
     memory = math.inf if on_cpu else GPU_SPECS[config.accelerator].memory
-    layout, micro_batch = choose_layout(shape, recipe, layouts, config.micro_batch, memory)
+    layout, micro_batch = choose_layout(shape, recipe, layouts, config.micro_batch_size, memory)
     facts = estimate(shape, recipe, layout, micro_batch, None if on_cpu else config.accelerator)
     if layout.dims.dp_shard > 1 and layout.dims.tp == 1:
         from gptctl.train.planning.simulate_step import simulate_step
@@ -204,7 +192,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join_nodes
 
-    device.select_device("cuda" if config.gpus else config.device, config.gpus)
+    device.select_device(config.device_name(), config.gpus)
     coder = Tokenizer.from_json(data.tokenizer_json)
     if coder.hash != data.manifest.tokenizer:
         raise DataError(
@@ -212,7 +200,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
             "put it back, or make the tokens again: gptctl tokenize ... --force",
         )
     shape = config.shape(data.vocab_size, coder.end_of_text_id)
-    with join_nodes(config.nodes, config.rdzv, context.stop) as nodes:
+    with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
         return (lead if nodes.is_leader else follow)(config, data, shape, context, nodes)
 
 
@@ -241,7 +229,7 @@ def follow(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, context:
     if not nodes.wait_for_training(context.stop):
         if intact(Path(config.out)):
             return Summary("pretrain", "up to date", (config.out,))
-        raise MachineError(f"the machine at {config.rdzv} ended before it trained", "its own message says why")
+        raise MachineError(f"the machine at {config.rdzv_endpoint} ended before it trained", "its own message says why")
     job = make_job(config, data, shape, packing_report(config, data))
     metrics = loop.train(job, Run(Path(config.out), "pretrain", {}), context)
     return summarise(config, metrics)
@@ -288,7 +276,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
 
     recipe = config.full_recipe()
     replicated = Layout(ParallelDims(dp_replicate=config.ranks()))
-    needed = estimate(shape, recipe, replicated, config.micro_batch)
+    needed = estimate(shape, recipe, replicated, config.micro_batch_size)
     windows = partial(open_windows, data.folder, recipe.seq_len, config.seed)
     end_of_text = Tokenizer.from_json(data.tokenizer_json).end_of_text_id
     sequences = partial(open_packed, data.folder, recipe.seq_len, config.seed, end_of_text)
@@ -300,10 +288,8 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=config.seed,
-        device="cuda" if config.gpus else config.device,
-        world_size=config.ranks(),
         precision=config.precision,
-        micro_batch_size=config.micro_batch,
+        micro_batch_size=config.micro_batch_size,
         max_tokens=report.places(config.max_tokens),  # the loop plans its steps as if there were no padding
         max_minutes=config.max_minutes,
         patience=config.patience,
@@ -315,11 +301,8 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
         loggers=config.loggers,
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
-        nodes=config.nodes,
-        rdzv_endpoint=config.rdzv,
         memory_bytes=needed["memory_bytes_per_rank"],
-        strategy=config.parallel,
-        **config.placed(),
+        **config.distributed(),
     )
 
 
@@ -350,8 +333,8 @@ def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> Pack
 
 def write_curve(record: Run, title: str) -> None:
     """Draw loss.svg and loss.png from the run's events."""
-    from gptctl.report.events import read_events
-    from gptctl.report.plots import loss_curve
+    from gptctl.reporting.events import read_events
+    from gptctl.reporting.plots import loss_curve
 
     events = read_events(str(record.path))
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))

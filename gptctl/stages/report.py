@@ -51,8 +51,8 @@ def outputs(config: Report) -> list[Output]:
 def run(config: Report, context: Context | None = None) -> Summary:
     """Write the page."""
     context = context or Context()
-    from gptctl.report.html import page
-    from gptctl.report.sections import metrics_of
+    from gptctl.reporting.html import page
+    from gptctl.reporting.sections import metrics_of
 
     text, sections = page(outputs(config))
     out = Path(config.out)

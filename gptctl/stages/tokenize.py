@@ -17,25 +17,24 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
-from gptctl.core import atomic, plugins, seeds
-from gptctl.core.config import DataConfig, Settings, argument, flag, key
+from gptctl.core import atomic, seeds
+from gptctl.core.config import ReadingOptions, SeedOption, Settings, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.executors import threads
-from gptctl.io.dataset.schema import with_kind
-from gptctl.io.dataset.stream import StreamWriter
+from gptctl.executors import Executor, _threads, load_executor
+from gptctl.io.dataset.schema import text_bytes, with_kind
 from gptctl.io.files import plain_path, read_if_exists
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.object_storage.address import base_name, file_info, join, list_folder, parent
-from gptctl.pipeline import execution, shuffle, stage_output
-from gptctl.executors import Executor
+from gptctl.pipeline import shuffle
+from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.shuffle import ShuffleMerge
 from gptctl.pipeline.task_results import TaskOutput
-from gptctl.pipeline.dataset_output import StageResult
 from gptctl.text import split_documents
 from gptctl.text.split_documents import Pieces, whole
 from gptctl.text.splits import NAMES as SPLITS
@@ -66,7 +65,7 @@ class Split(Settings):
     salt: str = key("gptctl", "Changes which documents go where.")
 
 
-class Tokenize(DataConfig):
+class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
     """Tokenize documents into shards that training maps into memory.
 
     Trains a byte-level BPE on the training split unless --tokenizer names one: a tokenizer.json, vocab.json with
@@ -77,7 +76,7 @@ class Tokenize(DataConfig):
     inputs: tuple[str, ...] = argument(
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
-    out: str = flag(..., "Folder or URI to write.", panel="Output", short="-o", runtime=True)
+    out: str = output(..., "Folder or URI to write.")
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What a token is.", panel="Tokenizer")
     vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
     tokenizer: str | None = flag(
@@ -239,11 +238,11 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     also = {"tokenizer": coder.hash} if coder else {}
     inputs = Inputs(config.inputs, ReadOptions.from_config(config))
 
-    def make(out: Path | None, _: StreamWriter | None) -> StageResult:
-        assert out is not None
-        return encode(config, context, inputs, out, coder, given)
-
-    summary = stage_output.produce(config, config.out, context, inputs, "tokens", make, also)
+    with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
+        if not dataset.up_to_date:
+            assert dataset.folder is not None
+            dataset.commit(encode(config, context, inputs, dataset.folder, coder, given))
+    summary = dataset.summary
     for name, wanted in (("val", config.val), ("test", config.test)):
         if wanted and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {wanted}")
@@ -255,8 +254,7 @@ def encode(
     config: Tokenize, context: Context, inputs: Inputs, out: Path, coder: Tokenizer | None, text: str | None
 ) -> StageResult:
     """Train a tokenizer where none is given, choose the encoder, and write the shards."""
-    reading, workers = ReadOptions.from_config(config), config.worker_count()
-    executor: Executor = partial(plugins.load("gptctl.executors", config.engine).run, **config.executor_options())
+    reading, executor = ReadOptions.from_config(config), load_executor(config)
     tasks = inputs.repeatable_tasks(out / "work", config.limit)
     starts, cuts = measure(config, reading, tasks, executor) if config.split.by == "position" else (None, (0, 0))
     if coder is None or text is None:
@@ -264,18 +262,19 @@ def encode(
         coder = Tokenizer.from_json(text)
     atomic.write_text(out / "tokenizer.json", text)
     sample = sample_of(reading, tasks) if config.encoder != "tokenizers" else []
-    fast, reason = fast_encode.choose(config.encoder, coder, sample, workers)
-    if fast and config.engine == "processes":
-        executor = threads.run  # gigatoken and Arrow do without Python's lock: no fork server, one cache
+    fast, reason = fast_encode.choose(config.encoder, coder, sample, executor.workers)
+    if fast and config.executor == "processes":
+        # gigatoken and Arrow release Python's lock, so threads can share one cache and no process need start.
+        executor = Executor(_threads.run, executor.workers)
     noted = (replace(task, payload=note(coder.hash, starts[task.index] if starts else 0)) for task in tasks())
     task = EncodeTask(config, out / "tokenizer.json", coder.hash, cuts, fast)
     pipeline = ShardPipeline(task, reading, out / shuffle.RUNS if config.shuffle else out, compression=None)
-    totals = execution.run(pipeline, noted, executor, workers, context)
+    totals = pipeline.run(noted, executor, context)
     metrics = figures(totals.stats, coder) | {"encoder": "gigatoken" if fast else "tokenizers", "why": reason}
     if totals.counts.kept and not metrics["train"]["tokens"]:
         raise DataError("the training split is empty", "give more documents, or lower --val and --test")
     if config.shuffle:
-        totals.shards = shuffle.merge(out, totals.shards, SPLITS, Finish.of(coder), executor, workers, context)
+        totals.shards = ShuffleMerge(out, Finish.of(coder)).run(totals.shards, SPLITS, executor, context)
     return StageResult(totals, metrics, coder.hash, compression=None)
 
 
@@ -323,7 +322,7 @@ def measure(
     config: Tokenize, reading: ReadOptions, tasks: Callable[[], Iterator[ShardTask]], executor: Executor
 ) -> tuple[list[int], tuple[int, int]]:
     """Give each task's first character and the positions where val and test begin."""
-    ends = np.cumsum([0, *executor(partial(characters, reading), tasks(), config.worker_count())]).tolist()
+    ends = np.cumsum([0, *executor.map(partial(characters, reading), tasks())]).tolist()
     total = ends[-1]
     return ends[:-1], (int(total * (1 - config.val - config.test)), int(total * (1 - config.test)))
 

@@ -1,6 +1,6 @@
 """Time and peak memory of dedup as the number of documents grows.
 
-    python tests/bench/dedup_growth.py PAGES [--sizes 10000,100000,1000000] [--memory 500MB]
+    python tests/bench/dedup_growth.py PAGES [--sizes 10000,100000,1000000] [--max-memory 500MB]
 
 Documents are made of real pages: a piece of 150 words of one, every tenth word replaced by one of its own, so that pieces
 of the same page are not near each other; every fifth document is a copy of an earlier one with two words changed. Memory
@@ -63,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pages", type=Path)
     parser.add_argument("--sizes", default="10000,100000,1000000")
-    parser.add_argument("--memory", default="500MB")
+    parser.add_argument("--max-memory", default="500MB")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -73,7 +73,7 @@ def main() -> None:
             with source.open("w", encoding="utf-8") as file:
                 for text in documents(arguments.pages, size):
                     file.write(json.dumps({"text": text}) + "\n")
-            command = ["dedup", str(source), "-o", str(out), "--workers", "2", "--memory", arguments.memory]
+            command = ["dedup", str(source), "-o", str(out), "--workers", "2", "--max-memory", arguments.max_memory]
             seconds, megabytes = peak(command)
             found = json.loads((out / "manifest.json").read_text())
             rows.append({
@@ -85,7 +85,7 @@ def main() -> None:
             source.unlink()
             shutil.rmtree(out)
     growth = (rows[-1]["seconds"] / rows[-1]["documents"]) / (rows[0]["seconds"] / rows[0]["documents"])
-    print(json.dumps({"memory": arguments.memory, "sizes": rows, "ratio": round(growth, 3)}))
+    print(json.dumps({"memory": arguments.max_memory, "sizes": rows, "ratio": round(growth, 3)}))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from gptctl.infer.decoder import Decoder, Weights
+from gptctl.infer.decoder import Decoder, WeightFormat
 from gptctl.io.dataset import manifest, shards
-from gptctl.model.attention import KVCache
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
+from gptctl.model.kv_cache import KVCache
 
 
 @torch.inference_mode()
@@ -50,7 +50,7 @@ def main() -> None:
     stream = np.concatenate([np.asarray(row, np.int64) for row in rows["tokens"].to_pylist()])
     bytes_per_token = sum(rows["n_bytes"].to_pylist()) / len(stream)
     found: dict[str, Any] = {}
-    kinds: tuple[Weights, ...] = ("fp32", "bf16", "int8")
+    kinds: tuple[WeightFormat, ...] = ("fp32", "bf16", "int8")
     likeliest: dict[str, torch.Tensor] = {}
     for kind in kinds:
         model, config, _, _ = load_model(find_model(arguments.run))

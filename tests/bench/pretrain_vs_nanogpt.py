@@ -229,7 +229,7 @@ def speed_part(folder: Path) -> dict[str, Any]:
 
 def ranks_part(folder: Path) -> dict[str, Any]:
     """Compare one process of all threads with two of half of them."""
-    one, two = wide(folder, "one"), wide(folder, "two", "--device", "cpu", "--procs", "2")
+    one, two = wide(folder, "one"), wide(folder, "two", "--device", "cpu", "--nproc-per-node", "2")
     return {"one_process": round(one, 1), "two_processes": round(two, 1), "share": round(two / one, 3)}
 
 

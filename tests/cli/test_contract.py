@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.cli.main import stage_names
+from gptctl.cli.commands import stage_names
 from gptctl.core import plugins
 from tests.conftest import REPO, Ran, documents, run_gptctl, warm, write_jsonl
 
@@ -182,7 +182,7 @@ def test_the_next_command_can_be_typed(gptctl: Gptctl, workspace: Path) -> None:
 def test_gpus_that_are_not_there(gptctl: Gptctl, workspace: Path) -> None:
     done = gptctl("pretrain", workspace / "tokens", "-o", "x", "--gpus", "64")
     assert done.code == 4
-    assert "64 GPUs asked for" in done.err
+    assert "64 GPUs requested" in done.err
     done = gptctl("pretrain", "--preset", "gpt2", "--gpus", "8", "--dry-run", "--json")
     assert done.code == 0
     assert done.json["plan"]["parameters"] == 124_439_808

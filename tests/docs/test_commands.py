@@ -22,7 +22,7 @@ from tests.conftest import CACHE, REPO, plain_environment
 from tests.docs.pages import PAGES, Block, blocks
 
 COMMAND = re.compile(r"^ {4,}([A-Z_]+=\S+ )*(gptctl|python|pytest|make|bash|sh) ", re.MULTILINE)
-LITTLE = {"GPTCTL_STEPS": "3", "GPTCTL_EPOCHS": "1", "GPTCTL_MAX_TOKENS": "8", "GPTCTL_ENGINE": "serial"}
+LITTLE = {"GPTCTL_STEPS": "3", "GPTCTL_EPOCHS": "1", "GPTCTL_MAX_TOKENS": "8", "GPTCTL_EXECUTOR": "serial"}
 
 
 # Their text is taken from the standard library, which takes long to read; they import transformers and peft.

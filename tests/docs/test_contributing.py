@@ -39,7 +39,7 @@ def test_one_new_file_each(tmp_path: Path) -> None:
     )
 
     def run(command: str) -> "subprocess.CompletedProcess[str]":
-        environment = plain_environment() | {"PYTHONPATH": str(tmp_path), "GPTCTL_ENGINE": "serial"}
+        environment = plain_environment() | {"PYTHONPATH": str(tmp_path), "GPTCTL_EXECUTOR": "serial"}
         arguments = [sys.executable, "-m", *command.split()]
         return subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
 

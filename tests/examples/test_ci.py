@@ -11,7 +11,7 @@ import yaml
 
 from tests.conftest import REPO, plain_environment, put_tools, warm
 
-LITTLE = {"GPTCTL_STEPS": "4", "GPTCTL_EPOCHS": "1", "GPTCTL_ENGINE": "serial"}
+LITTLE = {"GPTCTL_STEPS": "4", "GPTCTL_EPOCHS": "1", "GPTCTL_EXECUTOR": "serial"}
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def start(*args: object, cwd: Path) -> subprocess.Popen[bytes]:
     """Start gptctl on Ray."""
-    command = [sys.executable, "-m", "gptctl", *map(str, args), "--engine", "ray"]
+    command = [sys.executable, "-m", "gptctl", *map(str, args), "--executor", "ray"]
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, env=environment)
 
@@ -134,13 +134,13 @@ def test_clean_on_a_cluster_of_its_own(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_cluster_at_an_address(raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
-    done = gptctl("clean", raw, "-o", "clean", "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    done = gptctl("clean", raw, "-o", "clean", "--executor", "ray", "--ray-address", "127.0.0.1:1")
     assert (done.code, len(done.err.splitlines())) == (4, 2), done.err
     assert "no Ray cluster answers at 127.0.0.1:1" in done.err
-    named = gptctl("clean", raw, "-o", "clean", "--engine", "ray", RAY_ADDRESS="localhost:1")
+    named = gptctl("clean", raw, "-o", "clean", "--executor", "ray", RAY_ADDRESS="localhost:1")
     assert (named.code, "localhost:1" in named.err) == (4, True), named.err
     for wrong in ("nonsense", "ray://127.0.0.1:1", "127.0.0.1:99999999"):
-        assert gptctl("clean", raw, "-o", "clean", "--engine", "ray", "--ray-address", wrong).code == 4
+        assert gptctl("clean", raw, "-o", "clean", "--executor", "ray", "--ray-address", wrong).code == 4
 
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,13 +155,13 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_the_chain_on_two_nodes(raw: Path, whole: Path, cluster: Any, tmp_path: Path, gptctl: Gptctl) -> None:
     for command in chain(raw):
-        done = gptctl(*command, "--engine", "ray", "--ray-address", cluster.address)
+        done = gptctl(*command, "--executor", "ray", "--ray-address", cluster.address)
         assert done.code == 0, done.err
         assert "ray" not in done.err.lower()
     for name in ("clean", "unique", "tokens", "shuffled"):
         assert tree_bytes(tmp_path / name) == tree_bytes(whole / name)
     assert cluster.remaining_processes_alive()
-    assert gptctl(*chain(raw)[0], "--engine", "ray", "--ray-address", "127.0.0.1:1").code == 0  # up to date
+    assert gptctl(*chain(raw)[0], "--executor", "ray", "--ray-address", "127.0.0.1:1").code == 0  # up to date
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_an_error_in_a_task_is_told_as_anywhere(whole: Path, tmp_path: Path, gpt
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text('{"text": "some text of a fair length"}\n' * 30_000)
     (tmp_path / "in" / "b.parquet").write_bytes(b"PAR1" + bytes(2**20) + b"PAR1")
-    done = gptctl("clean", "in", "-o", "out", "--engine", "ray")
+    done = gptctl("clean", "in", "-o", "out", "--executor", "ray")
     other = gptctl("clean", "in", "-o", "other")
     assert (done.code, other.code) == (3, 3)
     assert done.err.replace("out", "other") == other.err
@@ -200,7 +200,7 @@ def test_an_error_in_a_task_is_told_as_anywhere(whole: Path, tmp_path: Path, gpt
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    done = gptctl("dedup", "damaged", "-o", "unique", "--engine", "ray")
+    done = gptctl("dedup", "damaged", "-o", "unique", "--executor", "ray")
     assert (done.code, len(done.error_lines), len(done.err.splitlines())) == (3, 2, 2), done.err
 
 

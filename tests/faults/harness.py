@@ -15,7 +15,7 @@ from gptctl.io.dataset import manifest
 from tests.conftest import CACHE, Ran, plain_environment
 
 # No processes but the command's own: what is counted, killed or stopped is this one.
-ALONE = ("--engine", "serial")
+ALONE = ("--executor", "serial")
 STAGES = {"clean": ("clean",), "dedup": ("dedup",), "tokenize": ("tokenize", "--vocab-size", "300")}
 
 

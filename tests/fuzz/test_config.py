@@ -12,8 +12,8 @@ import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gptctl.cli.main import config_model, resolve, stage_names
-from gptctl.core import plugins
+from gptctl.cli.commands import config_model, stage_names
+from gptctl.cli.resolve import resolve
 from gptctl.core.config import StageConfig, plain, show
 from gptctl.core.errors import UsageError
 from tests.fuzz.mutate import mutated
@@ -30,14 +30,10 @@ values = st.recursive(
 )
 
 
-def model_of(stage: str) -> type[StageConfig]:
-    return config_model(plugins.load("gptctl.stages", stage), stage)
-
-
 def keys_of(stage: str) -> list[str]:
     """The keys that a stage knows, those of its tables dotted."""
     found: list[str] = []
-    for name, field in model_of(stage).model_fields.items():
+    for name, field in config_model(stage).model_fields.items():
         found.append(name)
         inner = getattr(field.default, "model_fields_set", None)
         if inner is not None:
@@ -47,10 +43,10 @@ def keys_of(stage: str) -> list[str]:
 
 def resolved(stage: str, file: Path | None = None, sets: list[str] | None = None) -> StageConfig | None:
     """Resolve a config as the command line does, and show it; None where it was refused as it must be."""
-    model = model_of(stage)
+    model = config_model(stage)
     flags = {name: value for name, value in ARGUMENTS.items() if name in model.model_fields}
     try:
-        config, origins = resolve(stage, model, flags, file, sets or [])
+        config, origins = resolve(stage, flags, file, sets or [])
     except UsageError as error:
         assert error.exit_code == 2 and error.message and error.hint
         return None

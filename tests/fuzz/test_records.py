@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.io.input import predictions
-from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.read_task import read_task
-from gptctl.io.input.predictions import read_predictions
 from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.predictions import read_predictions
+from gptctl.io.input.read_task import read_task
 from gptctl.stages import clean, doctor, eval, inspect, pretrain, tokenize
 from tests.conftest import documents, run_gptctl, write_jsonl
 from tests.fuzz.child import Child, check
@@ -39,7 +39,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_clean(folder: Path) -> str:
-    config = clean.Clean(inputs=(str(folder / "raw.jsonl"),), out=str(folder / "clean"), engine="serial", preset="none")
+    config = clean.Clean(
+        inputs=(str(folder / "raw.jsonl"),), out=str(folder / "clean"), executor="serial", preset="none"
+    )
     return clean.run(config, Context(argv=("clean",))).status
 
 
@@ -151,8 +153,8 @@ def test_predictions_of_any_kind_are_scored_or_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", ["pretrain"])
 def test_events_of_any_kind(stage: str) -> None:
     """A curve is drawn of the lines that are events."""
-    from gptctl.report.events import parse_event
-    from gptctl.report.plots import loss_curve
+    from gptctl.reporting.events import parse_event
+    from gptctl.reporting.plots import loss_curve
 
     good = {"time": "2024-01-01T00:00:00+00:00", "event": "step", "step": 3, "loss": 2.5, "lr": 0.1}
 
@@ -170,7 +172,7 @@ def test_another_tokenizer_beside_the_tokens(
 ) -> None:
     """Its hash stands in the manifest: tokens are never taken for those of another tokenizer."""
     config = tokenize.Tokenize(
-        inputs=(str(made / "clean"),), out=str(tmp_path / "t"), algorithm="bytes", engine="serial"
+        inputs=(str(made / "clean"),), out=str(tmp_path / "t"), algorithm="bytes", executor="serial"
     )
     tokenize.run(config)
     path = tmp_path / "t" / "tokenizer.json"

@@ -42,7 +42,7 @@ pieces = st.lists(st.sampled_from(WORDS) | st.sampled_from(PIECES) | st.text(max
 
 def cleaned(source: Path, out: Path, **settings: Any) -> list[dict[str, Any]]:
     shutil.rmtree(out, ignore_errors=True)
-    clean(Clean(inputs=(str(source),), out=str(out), engine="serial", **settings))
+    clean(Clean(inputs=(str(source),), out=str(out), executor="serial", **settings))
     return kept(out)
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.infer.decoder import Decoder, Weights
+from gptctl.infer.decoder import Decoder, WeightFormat
 from gptctl.infer.quantize import LEVELS, Int8Linear, quantize_rows
-from gptctl.model.attention import KVCache
 from gptctl.model.config import preset_names
 from gptctl.model.gpt import GPT
+from gptctl.model.kv_cache import KVCache
 from tests.model.test_gpt import make, some_tokens
 
 SMALL = [name for name in preset_names() if name.startswith("tiny-") or name in ("char-cpu", "char-modern")]
@@ -27,7 +27,7 @@ def logits(model: GPT | Decoder, tokens: Tensor, cuts: list[int], lengths: list[
         for start, stop in zip([0, *cuts], [*cuts, tokens.size(1)], strict=True):
             pieces.append(model.logits(model.hidden_states(tokens[:, start:stop], cache)))
             if lengths and not start:
-                cache.rewind(lengths)
+                cache.set_lengths(lengths)
     return torch.cat(pieces, 1)
 
 
@@ -54,7 +54,7 @@ def test_other_choices_of_the_model(changes: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
-def test_fewer_bits_are_near(name: str, weights: Weights) -> None:
+def test_fewer_bits_are_near(name: str, weights: WeightFormat) -> None:
     """The distribution moves little: less than a hundredth of a nat for random weights of unit size."""
     model = make(name)
     tokens = some_tokens(model, 2, 30)

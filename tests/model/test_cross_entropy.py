@@ -12,11 +12,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptctl.model import cross_entropy, gpt
-from gptctl.model.cross_entropy import ROWS, fused_cross_entropy_sum
-from gptctl.model.gpt import cross_entropy_sum
+from gptctl.model.cross_entropy import CHUNK_ROWS, cross_entropy_sum, fused_cross_entropy_sum
 from tests.model.test_gpt import make, some_tokens
 
-N, C, V, PADDED = 2 * ROWS + 88, 48, 500, 512  # two whole chunks and a short one
+N, C, V, PADDED = 2 * CHUNK_ROWS + 88, 48, 500, 512  # two whole chunks and a short one
 
 
 def inputs(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +38,7 @@ def plain(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, smoot
 
 def chunked(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, smoothing: float) -> Tensor:
     """Do it in chunks."""
-    return fused_cross_entropy_sum(hidden, weight, targets, V, -1, softcap, smoothing)
+    return fused_cross_entropy_sum(hidden, weight, targets, V, softcap, smoothing)
 
 
 @pytest.mark.parametrize("softcap", [0.0, 3.0])
@@ -59,7 +58,7 @@ def test_equals_the_plain_loss(softcap: float, smoothing: float) -> None:
 
 def test_in_bfloat16_it_is_no_worse_than_the_plain_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under autocast: products in bfloat16, the rest in float32, sums over chunks in float32, block by block."""
-    monkeypatch.setattr(cross_entropy, "BLOCK", 200)  # 512 symbols: two whole blocks and a short one
+    monkeypatch.setattr(cross_entropy, "CHUNK_COLUMNS", 200)  # 512 symbols: two whole blocks and a short one
     hidden, weight, targets = inputs()
     exact = torch.autograd.grad(plain(hidden, weight, targets, 0.0, 0.0), (hidden, weight))
     errors = []
@@ -92,7 +91,7 @@ def test_all_logits_never_exist() -> None:
         with Largest() as largest:  # type: ignore[no-untyped-call]
             torch.autograd.grad(function(hidden, weight, targets, 3.0, 0.1), (hidden, weight))
         found.append(largest.elements)
-    assert found == [ROWS * PADDED, N * PADDED]
+    assert found == [CHUNK_ROWS * PADDED, N * PADDED]
 
 
 def test_what_comes_in_from_above_counts_once() -> None:
@@ -116,7 +115,7 @@ def test_the_model_uses_it_for_many_logits(changes: dict[str, Any], monkeypatch:
     tokens = some_tokens(model, 8, 40)
     results = []
     for bound in (0, 10**9):
-        monkeypatch.setattr(gpt, "PAYS", bound)
+        monkeypatch.setattr(gpt, "MIN_FUSED_LOGITS", bound)
         loss = model(tokens[:, :-1], targets=tokens[:, 1:], label_smoothing=0.1)
         mean = loss.cross_entropy / loss.targets
         results.append([mean, *torch.autograd.grad(mean, list(model.parameters()))])

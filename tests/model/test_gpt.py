@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.model.attention import Attention, KVCache, rotate, rotation
+from gptctl.model.attention import Attention, apply_rope, rope_tables
 from gptctl.model.config import ModelConfig, load_preset
-from gptctl.model.gpt import GPT, cross_entropy_sum, sinusoids
+from gptctl.model.cross_entropy import cross_entropy_sum
+from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.initialize import initialize
+from gptctl.model.kv_cache import KVCache
 
 FAMILIES = ("tiny-vaswani", "tiny-gpt1", "tiny-gpt2", "tiny-gpt3", "tiny-modern", "tiny-moe", "char-modern")
 
@@ -106,7 +108,7 @@ def test_rows_of_a_ragged_batch_do_not_feel_each_other(name: str) -> None:
     with torch.no_grad():
         cache = KVCache(model.config, 3, 16, model.embedding.weight)
         model(tokens, cache)
-        cache.rewind(lengths)
+        cache.set_lengths(lengths)
         together = model(following, cache)
         for row, length in enumerate(lengths):
             alone = model(torch.cat((tokens[row, :length], following[row]))[None])
@@ -149,15 +151,17 @@ def test_attention_in_bfloat16_is_that_in_single_precision() -> None:
         for near, right in zip(found(train, bf16=True), exact, strict=True):
             torch.testing.assert_close(near, right, atol=0.03, rtol=0.03)
     q = torch.zeros(2, 3, 40, 16, dtype=torch.bfloat16)
-    assert layer.train().written_out(q, 0.0)
+    assert layer.train().uses_eager_attention(q, 0.0)
     assert (
-        not layer.written_out(q, 0.1) and not layer.written_out(q.float(), 0.0) and not layer.eval().written_out(q, 0.0)
+        not layer.uses_eager_attention(q, 0.1)
+        and not layer.uses_eager_attention(q.float(), 0.0)
+        and not layer.eval().uses_eager_attention(q, 0.0)
     )
 
 
 def test_sinusoids_are_the_papers() -> None:
     """Section 3.5, number by number."""
-    table = sinusoids(50, 16)
+    table = sinusoidal_positions(50, 16)
     for position, i in ((0, 0), (3, 2), (49, 7)):
         angle = position / 10000 ** (2 * i / 16)
         assert table[position, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-6)
@@ -166,10 +170,12 @@ def test_sinusoids_are_the_papers() -> None:
 
 def test_rotation_tells_distances_only() -> None:
     """The product of a rotated query and key depends on how far apart they are."""
-    cosines, sines = rotation(ModelConfig(hidden_size=16, heads=1, positions="rope"), 40)
+    cosines, sines = rope_tables(ModelConfig(hidden_size=16, heads=1, positions="rope"), 40)
     q, k = torch.randn(2, 1, 1, 1, 16)
     products = [
-        (rotate(q, cosines[a : a + 1], sines[a : a + 1]) * rotate(k, cosines[b : b + 1], sines[b : b + 1])).sum()
+        (
+            apply_rope(q, cosines[a : a + 1], sines[a : a + 1]) * apply_rope(k, cosines[b : b + 1], sines[b : b + 1])
+        ).sum()
         for a, b in ((5, 2), (30, 27))
     ]
     torch.testing.assert_close(products[0], products[1], atol=1e-4, rtol=1e-4)

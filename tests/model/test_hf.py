@@ -157,7 +157,7 @@ def test_a_folder_that_transformers_wrote(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("case", ["vaswani", "gpt2-untied", "char-cpu", "char-modern"])
 def test_what_transformers_changed_counts(tmp_path: Path, case: str) -> None:
-    """Trained on there, a table of sinusoids, a bias that was none, a head are what they are now; where one matrix was
+    """Trained on there, a table of sinusoidal_positions, a bias that was none, a head are what they are now; where one matrix was
     two copies and no longer is, there is no config for it."""
     model = build(case)
     opened = theirs(exported(tmp_path / "model", model))

@@ -52,7 +52,7 @@ def test_only_the_updates_learn() -> None:
     model(TOKENS).sum().backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == name.endswith(("lora_a", "lora_b")), name
-    with pytest.raises(UsageError, match="names no linear layer"):
+    with pytest.raises(UsageError, match="no linear layer matches"):
         lora.apply_lora(make("tiny-gpt2"), LoraConfig(rank=2, targets=("nothing",)), seed=0)
 
 

@@ -9,14 +9,14 @@ import torch
 
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
-from gptctl.model.meta_init import blank
+from gptctl.model.meta_init import meta_init
 from tests.conftest import REPO
 
 
 def test_shapes_and_names_are_the_models() -> None:
     """All on the meta device; outside, modules are initialised as ever."""
     config = ModelConfig(layers=1, hidden_size=32, heads=2, intermediate_size=64, vocab_size=100, max_seq_len=8)
-    with blank():
+    with meta_init():
         empty = GPT(config)
     whole = GPT(config)
     assert {name: p.shape for name, p in empty.named_parameters()} == {
@@ -31,10 +31,10 @@ def test_the_compiler_is_not_imported() -> None:
     """It takes 1 to 2 s, in every command that reads a model."""
     script = """
 import sys
-from gptctl.model.meta_init import blank
+from gptctl.model.meta_init import meta_init
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
-with blank():
+with meta_init():
     for positions in ("learned", "rope", "sinusoidal"):
         GPT(ModelConfig(positions=positions))
 sys.exit("torch._dynamo" in sys.modules)

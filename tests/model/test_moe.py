@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptctl.model.config import ModelConfig, load_preset
-from gptctl.model.moe import MixtureOfExperts, can_group, grouped, looped, router_losses
+from gptctl.model.moe import MixtureOfExperts, can_group, grouped_matmul, looped_matmul, router_losses
 from tests.model.test_gpt import make, some_tokens
 
 
@@ -27,7 +27,7 @@ def token_by_token(part: MixtureOfExperts, x: Tensor) -> Tensor:
     rows = []
     for token in x.flatten(0, 1):
         logits = part.router.weight @ token
-        best = logits.sort(descending=True).indices[: part.chosen_count]
+        best = logits.sort(descending=True).indices[: part.top_k]
         weights = torch.exp(logits[best]) / torch.exp(logits[best]).sum()
         total = torch.zeros_like(token)
         for weight, expert in zip(weights, best.tolist(), strict=True):
@@ -66,7 +66,7 @@ def test_grouped_and_looped_are_one(dtype: torch.dtype) -> None:
     """Bit for bit, forward and backward, with experts that nobody came to."""
     counts = torch.tensor([0, 5, 0, 27, 8, 0])
     results = []
-    for product in (grouped, looped):
+    for product in (grouped_matmul, looped_matmul):
         generator = torch.Generator().manual_seed(0)
         x, weight = (torch.randn(size, generator=generator).requires_grad_() for size in ((40, 64), (6, 32, 64)))
         y = product(x.to(dtype), weight, counts)

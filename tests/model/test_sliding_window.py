@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import find_document_starts
-from gptctl.model.sliding_window import banded_attention, document_mask
+from gptctl.model.kv_cache import KVCache
+from gptctl.model.sliding_window import document_mask, sliding_window_attention
 from tests.model.test_gpt import make, some_tokens
 
 BAND = 16
@@ -48,7 +48,7 @@ def test_equals_a_naive_mask_in_value_and_gradient(length: int, resolved_kv_head
     inputs = [x.requires_grad_() for x in (q, k, v)]
     results = [
         [y, *torch.autograd.grad(y, inputs, above)]
-        for y in (banded_attention(q, k, v, BAND, starts, 0.0), naive(q, k, v, BAND, starts))
+        for y in (sliding_window_attention(q, k, v, BAND, starts, 0.0), naive(q, k, v, BAND, starts))
     ]
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, atol=2e-6, rtol=1e-5)
@@ -78,7 +78,7 @@ def test_no_tensor_grows_with_the_square_of_the_length() -> None:
     for length in (256, 2048):
         q = torch.randn(1, 2, length, 8)
         with Largest() as largest:  # type: ignore[no-untyped-call]
-            banded_attention(q, q, q, BAND, torch.zeros(1, length, dtype=torch.long), 0.0)
+            sliding_window_attention(q, q, q, BAND, torch.zeros(1, length, dtype=torch.long), 0.0)
         sizes.append(largest.size)
     assert sizes[1] <= 9 * sizes[0]
 
@@ -92,7 +92,7 @@ def test_ragged_rows_with_a_cache(length: int) -> None:
     with torch.no_grad():
         cache = KVCache(model.config, 3, 64, model.embedding.weight)
         model(tokens, cache)
-        cache.rewind(lengths)
+        cache.set_lengths(lengths)
         pieces = [model(following[:, a:b], cache) for a, b in ((0, 1), (1, 4), (4, 5), (5, 20))]
         for row, count in enumerate(lengths):
             alone = model(torch.cat((tokens[row, :count], following[row]))[None])

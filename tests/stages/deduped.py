@@ -57,7 +57,7 @@ def corpus() -> list[Row]:
 
 def dedup(*inputs: Path, out: Path, context: Context | None = None, **settings: Any) -> Summary:
     """Run the stage in this process."""
-    return run(Dedup(inputs=tuple(map(str, inputs)), out=str(out), **{"engine": "serial"} | settings), context)
+    return run(Dedup(inputs=tuple(map(str, inputs)), out=str(out), **{"executor": "serial"} | settings), context)
 
 
 def plan_of(*inputs: Path, **settings: Any) -> Row:

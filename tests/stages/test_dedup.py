@@ -66,7 +66,7 @@ def test_the_report(unique: tuple[Path, Ran]) -> None:
 def test_any_way_gives_the_same_bytes(unique: tuple[Path, Ran], raw: Path, tmp_path: Path) -> None:
     """Workers, engines, memory, pipes; and of the survivors all survive."""
     out, _ = unique
-    done = run_gptctl("dedup", raw, "-o", "one", "--workers", "1", "--memory", "1MB", cwd=tmp_path)
+    done = run_gptctl("dedup", raw, "-o", "one", "--workers", "1", "--max-memory", "1MB", cwd=tmp_path)
     assert done.code == 0, done.err
     assert tree_bytes(tmp_path / "one") == tree_bytes(out)
     dedup(raw, out=tmp_path / "serial")
@@ -81,7 +81,7 @@ def test_any_way_gives_the_same_bytes(unique: tuple[Path, Ran], raw: Path, tmp_p
 
 
 def test_memory_cuts_the_keys_into_ranges(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sorted, and what is compared, at once grows with --memory; what comes out does not."""
+    """What is sorted, and what is compared, at once grows with --max-memory; what comes out does not."""
     sorted_keys: list[int] = []
     text_bytes: set[int] = set()
     pair_buckets, verify = candidates.pair_buckets, VerifyPairs.__call__
@@ -100,7 +100,7 @@ def test_memory_cuts_the_keys_into_ranges(raw: Path, tmp_path: Path, monkeypatch
     for memory in ("1MB", "100MB"):
         sorted_keys.clear()
         text_bytes.clear()
-        dedup(raw, out=tmp_path / memory, memory=memory)
+        dedup(raw, out=tmp_path / memory, max_memory=memory)
         most[memory] = max(sorted_keys)
         assert sum(sorted_keys) >= 10 * 1347
         assert search.SORTING_BYTES * max(sorted_keys) < 1.2 * int(memory[:-2]) * 10**6
@@ -119,11 +119,11 @@ def test_a_cluster_of_20000(tmp_path: Path) -> None:
         changed[rng.randrange(len(words))] = f"x{number}"
         rows.append({"id": str(number), "text": " ".join(changed)})
     write_jsonl(tmp_path / "near.jsonl", rows)
-    with pytest.raises(MachineError, match="more duplicates than --memory holds") as caught:
-        dedup(tmp_path / "near.jsonl", out=tmp_path / "out", memory="1MB")
+    with pytest.raises(MachineError, match="more duplicates than --max-memory holds") as caught:
+        dedup(tmp_path / "near.jsonl", out=tmp_path / "out", max_memory="1MB")
     assert caught.value.exit_code == 4
     enough = (caught.value.hint or "").rpartition(" ")[2]
-    found = dedup(tmp_path / "near.jsonl", out=tmp_path / "out", memory=enough)
+    found = dedup(tmp_path / "near.jsonl", out=tmp_path / "out", max_memory=enough)
     assert found.counts.kept < 20
     assert found.metrics["candidates"] < 10 * 20_000
     assert sum(int(size) * count for size, count in found.metrics["clusters"].items()) >= 19_990
@@ -134,7 +134,7 @@ def test_other_settings_inputs_and_old_documents_are_a_conflict(tmp_path: Path) 
     write_jsonl(tmp_path / "old.jsonl", corpus()[40:80])
     against = (str(tmp_path / "old.jsonl"),)
     dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=against)
-    assert dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=against, memory="2MB").status == "up to date"
+    assert dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=against, max_memory="2MB").status == "up to date"
     for changed in ({"threshold": 0.7}, {"keep": "longest"}, {"against": ()}, {"verify": False}, {"method": "exact"}):
         with pytest.raises(ConflictError):
             dedup(tmp_path / "new.jsonl", out=tmp_path / "out", **({"against": against} | changed))
@@ -159,14 +159,14 @@ def test_what_does_not_go_together(tmp_path: Path, gptctl: Gptctl) -> None:
             dedup(source, out=tmp_path / "out", **settings)
         with pytest.raises(UsageError, match=wanted):
             plan_of(source, **settings)
-    done = gptctl("dedup", "a.jsonl", "-o", "out", "--memory", "10kB")
+    done = gptctl("dedup", "a.jsonl", "-o", "out", "--max-memory", "10kB")
     assert (done.code, len(done.error_lines), "too little" in done.err) == (2, 2, True)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("method", ["exact", "lines", "paragraphs", "substring"])
 def test_any_way_gives_the_same_bytes_by_any_method(method: str, raw: Path, tmp_path: Path) -> None:
-    dedup(raw, out=tmp_path / "two", method=method, engine="processes", workers=2, memory="1MB")
+    dedup(raw, out=tmp_path / "two", method=method, executor="processes", workers=2, max_memory="1MB")
     dedup(raw, out=tmp_path / "one", method=method)
     assert tree_bytes(tmp_path / "one") == tree_bytes(tmp_path / "two")
 
@@ -176,7 +176,7 @@ def test_any_way_gives_the_same_bytes_by_any_method(method: str, raw: Path, tmp_
 def test_ray_gives_the_same_bytes(method: str, raw: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     """Also where nobody says how many workers a cluster has."""
     pytest.importorskip("ray")
-    done = gptctl("dedup", raw, "-o", "ray", "--engine", "ray", "--method", method)
+    done = gptctl("dedup", raw, "-o", "ray", "--executor", "ray", "--method", method)
     assert done.code == 0, done.err
     dedup(raw, out=tmp_path / "one", method=method)
     assert tree_bytes(tmp_path / "ray") == tree_bytes(tmp_path / "one")
@@ -216,7 +216,9 @@ def test_a_limit(raw: Path, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_foretells_the_disk(raw: Path, unique: tuple[Path, Ran], tmp_path: Path, gptctl: Gptctl) -> None:
-    plan = gptctl("dedup", raw, "-o", "out", "--dry-run", "--json", "--workers", "2", "--memory", "1MB").json["plan"]
+    plan = gptctl("dedup", raw, "-o", "out", "--dry-run", "--json", "--workers", "2", "--max-memory", "1MB").json[
+        "plan"
+    ]
     assert (plan["bands"], plan["rows_per_band"]) == (9, 13)
     assert plan["candidate_probability"] == {f"{s}0": round(1 - (1 - s**13) ** 9, 4) for s in (0.7, 0.8, 0.9)}
     metrics = unique[1].json["metrics"]
@@ -254,7 +256,7 @@ def test_survivors_are_looked_up_for_many_tasks_at_once(
     assert looked_up == [0, len(cluster_table(tmp_path / "at once"))]
     looked_up.clear()
     monkeypatch.setattr(decisions, "DOCUMENT_BYTES", 10_000)
-    dedup(Path("-"), out=tmp_path / "in steps", memory="1MB")
+    dedup(Path("-"), out=tmp_path / "in steps", max_memory="1MB")
     assert max(looked_up) <= 100 and 5 < len(looked_up) < 12
     assert tree_bytes(tmp_path / "in steps") == tree_bytes(tmp_path / "at once")
 

@@ -66,7 +66,7 @@ def test_a_run_becomes_a_folder_of_transformers(tmp_path: Path, text: str, name:
     tokens = some_tokens(model, 2, 17)  # type: ignore[arg-type]
     with torch.no_grad():
         torch.testing.assert_close(opened(tokens).logits, model(tokens), atol=1e-4, rtol=0)
-    assert "| val_loss | 2.5 |" in (tmp_path / "out" / "README.md").read_text()
+    assert "| val_loss | 2.5000 |" in (tmp_path / "out" / "README.md").read_text()
     again = load_model(tmp_path / "out")
     assert all(torch.equal(t, again[0].state_dict()[n]) for n, t in model.state_dict().items())
     assert exported(tmp_path / "run", tmp_path / "out").status == "up to date"

@@ -63,7 +63,7 @@ def test_two_processes_and_micro_batches_train_as_one(
 ) -> None:
     """Ranks and accumulation cut a batch in other ways; the losses of the experts' routers do not notice."""
     losses = []
-    for name, cut in (("whole", ()), ("cut", ("--procs", 2, "--set", "micro_batch=3"))):
+    for name, cut in (("whole", ()), ("cut", ("--nproc-per-node", 2, "--set", "micro_batch_size=3"))):
         command = ("pretrain", tokens, "-o", name, "--preset", preset, "--device", "cpu", "--steps", 8, "--json")
         done = gptctl(*command, "--set", "training.balance_weight=0.3", *cut)
         assert done.code == 0, done.err

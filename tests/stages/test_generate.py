@@ -182,9 +182,9 @@ def test_a_sample_depends_on_neither_batch_nor_shard_nor_guesses(models: Path, t
         {},
         {"batch_size": 1},
         {"batch_size": 5, "shard_prompts": 3},
-        {"lookup": True, "ahead": 6},
+        {"prompt_lookup": True, "num_draft_tokens": 6},
         {"draft": str(models / "chat")},
-        {"draft": str(models / "small"), "ahead": 3},
+        {"draft": str(models / "small"), "num_draft_tokens": 3},
     ):
         out = tmp_path / f"out-{len(found)}"
         run(Generate(model=str(models / "small"), prompts=str(tmp_path / "p.txt"), out=str(out), max_tokens=40,
@@ -285,7 +285,7 @@ def test_the_oldest_turns_are_forgotten_with_a_warning(models: Path) -> None:
     [
         ("small --chat", 3, "finetune MODEL DATA -o OUT --task chat"),
         ("small x --draft other", 2, "another tokenizer"),
-        ("small x --draft small --set lookup=true", 2, "--draft and lookup"),
+        ("small x --draft small --set prompt_lookup=true", 2, "--draft and prompt_lookup"),
         ("small x --quantize int8 --set precision=bf16", 2, "either int8 or bf16"),
         ("small x --prompts p.txt", 2, "both given"),
         ("chat --chat -o out", 2, "not written to a folder"),
@@ -310,8 +310,10 @@ def test_what_cannot_be_done_is_said(words: str, code: int, said: str, models: P
 
 def test_the_command_has_at_most_fifteen_flags_of_its_own() -> None:
     """The rest are config keys."""
-    from gptctl.core.config import DataConfig, extra
+    from gptctl.core.config import ReadingOptions, declaration
 
     fields = Generate.model_fields
-    own = [name for name in fields if extra(fields[name]).get("flag") and name not in DataConfig.model_fields]
+    own = [
+        name for name in fields if declaration(fields[name]).form == "flag" and name not in ReadingOptions.model_fields
+    ]
     assert len(own) <= 15

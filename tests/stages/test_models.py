@@ -124,7 +124,17 @@ def test_pretrain_diverges_with_code_6(gptctl: Gptctl, workspace: Path) -> None:
 def test_pretrain_with_two_processes(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     one = gptctl("pretrain", workspace / "tokens", "-o", "one", "--steps", "6", "--device", "cpu", "--json")
     two = gptctl(
-        "pretrain", workspace / "tokens", "-o", "two", "--steps", "6", "--device", "cpu", "--procs", "2", "--json"
+        "pretrain",
+        workspace / "tokens",
+        "-o",
+        "two",
+        "--steps",
+        "6",
+        "--device",
+        "cpu",
+        "--nproc-per-node",
+        "2",
+        "--json",
     )
     assert (one.code, two.code) == (0, 0), two.err
     assert two.json["metrics"]["val_loss"] == pytest.approx(one.json["metrics"]["val_loss"], abs=1e-3)
@@ -344,6 +354,16 @@ def test_fewer_steps_are_a_conflict_and_other_processes_are_not(gptctl: Gptctl, 
     assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "6").code == 0
     assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "5").code == 5
     same = gptctl(
-        "pretrain", workspace / "tokens", "-o", "run", "--steps", "6", "--device", "auto", "--procs", "2", "--json"
+        "pretrain",
+        workspace / "tokens",
+        "-o",
+        "run",
+        "--steps",
+        "6",
+        "--device",
+        "auto",
+        "--nproc-per-node",
+        "2",
+        "--json",
     )
     assert (same.code, same.json["status"]) == (0, "up to date")

@@ -78,7 +78,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(gptctl: Gptctl, workspace
 def test_one_and_two_processes_read_the_same_tokens(gptctl: Gptctl, workspace: Path) -> None:
     command = ("pretrain", workspace / "tokens", *BESTFIT, "--steps", "6", "--device", "cpu", "--json")
     one = gptctl(*command, "-o", "one")
-    two = gptctl(*command, "-o", "two", "--procs", "2")
+    two = gptctl(*command, "-o", "two", "--nproc-per-node", "2")
     assert (one.code, two.code) == (0, 0), two.err
     for name in ("tokens", "packing"):
         assert one.json["metrics"][name] == two.json["metrics"][name]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.report.html import PALETTE
+from gptctl.reporting.html import PALETTE
 from tests.conftest import Ran, documents, run_gptctl, write_jsonl
 
 Gptctl = Callable[..., Ran]

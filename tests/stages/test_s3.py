@@ -14,8 +14,8 @@ import pytest
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, DataError, GptctlError, StoppedError, UsageError
 from gptctl.core.run_folder import open_run
-from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.stages.dedup import Dedup
@@ -72,9 +72,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def local(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stages make of the corpus on this machine: clean, unique, tokens."""
     folder = tmp_path_factory.mktemp("local")
-    clean(Clean(inputs=(str(raw),), out=str(folder / "clean"), max_bad=0.1, engine="serial"))
-    dedup(Dedup(inputs=(str(folder / "clean"),), out=str(folder / "unique"), engine="serial"))
-    tokenize(Tokenize(inputs=(str(folder / "unique"),), out=str(folder / "tokens"), vocab_size=320, engine="serial"))
+    clean(Clean(inputs=(str(raw),), out=str(folder / "clean"), max_bad=0.1, executor="serial"))
+    dedup(Dedup(inputs=(str(folder / "clean"),), out=str(folder / "unique"), executor="serial"))
+    tokenize(Tokenize(inputs=(str(folder / "unique"),), out=str(folder / "tokens"), vocab_size=320, executor="serial"))
     return folder
 
 
@@ -119,7 +119,7 @@ def test_the_chain_gives_the_bytes_of_a_local_run(
     # From there to here, and pipes, mixed.
     tokenize(
         Tokenize(
-            inputs=(server.uri(f"{bucket}/unique"),), out=str(tmp_path / "tokens"), vocab_size=320, engine="serial"
+            inputs=(server.uri(f"{bucket}/unique"),), out=str(tmp_path / "tokens"), vocab_size=320, executor="serial"
         )
     )
     assert tree_bytes(tmp_path / "tokens") == tree_bytes(local / "tokens")
@@ -130,7 +130,7 @@ def test_globs_files_and_limits(server: Storage, bucket: str, raw: Path, tmp_pat
         made: list[dict[str, Any]] = []
         for place in (f"{raw}{pattern}", server.uri(f"{bucket}/raw{pattern}")):
             out = tmp_path / f"{number}-{len(made)}"
-            clean(Clean(inputs=(place,), out=str(out), limit=limit, max_bad=0.1, engine="serial"))
+            clean(Clean(inputs=(place,), out=str(out), limit=limit, max_bad=0.1, executor="serial"))
             made.append(outcome(tree_bytes(out)))
         assert made[0] == made[1]
         assert made[0]["manifest.json"]["counts"]["kept"]
@@ -139,7 +139,7 @@ def test_globs_files_and_limits(server: Storage, bucket: str, raw: Path, tmp_pat
 def run_clean(server: Storage, bucket: str, out: str = "clean", force: bool = False, **more: Any) -> str:
     """Clean the bucket's corpus into the bucket, in this process; give the status."""
     config = Clean(
-        inputs=(server.uri(f"{bucket}/raw"),), out=server.uri(f"{bucket}/{out}"), max_bad=0.1, engine="serial", **more
+        inputs=(server.uri(f"{bucket}/raw"),), out=server.uri(f"{bucket}/{out}"), max_bad=0.1, executor="serial", **more
     )
     return clean(config, Context(force=force)).status
 
@@ -158,7 +158,7 @@ def test_up_to_date_conflicts_and_force(server: Storage, bucket: str, local: Pat
         run_clean(server, bucket)
     server.system.delete_file(f"{bucket}/raw/new.txt")
     with pytest.raises(ConflictError, match="was made by 'gptctl clean'"):
-        dedup(Dedup(inputs=(server.uri(f"{bucket}/raw"),), out=server.uri(f"{bucket}/clean"), engine="serial"))
+        dedup(Dedup(inputs=(server.uri(f"{bucket}/raw"),), out=server.uri(f"{bucket}/clean"), executor="serial"))
     assert server.written(f"{bucket}/clean") == before
     server.put(f"{bucket}/clean/shards/part-09999.arrow", b"of an older run")
     assert run_clean(server, bucket, force=True, preset="none") == "done"
@@ -197,7 +197,7 @@ class Killable:
         """Run the command, in one process."""
         places = (self.server.uri(f"{self.bucket}/{name}") for name in ("raw", "clean"))
         return self.gptctl(
-            "clean", next(places), "-o", next(places), "--set", "max_bad=0.1", "--engine", "serial", **environment
+            "clean", next(places), "-o", next(places), "--set", "max_bad=0.1", "--executor", "serial", **environment
         )
 
     def kill_and_resume(self, operation: int) -> set[str] | None:
@@ -240,13 +240,13 @@ def test_stopped_while_files_are_sent(server: Storage, bucket: str, local: Path)
     context = Context()
 
     def stop_at_once(done: float, total: float | None, unit: str, note: str = "") -> None:
-        if unit == "files sent":
+        if unit == "files uploaded":
             context.stop.signal_number = 15
 
     with pytest.raises(StoppedError, match="stopped by SIGTERM"):
         clean(
             Clean(
-                inputs=(server.uri(f"{bucket}/raw"),), out=server.uri(f"{bucket}/clean"), max_bad=0.1, engine="serial"
+                inputs=(server.uri(f"{bucket}/raw"),), out=server.uri(f"{bucket}/clean"), max_bad=0.1, executor="serial"
             ),
             replace(context, progress=stop_at_once),
         )
@@ -294,7 +294,7 @@ def test_no_secret_is_written_down(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     secret, login = SECRET, f"{KEY}:{SECRET}@"
     source, out = server.uri(f"{bucket}/raw/page.html", login), server.uri(f"{bucket}/clean", login)
-    common, index = ("--engine", "serial", "--json"), ("--index", "datasketch", "--set")
+    common, index = ("--executor", "serial", "--json"), ("--index", "datasketch", "--set")
     for command, code in (
         (("clean", source, "-o", out), 0),
         (("clean", source, "-o", out, "--pii"), 5),
@@ -326,7 +326,7 @@ def test_a_traceback_shows_no_secret(tmp_path: Path) -> None:
 def test_wrong_places_are_told(server: Storage, bucket: str, tmp_path: Path) -> None:
     def error_of(source: str, out: str) -> GptctlError:
         with pytest.raises(GptctlError) as caught:
-            clean(Clean(inputs=(source,), out=out, engine="serial"))
+            clean(Clean(inputs=(source,), out=out, executor="serial"))
         assert caught.value.hint
         return caught.value
 
@@ -360,7 +360,7 @@ def test_an_error_is_one_line_with_a_hint(server: Storage, gptctl: Gptctl) -> No
 def test_file_uris(raw: Path, local: Path, tmp_path: Path) -> None:
     out = (tmp_path / "out of it").as_uri()
     assert "%20" in out
-    clean(Clean(inputs=(raw.as_uri(),), out=out, max_bad=0.1, engine="serial"))
+    clean(Clean(inputs=(raw.as_uri(),), out=out, max_bad=0.1, executor="serial"))
     assert tree_bytes(tmp_path / "out of it") == tree_bytes(local / "clean")
 
 
@@ -368,7 +368,7 @@ def test_file_uris(raw: Path, local: Path, tmp_path: Path) -> None:
 def test_a_stream_into_a_bucket_resumes(server: Storage, local: Path, gptctl: Gptctl) -> None:
     bucket = server.bucket()
     stream = gptctl("clean", local / "clean", "-o", "-", "--preset", "none").out
-    command = ("dedup", "-", "-o", server.uri(f"{bucket}/unique"), "--engine", "serial", "--method", "exact")
+    command = ("dedup", "-", "-o", server.uri(f"{bucket}/unique"), "--executor", "serial", "--method", "exact")
     assert gptctl(*command, stdin=stream, fault="kill:40").code == -9
     assert gptctl(*command, stdin=stream).code == 0
     kept = json.loads(server.tree(f"{bucket}/unique")["manifest.json"])["counts"]["kept"]
@@ -399,7 +399,11 @@ def test_datasets_in_a_bucket_can_be_inspected_and_compared_with(
     against = (server.uri(f"{bucket}/raw/a.jsonl"),)
     made = dedup(
         Dedup(
-            inputs=(str(local / "clean"),), against=against, out=str(tmp_path / "new"), method="exact", engine="serial"
+            inputs=(str(local / "clean"),),
+            against=against,
+            out=str(tmp_path / "new"),
+            method="exact",
+            executor="serial",
         )
     )
     assert 0 < made.counts.kept < made.counts.documents_in / 2
@@ -443,7 +447,7 @@ def test_every_engine_gives_the_same_bytes(
         ["tokenize", f"{bucket}/unique", "-o", f"{bucket}/tokens", "--vocab-size", "320"],
     ):
         done = gptctl(
-            *(server.uri(part) if part.startswith(bucket) else part for part in command), "--engine", engine,
+            *(server.uri(part) if part.startswith(bucket) else part for part in command), "--executor", engine,
             "--workers", "2",
         )  # fmt: skip
         assert done.code == 0, done.err

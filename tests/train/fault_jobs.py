@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptctl.model.attention import KVCache
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.kv_cache import KVCache
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.faults import Faults
 from gptctl.train.job import TrainJob

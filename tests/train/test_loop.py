@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from gptctl.core.context import Context
 from gptctl.core.errors import DivergedError, MachineError, StoppedError, UsageError
 from gptctl.model.classifier import Classifier
+from gptctl.model.cross_entropy import cross_entropy_sum
 from gptctl.model.folder import load_model
-from gptctl.model.gpt import cross_entropy_sum
 from gptctl.train.checkpoints import checkpoint
 from gptctl.train.data.labelled_texts import LabelledTexts
 from tests.conftest import REPO, warm
@@ -199,7 +199,7 @@ def test_no_gpu_is_said_plainly(tmp_path: Path) -> None:
     """Exit 4 with the way out."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(MachineError, match="1 GPUs asked for, 0 found") as caught:
+    with pytest.raises(MachineError, match="1 GPUs requested, 0 found") as caught:
         run_in(tmp_path, make_job(device="cuda"))
     assert "--dry-run" in str(caught.value.hint)
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core import plugins
-from gptctl.core.config import DataConfig
+from gptctl.core.config import ReadingOptions
 from gptctl.evals.scoring.confusion import Integers
 from gptctl.evals.scoring.metric_results import METRICS, Rows, Values
 from gptctl.evals.scoring.options import Options
@@ -93,7 +93,7 @@ def check(names: Iterable[str]) -> None:
 
 
 def training_texts(
-    config: DataConfig, data: str, label_column: str, trained_on: Mapping[str, str]
+    config: ReadingOptions, data: str, label_column: str, trained_on: Mapping[str, str]
 ) -> tuple[list[str], list[str]] | None:
     """Return the texts and labels of the training split of DATA; None if it has none, or nothing beside it.
 

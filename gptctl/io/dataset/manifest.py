@@ -133,7 +133,7 @@ def is_ours(folder: Folder) -> bool:
     return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
 
 
-def is_wreck(folder: Folder) -> bool:
+def is_damaged_output(folder: Folder) -> bool:
     """Return whether a folder on this machine is an output of ours whose run.json and manifest are gone or damaged.
 
     Without this, what is left of it (config.toml, events, shards) would pass for documents.

@@ -1,4 +1,4 @@
-"""JSON lines: one record per line. Plain files are split at byte ranges, compressed ones while they are decompressed."""
+"""JSON lines: one record per line. Plain files are split at byte ranges, compressed ones as they are decompressed."""
 
 from __future__ import annotations
 

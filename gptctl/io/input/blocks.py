@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import xxhash
 
-from gptctl.core.config import DataConfig
+from gptctl.core.config import ReadingOptions
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ReadOptions:
     structured: bool = False
 
     @classmethod
-    def from_config(cls, config: DataConfig) -> ReadOptions:
+    def from_config(cls, config: ReadingOptions) -> ReadOptions:
         """Return the options that a stage's config holds."""
         return cls(config.text_column, config.id_column, config.max_doc_bytes)
 

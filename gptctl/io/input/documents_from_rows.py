@@ -15,9 +15,7 @@ from gptctl.io.input.blocks import ReadOptions, ReadResult, UnreadableRecord
 EXCERPT_CHARACTERS = 200
 
 
-def documents_from_rows(
-    rows: Sequence[Any], positions: Sequence[str], name: str, options: ReadOptions
-) -> ReadResult:
+def documents_from_rows(rows: Sequence[Any], positions: Sequence[str], name: str, options: ReadOptions) -> ReadResult:
     """Return the documents of some rows, and the rows that have no usable text.
 
     `positions` says where each row stands in the file `name`; a row without an id gets one made of both.

@@ -1,10 +1,10 @@
 """From INPUT arguments to shard tasks, by a rule that depends on the input alone.
 
 INPUT is a file, a folder (all its files, sorted by path, except hidden ones), a glob, a URI of pyarrow.fs, a dataset
-folder of an earlier stage, or "-" for a stream on standard input. A dataset folder and a stream of gptctl give one task
-per shard. Other files are cut into blocks of about 1 MiB, and blocks are grouped into tasks of about a 64th of the whole
-input (1 to 8 MiB). A task is large enough to be worth a process, and small enough to keep many processes busy. Its size
-is bounded, so memory does not grow with the input.
+folder of an earlier stage, or "-" for a stream on standard input. A dataset folder and a stream of gptctl give one
+task per shard. Other files are cut into blocks of about 1 MiB, and blocks are grouped into tasks of about a 64th of the
+whole input (1 to 8 MiB). A task is large enough to be worth a process, and small enough to keep many processes busy.
+Its size is bounded, so memory does not grow with the input.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Inputs:
             )
         elif manifest.is_damaged_output(folder):
             raise DataError(
-                f"{folder} is a damaged output of gptctl", "remove it and run the command that makes it; see gptctl doctor"
+                f"{folder} is a damaged output of gptctl",
+                "remove it and run the command that makes it; see gptctl doctor",
             )
         else:
             for file in find_files(folder):

@@ -18,9 +18,7 @@ def read_stdin_blocks() -> Iterator[Block]:
     pending_shard: int | None = None
     first_row = 0
     for shard, batch in stream.read(stream.standard_input()):
-        is_full = (
-            sum(b.nbytes for b in pending) >= BLOCK_BYTES if shard is None else shard != pending_shard
-        )
+        is_full = sum(b.nbytes for b in pending) >= BLOCK_BYTES if shard is None else shard != pending_shard
         if pending and is_full:
             yield pack(pending, first_row)
             first_row += sum(len(b) for b in pending)

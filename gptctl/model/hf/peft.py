@@ -27,7 +27,7 @@ from gptctl.model.hf import files, tensors
 from gptctl.model.hf.family import Family, Module
 from gptctl.model.hf.tensors import Placed, Tensors
 from gptctl.model.lora import LoraLinear, lora_layers
-from gptctl.model.meta_init import blank
+from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import unpad_vocab
 
 CONFIG, WEIGHTS = locate.ADAPTER
@@ -190,7 +190,7 @@ def load_model(folder: Path) -> model_folder.Loaded:
     if isinstance(base, Classifier):
         base = base.gpt
     config, weights = merged(folder, base)
-    with blank():
+    with meta_init():
         model = GPT(config)
     model_folder.assign_weights(model, weights, folder)
     if (folder / "tokenizer.json").exists():

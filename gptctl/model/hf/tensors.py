@@ -1,7 +1,7 @@
 """A model's tensors under transformers' names, there and back, by the tables of families.
 
-A tensor that one side has and the other has not must be what it would be there: zero for a bias, the sinusoids for a
-table of positions. So nothing is lost either way, and what goes out in float32 comes back bit for bit.
+A tensor that one side has and the other has not must be what it would be there: zero for a bias, the sinusoidal table
+for positions. So nothing is lost either way, and what goes out in float32 comes back bit for bit.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig
-from gptctl.model.gpt import GPT, sinusoids
+from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.hf.config import ties
 from gptctl.model.hf.family import Family, Module
-from gptctl.model.meta_init import blank
+from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import unpad_vocab
 
 SINES = "sines"  # a table of ours that is never saved
@@ -90,7 +90,7 @@ def to_theirs(weights: Tensors, config: ModelConfig, family: Family, dtype: torc
     Raises UsageError (2) where the family has no place for biases that are not zero.
     """
     state = {name: unpad_vocab(name, tensor.detach(), config).to(dtype) for name, tensor in weights.items()}
-    state[SINES] = sinusoids(config.max_seq_len, config.hidden_size).to(dtype)
+    state[SINES] = sinusoidal_positions(config.max_seq_len, config.hidden_size).to(dtype)
     found: Tensors = {}
     held = {SINES}
     for module in modules(family, config):
@@ -123,7 +123,7 @@ def to_ours(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
     what the config stands for.
     """
     stored = prefixed(stored, family)
-    with blank():
+    with meta_init():
         wanted = {name: unpad_vocab(name, tensor, config) for name, tensor in GPT(config).state_dict().items()}
     found: Tensors = {}
     # A scaled copy is only compared, where the tensor itself is there too.
@@ -167,7 +167,9 @@ def put(
     for name, part in zip(ours, torch.split(tensor, sizes), strict=True):
         if name not in wanted:  # what we do not have
             implied = (
-                sinusoids(config.max_seq_len, config.hidden_size).to(part) if name == SINES else torch.zeros_like(part)
+                sinusoidal_positions(config.max_seq_len, config.hidden_size).to(part)
+                if name == SINES
+                else torch.zeros_like(part)
             )
             if part.shape != implied.shape or not torch.equal(part, implied):
                 raise ChangedError(f"{theirs} is not what the config's {name} is")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gptctl.core.errors import DataError
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.text.packing import best_fit
 from gptctl.train.data.token_windows import batches, visits
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.train.data.token_windows import batches, permute
 
 POOL = 1024  # texts that are sorted by length together: enough for like lengths, few enough to stay random

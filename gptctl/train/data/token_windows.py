@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.text.packing import best_fit, window_count, window_offset
 
 ROUNDS = 6  # of the Feistel network; 4 suffice in theory (Luby and Rackoff 1988), more cost nothing here
@@ -103,7 +103,11 @@ class PackedDocuments(TokenWindows):
         self, parts: Sequence[NDArray[Any]], lengths: NDArray[np.int64], seq_len: int, seed: int, end_of_text: int
     ) -> None:
         super().__init__(parts, seq_len, seed)
-        assert lengths.sum() == self.tokens
+        if lengths.sum() != self.tokens:
+            raise DataError(
+                f"the documents of the train split have {lengths.sum():,} tokens, the split itself {self.tokens:,}",
+                "gptctl doctor checks the token folder; gptctl tokenize ... --force makes it again",
+            )
         packing = best_fit(lengths, seq_len)
         self.end_of_text = end_of_text
         self.windows = packing.sequences

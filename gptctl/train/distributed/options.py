@@ -1,40 +1,86 @@
-"""How the processes of a training run share the work: config keys of pretrain and finetune. Needs no torch."""
+"""How the processes of a training run share the work: options of pretrain and finetune. Needs no torch."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from gptctl.core.config import Settings, Values, key
-
-Parallel = Literal["auto", "ddp", "fsdp", "tp"]
-PARALLEL_HELP = "Each process holds the model (ddp), rows (fsdp) or heads (tp) of it; auto: ddp if it fits, else fsdp."
+from gptctl.core.config import DeviceOption, Values, flag, key
 
 
-class Placement(Settings):
-    """Where a model's parts are, and what happens when a process is lost. It changes results by rounding at most."""
+class DistributedOptions(DeviceOption):
+    """Where a model is trained, and what happens when a process is lost. They change results by rounding at most."""
 
-    tensor_parallel: int = key(
-        0, "With tp, processes that share each block; 0 takes all of a machine, others form groups.", ge=0, runtime=True
+    gpus: int = flag(
+        0, "GPUs to use on each machine, one process each.", metavar="N", panel="Devices", ge=0, runtime=True
     )
-    shard_within_node: bool = key(
-        False, "With fsdp, a whole copy on each machine: less traffic between them, more memory.", runtime=True
+    nproc_per_node: int = flag(
+        1, "Processes on each machine, for --device cpu.", metavar="N", panel="Devices", ge=1, runtime=True
     )
-    restarts: int = key(
+    nodes: int = flag(
+        1, "Machines. Start the same command on each, with one run folder.", metavar="N", panel="Devices", ge=1,
+        runtime=True,
+    )  # fmt: skip
+    rdzv_endpoint: str = flag(
+        "", "Rendezvous: a free port on one of the machines.", metavar="HOST:PORT", panel="Devices", runtime=True
+    )
+    parallel: Literal["auto", "ddp", "fsdp", "tp"] = flag(
+        "auto", "Strategy: a copy per process (ddp), sharded weights (fsdp), or tensor parallelism (tp). "
+        "auto: ddp if the model fits, else fsdp.", panel="Devices", runtime=True,
+    )  # fmt: skip
+    tp_size: int = key(
+        0, "With tp, processes that share each block; 0 takes all of a machine. Others form groups.", ge=0,
+        runtime=True,
+    )  # fmt: skip
+    hybrid_shard: bool = key(
+        False, "With fsdp, keep a whole copy on each machine: less traffic between them, more memory.", runtime=True
+    )
+    max_restarts: int = key(
         3, "Times that all processes start again from the last checkpoint when one dies or falls silent.", ge=0,
         runtime=True,
     )  # fmt: skip
-    train_timeout: float = key(
-        600.0, "Seconds after which a process that gives no sign of life, or stands still, counts as lost.", gt=0,
+    heartbeat_timeout: float = key(
+        600.0, "Seconds without a heartbeat, or without progress, before a process is declared dead.", gt=0,
         runtime=True,
     )  # fmt: skip
     compile: Literal["auto", "on", "off"] = key("auto", "Compile the blocks with torch.compile; auto: on CUDA.")
 
-    def placed(self) -> Values:
-        """Return the fields of a TrainJob that these keys set."""
+    def ranks(self) -> int:
+        """Count the training processes, over all machines."""
+        return (self.gpus or self.nproc_per_node) * self.nodes
+
+    def device_name(self) -> str:
+        """Return the device to train on; --gpus means cuda."""
+        return "cuda" if self.gpus else self.device
+
+    def distributed(self) -> Values:
+        """Return the fields of a TrainJob that these options set."""
         return {
-            "tp_size": self.tensor_parallel,
-            "hybrid_shard": self.shard_within_node,
-            "max_restarts": self.restarts,
-            "heartbeat_timeout": self.train_timeout,
+            "device": self.device_name(),
+            "world_size": self.ranks(),
+            "nodes": self.nodes,
+            "rdzv_endpoint": self.rdzv_endpoint,
+            "strategy": self.parallel,
+            "tp_size": self.tp_size,
+            "hybrid_shard": self.hybrid_shard,
+            "max_restarts": self.max_restarts,
+            "heartbeat_timeout": self.heartbeat_timeout,
             "compile": self.compile,
         }
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.gpus:
+            found["nproc_per_node"] = "beside --gpus"
+            if self.device not in ("auto", "cuda"):
+                found["device"] = "beside --gpus"
+        if self.nodes == 1:
+            found |= dict.fromkeys(("rdzv_endpoint", "hybrid_shard"), "without --nodes")
+        if self.ranks() == 1:
+            alone = ("parallel", "tp_size", "hybrid_shard", "max_restarts", "heartbeat_timeout")
+            found |= dict.fromkeys(alone, "with a single process")
+        if self.parallel not in ("auto", "tp"):
+            found["tp_size"] = f"with --parallel {self.parallel}"
+        if self.parallel not in ("auto", "fsdp"):
+            found["hybrid_shard"] = f"with --parallel {self.parallel}"
+        return found

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptctl.model.classifier import Classifier
-from gptctl.model.gpt import IGNORE_INDEX, cross_entropy_sum
+from gptctl.model.cross_entropy import IGNORE_INDEX, cross_entropy_sum
 from gptctl.train.recipe import Recipe
 
 UNIT = "texts"  # what its targets are

@@ -15,8 +15,8 @@ from gptctl.train.schedule import samples_after
 FLOAT_BYTES = 4  # parameters, gradients and optimizer state are kept in single precision
 # Copies of constants from modules that import torch; a test compares them.
 BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients in flight at once: collectives.BUCKET_BYTES
-WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.PAYS
-CHUNK_ROWS = 256  # cross_entropy.ROWS
+WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
+CHUNK_ROWS = 256  # cross_entropy.CHUNK_ROWS
 MEMORY_SHARE = 0.85  # share of a device's memory that a run may take; buffers and fragmentation take the rest
 
 
@@ -106,7 +106,7 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
         # The full parameters of one block and of the next one, which is prefetched, and the block's gradients before
         # they are reduced and scattered. The root (embeddings, head, last norm) stays gathered from the forward to the
         # backward pass.
-        block = model.count_matrices(model.experts) // model.layers // layout.dims.tp
+        block = model.count_matrix_parameters(model.experts) // model.layers // layout.dims.tp
         root = model.other_parameters()
         gathered = (2 * block) * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * (block + 2 * root)
     state = optimizer_floats(model, recipe)
@@ -126,8 +126,8 @@ def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
     Rows are sharded over dp_shard. Stacked experts are sharded one by one, so over no more ranks than there are
     experts. Tensor parallelism splits the other matrices of a block first.
     """
-    dense = model.count_matrices(0)
-    experts = model.count_matrices(model.experts) - dense
+    dense = model.count_matrix_parameters(0)
+    experts = model.count_matrix_parameters(model.experts) - dense
     others = model.parameters() - experts - dense + dense // dims.tp
     return -(-others // dims.dp_shard) + -(-experts // max(1, min(dims.dp_shard, model.experts)))
 
@@ -135,7 +135,7 @@ def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
 def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
     """Count the numbers that an optimizer keeps: two per parameter for Adam, one per hidden matrix entry for Muon."""
     adam = 2 * model.parameters()
-    return adam - model.count_matrices(model.experts) if recipe.optimizer == "muon" else adam
+    return adam - model.count_matrix_parameters(model.experts) if recipe.optimizer == "muon" else adam
 
 
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:

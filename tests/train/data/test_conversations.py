@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gptctl.core.errors import DataError
-from gptctl.model.gpt import IGNORE_INDEX
+from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.train.data.conversations import Conversations
 from gptctl.train.objectives import language_model
 from gptctl.train.recipe import Recipe

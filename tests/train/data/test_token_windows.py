@@ -154,3 +154,9 @@ def test_packed_documents_are_scored_as_the_stream() -> None:
     data, documents = packed(lengths, 8)
     stream = TokenWindows([np.concatenate(documents).astype(np.uint32)], 8, seed=0)
     assert torch.equal(torch.cat(list(data.sequential(3))), torch.cat(list(stream.sequential(3))))
+
+
+def test_lengths_of_other_documents_are_refused() -> None:
+    """They would cut the stream in the wrong places."""
+    with pytest.raises(DataError, match="have 9 tokens, the split itself 10"):
+        PackedDocuments([np.arange(10, dtype=np.uint32)], np.array([4, 5], np.int64), 4, 0, END)

@@ -77,11 +77,22 @@ def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path
     command = ("pretrain", workspace / "tokens", "--steps", "12", "--set", "checkpoint.every=3", "--device", "cpu",
                "--set", "precision=fp32")  # fmt: skip
     for strategy in ("fsdp", "ddp"):
-        done = gptctl(*command, "-o", strategy, "--procs", "2", "--parallel", strategy)
+        done = gptctl(*command, "-o", strategy, "--nproc-per-node", "2", "--parallel", strategy)
         assert done.code == 0, done.err
     assert gptctl(*command, "-o", "alone").code == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "gptctl", *map(str, command), "-o", "killed", "--procs", "2", "--parallel", "fsdp"],
+        [
+            sys.executable,
+            "-m",
+            "gptctl",
+            *map(str, command),
+            "-o",
+            "killed",
+            "--nproc-per-node",
+            "2",
+            "--parallel",
+            "fsdp",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPO)},
         stderr=subprocess.DEVNULL,
@@ -90,7 +101,7 @@ def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path
         time.sleep(0.02)
     process.kill()
     process.wait()
-    done = gptctl(*command, "-o", "killed", "--procs", "2", "--parallel", "fsdp")
+    done = gptctl(*command, "-o", "killed", "--nproc-per-node", "2", "--parallel", "fsdp")
     assert done.code == 0, done.err
     files = {name: (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("fsdp", "killed")}
     assert files["fsdp"] == files["killed"]
@@ -125,7 +136,7 @@ def test_two_machines(workspace: Path, tmp_path: Path) -> None:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "gptctl", "pretrain", str(workspace / "tokens"), "-o", "run", "--steps", "8",
-               "--device", "cpu", "--nodes", "2", "--rdzv", f"localhost:{port}", "--json"]  # fmt: skip
+               "--device", "cpu", "--nodes", "2", "--rdzv-endpoint", f"localhost:{port}", "--json"]  # fmt: skip
     results = start_on_two_machines(command, tmp_path)
     one, other = (result["metrics"] for result in results)
     assert one["steps"] == other["steps"] == 8

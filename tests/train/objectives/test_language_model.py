@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
-from gptctl.model.gpt import GPT, IGNORE_INDEX, cross_entropy_sum
+from gptctl.model.cross_entropy import IGNORE_INDEX, cross_entropy_sum
+from gptctl.model.gpt import GPT
 from gptctl.train.objectives import language_model
 from gptctl.train.recipe import Recipe
 from tests.model.test_gpt import FAMILIES, make

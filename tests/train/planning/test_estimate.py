@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gptctl.model import cross_entropy
 from gptctl.model.config import ModelConfig, load_preset, preset_names
-from gptctl.model.gpt import GPT, cross_entropy_sum
+from gptctl.model.cross_entropy import cross_entropy_sum
+from gptctl.model.gpt import GPT
 from gptctl.train.distributed import collectives
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.planning import estimate as estimate_module
@@ -86,7 +87,10 @@ def test_every_preset_can_be_estimated() -> None:
 def test_constants_are_those_of_training() -> None:
     """The estimate, which does without torch, knows the sizes that the code with torch uses."""
     assert estimate_module.BUCKET_BYTES == 2 * collectives.BUCKET_BYTES
-    assert (estimate_module.WHOLE_LOGITS, estimate_module.CHUNK_ROWS) == (cross_entropy.PAYS, cross_entropy.ROWS)
+    assert (estimate_module.WHOLE_LOGITS, estimate_module.CHUNK_ROWS) == (
+        cross_entropy.MIN_FUSED_LOGITS,
+        cross_entropy.CHUNK_ROWS,
+    )
 
 
 def test_largest_models_need_many_devices() -> None:

@@ -67,8 +67,8 @@ def connect(pairs: Iterable[tuple[Docs, Docs]], documents: int, max_memory: int)
         if len(found[0]) + len(part[0]) > limit:
             needed, enough = (BYTES_PER_PAIR * count // 10**6 + 1 for count in (2 * limit, 4 * documents // 3))
             raise MachineError(
-                f"there are more duplicates than --memory holds: {len(found[0]):,} documents so far, and more to come",
-                f"try for example --memory {min(needed, enough)}MB; enough in any case: --memory {enough}MB",
+                f"there are more duplicates than --max-memory holds: {len(found[0]):,} documents so far",
+                f"try for example --max-memory {min(needed, enough)}MB; enough in any case: --max-memory {enough}MB",
             )
         pending.append(part)
         size += len(part[0])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.io.input.read_task import read_task
 from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import Corpus

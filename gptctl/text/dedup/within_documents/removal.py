@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.summary import Counts
-from gptctl.io.dataset.schema import with_kind
+from gptctl.io.dataset.schema import text_bytes, with_kind
 from gptctl.io.input.blocks import ShardTask
-from gptctl.pipeline import execution
-from gptctl.pipeline.task_results import TaskOutput
 from gptctl.pipeline.sorted_runs import of_task
+from gptctl.pipeline.task_results import TaskOutput
 from gptctl.text.dedup.report import LARGEST, sample_text
 from gptctl.text.dedup.within_documents.method import Method
 from gptctl.text.dedup.within_documents.search import Workspace

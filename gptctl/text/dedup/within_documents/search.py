@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gptctl.io.input.read_task import read_task
 from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.pipeline import sorted_runs
 from gptctl.pipeline.sorted_runs import SortedRuns, of_task, places
 from gptctl.text.dedup.corpus import Corpus, TaskCounts

@@ -49,10 +49,10 @@ def test_parts_need_memory_for_documents_only() -> None:
     memory = 3 * BYTES_PER_PAIR * 1000
     assert connect([part] * 50, 1001, memory)[1].tolist() == [0] * 1001
     growing = [(leaves + np.uint64(1000 * number), leaves * np.uint64(0)) for number in range(50)]
-    with pytest.raises(MachineError, match="more duplicates than --memory holds") as caught:
+    with pytest.raises(MachineError, match="more duplicates than --max-memory holds") as caught:
         connect(growing, 50_001, memory)
     assert caught.value.exit_code == 4 and caught.value.hint is not None
-    assert caught.value.hint.startswith("try for example --memory 1MB; ")
+    assert caught.value.hint.startswith("try for example --max-memory 1MB; ")
     enough = int(caught.value.hint.rpartition(" ")[2].removesuffix("MB")) * 10**6
     assert enough == 8 * 10**6
     for tight in (enough, BYTES_PER_PAIR * 50_001 * 4 // 3 + BYTES_PER_PAIR):

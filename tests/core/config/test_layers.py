@@ -1,4 +1,4 @@
-"""Config models: layers, TOML round trips, fingerprints, errors that name every bad key."""
+"""Layers of config values: precedence, TOML round trips, fingerprints, errors that name every bad key."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptctl.core import config
-from gptctl.core.config import Settings, StageConfig, key
+from gptctl.core.config import Layer, SeedOption, Settings, WorkerOptions, key
 from gptctl.core.errors import UsageError
 
 
@@ -18,7 +18,7 @@ class Inner(Settings):
     names: tuple[str, ...] = key((), "")
 
 
-class Sample(StageConfig):
+class Sample(WorkerOptions, SeedOption):
     """A stage."""
 
     inner: Inner = key(Inner(), "")
@@ -28,7 +28,7 @@ class Sample(StageConfig):
 
 def test_layers_merge_table_by_table() -> None:
     built, origins = config.build(
-        Sample, [("file", {"inner": {"depth": 2}, "rate": 1}), ("--set", {"inner": {"names": "a, b"}})]
+        Sample, [Layer("file", {"inner": {"depth": 2}, "rate": 1}), Layer("--set", {"inner": {"names": "a, b"}})]
     )
     assert (built.inner.depth, built.inner.names, built.rate) == (2, ("a", "b"), 1.0)
     assert origins == {"inner.depth": "file", "rate": "file", "inner.names": "--set"}
@@ -36,10 +36,10 @@ def test_layers_merge_table_by_table() -> None:
 
 def test_all_errors_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        config.build(Sample, [("x", {"inner": {"dept": 1}, "rat": 1, "seed": "many"})])
-    assert "'inner.dept' is not known (did you mean 'depth'?)" in caught.value.message
-    assert "'rat' is not known (did you mean 'rate'?)" in caught.value.message
-    assert "'seed'" in caught.value.message
+        config.build(Sample, [Layer("x", {"inner": {"dept": 1}, "rat": 1, "seed": "many"})])
+    assert "'inner.dept' in x is not known (did you mean 'depth'?)" in caught.value.message
+    assert "'rat' in x is not known (did you mean 'rate'?)" in caught.value.message
+    assert "seed in x takes a whole number, not 'many'" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_toml_round_trip_keeps_the_fingerprint(depth: int, rate: float, note: st
     made = Sample(inner=Inner(depth=depth, names=(note,)), rate=rate, note=note)
     import tomllib
 
-    again, _ = config.build(Sample, [("file", tomllib.loads(config.to_toml(config.plain(made))))])
+    again, _ = config.build(Sample, [Layer("file", tomllib.loads(config.to_toml(config.plain(made))))])
     assert again == made
     assert config.fingerprint(again.settings()) == config.fingerprint(made.settings())
 
 
 def test_runtime_keys_are_not_settings() -> None:
     assert config.fingerprint(Sample(workers=1).settings()) == config.fingerprint(
-        Sample(workers=8, engine="serial").settings()
+        Sample(workers=8, executor="serial").settings()
     )
     assert config.fingerprint(Sample(seed=1).settings()) != config.fingerprint(Sample(seed=2).settings())
 

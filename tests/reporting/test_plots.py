@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gptctl.report.events import lasting
-from gptctl.report.plots import loss_curve
+from gptctl.reporting.events import lasting
+from gptctl.reporting.plots import loss_curve
 
 
 def step(number: int, loss: float) -> dict[str, object]:

@@ -19,9 +19,9 @@ from gptctl.io.files import read_if_exists
 from gptctl.io.input.find import find_files
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
-from gptctl.report import charts
-from gptctl.report.charts import Series
-from gptctl.report.events import Event, points, read_events
+from gptctl.reporting import charts
+from gptctl.reporting.charts import Series
+from gptctl.reporting.events import Event, points, read_events
 from gptctl.text.tokenizer import Tokenizer
 
 SAMPLES = 3

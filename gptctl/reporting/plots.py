@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Literal
 
-from gptctl.report.events import Event, lasting
+from gptctl.reporting.events import Event, lasting
 
 
 def loss_curve(events: Sequence[Event], title: str, kind: Literal["svg", "png"] = "svg") -> bytes:

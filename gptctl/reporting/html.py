@@ -17,10 +17,10 @@ from gptctl.core.formatting import format_duration, format_interval, format_numb
 from gptctl.core.redact import redact
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
-from gptctl.report import charts
-from gptctl.report.charts import Series
-from gptctl.report.events import points, read_events
-from gptctl.report.sections import SAMPLE_CHARACTERS, Section, counts_of, metrics_of, section
+from gptctl.reporting import charts
+from gptctl.reporting.charts import Series
+from gptctl.reporting.events import points, read_events
+from gptctl.reporting.sections import SAMPLE_CHARACTERS, Section, counts_of, metrics_of, section
 
 # name: (on light, on dark). Text is ink, muted, good, bad or one of the colours of charts: 4.5 to 1 on page and card.
 PALETTE = {
@@ -70,7 +70,7 @@ def page(asked: Sequence[Output]) -> tuple[str, list[Section]]:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"cut": cut, "share": share, "name": lambda folder: Path(folder).name}
-    here = files("gptctl.report")
+    here = files("gptctl.reporting")
     template = environment.from_string((here / "report.html.j2").read_text(encoding="utf-8"))
     text = template.render(
         title=", ".join(Path(output.folder).name for output in asked),

@@ -1,0 +1,65 @@
+"""Run one command: resolve its config, call its stage, and print the result."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from gptctl.cli.commands import STAGES
+from gptctl.cli.console import Console, print_json
+from gptctl.cli.params import common_options
+from gptctl.cli.resolve import resolve
+from gptctl.core import plugins
+from gptctl.core.config import flatten, plain, show
+from gptctl.core.context import Context
+from gptctl.core.errors import PipeClosedError
+from gptctl.core.redact import redacted
+from gptctl.core.signals import StopFlag
+
+
+def execute(stage: str, values: dict[str, Any]) -> None:
+    """Run a command. A closed pipe is reported here, because Typer would turn it into exit code 1."""
+    try:
+        run_stage(stage, values)
+    except BrokenPipeError as error:
+        raise PipeClosedError("the reader of the pipe is gone") from error
+
+
+def run_stage(stage: str, values: dict[str, Any]) -> None:
+    """Resolve the config of a stage, run it, and print its result."""
+    common = {name: values.pop(name) for name in common_options()}
+    console = Console(common["quiet"], common["verbose"])
+    config, origins = resolve(
+        stage, values, common["config_file"], common["set_values"] or [], placeholders=common["print_config"]
+    )
+    if common["print_config"]:
+        sys.stdout.write(show(config, origins))
+        return
+    if common["verbose"]:
+        chosen = flatten(redacted(plain(config)))
+        for name, origin in origins.items():
+            console.info(f"{name} = {json.dumps(chosen.get(name))}  # {origin}")
+    from gptctl.io.dataset.schema import prepare_arrow
+
+    prepare_arrow()
+    module = plugins.load(STAGES, stage)
+    started = time.monotonic()
+    with StopFlag() as stop:
+        context = Context(
+            force=common["force"], argv=tuple(sys.argv[1:]), stop=stop,
+            progress=console.progress, warn=console.warn, info=console.info, show_metrics=console.show_metrics,
+            write=(lambda text: None) if common["json_output"] else console.write,
+        )  # fmt: skip
+        try:
+            summary = module.plan(config, context) if common["dry_run"] else module.run(config, context)
+        finally:
+            console.stop_bar()
+    summary = replace(summary, seconds=time.monotonic() - started)
+    console.show(summary)
+    if common["json_output"]:
+        print_json(summary.to_json())
+    if summary.failure:
+        raise summary.failure

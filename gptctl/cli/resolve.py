@@ -1,0 +1,72 @@
+"""From flags, --set, variables and a config file to the config of a command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from gptctl.cli.commands import config_model, stage_names
+from gptctl.core.config import (
+    Layer,
+    Others,
+    StageConfig,
+    build,
+    declaration,
+    merge,
+    nest,
+    read_environment,
+    read_sets,
+    read_toml,
+    table_of,
+)
+
+
+def resolve(
+    stage: str, flags: Mapping[str, Any], file: Path | None, sets: Sequence[str], placeholders: bool = False
+) -> tuple[StageConfig, dict[str, str]]:
+    """Merge default < preset < --config file < environment < --set < flag; also return where each key comes from.
+
+    With `placeholders`, what the command requires need not be given. Raises UsageError (2).
+    """
+    model = config_model(stage)
+    layers = [
+        *(read_toml(file, stage, stage_names()) if file else ()),
+        read_environment(os.environ),
+        read_sets(sets),
+        Layer("flag", flag_values(model, flags)),
+    ]
+    chosen: dict[str, Any] = {}
+    for layer in layers:
+        chosen = merge(chosen, layer.values)
+    preset = Layer("preset", model.preset_layer(chosen))
+    others = Others(
+        tuple(stage_names()), lambda dotted: any(has_key(config_model(one), dotted) for one in others_of(stage))
+    )
+    return build(model, [preset, *layers], others, placeholders)
+
+
+def others_of(stage: str) -> list[str]:
+    """List the other commands."""
+    return [name for name in stage_names() if name != stage]
+
+
+def has_key(model: type[BaseModel] | None, dotted: str) -> bool:
+    """Tell whether a config model has a dotted key."""
+    for part in dotted.split("."):
+        if model is None or part not in model.model_fields:
+            return False
+        model = table_of(model.model_fields[part].annotation)
+    return True
+
+
+def flag_values(model: type[StageConfig], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags that were typed as config values; some set a key of a table."""
+    values: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is not None:
+            values = merge(values, nest(declaration(model.model_fields[name]).path or name, value))
+    return values

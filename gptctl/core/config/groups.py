@@ -1,0 +1,78 @@
+"""Options that several commands share, in groups. A command takes the groups that it uses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from gptctl.core import plugins
+from gptctl.core.config.fields import flag, key
+from gptctl.core.config.settings import StageConfig
+from gptctl.core.config.values import Values
+
+EXECUTORS = "gptctl.executors"
+
+
+class ReadingOptions(StageConfig):
+    """How documents are read."""
+
+    text_column: str = flag("text", "Column that holds the text.", metavar="COLUMN", panel="Input")
+    id_column: str = flag(
+        "id", "Column that holds the document's id. Without it, ids are made from file and position.",
+        metavar="COLUMN", panel="Input",
+    )  # fmt: skip
+    limit: int = flag(0, "Read only the first N documents; 0 reads all.", metavar="N", panel="Input", ge=0)
+    max_bad: float = key(0.001, "Share of unreadable records above which the command fails.", runtime=True, ge=0, le=1)
+    max_doc_bytes: int = key(16 * 2**20, "Longest record read, in bytes; longer ones are quarantined.", ge=1024)
+
+
+class WorkerOptions(StageConfig):
+    """How many workers run the tasks, and what starts them."""
+
+    workers: int = flag(
+        0, "Worker processes; 0 starts one per processor. The output is the same for any number.",
+        metavar="N", panel="Workers", runtime=True, ge=0,
+    )  # fmt: skip
+    executor: str = flag(
+        "processes", f"How workers are run: {', '.join(plugins.names(EXECUTORS))}. The output is the same for each.",
+        metavar="NAME", panel="Workers", runtime=True,
+        choices=lambda: plugins.names(EXECUTORS),
+    )  # fmt: skip
+    ray_address: str | None = flag(
+        None, "Ray cluster to use; else RAY_ADDRESS, else this machine.",
+        metavar="HOST:PORT", panel="Workers", runtime=True,
+    )  # fmt: skip
+
+    @field_validator("executor")
+    @classmethod
+    def known_executor(cls, value: str) -> str:
+        """Raise ValueError for an unknown executor."""
+        known = plugins.names(EXECUTORS)
+        if value not in known:
+            near = plugins.did_you_mean(value, known)
+            raise ValueError(f"no executor is called '{value}'{near}; known: {', '.join(known)}")
+        return value
+
+    def executor_options(self) -> Values:
+        """Return the settings of the executor, besides the number of workers."""
+        return {"address": self.ray_address} if self.executor == "ray" else {}
+
+    def worker_count(self) -> int:
+        """Return how many workers the executor runs at once. With Ray, 0 means the whole cluster."""
+        count: int = plugins.load(EXECUTORS, self.executor).worker_count(self.workers)
+        return count
+
+
+class SeedOption(StageConfig):
+    """The seed of commands that draw random numbers."""
+
+    seed: int = flag(0, "Seed of all random numbers.", metavar="N", panel="Randomness")
+
+
+class DeviceOption(StageConfig):
+    """Where a model runs."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = flag(
+        "auto", "Where the model runs; auto uses a GPU if there is one.", panel="Devices", runtime=True
+    )

@@ -1,0 +1,173 @@
+"""From layers of values to one checked config. Higher layers win, and all errors are reported at once.
+
+Precedence: flag > --set > GPTCTL_* environment > --config file > preset > default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from gptctl.core.config import messages
+from gptctl.core.config.fields import declaration, is_list, table_of
+from gptctl.core.config.messages import ENVIRONMENT, FLAG, PRESET, SET
+from gptctl.core.config.settings import Settings, StageConfig
+from gptctl.core.config.values import Values, flatten, look_up, merge, nest, plain, without
+from gptctl.core.errors import UsageError
+
+Model = TypeVar("Model", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one place.
+
+    origin: "flag", "--set", "environment", "preset", or the path of a file.
+    shared: the values are meant for every command, so those that this one does not have are left out.
+    """
+
+    origin: str
+    values: Values
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Others:
+    """What a command knows of the other commands: their names, and whether one of them has a dotted key."""
+
+    names: tuple[str, ...] = ()
+    have: Callable[[str], bool] = lambda dotted: False
+
+
+def build(
+    model: type[Model], layers: Sequence[Layer], others: Others | None = None, placeholders: bool = False
+) -> tuple[Model, dict[str, str]]:
+    """Merge layers, lowest first, into a config; also return the origin of each dotted key.
+
+    With `placeholders`, keys that are required need not be given.
+    Raises UsageError (2), which names every bad key at once.
+    """
+    others = others or Others()
+    layers, problems = known_keys(model, layers, others)
+    config, invalid = validate(model, layers, placeholders)
+    problems += invalid
+    if isinstance(config, StageConfig):
+        unused, used_layers = without_unused(config, layers, others)
+        problems += unused
+        if used_layers != layers and not problems:
+            return build(model, used_layers, others, placeholders)
+    if problems or config is None:
+        missing = all(problem.endswith(messages.MISSING) for problem in problems)
+        hint = (
+            f"type {messages.usage(model)}" if missing else f"see {messages.command(model)} --help and --print-config"
+        )
+        raise UsageError("; ".join(problems), hint)
+    return config, origins_of(layers)
+
+
+def origins_of(layers: Sequence[Layer]) -> dict[str, str]:
+    """Return the highest layer that gives each dotted key."""
+    return {name: layer.origin for layer in layers for name in flatten(layer.values)}
+
+
+def merged(layers: Sequence[Layer]) -> Values:
+    """Merge the values of layers, lowest first."""
+    values: Values = {}
+    for layer in layers:
+        values = merge(values, layer.values)
+    return values
+
+
+def known_keys(model: type[BaseModel], layers: Sequence[Layer], others: Others) -> tuple[list[Layer], list[str]]:
+    """Bring each layer into the form of the model, without the keys that it does not have; say which those are.
+
+    A shared layer may hold keys of other commands. A table of this command must be right in all its keys, except that
+    an environment variable may name a key of the same table in another command.
+    """
+    kept, problems = [], []
+    for layer in layers:
+        values = normalized(model, layer.values)
+        unknown = unknown_keys(model, values)
+        for name in unknown:
+            of_another = layer.shared and ("." not in name or layer.origin == ENVIRONMENT)
+            if not (of_another and others.have(name)):
+                problems.append(messages.unknown(model, name, layer.origin, look_up(values, name), others.names))
+        kept.append(replace(layer, values=without(values, set(unknown))))
+    return kept, problems
+
+
+def normalized(model: type[BaseModel], values: Values) -> Values:
+    """Write short forms out: "a,b" where a list is wanted, and a single value for a table that a flag sets a key of."""
+    out: Values = {}
+    for name, value in values.items():
+        info = model.model_fields.get(name)
+        if info is None:
+            out[name] = value
+            continue
+        if (path := declaration(info).path) and not isinstance(value, dict):
+            value = nest(path, value)[name]
+        table = table_of(info.annotation)
+        if isinstance(value, dict) and table:
+            value = normalized(table, value)
+        elif isinstance(value, str) and is_list(info.annotation):
+            value = [item.strip() for item in value.split(",") if item.strip()]
+        out[name] = value
+    return out
+
+
+def unknown_keys(model: type[BaseModel], values: Values, prefix: str = "") -> list[str]:
+    """List the dotted keys that a config model does not have."""
+    found: list[str] = []
+    for name, value in values.items():
+        info = model.model_fields.get(name)
+        if info is None:
+            found.append(prefix + name)
+        elif isinstance(value, dict) and (table := table_of(info.annotation)):
+            found += unknown_keys(table, value, f"{prefix}{name}.")
+    return found
+
+
+def validate(model: type[Model], layers: Sequence[Layer], placeholders: bool = False) -> tuple[Model | None, list[str]]:
+    """Check merged layers against the model. Return the config, or None and what is wrong."""
+    given, origins = merged(layers), origins_of(layers)
+    absent = {name: placeholder(info) for name, info in model.model_fields.items() if info.is_required()}
+    try:
+        return model.model_validate(absent | given if placeholders else given), []
+    except ValidationError as error:
+        return None, [messages.invalid(model, item, given, origins) for item in error.errors()]
+
+
+def placeholder(info: FieldInfo) -> Any:
+    """Return a value for a required key that was not given."""
+    return ["-"] if is_list(info.annotation) else "-"
+
+
+def without_unused(config: StageConfig, layers: Sequence[Layer], others: Others) -> tuple[list[str], list[Layer]]:
+    """Say which keys were given and have no effect; leave out those that were meant for other command lines.
+
+    These are environment variables, keys of a file that other commands have too, and values that equal the default.
+    """
+    reasons = config.without_effect()
+    below = [replace(layer, values=without(layer.values, set(reasons))) for layer in layers]
+    default, _ = validate(type(config), below, placeholders=True)
+    defaults, problems, kept = flatten(plain(default)), [], []
+    for layer in layers:
+        dropped = set()
+        for name, value in flatten(layer.values).items():
+            reason = next((reasons[one] for one in reasons if f"{name}.".startswith(f"{one}.")), None)
+            if reason is None or layer.origin == PRESET:
+                continue
+            if layer.origin in (FLAG, SET) or not (
+                layer.origin == ENVIRONMENT
+                or defaults.get(name) == plain(value)
+                or (layer.shared and others.have(name))
+            ):
+                problems.append(f"{messages.named(type(config), name, layer.origin)} has no effect {reason}")
+            else:
+                dropped.add(name)
+        kept.append(replace(layer, values=without(layer.values, dropped)) if dropped else layer)
+    return problems, kept

@@ -1,0 +1,95 @@
+"""The base classes of all config models: a group of keys, and the config of a command."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from gptctl.core.config.fields import declaration
+from gptctl.core.config.values import Values, merge, plain
+
+
+class Settings(BaseModel):
+    """A frozen group of config keys. An unknown key is an error.
+
+    A table that is given in part keeps the other values of its default, also where that default is an instance whose
+    values differ from those of its class. So setting one key changes that key alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def complete(cls, values: Any) -> Any:
+        """Lay what is given over what holds without it."""
+        if not isinstance(values, dict):
+            return values
+        given = given_in(values)
+        return merge(cls.below(given), given)
+
+    @classmethod
+    def below(cls, given: Values) -> Values:
+        """Return the values that lie below those given: the defaults of tables that are given in part."""
+        fields = cls.model_fields
+        return {
+            name: plain(fields[name].default)
+            for name, value in given.items()
+            if isinstance(value, dict) and name in fields and isinstance(fields[name].default, Settings)
+        }
+
+
+def given_in(value: Any) -> Any:
+    """Reduce groups of keys to those that were set on them, so that Recipe(lr=1) as a value gives that key alone."""
+    if isinstance(value, Settings):
+        return {name: given_in(vars(value)[name]) for name in value.model_fields_set}
+    if isinstance(value, dict):
+        return {name: given_in(item) for name, item in value.items()}
+    return value
+
+
+class StageConfig(Settings):
+    """The config of a command. Option groups and commands add the keys.
+
+    instead: for keys that a user may expect here and that the command does not have, what to use instead.
+    """
+
+    instead: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def below(cls, given: Values) -> Values:
+        """Return the values of the chosen preset over the defaults of tables."""
+        preset = cls.preset_layer(given)
+        return merge(super().below(merge(preset, given)), preset)
+
+    @classmethod
+    def preset_layer(cls, chosen: Values) -> Values:
+        """Return the values that the chosen preset stands for. They lie above the defaults and below all else."""
+        return {}
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the dotted keys and tables that have no effect beside the other values, each with the reason.
+
+        A reason ends the sentence "KEY has no effect ...": "without --lora", "with --method exact".
+        """
+        return {}
+
+    def settings(self) -> Values:
+        """Return the keys that can change a result, in TOML's types."""
+        fields = type(self).model_fields
+        return {name: value for name, value in plain(self).items() if not declaration(fields[name]).runtime}
+
+    def sources(self) -> dict[str, list[str]]:
+        """Return what is read, by the key that names it: absolute paths, URIs, or "-" for a pipe."""
+        found: dict[str, list[str]] = {}
+        for name, field in type(self).model_fields.items():
+            value = vars(self)[name] if declaration(field).reads else None
+            if value:
+                found[name] = [absolute(str(one)) for one in ([value] if isinstance(value, str) else value)]
+        return found
+
+
+def absolute(path: str) -> str:
+    """Return a path that holds in any working directory. URIs and "-" do already."""
+    return path if path == "-" or "://" in path else os.path.abspath(path)  # noqa: PTH100 (a glob is not a path yet)

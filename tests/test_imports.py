@@ -1,0 +1,42 @@
+"""Each module of gptctl can be imported first: none works only because another one was imported before it."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import gptctl
+from tests.conftest import plain_environment
+
+# What most modules need from elsewhere is imported once. A fork of that interpreter imports one module of gptctl alone.
+IMPORT_EACH = """
+import importlib, os, sys
+import numpy, pyarrow, pydantic, torch
+assert not any(name.startswith("gptctl.") for name in sys.modules)
+failed = 0
+for name in sys.argv[1:]:
+    sys.stdout.flush()
+    if os.fork() == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+        os._exit(0)
+    failed |= os.wait()[1]
+sys.exit(failed != 0)
+"""
+
+
+@pytest.mark.slow
+def test_each_module_can_be_imported_alone() -> None:
+    """In an interpreter where no other module of gptctl is."""
+    names = [module.name for module in pkgutil.walk_packages(gptctl.__path__, "gptctl.")]
+    assert len(names) > 200
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_EACH, *names], capture_output=True, text=True, env=plain_environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
