@@ -15,7 +15,7 @@ from gptctl.cli.commands import COMMON_PANEL
 from gptctl.cli.completion import completer
 from gptctl.core.config import StageConfig, bare, choices_of, declaration, is_list
 
-GROUPS = ("Input", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
+GROUPS = ("Input", "Sampling", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", bool: ""}
 
 
@@ -74,12 +74,13 @@ def signature(model: type[StageConfig], run: Callable[..., None]) -> Callable[..
 
 
 def ordered(model: type[StageConfig]) -> list[tuple[str, FieldInfo]]:
-    """List the fields that are arguments and flags: first the command's own, then those of option groups."""
+    """List the fields that are arguments and flags: --out, the command's own, then those of shared option groups."""
     shown = [(name, field) for name, field in model.model_fields.items() if declaration(field).form != "key"]
 
-    def rank(item: tuple[str, FieldInfo]) -> tuple[bool, int]:
-        declared = declaration(item[1])
-        return declared.form != "argument", 1 + GROUPS.index(declared.panel) if in_group(model, item[0]) else 0
+    def rank(item: tuple[str, FieldInfo]) -> tuple[bool, bool, int]:
+        name, declared = item[0], declaration(item[1])
+        is_shared = declared.panel in GROUPS and in_group(model, name)
+        return declared.form != "argument", name != "out", 1 + GROUPS.index(declared.panel) if is_shared else 0
 
     return sorted(shown, key=rank)
 

@@ -1,4 +1,4 @@
-"""What a path on the command line names, a model, a dataset or files, and the hash of what is there."""
+"""Fingerprints of what a path names: a model, a dataset, or files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gptctl.io.files import content_hash
 from gptctl.io.input.find import find_files
 
 
-def prints_of(path: str) -> dict[str, str]:
-    """Hash a model's weights, a dataset by its manifest, or files."""
+def fingerprints_of(path: str) -> dict[str, str]:
+    """Return the hash of a model's files, of a dataset's manifest, or of each file."""
     if is_model(path):
         from gptctl.model.files import checksummed
         from gptctl.model.files.locate import find_model

@@ -1,7 +1,7 @@
-"""Which evaluation texts stood in the training data: 13 words in a row (Brown et al. 2020, appendix C), or all of it.
+"""Leakage: which evaluation texts are in the training data, as a whole or as 13 consecutive words.
 
-Two texts are the same where their words are, in lower case and without punctuation. The training data is scanned in
-tasks, in any number of processes; each gives what it found, as plain lists, and the ids of both sides are kept.
+The 13 words are those of Brown et al. 2020, appendix C. Words are compared in lower case and without punctuation. The
+training data is scanned shard by shard, in any number of processes. The ids of both sides are reported.
 """
 
 from __future__ import annotations
@@ -11,138 +11,169 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
+from gptctl.core.context import Context
 from gptctl.evals import training_data
-from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.evals.training_data import Part
+from gptctl.evals.training_data import TrainingShard
+from gptctl.executors import Executor
 from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.predictions import Rows
 from gptctl.text.cleaning import contamination
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import chunks
 
-WORDS = contamination.WORDS
+WORDS = contamination.NGRAM_WORDS
 SHOWN = 20  # training documents listed per evaluation text
-EXACT, RUN = "exact", f"{WORDS} words"
-Hits: TypeAlias = dict[int, list[tuple[str, str]]]  # row of an evaluation text: (training id, how it matches)
+EXACT, OVERLAP = "exact", f"{WORDS} words"
+Matches: TypeAlias = dict[int, list[tuple[str, str]]]  # index of an evaluation text: (training id, EXACT or OVERLAP)
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
-    """What is looked for: the evaluation texts, in their order. It is small and travels to worker processes."""
+class TextIndex:
+    """An index of the evaluation texts. It is small and is sent to worker processes."""
 
     texts: tuple[str, ...]
 
     @cached_property
-    def index(self) -> contamination.Index:
-        """Index all runs of 13 words; a shorter text is found as a whole only."""
-        return contamination.build([column(self.texts)], WORDS, WORDS)
+    def ngrams(self) -> contamination.NgramIndex:
+        """Return an index of all sequences of 13 words; a shorter text is found as a whole only."""
+        return contamination.build_index([text_column(self.texts)], WORDS, WORDS)
 
     @cached_property
-    def rows_of_gram(self) -> dict[int, list[int]]:
-        """Return the evaluation texts that hold each gram of the index."""
+    def texts_by_ngram(self) -> dict[int, list[int]]:
+        """Return the evaluation texts that contain each sequence of the index."""
         found: defaultdict[int, set[int]] = defaultdict(set)
-        for row, gram in zip(
-            *(part.tolist() for part in contamination.grams_in(column(self.texts), self.index)), strict=True
+        for row, ngram in zip(
+            *(column.tolist() for column in contamination.find_ngrams(text_column(self.texts), self.ngrams)),
+            strict=True,
         ):
-            found[gram].add(row)
-        return {gram: sorted(holders) for gram, holders in found.items()}
+            found[ngram].add(row)
+        return {ngram: sorted(texts) for ngram, texts in found.items()}
 
     @cached_property
-    def rows_of_whole(self) -> dict[bytes, list[int]]:
+    def texts_by_hash(self) -> dict[bytes, list[int]]:
         """Return the evaluation texts by the hash of all their words."""
         found: defaultdict[bytes, list[int]] = defaultdict(list)
-        for row, key in enumerate(wholes(column(self.texts))):
+        for row, key in enumerate(hash_words(text_column(self.texts))):
             if key is not None:
                 found[key].append(row)
         return dict(found)
 
-    def scan(self, ids: Sequence[str], text: pa.LargeStringArray) -> Hits:
-        """Find the evaluation texts in some training documents; one that is there as a whole is "exact"."""
+    def find(self, ids: Sequence[str], texts: pa.LargeStringArray) -> Matches:
+        """Find the evaluation texts in training documents; a text that is found as a whole is "exact"."""
         found: defaultdict[int, dict[str, str]] = defaultdict(dict)
-        for document, key in enumerate(wholes(text)):
-            for row in self.rows_of_whole.get(key, ()) if key is not None else ():
+        for document, key in enumerate(hash_words(texts)):
+            for row in self.texts_by_hash.get(key, ()) if key is not None else ():
                 found[row][str(ids[document])] = EXACT
-        documents, grams = contamination.grams_in(text, self.index)
-        pairs = np.unique(np.stack((documents, grams), axis=1), axis=0)
-        for document, gram in pairs.tolist():
-            for row in self.rows_of_gram[gram]:
-                found[row].setdefault(str(ids[document]), RUN)
+        documents, ngrams = contamination.find_ngrams(texts, self.ngrams)
+        pairs = np.unique(np.stack((documents, ngrams), axis=1), axis=0)
+        for document, ngram in pairs.tolist():
+            for row in self.texts_by_ngram[ngram]:
+                found[row].setdefault(str(ids[document]), OVERLAP)
         return {row: list(matches.items()) for row, matches in found.items()}
 
 
-def column(texts: Sequence[str]) -> pa.LargeStringArray:
-    """Make a column of texts."""
+def text_column(texts: Sequence[str]) -> pa.LargeStringArray:
+    """Return texts as an Arrow column."""
     return pa.array(texts, pa.large_string())
 
 
-def wholes(text: pa.LargeStringArray) -> list[bytes | None]:
-    """Hash all words of each text; None for a text without words."""
+def hash_words(texts: pa.LargeStringArray) -> list[bytes | None]:
+    """Return the hash of all words of each text; None for a text without words."""
     found: list[bytes | None] = []
-    for first, last in chunks(text):
-        words, counts = shingles.hashes(text.slice(first, last - first), shingles.Shingling(ngram=1))
+    for first, last in chunks(texts):
+        words, counts = shingles.hashes(texts.slice(first, last - first), shingles.Shingling(ngram=1))
         ends = pairwise(shingles.to_offsets(counts).tolist())
         found += [xxhash.xxh3_128_digest(words[start:end].tobytes()) if end > start else None for start, end in ends]
     return found
 
 
 @dataclass(frozen=True)
-class Scan:
-    """Look through one part of the training data, in any process."""
+class ShardScan:
+    """Scans one shard of the training data, in any process."""
 
     texts: tuple[str, ...]
     reading: ReadOptions
 
-    def __call__(self, part: Part) -> tuple[Hits, int]:
-        """Return what was found, and how many documents were looked through."""
-        ids, text = training_data.read(part, self.reading)
-        return probe_of(self.texts).scan(ids, text), len(text)
+    def __call__(self, shard: TrainingShard) -> tuple[Matches, int]:
+        """Return the matches in a shard, and the number of its documents."""
+        ids, texts = training_data.read_shard(shard, self.reading)
+        return index_of(self.texts).find(ids, texts), len(texts)
 
 
 @lru_cache(maxsize=1)
-def probe_of(texts: tuple[str, ...]) -> Probe:
-    """Make a probe, once a process."""
-    return Probe(texts)
+def index_of(texts: tuple[str, ...]) -> TextIndex:
+    """Return the index of texts, which is built once per process."""
+    return TextIndex(texts)
 
 
-def merge(parts: Iterable[tuple[Hits, int]]) -> tuple[Hits, int]:
-    """Put together what was found in all parts of the training data, in its order, and count its documents."""
-    found: Hits = {}
-    documents = 0
-    for part, looked_through in parts:
-        documents += looked_through
-        for row, matches in part.items():
-            found.setdefault(row, []).extend(matches)
-    return dict(sorted(found.items())), documents
+@dataclass(frozen=True)
+class Leakage:
+    """The evaluation texts that were found in the training data, and the number of training documents."""
 
+    matches: Matches
+    documents: int
 
-def describe(rows: Rows, hits: Hits, documents: int) -> Values:
-    """Report which rows leaked, by their ids and those of the training documents.
+    @classmethod
+    def merge(cls, shards: Iterable[tuple[Matches, int]]) -> Leakage:
+        """Merge the matches of all shards of the training data, in their order."""
+        matches: Matches = {}
+        documents = 0
+        for shard_matches, shard_documents in shards:
+            documents += shard_documents
+            for row, found in shard_matches.items():
+                matches.setdefault(row, []).extend(found)
+        return cls(dict(sorted(matches.items())), documents)
 
-    `n` counts rows of which anything was found, `exact` those found as a whole, `documents` what was looked through.
-    """
-    listed = [
-        {
-            "id": str(rows[row]["id"]),
-            "match": EXACT if any(how == EXACT for _, how in matches) else RUN,
-            "train_ids": [identity for identity, _ in matches[:SHOWN]],
-            "train_documents": len(matches),
+    def report(self, rows: Rows) -> dict[str, Any]:
+        """Return which rows leaked, by their ids and those of the training documents.
+
+        `n` counts rows with any match, `exact` those found as a whole, `documents` the training documents.
+        """
+        listed = [
+            {
+                "id": str(rows[row]["id"]),
+                "match": EXACT if any(kind == EXACT for _, kind in found) else OVERLAP,
+                "train_ids": [identity for identity, _ in found[:SHOWN]],
+                "train_documents": len(found),
+            }
+            for row, found in self.matches.items()
+        ]
+        return {
+            "n": len(listed),
+            "exact": sum(item["match"] == EXACT for item in listed),
+            "words": WORDS,
+            "documents": self.documents,
+            "rows": listed,
         }
-        for row, matches in hits.items()
-    ]
-    return {
-        "n": len(listed),
-        "exact": sum(item["match"] == EXACT for item in listed),
-        "words": WORDS,
-        "documents": documents,
-        "rows": listed,
-    }
+
+    def clean_rows(self, rows: Rows) -> Rows:
+        """Return the rows that were not found in the training data."""
+        return [row for number, row in enumerate(rows) if number not in self.matches]
 
 
-def clean_rows(rows: Rows, hits: Hits) -> Rows:
-    """Return the rows that were not found in the training data."""
-    return [row for number, row in enumerate(rows) if number not in hits]
+@dataclass(frozen=True)
+class LeakageSearch:
+    """A search of training data for evaluation texts, by an executor."""
+
+    training_data: str
+    reading: ReadOptions
+    executor: Executor
+
+    def find(self, texts: tuple[str, ...], context: Context) -> Leakage:
+        """Scan all shards of the training data."""
+        shards = training_data.training_shards(self.training_data, self.reading)
+
+        def scan() -> Iterable[tuple[Matches, int]]:
+            found = self.executor.map(ShardScan(texts, self.reading), shards)
+            for number, result in enumerate(found, start=1):
+                context.progress(number, len(shards), "training shards")
+                context.stop.check("stopped")
+                yield result
+
+        return Leakage.merge(scan())

@@ -1,4 +1,4 @@
-"""Training data, a part at a time: documents of any input, or a folder of tokens, and what that one held out."""
+"""Training data, one shard at a time: documents of any input, or a folder of tokens and the splits it held out."""
 
 from __future__ import annotations
 
@@ -21,60 +21,60 @@ from gptctl.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class TokenShard:
-    """One shard of tokens, which are decoded to be read."""
+    """One shard of a folder of tokens."""
 
     folder: str
     shard: Shard
 
 
-Part: TypeAlias = ShardTask | TokenShard
+TrainingShard: TypeAlias = ShardTask | TokenShard
 
 
-def parts(path: str, reading: ReadOptions) -> list[Part]:
-    """Cut training data into parts. Raises UsageError (2) for a missing path, DataError (3) for anything unreadable."""
+def training_shards(path: str, reading: ReadOptions) -> list[TrainingShard]:
+    """Return the shards of training data. Raises UsageError (2) for a missing path, DataError (3) for bad data."""
     if is_tokens(path):
         return [TokenShard(path, shard) for shard in manifest.read(Path(path)).of_split("train")]
     return list(Inputs((path,), reading).tasks())
 
 
-def read(part: Part, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
-    """Return the ids and texts of a part's documents."""
-    if isinstance(part, ShardTask):
-        table, _ = read_task(part, reading)
+def read_shard(shard: TrainingShard, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
+    """Return the ids and texts of a shard's documents; tokens are decoded."""
+    if isinstance(shard, ShardTask):
+        table, _ = read_task(shard, reading)
         return table["id"].to_pylist(), table["text"].combine_chunks()
-    table = shards.table_from(manifest.read_shard(Path(part.folder), part.shard))
-    coder = tokenizer_of(part.folder)
-    texts = [coder.decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
+    table = shards.table_from(manifest.read_shard(Path(shard.folder), shard.shard))
+    tokenizer = tokenizer_of(shard.folder)
+    texts = [tokenizer.decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
     return table["doc_id"].to_pylist(), pa.array(texts, pa.large_string())
 
 
 @lru_cache(maxsize=1)
 def tokenizer_of(folder: str) -> Tokenizer:
-    """Read a folder's tokenizer, once a process."""
+    """Return a folder's tokenizer, which is read once per process."""
     return Tokenizer.from_json((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
 
 
 def is_tokens(path: str) -> bool:
-    """Return whether a path is what gptctl tokenize wrote."""
+    """Return whether a path is an output of gptctl tokenize."""
     folder = Path(path)
     return folder.is_dir() and manifest.is_ours(folder) and manifest.read(folder).kind == "tokens"
 
 
-def held_out(path: str, limit: int) -> Iterator[tuple[str, pa.Table]]:
-    """Yield ("val" and "test", the documents of that split as text) of a folder of tokens.
+def held_out_splits(path: str, limit: int) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the name and the documents, as text, of the val and test splits of a folder of tokens.
 
-    Raises DataError (3) where the tokens give other text than they were made of, or there is no such split.
+    Raises DataError (3) if there is no such split, or if the tokens do not decode to the text they were made from.
     """
-    found = manifest.read(Path(path))
-    splits = [split for split in ("val", "test") if sum(shard.rows for shard in found.of_split(split))]
+    tokens_manifest = manifest.read(Path(path))
+    splits = [split for split in ("val", "test") if sum(shard.rows for shard in tokens_manifest.of_split(split))]
     if not splits:
         raise DataError(f"{path} has neither a val nor a test split", "tokenize with --val or --test above 0")
     for split in splits:
-        table = shards.read_rows(Path(path), found, split, limit or None)
+        table = shards.read_rows(Path(path), tokens_manifest, split, limit or None)
         texts = [tokenizer_of(path).decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
         sizes = [len(text.encode()) for text in texts]
         if sizes != table["n_bytes"].to_pylist():
             raise DataError(
-                f"the tokens of {path} do not give back their text", "name the documents themselves as DATA"
+                f"the tokens of {path} do not decode to their text", "name the documents themselves as DATA"
             )
         yield split, pa.table({"id": table["doc_id"], "text": pa.array(texts, pa.large_string())})

@@ -1,4 +1,4 @@
-"""Label texts with a finetuned classifier."""
+"""Classification of texts with a finetuned classifier."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def label_probabilities(
     texts: Sequence[Sequence[NDArray[np.int64]]],
     batch_size: int,
     device: torch.device,
-    each_batch: Callable[[int], None] = lambda done: None,
+    on_batch: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float64]:
-    """Give each text's probability of each label, (N, L); a text is one sequence of tokens or several.
+    """Return the probability of each label for each text, (N, L). A text is one or several sequences of token ids.
 
-    Texts are sorted by length to save padding. The answer for a text does not depend on its batch beyond rounding: the
-    model is causal and padding comes after.
+    Texts are sorted by length, which saves padding. The model is causal and sequences are padded on the right, so the
+    result for a text does not depend on its batch beyond rounding. `on_batch` gets the number of texts done.
     """
     model = model.to(device).eval()
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), sum(map(len, texts[i]))))
@@ -32,11 +32,11 @@ def label_probabilities(
         rows = order[start : start + batch_size]
         lengths = torch.zeros(len(rows), max(len(texts[i]) for i in rows), dtype=torch.long)  # (B, W)
         tokens = torch.zeros(*lengths.shape, max(len(s) for i in rows for s in texts[i]), dtype=torch.long)
-        for place, i in enumerate(rows):
+        for row, i in enumerate(rows):
             for number, sequence in enumerate(texts[i]):
-                lengths[place, number] = len(sequence)
-                tokens[place, number, : len(sequence)] = torch.from_numpy(sequence)
+                lengths[row, number] = len(sequence)
+                tokens[row, number, : len(sequence)] = torch.from_numpy(sequence)
         logits, _ = model(tokens.to(device), lengths.to(device))
         found[rows] = F.softmax(logits.double(), dim=-1).cpu().numpy()
-        each_batch(start + len(rows))
+        on_batch(start + len(rows))
     return found

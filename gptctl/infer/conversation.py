@@ -1,98 +1,64 @@
-"""A conversation with a chat model: what was said so far, cut to what the model can hold."""
+"""A conversation with a chat model. The oldest turns are omitted where it is too long for the model."""
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError
-from gptctl.infer.completions import Writer, continued
+from gptctl.infer.chat_prompt import system_messages
+from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
-from gptctl.text.chat import ASSISTANT, ChatTemplate, Message
-
-WAIT_SECONDS = 0.2  # between two looks whether a signal asked to stop
+from gptctl.text.chat import ASSISTANT
 
 
 class Conversation:
     """Turns of user and assistant after an optional system message."""
 
-    def __init__(
-        self, writer: Writer, template: ChatTemplate, sampling: SamplingParams, system: str | None = None
-    ) -> None:
-        self.writer = writer
-        self.template = template
-        self.sampling = sampling
-        self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
-        self.fixed = len(self.messages)
-        self.turns = self.forgotten = 0
+    def __init__(self, generator: TextGenerator, params: SamplingParams, system: str | None = None) -> None:
+        """Begin a conversation. Raises DataError (3) if the model has no chat template."""
+        self.generator = generator
+        self.template = generator.require_chat_template()
+        self.params = params
+        self.messages = system_messages(system)
+        self.system_count = len(self.messages)
+        self.turns = self.omitted_turns = 0
 
     def say(self, text: str) -> Iterator[str]:
-        """Take what the user says; yield the answer as it comes.
+        """Add a user message; yield the text of the answer as it is generated.
 
-        The oldest turns are forgotten where the conversation leaves no room for an answer.
-        Raises DataError (3) if the last message alone fills the context.
+        Leave out the oldest turns if the conversation leaves no room for an answer. Raises DataError (3) if the last
+        message alone fills the context.
         """
         self.messages.append({"role": "user", "content": text})
-        context = self.writer.engine.context
-        room = context - min(self.sampling.max_tokens, max(1, context // 4))
+        room = self.generator.prompt_length(self.params.max_tokens)
         while len(tokens := self.template.prompt(self.messages)) > room:
-            if len(self.messages) - self.fixed < 3:
+            if len(self.messages) - self.system_count < 3:
                 self.messages.pop()
                 raise DataError(
-                    f"the message has {len(tokens)} tokens with its surroundings, the model holds {room}",
-                    "say it shorter, or use a model with a longer context",
+                    f"the message has {len(tokens)} tokens with the chat template, the model can read {room}",
+                    "write a shorter message, or use a model with a longer context",
                 )
-            del self.messages[self.fixed : self.fixed + 2]  # a question and its answer
-            self.forgotten += 1
+            del self.messages[self.system_count : self.system_count + 2]  # a question and its answer
+            self.omitted_turns += 1
         answer = ""
-        for _, piece, _ in continued(self.writer, [tokens], self.sampling, [self.turns], 1):
-            answer += piece
-            yield piece
+        for chunk in self.generator.stream([tokens], self.params, first_sample=[self.turns]):
+            answer += chunk.text
+            yield chunk.text
         self.turns += 1
         self.messages.append({"role": ASSISTANT, "content": answer})
 
 
-def prompt_tokens(template: ChatTemplate, text: str, system: str | None = None) -> list[int]:
-    """Return the tokens after which the assistant answers a text: what a user says, or JSON with a list of messages."""
-    before: list[Message] = [] if system is None else [{"role": "system", "content": system}]
-    return template.prompt([*before, *(as_messages(text) or [{"role": "user", "content": text}])])
-
-
-def as_messages(text: str) -> Sequence[Message] | None:
-    """Read a list of messages from JSON; None where the text is something else."""
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, list) or not found:
-        return None
-    return found if all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in found) else None
-
-
-def typed_lines(check: Callable[[], None]) -> Iterator[str]:
-    """Yield the lines of standard input that are not blank as they come; `check` is called while waiting.
-
-    Raises DataError (3) for bytes that are not UTF-8.
-    """
-    source, waiting, ended = sys.stdin.fileno(), b"", False
-    while not ended or waiting:
-        check()
-        line, found, rest = waiting.partition(b"\n")
-        if not found and not ended:
-            if select.select([source], [], [], WAIT_SECONDS)[0]:
-                read = os.read(source, 2**16)
-                ended = not read
-                waiting += read
-            continue
-        waiting = rest
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise DataError("what was typed is not UTF-8", "set the terminal to UTF-8") from error
-        if text:
-            yield text
+def chat(conversation: Conversation, lines: Iterable[str], context: Context, marker: str = "> ") -> None:
+    """Answer each line, and write the answers as they are generated. `marker` precedes each line."""
+    omitted = 0
+    context.write(marker)
+    for line in lines:
+        for text in conversation.say(line):
+            context.write(text)
+            context.stop.check("stopped")
+        context.write("\n" + marker)
+        if conversation.omitted_turns > omitted:
+            turns = conversation.omitted_turns - omitted
+            context.warn(f"the conversation is too long for the model: {turns} of its oldest turns were left out")
+            omitted = conversation.omitted_turns

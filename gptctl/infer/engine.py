@@ -1,6 +1,6 @@
-"""Generate with a preallocated key-value cache, many prompts of any lengths at once.
+"""Generation of tokens with a preallocated key-value cache, for many prompts of any lengths at once.
 
-Shapes: B rows that still go on, T tokens of a row in one pass, C width, V vocabulary.
+Shapes: B rows that have not ended, T tokens of a row in one pass, C hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
-from gptctl.infer.sampling import Draws, SamplingParams, choose, penalized
-from gptctl.infer.speculative import Guesser
+from gptctl.infer.sampling import RandomNumbers, SamplingParams, apply_repetition_penalty, sample_tokens
+from gptctl.infer.speculative import Drafter
 from gptctl.model.gpt import GPT
 from gptctl.model.kv_cache import KVCache
 
-Ended = Callable[[int, int], bool]  # (row, token) -> whether the row ends with it
+FinishReason = Literal["stop", "length"]
+ShouldStop = Callable[[int, int], bool]  # (row, token) -> whether the row ends with this token
 
 
 class Token(NamedTuple):
-    """One token of a row; `logprob` is ln p under the model itself, before penalty, temperature and filters."""
+    """One token of a row. `logprob` is ln p under the model itself, before penalty, temperature and filters."""
 
     row: int
     id: int
@@ -31,206 +32,204 @@ class Token(NamedTuple):
 
 
 @dataclass
-class Sample:
-    """What came after one prompt. finish: "stop" at a stop token (which is not among the tokens), "length" after
-    max_tokens or where prompt and tokens fill the model's context."""
+class Generated:
+    """The tokens that follow one prompt, without the stop token.
+
+    The finish reason is "stop" after a stop token, and "length" after max_tokens or when prompt and tokens fill the
+    model's context.
+    """
 
     tokens: list[int] = field(default_factory=list)
-    finish: Literal["stop", "length"] = "length"
+    finish_reason: FinishReason = "length"
 
 
 @dataclass
 class Row:
-    """One sample under way: the prompt and what has followed, how many more may, and its random numbers."""
+    """The state of one sample: prompt and tokens so far, how many more may follow, and its random numbers."""
 
     number: int
     text: list[int]
     room: int
-    draws: Draws
+    random: RandomNumbers
 
 
 class Engine:
-    """A model ready to generate on the device it is on."""
+    """Generates tokens with a model, on the device that the model is on."""
 
-    def __init__(self, model: GPT | Decoder, guesser: Guesser | None = None, ahead: int = 0) -> None:
-        """Take a model and, to be faster, what guesses up to `ahead` tokens for it to check."""
+    def __init__(self, model: GPT | Decoder, drafter: Drafter | None = None, num_draft_tokens: int = 0) -> None:
+        """Take a model and, for speculative decoding, a drafter that proposes up to `num_draft_tokens` at a time."""
         self.model = model.eval() if isinstance(model, GPT) else model
         self.like = model.embedding.weight if isinstance(model, GPT) else model.like
-        self.context = model.config.max_seq_len
-        self.guesser = guesser
-        self.ahead = ahead if guesser else 0
+        self.max_seq_len = model.config.max_seq_len
+        self.drafter = drafter
+        self.num_draft_tokens = num_draft_tokens if drafter else 0
 
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
-        sampling: SamplingParams,
+        params: SamplingParams,
         stop_ids: Collection[int] = (),
-        first_row: int = 0,
-    ) -> list[Sample]:
-        """Collect what `stream` gives, one Sample per prompt."""
-        samples = [Sample() for _ in prompts]
-        for row, token in self.stream(prompts, sampling, stop_ids, first_row):
+        first_sample: int = 0,
+    ) -> list[Generated]:
+        """Return what follows each prompt. The arguments are those of `stream`."""
+        found = [Generated() for _ in prompts]
+        for row, token, _ in self.stream(prompts, params, stop_ids, first_sample):
             if token in stop_ids:
-                samples[row].finish = "stop"
+                found[row].finish_reason = "stop"
             else:
-                samples[row].tokens.append(token)
-        return samples
+                found[row].tokens.append(token)
+        return found
 
+    @torch.inference_mode()
     def stream(
         self,
         prompts: Sequence[Sequence[int]],
-        sampling: SamplingParams,
+        params: SamplingParams,
         stop_ids: Collection[int] = (),
-        first_row: int = 0,
-    ) -> Iterator[tuple[int, int]]:
-        """Yield (row, token) as they come; a stop token comes too, as the last of its row."""
-        for row, token, _ in self.tokens(prompts, sampling, stop_ids, first_row):
-            yield row, token
-
-    @torch.inference_mode()
-    def tokens(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: SamplingParams,
-        stop_ids: Collection[int] = (),
-        first_row: int | Sequence[int] = 0,
-        copies: int = 1,
-        ended: Ended = lambda row, token: False,
-        logprobs: bool = False,
+        first_sample: int | Sequence[int] = 0,
+        samples_per_prompt: int = 1,
+        should_stop: ShouldStop = lambda row, token: False,
     ) -> Iterator[Token]:
-        """Yield the tokens of `copies` samples of each prompt as they come.
+        """Yield the tokens of each prompt's samples as they are generated.
 
-        Row i * copies + j is sample j of prompt i; the samples of a prompt share its pass through the model. A row ends
-        at a stop token, which comes as its last, where `ended` says so, after max_tokens, or when prompt and tokens
-        fill the model's context; then it costs nothing more. Row i draws random numbers first_row + i, so it is the
-        same alone and in a batch; or first_row[p] is that of prompt p's first sample. Without `logprobs` those are 0.
-        Raises UsageError (2) if a prompt is empty or fills the context.
+        Row i * samples_per_prompt + j is sample j of prompt i; the samples of a prompt share its pass through the
+        model. A row ends at a stop token, which is yielded as its last one, where `should_stop` returns True, after
+        max_tokens, or when prompt and tokens fill the model's context. From then on it costs nothing.
+
+        The random numbers of row i are those of sample number first_sample + i, so that the sample is the same alone
+        and in a batch. A sequence gives the number of the first sample of each prompt. Log-probabilities are 0 unless
+        params.logprobs is set. Raises UsageError (2) if a prompt is empty or fills the context.
         """
-        self.check(prompts)
-        if not prompts or sampling.max_tokens < 1:
+        self.check_prompts(prompts)
+        if not prompts or params.max_tokens < 1:
             return
-        if isinstance(first_row, int):
-            first_row = [first_row + i * copies for i in range(len(prompts))]
+        if isinstance(first_sample, int):
+            first_sample = [first_sample + i * samples_per_prompt for i in range(len(prompts))]
         rows = [
-            Row(i * copies + j, list(prompt), self.room(prompt, sampling), Draws(sampling.seed, first + j))
-            for i, (prompt, first) in enumerate(zip(prompts, first_row, strict=True))
-            for j in range(copies)
+            Row(i * samples_per_prompt + j, list(prompt), self.room(prompt, params), RandomNumbers(params.seed, n + j))
+            for i, (prompt, n) in enumerate(zip(prompts, first_sample, strict=True))
+            for j in range(samples_per_prompt)
         ]
-        cache, logits = self.read(prompts, copies, max(len(row.text) + row.room for row in rows))
-        seen = seen_tokens(rows, logits) if sampling.repetition_penalty != 1 else None
-        guesses: list[list[int]] = [[] for _ in rows]
+        cache, logits = self.prefill(prompts, samples_per_prompt, max(len(row.text) + row.room for row in rows))
+        seen = seen_tokens(rows, logits) if params.repetition_penalty != 1 else None
+        drafts: list[list[int]] = [[] for _ in rows]
         while True:
-            for row, token in settle(rows, logits, guesses, sampling, seen, logprobs):
+            for row, token in accept_tokens(rows, logits, drafts, params, seen):
                 yield token
-                if token.id in stop_ids or ended(row.number, token.id):
+                if token.id in stop_ids or should_stop(row.number, token.id):
                     row.room = 0
-            going = [place for place, row in enumerate(rows) if row.room > 0]
-            if not going:
+            running = [place for place, row in enumerate(rows) if row.room > 0]
+            if not running:
                 return
-            if len(going) < len(rows):
-                cache.select_rows(going)
-                rows = [rows[place] for place in going]
-                seen = None if seen is None else seen[going]
-                if self.guesser:
-                    self.guesser.select(going)
-            kept = [len(row.text) - 1 for row in rows]  # the last token of each is new to the model
-            if kept != cache.lengths:  # what it read for wrong guesses, or beside them
-                cache.set_lengths(kept)
-            guesses = self.guess(rows, sampling, cache)
-            logits = self.model.logits(self.model.hidden_states(self.next_tokens(rows, guesses), cache))  # (B, T, V)
+            if len(running) < len(rows):
+                cache.select_rows(running)
+                rows = [rows[place] for place in running]
+                seen = None if seen is None else seen[running]
+                if self.drafter:
+                    self.drafter.select_rows(running)
+            lengths = [len(row.text) - 1 for row in rows]  # the model has not read the last token of each row
+            if lengths != cache.lengths:  # forget rejected drafts and padding
+                cache.set_lengths(lengths)
+            drafts = self.propose(rows, params, cache)
+            logits = self.model.logits(self.model.hidden_states(self.next_tokens(rows, drafts), cache))  # (B, T, V)
 
-    def room(self, prompt: Sequence[int], sampling: SamplingParams) -> int:
+    def room(self, prompt: Sequence[int], params: SamplingParams) -> int:
         """Return how many tokens may follow a prompt."""
-        return min(sampling.max_tokens, self.context - len(prompt))
+        return min(params.max_tokens, self.max_seq_len - len(prompt))
 
-    def read(self, prompts: Sequence[Sequence[int]], copies: int, most: int) -> tuple[KVCache, Tensor]:
-        """Read the prompts, padded on the right, once for all their samples; give the logits (B, 1, V) after each."""
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], samples_per_prompt: int, max_length: int
+    ) -> tuple[KVCache, Tensor]:
+        """Read the prompts, padded on the right, once for all their samples.
+
+        Return the cache, with a row for each sample, and the logits (B, 1, V) after each prompt.
+        """
         lengths = [len(prompt) for prompt in prompts]
-        cache = KVCache(self.model.config, len(prompts), min(most + self.ahead, self.context), self.like)
+        slots = min(max_length + self.num_draft_tokens, self.max_seq_len)
+        cache = KVCache(self.model.config, len(prompts), slots, self.like)
         padded = [[*prompt, *[0] * (max(lengths) - len(prompt))] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.like.device)
         known = (lengths,) if isinstance(self.model, Decoder) else ()
         hidden = self.model.hidden_states(tokens, cache, *known)  # (B, T, C)
-        cache.set_lengths(lengths)  # forget what the padding wrote
+        cache.set_lengths(lengths)  # forget the padding
         last = hidden[torch.arange(len(prompts)), torch.tensor(lengths) - 1][:, None]  # (B, 1, C)
-        if self.guesser:
-            self.guesser.begin([list(prompt) for prompt in prompts], most)
-        if copies > 1:
-            places = [place for place in range(len(prompts)) for _ in range(copies)]
+        if self.drafter:
+            self.drafter.start([list(prompt) for prompt in prompts], max_length)
+        if samples_per_prompt > 1:
+            places = [place for place in range(len(prompts)) for _ in range(samples_per_prompt)]
             cache.select_rows(places)
             last = last[places]
-            if self.guesser:
-                self.guesser.select(places)
+            if self.drafter:
+                self.drafter.select_rows(places)
         return cache, self.model.logits(last)
 
-    def guess(self, rows: list[Row], sampling: SamplingParams, cache: KVCache) -> list[list[int]]:
-        """Guess how each row goes on, as far as it may and the cache has room."""
-        if not self.guesser:
+    def propose(self, rows: list[Row], params: SamplingParams, cache: KVCache) -> list[list[int]]:
+        """Return draft tokens for each row, as many as it may still have and the cache has slots for."""
+        if not self.drafter:
             return [[] for _ in rows]
-        free = min(self.ahead, cache.keys.size(3) - max(len(row.text) for row in rows))
+        free = min(self.num_draft_tokens, cache.keys.size(3) - max(len(row.text) for row in rows))
 
-        def draw(logits: Tensor, ahead: int) -> Tensor:
-            return choose(logits, sampling, [row.draws.peek(ahead) for row in rows])
+        def sample(logits: Tensor, offset: int) -> Tensor:
+            return sample_tokens(logits, params, [row.random.peek(offset) for row in rows])
 
-        return self.guesser.guess([row.text for row in rows], [min(free, row.room - 1) for row in rows], draw)
+        return self.drafter.propose([row.text for row in rows], [min(free, row.room - 1) for row in rows], sample)
 
-    def next_tokens(self, rows: list[Row], guesses: list[list[int]]) -> Tensor:
-        """Put each row's last token and the guesses after it side by side: (B, T), padded on the right."""
-        width = max(map(len, guesses))
-        padded = [[row.text[-1], *guess, *[0] * (width - len(guess))] for row, guess in zip(rows, guesses, strict=True)]
+    def next_tokens(self, rows: list[Row], drafts: list[list[int]]) -> Tensor:
+        """Return each row's last token and the drafts after it: (B, T), padded on the right."""
+        longest = max(map(len, drafts))
+        padded = [
+            [row.text[-1], *draft, *[0] * (longest - len(draft))] for row, draft in zip(rows, drafts, strict=True)
+        ]
         return torch.tensor(padded, device=self.like.device)
 
-    def check(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Refuse prompts that nothing can follow."""
-        for row, prompt in enumerate(prompts, start=1):
+    def check_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Raise UsageError (2) for prompts that no token can follow."""
+        for number, prompt in enumerate(prompts, start=1):
             if not prompt:
                 raise UsageError(
-                    f"prompt {row} is empty", "begin with the end-of-text token, which precedes every document"
+                    f"prompt {number} is empty", "begin it with the end-of-text token, which precedes every document"
                 )
-            if len(prompt) >= self.context:
+            if len(prompt) >= self.max_seq_len:
                 raise UsageError(
-                    f"prompt {row} has {len(prompt)} tokens, the model's context is {self.context}",
+                    f"prompt {number} has {len(prompt)} tokens, the model's context is {self.max_seq_len}",
                     "shorten the prompt",
                 )
 
 
-def settle(
-    rows: list[Row],
-    logits: Tensor,
-    guesses: list[list[int]],
-    sampling: SamplingParams,
-    seen: Tensor | None,
-    logprobs: bool,
+def accept_tokens(
+    rows: list[Row], logits: Tensor, drafts: list[list[int]], params: SamplingParams, seen: Tensor | None
 ) -> Iterator[tuple[Row, Token]]:
-    """Draw each row's next token from logits (B, T, V), and the ones after it as long as they were guessed right.
+    """Sample each row's next token from logits (B, T, V), and further ones as long as they equal the drafts.
 
-    The rows grow by what is drawn; a row whose `room` is gone, which the caller may see to, draws no more.
+    The rows grow by the sampled tokens. A row whose `room` is 0, which the caller may set, gets no more.
     """
     live = list(range(len(rows)))
     for step in range(logits.size(1)):
         scores = logits[:, step] if len(live) == len(rows) else logits[live, step]  # (b, V)
-        likely = scores if seen is None else penalized(scores, seen[live], sampling.repetition_penalty)
-        chosen = choose(likely, sampling, [rows[place].draws.peek() for place in live])  # (b,)
-        found = [0.0] * len(live)
-        if logprobs:
-            found = (scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)).tolist()
+        adjusted = scores
+        if seen is not None:
+            adjusted = apply_repetition_penalty(scores, seen[live], params.repetition_penalty)
+        chosen = sample_tokens(adjusted, params, [rows[place].random.peek() for place in live])  # (b,)
+        logprobs = [0.0] * len(live)
+        if params.logprobs:
+            logprobs = (scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)).tolist()
         if seen is not None:
             seen[live, chosen] = True
-        for place, token, logprob in zip(live, chosen.tolist(), found, strict=True):
+        for place, token, logprob in zip(live, chosen.tolist(), logprobs, strict=True):
             row = rows[place]
             row.text.append(token)
             row.room -= 1
-            row.draws.take()
+            row.random.advance()
             yield row, Token(row.number, token, logprob)
         live = [
-            place for place in live if rows[place].room > 0 and guesses[place][step : step + 1] == rows[place].text[-1:]
+            place for place in live if rows[place].room > 0 and drafts[place][step : step + 1] == rows[place].text[-1:]
         ]
         if not live:
             return
 
 
 def seen_tokens(rows: list[Row], logits: Tensor) -> Tensor:
-    """Mark the tokens that stand in each row: (B, V) bool for logits (B, 1, V)."""
+    """Return which tokens occur in each row: (B, V) bool for logits (B, 1, V)."""
     seen = torch.zeros(logits.size(0), logits.size(-1), dtype=torch.bool, device=logits.device)
     for place, row in enumerate(rows):
         seen[place, row.text] = True

@@ -1,4 +1,4 @@
-"""The prompts of a command as shard tasks of a fixed number of prompts, from any input format, lines, or one text."""
+"""The prompts of `generate` as shard tasks of a fixed number of prompts: from one text, lines, or any input format."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from gptctl.io.input.documents_from_rows import documents_from_rows
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 
-LINES = (".txt", ".text", "")
-ARROW = b"\xff\xff\xff\xff"  # what an Arrow IPC stream begins with
+LINE_SUFFIXES = (".txt", ".text", "")  # files with a prompt on each line
+ARROW_MAGIC = b"\xff\xff\xff\xff"  # the first bytes of an Arrow IPC stream
 
 
 class Prompts(Inputs):
-    """What `generate` reads. A task's note is the number of prompts before it."""
+    """The input of `generate`. The note of a task is the number of prompts before it."""
 
     def __init__(self, source: str | None, prompt: str, options: ReadOptions, size: int) -> None:
-        """Take one prompt, or a source: text with a prompt a line, JSON lines, any input format, or - for stdin.
+        """Take one prompt, or a source: a file with a prompt on each line, any input format, or - for standard input.
 
-        `size` is the number of prompts in a task. Raises UsageError (2) for a missing path.
+        `size` is the number of prompts of a task. Raises UsageError (2) for a missing path.
         """
         self.size = size
         self.prompt = prompt if source is None else None
@@ -42,15 +42,15 @@ class Prompts(Inputs):
             if sys.stdin.isatty():
                 raise UsageError("--prompts is '-' but standard input is a terminal", "pipe prompts into it")
             standard = sys.stdin.buffer
-            head = standard.peek(len(ARROW)) if isinstance(standard, io.BufferedReader) else b""
-            self.lines = None if head.startswith(ARROW) else standard
-        elif source is not None and Path(source).suffix in LINES and Path(source).is_file():
+            head = standard.peek(len(ARROW_MAGIC)) if isinstance(standard, io.BufferedReader) else b""
+            self.lines = None if head.startswith(ARROW_MAGIC) else standard
+        elif source is not None and Path(source).suffix in LINE_SUFFIXES and Path(source).is_file():
             self.lines, self.name = Path(source), Path(source).name
         super().__init__(() if source is None or self.lines else (source,), options)
         self.is_stream = source == "-"
 
     def fingerprints(self, read_remote: bool = False) -> dict[str, str] | None:
-        """Identify the prompts; None for standard input."""
+        """Return the fingerprint of the prompts, or None for standard input."""
         if self.prompt is not None:
             return {"prompt": xxhash.xxh3_128_hexdigest(self.prompt.encode())}
         if isinstance(self.lines, Path):
@@ -58,7 +58,7 @@ class Prompts(Inputs):
         return super().fingerprints(read_remote)
 
     def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
-        """Yield tasks of `size` prompts, the last of each file's part perhaps smaller."""
+        """Yield tasks of `size` prompts. The last one of each table may have fewer."""
         first = index = 0
         for table, bad in self.tables(limit):
             for start in range(0, max(len(table), 1), self.size):
@@ -70,20 +70,20 @@ class Prompts(Inputs):
                 bad, first, index = [], first + len(part), index + 1
 
     def tables(self, limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
-        """Yield tables of prompts in the order of the input, and what could not be read."""
+        """Yield tables of prompts in the order of the input, and the records that could not be read."""
         if self.prompt is not None:
             yield pa.table({"id": ["prompt"], "text": pa.array([self.prompt], pa.large_string())}), []
         elif isinstance(self.lines, Path):
             with self.lines.open("rb") as file:
-                yield from self.of_lines(file, limit)
+                yield from self.line_tables(file, limit)
         elif self.lines is not None:
-            yield from self.of_lines(self.lines, limit)
+            yield from self.line_tables(self.lines, limit)
         else:
             for task in super().tasks(limit):
                 yield read_task(task, self.options)
 
-    def of_lines(self, file: Iterable[bytes], limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
-        """Yield tables of one task's lines; if the first is a JSON object with a text, so are the others.
+    def line_tables(self, file: Iterable[bytes], limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
+        """Yield a table for each `size` lines. All lines are JSON if the first one is an object with the text column.
 
         Raises DataError (3) for bytes that are not UTF-8.
         """
@@ -93,16 +93,16 @@ class Prompts(Inputs):
         as_json: bool | None = None
         while part := list(islice(numbered, self.size)):
             if as_json is None:
-                as_json = self.options.text_column in as_object(part[0][1])
+                as_json = self.options.text_column in parse_object(part[0][1])
             if as_json:
-                rows = [as_object(line) for _, line in part]
+                rows = [parse_object(line) for _, line in part]
                 yield documents_from_rows(rows, [f"line {number}" for number, _ in part], self.name, self.options)
             else:
                 ids = [f"{self.name}:{number}" for number, _ in part]
                 yield pa.table({"id": ids, "text": pa.array([line for _, line in part], pa.large_string())}), []
 
     def read_lines(self, file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-        """Yield the lines that are not empty with their numbers, hashing a stream on the way."""
+        """Yield the lines that are not empty, with their numbers. Standard input is hashed as it is read."""
         done = 0
         for number, data in enumerate(file):
             if self.is_stream:
@@ -116,8 +116,8 @@ class Prompts(Inputs):
                 yield number, line
 
 
-def as_object(line: str) -> dict[str, object]:
-    """Return a line's JSON object; an empty one where it is none."""
+def parse_object(line: str) -> dict[str, object]:
+    """Return the JSON object of a line; an empty one if the line is something else."""
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -126,5 +126,5 @@ def as_object(line: str) -> dict[str, object]:
 
 
 def options_for(options: ReadOptions, chat: bool) -> ReadOptions:
-    """Let the text be a list of messages where a conversation is continued."""
+    """Return reading options in which the text may be a list of messages, if `chat` is set."""
     return replace(options, structured=chat)

@@ -1,9 +1,10 @@
-"""int8 weights for the CPU: one scale for each row of a matrix, one for each row of what it is multiplied with.
+"""int8 weights for the CPU, with a scale for each output channel, and activations with a scale for each token.
 
-A weight w is kept as round(w / s), s the largest |w| of its output channel over 127; an activation x likewise, with its
-own token's scale, taken anew each time. Products and sums are exact in int32 (Jacob et al. 2018, "Quantization and
-Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2.2), so a token's result does not depend
-on the tokens beside it. One scale for a whole batch, as torch's own dynamic quantization takes, would make it so.
+A weight w is stored as round(w / s), where s is the largest |w| of its output channel divided by 127. Activations are
+quantized the same way for each token when they are used. Products and sums are exact in int32 (Jacob et al. 2018,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2.2), so the result of a
+token does not depend on the rest of the batch. It would with one scale for the whole batch, as in torch's own dynamic
+quantization.
 
 Shapes: M rows (tokens), K inputs, N outputs.
 """
@@ -17,21 +18,21 @@ from torch import Tensor
 
 from gptctl.core.errors import MachineError
 
-LEVELS = 127  # of each sign
-REDUCED = 63  # for activations on x86 without VNNI, which adds pairs of products in 16 bits
-TINY = 1e-30  # divides a row of zeros
-ENGINES = ("x86", "onednn")  # whose kernels take activations in float32
+LEVELS = 127  # quantization steps of each sign
+REDUCED_LEVELS = 63  # of activations on x86 without VNNI, which adds pairs of products in 16 bits
+TINY = 1e-30  # avoids a division by zero for a row of zeros
+ENGINES = ("x86", "onednn")  # the engines of torch whose kernels accept activations in float32
 
 
 class Int8Linear:
-    """y = x W^T + b with W in int8, packed once for the processor.
+    """y = x W^T + b with W in int8, packed once for the CPU.
 
-    On 2 cores of Zen 4 all products of GPT-2's 124M weights with one token take 10 ms, in bfloat16 24, in float32 48.
-    torch's weight-only kernel, `_int_mm` and the onednn engine were no faster at 1 and slower at 8 tokens.
+    On 2 cores of Zen 4 the products of GPT-2's 124M weights with one token take 10 ms; 24 ms in bfloat16, 48 ms in
+    float32. torch's weight-only kernel, `_int_mm` and the onednn engine were no faster at 1 token, and slower at 8.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Quantize and pack a matrix (N, K); the original is not kept."""
+        """Quantize and pack a matrix (N, K) without keeping a reference to it."""
         self.bias = bias
         self.levels = activation_levels()
         self.packed = pack(*quantize_rows(weight))
@@ -39,7 +40,7 @@ class Int8Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """Map (..., K) to (..., N), float32."""
         rows = x.flatten(0, -2)  # (M, K)
-        peaks = rows.abs().amax(-1, keepdim=True).clamp_min_(TINY)  # (M, 1); a tenth of the time of vector_norm
+        peaks = rows.abs().amax(-1, keepdim=True).clamp_min_(TINY)  # (M, 1); ten times faster than vector_norm
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         y: Tensor = product(rows / peaks, 1 / self.levels, self.levels + 1, self.packed)  # (M, N)
         y = y.mul_(peaks) if self.bias is None else torch.addcmul(self.bias, y, peaks)
@@ -47,37 +48,37 @@ class Int8Linear:
 
 
 class Int8Embedding:
-    """A table of vectors in int8, a scale for each."""
+    """An embedding in int8 with a scale for each row."""
 
     def __init__(self, weight: Tensor) -> None:
-        """Quantize a table (V, C); the original is not kept."""
+        """Quantize a table (V, C) without keeping a reference to it."""
         self.rows, scales = quantize_rows(weight)
         self.scales = scales[:, None]
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Return the vectors (..., C) of tokens (...), float32."""
+        """Return the embeddings (..., C) of token ids (...), float32."""
         return self.rows[tokens] * self.scales[tokens]
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a matrix (N, K) as int8 and its rows' scales (N,), so that int8 * scale is near it."""
+    """Return a matrix (N, K) as int8 and the scales (N,) of its rows; int8 * scale approximates the matrix."""
     weight = weight.detach().float()
     scales = weight.abs().amax(1).clamp_min(TINY) / LEVELS
     return (weight / scales[:, None]).round_().to(torch.int8), scales
 
 
-def pack(whole: Tensor, scales: Tensor) -> torch.ScriptObject:
-    """Arrange an int8 matrix (N, K) as the processor's kernel reads it. Raises MachineError (4) where there is none."""
+def pack(quantized: Tensor, scales: Tensor) -> torch.ScriptObject:
+    """Pack an int8 matrix (N, K) for the kernel of this CPU. Raises MachineError (4) if torch has none for it."""
     zeros = torch.zeros(len(scales), dtype=torch.int64)
     usual, known = torch.backends.quantized.engine, torch.backends.quantized.supported_engines
     found = [engine for engine in ENGINES if engine in known]
-    if whole.device.type != "cpu" or not found:
+    if quantized.device.type != "cpu" or not found:
         raise MachineError("int8 weights need a CPU that torch has kernels for", "use --set precision=bf16 instead")
-    with warnings.catch_warnings():  # torch means to replace these types; their kernels are its fastest ones by far
+    with warnings.catch_warnings():  # torch will replace these types, but their kernels are its fastest ones
         warnings.filterwarnings("ignore", message=".*deprecated")
         torch.backends.quantized.engine = found[0]
         try:
-            tensor = torch._make_per_channel_quantized_tensor(whole, scales.double(), zeros, 0)
+            tensor = torch._make_per_channel_quantized_tensor(quantized, scales.double(), zeros, 0)
             packed: torch.ScriptObject = torch.ops.quantized.linear_prepack(tensor, None)
         finally:
             torch.backends.quantized.engine = usual
@@ -85,6 +86,6 @@ def pack(whole: Tensor, scales: Tensor) -> torch.ScriptObject:
 
 
 def activation_levels() -> int:
-    """Return the steps of each sign that an activation may have, so that sums of products can't overflow."""
+    """Return the quantization steps of each sign for activations, so that sums of products cannot overflow."""
     found = torch.cpu.get_capabilities()
-    return LEVELS if found.get("avx512_vnni") or found.get("architecture") != "x86_64" else REDUCED
+    return LEVELS if found.get("avx512_vnni") or found.get("architecture") != "x86_64" else REDUCED_LEVELS

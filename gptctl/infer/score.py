@@ -1,4 +1,4 @@
-"""How likely a model finds pieces of text, in nats."""
+"""Scoring: the negative log-likelihood of tokens under a model, in nats."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gptctl.core.errors import DataError
+from gptctl.infer.request import Request
 from gptctl.model.gpt import GPT
 
-CHUNK_LOGITS = 2**24  # logits held at once, 64 MiB: a batch of long texts and a large vocabulary would take gigabytes
-
-
-class Request(NamedTuple):
-    """Token ids (1 + T,): the last `num_targets` are targets, those before are context. T is at most max_seq_len."""
-
-    tokens: NDArray[np.int64]
-    num_targets: int
+CHUNK_LOGITS = 2**24  # logits in memory at once, 64 MiB: a batch of long texts and a large vocabulary need gigabytes
 
 
 class TokenScores(NamedTuple):
-    """For each piece: -sum ln p(target | what is before it), (N,), and whether each target was the likeliest, (N,)."""
+    """The scores of N requests.
+
+    nll is -sum ln p(target | tokens before it), (N,). is_greedy (N,) is True if each target was the most likely token.
+    """
 
     nll: NDArray[np.float64]
     is_greedy: NDArray[np.bool_]
@@ -33,58 +30,63 @@ class TokenScores(NamedTuple):
 @torch.no_grad()
 def score_requests(
     model: GPT,
-    pieces: Sequence[Request],
+    requests: Sequence[Request],
     batch_size: int,
     device: torch.device,
-    each_batch: Callable[[int], None] = lambda done: None,
+    on_batch: Callable[[int], None] = lambda done: None,
 ) -> TokenScores:
-    """Score pieces in batches of like lengths; sums are in float64.
+    """Score requests in batches of similar length, with sums in float64. `on_batch` gets the number of requests done.
 
-    The model is causal and padding comes after a piece, so its score does not depend on its batch beyond rounding.
-    Raises DataError (3) where a log-probability is not a finite number.
+    The model is causal and requests are padded on the right, so a score does not depend on the batch beyond rounding.
+    Raises DataError (3) if a log-probability is not finite.
     """
     model = model.to(device).eval()
-    nats, greedy = np.zeros(len(pieces)), np.ones(len(pieces), np.bool_)
-    order = sorted((i for i, piece in enumerate(pieces) if piece.num_targets), key=lambda i: len(pieces[i].tokens))
+    nll, is_greedy = np.zeros(len(requests)), np.ones(len(requests), np.bool_)
+    order = sorted(
+        (i for i, request in enumerate(requests) if request.num_targets), key=lambda i: len(requests[i].tokens)
+    )
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
-        longest = max(len(pieces[i].tokens) for i in part) - 1
+        longest = max(len(requests[i].tokens) for i in part) - 1
         tokens = torch.zeros(len(part), longest, dtype=torch.long)
         rows: list[NDArray[Any]] = []
-        places: list[NDArray[Any]] = []
+        columns: list[NDArray[Any]] = []
         for row, i in enumerate(part):
-            inputs = pieces[i].tokens[:-1]
+            inputs = requests[i].tokens[:-1]
             tokens[row, : len(inputs)] = torch.from_numpy(inputs)
-            places.append(np.arange(len(inputs) - pieces[i].num_targets, len(inputs)))
-            rows.append(np.full(pieces[i].num_targets, row))
+            columns.append(np.arange(len(inputs) - requests[i].num_targets, len(inputs)))
+            rows.append(np.full(requests[i].num_targets, row))
         hidden = model.hidden_states(tokens.to(device))  # (B, T, C)
-        row_of, place_of = np.concatenate(rows), np.concatenate(places)
-        targets = np.concatenate([pieces[i].tokens[-pieces[i].num_targets :] for i in part])
-        losses, right = target_losses(model, hidden, row_of, place_of, targets)
-        nats[part] = np.bincount(row_of, losses, len(part))
-        greedy[part] = np.bincount(row_of, ~right, len(part)) == 0
-        each_batch(start + len(part))
-    if not np.isfinite(nats).all():
+        row_of, column_of = np.concatenate(rows), np.concatenate(columns)
+        targets = np.concatenate([requests[i].tokens[-requests[i].num_targets :] for i in part])
+        losses, correct = target_losses(model, hidden, row_of, column_of, targets)
+        nll[part] = np.bincount(row_of, losses, len(part))
+        is_greedy[part] = np.bincount(row_of, ~correct, len(part)) == 0
+        on_batch(start + len(part))
+    if not np.isfinite(nll).all():
         raise DataError(
-            "the model gives a token a log-probability that is not a finite number",
+            "the model returns a log-probability that is not a finite number",
             "check the weights with: gptctl doctor MODEL",
         )
-    return TokenScores(nats, greedy)
+    return TokenScores(nll, is_greedy)
 
 
 def target_losses(
-    model: GPT, hidden: Tensor, rows: NDArray[Any], places: NDArray[Any], targets: NDArray[Any]
+    model: GPT, hidden: Tensor, rows: NDArray[Any], columns: NDArray[Any], targets: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return -ln p of each target (M,) and whether it is the likeliest; logits are made only where there is a
-    target."""
+    """Return -ln p of each target (M,), and whether it is the most likely token.
+
+    `rows` and `columns` are the places of the hidden states (B, T, C) that predict the targets; only their logits are
+    computed.
+    """
     step = max(1, CHUNK_LOGITS // model.config.vocab_size)
-    losses, right = np.empty(len(targets)), np.empty(len(targets), np.bool_)
+    losses, correct = np.empty(len(targets)), np.empty(len(targets), np.bool_)
     for start in range(0, len(targets), step):
         part = slice(start, start + step)
-        chosen = hidden[torch.from_numpy(rows[part]), torch.from_numpy(places[part])]  # (m, C)
+        chosen = hidden[torch.from_numpy(rows[part]), torch.from_numpy(columns[part])]  # (m, C)
         wanted = torch.from_numpy(targets[part].astype(np.int64)).to(hidden.device)
         logits = model.logits(chosen).float()  # (m, V)
-        found = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
-        losses[part] = -found.double().cpu().numpy()
-        right[part] = (logits.argmax(-1) == wanted).cpu().numpy()
-    return losses, right
+        log_probs = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        losses[part] = -log_probs.double().cpu().numpy()
+        correct[part] = (logits.argmax(-1) == wanted).cpu().numpy()
+    return losses, correct

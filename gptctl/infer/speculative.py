@@ -1,12 +1,12 @@
-"""Guess several tokens at once, cheaply; the model then checks them in one pass (Leviathan et al. 2023, "Fast Inference
-from Transformers via Speculative Decoding").
+"""Speculative decoding: a drafter proposes several tokens cheaply, and the model verifies them in one pass.
 
-The engine draws each token from the model's distribution with the number that the token would have had anyway, and
-goes on as long as what it drew is what was guessed. So guesses change nothing but the time: greedy or sampled, the
-tokens are those that the model alone gives with the same seed. A guess x that was not drawn is right with probability
-p(x), as often as in rejection sampling; a draft model draws its guess with the very number that the token will have.
+Leviathan et al. 2023, "Fast Inference from Transformers via Speculative Decoding". The engine samples each token from
+the model's distribution with the random number that the token would have had anyway, and continues as long as the
+result equals the draft. So drafts change only the time: greedy or sampled, the tokens are those that the model alone
+generates with the same seed. A drafted token x that was not itself sampled is accepted with probability p(x), as in
+rejection sampling; a draft model samples its tokens with the random numbers that the model will use for them.
 
-Shapes: B rows that still go on, V vocabulary.
+Shapes: B rows that have not ended, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,64 +20,65 @@ from torch import Tensor
 from gptctl.infer.decoder import Decoder
 from gptctl.model.kv_cache import KVCache
 
-LONGEST, SHORTEST = 3, 2  # tokens that must agree for a passage to be the same again
-Choose = Callable[[Tensor, int], Tensor]  # (logits (B, V), tokens further ahead) -> tokens (B,)
+MAX_NGRAM, MIN_NGRAM = 3, 2  # how many tokens must be equal for prompt lookup to find a passage
+SampleFunction = Callable[[Tensor, int], Tensor]  # (logits (B, V), offset from the next token) -> tokens (B,)
 
 
-class Guesser(Protocol):
-    """Guesses how rows of tokens go on. It keeps what it knows of each row that still goes on."""
+class Drafter(Protocol):
+    """Proposes the next tokens of rows, and keeps what it knows about each row that has not ended."""
 
-    def begin(self, texts: Sequence[list[int]], most: int) -> None:
-        """Start on rows, none of which will be longer than `most` tokens."""
+    def start(self, texts: Sequence[list[int]], max_length: int) -> None:
+        """Begin with new rows of token ids, none of which will grow longer than `max_length`."""
 
-    def select(self, rows: list[int]) -> None:
-        """Keep only some rows, in this order; a row may come more than once."""
+    def select_rows(self, rows: list[int]) -> None:
+        """Keep only the given rows, in this order. A row may be given more than once."""
 
-    def guess(self, texts: Sequence[list[int]], counts: Sequence[int], choose: Choose) -> list[list[int]]:
-        """Give up to `counts` tokens that may follow each row, which has grown since it was last seen."""
+    def propose(self, texts: Sequence[list[int]], counts: Sequence[int], sample: SampleFunction) -> list[list[int]]:
+        """Return up to `counts` tokens that may follow each row; the rows have grown since the last call."""
 
 
 class PromptLookup:
-    """Guesses that a passage goes on as it did when it last stood in the row (Saxena 2023, "Prompt Lookup Decoding").
+    """Proposes what followed the last tokens of a row where they occurred before in it.
 
-    Free, and right for text that repeats: code, lists, summaries with names and numbers.
+    Saxena 2023, "Prompt Lookup Decoding". It costs nothing, and is right for text that repeats itself: code, lists,
+    summaries with names and numbers.
     """
 
     def __init__(self) -> None:
-        self.indexes: list[Passages] = []
+        self.indexes: list[NgramIndex] = []
 
-    def begin(self, texts: Sequence[list[int]], most: int) -> None:
-        """Start with rows that nothing is known of."""
-        self.indexes = [Passages() for _ in texts]
+    def start(self, texts: Sequence[list[int]], max_length: int) -> None:
+        """Begin with an empty index for each row."""
+        self.indexes = [NgramIndex() for _ in texts]
 
-    def select(self, rows: list[int]) -> None:
-        """Keep only some rows; copies of a row begin anew and read it again."""
+    def select_rows(self, rows: list[int]) -> None:
+        """Keep only the given rows. A further copy of a row gets a new index, which reads it again."""
         taken: set[int] = set()
         kept = []
         for row in rows:
-            kept.append(Passages() if row in taken else self.indexes[row])
+            kept.append(NgramIndex() if row in taken else self.indexes[row])
             taken.add(row)
         self.indexes = kept
 
-    def guess(self, texts: Sequence[list[int]], counts: Sequence[int], choose: Choose) -> list[list[int]]:
-        """Return what followed the row's last tokens where they stood before."""
+    def propose(self, texts: Sequence[list[int]], counts: Sequence[int], sample: SampleFunction) -> list[list[int]]:
+        """Return what followed the last tokens of each row where they occurred before."""
         return [index.following(text, count) for index, text, count in zip(self.indexes, texts, counts, strict=True)]
 
 
-class Passages:
-    """Where each run of a few tokens of a row last ended."""
+class NgramIndex:
+    """The position at which each n-gram of a row last ended."""
 
     def __init__(self) -> None:
         self.ends: dict[tuple[int, ...], int] = {}
-        self.read = 0
+        self.indexed = 0
 
     def following(self, text: list[int], count: int) -> list[int]:
-        """Give up to `count` tokens that followed the row's last ones earlier; the longest agreement decides."""
-        for end in range(max(self.read, 1), len(text)):  # the run that ends the row is what is looked for
-            for size in range(SHORTEST, min(LONGEST, end) + 1):
+        """Return up to `count` tokens that followed the last n-gram of the row before; the longest n-gram is best."""
+        for end in range(max(self.indexed, 1), len(text)):  # the n-gram at the end of the row is the one to look up
+            for size in range(MIN_NGRAM, min(MAX_NGRAM, end) + 1):
                 self.ends[tuple(text[end - size : end])] = end
-        self.read = len(text)
-        for size in range(min(LONGEST, len(text)), SHORTEST - 1, -1):
+        self.indexed = len(text)
+        for size in range(min(MAX_NGRAM, len(text)), MIN_NGRAM - 1, -1):
             earlier = self.ends.get(tuple(text[-size:]))
             if earlier is not None:
                 return text[earlier : earlier + count]
@@ -85,14 +86,14 @@ class Passages:
 
 
 class DraftModel:
-    """Guesses with a smaller model of the same tokenizer, which draws with the numbers that the large one will use."""
+    """Proposes what a smaller model with the same tokenizer samples with the random numbers of the large one."""
 
     def __init__(self, model: Decoder) -> None:
         self.model = model
 
-    def begin(self, texts: Sequence[list[int]], most: int) -> None:
-        """Read the rows' first tokens."""
-        self.slots = min(most, self.model.config.max_seq_len)
+    def start(self, texts: Sequence[list[int]], max_length: int) -> None:
+        """Read the tokens of the rows."""
+        self.slots = min(max_length, self.model.config.max_seq_len)
         self.fits = max(map(len, texts)) < self.slots
         if not self.fits:
             return
@@ -103,24 +104,25 @@ class DraftModel:
         self.model.hidden_states(torch.tensor(padded, device=self.model.like.device), self.cache, lengths)
         self.cache.set_lengths(lengths)
 
-    def select(self, rows: list[int]) -> None:
-        """Keep only some rows."""
+    def select_rows(self, rows: list[int]) -> None:
+        """Keep only the given rows."""
         if self.fits:
             self.cache.select_rows(rows)
 
-    def guess(self, texts: Sequence[list[int]], counts: Sequence[int], choose: Choose) -> list[list[int]]:
-        """Let the draft model go on; it gives no more guesses once a row fills its context."""
+    def propose(self, texts: Sequence[list[int]], counts: Sequence[int], sample: SampleFunction) -> list[list[int]]:
+        """Return what the draft model samples; nothing from the time on when a row fills its context."""
         count = max(counts, default=0)
         self.fits = self.fits and max(map(len, texts)) + count <= self.slots
         if not self.fits or not count:
             return [[] for _ in texts]
-        # Where all guesses were right it has not seen the last two tokens, else the last one: both are read again.
+        # If all drafts were accepted, the draft model has not read the last two tokens, else not the last one. It reads
+        # both again.
         self.cache.set_lengths([len(text) - 2 for text in texts])
         tokens = torch.tensor([text[-2:] for text in texts], device=self.model.like.device)
-        guessed: list[Tensor] = []
-        for ahead in range(count):
+        drafts: list[Tensor] = []
+        for offset in range(count):
             last = self.model.hidden_states(tokens, self.cache)[:, -1]
-            tokens = choose(self.model.logits(last), ahead).to(last.device)[:, None]  # (B, 1)
-            guessed.append(tokens)
-        columns = torch.cat(guessed, 1).tolist()
+            tokens = sample(self.model.logits(last), offset).to(last.device)[:, None]  # (B, 1)
+            drafts.append(tokens)
+        columns = torch.cat(drafts, 1).tolist()
         return [row[:size] for row, size in zip(columns, counts, strict=True)]

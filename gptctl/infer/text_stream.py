@@ -1,4 +1,4 @@
-"""Tokens to text as they come: whole characters only, and nothing that may turn out to begin a stop string."""
+"""Decoding of tokens to text as they arrive: whole characters only, and nothing that may begin a stop string."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextStream:
-    """The text of one sample under way. What it gives piece by piece is, joined, the text of all tokens, cut before the
-    stop string that is complete first.
+    """The text of one sample, token by token.
 
-    A character may take several tokens, and a token's text may depend on the one before it (a space at the beginning):
-    so the tokens since the last character but one that was whole are decoded together, however long the sample.
+    The pieces that it returns are, joined, the text of all tokens up to the stop string that is complete first.
+
+    A character may take several tokens, and the text of a token may depend on the one before it (a space at the
+    beginning). So the stream decodes together the tokens since the last but one that ended a whole character, however
+    long the sample is.
     """
 
-    def __init__(self, coder: Tokenizer, stops: Sequence[str] = ()) -> None:
-        self.coder = coder
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+        self.tokenizer = tokenizer
         self.stops = [stop for stop in stops if stop]
         self.tokens: list[int] = []
-        self.text = ""  # of all tokens but those whose last character is not whole
+        self.text = ""  # of all tokens but those at the end whose character is not whole yet
         self.stopped = False
-        self._shown = 0  # characters of text that were given
+        self._returned = 0  # characters of text that were returned
         self._begin = self._whole = 0  # tokens[_begin:_whole] are in text, and what follows is decoded after them
         self._before = ""  # their text
 
     def add(self, token: int) -> str:
-        """Take the next token; give the text that is now sure."""
+        """Take the next token; return the text that is certain now."""
         self.tokens.append(token)
-        found = self.coder.decode(self.tokens[self._begin :])
+        found = self.tokenizer.decode(self.tokens[self._begin :])
         if not found.endswith(REPLACEMENT):
             self._append(found)
             self._begin, self._whole = self._whole, len(self.tokens)
-            self._before = self.coder.decode(self.tokens[self._begin :])
-        return self._give(self.held())
+            self._before = self.tokenizer.decode(self.tokens[self._begin :])
+        return self._take(self.held())
 
     def finish(self) -> str:
-        """Return the rest of the text: nothing more will come."""
+        """Return the rest of the text: no more tokens will come."""
         if self._whole < len(self.tokens) and not self.stopped:
-            self._append(self.coder.decode(self.tokens[self._begin :]))
+            self._append(self.tokenizer.decode(self.tokens[self._begin :]))
             self._begin = self._whole = len(self.tokens)
             self._before = ""
-        return self._give(0)
+        return self._take(0)
 
     def held(self) -> int:
         """Count the characters at the end of the text that may begin a stop string."""
@@ -63,7 +65,7 @@ class TextStream:
         if ends:
             self.text, self.stopped = self.text[: min(ends)[1]], True
 
-    def _give(self, held: int) -> str:
-        sure = max(self._shown, len(self.text) - held)
-        piece, self._shown = self.text[self._shown : sure], sure
+    def _take(self, held: int) -> str:
+        certain = max(self._returned, len(self.text) - held)
+        piece, self._returned = self.text[self._returned : certain], certain
         return piece

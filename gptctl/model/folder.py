@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,7 +29,14 @@ from gptctl.model.lora import LoraConfig, apply_lora, merge_lora
 from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import pad_vocab, unpad_vocab
 
-Loaded = tuple[GPT | Classifier, ModelConfig, str, dict[str, Any]]
+
+class SavedModel(NamedTuple):
+    """The content of a model folder. `extra` holds other values of its config.json, e.g. the names of labels."""
+
+    model: GPT | Classifier
+    config: ModelConfig
+    tokenizer_json: str
+    extra: dict[str, Any]
 
 
 def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
@@ -90,7 +97,7 @@ def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, ext
     atomic.write_text(folder / "tokenizer.json", tokenizer_json)
 
 
-def load_model(folder: Path) -> Loaded:
+def load_model(folder: Path) -> SavedModel:
     """Return (model in evaluation mode, config, tokenizer.json's text, extra) of any folder that `find_model` gives.
 
     A low-rank update, in a checkpoint or an adapter's folder, is merged into the weights. Where there is a manifest,
@@ -111,7 +118,7 @@ def load_model(folder: Path) -> Loaded:
         checksummed.verify(folder)
     stored = tensor_files.read_weights(folder)
     model, extra = (of_ours if ours else of_theirs)(folder, values, stored)
-    return model.eval(), model.config, files.read_tokenizer(folder), extra
+    return SavedModel(model.eval(), model.config, files.read_tokenizer(folder), extra)
 
 
 class Described(BaseModel):

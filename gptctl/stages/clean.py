@@ -29,14 +29,16 @@ from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.task_results import TaskOutput, combine_outputs
 from gptctl.text import punkt
-from gptctl.text.cleaning import contamination, filtering
-from gptctl.text.cleaning.batch import Batch
-from gptctl.text.cleaning.filter_presets import MASKED, PRESETS
-from gptctl.text.cleaning.filtering import FILTERS, Step
+from gptctl.text.cleaning import contamination, filter_chain
+from gptctl.text.cleaning.document_batch import DocumentBatch
+from gptctl.text.cleaning.explanation import ExplainedRule
+from gptctl.text.cleaning.explanation import explain as explain_rules
+from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter
+from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
 from gptctl.text.cleaning.html import Extractor, extract, looks_like_html
 from gptctl.text.normalize import normalize
 from gptctl.text.pii import Pii, mask
-from gptctl.text.words import Splitter, describe, remove_stop_words
+from gptctl.text.words import WordSplitter, describe_splitter, remove_stop_words
 
 EXAMPLES = (
     "gptctl clean raw.jsonl -o clean",
@@ -84,9 +86,9 @@ class CleanKeys(ReadingOptions, WorkerOptions):
         "auto", "Turn HTML into text; auto looks at each document.", panel="Cleaning"
     )
     extractor: Extractor = key("resiliparse", "What turns HTML into text; trafilatura is an extra.")
-    html_seconds: float = key(10.0, "Longest time for one HTML page; then it is dropped as html_timeout.", gt=0)
+    html_seconds: float = key(10.0, "Longest time for one HTML page; a page that takes longer is dropped.", gt=0)
     normalize: bool = key(True, "Repair Unicode, line ends, control characters and white space.")
-    words: Splitter = flag("regex", "How text is split into words.", panel="Cleaning")
+    words: WordSplitter = flag("regex", "How text is split into words.", panel="Cleaning")
     punkt: Literal["auto", "train"] = key(
         "auto",
         "Sentences for --words nltk: NLTK's data if installed, else untrained; or trained on a sample of the input.",
@@ -149,15 +151,15 @@ class CleanKeys(ReadingOptions, WorkerOptions):
         name = str(chosen.get("preset", "basic"))
         preset = PRESETS.get(name, {})
         settings = {step: dict(values) for step, values in preset.items() if values}
-        return {"filters": list(preset), "pii": name in MASKED} | settings
+        return {"filters": list(preset), "pii": name in PII_PRESETS} | settings
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ConfiguredFilter, ...]:
         """Return the chain of filters; --language adds its filter in front where the preset has none."""
         names = self.filters or ()
         wanted = getattr(self, "language").languages  # noqa: B009  (the tables of filters are added below)
         if wanted and "language" not in names:
             names = ("language", *names)
-        return tuple(Step(name, getattr(self, name)) for name in names)
+        return tuple(ConfiguredFilter(name, getattr(self, name)) for name in names)
 
 
 def filter_fields() -> dict[str, Any]:
@@ -188,29 +190,28 @@ class CleanTask:
     punkt: str = ""
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ConfiguredFilter, ...]:
         """The chain of filters."""
         return self.config.steps()
 
     def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Clean slice by slice, for memory and the processor's caches."""
-        return combine_outputs(
-            [self.clean(part) for part in (slices(table, SLICE_BYTES) if self.by_block else [table])]
-        )
+        parts = slices(table, SLICE_BYTES) if self.by_block else [table]
+        return combine_outputs([self.clean(part) for part in parts])
 
     @property
     def by_block(self) -> bool:
         """Whether documents can be cleaned a few at a time: no filter compares them."""
-        return not any(hasattr(step.module, "COMPARES_DOCUMENTS") for step in self.steps)
+        return not any(step.compares_documents for step in self.steps)
 
     def clean(self, table: pa.Table) -> TaskOutput:
         """Repair, filter, and say why each dropped document went."""
         counts = Counts(documents_in=len(table), bytes_in=text_bytes(table))
         notes: Counter[str] = Counter()
         batch, reasons = self.prepared(table)
-        found = filtering.apply(batch.only(pc.is_null(reasons)), self.steps)
+        found = filter_chain.apply_filters(batch.filter(pc.is_null(reasons)), self.steps)
         table, reasons = self.merged(batch.table, batch.text, reasons, found)
-        notes.update(found.notes)
+        notes.update(found.stats)
         kept = pc.is_null(reasons)
         lost, why = table.filter(pc.invert(kept)), reasons.filter(pc.invert(kept))
         survivors = self.finished(table.filter(kept), notes)
@@ -225,7 +226,7 @@ class CleanTask:
         rejects = lost.drop_columns(earlier).append_column("reason", why)
         return TaskOutput({"": survivors}, counts, dict(notes), {"rejects": rejects})
 
-    def prepared(self, table: pa.Table) -> tuple[Batch, pa.StringArray]:
+    def prepared(self, table: pa.Table) -> tuple[DocumentBatch, pa.StringArray]:
         """Turn pages into text and repair it; say which pages could not be read."""
         config = self.config
         text = table["text"].combine_chunks()
@@ -241,25 +242,25 @@ class CleanTask:
             reasons = pc.replace_with_mask(reasons, pages, failed)
         if config.normalize:
             text = normalize(text)
-        return Batch(text, table, config.words, config.filter_compat == "datatrove", self.punkt), reasons
+        return DocumentBatch(text, table, config.words, config.filter_compat == "datatrove", self.punkt), reasons
 
     def merged(
-        self, table: pa.Table, text: pa.LargeStringArray, reasons: pa.StringArray, found: filtering.Filtered
+        self, table: pa.Table, text: pa.LargeStringArray, reasons: pa.StringArray, found: filter_chain.ChainResult
     ) -> tuple[pa.Table, pa.StringArray]:
         """Put what the filters made of the readable documents back among all of them; then look for evaluation data."""
         rows = pc.indices_nonzero(pc.is_null(reasons)).to_numpy()
-        text = filtering.scatter(text, rows, found.text)
-        reasons = filtering.scatter(reasons, rows, found.reasons)
+        text = filter_chain.replace_rows(text, rows, found.text)
+        reasons = filter_chain.replace_rows(reasons, rows, found.reasons)
         table = with_column(table, "text", text)
         for name, values in found.columns.items():
-            table = with_column(table, name, filtering.scatter(pa.nulls(len(table), values.type), rows, values))
+            table = with_column(table, name, filter_chain.replace_rows(pa.nulls(len(table), values.type), rows, values))
         if self.config.decontaminate:
             index = evaluation_index(self.config.decontaminate, self.config.contamination)
-            hit = pa.array(contamination.hits(text, index) > 0)
+            hit = pa.array(contamination.count_matches(text, index) > 0)
             if self.config.contamination.action == "mark":
                 table = with_column(table, "contaminated", hit)
             else:
-                reasons = pc.if_else(pc.and_(hit, pc.is_null(reasons)), pa.scalar("contaminated"), reasons)
+                reasons = pc.if_else(pc.and_(hit, pc.is_null(reasons)), pa.scalar("contamination.words"), reasons)
         return table, reasons
 
     def finished(self, survivors: pa.Table, notes: Counter[str]) -> pa.Table:
@@ -268,7 +269,7 @@ class CleanTask:
         if config.identify_language and "language" not in survivors.column_names:
             module = plugins.load(FILTERS, "language")
             settings = getattr(config, "language")  # noqa: B009
-            columns = module.measure(Batch(survivors["text"].combine_chunks()), settings).columns
+            columns = module.measure(DocumentBatch(survivors["text"].combine_chunks()), settings).columns
             for name, values in columns.items():
                 survivors = with_column(survivors, name, values)
         if config.pii:
@@ -292,11 +293,13 @@ def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def evaluation_index(paths: tuple[str, ...], how: Contamination) -> contamination.Index:
+def evaluation_index(paths: tuple[str, ...], how: Contamination) -> contamination.NgramIndex:
     """Index the evaluation data, once a process. Raises UsageError (2) or DataError (3) as for any input."""
     reading = ReadOptions(text_column=how.text_column)
     tasks = Inputs(paths, reading).tasks()
-    return contamination.build((read_task(task, reading)[0]["text"].combine_chunks() for task in tasks), how.words)
+    return contamination.build_index(
+        (read_task(task, reading)[0]["text"].combine_chunks() for task in tasks), how.words
+    )
 
 
 def plan(config: Clean, context: Context) -> Summary:
@@ -338,7 +341,7 @@ def train_punkt(config: Clean, reading: ReadOptions, tasks: list[ShardTask]) -> 
     for task in spread(tasks):
         table = read_task(task, reading)[0].slice(0, SAMPLE_DOCUMENTS)
         batch, reasons = CleanTask(config).prepared(table)
-        found = batch.only(pc.is_null(reasons)).text.to_pylist()
+        found = batch.filter(pc.is_null(reasons)).text.to_pylist()
         ends = accumulate(map(len, found))
         texts += [text for text, end in zip(found, ends, strict=True) if end <= PUNKT_CHARACTERS // SAMPLE_TASKS]
     return punkt.train(texts)
@@ -388,7 +391,7 @@ def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: Da
             in_groups=transform.by_block,
         )
         totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
-    return StageResult(totals, figures(totals.stats) | {"words": describe(config.words, trained)})
+    return StageResult(totals, figures(totals.stats) | {"words": describe_splitter(config.words, trained)})
 
 
 def figures(parts: list[dict[str, int]]) -> dict[str, Any]:
@@ -416,11 +419,10 @@ def explain(config: Clean, wanted: str) -> Summary:
         batch, reasons = task_of.prepared(table)
         if reasons[row].is_valid:
             raise UsageError(f"document {wanted} is not readable: {reasons[row]}", "see --set html_seconds")
-        found = list(filtering.explain(batch, task_of.steps, row))
+        found = list(explain_rules(batch, task_of.steps, row))
         kept = task_of(task, table).tables[""]
         verdict = "kept" if pc.index(kept["id"], pa.scalar(wanted)).as_py() >= 0 else "dropped"
         metrics = {"id": wanted, "verdict": verdict, "rules": [item.to_json() for item in found]}
-        columns = ("filter", "reason", "figure", "dropped if", "")
-        shown = Table(f"{wanted}: {verdict}", columns, tuple(item.row() for item in found))
+        shown = Table(f"{wanted}: {verdict}", ExplainedRule.COLUMNS, tuple(item.row() for item in found))
         return Summary("clean", "explained", metrics=metrics, tables=(shown,))
     raise UsageError(f"no document has the id '{wanted}'", "gptctl inspect shows ids; --id-column names their column")

@@ -63,7 +63,7 @@ def run(config: Doctor, context: Context | None = None) -> Summary:
     outputs: dict[str, Output] = {}
     asked, models = find(config.paths)
     for folder in asked:
-        traced = lineage.trace(folder, fingerprints.prints_of if config.lineage else None)
+        traced = lineage.trace(folder, fingerprints.fingerprints_of if config.lineage else None)
         outputs |= {one.folder: one for one in (lineage.walk(traced) if config.lineage else [traced])}
         if config.lineage:
             for line in chain(traced):

@@ -23,7 +23,7 @@ from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals.inference import held_out
-from gptctl.evals.inference.loaded_model import Asked
+from gptctl.evals.inference.loaded_model import LoadedModel
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
@@ -216,7 +216,11 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     with atomic.atomic_folder(record.path / "model") as temporary:
         shutil.copytree(record.path / best / "model", temporary, dirs_exist_ok=True)
     scored = [record.path / name for name in found if "held_out_f1" in found[name]]
-    pooled = held_out.score([row for folder in scored for row in held_out.read(folder)], record.path) if scored else {}
+    pooled = (
+        held_out.score_rows([row for folder in scored for row in held_out.read_rows(folder)], record.path)
+        if scored
+        else {}
+    )
     return mean_and_spread(list(found.values())) | pooled | {"best": best, "runs": found}
 
 
@@ -243,9 +247,9 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         assert isinstance(model, Classifier)
         framing = Framing.from_json(about["framing"])
         coder = Tokenizer.from_json(job.tokenizer_json)
-        asked = Asked(model, coder, tuple(about["label_names"]), framing, config.pair_column)
-        rows = held_out.label(asked, config.label_column, tables["held out"], device.select_device(job.device))
-        metrics |= held_out.score(rows, record.path)
+        loaded = LoadedModel(model, coder, tuple(about["label_names"]), framing, config.pair_column)
+        rows = held_out.predict_texts(loaded, config.label_column, tables["held out"], device.select_device(job.device))
+        metrics |= held_out.score_rows(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
     return metrics
 

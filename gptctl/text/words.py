@@ -1,6 +1,6 @@
-"""Words of a text, stop words of a language, and texts without them: the classic preparation for counting words.
+"""Split texts into words, and remove stop words, as classic methods that count words need it.
 
-Nothing is downloaded: where NLTK's data is not installed, what is used instead is named in what the functions return.
+Nothing is downloaded. If NLTK's data is not installed, the functions return the name of what they used instead.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ from numpy.typing import NDArray
 
 from gptctl.core.plugins import unknown
 
-Splitter = Literal["regex", "nltk"]
+WordSplitter = Literal["regex", "nltk"]
 
-# Runs of word characters, and runs of anything else that is not white space: 28 MB/s, where NLTK's splitter does 1.6.
+# Runs of word characters, and runs of anything else that is not white space: 28 MB/s; NLTK's splitter does 1.6 MB/s.
 WORD = re.compile(r"\w+|[^\w\s]+")
 
 
-def words(text: str, splitter: Splitter) -> list[str]:
+def split_text(text: str, splitter: WordSplitter) -> list[str]:
     """Split a text into words and punctuation.
 
-    "nltk" finds sentences, then splits them as the Penn Treebank does: "don't" gives "do", "n't"; quotes become ``
-    and ''.
+    "nltk" splits the text into sentences and these into words as in the Penn Treebank: "don't" becomes "do", "n't", and
+    quotes become `` and ''.
     """
     return split_function(splitter)(text)
 
 
-def split_function(splitter: Splitter, punkt: str = "") -> Callable[[str], list[str]]:
-    """Return the function that splits one text; for many texts this saves looking it up each time.
+def split_function(splitter: WordSplitter, punkt_parameters: str = "") -> Callable[[str], list[str]]:
+    """Return the function that splits one text into words.
 
-    `punkt`: parameters of a sentence splitter that gptctl.text.punkt has trained, for "nltk".
+    "nltk" uses the sentence splitter with these parameters (from gptctl.text.punkt), or NLTK's own if they are "".
     """
-    return WORD.findall if splitter == "regex" else _nltk(punkt)[0]
+    return WORD.findall if splitter == "regex" else _nltk(punkt_parameters)[0]
 
 
 @dataclass(frozen=True)
 class Words:
     """The words of a batch of documents.
 
-    `data`: all words' UTF-8 bytes, one after another with nothing between. `starts` (words + 1): where each begins in
-    `data`. `first`, `last` (documents): the range of a document's words, its end exclusive.
+    `data` has the UTF-8 bytes of all words without anything between them. `starts` (words + 1) has the position of each
+    word in `data`, and then the end of the last one. Document d has the words from `first[d]` up to, but not including,
+    `last[d]`.
     """
 
     data: NDArray[np.uint8]
@@ -55,18 +56,18 @@ class Words:
     first: NDArray[np.int64]
     last: NDArray[np.int64]
 
-    def only(self, kept: NDArray[np.bool_]) -> Words:
-        """Return the words of some documents; the bytes stay shared."""
-        fewer = replace(self, first=self.first[kept], last=self.last[kept])
+    def filter(self, mask: NDArray[np.bool_]) -> Words:
+        """Return the words of the documents for which the mask is true, without copying any bytes."""
+        selected = replace(self, first=self.first[mask], last=self.last[mask])
         if "traits" in self.__dict__:
-            fewer.__dict__["traits"] = self.traits
-        return fewer
+            selected.__dict__["traits"] = self.traits
+        return selected
 
     def counts(self) -> NDArray[np.int64]:
         """Count each document's words."""
         return self.last - self.first
 
-    def texts(self, document: int) -> list[str]:
+    def strings(self, document: int) -> list[str]:
         """Return one document's words as strings."""
         bounds = self.starts[self.first[document] : self.last[document] + 1].tolist()
         data = self.data[bounds[0] : bounds[-1]].tobytes()
@@ -74,7 +75,7 @@ class Words:
 
     @cached_property
     def traits(self) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Each word's number of characters, and whether it has a letter (1) or is punctuation only (2)."""
+        """The number of characters of each word, and bits: 1 if it has a letter, 2 if it is punctuation only."""
         from gptctl.text.kernels.characters import kinds
         from gptctl.text.kernels.words import describe_words
 
@@ -84,13 +85,15 @@ class Words:
         return characters, traits
 
 
-def count_batch(text: pa.LargeStringArray, splitter: Splitter, punkt: str = "") -> NDArray[np.int64]:
+def count_batch(text: pa.LargeStringArray, splitter: WordSplitter, punkt_parameters: str = "") -> NDArray[np.int64]:
     """Count the words of each document of a column."""
-    return _sizes(text)[0] if splitter == "regex" else split_batch(text, splitter, punkt).counts()
+    if splitter == "regex":
+        return _count_words_and_bytes(text)[0]
+    return split_batch(text, splitter, punkt_parameters).counts()
 
 
-def _sizes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count each document's words, and their bytes."""
+def _count_words_and_bytes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the words of each document, and the bytes of these words."""
     from gptctl.text.kernels.characters import buffers, kinds
     from gptctl.text.kernels.words import count_words
 
@@ -99,16 +102,16 @@ def _sizes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int
     return counts, sizes
 
 
-def split_batch(text: pa.LargeStringArray, splitter: Splitter, punkt: str = "") -> Words:
+def split_batch(text: pa.LargeStringArray, splitter: WordSplitter, punkt_parameters: str = "") -> Words:
     """Split all documents of a column into words. A null has none."""
     if splitter != "regex":
-        split = split_function(splitter, punkt)
-        return _join([split(doc or "") for doc in text.to_pylist()])
+        split = split_function(splitter, punkt_parameters)
+        return _from_lists([split(document or "") for document in text.to_pylist()])
     from gptctl.text.kernels.characters import buffers, kinds
     from gptctl.text.kernels.words import split_words
 
     data, offsets = buffers(text)
-    counts, sizes = _sizes(text)
+    counts, sizes = _count_words_and_bytes(text)
     joined = np.empty(max(1, int(sizes.sum())), np.uint8)
     starts = np.empty(int(counts.sum()) + 1, np.int64)
     split_words(data, offsets, kinds(), joined, starts)
@@ -116,7 +119,7 @@ def split_batch(text: pa.LargeStringArray, splitter: Splitter, punkt: str = "") 
     return Words(joined, starts, last - counts, last)
 
 
-def _join(documents: list[list[str]]) -> Words:
+def _from_lists(documents: list[list[str]]) -> Words:
     encoded = [word.encode() for words in documents for word in words]
     starts = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
     last = np.fromiter(accumulate(map(len, documents)), np.int64, len(documents))
@@ -124,40 +127,41 @@ def _join(documents: list[list[str]]) -> Words:
     return Words(np.frombuffer(b"".join(encoded) or b"\0", np.uint8), starts, last - lengths, last)
 
 
-def describe(splitter: Splitter, punkt: str = "") -> str:
-    """Say which splitter really runs, for manifests."""
-    return "regex words" if splitter == "regex" else _nltk(punkt)[1]
+def describe_splitter(splitter: WordSplitter, punkt_parameters: str = "") -> str:
+    """Return which splitter is used, in words, for the manifest."""
+    return "regex words" if splitter == "regex" else _nltk(punkt_parameters)[1]
 
 
 @cache
-def _nltk(punkt: str = "") -> tuple[Callable[[str], list[str]], str]:
+def _nltk(punkt_parameters: str = "") -> tuple[Callable[[str], list[str]], str]:
+    """Return NLTK's function that splits a text into words, and its description."""
     from nltk.tokenize import NLTKWordTokenizer, PunktSentenceTokenizer, punkt_model_available, sent_tokenize
 
-    split_sentence: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
-    split_text: Callable[[str], list[str]]
-    if punkt:
-        from gptctl.text import punkt as trained
+    split_words: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
+    split_sentences: Callable[[str], list[str]]
+    if punkt_parameters:
+        from gptctl.text import punkt
 
-        split_text = trained.splitter(punkt)
-        note = "nltk words (punkt trained on this input)"
+        split_sentences = punkt.sentence_splitter(punkt_parameters)
+        description = "nltk words (punkt trained on this input)"
     elif punkt_model_available():
-        split_text = sent_tokenize
-        note = "nltk words (punkt_tab)"
+        split_sentences = sent_tokenize
+        description = "nltk words (punkt_tab)"
     else:
-        # Not trained on the batch at hand: a document's words must not depend on its neighbours.
-        split_text = PunktSentenceTokenizer().tokenize
-        note = "nltk words (no punkt data: untrained)"
+        # Not trained on the batch: a document's words must not depend on the other documents.
+        split_sentences = PunktSentenceTokenizer().tokenize
+        description = "nltk words (no punkt data: untrained)"
 
     def split(text: str) -> list[str]:
-        return [word for sentence in split_text(text) for word in split_sentence(sentence)]
+        return [word for sentence in split_sentences(text) for word in split_words(sentence)]
 
-    return split, note
+    return split, description
 
 
 def stop_words(language: str) -> tuple[frozenset[str], str]:
-    """Return a language's stop words, lower case, and which list they are: "nltk:english" or "packaged:english".
+    """Return a language's stop words in lower case, and the name of the list: "nltk:english" or "packaged:english".
 
-    Raises UsageError for a language without a list; its hint names those there are.
+    Raises UsageError for a language without a list. The hint names the languages that have one.
     """
     corpus = _nltk_stop_words()
     if corpus is not None:
@@ -173,7 +177,7 @@ def stop_words(language: str) -> tuple[frozenset[str], str]:
 
 
 def _nltk_stop_words() -> Any:
-    """Return NLTK's corpus of stop words, or None where its data is not installed."""
+    """Return NLTK's corpus of stop words, or None if its data is not installed."""
     from nltk.corpus import stopwords
 
     try:
@@ -184,19 +188,21 @@ def _nltk_stop_words() -> Any:
 
 
 def remove_stop_words(
-    texts: pa.LargeStringArray, splitter: Splitter, language: str = "english", punkt: str = ""
+    texts: pa.LargeStringArray, splitter: WordSplitter, language: str = "english", punkt_parameters: str = ""
 ) -> tuple[pa.LargeStringArray, str]:
-    """Drop stop words, whatever their case, and join the rest by single spaces; lines stay lines. Nulls stay null.
+    """Remove stop words in any case, and join the other words by single spaces. Line ends are kept; nulls stay null.
 
-    The string says what ran, e.g. "nltk words (no punkt data: untrained), stop words packaged:english".
+    Returns a description of what was used as well: "nltk words (no punkt data: untrained), stop words
+    packaged:english".
     """
     stops, list_name = stop_words(language)
-    split = split_function(splitter, punkt)
+    split = split_function(splitter, punkt_parameters)
 
-    def without(line: str) -> str:
+    def remove(line: str) -> str:
         return " ".join(word for word in split(line) if word.lower() not in stops)
 
-    kept = [
-        None if text is None else "\n".join(without(line) for line in text.split("\n")) for text in texts.to_pylist()
+    removed = [
+        None if text is None else "\n".join(remove(line) for line in text.split("\n")) for text in texts.to_pylist()
     ]
-    return pa.array(kept, pa.large_string()), f"{describe(splitter, punkt)}, stop words {list_name}"
+    used = f"{describe_splitter(splitter, punkt_parameters)}, stop words {list_name}"
+    return pa.array(removed, pa.large_string()), used

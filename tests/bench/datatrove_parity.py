@@ -23,7 +23,8 @@ from typing import Any
 import pyarrow as pa
 
 from gptctl.core.plugins import load
-from gptctl.text.cleaning.batch import Batch, decide
+from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.filters import DocumentBatch
 
 # Name in DECISIONS: filter, settings.
 FILTERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,15 +44,17 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def decisions(name: str, texts: pa.LargeStringArray) -> list[Decision]:
-    """Return a filter's decisions as datatrove is to have made them."""
+    """Return a filter's decisions, with the reasons by the names that datatrove has for them."""
     module_name, settings = FILTERS[name]
     module = load("gptctl.text.filters", module_name)
     config = module.Config(**settings)
-    measured = module.measure(Batch(texts, compat=True), config)
-    reasons = decide(module.rules(config), measured.figures).to_pylist()
-    if measured.text is None:
+    result = module.measure(DocumentBatch(texts, match_datatrove=True), config)
+    rules = module.rules(config)
+    names = {f"{module_name}.{rule.key}": rule.datatrove for rule in rules} | {None: None}
+    reasons = [names[reason] for reason in drop_reasons(module_name, rules, result.figures).to_pylist()]
+    if result.text is None:
         return [(reason is None, reason, None) for reason in reasons]
-    digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in measured.text.to_pylist()]
+    digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in result.text.to_pylist()]
     return [(reason is None, reason, digest) for reason, digest in zip(reasons, digests, strict=True)]
 
 

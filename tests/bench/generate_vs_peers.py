@@ -69,8 +69,8 @@ import torch
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import SamplingParams
 from gptctl.infer.speculative import PromptLookup
-from gptctl.stages.generate import load_decoder
-from gptctl.train import device
+from gptctl.infer.generator import load_decoder
+from gptctl.model import device
 kind, folder, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 decoder, _, _ = load_decoder(Path(folder) / "model", kind.removesuffix("-lookup"), torch.device("cpu"))
 device.configure_process(threads)

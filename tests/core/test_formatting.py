@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from gptctl.core.formatting import format_bytes, format_compact, format_duration, format_interval, format_number
+from gptctl.core.formatting import (
+    format_bytes,
+    format_compact,
+    format_duration,
+    format_interval,
+    format_number,
+    parse_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +58,16 @@ def test_bytes_and_intervals() -> None:
     ]  # fmt: skip
     assert format_interval([0.81234, 0.9]) == "0.8123 to 0.9000"
     assert format_interval([None, 0.9]) == format_interval(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500MB", 500_000_000), ("1.5GiB", 3 * 2**29), ("1000", 1000), (" 2 kb ", 2000), ("7B", 7)]
+)
+def test_bytes_are_read(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1MB", "1XB", "1,5GB"])
+def test_what_is_not_a_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_bytes(text)

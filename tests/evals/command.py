@@ -28,9 +28,21 @@ def gptctl(*args: object, stdin: bytes = b"", cwd: Path) -> Ran:
         code = int(stop.code or 0)
     finally:
         sys.argv, sys.stdin = before
+        restore_floating_point()
     out.flush()
     assert "Traceback" not in err.getvalue(), err.getvalue()
     return Ran(code, out.buffer.getvalue(), err.getvalue())
+
+
+def restore_floating_point() -> None:
+    """Compute with denormal numbers again, which Hypothesis needs: a command flushes them in its process."""
+    if "torch" in sys.modules:
+        import torch
+
+        from gptctl.evals.inference import spec
+
+        torch.set_flush_denormal(False)
+        spec.configure_once.cache_clear()
 
 
 def pairs(labels: Sequence[Any], predicted: Sequence[Any]) -> list[dict[str, Any]]:

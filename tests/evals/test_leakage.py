@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gptctl.evals import leakage, training_data
-from gptctl.evals.leakage import Probe, Scan
+from gptctl.evals.leakage import Leakage, ShardScan, TextIndex
 from gptctl.io.input.blocks import ReadOptions
 from tests.evals import command
 
@@ -15,7 +15,7 @@ WORDS = [f"word{number}" for number in range(40)]
 
 
 def found(test: list[str], train: list[str]) -> dict[int, list[tuple[str, str]]]:
-    return Probe(tuple(test)).scan([f"t{i}" for i in range(len(train))], leakage.column(train))
+    return TextIndex(tuple(test)).find([f"t{i}" for i in range(len(train))], leakage.text_column(train))
 
 
 def shared(count: int) -> list[str]:
@@ -48,26 +48,34 @@ def test_one_training_document_can_hold_several_texts() -> None:
 
 def test_reports_name_both_sides() -> None:
     rows = command.pairs("ab", "ab")
-    hits, documents = leakage.merge([({1: [("x", "13 words")]}, 5), ({1: [("y", "exact")], 0: [("z", "13 words")]}, 4)])
-    told = leakage.describe(rows, hits, documents)
+    found_leakage = Leakage.merge([({1: [("x", "13 words")]}, 5), ({1: [("y", "exact")], 0: [("z", "13 words")]}, 4)])
+    told = found_leakage.report(rows)
     assert (told["n"], told["exact"], told["documents"], told["words"]) == (2, 1, 9, 13)
     assert told["rows"][1] == {"id": "1", "match": "exact", "train_ids": ["x", "y"], "train_documents": 2}
-    assert leakage.clean_rows(rows, {1: []}) == rows[:1]
+    assert Leakage({1: []}, 1).clean_rows(rows) == rows[:1]
 
 
 def test_training_data_is_documents_or_tokens(workspace: Path) -> None:
     """What a tokenizer wrote decodes to the documents that it read."""
     reading = ReadOptions()
-    documents = [training_data.read(part, reading) for part in training_data.parts(str(workspace / "unique"), reading)]
-    tokens = [training_data.read(part, reading) for part in training_data.parts(str(workspace / "tokens"), reading)]
+    documents = [
+        training_data.read_shard(shard, reading)
+        for shard in training_data.training_shards(str(workspace / "unique"), reading)
+    ]
+    tokens = [
+        training_data.read_shard(shard, reading)
+        for shard in training_data.training_shards(str(workspace / "tokens"), reading)
+    ]
     texts = dict(pair for ids, text in documents for pair in zip(ids, text.to_pylist(), strict=True))
     decoded = dict(pair for ids, text in tokens for pair in zip(ids, text.to_pylist(), strict=True))
     assert 0 < len(decoded) < len(texts)
     assert all(texts[identity] == text for identity, text in decoded.items())
     identity, text = next(iter(decoded.items()))
-    hits, count = leakage.merge(map(Scan((text,), reading), training_data.parts(str(workspace / "tokens"), reading)))
-    assert (identity, "exact") in hits[0]
-    assert count == len(decoded)
+    merged = Leakage.merge(
+        map(ShardScan((text,), reading), training_data.training_shards(str(workspace / "tokens"), reading))
+    )
+    assert (identity, "exact") in merged.matches[0]
+    assert merged.documents == len(decoded)
 
 
 @pytest.mark.parametrize("count", [1, 300])

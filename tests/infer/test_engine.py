@@ -10,8 +10,8 @@ import torch
 from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine, Token
-from gptctl.infer.sampling import Draws, SamplingParams, choose, penalized
-from gptctl.infer.speculative import DraftModel, Guesser, PromptLookup
+from gptctl.infer.sampling import RandomNumbers, SamplingParams, apply_repetition_penalty, sample_tokens
+from gptctl.infer.speculative import Drafter, DraftModel, PromptLookup
 from gptctl.model.gpt import GPT
 from tests.model.test_gpt import FAMILIES, make
 
@@ -20,14 +20,20 @@ PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
 
 def plain(model: GPT, prompt: list[int], sampling: SamplingParams, row: int) -> list[int]:
     """Generate without a cache, one prompt, the whole sequence again for each token."""
-    tokens, draws = list(prompt), Draws(sampling.seed, row)
+    tokens, draws = list(prompt), RandomNumbers(sampling.seed, row)
     with torch.no_grad():
         for _ in range(sampling.max_tokens):
             logits = model(torch.tensor([tokens]))[:, -1]
             seen = torch.zeros(logits.shape, dtype=torch.bool)
             seen[0, tokens] = True
-            tokens.append(int(choose(penalized(logits, seen, sampling.repetition_penalty), sampling, [draws.peek()])))
-            draws.take()
+            tokens.append(
+                int(
+                    sample_tokens(
+                        apply_repetition_penalty(logits, seen, sampling.repetition_penalty), sampling, [draws.peek()]
+                    )
+                )
+            )
+            draws.advance()
     return tokens[len(prompt) :]
 
 
@@ -43,8 +49,8 @@ def test_a_ragged_batch_with_cache_equals_single_runs_without(name: str, setting
         plain(model, prompt, sampling, row) for row, prompt in enumerate(PROMPTS)
     ]
     assert together == Engine(model).generate(PROMPTS, sampling)
-    assert [made.finish for made in together] == ["length"] * 3
-    assert Engine(model).generate(PROMPTS[1:], sampling, first_row=1) == together[1:]
+    assert [made.finish_reason for made in together] == ["length"] * 3
+    assert Engine(model).generate(PROMPTS[1:], sampling, first_sample=1) == together[1:]
 
 
 def test_stop_tokens_end_a_row_and_leave_the_others_going() -> None:
@@ -53,7 +59,7 @@ def test_stop_tokens_end_a_row_and_leave_the_others_going() -> None:
     free = engine.generate(PROMPTS, sampling)
     stop = free[1].tokens[4]
     made = engine.generate(PROMPTS, sampling, stop_ids={stop})
-    assert made[1].finish == "stop"
+    assert made[1].finish_reason == "stop"
     for row, was in zip(made, free, strict=True):
         cut = was.tokens.index(stop) if stop in was.tokens else len(was.tokens)
         assert row.tokens == was.tokens[:cut]
@@ -64,14 +70,14 @@ def test_a_full_context_ends_a_row() -> None:
     engine = Engine(make("tiny-gpt2"))
     made = engine.generate([[1] * 60, [1] * 2], SamplingParams(max_tokens=1000))
     assert [len(row.tokens) for row in made] == [4, 62]
-    assert {row.finish for row in made} == {"length"}
+    assert {row.finish_reason for row in made} == {"length"}
     assert engine.generate([[1] * 2], SamplingParams(seed=1))[0].tokens != made[1].tokens
 
 
 def test_stream_gives_tokens_as_they_come() -> None:
     """Step by step, all rows of a step before the next."""
     engine, sampling = Engine(make("tiny-gpt2")), SamplingParams(max_tokens=3, temperature=0)
-    assert [row for row, _ in engine.stream(PROMPTS, sampling)] == [0, 1, 2] * 3
+    assert [row for row, _, _ in engine.stream(PROMPTS, sampling)] == [0, 1, 2] * 3
     assert list(engine.stream([], sampling)) == []
 
 
@@ -84,15 +90,15 @@ def test_prompts_that_nothing_can_follow(prompt: list[int]) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_rows_are_equal_bit_for_bit_in_int8(name: str) -> None:
-    """Log-probabilities, too: alone, ragged beside others, many at once, and with guesses checked in one pass."""
+    """Log-probabilities, too: alone, ragged beside others, many at once, and with drafts verified in one pass."""
     model = make(name)
-    decoder, sampling = Decoder(model, "int8"), SamplingParams(max_tokens=40, seed=3, temperature=0.5)
+    decoder, sampling = Decoder(model, "int8"), SamplingParams(max_tokens=40, seed=3, temperature=0.5, logprobs=True)
     prompts = [*PROMPTS, [3, 1] * 10, [9, 9, 9]]
 
-    def rows(guesser: Guesser | None, given: list[list[int]], first: int) -> list[list[Token]]:
-        engine = Engine(decoder, guesser, 3)
+    def rows(drafter: Drafter | None, given: list[list[int]], first: int) -> list[list[Token]]:
+        engine = Engine(decoder, drafter, 3)
         found: list[list[Token]] = [[] for _ in given]
-        for token in engine.tokens(given, sampling, first_row=first, logprobs=True):
+        for token in engine.stream(given, sampling, first_sample=first):
             found[token.row].append(token._replace(row=0))
         return found
 
@@ -113,7 +119,7 @@ def test_samples_share_their_prompts_pass(monkeypatch: pytest.MonkeyPatch) -> No
         decoder, "hidden_states", lambda tokens, *more: sizes.append(tokens.numel()) or plain_pass(tokens, *more)
     )
     rows: list[list[int]] = [[] for _ in range(9)]
-    for token in Engine(decoder).tokens(PROMPTS, sampling, copies=3):
+    for token in Engine(decoder).stream(PROMPTS, sampling, samples_per_prompt=3):
         rows[token.row].append(token.id)
     assert rows == [sample.tokens for sample in apart]
     assert len({tuple(row) for row in rows}) == 9
@@ -124,8 +130,8 @@ def test_samples_share_their_prompts_pass(monkeypatch: pytest.MonkeyPatch) -> No
 def test_log_probabilities_are_the_models(temperature: float) -> None:
     """ln p of each token at temperature 1, from the plain forward pass."""
     model = make("tiny-gpt2")
-    sampling = SamplingParams(max_tokens=8, temperature=temperature, top_k=5, repetition_penalty=1.3)
-    tokens = list(Engine(Decoder(model)).tokens(PROMPTS, sampling, logprobs=True))
+    sampling = SamplingParams(max_tokens=8, temperature=temperature, top_k=5, repetition_penalty=1.3, logprobs=True)
+    tokens = list(Engine(Decoder(model)).stream(PROMPTS, sampling))
     for row, prompt in enumerate(PROMPTS):
         mine = [token for token in tokens if token.row == row]
         text = [*prompt, *(token.id for token in mine)]
@@ -140,6 +146,6 @@ def test_the_caller_may_end_a_row() -> None:
     sampling = SamplingParams(max_tokens=10, seed=1)
     engine = Engine(make("tiny-gpt2"))
     counts = [0, 0, 0]
-    for token in engine.tokens(PROMPTS, sampling, ended=lambda row, _: row == 1 and counts[1] == 4):
+    for token in engine.stream(PROMPTS, sampling, should_stop=lambda row, _: row == 1 and counts[1] == 4):
         counts[token.row] += 1
     assert counts == [10, 4, 10]

@@ -6,14 +6,21 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from gptctl.infer.sampling import Draws, SamplingParams, choose, nucleus, penalized, probabilities
+from gptctl.infer.sampling import (
+    RandomNumbers,
+    SamplingParams,
+    apply_repetition_penalty,
+    sample_tokens,
+    sampling_distribution,
+    top_p_filter,
+)
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -1.5]])
 
 
 def numbers(seed: int, rows: range) -> list[float]:
     """Return the first number of some rows."""
-    return [Draws(seed, row).peek() for row in rows]
+    return [RandomNumbers(seed, row).peek() for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -29,8 +36,8 @@ def numbers(seed: int, rows: range) -> list[float]:
 def test_draws_follow_the_distribution(sampling: SamplingParams) -> None:
     """Chi-square over 20,000 draws from 20,000 rows' own generators."""
     rows = 20_000
-    drawn = choose(LOGITS.expand(rows, -1), sampling, numbers(0, range(rows)))
-    wanted = probabilities(LOGITS, sampling)[0].double()
+    drawn = sample_tokens(LOGITS.expand(rows, -1), sampling, numbers(0, range(rows)))
+    wanted = sampling_distribution(LOGITS, sampling)[0].double()
     kept = wanted > 0
     counts = torch.bincount(drawn, minlength=6)
     assert not counts[~kept].any()
@@ -39,8 +46,8 @@ def test_draws_follow_the_distribution(sampling: SamplingParams) -> None:
 
 def test_plain_sampling_is_softmax() -> None:
     """No filter, no change; temperature divides the logits."""
-    torch.testing.assert_close(probabilities(LOGITS, SamplingParams()), LOGITS.softmax(-1))
-    torch.testing.assert_close(probabilities(LOGITS, SamplingParams(temperature=0.5)), (LOGITS * 2).softmax(-1))
+    torch.testing.assert_close(sampling_distribution(LOGITS, SamplingParams()), LOGITS.softmax(-1))
+    torch.testing.assert_close(sampling_distribution(LOGITS, SamplingParams(temperature=0.5)), (LOGITS * 2).softmax(-1))
 
 
 def test_filters_keep_what_they_should() -> None:
@@ -48,7 +55,7 @@ def test_filters_keep_what_they_should() -> None:
     chances = LOGITS.softmax(-1)[0].tolist()  # 0.56, 0.21, 0.13, 0.08, 0.03, 0.02
 
     def stay(**settings: float) -> list[int]:
-        return probabilities(LOGITS, SamplingParams(**settings)).nonzero()[:, 1].tolist()  # type: ignore[arg-type]
+        return sampling_distribution(LOGITS, SamplingParams(**settings)).nonzero()[:, 1].tolist()  # type: ignore[arg-type]
 
     assert stay(top_k=2) == [0, 1]
     assert stay(top_k=50) == [0, 1, 2, 3, 4, 5]
@@ -60,25 +67,25 @@ def test_filters_keep_what_they_should() -> None:
 
 def test_temperature_zero_is_greedy() -> None:
     """The likeliest, the lowest id among equals."""
-    assert choose(torch.tensor([[0.0, 3.0, 3.0]]), SamplingParams(temperature=0), [0.5]).tolist() == [1]
+    assert sample_tokens(torch.tensor([[0.0, 3.0, 3.0]]), SamplingParams(temperature=0), [0.5]).tolist() == [1]
 
 
 def test_rows_have_their_own_numbers() -> None:
     """A row draws the same whoever stands beside it."""
     logits = torch.randn(5, 50)
-    together = choose(logits, SamplingParams(), numbers(3, range(5)))
-    alone = [choose(logits[i : i + 1], SamplingParams(), [Draws(3, i).peek()]).item() for i in range(5)]
+    together = sample_tokens(logits, SamplingParams(), numbers(3, range(5)))
+    alone = [sample_tokens(logits[i : i + 1], SamplingParams(), [RandomNumbers(3, i).peek()]).item() for i in range(5)]
     assert together.tolist() == alone
 
 
 def test_numbers_that_were_looked_at_are_still_there() -> None:
     """Looking ahead uses nothing up; a row's numbers are uniform."""
-    draws, again = Draws(1, 7), Draws(1, 7)
+    draws, again = RandomNumbers(1, 7), RandomNumbers(1, 7)
     ahead = [draws.peek(i) for i in range(200)]
     taken = []
     for _ in range(200):
         taken.append(again.peek())
-        again.take()
+        again.advance()
     assert taken == ahead
     assert kstest(ahead, "uniform").pvalue > 1e-3
 
@@ -86,8 +93,8 @@ def test_numbers_that_were_looked_at_are_still_there() -> None:
 def test_top_k_of_a_large_vocabulary_is_the_same_drawn_from_all() -> None:
     """The short way gives the tokens of the definition."""
     logits, sampling = torch.randn(200, 1000), SamplingParams(top_k=20, top_p=0.9)
-    drawn = choose(logits, sampling, numbers(5, range(200)))
-    heights = probabilities(logits, sampling).double().cumsum(-1)
+    drawn = sample_tokens(logits, sampling, numbers(5, range(200)))
+    heights = sampling_distribution(logits, sampling).double().cumsum(-1)
     wanted = torch.searchsorted(heights, torch.tensor(numbers(5, range(200)))[:, None].double() * heights[:, -1:])[:, 0]
     assert (drawn == wanted).float().mean() > 0.99  # but where a number falls on an edge
 
@@ -96,7 +103,7 @@ def test_top_k_of_a_large_vocabulary_is_the_same_drawn_from_all() -> None:
 def test_top_p_of_a_large_vocabulary(spread: float) -> None:
     """The sum of what stays reaches p, and does not without the least of it; the likeliest first."""
     chances = (spread * torch.randn(3, 20_000)).softmax(-1)
-    kept = nucleus(chances, 0.9)
+    kept = top_p_filter(chances, 0.9)
     for before, after in zip(chances.double(), kept.double(), strict=True):
         stays = after > 0
         assert torch.equal(before[stays], after[stays])
@@ -108,4 +115,6 @@ def test_top_p_of_a_large_vocabulary(spread: float) -> None:
 def test_a_penalty_makes_what_was_seen_less_likely() -> None:
     """Positive logits are divided, negative ones multiplied, others left."""
     seen = torch.tensor([[True, False, True, False, True, False]])
-    torch.testing.assert_close(penalized(LOGITS, seen, 2.0), torch.tensor([[1.0, 1.0, 0.25, 0.0, -2.0, -1.5]]))
+    torch.testing.assert_close(
+        apply_repetition_penalty(LOGITS, seen, 2.0), torch.tensor([[1.0, 1.0, 0.25, 0.0, -2.0, -1.5]])
+    )

@@ -8,7 +8,8 @@ import torch
 
 from gptctl.core.errors import DataError
 from gptctl.infer import score
-from gptctl.infer.score import Request, score_requests
+from gptctl.infer.request import Request
+from gptctl.infer.score import score_requests
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
 

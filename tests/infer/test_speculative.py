@@ -1,4 +1,4 @@
-"""Guessing ahead changes nothing but the time: token for token, and in distribution."""
+"""Speculative decoding changes nothing but the time: token for token, and in distribution."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from scipy.stats import chisquare
 
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import SamplingParams, probabilities
-from gptctl.infer.speculative import DraftModel, Guesser, Passages, PromptLookup
+from gptctl.infer.sampling import SamplingParams, sampling_distribution
+from gptctl.infer.speculative import Drafter, DraftModel, NgramIndex, PromptLookup
 from tests.model.test_gpt import FAMILIES, make
 
 PROMPTS = [[5, 9, 2, 7, 5, 9], [7], [1, 2, 3, 1, 2, 3, 1, 2]]
-GUESSERS = ("lookup", "draft", "itself")
+DRAFTERS = ("lookup", "draft", "itself")
 
 
-def guesser(kind: str, model: Any) -> Guesser:
-    """Make a guesser: the draft is a smaller model of the same vocabulary, or the model itself, which is always right."""
+def drafter(kind: str, model: Any) -> Drafter:
+    """Return a drafter: the draft is a smaller model of the same vocabulary, or the model itself, which is always right."""
     if kind == "lookup":
         return PromptLookup()
     return DraftModel(
@@ -29,22 +29,22 @@ def guesser(kind: str, model: Any) -> Guesser:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("kind", GUESSERS)
+@pytest.mark.parametrize("kind", DRAFTERS)
 @pytest.mark.parametrize(
     "settings", [{"temperature": 0}, {"temperature": 0.7}, {"top_k": 5, "repetition_penalty": 1.5}]
 )
-def test_tokens_are_those_without_guessing(name: str, kind: str, settings: Any) -> None:
+def test_tokens_are_those_without_drafts(name: str, kind: str, settings: Any) -> None:
     """Three ragged rows until their context is full, greedy and sampled, with a row that stops early."""
     model = make(name, vocab_size=257)
     sampling = SamplingParams(max_tokens=100, seed=4, **settings)
     plain = Engine(Decoder(model)).generate(PROMPTS, sampling)
     stop = plain[2].tokens[5]
     wanted = Engine(Decoder(model)).generate(PROMPTS, sampling, {stop})
-    assert Engine(Decoder(model), guesser(kind, model), 4).generate(PROMPTS, sampling) == plain
-    assert Engine(Decoder(model), guesser(kind, model), 4).generate(PROMPTS, sampling, {stop}) == wanted
+    assert Engine(Decoder(model), drafter(kind, model), 4).generate(PROMPTS, sampling) == plain
+    assert Engine(Decoder(model), drafter(kind, model), 4).generate(PROMPTS, sampling, {stop}) == wanted
 
 
-def test_guesses_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drafts_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is its own draft is right each time: 5 tokens a pass; one that repeats itself is looked up."""
     model = make("tiny-gpt2")
     for kind, most in (("itself", 9), ("lookup", 39)):
@@ -53,14 +53,14 @@ def test_guesses_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             decoder, "hidden_states", lambda *given, f=plain_pass, seen=passes: seen.append(1) or f(*given)
         )
-        made = Engine(decoder, guesser(kind, model), 4).generate(
+        made = Engine(decoder, drafter(kind, model), 4).generate(
             PROMPTS[:1], SamplingParams(max_tokens=40, temperature=0)
         )
         assert len(made[0].tokens) == 40
         assert len(passes) <= most
 
 
-@pytest.mark.parametrize("kind", GUESSERS)
+@pytest.mark.parametrize("kind", DRAFTERS)
 def test_samples_keep_the_distribution(kind: str) -> None:
     """Chi-square of the second and third token over 4,000 samples, against the model's probabilities."""
     model = make("tiny-gpt2", vocab_size=6)
@@ -69,15 +69,15 @@ def test_samples_keep_the_distribution(kind: str) -> None:
     found: Counter[tuple[int, ...]] = Counter()
     drawn: list[list[int]] = [[] for _ in range(rows)]
     small = make("tiny-gpt2", vocab_size=6, layers=1) if kind == "draft" else model
-    guesses = PromptLookup() if kind == "lookup" else DraftModel(Decoder(small))
-    for token in Engine(Decoder(model), guesses, 2).tokens([prompt], sampling, copies=rows):
+    drafts = PromptLookup() if kind == "lookup" else DraftModel(Decoder(small))
+    for token in Engine(Decoder(model), drafts, 2).stream([prompt], sampling, samples_per_prompt=rows):
         drawn[token.row].append(token.id)
     found.update(map(tuple, drawn))
     wanted: dict[tuple[int, ...], float] = {(): 1.0}
     for _ in range(3):
         texts = torch.tensor([[*prompt, *text] for text in wanted])
         with torch.no_grad():
-            chances = probabilities(model(texts)[:, -1], sampling).double()
+            chances = sampling_distribution(model(texts)[:, -1], sampling).double()
         wanted = {
             (*text, token): chance * p
             for (text, chance), row in zip(wanted.items(), chances.tolist(), strict=True)
@@ -96,12 +96,12 @@ def test_samples_keep_the_distribution(kind: str) -> None:
     assert chisquare(counts, [value * scale for value in expected]).pvalue > 1e-3
 
 
-def test_passages_are_found_where_they_last_stood() -> None:
+def test_ngrams_are_found_where_they_last_occurred() -> None:
     """The longest agreement first, then the latest; nothing where nothing repeats."""
-    passages = Passages()
+    index = NgramIndex()
     text = [1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3]
-    assert passages.following(text, 3) == [4, 9, 2]
-    assert passages.following([*text, 4], 2) == [9, 2]
-    assert passages.following([*text, 4, 7], 2) == []
-    assert Passages().following([8, 2, 3, 7, 2, 3], 9) == [7, 2, 3]
-    assert Passages().following([1], 3) == []
+    assert index.following(text, 3) == [4, 9, 2]
+    assert index.following([*text, 4], 2) == [9, 2]
+    assert index.following([*text, 4, 7], 2) == []
+    assert NgramIndex().following([8, 2, 3, 7, 2, 3], 9) == [7, 2, 3]
+    assert NgramIndex().following([1], 3) == []

@@ -104,7 +104,7 @@ def test_a_long_sample_costs_no_more_a_token() -> None:
             longest = max(longest, len(ids))
             return decode(ids, special=special)
 
-    stream.coder = Counting()
+    stream.tokenizer = Counting()
     for token in coder.encode("the größer 漢字 " * 50):
         stream.add(token)
     assert longest < 16

@@ -136,7 +136,7 @@ def test_columns_that_differ_between_files_are_unified(tmp_path: Path, gptctl: G
     assert rows[0]["reason"] == "kept as it is"
     assert rows[1]["more"] == {"k": [1]}
     rejects = pa.ipc.open_file(str(tmp_path / "out" / "rejects" / "part-00000.arrow")).read_all()
-    assert rejects["reason"].to_pylist() == ["too_short"]
+    assert rejects["reason"].to_pylist() == ["length.min_chars"]
 
 
 def test_limit_with_columns_of_other_names_and_late_bad_lines(tmp_path: Path, gptctl: Gptctl) -> None:

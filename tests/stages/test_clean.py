@@ -50,11 +50,11 @@ def test_the_web_preset_in_order(gptctl: Gptctl, tmp_path: Path) -> None:
         for row in pa.ipc.open_file(tmp_path / "out/rejects/part-00000.arrow").read_all().to_pylist()
     }
     assert rejected == {
-        "blocked": "url_domain",
-        "german": "language",
-        "list": "dup_line_frac",
-        "short": "top_3_gram",
-        "code": "curly_bracket",
+        "blocked": "url_blocklist.domains",
+        "german": "language.min_score",
+        "list": "gopher_repetition.max_duplicate_line_share",
+        "short": "gopher_repetition.max_top_3_gram_char_share",
+        "code": "c4.filter_curly_bracket",
     }
     kept = {row["id"]: row for row in rows(gptctl, "out")}
     assert kept["mail"]["text"].endswith("Write to <EMAIL> for more.")
@@ -65,7 +65,7 @@ def test_the_web_preset_in_order(gptctl: Gptctl, tmp_path: Path) -> None:
 def test_language_flag_and_its_settings_meet(gptctl: Gptctl, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "d.jsonl", [{"id": "en", "text": PROSE}, {"id": "de", "text": GERMAN}])
     done = gptctl("clean", "d.jsonl", "-o", "de", "--language", "de", "--set", "language.min_score=0.5", "--json")
-    assert (done.code, done.json["counts"]["dropped"]) == (0, {"language": 1}), done.err
+    assert (done.code, done.json["counts"]["dropped"]) == (0, {"language.min_score": 1}), done.err
     assert [row["id"] for row in rows(gptctl, "de")] == ["de"]
     done = gptctl("clean", "d.jsonl", "-o", "any", "--json")
     assert [(row["id"], row["language"]) for row in rows(gptctl, "any")] == [("en", "en"), ("de", "de")]
@@ -82,11 +82,15 @@ def test_explain_shows_each_figure_and_writes_nothing(gptctl: Gptctl, tmp_path: 
     found = done.json["metrics"]
     assert (done.json["status"], found["verdict"]) == ("explained", "dropped")
     rules = {rule["reason"]: rule for rule in found["rules"]}
-    assert rules["top_2_gram"]["figure"] == 1.0
-    assert (rules["top_2_gram"]["threshold"], rules["top_2_gram"]["fails"]) == (0.2, True)
-    assert (rules["gopher_short_doc"]["figure"], rules["gopher_short_doc"]["dropped_if"]) == (2.0, "below")
-    assert not rules["dup_line_frac"]["fails"]
-    assert "top_2_gram" in done.err
+    top_2_gram = rules["gopher_repetition.max_top_2_gram_char_share"]
+    assert (top_2_gram["figure"], top_2_gram["threshold"], top_2_gram["fails"]) == (1.0, 0.2, True)
+    assert (top_2_gram["filter"], top_2_gram["datatrove"]) == ("gopher_repetition", "top_2_gram")
+    min_words = rules["gopher_quality.min_words"]
+    assert (min_words["figure"], min_words["dropped_if"], min_words["key"]) == (2.0, "below", "min_words")
+    assert min_words["datatrove"] == "gopher_short_doc"
+    assert not rules["gopher_repetition.max_duplicate_line_share"]["fails"]
+    shown = " ".join(done.err.split())
+    assert "gopher_repetition max_top_2_gram_char_share top_2_gram 1 above 0.2 drops" in shown
     assert {path.name for path in tmp_path.iterdir()} == {"d.jsonl"}
     done = gptctl("clean", "d.jsonl", "--explain", "zzz")
     assert (done.code, "no document has the id 'zzz'" in done.err) == (2, True)
@@ -96,7 +100,7 @@ def test_explain_shows_each_figure_and_writes_nothing(gptctl: Gptctl, tmp_path: 
 def test_a_dry_run_foretells_the_funnel(gptctl: Gptctl, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE}, {"text": "short"}] * 40)
     plan = gptctl("clean", "d.jsonl", "-o", "out", "--dry-run", "--json").json["plan"]
-    assert (plan["sample"]["in"], plan["sample"]["dropped"], plan["kept_share"]) == (80, {"too_short": 40}, 0.5)
+    assert (plan["sample"]["in"], plan["sample"]["dropped"], plan["kept_share"]) == (80, {"length.min_chars": 40}, 0.5)
     assert not (tmp_path / "out").exists()
 
 
@@ -117,7 +121,7 @@ def test_evaluation_data_is_found(gptctl: Gptctl, tmp_path: Path) -> None:
         "--json",
     )
     done = gptctl(*command, "-o", "out")
-    assert (done.code, done.json["counts"]["dropped"]) == (0, {"contaminated": 1}), done.err
+    assert (done.code, done.json["counts"]["dropped"]) == (0, {"contamination.words": 1}), done.err
     done = gptctl(*command, "-o", "marked", "--set", "contamination.action=mark")
     assert [row["contaminated"] for row in rows(gptctl, "marked")] == [True, False]
     write_jsonl(tmp_path / "eval.jsonl", [{"question": "something else"}])
@@ -130,7 +134,7 @@ def test_line_ends_of_other_systems_are_no_reason_to_go(gptctl: Gptctl, tmp_path
     command = ("clean", "d.jsonl", "--filters", "fineweb", "--set", "normalize=false", "--json")
     assert gptctl(*command, "-o", "ours").json["counts"]["dropped"] == {}
     theirs = gptctl(*command, "-o", "theirs", "--filter-compat", "datatrove")
-    assert theirs.json["counts"]["dropped"] == {"line_punct_ratio": 1}
+    assert theirs.json["counts"]["dropped"] == {"fineweb.min_punctuated_line_share": 1}
 
 
 def test_repeated_lines_go_and_are_counted(gptctl: Gptctl, tmp_path: Path) -> None:

@@ -219,7 +219,9 @@ def test_numbers_are_labels_too(folder: Path) -> None:
 def test_a_missing_package_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "tasks").mkdir()
     for name in [
-        name for name in sys.modules if name.split(".")[0] in ("lm_eval", "sacrebleu") or "harness_model" in name
+        name
+        for name in sys.modules
+        if name.split(".")[0] in ("lm_eval", "sacrebleu") or name == "gptctl.evals.harness.model"
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lm_eval", None)

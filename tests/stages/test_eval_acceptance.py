@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gptctl.evals.inference.scoring_windows import cut, windows
+from gptctl.evals.inference.scoring_windows import plan_windows, window_requests
 from tests.conftest import REPO, Ran, run_gptctl, warm
 from tests.evals import command, small_model
 from tests.evals.command import pairs, write
@@ -190,16 +190,16 @@ def test_15_a_model_that_knows_nothing_needs_eight_bits(folder: Path) -> None:
     small_model.save(folder / "model", zero_head=True)
     texts = ["Zwölf Boxkämpfer jagen Viktor.\r\n" * 3, "", "日本", "x"]
     write(folder / "d.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(texts)])
-    for keys in ("batch_size=1", "stride=1", "stride=16", "context=5", "context=7,stride=3"):
+    for keys in ("batch_size=1", "stride=1", "stride=16", "max_length=5", "max_length=7,stride=3"):
         given = [part for key in keys.split(",") for part in ("--set", key)]
         found = metrics(command.gptctl("eval", "model", "d.jsonl", "--json", "--set", "cache=none", *given, cwd=folder))
         assert found["bits_per_byte"] == pytest.approx(8, abs=1e-6)
         assert found["perplexity"] == pytest.approx(256, rel=1e-6)
         assert found["tokens"] == found["bytes"] == sum(len(text.encode()) for text in texts)
-    assert [(list(w)) for w in windows(10, 4, 2)] == [[-1, 3, 0], [1, 5, 4], [3, 7, 6], [5, 9, 8]]
+    assert [(list(w)) for w in plan_windows(10, 4, 2)] == [[-1, 3, 0], [1, 5, 4], [3, 7, 6], [5, 9, 8]]
     plan = [
         ("".join("B" if t == 99 else str(t) for t in tokens[:-1]), scored)
-        for tokens, scored in cut(np.arange(10), 99, 4, 2)
+        for tokens, scored in window_requests(np.arange(10), 99, 4, 2)
     ]
     assert plan == [("B012", 4), ("1234", 2), ("3456", 2), ("5678", 2)]
 
@@ -263,39 +263,39 @@ def test_18_gates(folder: Path) -> None:
     assert ev(folder, "--no-regress", "p.jsonl").code == 0
 
 
-def test_19_answers_are_kept_by_content(folder: Path) -> None:
+def test_19_outputs_are_cached_by_content(folder: Path) -> None:
     small_model.save(folder / "model", seed=1)
     rows = [{"id": str(i), "text": f"Document {i} " * 20} for i in range(24)]
     write(folder / "d.jsonl", rows)
 
-    def asked(*more: str) -> tuple[dict[str, Any], int, int]:
+    def evaluated(*more: str) -> tuple[dict[str, Any], int, int]:
         ran = command.gptctl("eval", "model", "d.jsonl", "--json", "--set", "batch_size=8", *more, cwd=folder)
-        told = next(line for line in ran.err.splitlines() if "answers," in line).split()
-        return metrics(ran), int(told[1].replace(",", "")), int(told[3].replace(",", ""))
+        words = next(line for line in ran.err.splitlines() if "requests," in line).split()
+        return metrics(ran), int(words[1].replace(",", "")), int(words[3].replace(",", ""))
 
-    first, pieces, known = asked()
-    assert known == 0
-    again, _, known = asked()
-    assert (again, known) == (first, pieces)
+    first, requests, cached = evaluated()
+    assert cached == 0
+    again, _, cached = evaluated()
+    assert (again, cached) == (first, requests)
     whole = {path: path.read_bytes() for path in (folder / "cache").rglob("*.answers")}
     for path in list(whole)[::2]:  # what kill -9 leaves: some blocks, each whole
         path.unlink()
-    resumed, _, known = asked()
-    assert resumed == first and 0 < known < pieces
+    resumed, _, cached = evaluated()
+    assert resumed == first and 0 < cached < requests
     assert {path: path.read_bytes() for path in (folder / "cache").rglob("*.answers")} == whole
     write(folder / "d.jsonl", [*rows[:-1], rows[-1] | {"text": rows[-1]["text"][:-1] + "!"}])
-    changed, _, known = asked()
-    assert changed["bits_per_byte"] != first["bits_per_byte"] and 0 < known < pieces
-    assert asked("--set", "context=16")[2] == 0
+    changed, _, cached = evaluated()
+    assert changed["bits_per_byte"] != first["bits_per_byte"] and 0 < cached < requests
+    assert evaluated("--set", "max_length=16")[2] == 0
     shutil.rmtree(folder / "model")
     small_model.save(folder / "model", seed=2)
-    assert asked()[2] == 0
+    assert evaluated()[2] == 0
     definition = json.loads((folder / "model" / "tokenizer.json").read_text())
     definition["model"]["vocab"] = dict(reversed(definition["model"]["vocab"].items()))
     definition["version"] = "1.0"
     definition["added_tokens"][0]["lstrip"] = True
     reseal(folder / "model", json.dumps(definition))
-    assert asked()[2] == 0
+    assert evaluated()[2] == 0
 
 
 def reseal(model: Path, tokenizer: str) -> None:
@@ -363,7 +363,11 @@ def test_20_bad_commands_are_one_line(folder: Path) -> None:
         (ev(folder, name="cut.arrow"), 3, "cannot read cut.arrow"),
         (command.gptctl("eval", "model", "d.jsonl", "--set", "stride=-1", cwd=folder), 2, "stride"),
         (command.gptctl("eval", "model", "d.jsonl", "--set", "stride=99", cwd=folder), 2, "stride is 99"),
-        (command.gptctl("eval", "model", "d.jsonl", "--metrics", "f1", cwd=folder), 2, "f1 is not defined for nats"),
+        (
+            command.gptctl("eval", "model", "d.jsonl", "--metrics", "f1", cwd=folder),
+            2,
+            "f1 is not defined for lm scores",
+        ),
         (
             command.gptctl("eval", "model", "d.jsonl", "--set", "task=classify", cwd=folder),
             3,

@@ -1,4 +1,4 @@
-"""gptctl generate through the real command line: inputs, resuming, number formats, guessing ahead, chat."""
+"""gptctl generate through the real command line: inputs, resuming, number formats, speculative decoding, chat."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pytest
-import torch
 
 from gptctl.infer.engine import Engine
+from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.folder import save_model
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
-from gptctl.stages.generate import Generate, load_decoder, run
+from gptctl.stages.generate import Generate, run
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
 from tests.infer.test_text_stream import byte_level
@@ -121,8 +121,8 @@ def test_prompts_from_anywhere_give_the_same_samples(kind: str, models: Path, tm
 
 def expected(model: Path, texts: list[str]) -> list[str]:
     """Continue each text by itself, with the engine alone."""
-    decoder, coder, _ = load_decoder(model, "fp32", torch.device("cpu"))
-    engine, found = Engine(decoder), []
+    generator = TextGenerator.load(model, device="cpu")
+    engine, coder, found = Engine(generator.engine.model), generator.tokenizer, []
     for number, text in enumerate(texts):
         prompt = [coder.end_of_text_id, *coder.encode(text)]
         made = engine.generate([prompt], SamplingParams(max_tokens=5), (coder.end_of_text_id,), number)
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_where_it_was(models: Path, tmp_path: Path) -> None
     assert run_gptctl("generate", models / "small", *options, "--seed", 1, "-o", "cut", cwd=tmp_path).code == 5
 
 
-def test_a_sample_depends_on_neither_batch_nor_shard_nor_guesses(models: Path, tmp_path: Path) -> None:
+def test_a_sample_depends_on_neither_batch_nor_shard_nor_drafts(models: Path, tmp_path: Path) -> None:
     """Prompt lookup and a draft model change the time alone, as does how prompts are put together."""
     (tmp_path / "p.txt").write_text("the the the the\na\ngrößer and größer and\nthe größer the größer the\n")
     found = []
@@ -269,12 +269,12 @@ def test_a_list_of_messages_is_a_prompt(gptctl: Gptctl, models: Path, tmp_path: 
     assert json.loads(rows[0]["prompt"]) == turns
 
 
-def test_the_oldest_turns_are_forgotten_with_a_warning(models: Path) -> None:
+def test_the_oldest_turns_are_left_out_with_a_warning(models: Path) -> None:
     """A conversation longer than the context goes on; one message longer than it is exit 3."""
     talk = "".join(f"the größer {i}\n" for i in range(20)).encode()
     done = run_gptctl("generate", models / "chat", "--chat", "--max-tokens", 4, "--json", stdin=talk)
     assert done.code == 0, done.err
-    assert "forgotten" in done.err
+    assert "left out" in done.err
     assert done.json["metrics"]["turns"] == 20
     long = run_gptctl("generate", models / "chat", "--chat", stdin=b"xyz " * 500)
     assert (long.code, "tokens" in long.err) == (3, True)
@@ -289,11 +289,11 @@ def test_the_oldest_turns_are_forgotten_with_a_warning(models: Path) -> None:
         ("small x --quantize int8 --set precision=bf16", 2, "either int8 or bf16"),
         ("small x --prompts p.txt", 2, "both given"),
         ("chat --chat -o out", 2, "not written to a folder"),
-        ("small --prompts empty.txt", 3, "holds no prompt"),
+        ("small --prompts empty.txt", 3, "contains no prompt"),
         ("small --prompts empty.txt -o out", 3, "no record"),
         ("small --prompts latin.txt", 3, "not UTF-8 at byte 5"),
         ("small --prompts missing.txt", 2, "missing.txt"),
-        ("small x --top-p 0", 2, "top_p"),
+        ("small x --top-p 0", 2, "--top-p takes a number above 0 and of at most 1, not '0'"),
     ],
 )
 def test_what_cannot_be_done_is_said(words: str, code: int, said: str, models: Path, tmp_path: Path) -> None:
@@ -310,10 +310,10 @@ def test_what_cannot_be_done_is_said(words: str, code: int, said: str, models: P
 
 def test_the_command_has_at_most_fifteen_flags_of_its_own() -> None:
     """The rest are config keys."""
-    from gptctl.core.config import ReadingOptions, declaration
+    from gptctl.cli.params import in_group, ordered
+    from gptctl.core.config import declaration
 
-    fields = Generate.model_fields
     own = [
-        name for name in fields if declaration(fields[name]).form == "flag" and name not in ReadingOptions.model_fields
+        name for name, field in ordered(Generate) if declaration(field).form == "flag" and not in_group(Generate, name)
     ]
     assert len(own) <= 15

@@ -12,7 +12,7 @@ def test_clean_from_python_equals_the_command_line(gptctl: Callable[..., Ran], t
     rows = [*documents(30), {"id": "short", "text": "tiny"}]
     write_jsonl(tmp_path / "raw.jsonl", rows)
     summary = run(Clean(inputs=(str(tmp_path / "raw.jsonl"),), out=str(tmp_path / "python")))
-    assert (summary.counts.documents_in, dict(summary.counts.dropped)) == (31, {"too_short": 1})
+    assert (summary.counts.documents_in, dict(summary.counts.dropped)) == (31, {"length.min_chars": 1})
     assert gptctl("clean", "raw.jsonl", "-o", "shell").code == 0
     assert tree_bytes(tmp_path / "python") == tree_bytes(tmp_path / "shell")
 

@@ -126,7 +126,7 @@ def test_data_stays_data(gptctl: Gptctl, tmp_path: Path) -> None:
     assert not {"script", "img", "b", "i", "s", "u"} & {tag for tag, _ in page.elements}
     assert "<script>alert(1)</script>" in page.words and "{{ 7*7 }}" in page.words and "\x1b" not in page.words
     assert "<script>broken" in page.words
-    assert "dropped: too_short" in page.words
+    assert "dropped: length.min_chars" in page.words
 
 
 def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydoc_data.topics import topics
 import pytest
 
 from gptctl.core.errors import DataError
-from gptctl.text.punkt import splitter, train
+from gptctl.text.punkt import sentence_splitter, train
 
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 NAMES = ["Adams", "Brown", "Clark", "Davis", "Evans", "Foster", "Green", "Harris", "Irving", "Jones", "Lewis"]
@@ -42,7 +42,7 @@ def test_abbreviations_are_learnt(letters: list[str]) -> None:
     """ "Dr." and "U.S." end no sentence once they have been seen; other words still do."""
     parameters = train(letters)
     assert {"dr", "mr", "mrs", "prof", "u.s"} <= set(json.loads(parameters)["abbreviations"])
-    split = splitter(parameters)
+    split = sentence_splitter(parameters)
     text = "Dr. Miller lives in the U.S. capital. He knows Mrs. Stone, Prof. Hall and me. Does he?\n Yes! It is so."
     assert split(text) == [
         "Dr. Miller lives in the U.S. capital.",
@@ -51,7 +51,7 @@ def test_abbreviations_are_learnt(letters: list[str]) -> None:
         "Yes!",
         "It is so.",
     ]
-    untrained = splitter(train(["Nothing to be learnt here."]))
+    untrained = sentence_splitter(train(["Nothing to be learnt here."]))
     assert untrained(text)[0] == "Dr."
 
 
@@ -59,7 +59,7 @@ def test_documentation() -> None:
     """Python's own help: "e.g." and "i.e." are abbreviations, and all text is in some sentence."""
     parameters = train(topics.values())
     assert {"e.g", "i.e", "etc"} <= set(json.loads(parameters)["abbreviations"])
-    split = splitter(parameters)
+    split = sentence_splitter(parameters)
     for text in list(topics.values())[:20]:
         assert "".join("".join(split(text)).split()) == "".join(text.split())
 
@@ -73,7 +73,7 @@ def test_speeches() -> None:
         texts = [row["text"] for row in map(json.loads, lines) if row["id"].startswith(("state_union", "inaugural"))]
     parameters = train(text for text in texts if "U.S." in text or len(text) < 2000)
     assert "u.s" in json.loads(parameters)["abbreviations"]
-    assert len(splitter(parameters)("We trust the U.S. Senate. It rose late.")) == 2
+    assert len(sentence_splitter(parameters)("We trust the U.S. Senate. It rose late.")) == 2
 
 
 def test_texts_stay_apart() -> None:
@@ -121,4 +121,4 @@ def test_no_text(texts: list[str]) -> None:
 def test_damaged_parameters(parameters: str) -> None:
     """What was not made by train is refused with a reason."""
     with pytest.raises(DataError, match="not the parameters"):
-        splitter(parameters)
+        sentence_splitter(parameters)

@@ -11,25 +11,37 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.errors import UsageError
-from gptctl.text.words import describe, remove_stop_words, stop_words, words
+from gptctl.text.words import describe_splitter, remove_stop_words, split_text, stop_words
 
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def test_regex_words() -> None:
     """Word characters and runs of other marks."""
-    assert words("Don't stop... 3.5 (ça)", "regex") == ["Don", "'", "t", "stop", "...", "3", ".", "5", "(", "ça", ")"]
+    assert split_text("Don't stop... 3.5 (ça)", "regex") == [
+        "Don",
+        "'",
+        "t",
+        "stop",
+        "...",
+        "3",
+        ".",
+        "5",
+        "(",
+        "ça",
+        ")",
+    ]
 
 
 def test_nltk_words() -> None:
     """Sentences first, then the Treebank's rules."""
-    assert words("They'll go. Don't stop!", "nltk") == ["They", "'ll", "go", ".", "Do", "n't", "stop", "!"]
+    assert split_text("They'll go. Don't stop!", "nltk") == ["They", "'ll", "go", ".", "Do", "n't", "stop", "!"]
 
 
 def test_descriptions() -> None:
     """The manifest says what ran."""
-    assert describe("regex") == "regex words"
-    assert describe("nltk") in ("nltk words (punkt_tab)", "nltk words (no punkt data: untrained)")
+    assert describe_splitter("regex") == "regex words"
+    assert describe_splitter("nltk") in ("nltk words (punkt_tab)", "nltk words (no punkt data: untrained)")
 
 
 def test_unknown_language() -> None:
@@ -63,7 +75,7 @@ def test_packaged_list_without_data(tmp_path: Path) -> None:
     """Without NLTK's data the packaged list serves, and the note says so."""
     name, count, has_the = in_process(str(tmp_path), PRINT_LIST).split()
     assert name == "packaged:english" and int(count) > 150 and has_the == "True"
-    note = "from gptctl.text.words import describe; print(describe('nltk'))"
+    note = "from gptctl.text.words import describe_splitter; print(describe_splitter('nltk'))"
     assert in_process(str(tmp_path), note) == "nltk words (no punkt data: untrained)"
 
 

@@ -17,7 +17,7 @@ from gptctl.core.config.fields import (
     output,
     table_of,
 )
-from gptctl.core.config.groups import DeviceOption, ReadingOptions, SeedOption, WorkerOptions
+from gptctl.core.config.groups import DeviceOption, ProcessOptions, ReadingOptions, SeedOption, WorkerOptions
 from gptctl.core.config.layers import Layer, Others, build
 from gptctl.core.config.settings import Settings, StageConfig
 from gptctl.core.config.sources import parse_set, read_environment, read_sets, read_toml, show, to_toml
@@ -28,6 +28,7 @@ __all__ = [
     "DeviceOption",
     "Layer",
     "Others",
+    "ProcessOptions",
     "ReadingOptions",
     "SeedOption",
     "Settings",

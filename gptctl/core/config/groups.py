@@ -76,3 +76,11 @@ class DeviceOption(StageConfig):
     device: Literal["auto", "cpu", "cuda", "mps"] = flag(
         "auto", "Where the model runs; auto uses a GPU if there is one.", panel="Devices", runtime=True
     )
+
+
+class ProcessOptions(DeviceOption):
+    """Where a model runs, and in how many processes."""
+
+    nproc_per_node: int = flag(
+        1, "Processes on each machine, for --device cpu.", metavar="N", panel="Devices", ge=1, runtime=True
+    )

@@ -145,9 +145,7 @@ def bounds(info: FieldInfo) -> str:
     }
     if {"ge", "le"} <= found.keys():
         return f" from {found['ge']} to {found['le']}"
-    return "".join(f" {LIMITS[rule]} {limit}" for rule, limit in found.items()).replace(
-        " below", " and below", len(found) - 1
-    )
+    return " " + " and ".join(f"{LIMITS[rule]} {limit}" for rule, limit in found.items()) if found else ""
 
 
 LIMITS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below", "pattern": "that matches"}

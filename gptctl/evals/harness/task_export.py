@@ -1,4 +1,4 @@
-"""Write evaluation data as a task of lm-evaluation-harness, so that others can check our figures with their tool."""
+"""Write evaluation data as a task of lm-evaluation-harness, so that others can verify the scores with that tool."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from gptctl.core import atomic
 from gptctl.core.errors import UsageError
-from gptctl.evals.inference.loaded_model import Settings
+from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.tasks.choices import questions
 from gptctl.io.dataset import shards
 
 # The data file is named relative to the folder in which the harness runs.
-HEAD = """\
+HEADER = """\
 task: {task}
 dataset_path: arrow
 dataset_kwargs: {{data_files: {{test: {data}}}}}
@@ -41,25 +41,28 @@ metric_list:
 """
 
 
-def write(folder: Path, name: str, table: pa.Table, task: str, settings: Settings) -> str:
-    """Write NAME.yaml, and NAME.arrow that it reads, into a folder; give the first. UsageError (2) for other tasks."""
+def write(folder: Path, name: str, table: pa.Table, task: str, options: InferenceOptions) -> str:
+    """Write NAME.yaml and the NAME.arrow that it reads into a folder, and return the path of the YAML file.
+
+    Raises UsageError (2) for a task that lm-eval has no equivalent of.
+    """
     if task == "lm":
         data, body = table.select(["id", "text"]), ROLLING
     elif task == "choices":
-        rows = questions(table, settings.label_column)
-        places = [row["label"] if isinstance(row["label"], int) else row["choices"].index(row["label"]) for row in rows]
+        rows = questions(table, options.label_column)
+        labels = [row["label"] if isinstance(row["label"], int) else row["choices"].index(row["label"]) for row in rows]
         data = pa.table(
             {
                 "context": [row["context"] for row in rows],
                 "choices": [row["choices"] for row in rows],
-                "label": pa.array(places, pa.int64()),
+                "label": pa.array(labels, pa.int64()),
             }
         )
-        body = CHOICE + f"target_delimiter: {json.dumps(settings.delimiter)}\n"
+        body = CHOICE + f"target_delimiter: {json.dumps(options.delimiter)}\n"
     else:
-        raise UsageError(f"the task {task} has no form in lm-eval", "lm and choices have one")
+        raise UsageError(f"the task {task} cannot be written for lm-eval", "lm and choices can")
     shards.write_shard(folder, f"{name}.arrow", data, None)
     atomic.write_text(
-        folder / f"{name}.yaml", HEAD.format(task=json.dumps(name), data=json.dumps(f"{name}.arrow")) + body
+        folder / f"{name}.yaml", HEADER.format(task=json.dumps(name), data=json.dumps(f"{name}.arrow")) + body
     )
     return str(folder / f"{name}.yaml")

@@ -9,33 +9,32 @@ from pathlib import Path
 import numpy as np
 
 from gptctl.core.errors import UsageError
-from gptctl.evals.scoring.evaluation import Examples
+from gptctl.evals.scoring.split_predictions import SplitPredictions
 
 
-def members(run: str) -> list[str]:
-    """Return the runs of the seeds of a `finetune --seeds` folder. Raises UsageError (2) if there are none."""
-    found = sorted(str(path) for path in Path(run).glob("seed-*") if (path / "model").is_dir())
-    if not found:
+def member_runs(run: str) -> list[str]:
+    """Return the run of each seed in a `finetune --seeds` folder. Raises UsageError (2) if there are none."""
+    runs = sorted(str(path) for path in Path(run).glob("seed-*") if (path / "model").is_dir())
+    if not runs:
         raise UsageError(f"{run} holds no models of several seeds", "make them with: gptctl finetune --seeds 5")
-    return found
+    return runs
 
 
-def averaged(answers: Sequence[list[Examples]]) -> list[Examples]:
-    """Give, for each split, the rows with mean probabilities and the likeliest label, from those of each model.
+def average_predictions(members: Sequence[list[SplitPredictions]]) -> list[SplitPredictions]:
+    """Return for each split the rows with the mean probabilities of all models, and the most probable label.
 
-    Raises UsageError (2) where the models are no classifiers of the same labels.
+    Raises UsageError (2) unless the models are classifiers of the same labels.
     """
-    result = []
-    for parts in zip(*answers, strict=True):
-        first = parts[0]
-        labels = first.facts.get("labels")
-        if first.kind != "labels" or any(part.facts.get("labels") != labels for part in parts) or not labels:
+    averaged = []
+    for splits in zip(*members, strict=True):
+        first, labels = splits[0], splits[0].metadata.labels
+        if first.prediction_type != "labels" or any(one.metadata.labels != labels for one in splits) or not labels:
             raise UsageError("an ensemble needs classifiers of the same labels", "leave ensemble out")
-        probs = np.mean([[row["probs"] for row in part.rows] for part in parts], axis=0)
+        probs = np.mean([[row["probs"] for row in one.rows] for one in splits], axis=0)
         rows = [
-            row | {"probs": each.tolist(), "pred": labels[int(each.argmax())]}
-            for row, each in zip(first.rows, probs, strict=True)
+            row | {"probs": mean.tolist(), "pred": labels[int(mean.argmax())]}
+            for row, mean in zip(first.rows, probs, strict=True)
         ]
-        facts = first.facts | {"report": first.facts.get("report", {}) | {"models": len(parts)}}
-        result.append(replace(first, rows=rows, facts=facts))
-    return result
+        settings = {**first.metadata.report_settings, "models": len(splits)}
+        averaged.append(replace(first, rows=rows, metadata=replace(first.metadata, report_settings=settings)))
+    return averaged

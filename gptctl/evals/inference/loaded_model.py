@@ -1,78 +1,69 @@
-"""What tasks have in common: the model that is asked, how, and the pieces that it is asked about."""
+"""A model in memory, with its tokenizer and what its training recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gptctl.core.errors import UsageError
-from gptctl.evals.scoring.metric_results import Rows
-from gptctl.infer.score import Request
+from gptctl.evals.inference.options import InferenceOptions
 from gptctl.text.classifier_inputs import Framing
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    import torch
-
     from gptctl.model.classifier import Classifier
     from gptctl.model.gpt import GPT
 
-Answers: TypeAlias = dict[str, list[Any]]  # a column per name, a value per piece
-Finish: TypeAlias = Callable[[Answers], Rows]
-
 
 @dataclass(frozen=True)
-class Settings:
-    """How a model is asked. All of it can change an answer, if only in the last digit.
+class LoadedModel:
+    """A language model or a classifier.
 
-    context: tokens read at once, 0 for all that the model can. stride: new tokens per window, 0 for the context.
-    delimiter: stands between a context and each choice. stop: texts at which generated text ends, left out.
+    A classifier has names of its labels, a framing of texts as token sequences, and for pairs of texts the column of
+    the second one. `trained_on` holds the fingerprints of the files that it was finetuned on, by name.
     """
 
-    label_column: str = "label"
-    batch_size: int = 64
-    context: int = 0
-    stride: int = 0
-    count_eos: bool = False
-    allow_lossy: bool = False
-    delimiter: str = " "
-    max_tokens: int = 64
-    stop: tuple[str, ...] = ("\n",)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A loaded model. A classifier has names of labels, and a way to read texts, or pairs with a second column."""
-
     model: GPT | Classifier
-    coder: Tokenizer
+    tokenizer: Tokenizer
     label_names: tuple[str, ...] = ()
     framing: Framing | None = None
     pair_column: str | None = None
+    trained_on: Mapping[str, str] = field(default_factory=dict)
 
-    def context(self, settings: Settings) -> int:
-        """Return the tokens that are read at once. Raises UsageError (2) for more than the model can read."""
-        most = self.model.config.max_seq_len
-        if settings.context > most:
-            raise UsageError(f"context is {settings.context}, the model reads {most} tokens", "give a smaller context")
-        return settings.context or most
+    @property
+    def is_classifier(self) -> bool:
+        """Return whether the model is a classifier, not a language model."""
+        from gptctl.model.classifier import Classifier
+
+        return isinstance(self.model, Classifier)
+
+    def max_length(self, options: InferenceOptions) -> int:
+        """Return how many tokens are read at once. Raises UsageError (2) for more than the model can read."""
+        limit = self.model.config.max_seq_len
+        if options.max_length > limit:
+            raise UsageError(
+                f"max_length is {options.max_length}, the model reads {limit} tokens", "set a smaller max_length"
+            )
+        return options.max_length or limit
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Pieces, and the function that makes rows of their answers."""
+@lru_cache(maxsize=2)
+def load(folder: str, fingerprint: str) -> LoadedModel:
+    """Load a model, once per process; `fingerprint` distinguishes models in the same folder. Raises as `load_model`."""
+    from gptctl.model.folder import load_model
 
-    pieces: Sequence[Request]
-    finish: Finish
-
-
-def nats_of(
-    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
-) -> Answers:
-    """Return a language model's nats of each piece."""
-    from gptctl.infer.score import score_requests
-    from gptctl.model.gpt import GPT
-
-    assert isinstance(asked.model, GPT)
-    return {"nats": score_requests(asked.model, pieces, settings.batch_size, device, each).nll.tolist()}
+    model, _, tokenizer_json, extra = load_model(Path(folder))
+    loaded = LoadedModel(
+        model,
+        Tokenizer.from_json(tokenizer_json),
+        tuple(extra.get("label_names", ())),
+        Framing.from_json(extra["framing"]) if extra.get("framing") else None,
+        extra.get("pair_column"),
+        extra.get("data", {}),
+    )
+    if loaded.is_classifier and len(loaded.label_names) != model.labels:
+        return replace(loaded, label_names=())
+    return loaded

@@ -1,4 +1,4 @@
-"""Which tokens of a document are scored, and with which context."""
+"""Which tokens of a long document are scored in which window, and with how much context."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gptctl.core.errors import UsageError
+from gptctl.infer.request import Request
 
 
 class Window(NamedTuple):
-    """One forward pass: inputs start_input..end_input - 1 are read, targets first_target..end_input are scored.
+    """One forward pass. It reads the inputs start_input..end_input - 1 and scores the targets first_target..end_input.
 
-    Input i predicts token i + 1. Input -1 is the beginning-of-text token that stands before token 0.
+    Input i predicts token i + 1. Input -1 is the end-of-text token before token 0.
     """
 
     start_input: int
@@ -21,35 +22,35 @@ class Window(NamedTuple):
     first_target: int
 
 
-def windows(n_tokens: int, context: int, stride: int) -> list[Window]:
+def plan_windows(n_tokens: int, max_length: int, stride: int) -> list[Window]:
     """Plan the forward passes that score each of `n_tokens` tokens exactly once.
 
-    The first window starts before token 0 and scores `context` tokens; each later one scores the next `stride` tokens
-    (fewer at the end) with as many tokens on their left as fit into `context` inputs. A small stride gives more
-    context and costs more. Raises UsageError unless 1 <= stride <= context.
+    The first window starts before token 0 and scores `max_length` tokens. Each later one scores the next `stride`
+    tokens (fewer at the end), after as many earlier tokens as fit into `max_length` inputs. A small stride gives every
+    token more context and costs more. Raises UsageError unless 1 <= stride <= max_length.
     """
-    if context < 1:
-        raise UsageError(f"context is {context}, at least 1 token is needed", "give a context of 1 or more")
-    if not 1 <= stride <= context:
+    if max_length < 1:
+        raise UsageError(f"max_length is {max_length}, but at least 1 token is needed", "set a max_length of 1 or more")
+    if not 1 <= stride <= max_length:
         raise UsageError(
-            f"stride is {stride}, outside 1..{context} (the context)", "half the context is usual for reports"
+            f"stride is {stride}, outside 1..{max_length} (max_length)", "half of max_length is usual for reports"
         )
     planned: list[Window] = []
     scored = 0
     while scored < n_tokens:
-        until = min(n_tokens, scored + stride if planned else context)
-        planned.append(Window(max(-1, until - 1 - context), until - 1, scored))
-        scored = until
+        end = min(n_tokens, scored + stride if planned else max_length)
+        planned.append(Window(max(-1, end - 1 - max_length), end - 1, scored))
+        scored = end
     return planned
 
 
-def cut(tokens: npt.NDArray[Any], begin_id: int, context: int, stride: int) -> list[tuple[npt.NDArray[np.int64], int]]:
-    """Cut a document into what its windows read: the tokens (1 + T,) and how many of the last ones are targets.
+def window_requests(tokens: npt.NDArray[Any], begin_id: int, max_length: int, stride: int) -> list[Request]:
+    """Return the requests for the windows of a document.
 
-    `begin_id` is the end-of-text token, which stands before every document and is not scored.
+    `begin_id` is the end-of-text token, which precedes every document and is not scored.
     """
     stream = np.append(begin_id, tokens).astype(np.int64)  # stream[k + 1] is token k
     return [
-        (stream[window.start_input + 1 : window.end_input + 2], window.end_input + 1 - window.first_target)
-        for window in windows(len(tokens), context, stride)
+        Request(stream[window.start_input + 1 : window.end_input + 2], window.end_input + 1 - window.first_target)
+        for window in plan_windows(len(tokens), max_length, stride)
     ]

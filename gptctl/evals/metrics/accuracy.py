@@ -1,22 +1,22 @@
-"""The share of rows whose prediction is the gold label; invalid predictions are wrong ones."""
+"""Accuracy: the share of rows whose prediction is the gold label. Invalid predictions count as wrong."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.scoring import averages
-from gptctl.evals.scoring.averages import Floats
-from gptctl.evals.scoring.confusion import Sums
-from gptctl.evals.stats import intervals
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.averages import divide
+from gptctl.evals.scoring.confusion import ClassCounts
+from gptctl.evals.stats.intervals import Interval, wilson
 
-KINDS = ("labels", "choices")
+PREDICTION_TYPES = ("labels", "choices")
 
 
-def estimate(sums: Sums) -> Floats:
+def compute(counts: ClassCounts) -> FloatArray:
     """Return the accuracy of each matrix (...)."""
-    return averages.ratio(sums.tp.sum(axis=-1), sums.support.sum(axis=-1), np.nan)
+    return divide(counts.tp.sum(axis=-1), counts.support.sum(axis=-1), np.nan)
 
 
-def interval(sums: Sums) -> tuple[float, float]:
+def confidence_interval(counts: ClassCounts) -> Interval:
     """Return the 95 % interval of a proportion."""
-    return intervals.wilson(int(sums.tp.sum()), int(sums.support.sum()))
+    return wilson(int(counts.tp.sum()), int(counts.support.sum()))

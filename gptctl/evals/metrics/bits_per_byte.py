@@ -1,6 +1,6 @@
-"""Bits needed per byte of UTF-8 text, comparable across tokenizers.
+"""Bits per byte of UTF-8 text. Unlike perplexity, it can be compared between tokenizers.
 
-Both sums run over all documents: the mean of the documents' own ratios is another, wrong number.
+Nats and bytes are summed over all documents before dividing; a mean of per-document ratios would be another number.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import math
 
 import numpy as np
 
-from gptctl.evals.scoring import averages
-from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.averages import divide
 
-KINDS = ("nats",)
+PREDICTION_TYPES = ("lm_scores",)
 LOWER_IS_BETTER = True
 
 
-def statistics(data: Floats) -> Floats:
-    """Give each document's nats and bytes."""
+def row_statistics(data: FloatArray) -> FloatArray:
+    """Return the nats and bytes of each document."""
     return data[:, :2]
 
 
-def estimate(totals: Floats) -> Floats:
-    """Return the quotient of the sums, in bits."""
-    return averages.ratio(totals[..., 0], np.asarray(math.log(2) * totals[..., 1]), "nan")
+def compute(totals: FloatArray) -> FloatArray:
+    """Return the nats divided by the bytes, in bits."""
+    return divide(totals[..., 0], np.asarray(math.log(2) * totals[..., 1]), "nan")

@@ -1,22 +1,22 @@
-"""2^(bits per byte): among how many equally likely bytes the model chooses, as it were."""
+"""Byte perplexity: 2^(bits per byte), the number of equally likely bytes with the same uncertainty."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.scoring import averages
-from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.averages import divide
 
-KINDS = ("nats",)
+PREDICTION_TYPES = ("lm_scores",)
 LOWER_IS_BETTER = True
 
 
-def statistics(data: Floats) -> Floats:
-    """Give each document's nats and bytes."""
+def row_statistics(data: FloatArray) -> FloatArray:
+    """Return the nats and bytes of each document."""
     return data[:, :2]
 
 
-def estimate(totals: Floats) -> Floats:
-    """Return e to the power of nats per byte, which is the same; infinite where no float holds it."""
+def compute(totals: FloatArray) -> FloatArray:
+    """Return e^(nats per byte), which equals 2^(bits per byte); infinity on overflow."""
     with np.errstate(over="ignore"):
-        return np.exp(averages.ratio(totals[..., 0], np.asarray(totals[..., 1]), "nan"))
+        return np.exp(divide(totals[..., 0], np.asarray(totals[..., 1]), "nan"))

@@ -1,22 +1,22 @@
-"""chrF2 of a whole corpus, 0 to 100, by sacrebleu with its defaults (character 1- to 6-grams, no words).
+"""chrF2 of the whole corpus, 0 to 100, by sacrebleu with its defaults (character 1- to 6-grams, no words).
 
 Popovic 2015, "chrF: character n-gram F-score for automatic MT evaluation".
 """
 
 from __future__ import annotations
 
-from gptctl.evals.scoring import translation
-from gptctl.evals.scoring.averages import Floats
-from gptctl.evals.scoring.squad import Pairs
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.squad import TextPairs
+from gptctl.evals.scoring.translation import corpus_score, sentence_statistics
 
-KINDS = ("texts",)
-
-
-def statistics(data: Pairs) -> Floats:
-    """Give each sentence's n-grams, the reference's, and the matching ones."""
-    return translation.statistics("CHRF", data)
+PREDICTION_TYPES = ("texts",)
 
 
-def estimate(totals: Floats) -> Floats:
-    """Return the corpus score."""
-    return translation.estimate("CHRF", totals)
+def row_statistics(data: TextPairs) -> FloatArray:
+    """Return the n-grams of each sentence, of its reference, and those that match."""
+    return sentence_statistics("CHRF", data)
+
+
+def compute(totals: FloatArray) -> FloatArray:
+    """Return the score of the corpus."""
+    return corpus_score("CHRF", totals)

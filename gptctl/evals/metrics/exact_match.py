@@ -1,27 +1,30 @@
-"""The share of texts that equal one of their references but for case, punctuation and articles (SQuAD's rule)."""
+"""Exact match: the share of texts that equal a reference, ignoring case, punctuation and articles, as in SQuAD."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.scoring.averages import Floats
-from gptctl.evals.scoring.squad import Pairs, words
-from gptctl.evals.stats import intervals
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.squad import TextPairs, normalized_words
+from gptctl.evals.stats.intervals import Interval, wilson
 
-KINDS = ("texts",)
-
-
-def statistics(data: Pairs) -> Floats:
-    """Return 1 for each text that equals a reference, and 1."""
-    right = [any(words(text) == words(reference) for reference in references) for text, references in data]
-    return np.stack((right, np.ones(len(right))), axis=1).astype(np.float64)
+PREDICTION_TYPES = ("texts",)
 
 
-def estimate(totals: Floats) -> Floats:
+def row_statistics(data: TextPairs) -> FloatArray:
+    """Return for each text 1 if it equals a reference, else 0, and 1."""
+    matches = [
+        any(normalized_words(text) == normalized_words(reference) for reference in references)
+        for text, references in data
+    ]
+    return np.stack((matches, np.ones(len(matches))), axis=1).astype(np.float64)
+
+
+def compute(totals: FloatArray) -> FloatArray:
     """Return the share."""
     return np.asarray(totals[..., 0] / totals[..., 1])
 
 
-def interval(totals: Floats) -> tuple[float, float]:
+def confidence_interval(totals: FloatArray) -> Interval:
     """Return the 95 % interval of a proportion."""
-    return intervals.wilson(int(totals[0]), int(totals[1]))
+    return wilson(int(totals[0]), int(totals[1]))

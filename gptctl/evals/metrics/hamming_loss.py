@@ -1,26 +1,22 @@
-"""The share of wrong answers among all questions "does this row have this label?"."""
+"""Hamming loss: the share of wrong decisions among all pairs of a row and a label."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.multilabel import LabelIndicators
 
-if TYPE_CHECKING:
-    from gptctl.evals.prediction_types.label_sets import LabelSets
-
-KINDS = ("label_sets",)
+PREDICTION_TYPES = ("multilabel",)
 LOWER_IS_BETTER = True
 
 
-def statistics(data: LabelSets) -> Floats:
-    """Give each row's wrong answers and questions."""
-    wrong = (data.gold != data.pred).sum(axis=1)
+def row_statistics(data: LabelIndicators) -> FloatArray:
+    """Return the wrong decisions of each row, and the number of labels."""
+    wrong = (data.gold != data.predicted).sum(axis=1)
     return np.stack((wrong, np.full(len(wrong), len(data.labels))), axis=1).astype(np.float64)
 
 
-def estimate(totals: Floats) -> Floats:
-    """Return the share; 0 where there is no label at all."""
+def compute(totals: FloatArray) -> FloatArray:
+    """Return the share; 0 if there are no labels."""
     return np.asarray(totals[..., 0] / np.maximum(totals[..., 1], 1))

@@ -1,21 +1,21 @@
-"""Nats per token: the mean of -ln p(token), comparable for the same tokenizer only."""
+"""Loss in nats per token: the mean of -ln p(token). It can be compared for the same tokenizer only."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.scoring import averages
-from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.averages import divide
 
-KINDS = ("nats",)
+PREDICTION_TYPES = ("lm_scores",)
 LOWER_IS_BETTER = True
 
 
-def statistics(data: Floats) -> Floats:
-    """Give each document's nats and tokens."""
+def row_statistics(data: FloatArray) -> FloatArray:
+    """Return the nats and tokens of each document."""
     return data[:, [0, 2]]
 
 
-def estimate(totals: Floats) -> Floats:
-    """Return the quotient of the sums."""
-    return averages.ratio(totals[..., 0], np.asarray(totals[..., 1]), "nan")
+def compute(totals: FloatArray) -> FloatArray:
+    """Return the nats divided by the tokens."""
+    return divide(totals[..., 0], np.asarray(totals[..., 1]), "nan")

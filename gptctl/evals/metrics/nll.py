@@ -1,23 +1,23 @@
-"""Negative log-likelihood of the gold labels, in nats per row: what a classifier is trained to lower."""
+"""Negative log-likelihood of the gold labels in nats per row, the loss that a classifier is trained on."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.arrays import FloatArray
 from gptctl.evals.scoring.calibration import Probabilities
 
-KINDS = ("labels",)
+PREDICTION_TYPES = ("labels",)
 LOWER_IS_BETTER = True
-SMALLEST = float(np.finfo(np.float64).tiny)  # probability 0 of what happened counts as 708 nats, not as infinity
+SMALLEST = float(np.finfo(np.float64).tiny)  # a gold label with probability 0 counts as 708 nats, not as infinity
 
 
-def statistics(data: Probabilities) -> Floats:
-    """Give each row's -ln p(gold) and 1."""
-    chance = data.probs[np.arange(len(data.gold)), data.gold]
-    return np.stack((-np.log(np.maximum(chance, SMALLEST)), np.ones(len(chance))), axis=1)
+def row_statistics(data: Probabilities) -> FloatArray:
+    """Return -ln p(gold) of each row, and 1."""
+    probs = data.probs[np.arange(len(data.gold)), data.gold]
+    return np.stack((-np.log(np.maximum(probs, SMALLEST)), np.ones(len(probs))), axis=1)
 
 
-def estimate(totals: Floats) -> Floats:
-    """Return the mean."""
+def compute(totals: FloatArray) -> FloatArray:
+    """Return the mean over the rows."""
     return np.asarray(totals[..., 0] / totals[..., 1])

@@ -1,22 +1,22 @@
-"""exp(nats per token), comparable for the same tokenizer only."""
+"""Perplexity: e^(nats per token). It can be compared for the same tokenizer only."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.scoring import averages
-from gptctl.evals.scoring.averages import Floats
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.averages import divide
 
-KINDS = ("nats",)
+PREDICTION_TYPES = ("lm_scores",)
 LOWER_IS_BETTER = True
 
 
-def statistics(data: Floats) -> Floats:
-    """Give each document's nats and tokens."""
+def row_statistics(data: FloatArray) -> FloatArray:
+    """Return the nats and tokens of each document."""
     return data[:, [0, 2]]
 
 
-def estimate(totals: Floats) -> Floats:
-    """Return e to the power of the quotient; infinite where no float holds it."""
+def compute(totals: FloatArray) -> FloatArray:
+    """Return e^(nats per token); infinity on overflow."""
     with np.errstate(over="ignore"):
-        return np.exp(averages.ratio(totals[..., 0], np.asarray(totals[..., 1]), "nan"))
+        return np.exp(divide(totals[..., 0], np.asarray(totals[..., 1]), "nan"))

@@ -1,12 +1,13 @@
-"""How much of what was predicted as a class is that class: true positives / predictions."""
+"""Precision: the share of predictions of a class that are correct, true positives / predictions."""
 
 from __future__ import annotations
 
-from gptctl.evals.scoring.confusion import Integers, Sums
+from gptctl.evals.scoring.averages import Fraction
+from gptctl.evals.scoring.confusion import ClassCounts
 
-KINDS = ("labels", "label_sets")
+PREDICTION_TYPES = ("labels", "multilabel")
 
 
-def fraction(sums: Sums) -> tuple[Integers, Integers]:
-    """Give each class's fraction; a class that is never predicted has none."""
-    return sums.tp, sums.predicted
+def class_fraction(counts: ClassCounts) -> Fraction:
+    """Return the fraction of each class; it is 0/0 for a class that is never predicted."""
+    return counts.tp, counts.predicted

@@ -1,12 +1,13 @@
-"""How much of a class was found: true positives / gold rows."""
+"""Recall: the share of rows of a class that are predicted correctly, true positives / gold rows."""
 
 from __future__ import annotations
 
-from gptctl.evals.scoring.confusion import Integers, Sums
+from gptctl.evals.scoring.averages import Fraction
+from gptctl.evals.scoring.confusion import ClassCounts
 
-KINDS = ("labels", "label_sets")
+PREDICTION_TYPES = ("labels", "multilabel")
 
 
-def fraction(sums: Sums) -> tuple[Integers, Integers]:
-    """Give each class's fraction; a class without gold rows has none."""
-    return sums.tp, sums.support
+def class_fraction(counts: ClassCounts) -> Fraction:
+    """Return the fraction of each class; it is 0/0 for a class without gold rows."""
+    return counts.tp, counts.support

@@ -1,31 +1,27 @@
-"""The share of rows whose predicted labels are exactly the gold labels."""
+"""Subset accuracy: the share of rows whose predicted labels are exactly the gold labels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from gptctl.evals.scoring.averages import Floats
-from gptctl.evals.stats import intervals
+from gptctl.evals.arrays import FloatArray
+from gptctl.evals.scoring.multilabel import LabelIndicators
+from gptctl.evals.stats.intervals import Interval, wilson
 
-if TYPE_CHECKING:
-    from gptctl.evals.prediction_types.label_sets import LabelSets
-
-KINDS = ("label_sets",)
+PREDICTION_TYPES = ("multilabel",)
 
 
-def statistics(data: LabelSets) -> Floats:
-    """Return 1 for each row that is right, and 1."""
-    right = data.right()
-    return np.stack((right, np.ones(len(right))), axis=1).astype(np.float64)
+def row_statistics(data: LabelIndicators) -> FloatArray:
+    """Return for each row 1 if it is correct, else 0, and 1."""
+    correct = data.correct()
+    return np.stack((correct, np.ones(len(correct))), axis=1).astype(np.float64)
 
 
-def estimate(totals: Floats) -> Floats:
+def compute(totals: FloatArray) -> FloatArray:
     """Return the share."""
     return np.asarray(totals[..., 0] / totals[..., 1])
 
 
-def interval(totals: Floats) -> tuple[float, float]:
+def confidence_interval(totals: FloatArray) -> Interval:
     """Return the 95 % interval of a proportion."""
-    return intervals.wilson(int(totals[0]), int(totals[1]))
+    return wilson(int(totals[0]), int(totals[1]))

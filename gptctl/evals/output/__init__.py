@@ -1,0 +1,1 @@
+"""Evaluation results for people and for CI: tables, Markdown, JUnit XML, files."""

@@ -1,4 +1,4 @@
-"""A result as JUnit XML, which CI systems show as tests: a test case for each gate, or for each metric without one."""
+"""An evaluation as JUnit XML, which CI systems show as tests: one per gate, or one per metric if there are no gates."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from gptctl.evals.scoring.metric_results import Values
-from gptctl.evals.stats.gates import Check
+from gptctl.evals.comparison.gates import GateResult
+from gptctl.evals.scoring.report import Report
 
 SUITE = "gptctl eval"
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
 
-def render(result: Values, checks: Sequence[Check], seconds: float) -> str:
-    """Write one test suite. A gate that was missed is a failure; metrics stand in its properties."""
-    measured = [Check(f"{name} is measured", True, f"{name} is {value}") for name, value in figures(result)]
-    cases = list(checks) or measured
+def render(report: Report, gates: Sequence[GateResult], seconds: float) -> str:
+    """Return one test suite. A gate that was missed is a failure; metrics are properties of the suite."""
+    computed = [GateResult(f"{name} is computed", True, f"{name} is {value}") for name, value in numbers(report)]
+    cases = list(gates) or computed
     failed = sum(not item.passed for item in cases)
     suite = ElementTree.Element(
         "testsuite",
@@ -30,7 +30,7 @@ def render(result: Values, checks: Sequence[Check], seconds: float) -> str:
         },
     )
     properties = ElementTree.SubElement(suite, "properties")
-    for name, value in figures(result):
+    for name, value in numbers(report):
         ElementTree.SubElement(properties, "property", {"name": clean(name), "value": str(value)})
     for item in cases:
         case = ElementTree.SubElement(suite, "testcase", {"classname": SUITE, "name": clean(item.name), "time": "0"})
@@ -45,11 +45,11 @@ def render(result: Values, checks: Sequence[Check], seconds: float) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def figures(result: Values) -> list[tuple[str, float | int]]:
-    """List the numbers of a result that stand by themselves."""
-    return [(name, value) for name, value in result.items() if type(value) in (int, float)]
+def numbers(report: Report) -> list[tuple[str, float | int]]:
+    """Return the numbers at the top of a report."""
+    return [(name, value) for name, value in report.items() if type(value) in (int, float)]
 
 
 def clean(text: str) -> str:
-    """Replace characters that XML cannot hold: labels may have any."""
+    """Replace characters that XML does not allow; labels may contain any."""
     return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

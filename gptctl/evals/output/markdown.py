@@ -1,80 +1,64 @@
-"""A result as Markdown, for the summary of a CI job or a comment on a change."""
+"""An evaluation report as Markdown, for the summary of a CI job or a comment on a pull request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from gptctl.core.formatting import format_interval, format_number
-from gptctl.evals.output.tables import MOST_CLASSES, signed
-from gptctl.evals.scoring.metric_results import Values
-from gptctl.evals.stats.gates import Check
+from gptctl.evals.comparison.gates import GateResult
+from gptctl.evals.output.tables import MAX_CLASSES, baseline_rows, comparison_rows
+from gptctl.evals.scoring.report import Report
 
 
-def render(result: Values, checks: Sequence[Check]) -> str:
-    """Write tables of gates, metrics, other systems, classes and the confusion matrix."""
+def render(report: Report, gates: Sequence[GateResult]) -> str:
+    """Return tables of gates, metrics, comparisons, classes and the confusion matrix."""
     parts = ["# Evaluation"]
-    if checks:
-        passed = sum(item.passed for item in checks)
-        rows = [(item.name, "passed" if item.passed else "**missed**", item.message) for item in checks]
-        parts.append(f"{passed} of {len(checks)} gates passed.\n\n" + table(("gate", "", "value"), rows))
-    for split, part in (result.get("splits") or {result.get("split", "all"): result}).items():
+    if gates:
+        passed = sum(gate.passed for gate in gates)
+        rows = [(gate.name, "passed" if gate.passed else "**missed**", gate.message) for gate in gates]
+        parts.append(f"{passed} of {len(gates)} gates passed.\n\n" + table(("gate", "", "value"), rows))
+    for split, part in (report.get("splits") or {report.get("split", "all"): report}).items():
         parts.append(f"## {escape(str(split))}: {part['n']:,} rows\n\n{metrics_table(part)}")
-        parts += others(part)
-    if 0 < len(result.get("per_class") or {}) <= MOST_CLASSES:
-        rows = [(label, *map(format_number, values.values())) for label, values in result["per_class"].items()]
+        parts += comparisons(part)
+    if 0 < len(report.get("per_class") or {}) <= MAX_CLASSES:
+        rows = [(label, *map(format_number, values.values())) for label, values in report["per_class"].items()]
         parts.append("## Per class\n\n" + table(("class", "precision", "recall", "f1", "rows"), rows))
-    matrix = result.get("confusion") or {"labels": ()}
-    if 0 < len(matrix["labels"]) <= MOST_CLASSES:
-        parts.append("## Confusion\n\nRows are true classes, columns predicted ones.\n\n" + confusion(matrix))
-    if result.get("warnings"):
-        parts.append("## Warnings\n\n" + "\n".join(f"- {escape(line)}" for line in result["warnings"]))
+    matrix = report.get("confusion") or {"labels": ()}
+    if 0 < len(matrix["labels"]) <= MAX_CLASSES:
+        parts.append("## Confusion\n\nRows are true classes, columns predicted ones.\n\n" + confusion_table(matrix))
+    if report.get("warnings"):
+        parts.append("## Warnings\n\n" + "\n".join(f"- {escape(line)}" for line in report["warnings"]))
     return "\n\n".join(parts) + "\n"
 
 
-def metrics_table(part: Values) -> str:
-    """Show the numbers of one split, with intervals."""
+def metrics_table(report: Report) -> str:
+    """Return the numbers of one split with their intervals."""
     rows = []
-    for name, value in part.items():
+    for name, value in report.items():
         if type(value) in (int, float) and name != "n":
-            bounds = (part.get("intervals") or {}).get(name)
+            bounds = (report.get("intervals") or {}).get(name)
             rows.append((name, format_number(value), format_interval(bounds)))
     return table(("metric", "value", "95 % interval"), rows)
 
 
-def others(part: Values) -> list[str]:
-    """Show baselines, the system that was compared with, and leakage."""
+def comparisons(report: Report) -> list[str]:
+    """Return the baselines, the comparison with another system, and the leakage of one split."""
     found = []
-    if baselines := part.get("baselines"):
-        metrics = list(next(iter(baselines.values()))["lift"])
-        rows = [
-            (
-                name,
-                *(f"{format_number(one[m])} ({signed(one['lift'][m])})" for m in metrics),
-                format_number(one["mcnemar"]["p"]),
-            )
-            for name, one in baselines.items()
-        ]
+    if baselines := report.get("baselines"):
+        metrics, rows = baseline_rows(baselines)
         found.append("Baselines, and how much the model is better:\n\n" + table(("", *metrics, "McNemar p"), rows))
-    if compared := part.get("compare"):
-        rows = [
-            (
-                name,
-                format_number(one["value"]),
-                format_number(one["other"]),
-                signed(one["difference"]),
-                format_number(one["p"]),
-            )
-            for name, one in compared.items()
-            if isinstance(one, dict) and "difference" in one
-        ]
-        found.append("Compared on the same rows:\n\n" + table(("metric", "this", "other", "difference", "p"), rows))
-    if leaked := part.get("leakage"):
-        found.append(f"{leaked['n']:,} of {part['n']:,} rows were found in {leaked['documents']:,} training documents.")
+    if comparison := report.get("compare"):
+        columns = ("metric", "this", "other", "difference", "p")
+        found.append("Compared on the same rows:\n\n" + table(columns, comparison_rows(comparison)))
+    if leakage := report.get("leakage"):
+        found.append(
+            f"{leakage['n']:,} of {report['n']:,} rows were found in {leakage['documents']:,} training documents."
+        )
     return found
 
 
-def confusion(matrix: Values) -> str:
-    """Show the counts."""
+def confusion_table(matrix: Report) -> str:
+    """Return the counts of a confusion matrix."""
     rows = [
         (label, *map(str, counts), str(invalid))
         for label, counts, invalid in zip(matrix["labels"], matrix["matrix"], matrix["invalid"], strict=True)
@@ -83,12 +67,12 @@ def confusion(matrix: Values) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table, its first column to the left, the others to the right."""
+    """Return a table with the first column aligned left and the others right."""
     lines = [columns, [":--", *["--:"] * (len(columns) - 1)], *rows]
     return "\n".join(f"| {' | '.join(escape(text) for text in line)} |" for line in lines)
 
 
 def escape(text: str) -> str:
-    """Keep labels from breaking tables or becoming HTML."""
+    """Escape characters with which a label could break the table or become HTML."""
     flat = " ".join(text.split())
     return flat.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")

@@ -1,46 +1,45 @@
-"""Whether probabilities mean what they say: of all answers given with 0.8, eight in ten should be right."""
+"""Calibration: of all predictions made with probability 0.8, eight in ten should be correct."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gptctl.core.errors import DataError
-from gptctl.evals.scoring import confusion
-from gptctl.evals.scoring.averages import Floats
-from gptctl.evals.scoring.confusion import Integers
-from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.evals.scoring.options import Options
+from gptctl.evals.arrays import BoolArray, FloatArray, IntArray
+from gptctl.evals.scoring.confusion import label_texts
+from gptctl.evals.scoring.options import ScoringOptions
+from gptctl.io.input.predictions import Rows
 
-TOLERANCE = 0.02  # by which probabilities may miss a sum of 1: two printed digits each, and bf16
+SUM_TOLERANCE = 0.02  # how far probabilities may sum from 1: two printed digits each, and bf16
 
 
 @dataclass(frozen=True, eq=False)
 class Probabilities:
-    """Each row's probabilities (N, L), the place of its gold label (N,), and how many bins they are put into."""
+    """Each row's probabilities (N, L), the index of its gold label (N,), and the number of calibration bins."""
 
-    probs: Floats
-    gold: Integers
+    probs: FloatArray
+    gold: IntArray
     bins: int
 
-    def bin_of(self) -> Integers:
+    def bin_indices(self) -> IntArray:
         """Return the bin of each row's highest probability; bin b holds those in (b / bins, (b + 1) / bins]."""
         bounds = np.linspace(0, 1, self.bins + 1)
         return np.asarray(np.clip(np.searchsorted(bounds, self.probs.max(axis=1)) - 1, 0, self.bins - 1), np.int64)
 
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Tell which rows' likeliest label is the gold one; of equals the first counts."""
+    def correct(self) -> BoolArray:
+        """Return for each row whether its most probable label is the gold one; the first of equals counts."""
         return np.asarray(self.probs.argmax(axis=1) == self.gold)
 
 
-def collect(rows: Rows, options: Options, labels: Sequence[str]) -> Probabilities:
-    """Take the probabilities out of the rows. Raises DataError where their number is not that of the labels."""
-    order = order_of(rows, options, labels)
-    place = {label: index for index, label in enumerate(order)}
-    gold = [place.get(str(text), -1) for text in confusion.as_texts([row["label"] for row in rows])]
+def collect_probabilities(rows: Rows, options: ScoringOptions, labels: Sequence[str]) -> Probabilities:
+    """Read the probabilities of the rows. Raises DataError if their number differs from that of the labels."""
+    order = probability_labels(rows, options, labels)
+    index_of = {label: index for index, label in enumerate(order)}
+    gold = [index_of.get(str(text), -1) for text in label_texts([row["label"] for row in rows])]
     if -1 in gold:
         row = gold.index(-1)
         raise DataError(
@@ -50,8 +49,8 @@ def collect(rows: Rows, options: Options, labels: Sequence[str]) -> Probabilitie
     return Probabilities(np.array([row["probs"] for row in rows], np.float64), np.array(gold, np.int64), options.bins)
 
 
-def order_of(rows: Rows, options: Options, labels: Sequence[str]) -> Sequence[str]:
-    """Say whose probability stands where: as the model has it, as --labels names them, or sorted."""
+def probability_labels(rows: Rows, options: ScoringOptions, labels: Sequence[str]) -> Sequence[str]:
+    """Return the label of each entry of `probs`: as the model orders them, else as `labels`."""
     order = options.probability_labels or labels
     for number, row in enumerate(rows, start=1):
         if row.get("probs") is not None and len(row["probs"]) != len(order):
@@ -62,20 +61,20 @@ def order_of(rows: Rows, options: Options, labels: Sequence[str]) -> Sequence[st
     return order
 
 
-def bins_of(data: Probabilities) -> list[Values]:
-    """Give each bin that holds a row: its bounds, its rows, their mean probability and accuracy."""
-    place, top, right = data.bin_of(), data.probs.max(axis=1), data.right()
+def reliability_bins(data: Probabilities) -> list[dict[str, Any]]:
+    """Return each bin that holds a row: its bounds, its rows, their mean probability and their accuracy."""
+    bins, confidence, correct = data.bin_indices(), data.probs.max(axis=1), data.correct()
     found = []
     for number in range(data.bins):
-        inside = place == number
+        inside = bins == number
         if inside.any():
             found.append(
                 {
                     "low": number / data.bins,
                     "high": (number + 1) / data.bins,
                     "n": int(inside.sum()),
-                    "confidence": float(top[inside].mean()),
-                    "accuracy": float(right[inside].mean()),
+                    "confidence": float(confidence[inside].mean()),
+                    "accuracy": float(correct[inside].mean()),
                 }
             )
     return found

@@ -1,4 +1,4 @@
-"""How rows are scored: what the command line decides and every kind of rows understands."""
+"""How predictions are scored: the options that every prediction type shares."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ NORMS: tuple[Norm, ...] = ("raw", "chars", "bytes", "tokens")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is computed from rows, and how.
+class ScoringOptions:
+    """Which metrics are computed, and how.
 
-    metrics: names of files in gptctl/evals/metrics; empty for those that suit the rows.
-    labels: the label set; None takes the labels seen. probability_labels: whose probability stands where in `probs`.
-    bins: of the calibration error. ci: "auto" takes a closed form where there is one, "bootstrap" never does.
-    norm: what a choice's log-likelihood is divided by.
+    metrics: names of files in gptctl/evals/metrics; empty for the defaults of the prediction type.
+    labels: the label set; None takes the labels seen.
+    probability_labels: the label of each entry of `probs`, in order; None if it is not known.
+    bins: bins of the calibration error.
+    ci: "auto" uses a closed form where there is one, "bootstrap" always resamples, "none" computes no intervals.
+    norm: what the log-likelihood of a choice is divided by.
+    per_class, confusion: whether the report contains them.
     """
 
     metrics: tuple[str, ...] = ()
@@ -35,5 +38,5 @@ class Options:
 
     @property
     def label_set(self) -> tuple[str, ...] | None:
-        """The label set: as chosen, as the probabilities have it, or None for the labels seen."""
+        """Return the chosen labels, else those of the probabilities, else None for the labels seen."""
         return self.labels or self.probability_labels

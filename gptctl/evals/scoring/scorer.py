@@ -1,66 +1,56 @@
-"""The one scorer: whatever made the rows, a model of ours or any other system, they are checked and measured here."""
+"""Score rows of any prediction type. Rows of a model and of a predictions file are scored by the same code."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 
 from gptctl.core import plugins
 from gptctl.core.errors import DataError
-from gptctl.evals.scoring import metric_results
-from gptctl.evals.scoring.metric_results import METRICS, Measured, Rows, Values
-from gptctl.evals.scoring.options import Options
+from gptctl.evals import metrics as metric_plugins
+from gptctl.evals import prediction_types
+from gptctl.evals.scoring.metric_results import MetricResult
+from gptctl.evals.scoring.options import ScoringOptions
+from gptctl.evals.scoring.report import Report, to_report
+from gptctl.io.input.predictions import Rows
 
-KINDS = "gptctl.evals.prediction_types"
 
+def detect_type(rows: Rows, metrics: Sequence[str], source: str) -> str:
+    """Return the prediction type of rows: the one that the metrics are defined for, else the one of their columns.
 
-def kind_of(rows: Rows, metrics: Sequence[str], where: str) -> str:
-    """Tell what the rows are: what the metrics that were asked for are defined for, else by their columns.
-
-    Raises UsageError (2) for an unknown metric; DataError (3) where there is no row, or no kind has such columns.
+    Raises UsageError (2) for an unknown metric. Raises DataError (3) if there is no row, or no type has such columns.
     """
     if not rows:
-        raise DataError(f"{where}: 0 rows", "a predictions file has one row per example: id, label, pred")
-    wanted = {kind for name in metrics for kind in plugins.load(METRICS, name).KINDS}
+        raise DataError(f"{source}: 0 rows", "a predictions file has one row per example: id, label, pred")
+    wanted = {prediction_type for name in metrics for prediction_type in metric_plugins.load(name).PREDICTION_TYPES}
     if wanted == {"texts"}:
         return "texts"
-    for name in plugins.names(KINDS):
-        if kind(name).matches(rows[0]):
+    for name in plugins.names(prediction_types.PACKAGE):
+        if prediction_types.load(name).matches(rows[0]):
             return name
     missing = "label" if "label" not in rows[0] else "pred"
     raise DataError(
-        f"{where} has no column '{missing}' in row 1; it has: {', '.join(rows[0])}",
+        f"{source} has no column '{missing}' in row 1; it has: {', '.join(rows[0])}",
         "rows need label and pred; nats and bytes; or choices, loglik and label",
     )
 
 
-def kind(name: str) -> ModuleType:
-    """Load a kind of rows."""
-    return plugins.load(KINDS, name)
-
-
-def check(rows: Rows, name: str, where: str) -> None:
-    """Raise DataError (3) for the first row that its kind cannot measure, with its number from 1."""
-    module = kind(name)
+def check_rows(rows: Rows, prediction_type: str, source: str) -> None:
+    """Raise DataError (3) for the first row that cannot be scored, with its number from 1."""
+    plugin = prediction_types.load(prediction_type)
     for number, row in enumerate(rows, start=1):
-        if name != "nats" and "label" not in row:
-            raise DataError(f"{where} has no column 'label' in row {number}; it has: {', '.join(row)}", "fill it")
-        if problem := module.problem(row):
-            raise DataError(f"{where}: row {number} {problem}", "fill, correct or remove it")
+        if prediction_type != "lm_scores" and "label" not in row:
+            raise DataError(
+                f"{source} has no column 'label' in row {number}; it has: {', '.join(row)}", "add the label to the row"
+            )
+        if error := plugin.row_error(row):
+            raise DataError(f"{source}: row {number} {error}", "correct or remove the row")
 
 
-def measure(rows: Rows, name: str, options: Options) -> Measured:
-    """Measure rows of a kind that were checked."""
-    found: Measured = kind(name).measure(rows, options)
-    return found
+def compute_metrics(rows: Rows, prediction_type: str, options: ScoringOptions) -> MetricResult:
+    """Compute the metrics of rows that `check_rows` accepted."""
+    return prediction_types.load(prediction_type).compute_metrics(rows, options)
 
 
-def score(rows: Rows, name: str, options: Options) -> Values:
-    """Return the report of rows that were checked."""
-    return metric_results.report(measure(rows, name, options), options)
-
-
-def lower_is_better(metric: str) -> bool:
-    """Return whether a small value of a metric is a good one; names that are no metrics' are taken for scores."""
-    known = metric in plugins.names(METRICS)
-    return known and bool(getattr(plugins.load(METRICS, metric), "LOWER_IS_BETTER", False))
+def score(rows: Rows, prediction_type: str, options: ScoringOptions) -> Report:
+    """Return the report on rows that `check_rows` accepted."""
+    return to_report(compute_metrics(rows, prediction_type, options), options)

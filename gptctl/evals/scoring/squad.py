@@ -1,4 +1,4 @@
-"""Short answers as SQuAD compares them: without case, punctuation and English articles.
+"""Short answers compared as SQuAD does: without case, punctuation and English articles.
 
 Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section 6.1.
 """
@@ -10,12 +10,12 @@ import string
 from collections.abc import Sequence
 from typing import TypeAlias
 
-Pairs: TypeAlias = Sequence[tuple[str, Sequence[str]]]  # a text, and its references
+TextPairs: TypeAlias = Sequence[tuple[str, Sequence[str]]]  # a predicted text and its references
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def words(text: str) -> list[str]:
-    """Return the words of an answer that are compared."""
+def normalized_words(text: str) -> list[str]:
+    """Return the words of a text that are compared."""
     return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()

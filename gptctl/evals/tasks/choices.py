@@ -1,58 +1,71 @@
-"""Let a language model choose: which of several continuations of a context does it find likeliest?
+"""Multiple choice: which of several continuations of a context does a language model find most probable?
 
-Rows have `context`, `choices` (a list of texts) and `label` (the right one, or its number from 0). What is scored is
-the delimiter and the choice, after end-of-text and the context. Context and choice are encoded together and cut where
-the context's own tokens end; white space at the context's end goes to the choice (Gao et al., lm-evaluation-harness).
+Rows have `context`, `choices` (a list of texts) and `label` (the correct choice, or its number from 0). Scored are the
+tokens of the delimiter and the choice, after end-of-text and the context. Context and choice are encoded together and
+split where the tokens of the context end; white space at the end of the context belongs to the choice (as in
+lm-evaluation-harness, Gao et al.).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings, nats_of
-from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Request
+from gptctl.evals.inference.loaded_model import LoadedModel
+from gptctl.evals.inference.log_likelihood import continuation_request, score_nats
+from gptctl.evals.inference.options import InferenceOptions
+from gptctl.evals.tasks import Outputs
+from gptctl.infer.request import Request
+from gptctl.io.input.predictions import Rows
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-ROWS = "choices"
+PREDICTION_TYPE = "choices"
 
 
-def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
-    """Return a piece for each choice. Raises DataError (3) for rows without choices, and for one that can't be read."""
-    rows = questions(table, settings.label_column)
-    pieces: list[Request] = []
-    for row in rows:
-        for choice in row["choices"]:
-            context, target = encode_pair(asked.coder, row["context"], settings.delimiter + choice)
-            pieces.append(fit(asked.coder.end_of_text_id, context, target, asked.context(settings), row["id"]))
-    ends = [0, *accumulate(len(row["choices"]) for row in rows)]
+@dataclass(frozen=True)
+class ChoiceRequests:
+    """One request per choice. `questions` are rows of id, context, choices and label."""
 
-    def finish(answers: Answers) -> Rows:
+    questions: Rows
+    requests: list[Request]
+
+    def to_rows(self, outputs: Outputs) -> Rows:
+        """Return the log-likelihood and the scored tokens of each choice."""
+        ends = [0, *accumulate(len(question["choices"]) for question in self.questions)]
         return [
             {
-                "id": row["id"],
-                "label": row["label"],
-                "choices": row["choices"],
-                "loglik": [-nats for nats in answers["nats"][first:last]],
-                "tokens": [piece.num_targets for piece in pieces[first:last]],
+                "id": question["id"],
+                "label": question["label"],
+                "choices": question["choices"],
+                "loglik": [-nats for nats in outputs["nats"][first:last]],
+                "tokens": [request.num_targets for request in self.requests[first:last]],
             }
-            for row, (first, last) in zip(rows, pairwise(ends), strict=True)
+            for question, (first, last) in zip(self.questions, pairwise(ends), strict=True)
         ]
 
-    return Prepared(pieces, finish)
+
+def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOptions) -> ChoiceRequests:
+    """Build a request for each choice. Raises DataError (3) for rows without choices, and for too long a choice."""
+    rows = questions(table, options.label_column)
+    tokenizer, max_length = model.tokenizer, model.max_length(options)
+    requests = []
+    for row in rows:
+        for choice in row["choices"]:
+            context, target = encode_pair(tokenizer, row["context"], options.delimiter + choice)
+            requests.append(continuation_request([tokenizer.end_of_text_id, *context], target, max_length, row["id"]))
+    return ChoiceRequests(rows, requests)
 
 
 def questions(table: pa.Table, label_column: str) -> Rows:
-    """Take contexts, choices and labels out of the documents."""
+    """Return a row of id, context, choices and label for each document. Raises DataError (3) if one is missing."""
     for column in ("choices", label_column):
         if column not in table.column_names:
             raise DataError(
@@ -68,37 +81,28 @@ def questions(table: pa.Table, label_column: str) -> Rows:
     return rows
 
 
-def encode_pair(coder: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Return the tokens of a context and of what follows it."""
-    bare = context.rstrip()
-    continuation = context[len(bare) :] + continuation
-    first, whole = coder.encode(bare) if bare else [], coder.encode(bare + continuation)
+def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a context and of its continuation."""
+    stripped = context.rstrip()
+    continuation = context[len(stripped) :] + continuation
+    first = tokenizer.encode(stripped) if stripped else []
+    whole = tokenizer.encode(stripped + continuation)
     if whole[: len(first)] == first and len(whole) > len(first):
         return first, whole[len(first) :]
-    return first, coder.encode(continuation)  # a token reaches over the border: keep both sides whole
+    return first, tokenizer.encode(continuation)  # a token spans the boundary, so the two are encoded separately
 
 
-def fit(begin_id: int, context: list[int], target: list[int], most: int, identity: str) -> Request:
-    """Put end-of-text, context and target together; a context that is too long loses its begin, a target nothing."""
-    if not target or len(target) > most:
-        raise DataError(
-            f"id '{identity}' has a choice of {len(target)} tokens, the model reads {most}", "shorten the choice"
-        )
-    tokens = np.array([begin_id, *context, *target][-(most + 1) :], np.int64)
-    return Request(tokens, len(target))
+def run_requests(
+    model: LoadedModel, requests: Sequence[Request], options: InferenceOptions, device: torch.device
+) -> Outputs:
+    """Return the nats of each choice."""
+    return score_nats(model, requests, options.batch_size, device)
 
 
-def answer(
-    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
-) -> Answers:
-    """Give each choice's nats."""
-    return nats_of(asked, pieces, settings, device, each)
-
-
-def facts(asked: Asked, settings: Settings) -> Values:
-    """Say how choices were put to the model."""
+def report_settings(model: LoadedModel, options: InferenceOptions) -> Mapping[str, Any]:
+    """Return how much is read at once, the delimiter, and the tokenizer's hash."""
     return {
-        "context": asked.context(settings),
-        "delimiter": settings.delimiter,
-        "tokenizer": asked.coder.hash,
+        "context": model.max_length(options),
+        "delimiter": options.delimiter,
+        "tokenizer": model.tokenizer.hash,
     }

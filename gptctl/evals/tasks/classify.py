@@ -1,76 +1,90 @@
-"""Label each text, or pair of texts, with a finetuned classifier, read as in its training."""
+"""Classification: label each text, or pair of texts, with a finetuned classifier that reads it as in training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings
-from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Request
+from gptctl.evals.inference.loaded_model import LoadedModel
+from gptctl.evals.inference.options import InferenceOptions
+from gptctl.evals.tasks import Outputs
+from gptctl.infer.request import Request
+from gptctl.io.input.predictions import Rows
 from gptctl.pipeline.labelled_data import labels_of
-from gptctl.text.classifier_inputs import Framing, pairs_of
+from gptctl.text.classifier_inputs import Framing, Tokens, pairs_of
 
 if TYPE_CHECKING:
     import torch
 
-ROWS = "labels"
+PREDICTION_TYPE = "labels"
 
 
-def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
-    """Give each text's tokens, its sequences end to end.
+@dataclass(frozen=True)
+class ClassifyRequests:
+    """One request per text or pair of texts. `texts` holds the tokens of each, before framing."""
 
-    Raises DataError (3) for a missing label or second text, and for a model without names of labels.
-    """
-    if not asked.label_names or asked.framing is None:
-        raise DataError("the classifier has no names for its labels", "finetune it with: gptctl finetune MODEL DATA")
-    gold = labels_of(table, settings.label_column, "DATA")
-    framing = framing_of(asked, settings)
-    hint = "the model was finetuned on pairs: give DATA that column"
-    pairs = pairs_of(table, asked.coder, asked.pair_column, "DATA", hint)
-    pieces = [Request(np.concatenate(framing.frame(*pair)), 0) for pair in pairs]
+    ids: list[str]
+    labels: list[str]
+    texts: list[tuple[Tokens] | tuple[Tokens, Tokens]]
+    label_names: tuple[str, ...]
+    framing: Framing
+    requests: list[Request]
 
-    def finish(answers: Answers) -> Rows:
+    def to_rows(self, outputs: Outputs) -> Rows:
+        """Return the most probable label and all probabilities of each text, and whether it was truncated."""
         return [
             {
                 "id": identity,
                 "label": label,
-                "pred": asked.label_names[max(range(len(probs)), key=probs.__getitem__)],
+                "pred": self.label_names[max(range(len(probs)), key=probs.__getitem__)],
                 "probs": probs,
-                "truncated": framing.truncates(*pair),
+                "truncated": self.framing.truncates(*tokens),
             }
-            for identity, label, probs, pair in zip(table["id"].to_pylist(), gold, answers["probs"], pairs, strict=True)
+            for identity, label, probs, tokens in zip(self.ids, self.labels, outputs["probs"], self.texts, strict=True)
         ]
 
-    return Prepared(pieces, finish)
+
+def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOptions) -> ClassifyRequests:
+    """Build a request for each text. It holds all sequences that the text is framed as, one after the other.
+
+    Raises DataError (3) for a missing label or second text, and for a model without label names.
+    """
+    if not model.label_names or model.framing is None:
+        raise DataError("the classifier has no names for its labels", "finetune it with: gptctl finetune MODEL DATA")
+    labels = labels_of(table, options.label_column, "DATA")
+    framing = framing_for(model, options)
+    hint = "the model was finetuned on pairs: DATA needs that column"
+    texts = pairs_of(table, model.tokenizer, model.pair_column, "DATA", hint)
+    requests = [Request(np.concatenate(framing.frame(*tokens)), 0) for tokens in texts]
+    return ClassifyRequests(table["id"].to_pylist(), labels, texts, model.label_names, framing, requests)
 
 
-def framing_of(asked: Asked, settings: Settings) -> Framing:
-    """Return the model's way to read texts, perhaps with fewer tokens at once."""
-    assert asked.framing is not None
-    return replace(asked.framing, context=min(asked.framing.context, asked.context(settings)))
+def framing_for(model: LoadedModel, options: InferenceOptions) -> Framing:
+    """Return the model's framing, with at most `max_length` tokens per sequence."""
+    assert model.framing is not None
+    return replace(model.framing, context=min(model.framing.context, model.max_length(options)))
 
 
-def answer(
-    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
-) -> Answers:
-    """Give each text's probabilities."""
+def run_requests(
+    model: LoadedModel, requests: Sequence[Request], options: InferenceOptions, device: torch.device
+) -> Outputs:
+    """Return the probabilities of the labels for each text."""
     from gptctl.infer.classify import label_probabilities
     from gptctl.model.classifier import Classifier
 
-    assert isinstance(asked.model, Classifier)
-    assert asked.framing is not None
-    start = asked.framing.start  # stands at the begin of each sequence and nowhere else
-    texts = [np.split(piece.tokens, np.flatnonzero(piece.tokens == start)[1:]) for piece in pieces]
-    return {"probs": label_probabilities(asked.model, texts, settings.batch_size, device, each).tolist()}
+    assert isinstance(model.model, Classifier)
+    assert model.framing is not None
+    start = model.framing.start  # the first token of each sequence, which occurs nowhere else
+    texts = [np.split(request.tokens, np.flatnonzero(request.tokens == start)[1:]) for request in requests]
+    return {"probs": label_probabilities(model.model, texts, options.batch_size, device).tolist()}
 
 
-def facts(asked: Asked, settings: Settings) -> Values:
-    """Say how much of a text was read."""
-    framing = framing_of(asked, settings)
+def report_settings(model: LoadedModel, options: InferenceOptions) -> Mapping[str, Any]:
+    """Return how much of a text is read, and how a longer text is cut."""
+    framing = framing_for(model, options)
     return {"context": framing.context, "long_documents": framing.long_documents}

@@ -1,86 +1,97 @@
-"""Let a language model continue prompts with the likeliest tokens, for question answering and translation.
+"""Generation: continue prompts with a language model, greedily, for question answering and translation.
 
-Rows have `text` (the prompt) and `label` (the wanted continuation, or a list of equally good ones). The text ends
-before end-of-text, before the first of the stop texts, or after max_tokens. A prompt that is too long keeps its tail.
+Rows have `text` (the prompt) and `label` (the expected continuation, or a list of equally good ones). Generated text
+ends before end-of-text, before the first stop text, or after max_tokens. A prompt that is too long loses its beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings
-from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Request
+from gptctl.evals.inference.loaded_model import LoadedModel
+from gptctl.evals.inference.options import InferenceOptions
+from gptctl.evals.tasks import Outputs
+from gptctl.infer.request import Request
+from gptctl.io.input.predictions import Rows
 
 if TYPE_CHECKING:
     import torch
 
-ROWS = "texts"
+PREDICTION_TYPE = "texts"
 
 
-def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
-    """Give each prompt's tokens. Raises DataError (3) where there is no column of labels."""
-    if settings.label_column not in table.column_names:
-        raise DataError(
-            f"DATA has no column '{settings.label_column}'; it has: {', '.join(table.column_names)}",
-            "name the column of wanted texts with --label-column",
-        )
-    room = asked.context(settings) - settings.max_tokens
-    if room < 1:
-        raise UsageError(
-            f"max_tokens is {settings.max_tokens}, which fills the context of {asked.context(settings)} tokens",
-            "give a smaller max_tokens",
-        )
-    prompts = asked.coder.encode_each(table["text"].to_pylist())
-    end = asked.coder.end_of_text_id
-    pieces = [Request(np.append(end, tokens).astype(np.int64)[-room:], 0) for tokens in prompts]
+@dataclass(frozen=True)
+class GenerateRequests:
+    """One request per prompt."""
 
-    def finish(answers: Answers) -> Rows:
-        columns = (table["id"].to_pylist(), table[settings.label_column].to_pylist(), answers["text"])
+    ids: list[str]
+    labels: list[Any]
+    stop: tuple[str, ...]
+    requests: list[Request]
+
+    def to_rows(self, outputs: Outputs) -> Rows:
+        """Return the generated text of each prompt, up to the first stop text, without white space at its ends."""
         return [
-            {"id": identity, "label": label, "pred": before_stop(text, settings.stop).strip()}
-            for identity, label, text in zip(*columns, strict=True)
+            {"id": identity, "label": label, "pred": text_before_stop(text, self.stop).strip()}
+            for identity, label, text in zip(self.ids, self.labels, outputs["text"], strict=True)
         ]
 
-    return Prepared(pieces, finish)
+
+def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOptions) -> GenerateRequests:
+    """Build a request for each prompt. Raises DataError (3) if there is no column of labels."""
+    if options.label_column not in table.column_names:
+        raise DataError(
+            f"DATA has no column '{options.label_column}'; it has: {', '.join(table.column_names)}",
+            "name the column of expected texts with --label-column",
+        )
+    prompt_length = model.max_length(options) - options.max_tokens
+    if prompt_length < 1:
+        raise UsageError(
+            f"max_tokens is {options.max_tokens}, and the model reads {model.max_length(options)} tokens in all",
+            "set a smaller max_tokens",
+        )
+    prompts = model.tokenizer.encode_each(table["text"].to_pylist())
+    end = model.tokenizer.end_of_text_id
+    requests = [Request(np.append(end, tokens).astype(np.int64)[-prompt_length:], 0) for tokens in prompts]
+    return GenerateRequests(table["id"].to_pylist(), table[options.label_column].to_pylist(), options.stop, requests)
 
 
-def answer(
-    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
-) -> Answers:
-    """Return the text that follows each prompt."""
+def run_requests(
+    model: LoadedModel, requests: Sequence[Request], options: InferenceOptions, device: torch.device
+) -> Outputs:
+    """Return the text generated after each prompt."""
     from gptctl.infer.engine import Engine
     from gptctl.infer.sampling import SamplingParams
     from gptctl.model.gpt import GPT
 
-    assert isinstance(asked.model, GPT)
-    engine = Engine(asked.model.to(device))
-    sampling = SamplingParams(max_tokens=settings.max_tokens, temperature=0.0)
+    assert isinstance(model.model, GPT)
+    engine = Engine(model.model.to(device))
+    sampling = SamplingParams(max_tokens=options.max_tokens, temperature=0.0)
     texts: list[str] = []
-    for start in range(0, len(pieces), settings.batch_size):
-        prompts = [piece.tokens.tolist() for piece in pieces[start : start + settings.batch_size]]
-        made = engine.generate(prompts, sampling, (asked.coder.end_of_text_id,))
-        texts += [asked.coder.decode(sample.tokens) for sample in made]
-        each(len(texts))
+    for start in range(0, len(requests), options.batch_size):
+        prompts = [request.tokens.tolist() for request in requests[start : start + options.batch_size]]
+        generated = engine.generate(prompts, sampling, (model.tokenizer.end_of_text_id,))
+        texts += [model.tokenizer.decode(sample.tokens) for sample in generated]
     return {"text": texts}
 
 
-def before_stop(text: str, stops: Sequence[str]) -> str:
-    """Cut a text before the first of the stop texts."""
+def text_before_stop(text: str, stops: Sequence[str]) -> str:
+    """Return the part of a text before the first stop text."""
     found = [place for place in (text.find(stop) for stop in stops if stop) if place >= 0]
     return text[: min(found, default=len(text))]
 
 
-def facts(asked: Asked, settings: Settings) -> Values:
-    """Say how text was generated."""
+def report_settings(model: LoadedModel, options: InferenceOptions) -> Mapping[str, Any]:
+    """Return how much is read at once, how text ends, and the tokenizer's hash."""
     return {
-        "context": asked.context(settings),
-        "max_tokens": settings.max_tokens,
-        "stop": list(settings.stop),
-        "tokenizer": asked.coder.hash,
+        "context": model.max_length(options),
+        "max_tokens": options.max_tokens,
+        "stop": list(options.stop),
+        "tokenizer": model.tokenizer.hash,
     }

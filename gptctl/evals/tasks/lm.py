@@ -1,71 +1,94 @@
-"""Let a language model foretell each document: nats, bytes and tokens.
+"""Language modelling: how well does a language model predict each document, in nats, with its bytes and tokens?
 
-Every token of the text is scored once; the end-of-text token stands before a document and is not scored, unless
-count_eos asks for the one after it. Bytes are those of the text as UTF-8.
+Every token of the text is scored once. The end-of-text token before a document is context and not scored; the one after
+it is scored only with count_eos. Bytes are those of the text in UTF-8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import fsum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
-from gptctl.evals.inference import scoring_windows
-from gptctl.evals.inference.loaded_model import Answers, Asked, Prepared, Settings, nats_of
-from gptctl.evals.scoring.metric_results import Rows, Values
-from gptctl.infer.score import Request
+from gptctl.evals.inference.loaded_model import LoadedModel
+from gptctl.evals.inference.log_likelihood import score_nats
+from gptctl.evals.inference.options import InferenceOptions
+from gptctl.evals.inference.scoring_windows import window_requests
+from gptctl.evals.tasks import Outputs
+from gptctl.infer.request import Request
+from gptctl.io.input.predictions import Rows
 
 if TYPE_CHECKING:
     import torch
 
-ROWS = "nats"
+PREDICTION_TYPE = "lm_scores"
 
 
-def prepare(table: pa.Table, asked: Asked, settings: Settings) -> Prepared:
-    """Cut each document into windows. Raises DataError (3) where the tokenizer loses text, which flatters bits."""
-    texts: list[str] = table["text"].to_pylist()
-    ids: list[str] = table["id"].to_pylist()
-    end, context = asked.coder.end_of_text_id, asked.context(settings)
-    documents = asked.coder.encode_each(texts)
-    for identity, text, tokens in zip(ids, texts, documents, strict=True):
-        if not settings.allow_lossy and asked.coder.decode(tokens) != text:
-            raise DataError(
-                f"the tokenizer loses text of '{identity}': decode(encode(x)) differs from x",
-                "bits per byte would flatter it; use a lossless tokenizer (bpe, bytes), or --set allow_lossy=true",
-            )
-    if settings.count_eos:
-        documents = [np.append(tokens, end) for tokens in documents]
-    windows = [scoring_windows.cut(tokens, end, context, settings.stride or context) for tokens in documents]
-    ends = [0, *accumulate(map(len, windows))]
+@dataclass(frozen=True)
+class WindowRequests:
+    """One request per window of a document. `tokens` counts the scored tokens of each document."""
 
-    def finish(answers: Answers) -> Rows:
-        nats = [fsum(answers["nats"][first:last]) for first, last in pairwise(ends)]
+    ids: list[str]
+    texts: list[str]
+    tokens: list[int]
+    windows: list[list[Request]]
+
+    @property
+    def requests(self) -> list[Request]:
+        """Return the windows of all documents."""
+        return [window for document in self.windows for window in document]
+
+    def to_rows(self, outputs: Outputs) -> Rows:
+        """Return the nats, bytes and tokens of each document."""
+        ends = [0, *accumulate(map(len, self.windows))]
+        nats = [fsum(outputs["nats"][first:last]) for first, last in pairwise(ends)]
         return [
-            {"id": identity, "nats": value, "bytes": len(text.encode()), "tokens": len(tokens)}
-            for identity, value, text, tokens in zip(ids, nats, texts, documents, strict=True)
+            {"id": identity, "nats": value, "bytes": len(text.encode()), "tokens": tokens}
+            for identity, value, text, tokens in zip(self.ids, nats, self.texts, self.tokens, strict=True)
         ]
 
-    return Prepared([Request(*window) for document in windows for window in document], finish)
+
+def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOptions) -> WindowRequests:
+    """Cut each document into windows.
+
+    Raises DataError (3) for a text that the tokenizer cannot restore: bits per byte would be too low.
+    """
+    ids: list[str] = table["id"].to_pylist()
+    texts: list[str] = table["text"].to_pylist()
+    tokenizer, max_length = model.tokenizer, model.max_length(options)
+    documents = tokenizer.encode_each(texts)
+    for identity, text, tokens in zip(ids, texts, documents, strict=True):
+        if not options.allow_lossy and tokenizer.decode(tokens) != text:
+            raise DataError(
+                f"the tokenizer loses text of '{identity}': decode(encode(x)) differs from x",
+                "bits per byte would be too low; use a lossless tokenizer (bpe, bytes), or --set allow_lossy=true",
+            )
+    if options.count_eos:
+        documents = [np.append(tokens, tokenizer.end_of_text_id) for tokens in documents]
+    stride = options.stride or max_length
+    windows = [window_requests(tokens, tokenizer.end_of_text_id, max_length, stride) for tokens in documents]
+    return WindowRequests(ids, texts, [len(tokens) for tokens in documents], windows)
 
 
-def answer(
-    asked: Asked, pieces: Sequence[Request], settings: Settings, device: torch.device, each: Callable[[int], None]
-) -> Answers:
-    """Give each window's nats."""
-    return nats_of(asked, pieces, settings, device, each)
+def run_requests(
+    model: LoadedModel, requests: Sequence[Request], options: InferenceOptions, device: torch.device
+) -> Outputs:
+    """Return the nats of each window."""
+    return score_nats(model, requests, options.batch_size, device)
 
 
-def facts(asked: Asked, settings: Settings) -> Values:
-    """Say what the figures depend on: the context, the stride, and for perplexity the tokenizer."""
-    context = asked.context(settings)
+def report_settings(model: LoadedModel, options: InferenceOptions) -> Mapping[str, Any]:
+    """Return the window, the stride, whether end-of-text is scored, and the tokenizer's hash."""
+    max_length = model.max_length(options)
     return {
-        "context": context,
-        "stride": settings.stride or context,
-        "count_eos": settings.count_eos,
-        "tokenizer": asked.coder.hash,
+        "context": max_length,
+        "stride": options.stride or max_length,
+        "count_eos": options.count_eos,
+        "tokenizer": model.tokenizer.hash,
     }

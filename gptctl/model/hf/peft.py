@@ -179,7 +179,7 @@ def load(folder: Path, model: nn.Module) -> None:
     model_folder.assign_weights(model, weights, folder)
 
 
-def load_model(folder: Path) -> model_folder.Loaded:
+def load_model(folder: Path) -> model_folder.SavedModel:
     """Return what `folder.load_model` gives, for an adapter's folder: its base with the update merged.
 
     Raises DataError (3) where the base is not on this machine, is a classifier's, or does not fit.
@@ -198,7 +198,7 @@ def load_model(folder: Path) -> model_folder.Loaded:
         extra |= files.read_extra(folder, {})
     if (folder / EXTRA).exists():
         extra = read_json(folder / EXTRA)
-    return model.eval(), config, tokenizer_json, extra
+    return model_folder.SavedModel(model.eval(), config, tokenizer_json, extra)
 
 
 @torch.no_grad()

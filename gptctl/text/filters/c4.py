@@ -1,8 +1,8 @@
 """Keep the lines of a page that are sentences, and drop pages that have few.
 
 Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", section 2.2,
-decided as datatrove 0.10.1 does with sentences split by `(?<=[.!?])\\s+`. The paper's list of bad words is left out.
-A line's words are counted before Wikipedia's citation marks are removed from it.
+with the same decisions as datatrove 0.10.1 when sentences are split by `(?<=[.!?])\\s+`. The paper's list of bad words
+is not included. The words of a line are counted before Wikipedia's citation marks are removed from it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.config import Settings, key
-from gptctl.text.cleaning.batch import Batch, Measured, Rule
+from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 PHRASES = ("[edit]", "[citation needed]", "lorem ipsum", "javascript", *POLICIES)
 
 
 class Config(Settings):
-    """The paper's rules, each to be switched."""
+    """The paper's rules; each can be turned off."""
 
     filter_no_terminal_punct: bool = key(True, "Drop lines that do not end a sentence.")
     min_sentences: int = key(5, "Fewest sentences of a document that is kept.", ge=0)
@@ -32,17 +32,28 @@ class Config(Settings):
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Return the rules on whole documents. Reading ends at a line with a forbidden word, so at most one of two
-    holds."""
+    """Return the rules for whole documents.
+
+    The search stops at the first forbidden line, so that at most one of the first two rules drops a document.
+    """
     return (
-        Rule("lorem_ipsum", "a line with placeholder text", 0),
-        Rule("curly_bracket", "a line with a curly bracket", 0),
-        Rule("too_few_sentences", "sentences in the lines kept", config.min_sentences, above=False),
+        Rule("filter_lorem_ipsum", "a line with placeholder text", 0, datatrove="lorem_ipsum"),
+        Rule("filter_curly_bracket", "a line with a curly bracket", 0, datatrove="curly_bracket"),
+        Rule(
+            "min_sentences",
+            "sentences in the lines kept",
+            config.min_sentences,
+            drop_if="below",
+            datatrove="too_few_sentences",
+        ),
     )
 
 
-def measure(batch: Batch, config: Config) -> Measured:
-    """Count each document's sentences in the lines that stay, and give those lines. A dropped text stays as it was."""
+def measure(batch: DocumentBatch, config: Config) -> FilterResult:
+    """Count each document's sentences in the lines that are kept, and return those lines.
+
+    The text of a dropped document is not changed.
+    """
     from gptctl.text.kernels import sentences as kernel
     from gptctl.text.kernels.characters import buffers, kinds
 
@@ -65,4 +76,4 @@ def measure(batch: Batch, config: Config) -> Measured:
     kept = pa.Array.from_buffers(
         pa.large_string(), len(batch), [None, pa.py_buffer(ends), pa.py_buffer(out[: ends[-1]])]
     )
-    return Measured(figures[:, [1, 2, 0]], kept)
+    return FilterResult(figures[:, [1, 2, 0]], kept)

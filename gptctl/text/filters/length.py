@@ -1,4 +1,4 @@
-"""Drop documents that are too short or too long to learn from. The bounds are ours, meant to be safe for any text."""
+"""Drop documents that are too short or too long to learn from. The default bounds are meant to be safe for any text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from gptctl.core.config import Settings, key
-from gptctl.text.cleaning.batch import Batch, Measured, Rule
+from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 
 
 class Config(Settings):
@@ -19,12 +19,12 @@ class Config(Settings):
 def rules(config: Config) -> tuple[Rule, ...]:
     """Return both bounds."""
     return (
-        Rule("too_short", "characters", config.min_chars, above=False),
-        Rule("too_long", "characters", config.max_chars),
+        Rule("min_chars", "characters", config.min_chars, drop_if="below"),
+        Rule("max_chars", "characters", config.max_chars),
     )
 
 
-def measure(batch: Batch, config: Config) -> Measured:
+def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Count characters."""
     characters = pc.utf8_length(batch.text).to_numpy(zero_copy_only=False).astype(np.float64)
-    return Measured(np.stack([characters, characters], axis=1))
+    return FilterResult(np.stack([characters, characters], axis=1))

@@ -1,8 +1,9 @@
-"""Drop pages by where they come from: blocked domains with all below them, and blocked words in the address.
+"""Drop pages by their URL: blocked domains with all their subdomains, and blocked words anywhere in the URL.
 
-No list is shipped or downloaded: name domains and words, or files such as the university of Toulouse's blacklists, from
-which Penedo et al. 2023, "The RefinedWeb Dataset for Falcon LLM", took theirs. Addresses are read as browsers do
-(WHATWG, "URL Standard"): without port, credentials and last dot; a backslash is "/", "ü.de" "xn--tda.de".
+No list is included or downloaded. Name domains and words, or files such as the blacklists of the University of
+Toulouse, the source of the list in Penedo et al. 2023, "The RefinedWeb Dataset for Falcon LLM". URLs are parsed as
+browsers parse them (WHATWG, "URL Standard"): port, credentials and a final dot are ignored, a backslash is the same as
+"/", and "ü.de" is the same as "xn--tda.de".
 """
 
 from __future__ import annotations
@@ -19,27 +20,29 @@ from pydantic import field_validator
 
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
-from gptctl.text.cleaning.batch import Batch, Measured, Rule
+from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 
-# The scheme may be missing, or have too few or too many slashes; what stands before the last "@" are credentials.
+# The scheme may be missing, or have too few or too many slashes. The part before the last "@" is the credentials.
 HOST = r"^(?:(?:https?|ftp|wss?):[/\\]*|(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,})?(?:[^/?#\\]*@)?(?P<host>[^/?#\\:]*)"
 DOMAIN = r"^(\*?\.)?[\pL\pM\pN_-]+(\.[\pL\pM\pN_-]+)*\.?$"
-# A line of a hosts file: an address of IPv4 or IPv6, then names.
+# A line of a hosts file: an IPv4 or IPv6 address, then names.
 HOSTS_LINE = r"^(?:[0-9.]+|\S*:\S*)\s+(\S)"
 
 
 class Config(Settings):
-    """What is blocked; nothing by default."""
+    """What is blocked: by default, nothing."""
 
-    column: str = key("url", "Column with the documents' addresses; a document without one is kept.")
-    domains: tuple[str, ...] = key((), "Blocked domains, each with all its sub-domains.")
-    words: tuple[str, ...] = key((), "Blocked words: whole runs of a-z and 0-9 anywhere in the address.")
-    files: tuple[str, ...] = key((), "Files of blocked domains, one a line; also hosts files, and compressed ones.")
+    column: str = key("url", "Column with the URLs of the documents; a document without a URL is kept.")
+    domains: tuple[str, ...] = key((), "Blocked domains, including all their subdomains.")
+    words: tuple[str, ...] = key((), "Blocked words: a word is a run of a-z and 0-9 anywhere in the URL.")
+    files: tuple[str, ...] = key(
+        (), "Files of blocked domains, one per line. Hosts files and compressed files work too."
+    )
 
     @field_validator("domains")
     @classmethod
     def domain_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse addresses: a blocked path is not a blocked domain."""
+        """Reject URLs, because a blocked path is not a blocked domain."""
         for name in value:
             if not pc.match_substring_regex(pa.scalar(name), DOMAIN).as_py():
                 raise ValueError(f"'{name}' is not a domain such as example.com")
@@ -48,42 +51,43 @@ class Config(Settings):
     @field_validator("words")
     @classmethod
     def plain_words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse words that no address can have as a whole word."""
+        """Reject words that cannot be a whole word of a URL."""
         for word in value:
             if not (word.isascii() and word.isalnum()):
-                raise ValueError(f"'{word}' is not a word of the letters a-z and the digits 0-9")
+                raise ValueError(f"'{word}' has characters other than the letters a-z and the digits 0-9")
         return tuple(word.lower() for word in value)
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Return the rules: any hit drops a document."""
-    return Rule("url_domain", "blocked domains of the address", 0), Rule("url_word", "blocked words in the address", 0)
+    """Return the rules. One match drops a document; `domains` also stands for the domains from `files`."""
+    return Rule("domains", "blocked domains of the URL", 0), Rule("words", "blocked words in the URL", 0)
 
 
-def measure(batch: Batch, config: Config) -> Measured:
-    """Count each address's blocked domains (itself and those above it) and blocked words.
+def measure(batch: DocumentBatch, config: Config) -> FilterResult:
+    """Count the blocked domains of each URL (its host and the domains above it), and its blocked words.
 
-    Raises UsageError for a file that is missing, or that holds something else than domains.
+    Raises UsageError for a file that is missing or contains something other than domains.
     """
     urls = pc.replace_substring_regex(batch.column(config.column), r"[\t\r\n]", "")
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(urls))
-    return Measured(np.stack([_domain_hits(lower, config), _word_hits(lower, config.words)], axis=1).astype(np.float64))
+    matches = [_count_domains(lower, config), _count_words(lower, config.words)]
+    return FilterResult(np.stack(matches, axis=1).astype(np.float64))
 
 
-def _domain_hits(urls: pa.StringArray, config: Config) -> NDArray[np.int64]:
-    keys = blocked(config.domains, config.files)
-    if not len(keys):
+def _count_domains(urls: pa.StringArray, config: Config) -> NDArray[np.int64]:
+    blocked = blocked_hashes(config.domains, config.files)
+    if not len(blocked):
         return np.zeros(len(urls), np.int64)
     hosts = pc.fill_null(pc.struct_field(pc.extract_regex(urls, HOST), "host"), "").dictionary_encode()
-    names = _standard(hosts.dictionary)
-    hits = np.zeros(len(names), np.int64)
+    names = _to_ascii_names(hosts.dictionary)
+    counts = np.zeros(len(names), np.int64)
     while pc.any(pc.not_equal(names, "")).as_py():
-        hits += _found(_keys(names), keys)
-        names = pc.replace_substring_regex(names, r"^[^.]*\.?", "")
-    return np.asarray(hits[hosts.indices.to_numpy()])
+        counts += _is_in_sorted(_hashes(names), blocked)
+        names = pc.replace_substring_regex(names, r"^[^.]*\.?", "")  # the domain above
+    return np.asarray(counts[hosts.indices.to_numpy()])
 
 
-def _word_hits(urls: pa.StringArray, words: tuple[str, ...]) -> NDArray[np.int64]:
+def _count_words(urls: pa.StringArray, words: tuple[str, ...]) -> NDArray[np.int64]:
     if not words:
         return np.zeros(len(urls), np.int64)
     escaped = pc.fill_null(pc.match_substring(urls, "%"), False)
@@ -95,17 +99,17 @@ def _word_hits(urls: pa.StringArray, words: tuple[str, ...]) -> NDArray[np.int64
 
 
 @cache
-def blocked(domains: tuple[str, ...], files: tuple[str, ...]) -> NDArray[np.uint64]:
-    """Return the sorted 64-bit hashes of all blocked domains; files are read once a process.
+def blocked_hashes(domains: tuple[str, ...], files: tuple[str, ...]) -> NDArray[np.uint64]:
+    """Return the sorted 64-bit hashes of all blocked domains. Each process reads the files once.
 
-    8 bytes a domain, where strings in a set take 120: lists have millions. With five million entries, one in 10**9
-    documents is dropped by chance with odds of 1 to 1,000.
+    A hash takes 8 bytes and a string in a set 120, and lists have millions of domains. With five million entries, the
+    probability that a hash collision drops any of 10**9 documents is 1 in 1,000.
     """
-    names = pa.chunked_array([pa.array(domains, pa.large_string()), *map(_read, files)]).combine_chunks()
-    return np.unique(_keys(_standard(pc.replace_substring_regex(pc.utf8_lower(names), r"^\*?\.", ""))))
+    names = pa.chunked_array([pa.array(domains, pa.large_string()), *map(_read_domains, files)]).combine_chunks()
+    return np.unique(_hashes(_to_ascii_names(pc.replace_substring_regex(pc.utf8_lower(names), r"^\*?\.", ""))))
 
 
-def _read(path: str) -> pa.LargeStringArray:
+def _read_domains(path: str) -> pa.LargeStringArray:
     """Return the domains in a file."""
     try:
         with pa.input_stream(path, compression="detect") as file:
@@ -117,30 +121,31 @@ def _read(path: str) -> pa.LargeStringArray:
     names = names.filter(pc.not_equal(names, ""))
     odd = names.filter(pc.invert(pc.match_substring_regex(names, DOMAIN)))
     if len(odd):
-        raise UsageError(f"{path}: '{odd[0].as_py()}' is not a domain", "give one domain a line, such as example.com")
+        raise UsageError(
+            f"{path}: '{odd[0].as_py()}' is not a domain", "write one domain per line, such as example.com"
+        )
     return names
 
 
-def _standard(names: pa.Array) -> pa.Array:
-    """Return domains as they are registered: letters of other alphabets and percent escapes become ASCII, no last
-    dot."""
+def _to_ascii_names(names: pa.Array) -> pa.Array:
+    """Return domains as they are registered: in ASCII, with percent escapes decoded, without a final dot."""
     odd = pc.or_(pc.invert(pc.string_is_ascii(names)), pc.match_substring(names, "%"))
     if pc.any(odd).as_py():
-        names = pc.replace_with_mask(names, odd, pa.array(map(_ascii, names.filter(odd).to_pylist()), names.type))
+        names = pc.replace_with_mask(names, odd, pa.array(map(_to_ascii, names.filter(odd).to_pylist()), names.type))
     return pc.utf8_rtrim(names, ".")
 
 
-def _ascii(name: str) -> str:
+def _to_ascii(name: str) -> str:
     try:
         return unquote(name).lower().encode("idna").decode("ascii")
-    except UnicodeError:  # no domain at all: no list can name it
+    except UnicodeError:  # not a domain, so no list contains it
         return name
 
 
-def _keys(names: pa.Array) -> NDArray[np.uint64]:
+def _hashes(names: pa.Array) -> NDArray[np.uint64]:
     return np.fromiter(map(xxhash.xxh64_intdigest, names.cast(pa.large_binary()).to_pylist()), np.uint64, len(names))
 
 
-def _found(keys: NDArray[np.uint64], among: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    places = np.minimum(np.searchsorted(among, keys), len(among) - 1)
-    return np.asarray(among[places] == keys)
+def _is_in_sorted(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    positions = np.minimum(np.searchsorted(sorted_hashes, hashes), len(sorted_hashes) - 1)
+    return np.asarray(sorted_hashes[positions] == hashes)

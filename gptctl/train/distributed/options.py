@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gptctl.core.config import DeviceOption, Values, flag, key
+from gptctl.core.config import ProcessOptions, Values, flag, key
 
 
-class DistributedOptions(DeviceOption):
+class DistributedOptions(ProcessOptions):
     """Where a model is trained, and what happens when a process is lost. They change results by rounding at most."""
 
     gpus: int = flag(
         0, "GPUs to use on each machine, one process each.", metavar="N", panel="Devices", ge=0, runtime=True
-    )
-    nproc_per_node: int = flag(
-        1, "Processes on each machine, for --device cpu.", metavar="N", panel="Devices", ge=1, runtime=True
     )
     nodes: int = flag(
         1, "Machines. Start the same command on each, with one run folder.", metavar="N", panel="Devices", ge=1,

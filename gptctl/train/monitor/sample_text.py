@@ -28,7 +28,7 @@ def generate_sample(model: GPT, tokenizer_json: str, prompt: str, seed: int, sto
     written: list[int] = []
     sampling = SamplingParams(MAX_TOKENS, TEMPERATURE, seed=seed)
     with torch.compiler.set_stance("force_eager"):  # otherwise compiled blocks would be compiled again for each shape
-        for _, token in Engine(model).stream([tokens[-room:]], sampling, (end_of_text,)):
+        for _, token, _ in Engine(model).stream([tokens[-room:]], sampling, (end_of_text,)):
             if token == end_of_text or stopped():
                 break
             written.append(token)

@@ -1,4 +1,4 @@
-"""Answers that were already given."""
+"""Model outputs that are in the cache are not computed again."""
 
 from __future__ import annotations
 
@@ -8,109 +8,112 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gptctl.evals.inference import cache
-from gptctl.evals.inference.cache import Block
-from gptctl.evals.inference.loaded_model import Answers
-from gptctl.infer.score import Request
+from gptctl.evals.inference import cache, cached_run
+from gptctl.evals.inference.cache import Block, OutputCache
+from gptctl.evals.inference.cached_run import InferenceResult, run_cached, split_blocks
+from gptctl.evals.tasks import Outputs
+from gptctl.infer.request import Request
 
-PIECES = [Request(np.array([1, number], np.int64), 1) for number in range(20)]
+REQUESTS = [Request(np.array([1, number], np.int64), 1) for number in range(20)]
 
 
 class Model:
-    """Answers with the sum of a piece's tokens, and counts what it is asked."""
+    """Returns the sum of a request's tokens, and counts the requests that it runs."""
 
     def __init__(self, most: int = 10**6) -> None:
-        self.asked = 0
+        self.ran = 0
         self.most = most
 
-    def __call__(self, blocks: Iterable[Block]) -> Iterator[Answers]:
+    def __call__(self, blocks: Iterable[Block]) -> Iterator[Outputs]:
         for block in blocks:
-            if self.asked >= self.most:
+            if self.ran >= self.most:
                 raise KeyboardInterrupt
-            self.asked += len(block)
+            self.ran += len(block)
             yield {
-                "nats": [float(piece.tokens.sum()) / 3 for piece in block],
-                "text": [str(p.num_targets) for p in block],
+                "nats": [float(request.tokens.sum()) / 3 for request in block],
+                "text": [str(request.num_targets) for request in block],
             }
 
 
-def ask(folder: Path | None, model: Model, asker: str = "m", pieces: list[Request] = PIECES) -> cache.Asking:
+def run(folder: Path | None, model: Model, name: str = "m", requests: list[Request] = REQUESTS) -> InferenceResult:
     warned: list[str] = []
-    found = cache.answer_all(pieces, 2, {"model": asker}, model, folder, warned.append)
+    blocks = split_blocks(requests, 2)
+    found = run_cached(blocks, {"model": name}, model, OutputCache(folder, warned.append))
     assert not warned
     return found
 
 
-def test_the_second_time_nothing_is_asked_and_nothing_differs(tmp_path: Path) -> None:
+def test_the_second_time_nothing_runs_and_nothing_differs(tmp_path: Path) -> None:
     first, second = Model(), Model()
-    one, two = ask(tmp_path, first), ask(tmp_path, second)
-    assert (first.asked, second.asked, one.cached, two.cached) == (20, 0, 0, 20)
-    assert one.answers == two.answers == ask(None, Model()).answers
+    one, two = run(tmp_path, first), run(tmp_path, second)
+    assert (first.ran, second.ran, one.cached, two.cached) == (20, 0, 0, 20)
+    assert one.outputs == two.outputs == run(None, Model()).outputs
     assert two.model_seconds == 0
 
 
-def test_only_the_block_that_changed_is_asked_again(tmp_path: Path) -> None:
-    ask(tmp_path, Model())
-    changed = [*PIECES[:9], Request(np.array([1, 99], np.int64), 1), *PIECES[10:]]
+def test_only_the_block_that_changed_runs_again(tmp_path: Path) -> None:
+    run(tmp_path, Model())
+    changed = [*REQUESTS[:9], Request(np.array([1, 99], np.int64), 1), *REQUESTS[10:]]
     model = Model()
-    ask(tmp_path, model, pieces=changed)
-    assert model.asked == 2 * cache.BATCHES_PER_BLOCK
-    scored = [Request(piece.tokens, 0) for piece in PIECES]
-    assert ask(tmp_path, Model(), pieces=scored).cached == 0
-    assert ask(tmp_path, Model(), asker="n").cached == 0
+    run(tmp_path, model, requests=changed)
+    assert model.ran == 2 * cached_run.BATCHES_PER_BLOCK
+    scored = [Request(request.tokens, 0) for request in REQUESTS]
+    assert run(tmp_path, Model(), requests=scored).cached == 0
+    assert run(tmp_path, Model(), name="n").cached == 0
 
 
-def test_what_was_killed_goes_on(tmp_path: Path) -> None:
+def test_a_killed_run_continues(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        ask(tmp_path, Model(most=9))
+        run(tmp_path, Model(most=9))
     model = Model()
-    resumed = ask(tmp_path, model)
-    assert model.asked == 4
-    assert resumed.answers == ask(None, Model()).answers
+    resumed = run(tmp_path, model)
+    assert model.ran == 4
+    assert resumed.outputs == run(None, Model()).outputs
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 15, b"x" * 4000])
-def test_damaged_answers_are_asked_again(damage: bytes, tmp_path: Path) -> None:
-    ask(tmp_path, Model())
+def test_damaged_outputs_are_computed_again(damage: bytes, tmp_path: Path) -> None:
+    run(tmp_path, Model())
     path = sorted(tmp_path.glob("*/*"))[0]
     whole = path.read_bytes()
     path.write_bytes(damage)
     model = Model()
-    assert ask(tmp_path, model).answers == ask(None, Model()).answers
-    assert 0 < model.asked < 20
+    assert run(tmp_path, model).outputs == run(None, Model()).outputs
+    assert 0 < model.ran < 20
     assert path.read_bytes() == whole
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert ask(tmp_path, Model()).cached < 20
+    assert run(tmp_path, Model()).cached < 20
 
 
 def test_a_place_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     warned: list[str] = []
-    found = cache.answer_all(PIECES, 2, {}, Model(), tmp_path / "file" / "below", warned.append)
-    assert found.answers == ask(None, Model()).answers
+    unwritable = OutputCache(tmp_path / "file" / "below", warned.append)
+    found = run_cached(split_blocks(REQUESTS, 2), {}, Model(), unwritable)
+    assert found.outputs == run(None, Model()).outputs
     assert len(warned) == 1
 
 
-def test_the_longest_unused_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_are_removed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    ask(tmp_path, Model())
+    run(tmp_path, Model())
     files = sorted(tmp_path.glob("*/*"))
     for age, path in enumerate(files):
         os.utime(path, (10**9 - age, 10**9 - age))
     monkeypatch.setattr(cache, "MAX_BYTES", sum(path.stat().st_size for path in files[:2]))
-    cache.make_room(tmp_path)
+    OutputCache(tmp_path, print).evict()
     assert sorted(tmp_path.glob("*/*")) == sorted(files[:2])
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPTCTL_CACHE", str(tmp_path))
-    assert cache.folder_of("auto") == tmp_path / "eval"
+    assert OutputCache.folder_of("auto") == tmp_path / "eval"
     monkeypatch.delenv("GPTCTL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.folder_of("auto") == tmp_path / "gptctl" / "eval"
-    assert (cache.folder_of("none"), cache.folder_of("x")) == (None, Path("x"))
+    assert OutputCache.folder_of("auto") == tmp_path / "gptctl" / "eval"
+    assert (OutputCache.folder_of("none"), OutputCache.folder_of("x")) == (None, Path("x"))
 
 
-def test_no_pieces(tmp_path: Path) -> None:
-    assert ask(tmp_path, Model(), pieces=[]).answers == {}
+def test_no_requests(tmp_path: Path) -> None:
+    assert run(tmp_path, Model(), requests=[]).outputs == {}

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
 
 from gptctl.evals.metrics import accuracy, f1, mcc, precision, recall
-from gptctl.evals.scoring.confusion import Confusion, count
+from gptctl.evals.scoring.confusion import ConfusionMatrix, confusion_matrix
 from tests.evals.metrics.values import per_class, value
 
 CASES = 300
@@ -44,8 +44,8 @@ def same(ours: float | None, theirs: float) -> bool:
     return math.isnan(theirs) if ours is None else math.isclose(ours, theirs, rel_tol=1e-12, abs_tol=1e-15)
 
 
-def confusion_of(case: tuple[list[str], list[str], list[str]]) -> Confusion:
-    return count(case[0], [None if guess == INVALID else guess for guess in case[1]], case[2])
+def confusion_of(case: tuple[list[str], list[str], list[str]]) -> ConfusionMatrix:
+    return confusion_matrix(case[0], [None if guess == INVALID else guess for guess in case[1]], case[2])
 
 
 @pytest.mark.filterwarnings("ignore")

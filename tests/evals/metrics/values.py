@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
-from gptctl.evals.scoring import averages
-from gptctl.evals.scoring.averages import Averaging
-from gptctl.evals.scoring.classification import estimate_of, undefined
-from gptctl.evals.scoring.confusion import Confusion
+from gptctl.evals.metrics import FractionMetric, Metric
+from gptctl.evals.scoring.averages import Averaging, finite_or_none, values_by_class
+from gptctl.evals.scoring.classification import class_estimator, undefined_warnings
+from gptctl.evals.scoring.confusion import ConfusionMatrix
 
 
 def value(
     metric: ModuleType,
-    confusion: Confusion,
+    confusion: ConfusionMatrix,
     average: Any = "macro",
     positive: str | None = None,
     zero_division: Any = 0.0,
-    over: Any = "present",
+    macro_over: Any = "present",
 ) -> float | None:
-    """Return the metric, None where it doesn't exist."""
-    return averages.number(estimate_of(metric, Averaging(average, positive, zero_division, over))(confusion.sums()))
+    """Return the metric, or None if it is undefined."""
+    averaging = Averaging(average, positive, zero_division, macro_over)
+    return finite_or_none(class_estimator(cast(Metric, metric), averaging)(confusion.class_counts()))
 
 
-def per_class(metric: ModuleType, confusion: Confusion, zero_division: Any = 0.0) -> dict[str, float | None]:
+def per_class(metric: ModuleType, confusion: ConfusionMatrix, zero_division: Any = 0.0) -> dict[str, float | None]:
     """Return the metric of each class."""
-    sums = confusion.sums()
-    return averages.by_class(metric.fraction(sums), sums.labels, zero_division)
+    counts = confusion.class_counts()
+    return values_by_class(cast(FractionMetric, metric).class_fraction(counts), counts.labels, zero_division)
 
 
-def warnings_of(metric: ModuleType, confusion: Confusion, averaging: Averaging) -> list[str]:
-    """Return what is said of classes without the metric."""
-    return undefined(confusion.sums(), {metric.__name__.rpartition(".")[2]: metric}, averaging)
+def warnings_of(metric: ModuleType, confusion: ConfusionMatrix, averaging: Averaging) -> list[str]:
+    """Return the warnings about classes without the metric."""
+    name = metric.__name__.rpartition(".")[2]
+    return undefined_warnings(confusion.class_counts(), {name: cast(Metric, metric)}, averaging)

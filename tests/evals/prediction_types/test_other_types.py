@@ -1,4 +1,4 @@
-"""Documents in nats, multiple choice, and generated text."""
+"""Scores of documents, multiple choice, and generated text."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import sacrebleu
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.evals.scoring import scorer
-from gptctl.evals.scoring.options import Options
+from gptctl.evals.scoring.options import ScoringOptions
 
 TWO: list[dict[str, Any]] = [{"nats": 12, "bytes": 10, "tokens": 6}, {"nats": 3, "bytes": 4, "tokens": 2}]
 
 
-def score(rows: list[dict[str, Any]], kind: str, **options: Any) -> dict[str, Any]:
-    scorer.check(rows, kind, "test")
-    return scorer.score(rows, kind, Options(**options))
+def score(rows: list[dict[str, Any]], prediction_type: str, **options: Any) -> dict[str, Any]:
+    scorer.check_rows(rows, prediction_type, "test")
+    return scorer.score(rows, prediction_type, ScoringOptions(**options))
 
 
 def test_sums_not_means_of_ratios() -> None:
-    found = score(TWO, "nats")
+    found = score(TWO, "lm_scores")
     assert found["bits_per_byte"] == pytest.approx(1.545745, abs=5e-7)
     assert found["perplexity"] == pytest.approx(6.520819, abs=5e-7)
     assert found["byte_perplexity"] == pytest.approx(2.919547, abs=5e-7)
@@ -30,22 +30,25 @@ def test_sums_not_means_of_ratios() -> None:
 
 def test_the_order_of_documents_changes_no_digit() -> None:
     rows = [{"nats": 1 / (i + 3), "bytes": i, "tokens": 1} for i in range(500)]
-    assert score(rows, "nats", ci="none")["bits_per_byte"] == score(rows[::-1], "nats", ci="none")["bits_per_byte"]
+    assert (
+        score(rows, "lm_scores", ci="none")["bits_per_byte"]
+        == score(rows[::-1], "lm_scores", ci="none")["bits_per_byte"]
+    )
 
 
 def test_nothing_scored_and_unspeakably_bad_have_no_value() -> None:
-    empty = score([{"nats": 0, "bytes": 0, "tokens": 0}], "nats")
+    empty = score([{"nats": 0, "bytes": 0, "tokens": 0}], "lm_scores")
     assert (empty["bits_per_byte"], empty["perplexity"], empty["intervals"]["loss"]) == (None, None, None)
-    assert score([{"nats": 1e6, "bytes": 1, "tokens": 1}], "nats")["perplexity"] is None
+    assert score([{"nats": 1e6, "bytes": 1, "tokens": 1}], "lm_scores")["perplexity"] is None
 
 
 @pytest.mark.parametrize(
     "row",
     [{"nats": math.nan, "bytes": 1}, {"nats": "x", "bytes": 1}, {"nats": 1, "bytes": None}, {"nats": 1, "bytes": -1}],
 )
-def test_nats_that_are_none(row: dict[str, Any]) -> None:
+def test_scores_that_are_invalid(row: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="row 1 has no usable number"):
-        scorer.check([row], "nats", "test")
+        scorer.check_rows([row], "lm_scores", "test")
 
 
 CHOICES: list[dict[str, Any]] = [
@@ -78,14 +81,14 @@ def test_norm_tokens_needs_tokens() -> None:
     ("change", "message"),
     [
         ({"loglik": [math.nan, -1]}, "not a finite number"), ({"loglik": [None, -1]}, "not a finite number"), ({"loglik": [-1]}, "no list of 2"),
-        ({"choices": ["", "b"]}, "an empty choice"), ({"choices": ["a"]}, "two or more"), ({"label": 2}, "none of its choices"),
-        ({"label": None}, "none of its choices"), ({"tokens": [1, 0]}, "without tokens"),
+        ({"choices": ["", "b"]}, "an empty choice"), ({"choices": ["a"]}, "two or more"), ({"label": 2}, "neither one of its choices nor"),
+        ({"label": None}, "neither one of its choices nor"), ({"tokens": [1, 0]}, "without tokens"),
     ],
 )  # fmt: skip
 def test_choices_that_are_none(change: dict[str, Any], message: str) -> None:
     row = {"choices": ["a", "b"], "loglik": [-1, -2], "label": 0} | change
     with pytest.raises(DataError, match=f"row 1 has .*{message}|row 1 has {message}"):
-        scorer.check([row], "choices", "test")
+        scorer.check_rows([row], "choices", "test")
 
 
 ANSWERS: list[dict[str, Any]] = [
@@ -121,17 +124,17 @@ def test_translation_scores_are_sacrebleus() -> None:
     assert low < found["chrf"] < high
 
 
-def test_kinds_are_told_by_their_columns() -> None:
+def test_types_are_detected_by_their_columns() -> None:
     rows: dict[str, list[dict[str, Any]]] = {
-        "nats": TWO,
+        "lm_scores": TWO,
         "choices": CHOICES,
-        "label_sets": [{"label": ["a"], "pred": []}],
+        "multilabel": [{"label": ["a"], "pred": []}],
         "labels": [{"label": "a", "pred": "b"}],
     }
-    for kind, given in rows.items():
-        assert scorer.kind_of(given, (), "test") == kind
-    assert scorer.kind_of(ANSWERS, ("bleu",), "test") == "texts"
+    for prediction_type, given in rows.items():
+        assert scorer.detect_type(given, (), "test") == prediction_type
+    assert scorer.detect_type(ANSWERS, ("bleu",), "test") == "texts"
     with pytest.raises(DataError, match=r"no column 'label' in row 1; it has: id"):
-        scorer.kind_of([{"id": 1}], (), "test")
+        scorer.detect_type([{"id": 1}], (), "test")
     with pytest.raises(DataError, match="0 rows"):
-        scorer.kind_of([], (), "test")
+        scorer.detect_type([], (), "test")

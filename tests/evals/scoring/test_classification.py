@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.evals.scoring.classification import report
-from gptctl.evals.scoring.confusion import count
+from gptctl.evals import metrics as metric_plugins
+from gptctl.evals.scoring.averages import Averaging
+from gptctl.evals.scoring.classification import classification_metrics
+from gptctl.evals.scoring.confusion import ConfusionMatrix, confusion_matrix
+from gptctl.evals.scoring.options import ScoringOptions
+from gptctl.evals.scoring.report import Report, to_report
 
 ALL = ["accuracy", "precision", "recall", "f1"]
-TEN = count("aaaaabbbcc", "aaaabbbacb")
+TEN = confusion_matrix("aaaaabbbcc", "aaaabbbacb")
+
+
+def report(
+    confusion: ConfusionMatrix,
+    metrics: list[str],
+    average: Any = "macro",
+    positive: str | None = None,
+    *,
+    zero_division: Any = 0.0,
+    macro_over: Any = "present",
+    ci: Any = "auto",
+    seed: int = 0,
+) -> Report:
+    """Return the report on a confusion matrix."""
+    options = ScoringOptions(averaging=Averaging(average, positive, zero_division, macro_over), ci=ci, seed=seed)
+    return to_report(classification_metrics(confusion, metric_plugins.select(metrics, "labels"), options), options)
 
 
 def rounded(values: dict[str, float]) -> list[float]:
@@ -43,7 +64,7 @@ def test_per_class_and_confusion() -> None:
 
 
 def test_binary() -> None:
-    confusion = count("11100000", "10010000")
+    confusion = confusion_matrix("11100000", "10010000")
     assert rounded(report(confusion, ALL, "binary", "1")) == [0.5, 0.3333, 0.4]
     assert rounded(report(confusion, ALL, "binary", "0")) == [0.6667, 0.8, 0.7273]
     without = report(confusion, ALL)
@@ -59,7 +80,7 @@ def test_binary_needs_a_positive_label_of_the_set() -> None:
 
 
 def test_a_class_that_is_never_predicted_is_named() -> None:
-    confusion = count("0011", "0000")
+    confusion = confusion_matrix("0011", "0000")
     found = report(confusion, ALL)
     assert rounded(found) == [0.25, 0.5, 0.3333]
     assert found["warnings"] == ["precision is 0/0 for class '1': counted as 0"]
@@ -68,16 +89,16 @@ def test_a_class_that_is_never_predicted_is_named() -> None:
 
 
 def test_invalid_predictions_are_counted_and_wrong() -> None:
-    found = report(count("ABAB", "ABAz", "AB"), ALL)
+    found = report(confusion_matrix("ABAB", "ABAz", "AB"), ALL)
     assert (found["invalid"], found["accuracy"], round(found["f1"], 4)) == (1, 0.75, 0.8333)
     assert found["confusion"]["invalid"] == [0, 1]
 
 
 def test_absent_classes() -> None:
-    confusion = count("0011", "0111", "012")
+    confusion = confusion_matrix("0011", "0111", "012")
     found = report(confusion, ["f1"])
     assert (found["absent"], round(found["f1"], 4)) == (["2"], 0.7333)
-    assert round(report(confusion, ["f1"], over="all")["f1"], 4) == 0.4889
+    assert round(report(confusion, ["f1"], macro_over="all")["f1"], 4) == 0.4889
 
 
 def test_intervals_are_in_the_order_of_the_metrics() -> None:
@@ -85,17 +106,17 @@ def test_intervals_are_in_the_order_of_the_metrics() -> None:
     assert list(found) == ["f1", "accuracy"]
     assert found["accuracy"] == pytest.approx([0.3968, 0.8922], abs=5e-5)
     assert found["f1"] == pytest.approx([0.28, 1.0], abs=0.02)
-    assert report(TEN, ["f1"], interval=False)["intervals"] == {}
+    assert report(TEN, ["f1"], ci="none")["intervals"] == {}
 
 
 def test_a_thousand_times_the_rows_narrow_the_interval() -> None:
-    found = report(count("aaaaabbbcc" * 1000, "aaaabbbacb" * 1000), ALL)
+    found = report(confusion_matrix("aaaaabbbcc" * 1000, "aaaabbbacb" * 1000), ALL)
     assert rounded(found) == [0.7667, 0.6556, 0.6794]
     assert found["intervals"]["accuracy"] == pytest.approx([0.6909, 0.7089], abs=5e-5)
 
 
 def test_the_same_seed_gives_the_same_bytes_of_strict_json() -> None:
-    confusion = count("0011", [None, "0", "0", "0"], "012")
+    confusion = confusion_matrix("0011", [None, "0", "0", "0"], "012")
     once, again = (json.dumps(report(confusion, ALL, zero_division="nan", seed=7), allow_nan=False) for _ in range(2))
     assert once == again
 
@@ -113,16 +134,16 @@ def test_a_metric_of_other_rows_names_those_of_these() -> None:
 
 
 def test_labels_that_only_look_the_same_are_told() -> None:
-    confusion = count(["\u00e9", "x"], ["e\u0301", "x"])
+    confusion = confusion_matrix(["\u00e9", "x"], ["e\u0301", "x"])
     assert report(confusion, ["f1"])["warnings"][-1].startswith("two labels look the same")
 
 
 def test_no_rows() -> None:
     with pytest.raises(DataError, match="0 rows"):
-        report(count([], []), ALL)
+        report(confusion_matrix([], []), ALL)
 
 
 def test_one_row_and_one_class() -> None:
-    found = report(count("a", "a"), ALL)
+    found = report(confusion_matrix("a", "a"), ALL)
     assert rounded(found) == [1.0, 1.0, 1.0]
     assert found["intervals"]["f1"] == [1.0, 1.0]

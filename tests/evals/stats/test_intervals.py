@@ -6,20 +6,38 @@ import numpy as np
 import pytest
 
 from gptctl.evals.metrics import accuracy, f1
-from gptctl.evals.scoring.averages import Averaging, mean
-from gptctl.evals.scoring.confusion import Confusion, Sums, count
-from gptctl.evals.stats.intervals import bootstrap, bootstraps, wilson
+from gptctl.evals.scoring.averages import Averaging, average_classes
+from gptctl.evals.scoring.class_statistics import sample_of_matrix
+from gptctl.evals.scoring.confusion import ClassCounts, ConfusionMatrix, confusion_matrix
+from gptctl.evals.stats import resampling
+from gptctl.evals.stats.intervals import Interval, percentile_interval, wilson
+from gptctl.evals.stats.resampling import Estimator
 from tests.evals.metrics.values import value
 
-TEN = count("aaaaabbbcc", "aaaabbbacb")
+TEN = confusion_matrix("aaaaabbbcc", "aaaabbbacb")
 
 
-def accuracy_of(sums: Sums) -> np.ndarray:
-    return accuracy.estimate(sums)
+def accuracy_of(counts: ClassCounts) -> np.ndarray:
+    return accuracy.compute(counts)
 
 
-def f1_of(sums: Sums) -> np.ndarray:
-    return mean(f1.fraction(sums), sums, Averaging())
+def f1_of(counts: ClassCounts) -> np.ndarray:
+    return average_classes(f1.class_fraction(counts), counts, Averaging())
+
+
+def bootstraps(
+    confusion: ConfusionMatrix, estimators: dict[str, Estimator], resamples: int = 10_000, seed: int = 0
+) -> dict[str, Interval | None]:
+    """Return the percentile intervals of several metrics of a confusion matrix."""
+    values = resampling.bootstrap(sample_of_matrix(confusion), estimators, resamples, seed)
+    return {name: percentile_interval(found) for name, found in values.items()}
+
+
+def bootstrap(
+    confusion: ConfusionMatrix, estimator: Estimator, resamples: int = 10_000, seed: int = 0
+) -> Interval | None:
+    """Return the percentile interval of one metric of a confusion matrix."""
+    return bootstraps(confusion, {"": estimator}, resamples, seed)[""]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +70,13 @@ def test_it_equals_drawing_the_rows_themselves() -> None:
     by_rows = []
     for _ in range(1500):
         rows = generator.integers(0, 120, 120)
-        by_rows.append(value(f1, count(gold[rows].tolist(), pred[rows].tolist(), "012")))
+        by_rows.append(value(f1, confusion_matrix(gold[rows].tolist(), pred[rows].tolist(), "012")))
     expected = np.percentile(np.array(by_rows), [2.5, 97.5])
-    assert bootstrap(count(gold.tolist(), pred.tolist(), "012"), f1_of) == pytest.approx(expected, abs=0.015)
+    assert bootstrap(confusion_matrix(gold.tolist(), pred.tolist(), "012"), f1_of) == pytest.approx(expected, abs=0.015)
 
 
 def test_the_seed_decides() -> None:
-    rows = count("abcabcabca" * 9, "abcbbcabcc" * 9)
+    rows = confusion_matrix("abcabcabca" * 9, "abcbbcabcc" * 9)
     assert bootstrap(rows, f1_of, seed=3) == bootstrap(rows, f1_of, seed=3) != bootstrap(rows, f1_of, seed=4)
 
 
@@ -74,19 +92,19 @@ def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_invalid_predictions_are_drawn_too() -> None:
-    low, high = bootstrap(count("ab" * 50, ["a", None] * 50, "ab"), accuracy_of) or (0.0, 0.0)
+    low, high = bootstrap(confusion_matrix("ab" * 50, ["a", None] * 50, "ab"), accuracy_of) or (0.0, 0.0)
     assert 0.35 < low < 0.45
     assert 0.55 < high < 0.65
 
 
 def test_nothing_to_draw_has_no_interval() -> None:
-    assert bootstrap(count([], [], "ab"), f1_of) is None
-    assert bootstrap(count("aa", [None, None], "a"), lambda sums: np.full(len(sums.tp), np.nan)) is None
+    assert bootstrap(confusion_matrix([], [], "ab"), f1_of) is None
+    assert bootstrap(confusion_matrix("aa", [None, None], "a"), lambda counts: np.full(len(counts.tp), np.nan)) is None
 
 
 def test_many_rows_are_drawn_at_once() -> None:
     """A draw is one of the table, whatever it counts: ten thousand million rows, row by row, would not fit in memory."""
-    large = Confusion(TEN.labels, TEN.matrix * 1000)
+    large = ConfusionMatrix(TEN.labels, TEN.matrix * 1000)
     assert (bootstrap(large, accuracy_of) or (0.0, 0.0)) == pytest.approx((0.6909, 0.7089), abs=0.002)
-    larger = Confusion(TEN.labels, TEN.matrix * 10**9)
+    larger = ConfusionMatrix(TEN.labels, TEN.matrix * 10**9)
     assert (bootstrap(larger, accuracy_of) or (0.0, 0.0)) == pytest.approx((0.7, 0.7), abs=1e-4)

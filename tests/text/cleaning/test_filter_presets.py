@@ -9,15 +9,19 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.plugins import load, names
-from gptctl.text.cleaning.batch import Batch
+from gptctl.text.cleaning.document_batch import DocumentBatch
+from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, apply_filters
 from gptctl.text.cleaning.filter_presets import PRESETS
-from gptctl.text.cleaning.filtering import FILTERS, Step, apply
 
 
 def dropped(texts: list[str], preset: str) -> list[str | None]:
     """Run a preset's filters, in order, on all texts; the first reason counts."""
-    steps = [Step(name, load(FILTERS, name).Config(**settings)) for name, settings in PRESETS[preset].items()]
-    found: list[str | None] = apply(Batch(pa.array(texts, pa.large_string())), steps).reasons.to_pylist()
+    filters = [
+        ConfiguredFilter(name, load(FILTERS, name).Config(**settings)) for name, settings in PRESETS[preset].items()
+    ]
+    found: list[str | None] = apply_filters(
+        DocumentBatch(pa.array(texts, pa.large_string())), filters
+    ).reasons.to_pylist()
     return found
 
 
@@ -47,4 +51,8 @@ def test_basic_keeps_short_texts() -> None:
 def test_basic_drops_repetition() -> None:
     """Text that is mostly the same goes, and so does next to nothing."""
     texts = ["buy now cheap watches today\n" * 50, "one two three four five six " * 30, "ok"]
-    assert dropped(texts, "basic") == ["dup_line_frac", "duplicated_5_n_grams", "too_short"]
+    assert dropped(texts, "basic") == [
+        "gopher_repetition.max_duplicate_line_share",
+        "gopher_repetition.max_duplicate_5_gram_char_share",
+        "length.min_chars",
+    ]

@@ -94,7 +94,7 @@ def test_hostile_pages() -> None:
     deeper = "<html><body>" + "<div>" * 100_000  # 100 times as long as 10,000
     text, reasons = extract(pages("<p>before", deeper, "<p>after"), "resiliparse", 1.5)
     assert text.to_pylist() == ["before", deeper, "after"]
-    assert reasons.to_pylist() == [None, "html_timeout", None]
+    assert reasons.to_pylist() == [None, "html_seconds", None]
 
 
 def crash(html: str) -> str:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.plugins import load
-from gptctl.text.cleaning.batch import Batch, decide
+from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.filters import DocumentBatch
 
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -40,13 +41,19 @@ def decisions(name: str) -> list[list[Any]]:
 
 
 def reasons(
-    name: str, text: pa.LargeStringArray | list[str], compat: bool = False, **settings: Any
+    name: str, text: pa.LargeStringArray | list[str], match_datatrove: bool = False, **settings: Any
 ) -> list[str | None]:
-    """Return a filter's reasons for some texts."""
+    """Return a filter's reasons to drop some texts."""
     module = load("gptctl.text.filters", name)
     config = module.Config(**settings)
     column = pa.array(text, pa.large_string()) if isinstance(text, list) else text
-    found: list[str | None] = decide(
-        module.rules(config), module.measure(Batch(column, compat=compat), config).figures
-    ).to_pylist()
+    figures = module.measure(DocumentBatch(column, match_datatrove=match_datatrove), config).figures
+    found: list[str | None] = drop_reasons(name, module.rules(config), figures).to_pylist()
     return found
+
+
+def datatrove_reasons(name: str, text: pa.LargeStringArray, **settings: Any) -> list[str | None]:
+    """Return a filter's reasons by the names that datatrove has for them."""
+    module = load("gptctl.text.filters", name)
+    names = {f"{name}.{rule.key}": rule.datatrove for rule in module.rules(module.Config())}
+    return [reason and names[reason] for reason in reasons(name, text, **settings)]

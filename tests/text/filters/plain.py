@@ -87,13 +87,13 @@ def sentences(text: str, config: c4.Config) -> tuple[str, str | None]:
             continue
         lower = line.lower()
         if config.filter_lorem_ipsum and "lorem ipsum" in lower:
-            return text, "lorem_ipsum"
+            return text, "c4.filter_lorem_ipsum"
         if config.filter_javascript and "javascript" in lower:
             continue
         if config.filter_curly_bracket and "{" in line:
-            return text, "curly_bracket"
+            return text, "c4.filter_curly_bracket"
         if config.filter_policy and any(phrase in lower for phrase in c4.POLICIES):
             continue
         count += sum(bool(piece.strip()) for piece in re.split(r"(?<=[.!?])\s+", line))
         kept.append(line)
-    return ("\n".join(kept).strip(), None) if count >= config.min_sentences else (text, "too_few_sentences")
+    return ("\n".join(kept).strip(), None) if count >= config.min_sentences else (text, "c4.min_sentences")

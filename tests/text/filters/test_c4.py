@@ -7,7 +7,8 @@ import hashlib
 import pyarrow as pa
 import pytest
 
-from gptctl.text.cleaning.batch import Batch, decide
+from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.filters import DocumentBatch
 from gptctl.text.filters.c4 import Config, measure, rules
 from tests.text.filters.golden import decisions, texts
 
@@ -18,9 +19,9 @@ SENTENCES = (
 
 def rewrite(text: pa.LargeStringArray, config: Config) -> tuple[pa.LargeStringArray, pa.StringArray]:
     """Return the texts and the reasons."""
-    measured = measure(Batch(text), config)
-    assert measured.text is not None
-    return measured.text, decide(rules(config), measured.figures)
+    result = measure(DocumentBatch(text), config)
+    assert result.text is not None
+    return result.text, drop_reasons("c4", rules(config), result.figures)
 
 
 def one(text: str, config: Config | None = None) -> tuple[str, str | None]:
@@ -44,9 +45,9 @@ def test_lines_that_go() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Too little.", "too_few_sentences"),
-        (f"{SENTENCES}\nLorem ipsum dolor sit amet.", "lorem_ipsum"),
-        (f"{SENTENCES}\nint main() {'{'} return 0.", "curly_bracket"),
+        ("Too little.", "c4.min_sentences"),
+        (f"{SENTENCES}\nLorem ipsum dolor sit amet.", "c4.filter_lorem_ipsum"),
+        (f"{SENTENCES}\nint main() {'{'} return 0.", "c4.filter_curly_bracket"),
     ],
 )
 def test_documents_that_go(text: str, reason: str) -> None:
@@ -63,8 +64,10 @@ def test_lines_without_a_full_stop_can_stay() -> None:
 @pytest.mark.parametrize(("name", "punctuated"), [("c4", True), ("c4_keep_punct", False)])
 def test_agrees_with_datatrove(name: str, punctuated: bool) -> None:
     """All decisions agree, reasons and rewritten texts included."""
-    kept, why = rewrite(texts(), Config(filter_no_terminal_punct=punctuated))
+    config = Config(filter_no_terminal_punct=punctuated)
+    kept, why = rewrite(texts(), config)
+    names = {f"c4.{rule.key}": rule.datatrove for rule in rules(config)}
     for text, reason, expected in zip(kept.to_pylist(), why.to_pylist(), decisions(name), strict=True):
-        assert reason == expected[1]
+        assert (reason and names[reason]) == expected[1]
         if reason is None:
             assert hashlib.sha256(text.encode()).hexdigest()[:16] == expected[2]

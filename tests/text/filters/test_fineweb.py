@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tests.text.filters.golden import decisions, reasons, texts
+from tests.text.filters.golden import datatrove_reasons, decisions, reasons, texts
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("This line is a whole sentence of good length.", None),
-        ("\n \n", "empty"),
-        ("A heading without an end, long enough to count", "line_punct_ratio"),
-        ("Short.\nLines.\nOnly.", "short_line_ratio"),
-        ("This line is a whole sentence of good length.\n" * 2, "char_dup_ratio"),
-        ("Onewordlineoflengthoverthirtychars.\nAnotherwordlineoflengthoverthirty.\n\n\n\n", "list_ratio"),
+        ("\n \n", "fineweb.empty"),
+        ("A heading without an end, long enough to count", "fineweb.min_punctuated_line_share"),
+        ("Short.\nLines.\nOnly.", "fineweb.max_short_line_share"),
+        ("This line is a whole sentence of good length.\n" * 2, "fineweb.max_duplicate_line_char_share"),
+        (
+            "Onewordlineoflengthoverthirtychars.\nAnotherwordlineoflengthoverthirty.\n\n\n\n",
+            "fineweb.max_line_feeds_per_word",
+        ),
     ],
 )
 def test_rules(text: str, reason: str | None) -> None:
@@ -26,4 +29,4 @@ def test_rules(text: str, reason: str | None) -> None:
 def test_agrees_with_datatrove() -> None:
     """All decisions agree, reasons included."""
     expected = [reason for _, reason in decisions("fineweb")]
-    assert reasons("fineweb", texts(), compat=True) == expected
+    assert datatrove_reasons("fineweb", texts(), match_datatrove=True) == expected

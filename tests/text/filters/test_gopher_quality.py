@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.text.filters.golden import decisions, reasons, texts
+from tests.text.filters.golden import datatrove_reasons, decisions, reasons, texts
 
 PROSE = "It was the best of times, and it was the worst of times that people have known, with hope to be had. " * 3
 
@@ -13,15 +13,18 @@ PROSE = "It was the best of times, and it was the worst of times that people hav
     ("text", "reason"),
     [
         (PROSE, None),
-        ("", "gopher_short_doc"),
-        ("a b " * 50, "gopher_below_avg_threshold"),
-        ("incomprehensibilities " * 50, "gopher_above_avg_threshold"),
-        ("word # " * 60, "gopher_too_many_hashes"),
-        ("word word ... " * 60, "gopher_too_many_ellipsis"),
-        ("- words of the list\n" * 60, "gopher_too_many_bullets"),
-        ("many more words before the very end of this long line of text...\n" * 10, "gopher_too_many_end_ellipsis"),
-        ("word 1234 " * 60, "gopher_below_alpha_threshold"),
-        ("Nobody says common words here " * 20, "gopher_enough_stop_words"),
+        ("", "gopher_quality.min_words"),
+        ("a b " * 50, "gopher_quality.min_mean_word_chars"),
+        ("incomprehensibilities " * 50, "gopher_quality.max_mean_word_chars"),
+        ("word # " * 60, "gopher_quality.max_hashes_per_word"),
+        ("word word ... " * 60, "gopher_quality.max_ellipses_per_word"),
+        ("- words of the list\n" * 60, "gopher_quality.max_bullet_line_share"),
+        (
+            "many more words before the very end of this long line of text...\n" * 10,
+            "gopher_quality.max_ellipsis_line_share",
+        ),
+        ("word 1234 " * 60, "gopher_quality.min_alpha_word_share"),
+        ("Nobody says common words here " * 20, "gopher_quality.min_stop_words"),
     ],
 )
 def test_rules(text: str, reason: str | None) -> None:
@@ -38,4 +41,4 @@ def test_bounds_can_be_opened() -> None:
 def test_agrees_with_datatrove() -> None:
     """All decisions agree, reasons included."""
     expected = [reason for _, reason, *_ in decisions("gopher_quality")]
-    assert reasons("gopher_quality", texts(), compat=True) == expected
+    assert datatrove_reasons("gopher_quality", texts(), match_datatrove=True) == expected

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.text.filters.golden import decisions, reasons, texts
+from tests.text.filters.golden import datatrove_reasons, decisions, reasons, texts
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "empty"),
+        ("", "gopher_repetition.empty"),
         (" \t ", None),
-        ("\n", "dup_line_frac"),
-        ("hi there", "top_2_gram"),
-        ("para\n\npara\n\nother", "dup_para_frac"),
-        ("same line\nsame line\nsame line\nother words here", "dup_line_frac"),
+        ("\n", "gopher_repetition.max_duplicate_line_share"),
+        ("hi there", "gopher_repetition.max_top_2_gram_char_share"),
+        ("para\n\npara\n\nother", "gopher_repetition.max_duplicate_paragraph_share"),
+        ("same line\nsame line\nsame line\nother words here", "gopher_repetition.max_duplicate_line_share"),
     ],
 )
 def test_by_hand(text: str, reason: str | None) -> None:
@@ -31,4 +31,4 @@ def test_threshold_is_a_setting() -> None:
 def test_agrees_with_datatrove() -> None:
     """All decisions agree, reasons included."""
     expected = [reason for _, reason, *_ in decisions("gopher_repetition")]
-    assert reasons("gopher_repetition", texts(), compat=True) == expected
+    assert datatrove_reasons("gopher_repetition", texts(), match_datatrove=True) == expected

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.plugins import load
-from gptctl.text.cleaning.batch import Batch, decide
-from gptctl.text.filters import c4
+from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.filters import DocumentBatch, c4
 from gptctl.text.kernels.characters import ALPHA, DIGIT, LINE_END, LINE_ENDS, SPACE, WORD, kinds
 from gptctl.text.words import WORD as PATTERN
 from gptctl.text.words import Words, split_batch
@@ -44,7 +44,7 @@ FILTERS: dict[str, Callable[[str, Any], list[float]]] = {
 
 def check(name: str, text: pa.LargeStringArray) -> None:
     module = load("gptctl.text.filters", name)
-    figures = module.measure(Batch(text, compat=True, complete=True), module.Config()).figures
+    figures = module.measure(DocumentBatch(text, match_datatrove=True, all_figures=True), module.Config()).figures
     for row, document in enumerate(text.to_pylist()):
         expected = FILTERS[name](document, module.Config())
         np.testing.assert_array_equal(figures[row, : len(expected)], expected, err_msg=repr(document)[:500])
@@ -70,11 +70,11 @@ def test_figures_of_real_documents(name: str) -> None:
 def test_sentences_of_any_text(text: pa.LargeStringArray, punctuated: bool, sentences: int) -> None:
     """Reasons and rewritten texts."""
     config = c4.Config(filter_no_terminal_punct=punctuated, min_sentences=sentences, min_line_words=sentences)
-    measured = c4.measure(Batch(text), config)
-    assert measured.text is not None
-    measured.text.validate(full=True)
-    reasons = decide(c4.rules(config), measured.figures).to_pylist()
-    assert list(zip(measured.text.to_pylist(), reasons, strict=True)) == [
+    result = c4.measure(DocumentBatch(text), config)
+    assert result.text is not None
+    result.text.validate(full=True)
+    reasons = drop_reasons("c4", c4.rules(config), result.figures).to_pylist()
+    assert list(zip(result.text.to_pylist(), reasons, strict=True)) == [
         plain.sentences(t, config) for t in text.to_pylist()
     ]
 
@@ -84,10 +84,10 @@ def test_sentences_of_any_text(text: pa.LargeStringArray, punctuated: bool, sent
 def test_words_of_any_text(text: pa.LargeStringArray) -> None:
     """Words are the pattern's, also of a subset."""
     words = split_batch(text, "regex")
-    assert [words.texts(row) for row in range(len(text))] == [PATTERN.findall(t) for t in text.to_pylist()]
-    last = words.only(np.arange(len(text)) == len(text) - 1)
+    assert [words.strings(row) for row in range(len(text))] == [PATTERN.findall(t) for t in text.to_pylist()]
+    last = words.filter(np.arange(len(text)) == len(text) - 1)
     assert isinstance(last, Words)
-    assert last.texts(0) == PATTERN.findall(text[-1].as_py())
+    assert last.strings(0) == PATTERN.findall(text[-1].as_py())
 
 
 def test_kinds_of_all_characters() -> None:

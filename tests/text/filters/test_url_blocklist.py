@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gptctl.core.errors import UsageError
-from gptctl.text.cleaning.batch import Batch, decide
+from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.filters import DocumentBatch
 from gptctl.text.filters.url_blocklist import Config, measure, rules
 
 
 def verdicts(urls: Sequence[str | None], config: Config, column: str = "url") -> list[str | None]:
     """Say why documents with these addresses are dropped."""
     text = pa.array(["text"] * len(urls), pa.large_string())
-    batch = Batch(text, pa.table({"text": text, column: pa.array(urls, pa.string())}))
-    reasons: list[str | None] = decide(rules(config), measure(batch, config).figures).to_pylist()
+    batch = DocumentBatch(text, pa.table({"text": text, column: pa.array(urls, pa.string())}))
+    reasons: list[str | None] = drop_reasons("url_blocklist", rules(config), measure(batch, config).figures).to_pylist()
     return reasons
 
 
@@ -49,7 +50,7 @@ def verdicts(urls: Sequence[str | None], config: Config, column: str = "url") ->
 )
 def test_blocked_domain(url: str) -> None:
     """However the address is written."""
-    assert verdicts([url], Config(domains=("bad.example",))) == ["url_domain"]
+    assert verdicts([url], Config(domains=("bad.example",))) == ["url_blocklist.domains"]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,8 @@ def test_international_domains() -> None:
     """Unicode and punycode are the same name, in lists and in addresses."""
     urls: list[str | None] = ["https://www.münchen.de/x", "https://XN--MNCHEN-3YA.de", "https://MÜNCHEN.de"]
     for domain in ("münchen.de", "xn--mnchen-3ya.de", "*.München.de", ".münchen.de."):
-        assert verdicts(urls, Config(domains=(domain,))) == ["url_domain"] * 3
-    assert verdicts([f"http://{'ü' * 70}.de/"], Config(domains=("de",))) == ["url_domain"]
+        assert verdicts(urls, Config(domains=(domain,))) == ["url_blocklist.domains"] * 3
+    assert verdicts([f"http://{'ü' * 70}.de/"], Config(domains=("de",))) == ["url_blocklist.domains"]
 
 
 def test_whole_words() -> None:
@@ -94,22 +95,32 @@ def test_whole_words() -> None:
         None,
         "",
     ]
-    assert verdicts(urls, config) == ["url_word", "url_word", None, "url_word", None, None]
+    assert verdicts(urls, config) == [
+        "url_blocklist.words",
+        "url_blocklist.words",
+        None,
+        "url_blocklist.words",
+        None,
+        None,
+    ]
     text = pa.array([""] * len(urls), pa.large_string())
-    figures = measure(Batch(text, pa.table({"url": urls})), config).figures
+    figures = measure(DocumentBatch(text, pa.table({"url": urls})), config).figures
     assert figures[:, 1].tolist() == [1, 3, 0, 1, 0, 0]
 
 
 def test_columns() -> None:
     """Another column can hold the address; without one, everything stays."""
     config = Config(domains=("bad.example",), words=("bad",), column="page")
-    assert verdicts(["bad.example"], config, "page") == ["url_domain"]
+    assert verdicts(["bad.example"], config, "page") == ["url_blocklist.domains"]
     assert verdicts(["bad.example"], config) == [None]
     assert verdicts(["bad.example"], Config()) == [None]
     text = pa.array(["bad.example"], pa.large_string())
-    assert measure(Batch(text), Config(words=("bad",))).figures.tolist() == [[0, 0]]
+    assert measure(DocumentBatch(text), Config(words=("bad",))).figures.tolist() == [[0, 0]]
     empty = pa.table({"url": pa.array([], pa.large_string())})
-    assert measure(Batch(text.slice(0, 0), empty), Config(words=("bad",), domains=("a.b",))).figures.shape == (0, 2)
+    assert measure(DocumentBatch(text.slice(0, 0), empty), Config(words=("bad",), domains=("a.b",))).figures.shape == (
+        0,
+        2,
+    )
 
 
 def test_files(tmp_path: Path) -> None:
@@ -122,7 +133,7 @@ def test_files(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(b"zipped.example"))
     config = Config(files=(str(plain), str(hosts), str(packed)), domains=("own.example",))
     names = ["bad", "münster", "wild", "ads", "track", "other", "zipped", "own"]
-    assert verdicts([f"https://x.{name}.example/" for name in names], config) == ["url_domain"] * len(names)
+    assert verdicts([f"https://x.{name}.example/" for name in names], config) == ["url_blocklist.domains"] * len(names)
     assert verdicts(["https://127.0.0.1/", "https://0.0.0.0/", "https://adults.example/"], config) == [None] * 3
 
 
@@ -151,7 +162,9 @@ LABELS = st.lists(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=
 def test_a_domain_blocks_what_lies_below(below: list[str], domain: list[str]) -> None:
     """Any name below a blocked domain is blocked, and the domain of a sub-domain is not."""
     blocked, url = ".".join(domain), ".".join(below + domain)
-    assert verdicts([f"https://{url}/", f"http://{blocked}"], Config(domains=(blocked,))) == ["url_domain"] * 2
+    assert (
+        verdicts([f"https://{url}/", f"http://{blocked}"], Config(domains=(blocked,))) == ["url_blocklist.domains"] * 2
+    )
     if ".".join(below) != blocked:
         assert verdicts([f"https://{blocked}/"], Config(domains=(url,))) == [None]
 

@@ -93,20 +93,27 @@ class FindRepeats:
         return self.workspace.repeats.write(number, columns)
 
 
-def find_repeats(method: Method, workspace: Workspace, corpus: Corpus, pool: WorkerPool) -> dict[str, int]:
-    """Write all repeats to the workspace, and return metrics of the search.
+@dataclass(frozen=True)
+class RepeatSearch:
+    """Finds all repeats and writes them to the workspace."""
 
-    Raises DataError (3) if too many records of `--against` are unreadable.
-    """
-    shutil.rmtree(workspace.folder, ignore_errors=True)  # an interrupted run may have used other ranges
-    keys = documents = unreadable = 0
-    hash_task = HashTask(method, workspace, corpus.options)
-    for number, counts in enumerate(pool.map(hash_task, corpus.tasks()), 1):
-        keys += counts.keys
-        if number <= len(corpus.against):
-            documents, unreadable = documents + counts.documents, unreadable + counts.unreadable
-        pool.context.progress(number, None, "shards hashed", f"{keys:,} keys")
-    corpus.check_against(documents, unreadable)
-    ranges = sorted_runs.ranges(pool.partitions(keys, SORTING_BYTES))
-    repeats = sum(pool.map(FindRepeats(workspace, corpus.input_start), enumerate(ranges)))
-    return {"compared": keys, "repeats": repeats, "disk_bytes": workspace.keys.bytes()}
+    method: Method
+    workspace: Workspace
+    corpus: Corpus
+    pool: WorkerPool
+
+    def run(self) -> dict[str, int]:
+        """Return metrics of the search. Raises DataError (3) if too many records of `--against` are unreadable."""
+        shutil.rmtree(self.workspace.folder, ignore_errors=True)  # an interrupted run may have used other ranges
+        corpus, pool = self.corpus, self.pool
+        keys = documents = unreadable = 0
+        hash_task = HashTask(self.method, self.workspace, corpus.options)
+        for number, counts in enumerate(pool.map(hash_task, corpus.tasks()), 1):
+            keys += counts.keys
+            if number <= len(corpus.against):
+                documents, unreadable = documents + counts.documents, unreadable + counts.unreadable
+            pool.context.progress(number, None, "shards hashed", f"{keys:,} keys")
+        corpus.check_against(documents, unreadable)
+        ranges = sorted_runs.ranges(pool.partitions(keys, SORTING_BYTES))
+        repeats = sum(pool.map(FindRepeats(self.workspace, corpus.input_start), enumerate(ranges)))
+        return {"compared": keys, "repeats": repeats, "disk_bytes": self.workspace.keys.bytes()}

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.context import Context
-from gptctl.executors import Executor, serial
+from gptctl.executors import serial
 from gptctl.io.dataset import stream
 from gptctl.io.input.blocks import Block, ReadOptions, ShardTask
 from gptctl.text.dedup import report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.within_documents.method import Method
 from gptctl.text.dedup.within_documents.removal import RemoveRepeats
-from gptctl.text.dedup.within_documents.search import Workspace, find_repeats
+from gptctl.text.dedup.within_documents.search import RepeatSearch, Workspace
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 LINES = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf"]
@@ -46,7 +46,7 @@ def removed(
 
     corpus = Corpus(ReadOptions(), given[:against], new)
     method, workspace = Method("lines", min_chars=4, min_words=50, fold=False), Workspace(folder / "work")
-    counts = find_repeats(method, workspace, corpus, WorkerPool(Executor(serial.run, 1), memory, Context()))
+    counts = RepeatSearch(method, workspace, corpus, WorkerPool(serial.run, 1, memory, Context())).run()
     remove = RemoveRepeats(method, workspace, against)
     outcomes = [remove(task, stream.from_bytes(task.blocks[0].data)) for task in new()]
     return [outcome.tables[""]["text"].to_pylist() for outcome in outcomes], counts | report.repeat_metrics(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from gptctl.evals.comparison import compare
+from gptctl.evals.comparison.gates import GateResult
 from gptctl.evals.output import junit, markdown, tables
 from gptctl.evals.scoring import scorer
-from gptctl.evals.scoring.options import Options
-from gptctl.evals.stats import compare
-from gptctl.evals.stats.gates import Check
+from gptctl.evals.scoring.options import ScoringOptions
 from tests.evals.command import pairs
 
 LABELS = ["a|b", "<b>c</b>", "\x1b[31m"]
 ROWS = pairs(LABELS * 3, LABELS * 2 + LABELS[::-1])
-RESULT = scorer.score(ROWS, "labels", Options())
-CHECKS = [Check("f1 >= 0.9", False, "f1 0.8 < 0.9 \x07"), Check("accuracy >= 0", True, "accuracy is 0.7")]
+RESULT = scorer.score(ROWS, "labels", ScoringOptions())
+CHECKS = [GateResult("f1 >= 0.9", False, "f1 0.8 < 0.9 \x07"), GateResult("accuracy >= 0", True, "accuracy is 0.7")]
 
 
 def test_junit_has_a_case_for_each_gate() -> None:
@@ -31,7 +31,7 @@ def test_junit_has_a_case_for_each_gate() -> None:
 def test_junit_without_gates_has_a_case_for_each_figure() -> None:
     suite = ElementTree.fromstring(junit.render(RESULT, [], 0.0).encode())[0]
     assert suite.get("failures") == "0"
-    assert "f1 is measured" in [case.get("name") for case in suite.findall("testcase")]
+    assert "f1 is computed" in [case.get("name") for case in suite.findall("testcase")]
 
 
 def test_markdown_survives_any_label() -> None:
@@ -49,7 +49,7 @@ def test_markdown_survives_any_label() -> None:
 
 def test_both_show_everything_beside_the_metrics() -> None:
     result = RESULT | {
-        "compare": compare.compare(ROWS, ROWS, "labels", Options()),
+        "compare": compare.compare_rows(ROWS, ROWS, "labels", ScoringOptions()),
         "baselines": {"nb": {"f1": 0.5, "lift": {"f1": 0.1}, "mcnemar": {"b": 1, "c": 0, "p": 1.0}}},
         "leakage": {"n": 1, "exact": 1, "documents": 7, "rows": [], "clean": {"n": 8, "f1": 0.7}},
     }
@@ -60,13 +60,13 @@ def test_both_show_everything_beside_the_metrics() -> None:
         "1 of 9 rows were found in 7 training documents",
     ):
         assert part in text
-    titles = [table.title for table in tables.tables(result)]
+    titles = [table.title for table in tables.report_tables(result)]
     assert titles[1:3] == ["per class", "confusion"]
     assert "compared" in titles and "leakage (7 training documents)" in titles
 
 
 def test_very_many_classes_are_not_shown() -> None:
     labels = [str(number) for number in range(40)]
-    result = scorer.score(pairs(labels, labels), "labels", Options(ci="none"))
-    assert [table.title for table in tables.tables(result)] == ["tasks (macro)"]
+    result = scorer.score(pairs(labels, labels), "labels", ScoringOptions(ci="none"))
+    assert [table.title for table in tables.report_tables(result)] == ["tasks (macro)"]
     assert "## Per class" not in markdown.render(result, [])

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, hamming_loss, precision_recall_fscor
 from gptctl.core.errors import DataError, UsageError
 from gptctl.evals.scoring import scorer
 from gptctl.evals.scoring.averages import Averaging
-from gptctl.evals.scoring.options import Options
+from gptctl.evals.scoring.options import ScoringOptions
 from tests.evals.command import pairs
 
 CASES = 200
@@ -20,9 +20,9 @@ NAMES = ("precision", "recall", "f1")
 
 
 def report(rows: list[dict[str, Any]], average: Any = "macro", zero: Any = 0.0, **more: Any) -> dict[str, Any]:
-    scorer.check(rows, "label_sets", "test")
+    scorer.check_rows(rows, "multilabel", "test")
     return scorer.score(
-        rows, "label_sets", Options(averaging=Averaging(average, zero_division=zero), ci="none", **more)
+        rows, "multilabel", ScoringOptions(averaging=Averaging(average, zero_division=zero), ci="none", **more)
     )
 
 
@@ -86,7 +86,9 @@ def test_gold_outside_the_set_names_the_row() -> None:
 
 def test_binary_is_refused() -> None:
     with pytest.raises(UsageError, match="rows with one label"):
-        scorer.measure(pairs([["a"]], [["a"]]), "label_sets", Options(averaging=Averaging("binary", "a")))
+        scorer.compute_metrics(
+            pairs([["a"]], [["a"]]), "multilabel", ScoringOptions(averaging=Averaging("binary", "a"))
+        )
 
 
 @pytest.mark.parametrize(
@@ -94,13 +96,13 @@ def test_binary_is_refused() -> None:
 )
 def test_rows_that_are_none(row: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="row 1 has a"):
-        scorer.check([row], "label_sets", "test")
+        scorer.check_rows([row], "multilabel", "test")
 
 
 def test_intervals_of_all_averages() -> None:
     rows = pairs([["a"], ["a", "b"], ["b"]] * 40, [["a"], ["a"], ["a", "b"]] * 40)
     for average in ("macro", "micro", "weighted", "samples"):
-        found = scorer.score(rows, "label_sets", Options(averaging=Averaging(average)))
+        found = scorer.score(rows, "multilabel", ScoringOptions(averaging=Averaging(average)))
         low, high = found["intervals"]["f1"]
         assert low < found["f1"] < high
         assert high - low < 0.2

@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import binomtest
 
 from gptctl.core.errors import DataError
-from gptctl.evals.scoring.options import Options
-from gptctl.evals.stats import compare
+from gptctl.evals.comparison import compare
+from gptctl.evals.scoring.options import ScoringOptions
+from gptctl.evals.stats.mcnemar import mcnemar
 from tests.evals.command import pairs
 
 FIRST = pairs("a" * 20, "a" * 18 + "bb")
@@ -18,7 +19,7 @@ SECOND = pairs("a" * 20, "a" * 8 + "b" * 10 + "aa")
 
 
 def test_mcnemar_by_hand() -> None:
-    found = compare.compare(FIRST, SECOND, "labels", Options())
+    found = compare.compare_rows(FIRST, SECOND, "labels", ScoringOptions())
     assert found["mcnemar"] == {"b": 10, "c": 2, "p": pytest.approx(0.0386, abs=5e-5)}
     assert found["accuracy"]["difference"] == pytest.approx(0.4)
     assert 0.05 < found["accuracy"]["interval"][0] < 0.4 < found["accuracy"]["interval"][1] < 0.75
@@ -26,12 +27,12 @@ def test_mcnemar_by_hand() -> None:
 
 @pytest.mark.parametrize(("b", "c"), [(7, 0), (26, 12), (1, 1), (0, 1), (500, 530), (3000, 3300), (100_000, 100_500)])
 def test_mcnemar_is_the_exact_binomial_test(b: int, c: int) -> None:
-    assert compare.mcnemar(b, c) == pytest.approx(binomtest(b, b + c).pvalue, rel=1e-7)
-    assert compare.mcnemar(b, c) == compare.mcnemar(c, b)
+    assert mcnemar(b, c) == pytest.approx(binomtest(b, b + c).pvalue, rel=1e-7)
+    assert mcnemar(b, c) == mcnemar(c, b)
 
 
 def test_nothing_tells_a_system_from_itself() -> None:
-    found = compare.compare(FIRST, FIRST, "labels", Options())
+    found = compare.compare_rows(FIRST, FIRST, "labels", ScoringOptions())
     assert found["mcnemar"]["p"] == 1.0
     assert (found["f1"]["difference"], found["f1"]["interval"], found["f1"]["p"]) == (0.0, [0.0, 0.0], 1.0)
 
@@ -41,7 +42,7 @@ def test_only_one_system_gives_probabilities(swapped: bool) -> None:
     """What both have is compared: it was an internal error."""
     sure = [row | {"probs": [0.9, 0.1] if row["pred"] == "a" else [0.1, 0.9]} for row in FIRST]
     systems = (SECOND, sure) if swapped else (sure, SECOND)
-    found = compare.compare(*systems, "labels", Options(labels=("a", "b")))
+    found = compare.compare_rows(*systems, "labels", ScoringOptions(labels=("a", "b")))
     assert {"mcnemar", "accuracy", "f1"} <= found.keys() and not {"ece", "brier", "nll"} & found.keys()
     assert abs(found["accuracy"]["difference"]) == pytest.approx(0.4)
 
@@ -52,7 +53,7 @@ def test_pairing_sees_what_two_samples_hide() -> None:
     worse = ["a"] * 60 + list(gold[60:])
     better = list(worse)
     better[1] = better[3] = better[5] = better[7] = better[9] = better[11] = better[13] = "b"
-    found = compare.compare(pairs(gold, better), pairs(gold, worse), "labels", Options())
+    found = compare.compare_rows(pairs(gold, better), pairs(gold, worse), "labels", ScoringOptions())
     assert found["mcnemar"]["p"] == pytest.approx(2 / 2**7)
     assert found["f1"]["p"] < 0.02
     assert found["f1"]["interval"][0] > 0
@@ -67,36 +68,36 @@ def test_bits_per_byte_are_compared_on_the_same_documents() -> None:
         for i, (s, n) in enumerate(zip(sizes, noise, strict=True))
     ]
     others = [row | {"nats": row["nats"] * 1.01} for row in rows]
-    found = compare.compare(rows, others, "nats", Options())
+    found = compare.compare_rows(rows, others, "lm_scores", ScoringOptions())
     assert "mcnemar" not in found
     assert found["bits_per_byte"]["interval"][1] < 0
     assert found["bits_per_byte"]["p"] < 0.001
 
 
 def test_rows_are_matched_by_id_in_any_order() -> None:
-    aligned = compare.align(FIRST, SECOND[::-1], "other")
+    aligned = compare.align_rows(FIRST, SECOND[::-1], "other")
     assert [row["id"] for row in aligned] == list(range(20))
 
 
 def test_rows_are_matched_by_split_where_both_have_one() -> None:
     rows = [{"id": 1, "split": split, "label": "a", "pred": split} for split in ("val", "test")]
-    assert [row["pred"] for row in compare.align(rows, rows[::-1], "other")] == ["val", "test"]
+    assert [row["pred"] for row in compare.align_rows(rows, rows[::-1], "other")] == ["val", "test"]
 
 
 def test_what_only_one_has_is_named() -> None:
     with pytest.raises(DataError, match="other has no row with id '7'"):
-        compare.align(FIRST, SECOND[:7] + SECOND[8:], "other")
+        compare.align_rows(FIRST, SECOND[:7] + SECOND[8:], "other")
     with pytest.raises(DataError, match="this has no row with id '19'"):
-        compare.align(FIRST[:19], SECOND, "other")
+        compare.align_rows(FIRST[:19], SECOND, "other")
     with pytest.raises(DataError, match="'1', '2', '3' and 16 more"):
-        compare.align(FIRST, SECOND[:1], "other")
+        compare.align_rows(FIRST, SECOND[:1], "other")
 
 
 def test_other_labels_are_refused() -> None:
     with pytest.raises(DataError, match="id '3' has the label 'a' here and 'b' in other"):
-        compare.align(FIRST, [row | ({"label": "b"} if row["id"] == 3 else {}) for row in SECOND], "other")
+        compare.align_rows(FIRST, [row | ({"label": "b"} if row["id"] == 3 else {}) for row in SECOND], "other")
 
 
 def test_labels_that_only_one_system_predicts() -> None:
-    found = compare.compare(pairs("ab", "ab"), pairs("ab", "az"), "labels", Options(metrics=("f1",)))
+    found = compare.compare_rows(pairs("ab", "ab"), pairs("ab", "az"), "labels", ScoringOptions(metrics=("f1",)))
     assert (found["f1"]["value"], found["f1"]["other"]) == (1.0, pytest.approx(1 / 3))

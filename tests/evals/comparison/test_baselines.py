@@ -1,4 +1,4 @@
-"""What a classifier must beat."""
+"""Baselines that a classifier must beat."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
 from gptctl.core.errors import UsageError
-from gptctl.evals.scoring import baselines
-from gptctl.evals.scoring.options import Options
+from gptctl.evals.comparison import baselines
+from gptctl.evals.comparison.baselines import MajorityClassifier, NaiveBayesClassifier
+from gptctl.evals.scoring.options import ScoringOptions
+from gptctl.evals.scoring.split_predictions import TrainingTexts
 from tests.conftest import SHARED_DATA, documents
 
 TEXTS = ["good film", "good and fine", "bad film", "bad , so bad", "fine"]
@@ -20,8 +22,8 @@ LABELS = ["pos", "pos", "neg", "neg", "pos"]
 
 
 def test_majority_is_the_commonest_label() -> None:
-    assert baselines.majority(TEXTS, LABELS)(["x", "y"]) == ["pos", "pos"]
-    assert baselines.majority(["", ""], ["b", "a"])(["x"]) == ["a"]
+    assert MajorityClassifier.fit(TrainingTexts(TEXTS, LABELS)).predict(["x", "y"]) == ["pos", "pos"]
+    assert MajorityClassifier.fit(TrainingTexts(["", ""], ["b", "a"])).predict(["x"]) == ["a"]
 
 
 def test_grams_are_words_and_pairs_each_once() -> None:
@@ -40,21 +42,21 @@ def test_naive_bayes_is_scikit_learns() -> None:
     counter = CountVectorizer(analyzer=grams, binary=True)
     train = counter.fit_transform(texts[:80])
     theirs = MultinomialNB(alpha=1.0).fit(train, labels[:80]).predict(counter.transform(texts[80:]))
-    ours = baselines.naive_bayes(texts[:80], labels[:80])(texts[80:])
+    ours = NaiveBayesClassifier.fit(TrainingTexts(texts[:80], labels[:80])).predict(texts[80:])
     assert ours == theirs.tolist()
     assert len(set(ours)) > 1
 
 
 def test_words_never_seen_leave_the_prior() -> None:
-    assert baselines.naive_bayes(TEXTS, LABELS)(["", "qqq zzz"]) == ["pos", "pos"]
+    assert NaiveBayesClassifier.fit(TrainingTexts(TEXTS, LABELS)).predict(["", "qqq zzz"]) == ["pos", "pos"]
 
 
-def test_beside_gives_lift_and_mcnemar() -> None:
+def test_the_comparison_has_lift_and_mcnemar() -> None:
     rows = [{"id": i, "label": label, "pred": label} for i, label in enumerate(LABELS)]
-    found = baselines.beside(
-        baselines.with_guesses(rows, TEXTS, ["majority", "nb"], (TEXTS, LABELS)),
+    found = baselines.compare_with_baselines(
+        baselines.add_predictions(rows, TEXTS, ["majority", "nb"], TrainingTexts(TEXTS, LABELS)),
         ["majority", "nb"],
-        Options(metrics=("accuracy", "f1")),
+        ScoringOptions(metrics=("accuracy", "f1")),
     )
     assert found["majority"]["accuracy"] == pytest.approx(0.6)
     assert found["majority"]["lift"]["accuracy"] == pytest.approx(0.4)
@@ -64,7 +66,7 @@ def test_beside_gives_lift_and_mcnemar() -> None:
 
 def test_unknown_baseline() -> None:
     with pytest.raises(UsageError, match=r"no baseline is called 'mayority' \(did you mean 'majority'\?\)"):
-        baselines.check(["mayority"])
+        baselines.check_names(["mayority"])
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "trec").exists(), reason="the TREC questions are not on this machine")
@@ -72,5 +74,6 @@ def test_trec_is_what_the_documentation_says() -> None:
     train, test = (
         [json.loads(line) for line in (SHARED_DATA / "trec" / f"{name}.jsonl").open()] for name in ("train", "test")
     )
-    guesses = baselines.naive_bayes([r["text"] for r in train], [r["label"] for r in train])([r["text"] for r in test])
-    assert np.mean([g == r["label"] for g, r in zip(guesses, test, strict=True)]) == pytest.approx(0.82)
+    data = TrainingTexts([row["text"] for row in train], [row["label"] for row in train])
+    predicted = NaiveBayesClassifier.fit(data).predict([row["text"] for row in test])
+    assert np.mean([pred == row["label"] for pred, row in zip(predicted, test, strict=True)]) == pytest.approx(0.82)

@@ -1,0 +1,1 @@
+"""What a result is compared with: another system, baselines, an earlier result, thresholds."""

@@ -1,0 +1,106 @@
+"""The options of deduplication: what counts as a duplicate, and which document is kept."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from pydantic import field_validator
+
+from gptctl.core.config import StageConfig, flag, key
+from gptctl.core.errors import UsageError
+from gptctl.text.dedup import minhash
+from gptctl.text.dedup.documents import keep_policy
+from gptctl.text.dedup.documents.criteria import Criteria
+from gptctl.text.dedup.minhash import Banding
+from gptctl.text.dedup.shingles import Shingling
+from gptctl.text.dedup.within_documents.method import Method, Name
+
+PANEL = "Duplicates"
+
+
+class DuplicateOptions(StageConfig):
+    """What counts as a duplicate."""
+
+    method: Literal["minhash", "exact", "lines", "paragraphs", "substring"] = flag(
+        "minhash",
+        "Drop duplicate documents (minhash, exact), or remove repeated text within documents (the others).",
+        panel=PANEL,
+    )
+    threshold: float = flag(
+        0.8, "Jaccard similarity of shingles from which documents are near-duplicates.", panel=PANEL, gt=0, lt=1
+    )
+    num_perm: int = flag(128, "Permutations of a MinHash signature.", panel=PANEL, ge=8, le=1024)
+    ngram: int = flag(5, "Words (or characters) in a shingle.", panel=PANEL, ge=1, le=50)
+    verify: bool = flag(
+        True, "Compare candidate pairs exactly; otherwise all of them count as duplicates.", panel=PANEL
+    )
+    keep: str = flag(
+        "first", "Which of several duplicates to keep: first, longest, highest:COLUMN, or priority:SOURCE,SOURCE.",
+        metavar="POLICY", panel=PANEL,
+    )  # fmt: skip
+    index: Literal["sorted", "datasketch"] = flag(
+        "sorted", "sorted: on disk, exact; datasketch: its MinHashLSH, in memory or in Redis (redis=URL).", panel=PANEL
+    )
+    redis: str | None = key(
+        None, "URL of the Redis server that stores datasketch's index for later runs.", runtime=True
+    )
+    redis_name: str = key("documents", "Name of the index in Redis.")
+    bands: int | None = key(
+        None, "Bands of the signature; by default the number that datasketch chooses for the threshold.", ge=1
+    )
+    shingle: Literal["words", "chars"] = key("words", "Whether shingles consist of words or characters.")
+    normalize: bool = key(True, "Ignore case and punctuation in shingles. Exact copies are compared as they are.")
+    min_chars: int = key(20, "Length in characters from which lines and paragraphs are compared.", ge=1)
+    fold: bool = key(False, "Ignore case in lines and paragraphs, and treat all numbers as equal.")
+    min_words: int = key(50, "Words from which a repeated passage is removed (method substring).", ge=2)
+    normalize_exact: bool = key(False, "Ignore case, punctuation and white space in exact copies, too.")
+
+    @field_validator("keep")
+    @classmethod
+    def check_keep(cls, value: str) -> str:
+        """Raise ValueError for an unknown policy."""
+        keep_policy.parse(value)
+        return value
+
+    def check(self, has_against: bool) -> None:
+        """Raise UsageError (2) for options that exclude each other."""
+        uses_index = self.index == "datasketch"
+        if uses_index and (self.method != "minhash" or self.keep != "first" or has_against):
+            raise UsageError(
+                "--index datasketch works with --method minhash and --keep first only, and without --against",
+                "leave these out, or use --index sorted",
+            )
+        if self.redis and not uses_index:
+            raise UsageError("redis=URL needs --index datasketch", "add that, or leave the URL out")
+        if self.works_within_documents and self.keep != "first":
+            raise UsageError(
+                f"--keep {self.keep} chooses among documents, but --method {self.method} works within them",
+                "leave out --keep: the first occurrence stays",
+            )
+
+    @property
+    def works_within_documents(self) -> bool:
+        """Return whether the method removes text within documents instead of whole documents."""
+        return self.method in ("lines", "paragraphs", "substring")
+
+    def text_method(self) -> Method:
+        """Return how text within documents is compared."""
+        return Method(cast(Name, self.method), self.min_chars, self.min_words, self.fold)
+
+    def criteria(self, seed: int) -> Criteria:
+        """Return what makes two documents duplicates."""
+        is_minhash = self.method == "minhash"
+        return Criteria(
+            near_duplicates=is_minhash,
+            normalize_exact=self.normalize_exact,
+            shingling=Shingling(self.ngram, self.shingle, self.normalize),
+            threshold=self.threshold,
+            num_perm=self.num_perm,
+            banding=self.banding() if is_minhash else Banding(0, 0),
+            seed=seed,
+            verify=self.verify,
+        )
+
+    def banding(self) -> Banding:
+        """Return how signatures are cut into bands. Raises UsageError (2) for bands that do not fit."""
+        return minhash.choose_banding(self.threshold, self.num_perm, self.bands)
