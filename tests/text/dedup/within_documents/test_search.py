@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.context import Context
-from gptctl.executors import serial
+from gptctl.executors import Executor, serial
 from gptctl.io.dataset import stream
 from gptctl.io.input.blocks import Block, ReadOptions, ShardTask
 from gptctl.text.dedup import report
@@ -46,7 +46,7 @@ def removed(
 
     corpus = Corpus(ReadOptions(), given[:against], new)
     method, workspace = Method("lines", min_chars=4, min_words=50, fold=False), Workspace(folder / "work")
-    counts = RepeatSearch(method, workspace, corpus, WorkerPool(serial.run, 1, memory, Context())).run()
+    counts = RepeatSearch(method, workspace, corpus, WorkerPool(Executor(serial.run, 1), memory, Context())).run()
     remove = RemoveRepeats(method, workspace, against)
     outcomes = [remove(task, stream.from_bytes(task.blocks[0].data)) for task in new()]
     return [outcome.tables[""]["text"].to_pylist() for outcome in outcomes], counts | report.repeat_metrics(
