@@ -32,6 +32,7 @@ from gptctl.core.run_record import (
     MANIFEST,
     RUN_RECORD,
     Extendable,
+    check_same_plugins,
     check_same_run,
     finite,
     new_record,
@@ -147,6 +148,7 @@ def open_run(
         if old:
             settings = redacted(config.settings())
             check_same_run(name, old, settings, inputs, extendable or {})
+            check_same_plugins(name, old)
             is_extended = any(old["settings"].get(key) != settings.get(key) for key in extendable or {})
             if is_extended or ((out / MANIFEST).exists() and not is_complete(out)):
                 (out / MANIFEST).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from gptctl import __version__
+from gptctl.core import plugins
 from gptctl.core.config import StageConfig, Values, differing, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, from_os_error
@@ -71,6 +72,7 @@ def new_record(config: StageConfig, inputs: Values | None, context: Context, res
         "settings": redacted(config.settings()),
         "config": plain(config),
         "inputs": inputs,
+        "plugins": plugins.record(),
         "versions": library_versions(),
     }
 
@@ -114,6 +116,17 @@ def check_same_run(name: str, old: Values, settings: Values, inputs: Values | No
         raise ConflictError(
             f"{name} was made from other input: {', '.join(names[:MAX_NAMED_INPUTS])}{more} differs",
             "choose another -o, or --force to start afresh",
+        )
+
+
+def check_same_plugins(name: str, old: Values) -> None:
+    """Raise ConflictError (5) if the output was made with other plug-ins, or with other versions of them."""
+    before, now_used = old.get("plugins") or {}, plugins.record()
+    changed = sorted(key for key in before.keys() | now_used.keys() if before.get(key) != now_used.get(key))
+    if changed:
+        raise ConflictError(
+            f"{name} was made with other plug-ins: {', '.join(key.rsplit('.', 1)[-1] for key in changed)}",
+            "use --force to start afresh, or another -o",
         )
 
 

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from gptctl.core import plugins
 from gptctl.core.errors import MachineError
 from gptctl.core.machine import available_cpus
+from gptctl.core.main_module import without_main_module
 from gptctl.executors import serial
 
 Item = TypeVar("Item")
@@ -47,13 +50,13 @@ def run(
         yield from serial.run(function, remaining, 1)
         return
     start_server(preload)
+    function = plugins.carried(function)
     pool = open_pool(workers, Path.cwd())
     pending: deque[Future[Result]] = deque()
     try:
-        for item in first:
-            pending.append(pool.submit(function, item))
-        for item in remaining:
-            pending.append(pool.submit(function, item))
+        for item in chain(first, remaining):
+            with without_main_module():
+                pending.append(pool.submit(function, item))
             if len(pending) >= workers * MAX_PENDING_PER_WORKER:
                 yield pending[0].result()
                 pending.popleft()

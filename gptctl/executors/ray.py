@@ -27,6 +27,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+from gptctl.core import plugins
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
 from gptctl.core.machine import available_cpus
 
@@ -73,7 +74,8 @@ def run(
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     ray = connect(target, workers)
     task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(run_item)
-    function_ref = [ray.put(function)]  # in a list: Ray would unpickle a plain argument again for each task
+    # In a list: Ray would unpickle a plain argument again for each task.
+    function_ref = [ray.put(plugins.carried(function))]
     folder = os.getcwd()  # noqa: PTH109  (workers receive text)
     # A local cluster has one CPU per worker. On any other, only the number of running tasks bounds the workers.
     max_running = workers if target != "local" else 0

@@ -179,7 +179,7 @@ def show_training(made: Section) -> None:
     made.samples += samples_of(events)
     for event in events:
         if event.get("event") in ("fault", "rollback"):
-            what = event.get("what") or "goes on from here"
+            what = event.get("reason") or "training continues from here"
             made.remarks.append(("note", f"{event['event']} at step {event.get('step')}: {what}"))
 
 

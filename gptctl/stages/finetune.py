@@ -31,7 +31,7 @@ from gptctl.text import chat
 from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.distributed.options import DistributedOptions
-from gptctl.train.faults import Faults
+from gptctl.train.faults import FaultPolicy
 from gptctl.train.recipe import Recipe
 from gptctl.train.tasks.aggregate_runs import mean_and_spread
 
@@ -97,7 +97,7 @@ class Finetune(DistributedOptions, ReadingOptions, SeedOption):
     max_windows: int = key(16, "Windows of a long document, at most.", ge=1)
     chat_template: str | None = key(None, "File with a Jinja chat template; else the base's own, else ChatML.")
     patience: int = key(0, "Stop after so many evaluations without a better one; 0 never.", ge=0)
-    faults: Faults = key(Faults(), "What happens when a step goes wrong.")
+    faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
     micro_batch_size: int = key(0, "Texts per forward pass and process; 0 takes a whole share.", ge=0)
@@ -228,15 +228,19 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     """Train, then write the best weights as the model folder; low-rank updates are kept beside, too."""
     from gptctl.model import device, lora
     from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import save_model
+    from gptctl.model.folder import load_weights_into, save_model
     from gptctl.model.hf import peft
     from gptctl.train import loop
-    from gptctl.train.checkpoints import checkpoint
+    from gptctl.train.checkpoints.checkpoint_folders import best_or_latest
+    from gptctl.train.checkpoints.load_checkpoint import read_progress
 
     metrics = loop.train(job, record, context)
     model = job.build_model().eval()
-    state = checkpoint.load_best(record.path, model)
-    metrics |= {f"best_val_{name}": value for name, value in state["val"].items()} | job.metadata.get("counts", {})
+    best = best_or_latest(record.path)
+    load_weights_into(model, best)
+    metrics |= {f"best_val_{name}": value for name, value in read_progress(best)["val"].items()} | job.metadata.get(
+        "counts", {}
+    )
     about = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -355,6 +359,7 @@ def make_job(
     select_on: str, coder: Tokenizer, about: Values,
 ) -> TrainJob:  # fmt: skip
     """Describe a finetuning run: an evaluation and a checkpoint at the end of each epoch."""
+    from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.estimate import Layout, estimate
@@ -367,7 +372,7 @@ def make_job(
     return TrainJob(
         recipe=recipe,
         build_model=build,
-        train_data=data["train"],
+        train_sources=(WeightedSource(data["train"]),),
         val_data=data["val"],
         objective=objective,
         tokenizer_json=coder.to_json(),

@@ -24,13 +24,14 @@ from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train import recipe
 from gptctl.train.distributed.options import DistributedOptions
-from gptctl.train.faults import Faults
+from gptctl.train.faults import FaultPolicy
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from gptctl.model.gpt import GPT
-    from gptctl.train.data.token_windows import PackedDocuments, TokenWindows
+    from gptctl.train.data.packed_documents import PackedDocuments
+    from gptctl.train.data.token_windows import TokenWindows
     from gptctl.train.distributed.nodes import Nodes
     from gptctl.train.job import TrainJob
 
@@ -86,7 +87,7 @@ class Pretrain(DistributedOptions, SeedOption):
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: Recipe = key(Recipe(), "The recipe.")
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
-    faults: Faults = key(Faults(), "What happens when a step goes wrong.")
+    faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
     max_tokens: int = key(0, "Stop after so many tokens; 0 is no bound.", ge=0)
     patience: int = key(
         0, "Stop after so many evaluations without a better val loss, and keep the best; 0 never.", ge=0
@@ -248,9 +249,9 @@ def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.Report:
 
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
     """Train, then write the model folder."""
-    from gptctl.model.folder import save_model
+    from gptctl.model.folder import load_weights_into, save_model
     from gptctl.train import loop
-    from gptctl.train.checkpoints import checkpoint
+    from gptctl.train.checkpoints import checkpoint_folders
 
     report = packing_report(config, data)
     context.info(report.line())
@@ -259,17 +260,18 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
     metrics = loop.train(job, record, context) | {"packing": asdict(report)}
     model = build(shape, config.seed)
     if config.patience and data.count("val") > 1:
-        checkpoint.load_best(record.path, model)
+        folder: Path | None = checkpoint_folders.best_or_latest(record.path)
     else:
-        newest = checkpoint.latest_valid(record.path)
-        assert newest is not None
-        checkpoint.load_weights(newest, model)
+        folder = checkpoint_folders.latest_valid(record.path)
+    assert folder is not None
+    load_weights_into(model, folder)
     save_model(record.path / "model", model, job.tokenizer_json, job.metadata | {"metrics": metrics})
     return metrics
 
 
 def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
     """Describe the training run."""
+    from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.distributed.parallel_dims import ParallelDims
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.estimate import Layout, estimate
@@ -283,7 +285,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
     return TrainJob(
         recipe=recipe,
         build_model=partial(build, shape, config.seed),
-        train_data=sequences if config.pack == "bestfit" else partial(windows, "train"),
+        train_sources=(WeightedSource(sequences if config.pack == "bestfit" else partial(windows, "train")),),
         val_data=partial(windows, "val") if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
@@ -325,7 +327,7 @@ def open_windows(folder: Path, seq_len: int, seed: int, split: str) -> TokenWind
 
 def open_packed(folder: Path, seq_len: int, seed: int, end_of_text: int) -> PackedDocuments:
     """Map the training shards and pack their documents."""
-    from gptctl.train.data.token_windows import PackedDocuments
+    from gptctl.train.data.packed_documents import PackedDocuments
 
     lengths = token_io.document_lengths(folder, "train")
     return PackedDocuments(token_io.flat_parts(folder, "train"), lengths, seq_len, seed, end_of_text)

@@ -1,15 +1,15 @@
-"""When a step goes wrong: what counts as wrong, what is done about it, and which samples are passed over for good.
+"""Faults of a training step: what counts as one, what is done about it, and which samples are skipped for good.
 
-Before each update its loss and gradient norm are judged. Both are sums over all ranks, so every rank comes to the same
-verdict. Then, by the config: the batch is skipped, training goes back to the last checkpoint, or it ends.
+Before each update its loss and gradient norm are checked. Both are sums over all ranks, so every rank detects the same
+faults. Then the config decides between these actions:
 
-    skip       no update, on to the next batch; a skipped batch is not a step
-    rollback   the last checkpoint's weights and data position again; on the way the bad batch and those around it are
-               passed over (PaLM, Chowdhery et al. 2022, 5.1, goes back about 100 steps and skips 200 to 500 batches)
-    stop       DivergedError (exit code 6), the last checkpoint stays
+    skip       no update, and on to the next batch; a skipped batch does not count as a step
+    rollback   back to the last checkpoint's weights and data position; the bad batch and those around it are skipped
+               (PaLM, Chowdhery et al. 2022, 5.1, goes back about 100 steps and skips 200 to 500 batches)
+    stop       DivergedError (exit code 6); the last checkpoint is kept
 
-What a rollback passes over is written to RUN/checkpoints/passed-over.json before training goes on. So a run that is
-killed afterwards reads the same samples again in the same order, from whichever checkpoint it resumes.
+The samples that a rollback skips are written to RUN/checkpoints/skipped-samples.json before training continues. So a
+run that is killed afterwards reads the same samples in the same order, from whichever checkpoint it resumes.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from gptctl.core import atomic
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import DataError
 
-JOURNAL = "passed-over.json"
+SKIPPED_SAMPLES_FILE = "skipped-samples.json"
 
-Kind = Literal["nonfinite", "spike"]
-Action = Literal["stop", "skip", "rollback", "warn"]
+FaultKind = Literal["nonfinite", "spike"]
+FaultAction = Literal["stop", "skip", "rollback", "warn"]
 
 
-class Faults(Settings):
+class FaultPolicy(Settings):
     """What happens when a loss or gradient is not finite, or a loss jumps."""
 
-    on_nonfinite: Literal["stop", "skip", "rollback"] = key("stop", "When a loss or gradient is not a finite number.")
-    on_spike: Literal["warn", "skip", "rollback"] = key("warn", "When a batch's loss is far above the last ones.")
-    spike_sigma: float = key(6.0, "Standard deviations above the mean that make a spike.", gt=0)
-    spike_window: int = key(128, "Updates over which mean and deviation are taken; 0 looks for no spikes.", ge=0)
-    max_skips: int = key(8, "Batches skipped in a row, after which training stops.", ge=0)
-    max_rollbacks: int = key(3, "Rollbacks to one checkpoint, after which training stops.", ge=0)
-    margin: int = key(16, "Batches before and after the bad one that a rollback passes over; doubled each time.", ge=0)
+    on_nonfinite: Literal["stop", "skip", "rollback"] = key("stop", "Action on a loss or gradient that is not finite.")
+    on_spike: Literal["warn", "skip", "rollback"] = key("warn", "Action on a loss spike.")
+    spike_sigma: float = key(6.0, "Standard deviations above the mean loss that count as a spike.", gt=0)
+    spike_window: int = key(128, "Updates over which mean and deviation are computed; 0 detects no spikes.", ge=0)
+    max_skips: int = key(8, "Batches that may be skipped in a row before training stops.", ge=0)
+    max_rollbacks: int = key(3, "Rollbacks to the same checkpoint before training stops.", ge=0)
+    margin: int = key(
+        16, "Batches before and after the bad one that a rollback skips too; doubled with each rollback.", ge=0
+    )
 
     @property
     def may_roll_back(self) -> bool:
@@ -49,72 +51,74 @@ class Faults(Settings):
 
 
 @dataclass(frozen=True)
-class PassedOver:
-    """Samples [first, end) that training leaves out after a rollback to `to_step`."""
+class SkippedSamples:
+    """Samples [first, end) that training skips after a rollback."""
 
     first: int
     end: int
-    to_step: int
-    why: Kind
-    best: float | None = None  # the best evaluation so far, which may be later than to_step
+    rollback_step: int  # the step of the checkpoint that training went back to
+    reason: FaultKind
+    best: float | None = None  # the best evaluation so far, which may be later than rollback_step
     best_step: int = 0
 
 
-def judge(loss: float, norm: float, recent: Sequence[float], settings: Faults) -> Kind | None:
-    """Say what is wrong with a step's mean loss and gradient norm, if anything.
+def detect_fault(
+    loss: float, grad_norm: float, recent_losses: Sequence[float], policy: FaultPolicy
+) -> FaultKind | None:
+    """Return what is wrong with a step's mean loss and gradient norm, if anything is.
 
-    A spike lies more than spike_sigma standard deviations above the mean of the last losses, of which there must be
+    A spike lies more than spike_sigma standard deviations above the mean of the recent losses, of which there must be
     half a window (the rule of OLMo-core's SkipStepOptimizer).
     """
-    if not (math.isfinite(loss) and math.isfinite(norm)):
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         return "nonfinite"
-    if not settings.spike_window or len(recent) < max(2, settings.spike_window // 2):
+    if not policy.spike_window or len(recent_losses) < max(2, policy.spike_window // 2):
         return None
-    mean = math.fsum(recent) / len(recent)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in recent) / (len(recent) - 1))
-    return "spike" if loss > mean + settings.spike_sigma * deviation else None
+    mean = math.fsum(recent_losses) / len(recent_losses)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in recent_losses) / (len(recent_losses) - 1))
+    return "spike" if loss > mean + policy.spike_sigma * deviation else None
 
 
-def remember(recent: Sequence[float], loss: float, settings: Faults) -> list[float]:
-    """Return the last losses with one more, as many as a window holds."""
-    return [*recent, loss][-settings.spike_window :] if settings.spike_window else []
+def append_loss(recent_losses: Sequence[float], loss: float, policy: FaultPolicy) -> list[float]:
+    """Return the recent losses with one more, at most a window of them."""
+    return [*recent_losses, loss][-policy.spike_window :] if policy.spike_window else []
 
 
-def choose(kind: Kind, settings: Faults, skips_in_a_row: int, rollbacks: int) -> Action:
-    """Say what is done, given how often it was done just now."""
-    action: Action = settings.on_nonfinite if kind == "nonfinite" else settings.on_spike
-    if (action == "skip" and skips_in_a_row >= settings.max_skips) or (
-        action == "rollback" and rollbacks >= settings.max_rollbacks
+def choose_action(kind: FaultKind, policy: FaultPolicy, consecutive_skips: int, rollbacks: int) -> FaultAction:
+    """Return the action for a fault, given the skips in a row and the rollbacks to the last checkpoint so far."""
+    action: FaultAction = policy.on_nonfinite if kind == "nonfinite" else policy.on_spike
+    if (action == "skip" and consecutive_skips >= policy.max_skips) or (
+        action == "rollback" and rollbacks >= policy.max_rollbacks
     ):
         return "stop"
     return action
 
 
-def around(first: int, size: int, rollbacks: int, settings: Faults) -> tuple[int, int]:
-    """Return the samples [first, end) to pass over for a bad batch of `size`; its margin doubles with each rollback."""
-    margin = settings.margin * 2**rollbacks * size
+def samples_to_skip(first: int, size: int, rollbacks: int, policy: FaultPolicy) -> tuple[int, int]:
+    """Return the samples [first, end) to skip for a bad batch of `size`. The margin doubles with each rollback."""
+    margin = policy.margin * 2**rollbacks * size
     return max(0, first - margin), first + size + margin
 
 
-def next_sample(sample: int, size: int, passed_over: Sequence[PassedOver]) -> int:
-    """Return where a batch of `size` samples begins that would begin at `sample`: behind all that it must not touch."""
-    for piece in sorted(passed_over, key=lambda piece: piece.first):
+def next_batch_start(sample: int, size: int, skipped: Sequence[SkippedSamples]) -> int:
+    """Return the first sample, from `sample` on, at which a batch of `size` touches no skipped sample."""
+    for piece in sorted(skipped, key=lambda piece: piece.first):
         if sample < piece.end and sample + size > piece.first:
             sample = piece.end
     return sample
 
 
-def read_journal(folder: Path) -> tuple[PassedOver, ...]:
-    """Read what earlier rollbacks of this run passed over. Raises DataError (3) if the file is damaged."""
-    path = folder / JOURNAL
+def read_skipped_samples(folder: Path) -> tuple[SkippedSamples, ...]:
+    """Read what earlier rollbacks of this run skipped. Raises DataError (3) if the file is damaged."""
+    path = folder / SKIPPED_SAMPLES_FILE
     if not path.exists():
         return ()
     try:
-        return tuple(PassedOver(**entry) for entry in json.loads(path.read_bytes()))
+        return tuple(SkippedSamples(**entry) for entry in json.loads(path.read_bytes()))
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged", "use --force to start afresh") from error
 
 
-def write_journal(folder: Path, passed_over: Sequence[PassedOver]) -> None:
-    """Write down what rollbacks passed over, at once."""
-    atomic.write_json(folder / JOURNAL, [asdict(piece) for piece in passed_over])
+def write_skipped_samples(folder: Path, skipped: Sequence[SkippedSamples]) -> None:
+    """Write what rollbacks skipped."""
+    atomic.write_json(folder / SKIPPED_SAMPLES_FILE, [asdict(piece) for piece in skipped])

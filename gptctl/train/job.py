@@ -10,9 +10,9 @@ from torch import nn
 
 from gptctl.model.classifier import Classifier
 from gptctl.model.gpt import GPT
-from gptctl.train.data.token_windows import Samples
+from gptctl.train.data.data_source import DataSource, WeightedSource
 from gptctl.train.distributed.parallel_dims import ParallelDims
-from gptctl.train.faults import Faults
+from gptctl.train.faults import FaultPolicy
 from gptctl.train.recipe import Recipe
 
 Model = GPT | Classifier
@@ -28,8 +28,8 @@ class TrainJob:
 
     recipe: Recipe
     build_model: Callable[[], Model]  # initialized, on the CPU
-    train_data: Callable[[], Samples]
-    val_data: Callable[[], Samples] | None = None
+    train_sources: tuple[WeightedSource, ...]
+    val_data: Callable[[], DataSource] | None = None
     objective: str = "language_model"  # a file in gptctl/train/objectives
     tokenizer_json: str = ""  # stored with each checkpoint, so that it can be used as a model
     metadata: dict[str, Any] = field(default_factory=dict)  # likewise: label names, what it was trained on
@@ -48,7 +48,7 @@ class TrainJob:
     log_every: int = 10
     checkpoint_every: int = 0  # 0 saves at the end and when stopped
     keep_checkpoints: int = 2
-    faults: Faults = field(default_factory=Faults)
+    faults: FaultPolicy = field(default_factory=FaultPolicy)
     loggers: tuple[str, ...] = ()  # files in gptctl/train/loggers
     sample_every: int = 0  # evaluations between samples of the model's text; 0 writes none
     sample_prompt: str = ""

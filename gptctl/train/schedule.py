@@ -7,7 +7,7 @@ import math
 from gptctl.train.recipe import Recipe
 
 
-def lr_share(recipe: Recipe, step: float, steps: float) -> float:
+def lr_factor(recipe: Recipe, step: float, steps: float) -> float:
     """Return the learning rate of update `step` (from 0) out of `steps`, as a share of the peak.
 
     Under a batch ramp both are counted in updates of the full batch (samples / batch_size), so that warm-up and decay

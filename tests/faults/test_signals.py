@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.train.checkpoints import checkpoint
+from gptctl.train.checkpoints import checkpoint_folders
 from tests.conftest import Ran, run_gptctl, tree_bytes
 from tests.faults.harness import ALONE, assert_honest, assert_whole, expect, start, stop_with, wait_for
 
@@ -102,15 +102,15 @@ def test_while_a_checkpoint_is_written(
     """Once: it is finished first. Twice: it is as if it had not begun. Either way the same command goes on, bit-equal."""
     folder = tmp_path / "run" / "checkpoints"
     process = start("pretrain", workspace / "tokens", "-o", "run", *TRAIN, cwd=tmp_path)
-    wait_for(process, lambda: len(checkpoint.steps(folder)) > 2)
+    wait_for(process, lambda: len(checkpoint_folders.list_checkpoints(folder)) > 2)
     while not halted(process) or not list(folder.glob("*.tmp-*")):  # until it is caught in the act
         os.kill(process.pid, signal.SIGCONT)
         time.sleep(0.001)
     found, err = stop_with(process, *numbers)
     assert found == code, err
     warnings: list[str] = []
-    last = checkpoint.latest_valid(tmp_path / "run", warnings.append)
-    assert last == checkpoint.steps(folder)[-1]
+    last = checkpoint_folders.latest_valid(tmp_path / "run", warnings.append)
+    assert last == checkpoint_folders.list_checkpoints(folder)[-1]
     assert warnings == []
     if len(numbers) == 1:
         assert not list(folder.glob("*.tmp-*"))

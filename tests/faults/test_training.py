@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gptctl.train.checkpoints import checkpoint
+from gptctl.train.checkpoints import checkpoint_folders
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 from tests.faults.harness import expect, fill, flip, grow, start, wait_for
 
@@ -47,11 +47,11 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_written(
     grow(small_disk)
     run = small_disk / "run"
     shutil.copytree(workspace / "run", run)
-    (last,) = checkpoint.steps(run / "checkpoints")
+    (last,) = checkpoint_folders.list_checkpoints(run / "checkpoints")
     sizes = [(last / f"{name}.safetensors").stat().st_size for name in ("model", "optimizer")]
     fill(small_disk, sizes[0] + sizes[1] // 2)  # room for checkpoints/best, which is replaced first
     expect(gptctl("pretrain", workspace / "tokens", "-o", run, *TRAIN), 4, "disk full writing", "step-000024")
-    assert checkpoint.steps(run / "checkpoints") == [last] == [checkpoint.latest_valid(run)]
+    assert checkpoint_folders.list_checkpoints(run / "checkpoints") == [last] == [checkpoint_folders.latest_valid(run)]
     assert not list(run.rglob("*.tmp-*"))
     grow(small_disk)
     done = gptctl("pretrain", workspace / "tokens", "-o", run, *TRAIN)
@@ -64,7 +64,7 @@ def test_damaged_checkpoints(workspace: Path, weights: bytes, tmp_path: Path, gp
     none is left, training does not begin again without being told to."""
     run = tmp_path / "run"
     shutil.copytree(workspace / "run", run)
-    (good,) = checkpoint.steps(run / "checkpoints")
+    (good,) = checkpoint_folders.list_checkpoints(run / "checkpoints")
     newer = [good.with_name(f"step-{step:06d}") for step in range(21, 25)]
     for path in newer[:3]:
         shutil.copytree(good, path)
@@ -76,7 +76,7 @@ def test_damaged_checkpoints(workspace: Path, weights: bytes, tmp_path: Path, gp
     done = gptctl("pretrain", workspace / "tokens", "-o", "run", *TRAIN)
     assert done.code == 0, done.err
     for path in newer:
-        assert f"{path.name} is damaged and passed over" in done.err
+        assert f"skipping damaged {path.name}" in done.err
     assert events(run, "resumed")[-1] == 20
     assert weights_of(run) == weights
     flip(everything / "checkpoints" / good.name / "state.json")
@@ -109,7 +109,7 @@ def test_a_lost_process_ends_all(number: int, words: str, workspace: Path, tmp_p
     command = ("pretrain", workspace / "tokens", "-o", "run", "--device", "cpu", "--nproc-per-node", "2", "--set", "max_restarts=0",
                "--set", "heartbeat_timeout=5", "--set", "checkpoint.every=5", "--max-minutes")  # fmt: skip
     process = start(*command, "5", cwd=tmp_path)
-    wait_for(process, lambda: checkpoint.latest_valid(tmp_path / "run"))
+    wait_for(process, lambda: checkpoint_folders.latest_valid(tmp_path / "run"))
     family = psutil.Process(process.pid).children(recursive=True)
     ranks = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
     assert len(ranks) == 2

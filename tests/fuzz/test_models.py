@@ -19,7 +19,7 @@ from gptctl.model.folder import load_model, write_config, write_weights
 from gptctl.model.gpt import GPT
 from gptctl.stages import doctor, inspect
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.train.checkpoints import checkpoint
+from gptctl.train.checkpoints import checkpoint_folders
 from tests.evals import small_model
 from tests.fuzz.child import Child, check
 from tests.fuzz.mutate import changed, json_values, mutated
@@ -148,7 +148,7 @@ def test_checkpoints_pass_over_what_is_damaged(tmp_path: Path) -> None:
 
     def newest(data: bytes) -> str:
         path.write_bytes(data)
-        found = checkpoint.latest_valid(tmp_path)
+        found = checkpoint_folders.latest_valid(tmp_path)
         assert found is not None
         return found.name
 

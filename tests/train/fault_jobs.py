@@ -15,10 +15,11 @@ from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
 from gptctl.model.kv_cache import KVCache
+from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
-from gptctl.train.faults import Faults
+from gptctl.train.faults import FaultPolicy
 from gptctl.train.job import TrainJob
-from tests.train.jobs import VOCABULARY, Deadly, make_job, run_in, text
+from tests.train.jobs import VOCABULARY, Deadly, make_job, only, run_in, text, windows_of
 
 POISON = 255  # a byte that the text does not have
 
@@ -43,16 +44,16 @@ class Spoiled(Deadly):
         self.bad = bad
         self.how = how
 
-    def batch(self, first_index: int, count: int) -> Tensor:
-        """Return a batch, spoil what is to be bad."""
-        rows = super().batch(first_index, count)
+    def batch(self, first_index: int, count: int) -> Batch:
+        """Return a batch whose bad samples are spoiled."""
+        windows = windows_of(super().batch(first_index, count))
         for row in range(count):
             if first_index + row in self.bad and self.how == "nan":
-                rows[row, 0] = POISON
+                windows[row, 0] = POISON
             elif first_index + row in self.bad:
                 noise = torch.Generator().manual_seed(first_index + row)
-                rows[row] = torch.randint(128, 255, rows[row].shape, generator=noise)
-        return rows
+                windows[row] = torch.randint(128, 255, windows[row].shape, generator=noise)
+        return Batch.from_windows(windows)
 
 
 class WithoutSome(TokenWindows):
@@ -63,7 +64,7 @@ class WithoutSome(TokenWindows):
         self.first = first
         self.gap = end - first
 
-    def batch(self, first_index: int, count: int) -> Tensor:
+    def batch(self, first_index: int, count: int) -> Batch:
         """Return a batch from behind the gap, if it begins there."""
         assert not first_index < self.first < first_index + count
         return super().batch(first_index + (self.gap if first_index >= self.first else 0), count)
@@ -89,8 +90,8 @@ def faulty_job(
     return replace(
         make_job(**job),
         build_model=partial(build_touchy, config, 5),
-        train_data=partial(Spoiled, frozenset(bad), how, kill_at),
-        faults=Faults.model_validate(faults or {}),
+        train_sources=only(partial(Spoiled, frozenset(bad), how, kill_at)),
+        faults=FaultPolicy.model_validate(faults or {}),
     )
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from gptctl.core.run_folder import Run
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.train.data.batch import Batch
+from gptctl.train.data.data_source import DataSource, WeightedSource
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import TrainJob
 from gptctl.train.loop import train
@@ -48,11 +51,21 @@ class Deadly(TokenWindows):
         super().__init__(parts, seq_len, seed)
         self.kill_at = kill_at
 
-    def batch(self, first_index: int, count: int) -> torch.Tensor:
+    def batch(self, first_index: int, count: int) -> Batch:
         """Return a batch, or die."""
         if first_index <= self.kill_at < first_index + count:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().batch(first_index, count)
+
+
+def only(open_source: Callable[[], DataSource]) -> tuple[WeightedSource, ...]:
+    """Return the sources of a run that reads one source."""
+    return (WeightedSource(open_source),)
+
+
+def windows_of(batch: Batch) -> torch.Tensor:
+    """Return the windows (B, T + 1) of a batch: its inputs and the last label."""
+    return torch.cat((batch.input_ids, batch.labels[:, -1:]), dim=1)
 
 
 def build(config: ModelConfig, seed: int) -> GPT:
@@ -76,7 +89,7 @@ def make_job(
     return TrainJob(
         recipe=full,
         build_model=partial(build, config, 5),
-        train_data=partial(windows, "train", full.seq_len, 7, kill_at),
+        train_sources=only(partial(windows, "train", full.seq_len, 7, kill_at)),
         val_data=partial(windows, "val", full.seq_len, 7),
         **{"seed": 5, "device": "cpu", **job},
     )

@@ -94,7 +94,7 @@ def train_as_rank(folder: Path, job: TrainJob) -> dict[str, Any]:
     """Train as this rank."""
     strategy = build_strategy(job, folder)
     try:
-        return loop.fit(job, Run(folder, "pretrain", {}), Context(), strategy)
+        return loop.train_rank(job, Run(folder, "pretrain", {}), Context(), strategy)
     finally:
         strategy.heartbeat_writer.close()
 

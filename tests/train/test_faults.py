@@ -13,25 +13,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, DivergedError, StoppedError
-from gptctl.train.checkpoints import checkpoint
-from gptctl.train.faults import Faults, PassedOver, choose, judge, next_sample
+from gptctl.model.folder import load_weights_into
+from gptctl.train.checkpoints import checkpoint_folders
+from gptctl.train.data.batch import Batch
+from gptctl.train.faults import FaultPolicy, SkippedSamples, choose_action, detect_fault, next_batch_start
 from tests.conftest import REPO, warm
 from tests.train.fault_jobs import WithoutSome, faulty_job
-from tests.train.jobs import assert_equal, events, make_job, run_in, weights
+from tests.train.jobs import assert_equal, events, make_job, only, run_in, weights
 
 
 @given(st.lists(st.floats(0.5, 9), max_size=40), st.floats(0.5, 30), st.integers(2, 32), st.floats(1, 8))
 def test_a_spike_is_above_mean_and_deviations(recent: list[float], loss: float, window: int, sigma: float) -> None:
     """Agreement with numpy; nothing is a spike before half a window is full."""
     recent = recent[-window:]
-    settings = Faults(spike_window=window, spike_sigma=sigma)
-    found = judge(loss, 1.0, recent, settings)
+    settings = FaultPolicy(spike_window=window, spike_sigma=sigma)
+    found = detect_fault(loss, 1.0, recent, settings)
     if len(recent) < max(2, window // 2):
         assert found is None
     else:
@@ -43,29 +44,29 @@ def test_a_spike_is_above_mean_and_deviations(recent: list[float], loss: float, 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_finite_is_seen_at_once(value: float) -> None:
     """In the loss and in the gradient, whatever came before."""
-    assert judge(value, 1.0, [], Faults()) == judge(1.0, value, [], Faults()) == "nonfinite"
-    assert judge(1.0, 1.0, [], Faults()) is None
-    assert judge(99.0, 1.0, [1.0] * 128, Faults(spike_window=0)) is None
+    assert detect_fault(value, 1.0, [], FaultPolicy()) == detect_fault(1.0, value, [], FaultPolicy()) == "nonfinite"
+    assert detect_fault(1.0, 1.0, [], FaultPolicy()) is None
+    assert detect_fault(99.0, 1.0, [1.0] * 128, FaultPolicy(spike_window=0)) is None
 
 
 def test_patience_with_faults_ends() -> None:
     """Skips in a row and rollbacks to one place have a bound; the two kinds have settings of their own."""
-    settings = Faults(on_nonfinite="skip", on_spike="rollback", max_skips=2, max_rollbacks=1)
-    assert [choose("nonfinite", settings, skips, 9) for skips in range(4)] == ["skip", "skip", "stop", "stop"]
-    assert [choose("spike", settings, 9, rollbacks) for rollbacks in range(3)] == ["rollback", "stop", "stop"]
-    assert choose("nonfinite", Faults(), 0, 0) == "stop"
-    assert choose("spike", Faults(), 99, 99) == "warn"
+    settings = FaultPolicy(on_nonfinite="skip", on_spike="rollback", max_skips=2, max_rollbacks=1)
+    assert [choose_action("nonfinite", settings, skips, 9) for skips in range(4)] == ["skip", "skip", "stop", "stop"]
+    assert [choose_action("spike", settings, 9, rollbacks) for rollbacks in range(3)] == ["rollback", "stop", "stop"]
+    assert choose_action("nonfinite", FaultPolicy(), 0, 0) == "stop"
+    assert choose_action("spike", FaultPolicy(), 99, 99) == "warn"
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=5), st.integers(0, 90), st.integers(1, 12))
 def test_a_batch_never_touches_what_is_passed_over(pieces: list[tuple[int, int]], sample: int, size: int) -> None:
     """It begins at the first place from its own on where it does not."""
-    passed = [PassedOver(first, first + length, 0, "spike") for first, length in pieces]
+    passed = [SkippedSamples(first, first + length, 0, "spike") for first, length in pieces]
 
     def free(start: int) -> bool:
         return all(start >= piece.end or start + size <= piece.first for piece in passed)
 
-    begin = next_sample(sample, size, passed)
+    begin = next_batch_start(sample, size, passed)
     assert free(begin)
     assert begin >= sample
     assert begin == sample or not free(sample)
@@ -80,7 +81,7 @@ def test_the_default_stops_before_the_update(tmp_path: Path) -> None:
     [fault] = events(tmp_path, "fault")
     assert {
         "step": 12,
-        "what": "nonfinite",
+        "reason": "nonfinite",
         "action": "stop",
         "first_sample": 66,
         "samples": 6,
@@ -94,7 +95,7 @@ def test_a_skipped_batch_might_as_well_not_exist(tmp_path: Path) -> None:
     job = faulty_job(frozenset((60, 65, 66)), faults={"on_nonfinite": "skip"}, checkpoint_every=5)
     warned: list[str] = []
     metrics = run_in(tmp_path / "skip", job, Context(warn=warned.append))
-    run_in(tmp_path / "cut", replace(job, train_data=partial(WithoutSome, 60, 72)))
+    run_in(tmp_path / "cut", replace(job, train_sources=only(partial(WithoutSome, 60, 72))))
     assert_equal(weights(tmp_path / "skip"), weights(tmp_path / "cut"))
     assert (metrics["steps"], metrics["tokens"]) == (30, 30 * 6 * 32)
     assert [(e["step"], e["first_sample"], e["action"]) for e in events(tmp_path / "skip", "fault")] == [
@@ -124,24 +125,24 @@ def test_a_rollback_goes_on_as_if_the_samples_were_cut_out(tmp_path: Path, how: 
     settings = {"on_nonfinite": "rollback", "on_spike": "rollback", "margin": 2, "spike_window": 8, "spike_sigma": 4}
     job = faulty_job(range(132, 138), how, settings, checkpoint_every=10, keep_checkpoints=1)
     run_in(tmp_path / "back", job)
-    run_in(tmp_path / "cut", replace(job, train_data=partial(WithoutSome, 120, 150)))
+    run_in(tmp_path / "cut", replace(job, train_sources=only(partial(WithoutSome, 120, 150))))
     assert_equal(weights(tmp_path / "back"), weights(tmp_path / "cut"))
     [fault], [back] = events(tmp_path / "back", "fault"), events(tmp_path / "back", "rollback")
-    assert (fault["step"], fault["what"], fault["first_sample"]) == (
+    assert (fault["step"], fault["reason"], fault["first_sample"]) == (
         23,
         {"nan": "nonfinite", "noise": "spike"}[how],
         132,
     )
     assert (back["step"], back["from_step"], back["first_sample"], back["end"]) == (20, 22, 120, 150)
-    [journal] = json.loads((tmp_path / "back" / "checkpoints" / "passed-over.json").read_text())
-    assert (journal["first"], journal["end"], journal["to_step"]) == (120, 150, 20)
+    [journal] = json.loads((tmp_path / "back" / "checkpoints" / "skipped-samples.json").read_text())
+    assert (journal["first"], journal["end"], journal["rollback_step"]) == (120, 150, 20)
 
 
 def test_without_a_checkpoint_there_is_the_start_to_go_back_to(tmp_path: Path) -> None:
     """A checkpoint of step 0 is written where a rollback may need it."""
     job = faulty_job(range(20, 21), faults={"on_nonfinite": "rollback", "margin": 0})
     run_in(tmp_path / "back", job)
-    run_in(tmp_path / "cut", replace(job, train_data=partial(WithoutSome, 18, 24)))
+    run_in(tmp_path / "cut", replace(job, train_sources=only(partial(WithoutSome, 18, 24))))
     assert events(tmp_path / "back", "rollback")[0]["step"] == 0
     assert_equal(weights(tmp_path / "back"), weights(tmp_path / "cut"))
 
@@ -153,7 +154,7 @@ def test_rollbacks_to_one_place_are_bounded(tmp_path: Path) -> None:
         with pytest.raises(DivergedError, match="step-000010 is kept"):
             run_in(tmp_path, job)
         assert len(events(tmp_path, "rollback")) == 3, attempt
-    pieces = json.loads((tmp_path / "checkpoints" / "passed-over.json").read_text())
+    pieces = json.loads((tmp_path / "checkpoints" / "skipped-samples.json").read_text())
     assert [(piece["end"] - piece["first"]) // 6 for piece in pieces] == [3, 5, 9]
 
 
@@ -175,7 +176,7 @@ def test_killed_after_a_fault_and_resumed_is_never_interrupted(tmp_path: Path, a
         for name in ("straight", "killed")
     ]
     for state in states:
-        del state["seconds"], state["minutes"]
+        del state["train_seconds"], state["elapsed_minutes"]
     assert states[0] == states[1]
     if action == "rollback":  # what was passed over stands in the journal: the fault does not come again
         assert len(events(tmp_path / "killed", "fault")) == 1
@@ -184,8 +185,8 @@ def test_killed_after_a_fault_and_resumed_is_never_interrupted(tmp_path: Path, a
 def test_a_damaged_journal_is_said(tmp_path: Path) -> None:
     """Exit 3, naming the file."""
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "passed-over.json").write_text('[{"first": 1}]')
-    with pytest.raises(DataError, match=r"passed-over.json is damaged"):
+    (tmp_path / "checkpoints" / "skipped-samples.json").write_text('[{"first": 1}]')
+    with pytest.raises(DataError, match=r"skipped-samples.json is damaged"):
         run_in(tmp_path, faulty_job())
 
 
@@ -193,10 +194,10 @@ def test_a_spike_is_only_told_by_default(tmp_path: Path) -> None:
     """The weights are those of a run that does not look."""
     job = faulty_job(range(132, 138), "noise", {"spike_window": 8, "spike_sigma": 4})
     run_in(tmp_path / "warned", job)
-    run_in(tmp_path / "blind", replace(job, faults=Faults(spike_window=0)))
+    run_in(tmp_path / "blind", replace(job, faults=FaultPolicy(spike_window=0)))
     assert_equal(weights(tmp_path / "warned"), weights(tmp_path / "blind"))
     [fault] = events(tmp_path / "warned", "fault")
-    assert (fault["what"], fault["action"], fault["first_sample"]) == ("spike", "warn", 132)
+    assert (fault["reason"], fault["action"], fault["first_sample"]) == ("spike", "warn", 132)
     assert not events(tmp_path / "blind", "fault")
 
 
@@ -225,14 +226,14 @@ def test_every_strategy_goes_back_exactly(tmp_path: Path, parallel: str) -> None
     settings = {"on_nonfinite": "rollback", "margin": 0}
     more: dict[str, Any] = {"checkpoint_every": 5, "world_size": 2, "strategy": parallel, "recipe": {"steps": 14}}
     back = faulty_job(range(67, 68), faults=settings, **more)
-    cut = replace(back, train_data=partial(WithoutSome, 66, 72))
+    cut = replace(back, train_sources=only(partial(WithoutSome, 66, 72)))
     found = []
     for name, job in (("back", back), ("cut", cut)):
         assert run_in(tmp_path / name, job)["steps"] == 14
         model = job.build_model()
-        newest = checkpoint.latest_valid(tmp_path / name)
+        newest = checkpoint_folders.latest_valid(tmp_path / name)
         assert newest is not None
-        checkpoint.load_weights(newest, model)
+        load_weights_into(model, newest)
         found.append(model.state_dict())
     assert [event["step"] for event in events(tmp_path / "back", "rollback")] == [10]
     assert_equal(*found)
@@ -252,7 +253,7 @@ def test_signals_save_and_leave(tmp_path: Path, number: signal.Signals, code: in
     with context.stop, pytest.raises(StoppedError) as caught:
         run_in(tmp_path, make_job(), replace(context, progress=send))
     assert caught.value.exit_code == code
-    assert checkpoint.latest_valid(tmp_path) == tmp_path / "checkpoints" / "step-000011"
+    assert checkpoint_folders.latest_valid(tmp_path) == tmp_path / "checkpoints" / "step-000011"
 
 
 def test_a_signal_inside_a_step_does_not_wait_for_its_end(tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_a_signal_inside_a_step_does_not_wait_for_its_end(tmp_path: Path) -> Non
     read: list[int] = []
 
     class Counting(WithoutSome):
-        def batch(self, first_index: int, count: int) -> torch.Tensor:
+        def batch(self, first_index: int, count: int) -> Batch:
             read.append(first_index)
             if first_index == 8 * 6 + 2:
                 context.stop.signal_number = signal.SIGTERM
@@ -269,7 +270,7 @@ def test_a_signal_inside_a_step_does_not_wait_for_its_end(tmp_path: Path) -> Non
 
     job = make_job(micro_batch_size=1)
     with pytest.raises(StoppedError, match="after step 8"):
-        run_in(tmp_path / "stopped", replace(job, train_data=partial(Counting, 9999, 9999)), context)
+        run_in(tmp_path / "stopped", replace(job, train_sources=only(partial(Counting, 9999, 9999))), context)
     assert read[-1] == 8 * 6 + 2
     run_in(tmp_path / "stopped", job)
     run_in(tmp_path / "straight", job)

@@ -22,11 +22,13 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DivergedError, MachineError, StoppedError, UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.cross_entropy import cross_entropy_sum
-from gptctl.model.folder import load_model
-from gptctl.train.checkpoints import checkpoint
+from gptctl.model.folder import load_model, load_weights_into
+from gptctl.train.checkpoints import checkpoint_folders
+from gptctl.train.checkpoints.load_checkpoint import read_progress
+from gptctl.train.data.batch import Batch
 from gptctl.train.data.labelled_texts import LabelledTexts
 from tests.conftest import REPO, warm
-from tests.train.jobs import VOCABULARY, assert_equal, build, events, make_job, run_in, text, weights, windows
+from tests.train.jobs import VOCABULARY, assert_equal, build, events, make_job, only, run_in, text, weights, windows
 
 
 def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:
@@ -40,7 +42,7 @@ def test_killed_and_resumed_is_never_interrupted(tmp_path: Path, preset: str, dr
     """kill -9 in step 18, then the same command in a fresh process: every bit as without."""
     assert elsewhere(tmp_path / "straight", preset, dropout, -1) == 0
     assert elsewhere(tmp_path / "killed", preset, dropout, 17 * 6 + 5) == -signal.SIGKILL
-    found = checkpoint.latest_valid(tmp_path / "killed")
+    found = checkpoint_folders.latest_valid(tmp_path / "killed")
     assert found is not None
     assert found.name in ("step-000012", "step-000016")  # the last one may have been under way
     assert elsewhere(tmp_path / "killed", preset, dropout, -1) == 0
@@ -50,7 +52,7 @@ def test_killed_and_resumed_is_never_interrupted(tmp_path: Path, preset: str, dr
         for name in ("straight", "killed")
     )
     for state in (straight, killed):
-        del state["seconds"], state["minutes"]
+        del state["train_seconds"], state["elapsed_minutes"]
     assert straight == killed
 
 
@@ -70,7 +72,7 @@ def test_it_learns_and_says_so(tmp_path: Path) -> None:
     assert logged[-1]["loss"] == metrics["train_loss"] < logged[0]["loss"]
     assert {"lr", "tokens_per_second", "grad_norm"} <= logged[0].keys()
     assert [line["step"] for line in evaluated] == [20, 40, 60]
-    assert [path.name for path in checkpoint.steps(tmp_path / "checkpoints")] == ["step-000060"]
+    assert [path.name for path in checkpoint_folders.list_checkpoints(tmp_path / "checkpoints")] == ["step-000060"]
     model, *_ = load_model(tmp_path / "checkpoints" / "step-000060")
     val = torch.from_numpy(text()[36_000:].astype(np.int64))
     total = 0.0
@@ -107,7 +109,7 @@ def test_budgets(tmp_path: Path) -> None:
     assert 0 < timed["steps"] < 100_000
     assert 0 < timed["train_loss"] < 10
     assert "val_loss" in timed
-    assert checkpoint.latest_valid(tmp_path / "minutes") is not None
+    assert checkpoint_folders.latest_valid(tmp_path / "minutes") is not None
 
 
 def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:
@@ -120,7 +122,9 @@ def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:
     metrics = run_in(tmp_path, job)
     assert metrics["steps"] == metrics["best_step"] + 20 < 400
     model = job.build_model()
-    state = checkpoint.load_best(tmp_path, model)
+    best = checkpoint_folders.best_or_latest(tmp_path)
+    load_weights_into(model, best)
+    state = read_progress(best)
     assert state["step"] == metrics["best_step"]
     assert state["val"]["loss"] == min(line["val_loss"] for line in events(tmp_path, "eval"))
 
@@ -131,7 +135,7 @@ def test_divergence_is_an_error_before_it_is_an_update(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"diverged at step \d+") as caught:
         run_in(tmp_path, job)
     assert caught.value.exit_code == 6
-    kept = checkpoint.latest_valid(tmp_path)
+    kept = checkpoint_folders.latest_valid(tmp_path)
     assert kept is not None
     assert all(torch.isfinite(tensor).all() for tensor in load_file(kept / "model.safetensors").values())
 
@@ -162,7 +166,7 @@ def test_a_signal_inside_an_evaluation_is_served(tmp_path: Path) -> None:
             self.windows = windows("val", 32, 7)
             self.samples_per_epoch = 1
 
-        def batch(self, first_index: int, count: int) -> torch.Tensor:
+        def batch(self, first_index: int, count: int) -> Batch:
             raise AssertionError
 
         def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Any:
@@ -227,7 +231,7 @@ def test_the_same_loop_finetunes_a_classifier(tmp_path: Path) -> None:
     job = replace(
         make_job("tiny-modern", recipe={"steps": 120, "batch_size": 16, "lm_weight": 0.1}),
         build_model=partial(classifier, 0),
-        train_data=partial(labelled, "train"),
+        train_sources=only(partial(labelled, "train")),
         val_data=partial(labelled, "val"),
         objective="classification",
         select_on="f1",
@@ -275,7 +279,7 @@ def test_errors_of_a_rank_reach_the_user(tmp_path: Path) -> None:
     job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "clip": 0.0, "schedule": "constant"}, world_size=2)
     with pytest.raises(DivergedError, match="diverged at step") as caught:
         run_in(tmp_path, job)
-    assert caught.value.hint == "lower --lr, or warm up for longer, with another -o"
+    assert caught.value.hint == "use a lower --lr or a longer warm-up, with another -o"
     with pytest.raises(UsageError, match="cannot be split over 2"):
         run_in(tmp_path, make_job(recipe={"batch_size": 1}, world_size=2))
 
@@ -295,6 +299,6 @@ def test_sigterm_stops_all_ranks_with_their_state_saved(tmp_path: Path) -> None:
         time.sleep(0.2)
     os.kill(child.pid, signal.SIGTERM)
     assert child.wait(timeout=120) == 143
-    found = checkpoint.latest_valid(tmp_path)
+    found = checkpoint_folders.latest_valid(tmp_path)
     assert found is not None
     assert json.loads((found / "state.json").read_text())["step"] > 0

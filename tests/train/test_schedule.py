@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
+from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.recipe import MODERN, Recipe, named
-from gptctl.train.schedule import batch_size, lr_share, samples_after, steps_for
+from gptctl.train.schedule import batch_size, lr_factor, samples_after, steps_for
 from tests.train.fault_jobs import WithoutSome
-from tests.train.jobs import make_job, run_in
+from tests.train.jobs import make_job, only, run_in
 from tests.train.test_faults import assert_equal, events, weights
 
 
 def shares(steps: int = 1000, **recipe: object) -> list[float]:
     """Return the whole schedule."""
-    return [lr_share(Recipe.model_validate(recipe), step, steps) for step in range(steps)]
+    return [lr_factor(Recipe.model_validate(recipe), step, steps) for step in range(steps)]
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "wsd", "constant", "noam"])
@@ -43,7 +43,7 @@ def test_noam_is_the_papers_formula() -> None:
     recipe = Recipe(schedule="noam", warmup_steps=warmup, lr=(width * warmup) ** -0.5)
     for s in (1, 100, 4000, 4001, 50_000):
         paper = width**-0.5 * min(s**-0.5, s * warmup**-1.5)
-        assert recipe.lr * lr_share(recipe, s - 1, 100_000) == pytest.approx(paper, rel=1e-12)
+        assert recipe.lr * lr_factor(recipe, s - 1, 100_000) == pytest.approx(paper, rel=1e-12)
 
 
 def test_ends() -> None:
@@ -64,7 +64,7 @@ def test_cosine_is_the_papers_formula() -> None:
     recipe = Recipe(schedule="cosine", warmup_steps=20, min_lr_share=0.1)
     for step in (20, 50, 110, 199):
         expected = 0.1 + 0.9 * (1 + math.cos(math.pi * (step - 20) / 180)) / 2
-        assert lr_share(recipe, step, 200) == pytest.approx(expected, rel=1e-12)
+        assert lr_factor(recipe, step, 200) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "wsd", "constant", "noam"])
@@ -73,22 +73,22 @@ def test_corners(name: str, warmup: int, steps: int) -> None:
     """No warm-up, a warm-up as long as the run or longer, one step: above zero, at most the peak; past the end too."""
     recipe = Recipe.model_validate({"schedule": name, "warmup_steps": warmup, "min_lr_share": 0.1})
     for step in range(steps + 3):
-        share = lr_share(recipe, step, steps)
+        share = lr_factor(recipe, step, steps)
         assert 0 < share <= 1
         if step < warmup:
             assert share == (step + 1) / warmup
-    assert lr_share(recipe, 0, max(steps, 1)) == pytest.approx(1 / max(warmup, 1))
+    assert lr_factor(recipe, 0, max(steps, 1)) == pytest.approx(1 / max(warmup, 1))
 
 
 def test_the_floor_is_reached_and_kept() -> None:
     """At the planned end and behind it (a run that was extended): the floor, not less."""
     for name in ("cosine", "linear", "wsd"):
         recipe = Recipe.model_validate({"schedule": name, "warmup_steps": 10, "min_lr_share": 0.1})
-        assert lr_share(recipe, 100, 100) == pytest.approx(0.1)
+        assert lr_factor(recipe, 100, 100) == pytest.approx(0.1)
     whole = Recipe(schedule="wsd", warmup_steps=0, cooldown_share=1.0, min_lr_share=0.0)
-    assert [lr_share(whole, step, 4) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [lr_factor(whole, step, 4) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
     none = Recipe(schedule="wsd", warmup_steps=0, cooldown_share=0.0, min_lr_share=0.0)
-    assert [lr_share(none, step, 4) for step in range(4)] == [1.0] * 4
+    assert [lr_factor(none, step, 4) for step in range(4)] == [1.0] * 4
 
 
 @pytest.mark.parametrize("preset", [name for name in preset_names() if name.startswith("gpt3-")])
@@ -99,9 +99,9 @@ def test_gpt3s_recipe_in_tokens(preset: str) -> None:
     assert recipe.warmup_steps * recipe.batch_size * recipe.seq_len == pytest.approx(375e6, rel=0.01)
     total = samples_after(recipe, recipe.steps) / recipe.batch_size
     per_billion = total / 300
-    assert lr_share(recipe, 259 * per_billion, total) > 0.1 + 1e-6
-    assert lr_share(recipe, 260.1 * per_billion, total) == lr_share(recipe, 299 * per_billion, total)
-    assert lr_share(recipe, 299 * per_billion, total) == pytest.approx(0.1, rel=1e-12)
+    assert lr_factor(recipe, 259 * per_billion, total) > 0.1 + 1e-6
+    assert lr_factor(recipe, 260.1 * per_billion, total) == lr_factor(recipe, 299 * per_billion, total)
+    assert lr_factor(recipe, 299 * per_billion, total) == pytest.approx(0.1, rel=1e-12)
     assert batch_size(recipe, 0) * recipe.seq_len == 32_768
 
 
@@ -170,7 +170,7 @@ class Recording(TokenWindows):
         super().__init__(WithoutSome(9999, 9999).parts, 32, 7)
         self.path = path
 
-    def batch(self, first_index: int, count: int) -> torch.Tensor:
+    def batch(self, first_index: int, count: int) -> Batch:
         """Note and give a batch."""
         with self.path.open("a") as file:
             file.write(f"{first_index} {count}\n")
@@ -181,7 +181,7 @@ def ramp_job(path: Path, **more: Any) -> Any:
     """Describe a run of 24 updates with a ramp."""
     recipe = RAMP | {"steps": 24, "schedule": "linear", "warmup_steps": 3, "min_lr_share": 0.0}
     job = make_job(recipe=recipe, model={"dropout": 0.1}, log_every=1, **more)
-    return replace(job, train_data=partial(Recording, path))
+    return replace(job, train_sources=only(partial(Recording, path)))
 
 
 def test_a_ramped_run_reads_each_sample_once_and_resumes_exactly(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ class InputFormat(Protocol):
         """Return a block's documents and the records that could not be read. This runs in a worker."""
 
 
+CONTRACT = InputFormat
+
+
 def load(name: str) -> InputFormat:
     """Return the input format of this name. Raises UsageError (2) if there is none."""
     return cast(InputFormat, plugins.load(__name__, name))
@@ -54,4 +57,5 @@ def for_path(path: str) -> InputFormat:
 @cache
 def format_name(suffix: str) -> str:
     """Return the name of the format that has this suffix. It is cached, as a folder may hold 100,000 files."""
-    return next((name for name in plugins.names(__name__) if suffix in load(name).SUFFIXES), "txt")
+    known = (*plugins.built_in(__name__), *plugins.file_names(__name__), *plugins.installed(__name__))
+    return next((name for name in known if suffix in load(name).SUFFIXES), "txt")

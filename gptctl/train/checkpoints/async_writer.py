@@ -1,41 +1,50 @@
-"""Checkpoints written in a thread while training goes on.
+"""The writer of checkpoints, which works in a thread while training continues.
 
-The tensors are copied to main memory at once, so updates can follow; then the thread writes, checksums and renames. At
-most one is under way, so the copies never pile up. Whatever kills the process meanwhile leaves the last good one.
+The tensors are copied to main memory at once, so updates can follow. Then the thread writes, checksums and renames. At
+most one checkpoint is being written, so copies never pile up. If the process is killed meanwhile, the last complete
+checkpoint is left.
 
-Where every rank holds all of the model, the first one writes. Where each holds a part, each writes its own file with
-torch.distributed.checkpoint, over a process group of their own, and the first one adds the rest.
+Where every rank holds the whole model, the first rank writes. Where the model is sharded, each rank writes its shards
+with torch.distributed.checkpoint, over a process group of its own, and the first rank adds the other files.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.checkpoint import state_dict_saver
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gptctl.core import atomic
-from gptctl.core.errors import GptctlError, MachineError, from_os_error
+from gptctl.core.errors import GptctlError, MachineError
 from gptctl.model.files import checksummed, tensor_files
 from gptctl.model.folder import write_config, write_weights
-from gptctl.train.checkpoints import checkpoint
+from gptctl.train.checkpoints import checkpoint_folders
+from gptctl.train.checkpoints.sharded_files import gather_checksums, write_shards
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.strategies import Strategy
 
-CLOSE_SECONDS = 60  # for a checkpoint under way when training fails; its other ranks may be gone
+CLOSE_SECONDS = 60  # to finish a checkpoint when training has failed; the other ranks may be gone
 
 Tensors = dict[str, Tensor]
 
 
-class Writer:
+@dataclass(frozen=True)
+class Snapshot:
+    """What one rank writes into a checkpoint, copied to main memory."""
+
+    weights: Tensors
+    optimizers: Tensors
+    progress: dict[str, Any]
+
+
+class AsyncCheckpointWriter:
     """One rank's part in writing the checkpoints of a run."""
 
     def __init__(
@@ -44,7 +53,7 @@ class Writer:
         job: TrainJob,
         strategy: Strategy,
         model: Model,
-        parameters: checkpoint.Parameters,
+        parameters: Mapping[str, nn.Parameter],
         optimizers: Sequence[Optimizer],
     ) -> None:
         self.folder = run / "checkpoints"
@@ -55,73 +64,85 @@ class Writer:
         self.optimizers = optimizers
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
-        self.written: list[Path] = []  # since the last look
+        self.finished: list[Path] = []  # since the last call of `take_finished`
         self.verified: set[Path] = set()
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Begin to write folder/step-NNNNNN; wait for the one before. Every rank must call it."""
-        self.begin(self.folder / f"step-{step:06d}", state, with_optimizers=True)
+    def save(self, step: int, progress: dict[str, Any]) -> None:
+        """Start to write the checkpoint of a step, after the one before is complete. Every rank must call it."""
+        path = checkpoint_folders.step_folder(self.folder, step)
+        self.start(path, lambda: Snapshot(self.copy_weights(), self.copy_optimizers(), progress))
 
-    def save_best(self, state: dict[str, Any]) -> None:
-        """Begin to replace folder/best by these weights. Every rank must call it."""
-        self.begin(self.folder / checkpoint.BEST, state, with_optimizers=False)
+    def save_best(self, progress: dict[str, Any]) -> None:
+        """Start to replace folder/best by the current weights. Every rank must call it."""
+        self.start(self.folder / checkpoint_folders.BEST, lambda: Snapshot(self.copy_weights(), {}, progress))
 
-    def begin(self, path: Path, state: dict[str, Any], with_optimizers: bool) -> None:
+    def start(self, path: Path, take_snapshot: Callable[[], Snapshot]) -> None:
         """Copy the tensors and start the thread, if this rank has anything to write."""
         self.wait()
         if self.strategy.dims.is_replicated and self.strategy.rank:
             return
-        optimizers = self.optimizers if with_optimizers else ()
-        weights, kept = (
-            {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-            for tensors in checkpoint.contents(self.parameters, optimizers, self.strategy)
-        )
-        self.thread = threading.Thread(
-            target=self.run, args=(path, lambda: self.write(path, weights, kept, state)), daemon=True
-        )
+        snapshot = take_snapshot()
+        self.thread = threading.Thread(target=self.write_and_prune, args=(path, snapshot), daemon=True)
         self.thread.start()
 
-    def run(self, path: Path, write: Callable[[], None]) -> None:
-        """Write, remove what is too old, and note how it went."""
+    def copy_weights(self) -> Tensors:
+        """Copy this rank's shards of the weights."""
+        return {
+            name: copy_to_cpu(self.strategy.as_dtensor(parameter, parameter.detach()))
+            for name, parameter in self.parameters.items()
+        }
+
+    def copy_optimizers(self) -> Tensors:
+        """Copy this rank's shards of the optimizers' state."""
+        return {
+            f"{index}.{name}.{key}": copy_to_cpu(self.strategy.as_dtensor(parameter, value) if value.ndim else value)
+            for index, optimizer in enumerate(self.optimizers)
+            for name, parameter in self.parameters.items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+
+    def write_and_prune(self, path: Path, snapshot: Snapshot) -> None:
+        """Write a checkpoint, remove old ones, and keep the error if there was one."""
         try:
-            write()
-            self.written.append(path)
+            self.write(path, snapshot)
+            self.finished.append(path)
             if self.strategy.rank == 0:
                 self.verified.add(path)
-                checkpoint.prune(self.folder, max(1, self.job.keep_checkpoints), self.verified)
+                checkpoint_folders.prune(self.folder, max(1, self.job.keep_checkpoints), self.verified)
         except BaseException as error:
             self.error = error
 
-    def write(self, path: Path, weights: Tensors, kept: Tensors, state: dict[str, Any]) -> None:
+    def write(self, path: Path, snapshot: Snapshot) -> None:
         """Write one checkpoint."""
         if self.strategy.dims.is_replicated:
             with atomic.atomic_folder(path) as temporary:
-                write_weights(temporary, self.model, weights)
-                if kept:
-                    tensor_files.write_tensors(temporary / "optimizer.safetensors", kept)
-                self.complete(temporary, state)
+                write_weights(temporary, self.model, snapshot.weights)
+                if snapshot.optimizers:
+                    tensor_files.write_tensors(temporary / "optimizer.safetensors", snapshot.optimizers)
+                self.complete(temporary, snapshot.progress)
             return
-        # The first rank's steps come one by one with all others told of each, so that none waits for what fails.
+        # All ranks hear of the result of each of the first rank's steps, so that none waits after a failure.
+        group = self.strategy.checkpoint_group
         with ExitStack() as stack:
-            temporary = self.together(lambda: stack.enter_context(atomic.atomic_folder(path)))
-            own = write_part(temporary, weights | kept, self.strategy.checkpoint_group)
-            checksums = gather(own, self.strategy.checkpoint_group)
-            self.together(lambda: self.complete(temporary, state, checksums))
-            self.together(stack.close)
+            temporary = self.on_first_rank(lambda: stack.enter_context(atomic.atomic_folder(path)))
+            own = write_shards(temporary, snapshot.weights | snapshot.optimizers, group)
+            checksums = gather_checksums(own, group)
+            self.on_first_rank(lambda: self.complete(temporary, snapshot.progress, checksums))
+            self.on_first_rank(stack.close)
 
-    def complete(self, folder: Path, state: dict[str, Any], checksums: dict[str, str] | None = None) -> None:
+    def complete(self, folder: Path, progress: dict[str, Any], checksums: dict[str, str] | None = None) -> None:
         """Add what is not a tensor, the manifest last."""
         write_config(folder, self.model, self.job.tokenizer_json, self.job.metadata)
-        atomic.write_json(folder / "state.json", state)
+        atomic.write_json(folder / "state.json", progress)
         checksummed.write_manifest(folder, "checkpoint", checksums)
 
-    def together(self, step: Callable[[], Any]) -> Any:
-        """Let the first rank do something and tell all others what came out, or that it failed."""
+    def on_first_rank(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the first rank, and return its result or raise its error in all ranks."""
         outcome: list[Any] = [None, ""]
         failure: GptctlError | None = None
         if self.strategy.rank == 0:
             try:
-                outcome[0] = step()
+                outcome[0] = function()
             except GptctlError as error:
                 failure, outcome[1] = error, error.message
         dist.broadcast_object_list(outcome, group=self.strategy.checkpoint_group, group_src=0)
@@ -131,16 +152,16 @@ class Writer:
 
     @property
     def failed(self) -> bool:
-        """Return whether something went wrong that `wait` will raise."""
+        """Return whether there is an error that `wait` will raise."""
         return self.error is not None
 
-    def finished(self) -> list[Path]:
-        """Return what was written since the last look."""
-        found, self.written = self.written, []
+    def take_finished(self) -> list[Path]:
+        """Return the folders that were completed since the last call."""
+        found, self.finished = self.finished, []
         return found
 
     def wait(self) -> None:
-        """Wait until nothing is under way. Raises what went wrong."""
+        """Wait until nothing is being written. Raises the error of what was."""
         if self.thread is not None:
             self.thread.join()
             self.thread = None
@@ -149,32 +170,11 @@ class Writer:
             raise error
 
     def close(self) -> None:
-        """Let what is under way come to its end, after something went wrong elsewhere."""
+        """Let a checkpoint that is being written be completed, after an error elsewhere."""
         if self.thread is not None:
             self.thread.join(CLOSE_SECONDS)
 
 
-def write_part(folder: Path, tensors: Tensors, group: Any) -> dict[str, str]:
-    """Write this rank's parts of tensors into a file of its own; give the file's name and checksum.
-
-    Raises MachineError (4) on every rank if one cannot write.
-    """
-    try:
-        state_dict_saver.save(
-            tensors,
-            storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
-            process_group=group,
-        )
-    except CheckpointException as error:
-        rank, (reason, _) = min(error.failures.items())
-        found = from_os_error(reason, folder) if isinstance(reason, OSError) else MachineError(str(reason))
-        raise MachineError(f"rank {rank}: {found.message}", found.hint) from error
-    mine = folder.glob(f"shard-{dist.get_rank(group) + 1:05d}-*")
-    return {path.name: checksummed.checksum(path) for path in mine}
-
-
-def gather(own: dict[str, str], group: Any) -> dict[str, str]:
-    """Put together what each rank found."""
-    everyone: list[dict[str, str]] = [{} for _ in range(dist.get_world_size(group))]
-    dist.all_gather_object(everyone, own, group=group)
-    return {name: value for found in everyone for name, value in found.items()}
+def copy_to_cpu(tensor: Tensor) -> Tensor:
+    """Copy a tensor to main memory."""
+    return tensor.detach().to("cpu", copy=True)

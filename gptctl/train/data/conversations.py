@@ -1,4 +1,4 @@
-"""Conversations as training samples: packed without cutting any, each blind to the others in its row."""
+"""Conversations, packed without cutting any; each attends only to itself."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.text.packing import best_fit
-from gptctl.train.data.token_windows import batches, visits
+from gptctl.train.data.batch import Batch
+from gptctl.train.data.data_source import batch_ranges
+from gptctl.train.data.permutation import shuffled_samples
 
 
 class Conversations:
-    """Token arrays and masks of what is learned. A batch is (B, 3, T) int64: inputs, targets, and the place in its row
-    where each token's conversation begins; -1 is no input and no target.
+    """Rows of conversations, filled by best-fit packing (gptctl/text/packing.py).
 
-    They share rows as best-fit packing has it (gptctl/text/packing.py). A conversation's last token is no input, so it
-    fills one place less than it has tokens.
+    `tokens` are those of each conversation, and `learned` says which of them are labels. A conversation's last token is
+    no input, so it takes one position less than it has tokens. A batch has document_starts.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Conversations:
         name: str = "train",
     ) -> None:
         if not tokens:
-            raise DataError(f"the {name} split is empty", "give more conversations, or a model with a longer context")
+            raise DataError(f"the {name} split is empty", "add conversations, or use a model with a longer context")
         assert max(map(len, tokens)) <= seq_len + 1
         self.tokens = tokens
         self.learned = learned
@@ -44,29 +44,31 @@ class Conversations:
 
     @property
     def samples_per_epoch(self) -> int:
-        """Rows per epoch."""
+        """Count the rows of an epoch."""
         return len(self.bounds) - 1
 
-    def batch(self, first_index: int, count: int) -> Tensor:
-        """Return `count` rows from a global index on, each epoch in a new order."""
-        return self.rows([row for _, row in visits(first_index, count, self.samples_per_epoch, self.seed)])
+    def batch(self, first_index: int, count: int) -> Batch:
+        """Return `count` rows in training order."""
+        return self.rows([row for _, row in shuffled_samples(first_index, count, self.samples_per_epoch, self.seed)])
 
-    def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
-        """Go through all rows once, in order; batch i goes to reader i modulo `ranks`."""
-        for part in batches(self.samples_per_epoch, batch_size, rank, ranks):
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """Yield all rows once, in order. Batch i belongs to rank i modulo `world_size`."""
+        for part in batch_ranges(self.samples_per_epoch, batch_size, rank, world_size):
             yield self.rows(part)
 
-    def rows(self, chosen: Sequence[int]) -> Tensor:
-        """Lay conversations end to end."""
-        out = np.full((len(chosen), 3, self.seq_len), IGNORE_INDEX, dtype=np.int64)
-        out[:, 2] = np.arange(self.seq_len)  # padding sees itself alone
-        for row, number in zip(out, chosen, strict=True):
+    def rows(self, chosen: Sequence[int]) -> Batch:
+        """Return the rows with the given numbers."""
+        shape = (len(chosen), self.seq_len)
+        input_ids = np.full(shape, IGNORE_INDEX, dtype=np.int64)
+        labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
+        starts = np.tile(np.arange(self.seq_len), (len(chosen), 1))  # padding attends to itself alone
+        for row, number in enumerate(chosen):
             first = 0
             for member in self.members[self.bounds[number] : self.bounds[number + 1]].tolist():
                 tokens, learned = self.tokens[member], self.learned[member]
                 end = first + len(tokens) - 1
-                row[0, first:end] = tokens[:-1]
-                row[1, first:end] = np.where(learned[1:], tokens[1:], IGNORE_INDEX)
-                row[2, first:end] = first
+                input_ids[row, first:end] = tokens[:-1]
+                labels[row, first:end] = np.where(learned[1:], tokens[1:], IGNORE_INDEX)
+                starts[row, first:end] = first
                 first = end
-        return torch.from_numpy(out)
+        return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), torch.from_numpy(starts))

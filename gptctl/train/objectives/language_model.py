@@ -3,67 +3,75 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.model.gpt import GPT, LossSums, find_document_starts
+from gptctl.train.data.batch import Batch
+from gptctl.train.job import Model, TrainJob
+from gptctl.train.objectives import SummedLoss
 from gptctl.train.recipe import Recipe
-
-UNIT = "tokens"  # what its targets are
-
-
-def loss(model: nn.Module, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Return the summed loss and the number of tokens predicted in a batch, see `losses`.
-
-    With experts, the two losses of their routers are in it, weighted. They are sums over targets too, each sequence's
-    depending on that sequence alone, so micro-batches and ranks add up to the same gradient.
-    """
-    found = losses(model, batch, recipe, recipe.label_smoothing, recipe.checkpoint_activations)
-    routers = recipe.balance_weight * found.load_balancing + recipe.router_z_weight * found.router_z
-    return found.cross_entropy + routers, found.targets
+from gptctl.train.strategies import Strategy
 
 
-def losses(
-    model: nn.Module, batch: Tensor, recipe: Recipe, smoothing: float = 0.0, checkpoint_activations: bool = False
-) -> LossSums:
-    """Call the model on windows (B, T + 1), where -1 is nothing, or on rows (B, 3, T) of inputs, targets and starts.
-
-    Raises UsageError (2) for a document mask where none can be told.
-    """
-    assert isinstance(model, GPT)
-    starts = None
-    if batch.ndim == 3:  # what is learned, and where documents begin, does not follow from the tokens
-        tokens, targets, starts = batch.unbind(1)
-    else:
-        tokens, targets = batch[:, :-1], batch[:, 1:]
-    if starts is None and recipe.document_mask:
-        if model.config.end_of_text < 0:
-            raise UsageError(
-                "training.document_mask needs the id of the token between documents", "set model.end_of_text"
-            )
-        starts = find_document_starts(tokens, model.config.end_of_text)
-    found: LossSums = model(
-        tokens.clamp(min=0),
-        targets=targets,
-        document_starts=starts,
-        label_smoothing=smoothing,
-        checkpoint_activations=checkpoint_activations,
-    )
-    return found
+def build(job: TrainJob) -> LanguageModeling:
+    """Return the objective of a run."""
+    return LanguageModeling(job.recipe)
 
 
-def blank(model: nn.Module) -> Tensor:
-    """Return the tally of nothing."""
-    return torch.zeros(2, dtype=torch.float64)
+class LanguageModeling:
+    """Cross-entropy of the next token, and with experts the losses of their routers."""
 
+    unit = "tokens"
 
-def tally(model: nn.Module, batch: Tensor, recipe: Recipe) -> Tensor:
-    """Return what to add up over a whole split: cross-entropy and count, (2,) float64 on the CPU."""
-    found = losses(model, batch, recipe)
-    return torch.tensor((found.cross_entropy.item(), found.targets.item()), dtype=torch.float64)
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
 
+    def prepare(self, strategy: Strategy, precision: str, compiled: bool) -> None:
+        """Do nothing: the objective holds no model."""
 
-def metrics(tallied: Tensor) -> dict[str, float]:
-    """Turn the sum of all tallies into the mean loss in nats per token."""
-    total, count = tallied.tolist()
-    return {"loss": total / count}
+    def loss(self, model: Model, batch: Batch) -> SummedLoss:
+        """Return the loss of a batch.
+
+        The router losses are sums over targets too, and those of a sequence depend on that sequence alone. So
+        micro-batches and ranks add up to the same gradient.
+        """
+        recipe = self.recipe
+        found = self.forward(model, batch, recipe.label_smoothing, recipe.checkpoint_activations)
+        routers = recipe.balance_weight * found.load_balancing + recipe.router_z_weight * found.router_z
+        return SummedLoss(found.cross_entropy + routers, found.targets)
+
+    def forward(
+        self, model: Model, batch: Batch, label_smoothing: float = 0.0, checkpoint_activations: bool = False
+    ) -> LossSums:
+        """Return all losses of a batch. Raises UsageError (2) for a document mask without an end-of-text token."""
+        assert isinstance(model, GPT)
+        starts = batch.document_starts
+        if starts is None and self.recipe.document_mask:
+            if model.config.end_of_text < 0:
+                raise UsageError(
+                    "training.document_mask needs the id of the token between documents", "set model.end_of_text"
+                )
+            starts = find_document_starts(batch.input_ids, model.config.end_of_text)
+        found: LossSums = model(
+            batch.model_inputs(),
+            targets=batch.labels,
+            document_starts=starts,
+            label_smoothing=label_smoothing,
+            checkpoint_activations=checkpoint_activations,
+        )
+        return found
+
+    def init_metrics(self, model: Model) -> Tensor:
+        """Return a cross-entropy and a count of zero, (2,) float64."""
+        return torch.zeros(2, dtype=torch.float64)
+
+    def batch_metrics(self, model: Model, batch: Batch) -> Tensor:
+        """Return the cross-entropy and the count of a batch, (2,) float64 on the CPU."""
+        found = self.forward(model, batch)
+        return torch.tensor((found.cross_entropy.item(), found.targets.item()), dtype=torch.float64)
+
+    def compute_metrics(self, sums: Tensor) -> dict[str, float]:
+        """Return the mean loss in nats per token."""
+        total, count = sums.tolist()
+        return {"loss": total / count}

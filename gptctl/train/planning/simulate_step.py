@@ -18,10 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gptctl.core import plugins
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
+from gptctl.train.data.batch import Batch
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.distributed.sharded_strategy import ShardedStrategy
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
-from gptctl.train.objectives import language_model
+from gptctl.train.objectives.language_model import LanguageModeling
 from gptctl.train.planning.estimate import parameters_per_rank
 from gptctl.train.recipe import Recipe
 from gptctl.train.strategies import fsdp
@@ -71,9 +72,10 @@ def simulate_step(model: ModelConfig, recipe: Recipe, dims: ParallelDims) -> dic
 def run_step(model: GPT, recipe: Recipe, strategy: ShardedStrategy) -> tuple[dict[str, nn.Parameter], list[Any]]:
     """Shard the model and update it once. Return this rank's shards and the optimizers."""
     parameters = strategy.prepare_model(model, "fp32", compiled=False)
-    windows = torch.zeros(1, recipe.seq_len + 1, dtype=torch.long)
+    batch = Batch.from_windows(torch.zeros(1, recipe.seq_len + 1, dtype=torch.long))
+    objective = LanguageModeling(recipe.model_copy(update={"document_mask": False}))
     with torch.autocast("cpu", torch.bfloat16):  # fake tensors support the grouped matrix products of experts in bf16
-        loss, _ = language_model.loss(model, windows, recipe.model_copy(update={"document_mask": False}))
+        loss, _ = objective.loss(model, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     strategy.reduce_gradients(parameters)
     optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(parameters, recipe, strategy)

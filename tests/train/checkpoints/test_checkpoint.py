@@ -19,8 +19,8 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError
 from gptctl.model.files import checksummed, tensor_files
 from gptctl.model.folder import load_model
-from gptctl.train.checkpoints import async_writer, checkpoint
-from gptctl.train.checkpoints.async_writer import Writer
+from gptctl.train.checkpoints import async_writer, checkpoint_folders
+from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.job import TrainJob
 from gptctl.train.strategies.single import SingleDevice
 from tests.train.jobs import make_job, run_in
@@ -30,10 +30,12 @@ from tests.train.test_loop import events
 FILES = ("config.json", "manifest.json", "state.json", "tokenizer.json")
 
 
-def writer_of(folder: Path, job: TrainJob) -> Writer:
+def writer_of(folder: Path, job: TrainJob) -> AsyncCheckpointWriter:
     """Make a writer of a fresh model, without optimizers."""
     model = job.build_model()
-    return Writer(folder, job, SingleDevice(torch.device("cpu")), model, dict(model.named_parameters()), ())
+    return AsyncCheckpointWriter(
+        folder, job, SingleDevice(torch.device("cpu")), model, dict(model.named_parameters()), ()
+    )
 
 
 @pytest.fixture
@@ -57,11 +59,11 @@ def test_updates_go_on_while_it_is_written(tmp_path: Path, gate: threading.Event
     before = norm.detach().clone()
     with torch.no_grad():
         norm.add_(5)
-    assert background.finished() == checkpoint.steps(tmp_path / "checkpoints") == []
+    assert background.take_finished() == checkpoint_folders.list_checkpoints(tmp_path / "checkpoints") == []
     gate.set()
     background.wait()
-    (path,) = background.finished()
-    assert path == checkpoint.latest_valid(tmp_path) == tmp_path / "checkpoints" / "step-000001"
+    (path,) = background.take_finished()
+    assert path == checkpoint_folders.latest_valid(tmp_path) == tmp_path / "checkpoints" / "step-000001"
     assert torch.equal(load_file(path / "model.safetensors")["final_norm.weight"], before)
 
 
@@ -72,10 +74,10 @@ def test_one_is_under_way_at_most(tmp_path: Path, gate: threading.Event) -> None
     opener = threading.Timer(0.3, gate.set)
     opener.start()
     background.save_best({"step": 1})
-    assert checkpoint.latest_valid(tmp_path) == tmp_path / "checkpoints" / "step-000001"
+    assert checkpoint_folders.latest_valid(tmp_path) == tmp_path / "checkpoints" / "step-000001"
     background.save(2, {"step": 2})
     background.wait()
-    assert [path.name for path in background.finished()] == ["step-000001", "best", "step-000002"]
+    assert [path.name for path in background.take_finished()] == ["step-000001", "best", "step-000002"]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best", "step-000002"]
 
 
@@ -119,7 +121,7 @@ def test_one_full_disk_leaves_the_last_good_one(tmp_path: Path, two: RankPool) -
     found = two.call(train_on_a_full_disk, tmp_path, job)
     assert all(message.startswith("rank 1: disk full") for message in found), found
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
-    assert checkpoint.latest_valid(tmp_path) is not None
+    assert checkpoint_folders.latest_valid(tmp_path) is not None
 
 
 def test_the_newest_valid_ones_are_kept(tmp_path: Path) -> None:
@@ -128,8 +130,12 @@ def test_the_newest_valid_ones_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     (folder / "step-000004" / "state.json").write_text("{}")
     (folder / "step-000002" / "manifest.json").unlink()
-    checkpoint.prune(folder, 3)
-    assert [path.name for path in checkpoint.steps(folder)] == ["step-000001", "step-000003", "step-000005"]
+    checkpoint_folders.prune(folder, 3)
+    assert [path.name for path in checkpoint_folders.list_checkpoints(folder)] == [
+        "step-000001",
+        "step-000003",
+        "step-000005",
+    ]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "tp"])
@@ -171,7 +177,7 @@ def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: RankPool) -> None:
     data[-5] ^= 1
     path.write_bytes(bytes(data))
     warnings: list[str] = []
-    assert checkpoint.latest_valid(tmp_path / "hurt", warnings.append) is not None
+    assert checkpoint_folders.latest_valid(tmp_path / "hurt", warnings.append) is not None
     assert "checksum mismatch" in warnings[0]
     two.train("fsdp", tmp_path / "hurt", job)
     assert events(tmp_path / "hurt", "resumed")[-1]["step"] == 8
@@ -202,5 +208,5 @@ def test_a_writer_that_failed_says_so_once(tmp_path: Path, monkeypatch: pytest.M
             background.wait()
     background.save(2, {"step": 2})
     background.wait()
-    assert [path.name for path in background.finished()] == ["step-000002"]
+    assert [path.name for path in background.take_finished()] == ["step-000002"]
     assert not run_in(tmp_path / "other", make_job(recipe={"steps": 0}), Context()).get("steps")

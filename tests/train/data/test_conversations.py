@@ -8,8 +8,9 @@ import torch
 
 from gptctl.core.errors import DataError
 from gptctl.model.cross_entropy import IGNORE_INDEX
+from gptctl.train.data.batch import Batch
 from gptctl.train.data.conversations import Conversations
-from gptctl.train.objectives import language_model
+from gptctl.train.objectives.language_model import LanguageModeling
 from gptctl.train.recipe import Recipe
 from tests.model.test_gpt import make
 
@@ -31,13 +32,13 @@ def test_packed_is_as_one_by_one(name: str) -> None:
     model, (tokens, learned) = make(name).train(), talks()
     packed = Conversations(tokens, learned, SEQ_LEN, seed=0)
     assert packed.samples_per_epoch < len(tokens)
-    together, count = language_model.loss(model, next(packed.sequential(100)), Recipe())
+    objective = LanguageModeling(Recipe())
+    together, count = objective.loss(model, next(packed.sequential(100)))
     alone = torch.zeros(())
     for each, mask in zip(tokens, learned, strict=True):
         batch = torch.from_numpy(each)[None]
         targets = torch.where(torch.from_numpy(mask), batch, IGNORE_INDEX)
-        rows = torch.stack((batch[:, :-1], targets[:, 1:], torch.zeros_like(batch[:, 1:])), dim=1)
-        total, _ = language_model.loss(model, rows, Recipe())
+        total, _ = objective.loss(model, Batch(batch[:, :-1], targets[:, 1:], torch.zeros_like(batch[:, 1:])))
         alone = alone + total
     assert count == sum(mask[1:].sum() for mask in learned)
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
@@ -52,9 +53,10 @@ def test_every_conversation_is_whole_and_once_an_epoch() -> None:
     tokens, learned = talks(40)
     data = Conversations(tokens, learned, SEQ_LEN, seed=3)
     rows = data.batch(0, data.samples_per_epoch)
-    assert rows.shape[1:] == (3, SEQ_LEN)
+    assert {tensor.shape[1] for tensor in rows.tensors().values()} == {SEQ_LEN}
+    assert rows.document_starts is not None
     found = []
-    for inputs, targets, starts in rows:
+    for inputs, targets, starts in zip(rows.input_ids, rows.labels, rows.document_starts, strict=True):
         for start in starts[inputs != IGNORE_INDEX].unique().tolist():
             inside = (starts == start) & (inputs != IGNORE_INDEX)
             found.append((inputs[inside].tolist(), targets[inside].tolist()))
@@ -64,11 +66,15 @@ def test_every_conversation_is_whole_and_once_an_epoch() -> None:
     ]
     assert sorted(found) == sorted(wanted)
     second = data.batch(data.samples_per_epoch, data.samples_per_epoch)
-    assert not torch.equal(rows, second)
-    assert sorted(map(repr, rows.tolist())) == sorted(map(repr, second.tolist()))
-    assert torch.equal(
-        torch.cat(list(data.sequential(7, 0, 2)) + list(data.sequential(7, 1, 2)))[:, 0].sum(), rows[:, 0].sum()
-    )
+    assert not torch.equal(rows.input_ids, second.input_ids)
+    assert listed(rows) == listed(second)
+    readers = [batch for rank in range(2) for batch in data.sequential(7, rank, 2)]
+    assert sum(batch.input_ids.sum() for batch in readers) == rows.input_ids.sum()
+
+
+def listed(batch: Batch) -> list[str]:
+    """Return the rows of a batch, sorted."""
+    return sorted(str([tensor[row].tolist() for tensor in batch.tensors().values()]) for row in range(len(batch)))
 
 
 def test_nothing_to_learn_from() -> None:

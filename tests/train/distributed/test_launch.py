@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 
 from gptctl.core.context import Context
 from gptctl.core.errors import MachineError
-from gptctl.train.checkpoints import checkpoint
+from gptctl.train.checkpoints import checkpoint_folders
+from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
 from tests.conftest import REPO, Ran
-from tests.train.jobs import make_job, run_in, text
+from tests.train.jobs import make_job, only, run_in, text
 from tests.train.strategies.test_strategies import assert_close, last
 from tests.train.test_loop import events
 
@@ -36,7 +37,7 @@ class Unlucky(TokenWindows):
         super().__init__([text()], 32, 7)
         self.marker, self.number, self.at = marker, number, at
 
-    def batch(self, first_index: int, count: int) -> torch.Tensor:
+    def batch(self, first_index: int, count: int) -> Batch:
         if first_index <= self.at < first_index + count and not self.marker.exists():
             self.marker.touch()
             os.kill(os.getpid(), self.number)
@@ -48,9 +49,9 @@ class Unlucky(TokenWindows):
 def test_ranks_start_again_after_one_was_killed(tmp_path: Path, strategy: str) -> None:
     """kill -9 of a rank in step 14 of 20, resumed from step 10 by itself: every bit as without."""
     job = make_job(recipe={"steps": 20}, world_size=2, strategy=strategy, checkpoint_every=5, max_restarts=1)
-    run_in(tmp_path / "straight", replace(job, train_data=partial(Unlucky, tmp_path, signal.SIGKILL, 10**9)))
+    run_in(tmp_path / "straight", replace(job, train_sources=only(partial(Unlucky, tmp_path, signal.SIGKILL, 10**9))))
     said: list[str] = []
-    unlucky = replace(job, train_data=partial(Unlucky, tmp_path / "marker", signal.SIGKILL, 13 * 6 + 4))
+    unlucky = replace(job, train_sources=only(partial(Unlucky, tmp_path / "marker", signal.SIGKILL, 13 * 6 + 4)))
     assert run_in(tmp_path / "killed", unlucky, Context(warn=said.append))["steps"] == 20
     assert len(said) == 1
     assert "was killed by SIGKILL; restarting all ranks (1 of 1)" in said[0]
@@ -64,7 +65,7 @@ def test_ranks_start_again_after_one_was_killed(tmp_path: Path, strategy: str) -
 def test_a_rank_that_falls_silent_is_named(tmp_path: Path) -> None:
     """SIGSTOP of a rank: exit 4 with its name after the bound; then the same command goes on."""
     job = make_job(recipe={"steps": 20}, world_size=2, checkpoint_every=5, heartbeat_timeout=4.0)
-    unlucky = replace(job, train_data=partial(Unlucky, tmp_path / "marker", signal.SIGSTOP, 13 * 6 + 4))
+    unlucky = replace(job, train_sources=only(partial(Unlucky, tmp_path / "marker", signal.SIGSTOP, 13 * 6 + 4)))
     with pytest.raises(MachineError, match=r"rank 1 has been silent for [\d.]+ s, since step 14 \(read\)") as caught:
         run_in(tmp_path / "run", unlucky)
     assert caught.value.exit_code == 4
@@ -97,7 +98,7 @@ def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path
         env={**os.environ, "PYTHONPATH": str(REPO)},
         stderr=subprocess.DEVNULL,
     )
-    while checkpoint.latest_valid(tmp_path / "killed") is None and process.poll() is None:
+    while checkpoint_folders.latest_valid(tmp_path / "killed") is None and process.poll() is None:
         time.sleep(0.02)
     process.kill()
     process.wait()

@@ -10,7 +10,8 @@ from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
 from gptctl.model.cross_entropy import IGNORE_INDEX, cross_entropy_sum
 from gptctl.model.gpt import GPT
-from gptctl.train.objectives import language_model
+from gptctl.train.data.batch import Batch
+from gptctl.train.objectives.language_model import LanguageModeling
 from gptctl.train.recipe import Recipe
 from tests.model.test_gpt import FAMILIES, make
 from tests.train.jobs import text
@@ -26,7 +27,7 @@ def windows(count: int, length: int) -> Tensor:
 
 def gradients(model: GPT, batches: list[Tensor], recipe: Recipe) -> list[Tensor]:
     """Add up over batches and divide once, as the loop does."""
-    found = [language_model.loss(model, batch, recipe) for batch in batches]
+    found = [LanguageModeling(recipe).loss(model, Batch.from_windows(batch)) for batch in batches]
     mean = torch.stack([total for total, _ in found]).sum() / sum(int(count) for _, count in found)
     return list(torch.autograd.grad(mean, list(model.parameters())))
 
@@ -35,11 +36,11 @@ def gradients(model: GPT, batches: list[Tensor], recipe: Recipe) -> list[Tensor]
 def test_every_family_learns(name: str) -> None:
     """From ln 512 to less than 4.5 in 25 steps on real text; nothing is left without a gradient."""
     model = make(name, randomize=False)
-    recipe, batch = Recipe.model_validate(load_preset(name)["training"]), windows(4, 64)
+    recipe, batch = Recipe.model_validate(load_preset(name)["training"]), Batch.from_windows(windows(4, 64))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(25):
-        total, count = language_model.loss(model.train(), batch, recipe)
+        total, count = LanguageModeling(recipe).loss(model.train(), batch)
         parameters = list(model.parameters())
         for parameter, gradient in zip(parameters, torch.autograd.grad(total / count, parameters), strict=True):
             parameter.grad = gradient
@@ -58,8 +59,8 @@ def test_packed_documents_are_as_alone(name: str) -> None:
     end, nothing = torch.tensor([END]), torch.full((3,), IGNORE_INDEX)
     row = torch.cat([end, *(torch.cat((document, end)) for document in documents), nothing])[None]
     with torch.no_grad():
-        masked = language_model.tally(model, row, Recipe(document_mask=True))
-        crossing = language_model.tally(model, row, Recipe())
+        masked = LanguageModeling(Recipe(document_mask=True)).batch_metrics(model, Batch.from_windows(row))
+        crossing = LanguageModeling(Recipe()).batch_metrics(model, Batch.from_windows(row))
         alone = torch.zeros(2, dtype=torch.float64)
         for document in documents:
             whole = torch.cat((end, document, end))[None]
@@ -72,7 +73,7 @@ def test_packed_documents_are_as_alone(name: str) -> None:
 def test_a_document_mask_needs_the_end_of_text() -> None:
     """Exit 2, naming the key."""
     with pytest.raises(UsageError, match=r"training\.document_mask"):
-        language_model.loss(make("tiny-gpt2"), windows(2, 16), Recipe(document_mask=True))
+        LanguageModeling(Recipe(document_mask=True)).loss(make("tiny-gpt2"), Batch.from_windows(windows(2, 16)))
 
 
 @pytest.mark.parametrize("name", ["tiny-gpt3", "tiny-moe"])
@@ -95,9 +96,11 @@ def test_the_routers_losses_are_in_the_training_loss_alone() -> None:
     model, batch = make("tiny-moe"), windows(4, 32)
     found = model(batch[:, :-1], targets=batch[:, 1:])
     assert found.load_balancing / found.targets > model.config.layers  # 1 a layer where the load is even
-    total, count = language_model.loss(model, batch, Recipe(balance_weight=0.2, router_z_weight=0.3))
+    objective = LanguageModeling(Recipe(balance_weight=0.2, router_z_weight=0.3))
+    total, count = objective.loss(model, Batch.from_windows(batch))
     torch.testing.assert_close(total, found.cross_entropy + 0.2 * found.load_balancing + 0.3 * found.router_z)
-    assert language_model.tally(model, batch, Recipe()).tolist() == [found.cross_entropy.item(), count.item()]
+    evaluated = LanguageModeling(Recipe()).batch_metrics(model, Batch.from_windows(batch))
+    assert evaluated.tolist() == [found.cross_entropy.item(), count.item()]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
@@ -115,7 +118,8 @@ def test_checkpointed_activations_change_no_bit(name: str, dropout: float) -> No
 
         torch.manual_seed(7)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            total, _ = language_model.loss(model, batch, Recipe(checkpoint_activations=checkpointed))
+            objective = LanguageModeling(Recipe(checkpoint_activations=checkpointed))
+            total, _ = objective.loss(model, Batch.from_windows(batch))
         kept.append(sum(sizes))
         results.append(torch.autograd.grad(total, list(model.parameters())))
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))

@@ -33,7 +33,8 @@ from gptctl.train.optimizers import adamw, muon
 from gptctl.train.recipe import Recipe
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
-from gptctl.train.objectives import language_model
+from gptctl.train.data.batch import Batch
+from gptctl.train.objectives.language_model import LanguageModeling
 model_values, recipe_values = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 small = torch.randn(64, 64, requires_grad=True)
@@ -47,8 +48,8 @@ initialize(model, 0)
 strategy = SingleDevice(torch.device("cpu"))
 optimizers = {"adamw": adamw, "muon": muon}[recipe.optimizer].build(strategy.prepare_model(model, "fp32", False), recipe, strategy)
 for _ in range(2):
-    batch = torch.randint(config.vocab_size, (recipe.batch_size, recipe.seq_len + 1))
-    language_model.loss(model, batch, recipe)[0].backward()
+    batch = Batch.from_windows(torch.randint(config.vocab_size, (recipe.batch_size, recipe.seq_len + 1)))
+    LanguageModeling(recipe).loss(model, batch).total.backward()
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()

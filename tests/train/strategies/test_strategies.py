@@ -16,12 +16,13 @@ import torch
 
 from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
+from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.distributed.choose_strategy import choose_strategy
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.stragglers import StragglerDetector
 from gptctl.train.strategies import tp
-from tests.train.jobs import make_job, run_in, text
+from tests.train.jobs import make_job, only, run_in, text
 from tests.train.rank_pool import RankPool, count_held, cubes, tensors
 from tests.train.test_loop import classifier, events, labelled
 
@@ -45,7 +46,7 @@ def job_of(case: str, **changes: Any) -> TrainJob:
         return replace(
             job,
             build_model=calm_classifier,
-            train_data=partial(labelled, "train"),
+            train_sources=only(partial(labelled, "train")),
             val_data=partial(labelled, "val"),
             objective="classification",
         )
@@ -145,7 +146,7 @@ class Recorded(TokenWindows):
         super().__init__([text()], seq_len, 7)
         self.path = path
 
-    def batch(self, first_index: int, count: int) -> torch.Tensor:
+    def batch(self, first_index: int, count: int) -> Batch:
         with self.path.open("a") as file:
             file.write("".join(f"{index}\n" for index in range(first_index, first_index + count)))
         return super().batch(first_index, count)
@@ -159,7 +160,7 @@ def samples(folder: Path) -> set[int]:
 def relay(ranks: RankPool, folder: Path, strategies: tuple[str, ...]) -> None:
     """Hand a run from strategy to strategy, a step each: the samples in order, the weights as from one strategy."""
     job = job_of("tiny-modern", recipe={"schedule": "constant", "steps": len(strategies)})
-    job = replace(job, train_data=partial(Recorded, folder / "samples", 32), val_data=None)
+    job = replace(job, train_sources=only(partial(Recorded, folder / "samples", 32)), val_data=None)
     for number, strategy in enumerate(strategies, 1):
         leg = replace(job, max_tokens=number * 5 * 32)
         if strategy == "single":
@@ -167,7 +168,7 @@ def relay(ranks: RankPool, folder: Path, strategies: tuple[str, ...]) -> None:
         else:
             ranks.train(strategy, folder / "relay", leg)
     assert samples(folder) == set(range(5 * len(strategies)))
-    run_in(folder / "alone", replace(job, train_data=partial(Recorded, folder / "others", 32)))
+    run_in(folder / "alone", replace(job, train_sources=only(partial(Recorded, folder / "others", 32))))
     assert_close(last(folder / "alone", len(strategies)), last(folder / "relay", len(strategies)))
 
 
@@ -180,13 +181,13 @@ def test_any_strategy_goes_on_with_what_another_left(two: RankPool, tmp_path: Pa
 def test_another_number_of_ranks_goes_on(two: RankPool, four: RankPool, tmp_path: Path) -> None:
     """Saved by two, loaded by four and by one: same samples in the same order, same weights."""
     job = job_of("tiny-gpt2", recipe={"schedule": "constant", "steps": 4})
-    job = replace(job, train_data=partial(Recorded, tmp_path / "samples", 32), val_data=None)
+    job = replace(job, train_sources=only(partial(Recorded, tmp_path / "samples", 32)), val_data=None)
     two.train("fsdp", tmp_path / "run", replace(job, max_tokens=1 * 5 * 32))
     four.train("fsdp", tmp_path / "run", replace(job, max_tokens=2 * 5 * 32))
     four.train("tp", tmp_path / "run", replace(job, max_tokens=3 * 5 * 32, tp_size=2))
     run_in(tmp_path / "run", job)
     assert samples(tmp_path) == set(range(20))
-    run_in(tmp_path / "alone", replace(job, train_data=partial(Recorded, tmp_path / "others", 32)))
+    run_in(tmp_path / "alone", replace(job, train_sources=only(partial(Recorded, tmp_path / "others", 32))))
     assert_close(last(tmp_path / "alone", 4), last(tmp_path / "run", 4))
 
 
@@ -222,20 +223,29 @@ def test_bf16_and_recomputation_on_shards(two: RankPool, tmp_path: Path) -> None
 
 
 class Slow(TokenWindows):
-    """Windows that take their time in one rank."""
+    """Windows that cost one rank 10 s by its own clock."""
 
-    def batch(self, first_index: int, count: int) -> torch.Tensor:
-        time.sleep(0.03 * (os.environ["RANK"] == "1"))
+    def batch(self, first_index: int, count: int) -> Batch:
+        if os.environ["RANK"] == "1":
+            clock = time.perf_counter
+
+            def later() -> float:
+                time.perf_counter = clock
+                return clock() + 10
+
+            time.perf_counter = later  # for the next look, with which the loop ends its measurement
         return super().batch(first_index, count)
 
 
 def test_a_straggler_is_named(two: RankPool, tmp_path: Path) -> None:
     """Every fifty steps, by how much it is slower than the others."""
-    job = replace(job_of("tiny-modern", recipe={"steps": 50}), train_data=partial(Slow, [text()], 32, 7), val_data=None)
+    job = replace(
+        job_of("tiny-modern", recipe={"steps": 50}), train_sources=only(partial(Slow, [text()], 32, 7)), val_data=None
+    )
     two.train("ddp", tmp_path, replace(job, micro_batch_size=0))
     (line,) = events(tmp_path, "straggler")
     assert (line["rank"], line["step"]) == (1, 49)
-    assert line["factor"] > 1.5
+    assert line["factor"] > 1.5  # by far: the other ranks would have to take 5 s
     usual = StragglerDetector()
     assert not any(usual.add([1.0, 1.2, 1.4, 1.0]) for _ in range(120))
 

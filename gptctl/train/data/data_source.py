@@ -1,0 +1,41 @@
+"""The contract of training data, and how a run lists the sources that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from gptctl.train.data.batch import Batch
+
+
+class DataSource(Protocol):
+    """Samples, addressed by a global index that runs over any number of epochs.
+
+    A batch is a pure function of the source's seed and the indices of its samples. So a resumed run needs no state to
+    find its place, and any number of ranks reads the same samples.
+    """
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Count the samples."""
+
+    def batch(self, first_index: int, count: int) -> Batch:
+        """Return `count` samples from a global index on, in training order: each epoch in a new order."""
+
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """Yield all samples once, in order, for evaluation. Batch i belongs to rank i modulo `world_size`."""
+
+
+@dataclass(frozen=True)
+class WeightedSource:
+    """One of the sources that a run mixes. Weights are relative to their sum."""
+
+    open: Callable[[], DataSource]  # picklable if the run has several ranks
+    weight: float = 1.0
+
+
+def batch_ranges(samples: int, batch_size: int, rank: int, world_size: int) -> Iterator[range]:
+    """Yield the batches of one rank, as ranges of samples in order: batch i belongs to rank i modulo `world_size`."""
+    for start in range(rank * batch_size, samples, world_size * batch_size):
+        yield range(start, min(start + batch_size, samples))

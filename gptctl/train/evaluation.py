@@ -1,0 +1,93 @@
+"""Evaluation on the val split while training, and the samples of text that go with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+
+from gptctl.model.gpt import GPT
+from gptctl.train.data.batch import Batch
+from gptctl.train.data.data_source import DataSource
+from gptctl.train.fault_handling import diverge
+from gptctl.train.monitor.heartbeat import WAITING
+from gptctl.train.monitor.sample_text import generate_sample
+from gptctl.train.state import TrainerState
+
+MIN_EVAL_BATCH = 32
+
+
+def evaluate(state: TrainerState) -> None:
+    """Evaluate on the val split, report the metrics, and save the weights if they are the best so far."""
+    assert state.val_data is not None
+    progress, job = state.progress, state.job
+    state.monitor.update_live_view(phase="evaluating")
+    metrics = split_metrics(state, state.val_data)
+    if not metrics:
+        return
+    if not math.isfinite(metrics["loss"]):
+        diverge(state, f"val loss {metrics['loss']}")
+    progress.val, progress.val_step = metrics, progress.step
+    value = metrics[job.select_on]
+    lower_is_better = job.select_on == "loss"
+    improved = progress.best is None or (value < progress.best if lower_is_better else value > progress.best)
+    progress.stale_evaluations = 0 if improved else progress.stale_evaluations + 1
+    if improved:
+        progress.best, progress.best_step = value, progress.step
+    progress.evaluations += 1
+    named = {f"val_{name}": metrics[name] for name in metrics}
+    state.monitor.log_event("eval", progress.step, best=improved, **named)
+    state.monitor.update_live_view(phase="", best_loss=progress.best if lower_is_better else None, **named)
+    if improved:
+        state.strategy.heartbeat(progress.step, "save")
+        state.checkpoint_writer.save_best(asdict(progress))
+    if job.sample_every > 0 and progress.evaluations % job.sample_every == 0:
+        write_sample(state)
+
+
+@torch.no_grad()
+def split_metrics(state: TrainerState, data: DataSource) -> dict[str, float]:
+    """Return the objective's metrics over a split, of which each rank reads its part; {} if a signal came."""
+    job, strategy, objective = state.job, state.strategy, state.objective
+    size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
+    sums = objective.init_metrics(state.model)
+    state.model.eval()
+    for batch, counts in eval_batches(state, data, size):
+        strategy.heartbeat(state.progress.step, "evaluate")
+        with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.progress.precision == "bf16"):
+            sums += counts * objective.batch_metrics(state.model, batch.to(strategy.device))
+    strategy.heartbeat(state.progress.step, WAITING)
+    signalled = torch.tensor([float(state.signalled)], dtype=torch.float64)
+    total = strategy.all_reduce(torch.cat((sums, signalled)))
+    state.stop_requested = state.stop_requested or total[-1].item() > 0
+    return {} if state.stop_requested else objective.compute_metrics(total[:-1])
+
+
+def eval_batches(state: TrainerState, data: DataSource, size: int) -> Iterator[tuple[Batch, bool]]:
+    """Yield this rank's batches of a split, and whether they count, until a signal comes.
+
+    Where the model is sharded, all ranks take part in each forward pass. A rank that has read its part yields batches
+    that do not count until the others have read theirs, and all ranks stop together.
+    """
+    strategy = state.strategy
+    batches = data.sequential(size, strategy.dp_rank, strategy.dims.dp_size)
+    while True:
+        batch = next(batches, None)
+        is_left, is_stopped = batch is not None, state.signalled
+        if not strategy.dims.is_replicated:
+            flags = torch.tensor([is_left, is_stopped]).double()
+            is_left, is_stopped = (value > 0 for value in strategy.all_reduce(flags).tolist())
+        if is_stopped or not is_left:
+            return
+        yield (data.batch(0, 1), False) if batch is None else (batch, True)
+
+
+def write_sample(state: TrainerState) -> None:
+    """Let the model generate a short text, if one rank can do so alone and there is a tokenizer."""
+    job, model = state.job, state.model
+    if state.is_main and state.strategy.dims.is_replicated and isinstance(model, GPT) and job.tokenizer_json:
+        text = generate_sample(model, job.tokenizer_json, job.sample_prompt, job.seed, lambda: state.signalled)
+        state.monitor.log_event("sample", state.progress.step, text=text)
+        state.monitor.update_live_view(sample=text, sample_step=state.progress.step)

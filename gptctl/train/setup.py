@@ -1,0 +1,146 @@
+"""The setup of a run: build model, optimizers and data, and restore the newest checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from gptctl.core import plugins
+from gptctl.core.context import Context
+from gptctl.core.errors import UsageError
+from gptctl.core.run_folder import Run
+from gptctl.model import device
+from gptctl.model.config import ModelConfig
+from gptctl.train import faults, schedule
+from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
+from gptctl.train.checkpoints.load_checkpoint import read_progress
+from gptctl.train.checkpoints.resume import find_checkpoint, restore
+from gptctl.train.data.mixture import open_sources
+from gptctl.train.job import Model, TrainJob
+from gptctl.train.monitor import throughput
+from gptctl.train.monitor.monitor import Mark, Monitor
+from gptctl.train.objectives import Objective
+from gptctl.train.planning.estimate import flops_per_token
+from gptctl.train.progress import TrainProgress
+from gptctl.train.state import TrainerState
+from gptctl.train.strategies import Strategy
+
+
+def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> TrainerState:
+    """Return the state from which this rank trains: the initial one, or that of the newest valid checkpoint."""
+    check_batch_size(job, strategy)
+    threads = device.cpu_threads(strategy.local_world_size)
+    device.configure_process(threads)
+    checkpoint = find_checkpoint(run.path, strategy, context.warn)
+    strategy.heartbeat(0, "build")
+    model = job.build_model()
+    progress = initial_progress(job, strategy, model.config, threads, checkpoint)
+    parameters = strategy.prepare_model(model, progress.precision, progress.compiled)
+    objective: Objective = plugins.load("gptctl.train.objectives", job.objective).build(job)
+    objective.prepare(strategy, progress.precision, progress.compiled)
+    build_optimizers = plugins.load("gptctl.train.optimizers", job.recipe.optimizer).build
+    optimizers = build_optimizers(parameters, job.recipe, strategy, progress.optimizer_precision)
+    skipped = faults.read_skipped_samples(run.path / "checkpoints")
+    if checkpoint is not None:
+        strategy.heartbeat(0, "load")
+        progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
+        if progress.world_size != strategy.dims.world_size:
+            progress.threads, progress.world_size = threads, strategy.dims.world_size
+        torch.set_num_threads(progress.threads)  # another number of threads would add in another order
+        if strategy.rank == 0:
+            run.event("resumed", step=progress.step, checkpoint=checkpoint.name)
+    total_steps = count_steps(job)
+    total_full_batches = schedule.samples_after(job.recipe, total_steps) / job.recipe.batch_size
+    if strategy.rank == 0:
+        warn_of_warmup(job, model.config, total_full_batches, context)
+    start_time = time.monotonic() - 60 * progress.elapsed_minutes
+    monitor = Monitor(run, context, strategy.rank == 0, total_steps, objective.unit)
+    open_monitor(monitor, job, model, strategy, progress, start_time)
+    return TrainerState(
+        job=job,
+        run=run,
+        context=context,
+        strategy=strategy,
+        objective=objective,
+        model=model,
+        parameters=parameters,
+        optimizers=optimizers,
+        checkpoint_writer=AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers),
+        train_data=open_sources(job.train_sources, job.seed),
+        val_data=job.val_data() if job.val_data else None,
+        progress=progress,
+        total_steps=total_steps,
+        total_full_batches=total_full_batches,
+        skipped_samples=skipped,
+        monitor=monitor,
+        saved_step=progress.step if checkpoint is not None else -1,
+        start_time=start_time,
+    )
+
+
+def check_batch_size(job: TrainJob, strategy: Strategy) -> None:
+    """Raise UsageError (2) if the smallest batch has fewer samples than there are shares."""
+    smallest = schedule.batch_size(job.recipe, 0)
+    if smallest < strategy.dims.dp_size:
+        raise UsageError(
+            f"a batch of {smallest} sequences cannot be split over {strategy.dims.dp_size} processes",
+            "use a larger batch or fewer processes",
+        )
+
+
+def initial_progress(
+    job: TrainJob, strategy: Strategy, config: ModelConfig, threads: int, checkpoint: Path | None
+) -> TrainProgress:
+    """Return the progress of a checkpoint, or that of a new run, with the precision that is fastest here.
+
+    It is the first rank's choice for all, because machines may differ in what is fastest.
+    """
+    if checkpoint is not None:
+        return strategy.broadcast_object(TrainProgress(**read_progress(checkpoint)))
+    precision = optimizer_precision = job.precision
+    if job.precision == "auto":
+        precision = device.select_precision(strategy.device, config.hidden_size)
+        optimizer_precision = device.optimizer_precision(strategy.device)
+    return strategy.broadcast_object(
+        TrainProgress(
+            threads=threads,
+            precision=precision,
+            optimizer_precision=optimizer_precision,
+            compiled=device.should_compile(strategy.device, job.compile),
+            world_size=strategy.dims.world_size,
+        )
+    )
+
+
+def count_steps(job: TrainJob) -> int:
+    """Return the number of updates that the recipe and the token budget allow."""
+    steps = job.recipe.steps
+    if job.max_tokens:
+        steps = min(steps, schedule.steps_for(job.recipe, math.ceil(job.max_tokens / job.recipe.seq_len)))
+    return steps
+
+
+def warn_of_warmup(job: TrainJob, config: ModelConfig, total_full_batches: float, context: Context) -> None:
+    """Warn if the warm-up is missing where it is needed, or takes the whole run."""
+    warmup_steps = job.recipe.warmup_steps
+    if config.norm_position == "post" and not warmup_steps:
+        # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients are large at first
+        context.warn("a model with post-norm needs a warm-up: set training.warmup_steps")
+    if 0 < total_full_batches <= warmup_steps:
+        context.warn(f"the warm-up ({warmup_steps} steps) is as long as the run: set training.warmup_steps")
+
+
+def open_monitor(
+    monitor: Monitor, job: TrainJob, model: Model, strategy: Strategy, progress: TrainProgress, start_time: float
+) -> None:
+    """Let the monitor know the peak speed and the deadline, and open its loggers."""
+    peak = throughput.peak_flops(strategy.device, progress.precision, progress.threads)
+    monitor.peak_flops = peak * strategy.dims.world_size
+    if monitor.unit == "tokens":
+        monitor.flops_per_token = flops_per_token(model.config, job.recipe.seq_len)
+    if job.max_minutes:
+        monitor.deadline = start_time + 60 * job.max_minutes
+    monitor.open(job.loggers, Mark(progress.step, progress.tokens, progress.train_seconds))

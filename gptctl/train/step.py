@@ -1,0 +1,155 @@
+"""One training step: gradients over micro-batches and ranks, the check for faults, and the update."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from gptctl.core.seeds import derive
+from gptctl.train import faults, schedule
+from gptctl.train.fault_handling import handle_fault
+from gptctl.train.monitor.heartbeat import WAITING
+from gptctl.train.state import TrainerState
+from gptctl.train.step_logging import log_step, warn_of_stragglers
+from gptctl.train.step_sums import StepSums
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a forward and backward pass over a whole batch found."""
+
+    loss_sum: float
+    targets: int
+    grad_norm: float  # of the mean over targets
+
+    @property
+    def loss(self) -> float:
+        """Return the mean loss."""
+        return self.loss_sum / self.targets
+
+
+def train_step(state: TrainerState) -> None:
+    """Train on the next batch.
+
+    Gradients of summed losses are added up over micro-batches and ranks, and divided once by the number of targets in
+    all of them. So the way a batch is cut cannot change the update (beyond rounding).
+    """
+    began = time.perf_counter()
+    progress = state.progress
+    size = schedule.batch_size(state.job.recipe, progress.trained_samples)
+    first = faults.next_batch_start(progress.next_sample, size, state.skipped_samples)
+    samples = range(first, first + size)
+    found = compute_gradients(state, samples)
+    if found is None:
+        zero_grad(state)
+        return
+    fault = faults.detect_fault(found.loss, found.grad_norm, progress.recent_losses, state.job.faults)
+    if fault and not handle_fault(state, fault, samples, found.loss, found.grad_norm):
+        zero_grad(state)
+        return
+    lr = update_parameters(state, found)
+    progress.step += 1
+    progress.next_sample, progress.trained_samples = samples.stop, progress.trained_samples + size
+    progress.consecutive_skips = 0
+    progress.recent_losses = faults.append_loss(progress.recent_losses, found.loss, state.job.faults)
+    progress.tokens += found.targets
+    progress.loss_sum += found.loss_sum
+    progress.loss_targets += found.targets
+    progress.train_seconds += time.perf_counter() - began
+    log_step(state, loss=found.loss, lr=lr, grad_norm=found.grad_norm)
+
+
+def update_parameters(state: TrainerState, found: StepResult) -> float:
+    """Clip the gradients, let the optimizers update, and return the learning rate."""
+    recipe, progress = state.job.recipe, state.progress
+    clip = min(1.0, recipe.clip / (found.grad_norm + 1e-6)) if recipe.clip else 1.0
+    gradients = [parameter.grad for parameter in state.parameters.values() if parameter.grad is not None]
+    torch._foreach_mul_(gradients, clip / found.targets)
+    factor = schedule.lr_factor(recipe, progress.trained_samples / recipe.batch_size, state.total_full_batches)
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        optimizer.step()
+    zero_grad(state)
+    return factor * recipe.lr
+
+
+def zero_grad(state: TrainerState) -> None:
+    """Drop all gradients."""
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+
+
+def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
+    """Add up the gradients of a batch over micro-batches and ranks.
+
+    Return None if a signal came before the last micro-batch: then the step ends, unless other ranks wait for this one.
+    """
+    began = time.perf_counter()
+    job, progress, strategy = state.job, state.progress, state.strategy
+    sums = StepSums(share_seconds=[0.0] * strategy.dims.dp_size)
+    state.model.train()
+    for number, micro_batch in enumerate(micro_batches(state, samples)):
+        if number and strategy.dims.world_size == 1 and state.signalled:
+            state.stop_requested = True
+            return None
+        strategy.heartbeat(progress.step + 1, "read")
+        is_repeat = not micro_batch
+        if not is_repeat:
+            batch = state.train_data.batch(micro_batch.start, len(micro_batch)).to(strategy.device)
+        strategy.heartbeat(progress.step + 1, "update")
+        torch.manual_seed(derive(job.seed, "dropout", progress.step, number, strategy.dp_rank))
+        with torch.autocast(strategy.device.type, torch.bfloat16, enabled=progress.precision == "bf16"):
+            loss, targets = state.objective.loss(state.model, batch)
+        if is_repeat:
+            loss, targets = loss * 0, targets * 0
+        loss.backward()  # type: ignore[no-untyped-call]
+        sums.loss += loss.item()
+        sums.targets += targets.item()
+    sums.share_seconds[strategy.dp_rank] = time.perf_counter() - began
+    strategy.heartbeat(progress.step + 1, WAITING)
+    strategy.reduce_gradients(state.parameters)
+    sums.squared_grad_norm = strategy.squared_grad_norm(state.parameters.values()).item()
+    return reduce_step(state, sums)
+
+
+def reduce_step(state: TrainerState, sums: StepSums) -> StepResult:
+    """Add the numbers of a step up over ranks, and note what any rank has to say."""
+    strategy, max_minutes = state.strategy, state.job.max_minutes
+    sums.stop_requested = state.signalled
+    sums.out_of_time = state.is_main and 0 < max_minutes <= state.elapsed_minutes
+    sums.write_failed = state.checkpoint_writer.failed
+    total = sums.all_reduce(strategy)
+    state.stop_requested, state.out_of_time = total.stop_requested > 0, total.out_of_time > 0
+    state.write_failed = total.write_failed > 0
+    if strategy.dims.is_replicated and strategy.dims.world_size > 1:  # sharded ranks wait for each other in every block
+        warn_of_stragglers(state, total.share_seconds)
+    targets = max(1, round(total.targets))
+    return StepResult(total.loss, targets, math.sqrt(total.squared_grad_norm) / targets)
+
+
+def micro_batches(state: TrainerState, samples: range) -> Iterator[range]:
+    """Yield the samples of each of this rank's forward passes.
+
+    Where the model is sharded, all ranks take part in each pass. A rank without samples left yields empty ranges, as
+    many as the largest share has passes.
+    """
+    dims = state.strategy.dims
+    own = rank_share(samples, state.strategy.dp_rank, dims.dp_size)
+    size = state.job.micro_batch_size or len(own)
+    largest = -(-len(samples) // dims.dp_size) if state.job.micro_batch_size else size
+    for start in range(own.start, own.start + largest, size):
+        micro_batch = range(start, min(start + size, own.stop))
+        if not micro_batch and dims.is_replicated:
+            return
+        yield micro_batch
+
+
+def rank_share(samples: range, rank: int, world_size: int) -> range:
+    """Return one rank's samples of a batch; shares differ by one sample at most."""
+    size = len(samples)
+    return range(samples.start + size * rank // world_size, samples.start + size * (rank + 1) // world_size)
