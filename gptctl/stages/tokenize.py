@@ -153,7 +153,7 @@ def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, 
     if fast and config.executor == "processes":
         # gigatoken and Arrow release Python's lock: threads share one cache, and no fork server is needed.
         executor = Executor(_threads.run, executor.workers)
-    noted = (
+    with_payload = (
         replace(task, payload=task_note(tokenizer.hash, positions.first_character(task.index))) for task in tasks()
     )
     shuffle_seed = config.seed if config.shuffle else None
