@@ -50,7 +50,7 @@ def removed(
     remove = RemoveRepeats(method, workspace, against)
     outcomes = [remove(task, stream.from_bytes(task.blocks[0].data)) for task in new()]
     return [outcome.tables[""]["text"].to_pylist() for outcome in outcomes], counts | report.repeat_metrics(
-        outcome.figures for outcome in outcomes
+        outcome.stats for outcome in outcomes
     )
 
 
