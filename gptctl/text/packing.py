@@ -194,7 +194,7 @@ class OpenBins:
 
     def fitting(self, size: int, is_remainder: bool) -> Iterator[tuple[int, int]]:
         """Yield the groups that fit, the least space first. New sequences come last."""
-        # A whole document goes first to where no more remainder is allowed.
+        # A whole document is first put where no more remainder is allowed.
         allowed = range(MAX_REMAINDERS - 1, -1, -1) if is_remainder else range(MAX_REMAINDERS, -1, -1)
         spaces = np.flatnonzero(self.is_used[: len(allowed), size:].any(axis=0)) + size
         for space in spaces.tolist():
