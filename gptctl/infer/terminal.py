@@ -14,7 +14,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.infer.sampler import Sampler
 from gptctl.infer.samples import sample_rows
-from gptctl.io.input.records import UnreadableRecord
+from gptctl.io.input.blocks import UnreadableRecord
 
 WAIT_SECONDS = 0.2  # how often `check` is called while there is no input
 

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,10 +16,12 @@ from gptctl.core.config import ReadingOptions, Values, argument, flag, key, outp
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary
+from gptctl.executors import Executor, serial
 from gptctl.infer.options import LoadingOptions, SamplingOptions
-from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.records import Task
-from gptctl.pipeline import execution, stage_output
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.task_results import TaskOutput
 
 if TYPE_CHECKING:
     from gptctl.infer.prompts import Prompts
@@ -91,17 +92,17 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         return converse(config, context)
     from gptctl.infer.prompts import Prompts, options_for
 
-    options = options_for(stage_output.options(config), config.chat)
+    options = options_for(ReadOptions.from_config(config), config.chat)
     prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
     from gptctl.model.files import checksummed
 
-    make = partial(write_shards, config, prompts, context)
-    made = stage_output.produce(
-        config, config.out, context, prompts, "samples", make, {"model": checksummed.model_fingerprint(folder)}
-    )
-    return replace(made, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
+    model = {"model": checksummed.model_fingerprint(folder)}
+    with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
+        if not dataset.up_to_date:
+            dataset.commit(write_shards(config, prompts, context, dataset))
+    return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
 def check(config: Generate) -> None:
@@ -126,26 +127,22 @@ def load(config: Generate) -> Sampler:
     return Sampler(generator, params, config.num, config.batch_size, config.chat, config.system)
 
 
-def write_shards(
-    config: Generate, prompts: Prompts, context: Context, out: Path | None, pipe: StreamWriter | None
-) -> stage_output.StageResult:
+def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
-    from gptctl.executors import serial
-
     sampler = load(config)
-    pipeline = execution.ShardPipeline(partial(sample_task, sampler, context), prompts.options, out)
-    totals = execution.run(pipeline, prompts.tasks(config.limit), serial.run, 1, context, pipe)
+    pipeline = ShardPipeline(partial(sample_task, sampler, context), prompts.options, dataset.folder)
+    totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
     metrics = Counter[str]()
-    for figures in totals.figures:
-        metrics.update(figures)
-    return stage_output.StageResult(totals, dict(metrics), sampler.generator.tokenizer.hash)
+    for stats in totals.stats:
+        metrics.update(stats)
+    return StageResult(totals, dict(metrics), sampler.generator.tokenizer.hash)
 
 
-def sample_task(sampler: Sampler, context: Context, task: Task, table: pa.Table) -> execution.TaskOutput:
+def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
     from gptctl.infer.samples import samples_table
 
-    prompts_before = int(task.note)
+    prompts_before = int(task.payload)
 
     def on_progress(done: int) -> None:
         total = prompts_before * sampler.samples_per_prompt + done
@@ -154,8 +151,8 @@ def sample_task(sampler: Sampler, context: Context, task: Task, table: pa.Table)
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
     found = samples_table(table, completions, sampler.params.logprobs)
-    figures = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
-    return execution.TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), figures)
+    stats = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
+    return TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), stats)
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:

@@ -11,7 +11,7 @@ from pathlib import Path
 import xxhash
 
 from gptctl.core.errors import DataError
-from gptctl.core.rundir import MANIFEST
+from gptctl.core.run_record import MANIFEST
 from gptctl.io.dataset import checked_json
 from gptctl.io.dataset.manifest import StoredShard
 from gptctl.model.files import locate, tensor_files

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import RECORD
+from gptctl.core.run_record import RUN_RECORD
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
 HINT = "MODEL is a run folder, one of its checkpoints, a model folder, or an adapter's"
@@ -25,7 +25,7 @@ def find_model(path: str) -> Path:
             return candidate
     if folder.is_dir():
         refuse_pickle(folder)
-        if (folder / RECORD).exists():
+        if (folder / RUN_RECORD).exists():
             raise DataError(
                 f"{folder} has no finished model", "run its training command again, or give one of its checkpoints"
             )
