@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import file_faults
 
@@ -25,6 +26,10 @@ REPO = Path(__file__).parent.parent
 SHARED_DATA = REPO.parent / "shared" / "data"
 CACHE = Path(tempfile.gettempdir()) / "gptctl-test-cache"  # not the user's
 AT_START = ("PYTHON", "OMP_", "MKL_", "MALLOC_", "LD_")  # names of variables that count while an interpreter starts
+
+
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
+settings.load_profile("no clock")
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def run_gptctl(
     fault: str = "",
     **environment: str,
 ) -> Ran:
-    """Run `gptctl ARGS` as a user does, or with a fault of file_faults.py; fail on a traceback."""
+    """Run `gptctl ARGS` as a user does, or with a fault of file_faults.py; fail on a traceback or a warning of Python's."""
     command = warm("gptctl", environment)
     done = subprocess.run(
         [*command, *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
@@ -62,7 +67,7 @@ def run_gptctl(
         | {"COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment} | file_faults.environment(fault),
     )  # fmt: skip
     err = done.stderr.decode("utf-8", "replace")
-    assert "Traceback" not in err, err
+    assert "Traceback" not in err and "Warning: " not in err, err
     return Ran(done.returncode, done.stdout, err)
 
 

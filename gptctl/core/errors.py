@@ -20,6 +20,18 @@ from pathlib import Path
 
 from gptctl.core.redact import redact
 
+__all__ = [
+    "ConflictError",
+    "DataError",
+    "DivergedError",
+    "GateError",
+    "GptctlError",
+    "MachineError",
+    "PipeClosedError",
+    "StoppedError",
+    "UsageError",
+]
+
 # How pyarrow names what a request to object storage came back with.
 STORAGE_ERROR = re.compile(r"AWS Error ([A-Z_]+)(?: \(HTTP status (\d+)\))?[^:]*: ?(.*)", re.S)
 STORAGE_PLACE = re.compile(r"key '(.*)' in bucket '(.*?)'")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from gptctl.text.tokenizer import Tokenizer
 
+__all__ = ["TextStream"]
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 

@@ -29,6 +29,8 @@ from gptctl.model.lora import LoraConfig, apply_lora, merge_lora
 from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import pad_vocab, unpad_vocab
 
+__all__ = ["load_model", "save_model"]
+
 
 class SavedModel(NamedTuple):
     """The content of a model folder. `extra` holds other values of its config.json, e.g. the names of labels."""

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+__all__ = ["normalize"]
+
 # C0 but tab and line feed, delete, C1, and what ftfy counts as control characters: deprecated format marks, byte order
 # marks, interlinear annotations, object replacement.
 CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x{9f}\x{206a}-\x{206f}\x{feff}\x{fff9}-\x{fffc}]"

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from gptctl.core.errors import DataError
 from gptctl.text.tokenization import token_rows
 
+__all__ = ["END_OF_TEXT", "Tokenizer"]
+
 END_OF_TEXT = "<|endoftext|>"
 # What other families call it, the usual first.
 END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<|eot_id|>", "<|im_end|>")

@@ -99,7 +99,7 @@ def test_transformers_computes_the_same(tmp_path: Path, case: str) -> None:
     cache, pieces = None, []
     for piece in (tokens[:, :10], *tokens[:, 10:].split(1, dim=1)):
         with torch.no_grad():
-            out = opened(piece, past_key_values=cache, use_cache=True)
+            out = opened(piece, cache=cache, use_cache=True)
         cache = out.past_key_values
         pieces.append(out.logits)
     close(logits_of(model, tokens), torch.cat(pieces, dim=1))

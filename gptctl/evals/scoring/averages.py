@@ -20,6 +20,8 @@ from gptctl.core.plugins import did_you_mean, unknown
 from gptctl.evals.arrays import FloatArray, IntArray
 from gptctl.evals.scoring.confusion import ClassCounts
 
+__all__ = ["Averaging", "average_classes", "divide"]
+
 Average: TypeAlias = Literal["macro", "micro", "weighted", "binary", "samples"]
 MacroOver: TypeAlias = Literal["present", "all"]
 ZeroDivision: TypeAlias = float | Literal["nan"]

@@ -16,6 +16,8 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.evals.arrays import BoolArray, IntArray
 from gptctl.io.input.predictions import text_of
 
+__all__ = ["ClassCounts", "ConfusionMatrix", "confusion_matrix"]
+
 Label: TypeAlias = str | int | float | None
 
 SHOWN = 10  # labels listed in an error message

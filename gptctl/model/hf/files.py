@@ -13,6 +13,8 @@ from gptctl.model.config import ModelConfig
 from gptctl.text.tokenization import importing
 from gptctl.text.tokenizer import END_OF_TEXT_NAMES
 
+__all__ = ["read_tokenizer"]
+
 Values = dict[str, Any]
 TEMPLATE = "chat_template.jinja"
 

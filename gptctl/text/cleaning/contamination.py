@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
+from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.records import ReadOptions
 from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import MULTIPLIER, chunks
@@ -101,6 +103,17 @@ def build_index(
                 lengths |= {length} if len(inside) else set()
                 found.append(distinct(ngrams[inside]))
     return NgramIndex(distinct(np.concatenate(found)), tuple(sorted(lengths)), count, too_short)
+
+
+@lru_cache(maxsize=1)
+def read_index(paths: tuple[str, ...], text_column: str, n: int) -> NgramIndex:
+    """Read evaluation data and index it, once per process.
+
+    Raises UsageError (2) or DataError (3) for data that cannot be read.
+    """
+    reading = ReadOptions(text_column=text_column)
+    tasks = Inputs(paths, reading).tasks()
+    return build_index((read_task(task, reading)[0]["text"].combine_chunks() for task in tasks), n)
 
 
 def count_matches(text: pa.LargeStringArray, index: NgramIndex) -> NDArray[np.int64]:

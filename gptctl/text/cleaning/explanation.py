@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from gptctl.core.errors import UsageError
+from gptctl.io.input.inputs import read_task
+from gptctl.io.input.records import ReadOptions, Task
+from gptctl.text.cleaning.clean_task import CleanTask
 from gptctl.text.cleaning.document_batch import DocumentBatch
 from gptctl.text.cleaning.filter_chain import ConfiguredFilter
 from gptctl.text.cleaning.rule import Rule
@@ -49,7 +55,7 @@ class ExplainedRule:
         }
 
 
-def explain(batch: DocumentBatch, filters: Sequence[ConfiguredFilter], row: int) -> Iterator[ExplainedRule]:
+def explain_rules(batch: DocumentBatch, filters: Sequence[ConfiguredFilter], row: int) -> Iterator[ExplainedRule]:
     """Yield every rule with its figure for one document of a batch, even if an earlier rule drops the document."""
     batch = replace(batch, all_figures=True)
     for configured in filters:
@@ -58,3 +64,35 @@ def explain(batch: DocumentBatch, filters: Sequence[ConfiguredFilter], row: int)
             yield ExplainedRule(configured.name, rule, float(figure))
         if result.text is not None:
             batch = replace(batch, text=result.text)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Whether a document is kept or dropped, and what each rule measured."""
+
+    verdict: Literal["kept", "dropped"]
+    rules: tuple[ExplainedRule, ...]
+
+
+def explain_document(clean_task: CleanTask, tasks: Iterable[Task], reading: ReadOptions, wanted_id: str) -> Explanation:
+    """Find a document by its id and explain it.
+
+    Raises UsageError (2) if no document has this id, or if no text can be extracted from it.
+    """
+    for task in tasks:
+        table, _ = read_task(task, reading)
+        row = pc.index(table["id"], pa.scalar(wanted_id)).as_py()
+        if row < 0:
+            continue
+        batch, reasons = clean_task.extract_texts(table)
+        if reasons[row].is_valid:
+            raise UsageError(
+                f"no text can be extracted from document {wanted_id}: {reasons[row]}", "see --set html_seconds"
+            )
+        rules = tuple(explain_rules(batch, clean_task.filters, row))
+        kept = clean_task(task, table).tables[""]
+        is_kept = pc.index(kept["id"], pa.scalar(wanted_id)).as_py() >= 0
+        return Explanation("kept" if is_kept else "dropped", rules)
+    raise UsageError(
+        f"no document has the id '{wanted_id}'", "gptctl inspect shows ids; --id-column names their column"
+    )

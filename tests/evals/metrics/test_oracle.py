@@ -81,6 +81,7 @@ def test_accuracy() -> None:
         assert same(value(accuracy, confusion_of(case)), accuracy_score(case[0], case[1]))
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found in 'y_true':UserWarning")  # of some cases, which are meant
 def test_matthews_correlation() -> None:
     for number in range(CASES):
         case = random_case(number)

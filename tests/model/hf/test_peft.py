@@ -107,13 +107,15 @@ def test_query_key_and_value_of_gpt2_are_one_update(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["gpt2", "qwen3"])
-@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"use_rslora": True}, {"rank_pattern": {"c_attn": 2, "q_proj": 2}, "alpha_pattern": {"c_attn": 7, "q_proj": 7}}])  # fmt: skip
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"use_rslora": True}, {"patterns": True}])
 def test_what_peft_trained_opens_here(tmp_path: Path, case: str, settings: dict[str, Any]) -> None:
     """An update of the exported model that was made with the package, with one A for all of c_attn."""
     model = make(*CASES[case][:1], **CASES[case][1])
     save_model(tmp_path / "base", model, tokenizer_json(), {})
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     targets = ["c_attn", "mlp.c_proj"] if case == "gpt2" else ["q_proj", "down_proj"]
+    if settings.get("patterns"):
+        settings = {"rank_pattern": {targets[0]: 2}, "alpha_pattern": {targets[0]: 7}}
     config = theirs.LoraConfig(r=4, lora_alpha=10, target_modules=targets, fan_in_fan_out=case == "gpt2", **settings)
     torch.manual_seed(0)
     made = theirs.get_peft_model(base, config).eval()

@@ -1,0 +1,142 @@
+"""The options of `gptctl clean` that decide which documents are kept and how their texts change."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from gptctl.core import plugins
+from gptctl.core.config import Settings, StageConfig, Values, flag, key
+from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, load_filter
+from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
+from gptctl.text.cleaning.html import Extractor
+from gptctl.text.pii import Pii
+from gptctl.text.words import WordSplitter
+
+
+class Contamination(Settings):
+    """When a document counts as contaminated by evaluation data, and what happens then."""
+
+    words: int = key(13, "Length in words of a sequence that a document shares with the evaluation data.", ge=2)
+    action: Literal["drop", "mark"] = key("drop", "Drop such a document, or mark it in the column `contaminated`.")
+    text_column: str = key("text", "Column of the evaluation data that is compared.")
+
+
+class CleaningOptions(StageConfig):
+    """How documents are cleaned. `filter_fields` adds one table per filter."""
+
+    preset: str = flag(
+        "basic",
+        f"Set of filters to apply: {', '.join(PRESETS)}.",
+        metavar="NAME",
+        panel="Cleaning",
+        choices=lambda: PRESETS,
+    )
+    filters: tuple[str, ...] | None = flag(
+        None,
+        "Filters to apply, in this order, instead of those of the preset.",
+        panel="Cleaning",
+        choices=lambda: plugins.names(FILTERS),
+    )
+    html: Literal["auto", "always", "never"] = flag(
+        "auto", "Extract the text of HTML documents; auto detects which documents are HTML.", panel="Cleaning"
+    )
+    extractor: Extractor = key("resiliparse", "Library that extracts the text of HTML; trafilatura is an extra.")
+    html_seconds: float = key(10.0, "Longest time for one HTML page; a page that takes longer is dropped.", gt=0)
+    normalize: bool = key(True, "Repair Unicode, line ends, control characters and white space.")
+    words: WordSplitter = flag("regex", "How text is split into words.", panel="Cleaning")
+    punkt: Literal["auto", "train"] = key(
+        "auto",
+        "Sentence splitter of --words nltk. auto: NLTK's data if installed, else untrained. train: on the input.",
+    )
+    identify_language: bool = key(True, "Add the columns language and language_score if there is no language column.")
+    remove_stopwords: str | None = flag(
+        None,
+        "Remove this language's stop words, for classic methods. Language models need stop words.",
+        metavar="LANGUAGE",
+        panel="Cleaning",
+    )
+    pii: bool = flag(False, "Mask e-mail and IP addresses, phone and card numbers and secret keys.", panel="Cleaning")
+    mask: Pii = key(Pii(), "What --pii masks, and by what.")
+    decontaminate: tuple[str, ...] = flag(
+        (),
+        "Drop documents that share a 13-word sequence with these files.",
+        metavar="PATH,...",
+        panel="Cleaning",
+        runtime=True,
+        reads=True,
+    )
+    contamination: Contamination = key(Contamination(), "What --decontaminate compares, and what it does.")
+    filter_compat: Literal["none", "datatrove"] = flag(
+        "none", "Match datatrove exactly, including its known bugs.", panel="Cleaning"
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def known_preset(cls, value: str) -> str:
+        """Reject an unknown preset."""
+        if value not in PRESETS:
+            raise ValueError(f"no preset is called '{value}'{plugins.did_you_mean(value, list(PRESETS))}")
+        return value
+
+    @field_validator("decontaminate")
+    @classmethod
+    def no_pipe(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Reject a pipe, because each worker reads the evaluation data."""
+        if "-" in value:
+            raise ValueError("evaluation data cannot come from a pipe; name files or folders")
+        return value
+
+    @field_validator("filters")
+    @classmethod
+    def known_filters(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Reject an unknown filter."""
+        known = plugins.names(FILTERS)
+        for name in value or ():
+            if name not in known:
+                raise ValueError(
+                    f"no filter is called '{name}'{plugins.did_you_mean(name, known)}; known: {', '.join(known)}"
+                )
+        return value
+
+    @classmethod
+    def preset_layer(cls, chosen: Values) -> Values:
+        """Return the filters of the preset with their settings, unless --filters alone is given."""
+        if chosen.get("filters") is not None and "preset" not in chosen:
+            return {}
+        name = str(chosen.get("preset", "basic"))
+        preset = PRESETS.get(name, {})
+        settings = {filter_name: dict(values) for filter_name, values in preset.items() if values}
+        return {"filters": list(preset), "pii": name in PII_PRESETS} | settings
+
+    def filter_settings(self, name: str) -> Any:
+        """Return the table of settings of one filter, an instance of the filter's Config."""
+        return vars(self)[name]
+
+    def filter_chain(self) -> tuple[ConfiguredFilter, ...]:
+        """Return the filters in order. --language adds its filter at the front unless it is in the chain already."""
+        names = self.filters or ()
+        if self.filter_settings("language").languages and "language" not in names:
+            names = ("language", *names)
+        return tuple(ConfiguredFilter(name, self.filter_settings(name)) for name in names)
+
+
+def filter_fields() -> dict[str, Any]:
+    """Return a field for each filter: its settings, as a table with the filter's name.
+
+    `--language en` is the flag for `language.languages`.
+    """
+    fields: dict[str, Any] = {}
+    for name in plugins.names(FILTERS):
+        module = load_filter(name)
+        default, help_line = module.Config(), (module.__doc__ or "").splitlines()[0]
+        if name == "language":
+            help_line = "Keep only documents in these languages, such as en,de."
+            fields[name] = (
+                module.Config,
+                flag(default, help_line, metavar="CODES", panel="Cleaning", path="language.languages"),
+            )
+        else:
+            fields[name] = (module.Config, key(default, help_line))
+    return fields
