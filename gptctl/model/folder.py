@@ -25,7 +25,8 @@ from gptctl.model.files.json_files import read_json
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import files, tensors
-from gptctl.model.lora import LoraConfig, apply_lora, merge_lora
+from gptctl.model.lora import apply_lora, merge_lora
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import pad_vocab, unpad_vocab
 

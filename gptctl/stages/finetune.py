@@ -1,4 +1,4 @@
-"""Train a pretrained GPT on a task: classify texts, answer in conversations, or go on with language modelling."""
+"""Train a pretrained GPT on a task: classify texts, answer in conversations, or continue text."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pydantic import field_validator
 
 from gptctl.core import atomic
-from gptctl.core.config import ReadingOptions, SeedOption, Values, argument, flag, key, output, plain
+from gptctl.core.config import Values, argument, output, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.rundir import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.evals.inference import held_out
-from gptctl.evals.inference.loaded_model import LoadedModel
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
-from gptctl.text.classifier_inputs import Framing, LongDocuments
+from gptctl.text.classifier_inputs import Framing
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.train.distributed.options import DistributedOptions
-from gptctl.train.faults import FaultPolicy
-from gptctl.train.recipe import Recipe, recipe_for_epochs
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
+from gptctl.train.tasks.finetune_options import FinetuneOptions
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
@@ -41,104 +35,30 @@ EXAMPLES = (
     "gptctl finetune run labelled/train.jsonl -o again --select-on f1 --epochs 1",
     "gptctl finetune run unique -o adapted --task lm --epochs 1",
 )
-RECIPE = Recipe(
-    lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
-)
-WARMUP_SHARE = 0.1
 
 
-class Finetune(DistributedOptions, ReadingOptions, SeedOption):
+class Finetune(FinetuneOptions):
     """Finetune a model on labelled texts (classify), on conversations (chat), or on more text (lm).
 
-    DATA is a file, or a folder with train and val files; without val, 10 % of the texts by hash are held out. The best
-    weights by --select-on on val are kept. A test split is never read. For chat, DATA has a column `messages`.
+    DATA is a file, or a folder with train and val files. Without val, 10 % of the texts are held out by hash. The
+    weights that are best on val by --select-on are kept. A test split is never read. For chat, DATA has a column
+    `messages`.
     """
 
     base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     data: str = argument(..., "DATA", "File or folder with the texts.")
     out: str = output(..., "Folder of the run.")
-    task: Literal["classify", "chat", "lm"] = flag("classify", "What to learn.", panel="Task")
-    label_column: str = flag("label", "Column that holds the label.", panel="Task")
-    pair_column: str | None = flag(None, "Column of a second text, to classify pairs.", panel="Task")
-    pooling: Literal["last", "mean", "max", "concat"] = flag(
-        "last", "What a classifier reads of a text's hidden states; concat: the other three.", panel="Task"
-    )
-    long_documents: LongDocuments = flag(
-        "head", "What is read of a text longer than the context; windows: all of it, averaged.", panel="Task"
-    )
-    epochs: float = flag(3.0, "Passes over the training texts.", panel="Training", gt=0)
-    select_on: Literal["f1", "accuracy", "loss"] = flag(
-        "f1", "Metric on val that chooses the weights kept (chat, lm: loss).", panel="Training"
-    )
-    lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
-    batch_size: int | None = flag(None, "Texts per update.", panel="Training", ge=1)
-    lm_weight: float | None = flag(
-        None, "Weight of the language-model loss beside a classifier's.", panel="Training", ge=0
-    )
-    lora: int = flag(0, "Rank of a low-rank update (LoRA); 0 trains all weights.", panel="Training", ge=0)
-    seeds: int = flag(
-        1, "Trainings, one seed after another: mean and spread, and the best model.", panel="Repeats", ge=1
-    )
-    fold_column: str | None = flag(
-        None, "Column that names folds: each is held out once, and scored by a model of the others.", panel="Repeats"
-    )
-    fold: str | None = key(None, "Hold out this one fold of fold_column.")
-    dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
-    training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
-    adapter: LoraConfig = key(LoraConfig(), "More about --lora: its scale, dropout, layers, and DoRA.")
-    freeze: tuple[str, ...] = key((), "Parameters that stay as they are, as globs: blocks.0.*,embedding.*")
-    freeze_layers: int = key(0, "Lowest blocks that stay as they are, embeddings included.", ge=0)
-    label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
-    symmetric: bool = key(False, "Read a pair in both orders.")
-    max_windows: int = key(16, "Windows of a long document, at most.", ge=1)
-    chat_template: str | None = key(None, "File with a Jinja chat template; else the base's own, else ChatML.")
-    patience: int = key(0, "Stop after so many evaluations without a better one; 0 never.", ge=0)
-    faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
-    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
-    eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
-    micro_batch_size: int = key(0, "Texts per forward pass and process; 0 takes a whole share.", ge=0)
-
-    @field_validator("fold", mode="before")
-    @classmethod
-    def as_text(cls, value: Any) -> Any:
-        """Take numbers as text, as TOML and --set give them: folds are compared as text."""
-        return str(value) if isinstance(value, int) else value
-
-    def full_recipe(self, label_weights: tuple[float, ...], samples: int, seq_len: int) -> Recipe:
-        """Return the recipe with the flags applied, and the steps that follow from the epochs."""
-        given = {"lr": self.lr, "batch_size": self.batch_size, "lm_weight": self.lm_weight}
-        changes: Values = {name: value for name, value in given.items() if value is not None}
-        if label_weights:
-            changes["label_weights"] = label_weights
-        recipe = self.training.model_copy(update=changes)
-        return recipe_for_epochs(recipe, self.epochs, samples, seq_len, WARMUP_SHARE)
-
-    def lora_config(self) -> LoraConfig:
-        """Return the settings of LoRA with the rank of --lora."""
-        return self.adapter.model_copy(update={"rank": self.lora})
 
     def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
-        """Return the trainings that this one stands for, by the folders that they go to; none if it is one."""
-        if self.fold_column and self.fold is None:
-            hint = "name it with --fold-column"
-            folds = sorted(set(labelled_data.strings_of(tables["train"], self.fold_column, "train", "fold", hint)))
-            if unfit := [fold for fold in folds if "/" in fold or "\0" in fold]:
-                problem = f"a folder cannot be named after the fold '{unfit[0]}'"
-                raise DataError(problem, "give it a name without a slash")
-            changes: dict[str, Values] = {f"fold-{fold}": {"fold": fold} for fold in folds}
-        elif self.seeds > 1:
-            seeds = range(self.seed, self.seed + self.seeds)
-            changes = {f"seed-{seed}": {"seed": seed, "seeds": 1} for seed in seeds}
-        else:
-            return {}
+        """Return the runs of --seeds or --fold-column by their folders; none for a single run."""
         return {
-            name: self.model_copy(update=change | {"out": str(Path(self.out) / name)})
-            for name, change in changes.items()
+            name: self.model_copy(update=changes | {"out": str(Path(self.out) / name)})
+            for name, changes in self.repeat_settings(tables["train"]).items()
         }
 
 
 def plan(config: Finetune, context: Context) -> Summary:
-    """Say what would be done."""
+    """Describe what would be done."""
     from gptctl.model.files.locate import find_model
 
     tables, _ = read(config)
@@ -155,7 +75,7 @@ def plan(config: Finetune, context: Context) -> Summary:
 
 
 def read(config: Finetune) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Read the training and validation texts; a fold that is held out becomes a table of its own."""
+    """Read the training and validation texts. A held-out fold becomes a table of its own."""
     column = "messages" if config.task == "chat" and config.text_column == "text" else config.text_column
     reading = config.model_copy(update={"text_column": column})
     tables, prints = labelled_data.training_splits(reading, config.data, structured=config.task == "chat")
@@ -203,6 +123,8 @@ def has_model(folder: Path) -> bool:
 
 def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Values:
     """Train several times, each in a folder of its own. Return means and deviations, and keep the best model."""
+    from gptctl.evals.inference import held_out
+
     runs = {}
     for number, (name, config) in enumerate(repeats.items(), start=1):
         context.info(f"{name}, {number} of {len(repeats)}")
@@ -219,6 +141,8 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
 
 def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: Run, context: Context) -> Values:
     """Train, then write the best weights as the model folder, and with LoRA the adapter too."""
+    from gptctl.evals.inference import held_out
+    from gptctl.evals.inference.loaded_model import LoadedModel
     from gptctl.model import device, lora
     from gptctl.model.folder import save_model
     from gptctl.model.hf import peft
@@ -301,7 +225,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
         tokenizer_json=task.tokenizer.to_json(),
         metadata={"stage": "finetune", "task": config.task, "data": fingerprints} | task.metadata | lora,
         seed=config.seed,
-        memory_bytes=replicated_memory(model, recipe, config.ranks(), config.micro_batch_size),
+        memory_bytes=replicated_memory(model, recipe, config.world_size(), config.micro_batch_size),
         micro_batch_size=config.micro_batch_size,
         patience=config.patience,
         select_on=task.select_on,

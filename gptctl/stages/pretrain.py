@@ -7,10 +7,10 @@ import shlex
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from gptctl.core import atomic, plugins
-from gptctl.core.config import SeedOption, Settings, Values, argument, flag, key, output, plain
+from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.core.formatting import format_number
@@ -18,21 +18,14 @@ from gptctl.core.rundir import Extendable, Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.config import ModelConfig, load_preset, preset_names
+from gptctl.model.config import ModelConfig
 from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.train import recipe
-from gptctl.train.distributed.options import DistributedOptions
-from gptctl.train.faults import FaultPolicy
-from gptctl.train.planning.gpu_specs import Accelerator
-from gptctl.train.recipe import Recipe
+from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
 
 if TYPE_CHECKING:
     from gptctl.train.distributed.nodes import Nodes
     from gptctl.train.job import TrainJob
-
-DEFAULT_PRESET = "tiny-modern"
-OPTIMIZERS = "gptctl.train.optimizers"
 
 
 def budget(limit: float) -> float:
@@ -48,94 +41,16 @@ EXAMPLES = (
 )
 
 
-class Checkpoints(Settings):
-    """When checkpoints are written."""
-
-    every: int = key(500, "Steps between checkpoints; 0 saves at the end and when stopped.", ge=0)
-    keep: int = key(2, "Newest checkpoints kept.", ge=1)
-
-
-class Pretrain(DistributedOptions, SeedOption):
+class Pretrain(PretrainOptions):
     """Pretrain a GPT on token shards to predict the next token.
 
-    A preset gives the model (model.*) and the recipe (training.*); flags and config keys change single values. The same
-    command resumes a run that was stopped or killed; more steps go on with a finished one.
+    A preset sets the model (model.*) and the recipe (training.*); flags and config keys change single values. The same
+    command resumes a run that was stopped or killed. Raise --steps to extend a finished run.
     """
 
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
     out: str | None = output(None, "Folder of the run.")
-    preset: str = flag(
-        DEFAULT_PRESET, "Model and recipe; --list-presets shows them.", panel="Model", choices=preset_names
-    )
     list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True, switch=True)
-    recipe: Literal["preset", "paper", "modern"] = flag(
-        "preset",
-        "The preset's own; as published; or Muon and AdamW with wsd on any preset.",
-        panel="Training",
-        runtime=True,  # what it stands for is in training
-    )
-    steps: int | None = flag(None, "Updates; the preset's if not given.", panel="Training", ge=0)
-    seq_len: int | None = flag(None, "Tokens per sequence; also the model's context.", panel="Training", ge=1)
-    batch_tokens: int | None = flag(None, "Tokens per update, over all processes.", panel="Training", ge=1)
-    optimizer: str | None = flag(None, "adamw or muon.", panel="Training", choices=lambda: plugins.names(OPTIMIZERS))
-    lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
-    max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
-    model: ModelConfig = key(ModelConfig(), "The model's shape.")
-    training: Recipe = key(Recipe(), "The recipe.")
-    checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
-    faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
-    max_tokens: int = key(0, "Stop after so many tokens; 0 is no bound.", ge=0)
-    patience: int = key(
-        0, "Stop after so many evaluations without a better val loss, and keep the best; 0 never.", ge=0
-    )
-    pack: Literal["concat", "bestfit"] = key(
-        "concat",
-        "How sequences are filled: concat cuts one stream, bestfit cuts only documents longer than a sequence.",
-    )
-    eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates at the end only.", ge=0)
-    log_every: int = key(10, "Steps between lines in events.jsonl.", ge=1)
-    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
-    sample_every: int = key(
-        1, "Evaluations between samples of the model's text in events.jsonl; 0 writes none.", ge=0, runtime=True
-    )
-    sample_prompt: str = key("", "What the samples begin with; nothing begins a document.", runtime=True)
-    micro_batch_size: int = key(
-        0, "Sequences per forward pass and process (gradient accumulation); 0 takes a whole share.", ge=0
-    )
-    precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
-    accelerator: Accelerator = key("h100", "Device that --dry-run reckons with.", runtime=True)
-
-    @classmethod
-    def preset_layer(cls, chosen: Values) -> Values:
-        """Return the preset's model and recipe."""
-        preset = str(chosen.get("preset", DEFAULT_PRESET))
-        tables = load_preset(preset)
-        return tables | {
-            "training": recipe.apply_recipe(tables["training"], str(chosen.get("recipe", "preset")), preset)
-        }
-
-    def full_recipe(self) -> Recipe:
-        """Return the recipe with the flags applied."""
-        given = {"steps": self.steps, "seq_len": self.seq_len, "optimizer": self.optimizer, "lr": self.lr}
-        full = self.training.model_copy(update={name: value for name, value in given.items() if value is not None})
-        if self.batch_tokens:
-            full = full.model_copy(update={"batch_size": max(1, self.batch_tokens // full.seq_len)})
-        return full
-
-    def model_config_for(self, vocab_size: int | None, end_of_text: int | None = None) -> ModelConfig:
-        """Return the model's config for a tokenizer. Raises UsageError (2) if sequences are longer than its context."""
-        given = {"vocab_size": vocab_size, "end_of_text": end_of_text, "max_seq_len": self.seq_len}
-        model = self.model.model_copy(update={name: value for name, value in given.items() if value is not None})
-        if self.full_recipe().seq_len > model.max_seq_len:
-            raise UsageError(
-                f"training.seq_len {self.full_recipe().seq_len} is longer than model.max_seq_len {model.max_seq_len}",
-                "set both with --seq-len",
-            )
-        return model
-
-    def settings(self) -> Values:
-        """Return the settings, with the steps of the preset or the flag."""
-        return super().settings() | {"steps": self.full_recipe().steps}
 
 
 def plan(config: Pretrain, context: Context) -> Summary:
@@ -152,7 +67,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
     on_cpu = config.device == "cpu" or config.nproc_per_node > 1
     options = PlanOptions(
         strategy=config.parallel,
-        world_size=config.ranks(),
+        world_size=config.world_size(),
         nodes=config.nodes,
         tp_size=config.tp_size,
         hybrid_shard=config.hybrid_shard,
@@ -188,17 +103,11 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
             "restore it, or make the tokens again: gptctl tokenize ... --force",
         )
     model = config.model_config_for(data.vocab_size, tokenizer.end_of_text_id)
-    report = packing_report(config, data)
-    job = make_job(config, data, model, report)
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
-        if nodes.is_leader:
-            return lead(config, data, job, report, context, nodes)
-        return follow(config, job, context, nodes)
+        return (lead if nodes.is_leader else follow)(config, data, model, context, nodes)
 
 
-def lead(
-    config: Pretrain, data: token_io.Tokens, job: TrainJob, report: packing.Report, context: Context, nodes: Nodes
-) -> Summary:
+def lead(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Open the run folder, train, and write the model."""
     assert config.out is not None
     inputs = {"tokens": data.manifest.content()}
@@ -206,8 +115,10 @@ def lead(
         if record.up_to_date:
             return record.previous_summary()
         nodes.announce_training()
+        report = packing_report(config, data)
         context.info(report.line())
         record.event("packing", **asdict(report))
+        job = make_job(config, data, model, report)
         metrics = train(config, job, record, context, {"packing": asdict(report)})
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
@@ -217,7 +128,7 @@ def lead(
         return record.finish(summarise(config, metrics), declared)
 
 
-def follow(config: Pretrain, job: TrainJob, context: Context, nodes: Nodes) -> Summary:
+def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Train with this node's processes in a run that another node leads."""
     from gptctl.train import loop
 
@@ -226,6 +137,7 @@ def follow(config: Pretrain, job: TrainJob, context: Context, nodes: Nodes) -> S
         if has_model(Path(config.out)):
             return Summary("pretrain", "up to date", (config.out,))
         raise MachineError(f"the node at {config.rdzv_endpoint} ended before it trained", "see its messages")
+    job = make_job(config, data, model, packing_report(config, data))
     metrics = loop.train(job, Run(Path(config.out), "pretrain", {}), context)
     return summarise(config, metrics)
 
@@ -287,7 +199,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
         loggers=config.loggers,
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
-        memory_bytes=replicated_memory(model, recipe, config.ranks(), config.micro_batch_size),
+        memory_bytes=replicated_memory(model, recipe, config.world_size(), config.micro_batch_size),
         **config.distributed(),
     )
 

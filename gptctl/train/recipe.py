@@ -10,9 +10,9 @@ from gptctl.core.errors import UsageError
 
 Schedule = Literal["cosine", "linear", "wsd", "constant", "noam"]
 
-# Muon with AdamW, and a schedule that does not need the number of steps in advance: `--recipe modern` sets these keys of
-# any preset. Batch size, sequence length, steps, warm-up and label smoothing stay the preset's, because they depend on
-# its data and the position of its norms.
+# Muon with AdamW, and a schedule that does not need the number of steps in advance. `--recipe modern` sets these keys
+# of any preset. Batch size, sequence length, steps, warm-up and label smoothing stay the preset's, because they depend
+# on its data and the position of its norms.
 MODERN: Values = {
     "optimizer": "muon",
     "schedule": "wsd",

@@ -74,7 +74,7 @@ def test_keys_of_faults_are_checked(gptctl: Gptctl) -> None:
     """Exit 2, naming key and choices; the nearest for a slip."""
     done = gptctl("pretrain", "t", "-o", "r", "--set", "faults.on_nonfinite=ignore", "--set", "faults.on_spyke=skip")
     assert done.code == 2
-    assert "'stop', 'skip' or 'rollback'" in done.err
+    assert "takes stop, skip or rollback, not 'ignore'" in done.err
     assert "did you mean 'on_spike'?" in done.err
 
 

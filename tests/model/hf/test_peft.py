@@ -18,7 +18,8 @@ from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model, save_model
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import peft as ours
-from gptctl.model.lora import LoraConfig, apply_lora, lora_layers, merge_lora
+from gptctl.model.lora import apply_lora, lora_layers, merge_lora
+from gptctl.model.lora_config import LoraConfig
 from tests.evals.small_model import tokenizer_json
 from tests.model.test_gpt import logits_of, make, some_tokens
 
