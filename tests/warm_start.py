@@ -119,7 +119,7 @@ def become(arguments: list[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
+    os.environ |= {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
     load()
     threads = psutil.Process().num_threads()
     assert threads == 1, f"{threads} threads, of which a fork would have one"

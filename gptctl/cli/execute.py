@@ -8,12 +8,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from gptctl.cli.commands import STAGES
+from gptctl.cli.commands import STAGES, config_model
 from gptctl.cli.console import Console, print_json
 from gptctl.cli.params import common_options
-from gptctl.cli.resolve import resolve
+from gptctl.cli.resolve import flag_values, resolve
 from gptctl.core import plugins
-from gptctl.core.config import flatten, plain, show
+from gptctl.core.config import Layer, flatten, plain, show
 from gptctl.core.context import Context
 from gptctl.core.errors import PipeClosedError
 from gptctl.core.redact import redacted
@@ -33,7 +33,12 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     common = {name: values.pop(name) for name in common_options()}
     console = Console(common["quiet"], common["verbose"])
     config, origins = resolve(
-        stage, values, common["config_file"], common["set_values"] or [], placeholders=common["print_config"]
+        stage,
+        Layer("flag", flag_values(config_model(stage), values)),
+        common["config_file"],
+        common["set_values"] or (),
+        common["plugin_files"] or (),
+        placeholders=common["print_config"],
     )
     if common["print_config"]:
         sys.stdout.write(show(config, origins))

@@ -63,7 +63,7 @@ def require_utf8(arguments: list[str]) -> None:
 def report(error: BaseException) -> int:
     """Print an error as one line and a hint, and return its exit code."""
     from gptctl.cli.console import Console
-    from gptctl.core.errors import GptctlError, MachineError, PipeClosedError, UsageError, from_os_error
+    from gptctl.core.errors import GptctlError, PipeClosedError, UsageError, from_exception
     from gptctl.core.redact import redact
 
     if isinstance(error, typer.Exit):
@@ -81,17 +81,9 @@ def report(error: BaseException) -> int:
         where = context.command_path if context else "gptctl"
         message = error.format_message().rstrip(".")
         error = UsageError(message[:1].lower() + message[1:], f"see {where} --help")
-    elif isinstance(error, MemoryError):
-        error = MachineError("out of memory", "use fewer workers (--workers 1) or smaller batches")
-    elif isinstance(error, OSError):
-        error = from_os_error(error)
-    elif not isinstance(error, GptctlError):
-        error = GptctlError(
-            f"internal error: {type(error).__name__}: {error}",
-            "run again with --debug and report the traceback; log.txt in the output folder has it too",
-        )
-    Console().error(error)
-    return error.exit_code
+    known = from_exception(error) if isinstance(error, Exception) else GptctlError(f"internal error: {error!r}")
+    Console().error(known)
+    return known.exit_code
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ def common_options() -> dict[str, Any]:
         "set_values": option(
             list[str] | None, "--set", help="Set a config key, such as a.b=value. Repeatable.", metavar="KEY=VALUE"
         ),
+        "plugin_files": option(
+            list[str] | None, "--plugin", help="Load a plug-in from a Python file. Repeatable.", metavar="FILE.py"
+        ),
         "print_config": option(
             bool, "--print-config", help="Print all keys, their values and where each comes from, then stop."
         ),

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gptctl.cli.commands import config_model, stage_names
+from gptctl.core import plugins
 from gptctl.core.config import (
     Layer,
     Others,
@@ -26,27 +27,43 @@ from gptctl.core.config import (
 
 
 def resolve(
-    stage: str, flags: Mapping[str, Any], file: Path | None, sets: Sequence[str], placeholders: bool = False
+    stage: str,
+    given: Layer,
+    file: Path | None = None,
+    sets: Sequence[str] = (),
+    plugin_files: Sequence[str] = (),
+    placeholders: bool = False,
 ) -> tuple[StageConfig, dict[str, str]]:
     """Merge default < preset < --config file < environment < --set < flag; also return where each key comes from.
 
-    With `placeholders`, what the command requires need not be given. Raises UsageError (2).
+    `given` holds the flags, or the arguments of a Python function. Plug-in files are loaded before the config is
+    built, as they may add keys to it. With `placeholders`, what the command requires need not be given.
+    Raises UsageError (2).
     """
-    model = config_model(stage)
     layers = [
         *(read_toml(file, stage, stage_names()) if file else ()),
         read_environment(os.environ),
         read_sets(sets),
-        Layer("flag", flag_values(model, flags)),
+        given,
     ]
     chosen: dict[str, Any] = {}
     for layer in layers:
         chosen = merge(chosen, layer.values)
+    plugins.begin_command((*list_of(chosen.get("plugins")), *plugin_files))
+    if plugin_files:
+        layers.append(Layer("flag", {"plugins": [*list_of(chosen.get("plugins")), *plugin_files]}))
+    model = config_model(stage).for_values(chosen)
     preset = Layer("preset", model.preset_layer(chosen))
     others = Others(
         tuple(stage_names()), lambda dotted: any(has_key(config_model(one), dotted) for one in others_of(stage))
     )
     return build(model, [preset, *layers], others, placeholders)
+
+
+def list_of(value: Any) -> list[str]:
+    """Return a list as files, variables and Python give it: a list, or "a,b"."""
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+    return [str(item).strip() for item in items if str(item).strip()]
 
 
 def others_of(stage: str) -> list[str]:

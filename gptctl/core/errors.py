@@ -17,6 +17,7 @@ import errno
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from gptctl.core.redact import redact
 
@@ -42,6 +43,7 @@ class GptctlError(Exception):
     """One line that says what and where, and one that says what to do next; passwords in URIs are hidden."""
 
     exit_code = 1
+    summary: Any = None  # of a command that ended with this error after its result was there: a missed gate
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         message = redact(message)
@@ -102,6 +104,20 @@ class StoppedError(GptctlError):
     def __init__(self, message: str, hint: str | None = None, signal_number: int = 15) -> None:
         super().__init__(message, hint)
         self.exit_code = 128 + signal_number
+
+
+def from_exception(error: Exception) -> GptctlError:
+    """Turn any exception into a GptctlError. What is not expected becomes an internal error (exit code 1)."""
+    if isinstance(error, GptctlError):
+        return error
+    if isinstance(error, MemoryError):
+        return MachineError("out of memory", "use fewer workers (--workers 1) or smaller batches")
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    return GptctlError(
+        f"internal error: {type(error).__name__}: {error}",
+        "run again with --debug and report the traceback; log.txt in the output folder has it too",
+    )
 
 
 def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError:

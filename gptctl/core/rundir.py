@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from gptctl import __version__
-from gptctl.core import atomic
+from gptctl.core import atomic, plugins
 from gptctl.core.config import StageConfig, Values, differing, plain, to_toml
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError, from_os_error
@@ -179,6 +179,7 @@ def open_run(
         settings = redacted(config.settings())
         if old:
             check_settings(name, old, settings, inputs, extendable)
+            check_plugins(name, old)
             grown = any(old["settings"].get(name) != settings.get(name) for name in extendable)
             complete = (out / MANIFEST).exists()
             if grown or (complete and not intact(out)):
@@ -217,6 +218,17 @@ def until_done(run: Run, fresh: bool) -> Iterator[Run]:
         except (GptctlError, OSError):
             pass
         raise
+
+
+def check_plugins(name: str, old: Values) -> None:
+    """Raise ConflictError (5) if the output was made with other plug-ins, or with other versions of them."""
+    before, now_used = old.get("plugins") or {}, plugins.record()
+    changed = sorted(key for key in before.keys() | now_used.keys() if before.get(key) != now_used.get(key))
+    if changed:
+        raise ConflictError(
+            f"{name} was made with other plug-ins: {', '.join(key.rsplit('.', 1)[-1] for key in changed)}",
+            "use --force to start afresh, or another -o",
+        )
 
 
 def take_lock(out: Path, name: str) -> FileLock:
@@ -294,6 +306,7 @@ def begin(
         "settings": settings,
         "config": plain(config),
         "inputs": inputs,
+        "plugins": plugins.record(),
         "versions": versions(),
     }
 

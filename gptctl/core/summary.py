@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gptctl.core.errors import GptctlError
-from gptctl.core.formatting import format_bytes
+from gptctl.core.formatting import format_bytes, format_duration
 
 Status = Literal["done", "up to date", "planned", "explained"]
 
@@ -84,6 +85,13 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    def to_html(self) -> str:
+        """Return an HTML table with all text escaped."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{cells}</tr>" for cells in rows)
+        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -99,6 +107,12 @@ class Summary:
     tables: tuple[Table, ...] = ()
     failure: GptctlError | None = None  # what the command ends with, after its result was shown
     next: str = ""
+
+    def _repr_html_(self) -> str:
+        """Return the tables for a notebook, with all text escaped."""
+        where = f" in {', '.join(self.outputs)}" if self.outputs else ""
+        title = f"<p><b>{escape(self.stage)}</b>: {self.status}{escape(where)} ({format_duration(self.seconds)})</p>"
+        return title + "".join(table.to_html() for table in self.tables)
 
     def to_json(self) -> dict[str, Any]:
         """Return the one strict JSON document of `--json`."""

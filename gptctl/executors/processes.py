@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from gptctl.core import plugins
 from gptctl.core.errors import MachineError
+from gptctl.core.main_module import without_main_module
 from gptctl.executors import serial
 
 Item = TypeVar("Item")
@@ -41,13 +44,13 @@ def run(
         yield from serial.run(function, waiting, 1)
         return
     start_server(preload)
+    function = plugins.carried(function)
     pool = open_pool(workers, Path.cwd())
     flying: deque[Future[Answer]] = deque()
     try:
-        for item in first:
-            flying.append(pool.submit(function, item))
-        for item in waiting:
-            flying.append(pool.submit(function, item))
+        for item in chain(first, waiting):
+            with without_main_module():
+                flying.append(pool.submit(function, item))
             if len(flying) >= workers * IN_FLIGHT_PER_WORKER:
                 yield flying[0].result()
                 flying.popleft()

@@ -28,6 +28,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+from gptctl.core import plugins
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
 from gptctl.core.machine import available_cpus
 
@@ -67,7 +68,8 @@ def run(
     given = address or os.environ.get("RAY_ADDRESS") or "local"
     ray = connect(given, workers)
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(work)
-    sent = [ray.put(function)]  # in a list: an argument of its own would be unpickled again for each task
+    # In a list: an argument of its own would be unpickled again for each task.
+    sent = [ray.put(plugins.carried(function))]
     folder = os.getcwd()  # noqa: PTH109  (workers are sent text)
     # A local cluster has as many processors as there are workers; on another one, only the tasks sent are a bound.
     most = workers if given != "local" else 0

@@ -100,8 +100,8 @@ def pairs_of(
 
     Raises DataError (3) for a missing column or second text, naming the row.
     """
-    first = coder.encode_each(table["text"].to_pylist())
+    first = coder.encode_to_arrays(table["text"].to_pylist())
     if pair_column is None:
         return [(tokens,) for tokens in first]
-    second = coder.encode_each(strings_of(table, pair_column, where, "second text", hint))
+    second = coder.encode_to_arrays(strings_of(table, pair_column, where, "second text", hint))
     return list(zip(first, second, strict=True))

@@ -27,7 +27,7 @@ TALK = [
 @pytest.fixture(scope="module")
 def coder(workspace: Path) -> Tokenizer:
     text = (workspace / "tokens" / "tokenizer.json").read_text()
-    return Tokenizer.from_json(text).with_special(MARKERS)
+    return Tokenizer.from_json(text).with_special_tokens(MARKERS)
 
 
 def said(template: ChatTemplate, messages: list[dict[str, str]]) -> list[str]:

@@ -19,6 +19,7 @@ from gptctl.core.config.fields import (
 )
 from gptctl.core.config.groups import DeviceOption, ProcessOptions, ReadingOptions, SeedOption, WorkerOptions
 from gptctl.core.config.layers import Layer, Others, build
+from gptctl.core.config.plugin_tables import with_plugin_tables
 from gptctl.core.config.settings import Settings, StageConfig
 from gptctl.core.config.sources import parse_set, read_environment, read_sets, read_toml, show, to_toml
 from gptctl.core.config.values import Values, differing, fingerprint, flatten, look_up, merge, nest, plain
@@ -58,4 +59,5 @@ __all__ = [
     "show",
     "table_of",
     "to_toml",
+    "with_plugin_tables",
 ]

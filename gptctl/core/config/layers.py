@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from gptctl.core.config import messages
 from gptctl.core.config.fields import declaration, is_list, table_of
-from gptctl.core.config.messages import ENVIRONMENT, FLAG, PRESET, SET
+from gptctl.core.config.messages import ARGUMENT, ENVIRONMENT, FLAG, PRESET, SET
 from gptctl.core.config.settings import Settings, StageConfig
 from gptctl.core.config.values import Values, flatten, look_up, merge, nest, plain, without
 from gptctl.core.errors import UsageError
@@ -161,7 +161,7 @@ def without_unused(config: StageConfig, layers: Sequence[Layer], others: Others)
             reason = next((reasons[one] for one in reasons if f"{name}.".startswith(f"{one}.")), None)
             if reason is None or layer.origin == PRESET:
                 continue
-            if layer.origin in (FLAG, SET) or not (
+            if layer.origin in (FLAG, SET, ARGUMENT) or not (
                 layer.origin == ENVIRONMENT
                 or defaults.get(name) == plain(value)
                 or (layer.shared and others.have(name))

@@ -15,6 +15,7 @@ from gptctl.core.plugins import did_you_mean
 from gptctl.core.redact import redact
 
 FLAG, SET, ENVIRONMENT, PRESET, DEFAULT = "flag", "--set", "environment", "preset", "default"
+ARGUMENT = "argument"  # of a Python function
 SHOWN_CHARACTERS = 60
 MISSING = "is missing"
 Model = type[BaseModel]
@@ -51,6 +52,8 @@ def named(model: Model, dotted: str, origin: str) -> str:
         for name, info in model.model_fields.items():
             if dotted in (name, declaration(info).path):
                 return typed(name, info)
+    if origin == ARGUMENT:
+        return dotted
     if origin == SET:
         return f"--set {dotted}"
     if origin == ENVIRONMENT:
@@ -71,7 +74,7 @@ def unknown(model: Model, dotted: str, origin: str, value: Any, commands: tuple[
         owner = table_of(owner.model_fields[name].annotation) or owner
     if issubclass(model, StageConfig) and dotted in model.instead:
         return f"{named(model, dotted, origin)} is not a key of {command(model)}: {model.instead[dotted]}"
-    is_file = origin not in (FLAG, SET, ENVIRONMENT, PRESET, DEFAULT)
+    is_file = origin not in (FLAG, SET, ENVIRONMENT, PRESET, DEFAULT, ARGUMENT)
     if isinstance(value, Mapping):
         known = [name for name, info in owner.model_fields.items() if table_of(info.annotation)]
         known += commands if is_file and not tables else ()

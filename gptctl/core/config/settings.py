@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from gptctl.core.config.fields import declaration
+from gptctl.core.config.fields import declaration, key
 from gptctl.core.config.values import Values, merge, plain
 
 
@@ -56,6 +56,13 @@ class StageConfig(Settings):
     """
 
     instead: ClassVar[dict[str, str]] = {}
+
+    plugins: tuple[str, ...] = key((), "Plug-in files to load, as --plugin does.", runtime=True)
+
+    @classmethod
+    def for_values(cls, chosen: Values) -> type[StageConfig]:
+        """Return the model for these values: a command whose plug-ins have settings adds their tables to itself."""
+        return cls
 
     @classmethod
     def below(cls, given: Values) -> Values:

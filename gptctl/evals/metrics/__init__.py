@@ -65,6 +65,9 @@ class AdditiveMetric(Metric, Protocol):
         """Return the metric, float64 (...), from the sums (..., S), with NaN where it is undefined."""
 
 
+CONTRACT = (FractionMetric, CountsMetric, AdditiveMetric)
+
+
 def load(name: str) -> Metric:
     """Load a metric. Raises UsageError (2) for an unknown name."""
     return cast(Metric, plugins.load(PACKAGE, name))

@@ -55,6 +55,9 @@ class Task(Protocol):
         """Return what a reader of the scores must know, such as the stride; it becomes part of the report."""
 
 
+CONTRACT = Task
+
+
 def load(name: str) -> Task:
     """Load a task."""
     return cast(Task, plugins.load(PACKAGE, name))

@@ -37,7 +37,7 @@ def for_path(path: str) -> ModuleType:
 @cache
 def for_suffix(suffix: str) -> ModuleType:
     """Look a suffix up; a folder may hold a hundred thousand files."""
-    for name in plugins.names(__name__):
+    for name in (*plugins.built_in(__name__), *plugins.file_names(__name__), *plugins.installed(__name__)):
         module = plugins.load(__name__, name)
         if suffix in module.SUFFIXES:
             return module

@@ -23,7 +23,7 @@ from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import layer_norm, rms_norm, tensors
 from gptctl.model.hf.family import Family
 from gptctl.model.hf.files import token_names
-from gptctl.text.tokenization.importing import byte_symbols
+from gptctl.text.tokenization.convert import unicode_to_bytes
 from gptctl.text.tokenization.split_patterns import PATTERNS
 from gptctl.text.tokenizer import Tokenizer
 
@@ -193,7 +193,7 @@ def vocabulary_of(tokenizer_json: str, config: ModelConfig) -> dict[str, Any]:
     if not (is_byte_level(definition) or (model["type"] == "WordLevel" and coder.lossless)):
         raise UsageError(f"GGUF is written with byte-level tokenizers, not {model['type']} of this kind", HINT)
     if model["type"] == "WordLevel":
-        spelt = {byte: symbol for symbol, byte in byte_symbols().items()}
+        spelt = {byte: symbol for symbol, byte in unicode_to_bytes().items()}
         wide = [name for number, name in names.items() if number not in coder.special_ids and len(name.encode()) > 1]
         if wide:
             raise UsageError(f"GGUF can't hold a token for each character: {wide[0]!r} has several bytes", HINT)

@@ -10,7 +10,7 @@ from gptctl.core import atomic
 from gptctl.core.errors import DataError
 from gptctl.core.formatting import format_number
 from gptctl.model.config import ModelConfig
-from gptctl.text.tokenization import importing
+from gptctl.text.tokenization import convert
 from gptctl.text.tokenizer import END_OF_TEXT_NAMES
 
 __all__ = ["read_tokenizer"]
@@ -59,16 +59,16 @@ def read_tokenizer(folder: Path) -> str:
 
     Raises DataError (3) if there is no tokenizer.
     """
-    names = importing.find([path.name for path in folder.iterdir()])
+    names = convert.find_files([path.name for path in folder.iterdir()])
     if not names:
-        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {importing.FORMATS}")
+        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {convert.FORMATS}")
     found = {name: (folder / name).read_bytes() for name in names}
     if len(found) > 1 and any(b"</w>" in data for data in found.values()):
         raise DataError(
             f"the tokenizer in {folder} is GPT-1's, which is not byte-level",
             "open it with transformers' AutoTokenizer, whose save_pretrained writes a tokenizer.json",
         )
-    return importing.to_json(found)
+    return convert.to_tokenizer_json(found)
 
 
 def read_extra(folder: Path, config: Values) -> Values:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import Settings, StageConfig, Values, flag, key
+from gptctl.core.config import Settings, StageConfig, Values, flag, key, with_plugin_tables
 from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, load_filter
 from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
 from gptctl.text.cleaning.html import Extractor
@@ -110,6 +110,14 @@ class CleaningOptions(StageConfig):
         settings = {filter_name: dict(values) for filter_name, values in preset.items() if values}
         return {"filters": list(preset), "pii": name in PII_PRESETS} | settings
 
+    @classmethod
+    def for_values(cls, chosen: Values) -> type[StageConfig]:
+        """Return the model with the tables of those filters that are plug-ins and that the values name."""
+        filters = chosen.get("filters") or ()
+        named = {*(filters.split(",") if isinstance(filters, str) else filters), *chosen, *plugins.file_names(FILTERS)}
+        added = set(plugins.names(FILTERS)) - set(plugins.built_in(FILTERS))
+        return with_plugin_tables(cls, FILTERS, tuple(sorted(added & {str(name).strip() for name in named})))
+
     def filter_settings(self, name: str) -> Any:
         """Return the table of settings of one filter, an instance of the filter's Config."""
         return vars(self)[name]
@@ -128,7 +136,7 @@ def filter_fields() -> dict[str, Any]:
     `--language en` is the flag for `language.languages`.
     """
     fields: dict[str, Any] = {}
-    for name in plugins.names(FILTERS):
+    for name in plugins.built_in(FILTERS):
         module = load_filter(name)
         default, help_line = module.Config(), (module.__doc__ or "").splitlines()[0]
         if name == "language":

@@ -17,7 +17,7 @@ from gptctl.core.config import Settings
 from gptctl.text.cleaning.document_batch import DocumentBatch
 from gptctl.text.cleaning.rule import FilterResult, Rule
 
-__all__ = ["DocumentBatch", "Filter", "FilterResult", "Rule"]
+__all__ = ["CONTRACT", "DocumentBatch", "Filter", "FilterResult", "Rule"]
 
 
 class Filter(Protocol):
@@ -39,3 +39,6 @@ class Filter(Protocol):
         A filter may also return rewritten texts, new columns and counts for the summary. The result for a document
         depends on the batch only if the filter sets `COMPARES_DOCUMENTS`.
         """
+
+
+CONTRACT = Filter

@@ -27,9 +27,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gptctl.core import atomic, errors
+from gptctl.core import atomic, errors, plugins
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
+from gptctl.core.main_module import without_main_module
 from gptctl.core.rundir import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.model import device
@@ -84,7 +85,8 @@ def attempt_once(
     ):
         try:
             start = elastic_launch(launch_config(job, logs, attempt), run_rank)
-            results = start(build, function, job, run.path, run.stage, logs, messages)
+            with without_main_module():
+                results = start(build, plugins.carried(function), job, run.path, run.stage, logs, messages)
         except SignalException as error:
             raise StoppedError("training stopped", RESUME_HINT, int(error.sigval)) from error
         except ChildFailedError as error:

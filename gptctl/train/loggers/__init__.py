@@ -30,3 +30,6 @@ class LoggerModule(Protocol):
 
     def build(self, run: Path, step: int) -> Logger:
         """Open the logger of a run folder, which starts or resumes at `step`."""
+
+
+CONTRACT = LoggerModule

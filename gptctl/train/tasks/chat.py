@@ -26,7 +26,7 @@ def prepare(inputs: TaskInputs, template_file: str | None) -> FinetuneTask:
     source = inputs.metadata.get("chat_template") or chat.CHATML
     if template_file:
         source = chat.read_template(Path(template_file))
-    tokenizer = inputs.tokenizer.with_special([marker for marker in chat.MARKERS if marker in source])
+    tokenizer = inputs.tokenizer.with_special_tokens([marker for marker in chat.MARKERS if marker in source])
     template = chat.ChatTemplate(source, tokenizer)
     max_seq_len = inputs.model_config.max_seq_len
     data, counts = {}, {}

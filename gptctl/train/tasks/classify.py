@@ -31,9 +31,9 @@ class ClassifyOptions:
 
 def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
     """Frame and encode the texts, and number their labels. Raises DataError (3) for missing or unknown labels."""
-    tokenizer = inputs.tokenizer.with_special(MARKERS)
+    tokenizer = inputs.tokenizer.with_special_tokens(MARKERS)
     names = labelled_data.label_names(inputs.tables["train"], options.label_column)
-    start, delimiter, classify = (tokenizer.id_of(marker) for marker in MARKERS)
+    start, delimiter, classify = (tokenizer.token_to_id(marker) for marker in MARKERS)
     framing = Framing(
         start,
         delimiter,
