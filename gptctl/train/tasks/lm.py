@@ -34,5 +34,5 @@ def prepare(inputs: TaskInputs) -> FinetuneTask:
 def encode_stream(table: pa.Table, tokenizer: Tokenizer) -> NDArray[np.int64]:
     """Return the tokens of all texts, with end-of-text before, between and after them."""
     end = [tokenizer.end_of_text_id]
-    texts = tokenizer.encode_each(table["text"].to_pylist())
+    texts = tokenizer.encode_to_arrays(table["text"].to_pylist())
     return np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
