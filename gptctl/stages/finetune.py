@@ -15,18 +15,18 @@ from gptctl.core.config import Values, argument, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
-from gptctl.core.rundir import Run, open_run
+from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.pipeline import labelled_data
-from gptctl.text.classifier_inputs import Framing
+from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
-    from gptctl.model.folder import SavedModel
+    from gptctl.model.saved_model import SavedModel
     from gptctl.train.job import TrainJob
     from gptctl.train.tasks.finetune_task import FinetuneTask
 
@@ -144,8 +144,8 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     from gptctl.evals.inference import held_out
     from gptctl.evals.inference.loaded_model import LoadedModel
     from gptctl.model import device, lora
-    from gptctl.model.folder import save_model
-    from gptctl.model.hf import peft
+    from gptctl.model.hf.adapter_save import save_adapter
+    from gptctl.model.save import save_model
     from gptctl.train import loop
     from gptctl.train.tasks import final_model
 
@@ -156,14 +156,14 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         base = str(Path(config.base).absolute())
-        peft.save(record.path / "adapter", model, base, job.tokenizer_json, metadata | {"metrics": metrics})
+        save_adapter(record.path / "adapter", model, base, job.tokenizer_json, metadata | {"metrics": metrics})
         lora.merge_lora(model)
     if "held out" in tables:
         loaded = LoadedModel(
             model,
             Tokenizer.from_json(job.tokenizer_json),
             tuple(metadata["label_names"]),
-            Framing.from_json(metadata["framing"]),
+            ClassifierInputs.from_json(metadata["classifier_inputs"]),
             config.pair_column,
         )
         rows = held_out.predict_texts(loaded, config.label_column, tables["held out"], device.select_device(job.device))

@@ -14,7 +14,8 @@ from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.core.formatting import format_number
-from gptctl.core.rundir import Extendable, Run, open_run
+from gptctl.core.run_folder import Run, open_run
+from gptctl.core.run_record import Extendable
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
 from gptctl.io.dataset.manifest import Manifest
@@ -116,7 +117,7 @@ def lead(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: C
             return record.previous_summary()
         nodes.announce_training()
         report = packing_report(config, data)
-        context.info(report.line())
+        context.info(report.summary())
         record.event("packing", **asdict(report))
         job = make_job(config, data, model, report)
         metrics = train(config, job, record, context, {"packing": asdict(report)})
@@ -147,15 +148,15 @@ def has_model(folder: Path) -> bool:
     return (folder / "model" / "model.safetensors").exists()
 
 
-def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.Report:
+def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
     """Report how the training documents fill sequences."""
     lengths = token_io.document_lengths(data.folder, "train")
-    return packing.report(config.pack, lengths, config.full_recipe().seq_len, config.seed)
+    return packing.packing_report(config.pack, lengths, config.full_recipe().seq_len, config.seed)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
     """Train, then write the model folder."""
-    from gptctl.model.folder import save_model
+    from gptctl.model.save import save_model
     from gptctl.train import loop
     from gptctl.train.tasks import final_model
 
@@ -168,7 +169,7 @@ def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra:
     return metrics
 
 
-def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report: packing.Report) -> TrainJob:
+def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report: packing.PackingReport) -> TrainJob:
     """Describe the training run."""
     from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
@@ -188,7 +189,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
         seed=seed,
         precision=config.precision,
         micro_batch_size=config.micro_batch_size,
-        max_tokens=report.places(config.max_tokens),  # the loop counts padding as tokens
+        max_tokens=report.positions(config.max_tokens),  # the loop counts padding as tokens
         max_minutes=config.max_minutes,
         patience=config.patience,
         eval_every=config.eval_every,

@@ -21,9 +21,9 @@ from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
-from gptctl.model.folder import save_model
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.save import save_model
 from gptctl.stages.generate import Generate, run
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl

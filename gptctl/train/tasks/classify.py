@@ -9,7 +9,7 @@ from functools import partial
 
 from gptctl.model.classifier import Pooling
 from gptctl.pipeline import labelled_data
-from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
+from gptctl.text.classifier_inputs import MARKERS, ClassifierInputs, LongDocuments, encode_pairs
 from gptctl.train.data.labelled_texts import LabelledTexts
 from gptctl.train.tasks import initial_models
 from gptctl.train.tasks.finetune_task import SPLITS, FinetuneTask, TaskInputs
@@ -30,11 +30,11 @@ class ClassifyOptions:
 
 
 def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
-    """Frame and encode the texts, and number their labels. Raises DataError (3) for missing or unknown labels."""
+    """Encode the texts and number their labels. Raises DataError (3) for missing or unknown labels."""
     tokenizer = inputs.tokenizer.with_special_tokens(MARKERS)
     names = labelled_data.label_names(inputs.tables["train"], options.label_column)
     start, delimiter, classify = (tokenizer.token_to_id(marker) for marker in MARKERS)
-    framing = Framing(
+    classifier_inputs = ClassifierInputs(
         start,
         delimiter,
         classify,
@@ -46,7 +46,9 @@ def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
     data, labels = {}, {}
     for split in SPLITS:
         table = inputs.tables[split]
-        texts = [framing.frame(*pair) for pair in pairs_of(table, tokenizer, options.pair_column, split)]
+        texts = [
+            classifier_inputs.sequences(*pair) for pair in encode_pairs(table, tokenizer, options.pair_column, split)
+        ]
         known = labelled_data.known_labels(table, options.label_column, names, split)
         labels[split] = [names.index(label) for label in known]
         data[split] = partial(LabelledTexts, texts, labels[split], inputs.seed, split)
@@ -58,7 +60,11 @@ def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
         objective="classification",
         select_on=options.select_on,
         tokenizer=tokenizer,
-        metadata={"label_names": names, "framing": framing.to_json(), "pair_column": options.pair_column},
+        metadata={
+            "label_names": names,
+            "classifier_inputs": classifier_inputs.to_json(),
+            "pair_column": options.pair_column,
+        },
         label_weights=balanced_weights(labels["train"], len(names)) if options.balance_labels else (),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gptctl.model.folder import load_weights_into
+from gptctl.model.saved_model import load_weights_into
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.job import Model, TrainJob
