@@ -43,7 +43,7 @@ def read_shard(shard: TrainingShard, reading: ReadOptions) -> tuple[list[str], p
         return table["id"].to_pylist(), table["text"].combine_chunks()
     table = shards.table_from(manifest.read_shard(Path(shard.folder), shard.shard))
     tokenizer = tokenizer_of(shard.folder)
-    texts = [tokenizer.decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
+    texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in table["tokens"].to_pylist()]
     return table["doc_id"].to_pylist(), pa.array(texts, pa.large_string())
 
 
@@ -70,7 +70,7 @@ def held_out_splits(path: str, limit: int) -> Iterator[tuple[str, pa.Table]]:
         raise DataError(f"{path} has neither a val nor a test split", "tokenize with --val or --test above 0")
     for split in splits:
         table = shards.read_rows(Path(path), tokens_manifest, split, limit or None)
-        texts = [tokenizer_of(path).decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
+        texts = [tokenizer_of(path).decode(tokens, skip_special_tokens=True) for tokens in table["tokens"].to_pylist()]
         sizes = [len(text.encode()) for text in texts]
         if sizes != table["n_bytes"].to_pylist():
             raise DataError(

@@ -28,7 +28,7 @@ from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.lora import LoraConfig
 from gptctl.pipeline import labelled_data
 from gptctl.text import chat
-from gptctl.text.classifier_inputs import MARKERS, Framing, LongDocuments, pairs_of
+from gptctl.text.classifier_inputs import MARKERS, ClassifierInputs, LongDocuments, encode_pairs
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
@@ -228,8 +228,9 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     """Train, then write the best weights as the model folder; low-rank updates are kept beside, too."""
     from gptctl.model import device, lora
     from gptctl.model.classifier import Classifier
-    from gptctl.model.folder import load_weights_into, save_model
-    from gptctl.model.hf import peft
+    from gptctl.model.hf.adapter_save import save_adapter
+    from gptctl.model.save import save_model
+    from gptctl.model.saved_model import load_weights_into
     from gptctl.train import loop
     from gptctl.train.checkpoints.checkpoint_folders import best_or_latest
     from gptctl.train.checkpoints.load_checkpoint import read_progress
@@ -245,13 +246,13 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         base = str(Path(config.base).absolute())
-        peft.save(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
+        save_adapter(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
         lora.merge_lora(model)
     if "held out" in tables:
         assert isinstance(model, Classifier)
-        framing = Framing.from_json(about["framing"])
+        inputs = ClassifierInputs.from_json(about["classifier_inputs"])
         coder = Tokenizer.from_json(job.tokenizer_json)
-        loaded = LoadedModel(model, coder, tuple(about["label_names"]), framing, config.pair_column)
+        loaded = LoadedModel(model, coder, tuple(about["label_names"]), inputs, config.pair_column)
         rows = held_out.predict_texts(loaded, config.label_column, tables["held out"], device.select_device(job.device))
         metrics |= held_out.score_rows(rows, record.path)
     save_model(record.path / "model", model, job.tokenizer_json, about | {"metrics": metrics})
@@ -266,14 +267,14 @@ def classify_job(
     from gptctl.train.data.labelled_texts import LabelledTexts
     from gptctl.train.tasks import initial_models
 
-    coder = coder.with_special(MARKERS)
+    coder = coder.with_special_tokens(MARKERS)
     names = labelled_data.label_names(tables["train"], config.label_column)
-    start, delimiter, classify = (coder.id_of(marker) for marker in MARKERS)
+    start, delimiter, classify = (coder.token_to_id(marker) for marker in MARKERS)
     cut = config.long_documents, config.max_windows, config.symmetric
-    framing = Framing(start, delimiter, classify, shape.max_seq_len, *cut)
+    inputs = ClassifierInputs(start, delimiter, classify, shape.max_seq_len, *cut)
     data, numbers = {}, {}
     for name in ("train", "val"):
-        texts = [framing.frame(*pair) for pair in pairs_of(tables[name], coder, config.pair_column, name)]
+        texts = [inputs.sequences(*pair) for pair in encode_pairs(tables[name], coder, config.pair_column, name)]
         numbers[name] = [
             names.index(one) for one in labelled_data.known_labels(tables[name], config.label_column, names, name)
         ]
@@ -284,7 +285,7 @@ def classify_job(
         config = config.model_copy(update={"training": config.training.model_copy(update={"label_weights": weights})})
     base = base_of(config, folder, shape, coder)
     build = partial(initial_models.classifier, base, len(names), config.pooling)
-    about = {"label_names": names, "framing": framing.to_json(), "pair_column": config.pair_column}
+    about = {"label_names": names, "classifier_inputs": inputs.to_json(), "pair_column": config.pair_column}
     return make_job(config, build, data, len(numbers["train"]), shape, "classification", config.select_on, coder, about)
 
 
@@ -299,7 +300,7 @@ def chat_job(
     source = extra.get("chat_template") or chat.CHATML
     if config.chat_template:
         source = chat.read_template(Path(config.chat_template))
-    coder = coder.with_special([marker for marker in chat.MARKERS if marker in source])
+    coder = coder.with_special_tokens([marker for marker in chat.MARKERS if marker in source])
     template = chat.ChatTemplate(source, coder)
     data, counts = {}, {}
     for name in ("train", "val"):
@@ -334,7 +335,7 @@ def lm_job(
 
     end, data, windows = [coder.end_of_text_id], {}, {}
     for name in ("train", "val"):
-        texts = coder.encode_each(tables[name]["text"].to_pylist())
+        texts = coder.encode_to_arrays(tables[name]["text"].to_pylist())
         stream = np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
         data[name] = partial(TokenWindows, [stream], shape.max_seq_len, config.seed, name)
         windows[name] = max(1, (len(stream) - 1) // shape.max_seq_len)

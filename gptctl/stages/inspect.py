@@ -130,7 +130,7 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
 
 def look_at_model(path: Path) -> Values:
     """Look at a model folder."""
-    from gptctl.model.hf.config import read_model_config
+    from gptctl.model.hf.config_import import read_model_config
 
     try:
         found = json.loads((path / "config.json").read_bytes())

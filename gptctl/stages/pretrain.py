@@ -240,20 +240,21 @@ def intact(folder: Path) -> bool:
     return (folder / "model" / "model.safetensors").exists()
 
 
-def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.Report:
+def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
     """Report how the training documents fill sequences."""
     lengths = token_io.document_lengths(data.folder, "train")
-    return packing.report(config.pack, lengths, config.full_recipe().seq_len, config.seed)
+    return packing.packing_report(config.pack, lengths, config.full_recipe().seq_len, config.seed)
 
 
 def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: Run, context: Context) -> Values:
     """Train, then write the model folder."""
-    from gptctl.model.folder import load_weights_into, save_model
+    from gptctl.model.save import save_model
+    from gptctl.model.saved_model import load_weights_into
     from gptctl.train import loop
     from gptctl.train.checkpoints import checkpoint_folders
 
     report = packing_report(config, data)
-    context.info(report.line())
+    context.info(report.summary())
     record.event("packing", **asdict(report))
     job = make_job(config, data, shape, report)
     metrics = loop.train(job, record, context) | {"packing": asdict(report)}
@@ -268,7 +269,7 @@ def train(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, record: R
     return metrics
 
 
-def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.Report) -> TrainJob:
+def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report: packing.PackingReport) -> TrainJob:
     """Describe the training run."""
     from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.distributed.parallel_dims import ParallelDims
@@ -291,7 +292,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, shape: ModelConfig, report
         seed=config.seed,
         precision=config.precision,
         micro_batch_size=config.micro_batch_size,
-        max_tokens=report.places(config.max_tokens),  # the loop plans its steps as if there were no padding
+        max_tokens=report.positions(config.max_tokens),  # the loop plans its steps as if there were no padding
         max_minutes=config.max_minutes,
         patience=config.patience,
         eval_every=config.eval_every,

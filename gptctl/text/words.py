@@ -76,12 +76,12 @@ class Words:
     @cached_property
     def traits(self) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """The number of characters of each word, and bits: 1 if it has a letter, 2 if it is punctuation only."""
-        from gptctl.text.kernels.characters import kinds
+        from gptctl.text.kernels.characters import character_classes
         from gptctl.text.kernels.words import describe_words
 
         characters = np.empty(len(self.starts) - 1, np.int32)
         traits = np.empty(len(self.starts) - 1, np.uint8)
-        describe_words(self.data, self.starts, kinds(), characters, traits)
+        describe_words(self.data, self.starts, character_classes(), characters, traits)
         return characters, traits
 
 
@@ -94,11 +94,11 @@ def count_batch(text: pa.LargeStringArray, splitter: WordSplitter, punkt_paramet
 
 def _count_words_and_bytes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count the words of each document, and the bytes of these words."""
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.words import count_words
 
     counts, sizes = np.empty(len(text), np.int64), np.empty(len(text), np.int64)
-    count_words(*buffers(text), kinds(), counts, sizes)
+    count_words(*buffers(text), character_classes(), counts, sizes)
     return counts, sizes
 
 
@@ -107,14 +107,14 @@ def split_batch(text: pa.LargeStringArray, splitter: WordSplitter, punkt_paramet
     if splitter != "regex":
         split = split_function(splitter, punkt_parameters)
         return _from_lists([split(document or "") for document in text.to_pylist()])
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.words import split_words
 
     data, offsets = buffers(text)
     counts, sizes = _count_words_and_bytes(text)
     joined = np.empty(max(1, int(sizes.sum())), np.uint8)
     starts = np.empty(int(counts.sum()) + 1, np.int64)
-    split_words(data, offsets, kinds(), joined, starts)
+    split_words(data, offsets, character_classes(), joined, starts)
     last = np.cumsum(counts)
     return Words(joined, starts, last - counts, last)
 

@@ -162,9 +162,9 @@ turns = st.lists(
 @pytest.mark.parametrize("name", ["bpe", "bytes"])
 def test_the_spans_of_a_conversation(name: str) -> None:
     """What is learned is what the assistant said with the mark of its end, turn by turn, and nothing a user wrote."""
-    coder = CODERS[name].with_special(MARKERS)
+    coder = CODERS[name].with_special_tokens(MARKERS)
     template = ChatTemplate(CHATML, coder)
-    end = coder.id_of(MARKERS[1])
+    end = coder.token_to_id(MARKERS[1])
 
     @given(turns)
     @examples(80)
@@ -198,4 +198,4 @@ def test_messages_of_any_kind(text: str) -> None:
     except DataError as error:
         assert error.hint
         return
-    ChatTemplate(CHATML, CODERS["bytes"].with_special(MARKERS)).conversation(messages)
+    ChatTemplate(CHATML, CODERS["bytes"].with_special_tokens(MARKERS)).conversation(messages)

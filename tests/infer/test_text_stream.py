@@ -99,10 +99,10 @@ def test_a_long_sample_costs_no_more_a_token() -> None:
         def __init__(self) -> None:
             pass
 
-        def decode(self, ids: Sequence[int], *, special: bool = True) -> str:  # type: ignore[override]
+        def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:  # type: ignore[override]
             nonlocal longest
             longest = max(longest, len(ids))
-            return decode(ids, special=special)
+            return decode(ids, skip_special_tokens=skip_special_tokens)
 
     stream.tokenizer = Counting()
     for token in coder.encode("the größer 漢字 " * 50):

@@ -16,10 +16,13 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.model.files import checksummed
 from gptctl.model.files.locate import find_model
-from gptctl.model.folder import load_model, save_model, write_transformers
+from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
-from gptctl.model.hf import config as hf_config
 from gptctl.model.hf import tensors
+from gptctl.model.hf.config_export import to_hf_config
+from gptctl.model.hf.config_import import read_model_config
+from gptctl.model.hf.families import closest_family, unsupported_reason
+from gptctl.model.save import save_model, write_transformers
 from gptctl.model.vocab_padding import unpad_vocab
 from gptctl.text.tokenizer import Tokenizer
 from tests.evals.small_model import END_ID, tokenizer_json
@@ -277,7 +280,7 @@ def test_an_older_mixtral_and_rope(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[str, Any]) -> None:
     """As they stand on the models' pages, and how many parameters these are known to have."""
-    config = hf_config.read_model_config(told, "config.json")
+    config = read_model_config(told, "config.json")
     assert config.parameters() == parameters
     assert {name: getattr(config, name) for name in facts} == facts
 
@@ -291,9 +294,9 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"head_dim": 32}, "head_dim = 32"),
         ({"hidden_act": "gelu"}, "hidden_act = gelu"),
         ({"use_sliding_window": True}, "use_sliding_window"),
-        ({"num_attention_heads": 0, "head_dim": None}, "wrong kind"),
-        ({"hidden_size": "wide"}, "wrong kind"),
-        ({"rope_parameters": [1]}, "wrong kind"),
+        ({"num_attention_heads": 0, "head_dim": None}, "wrong type"),
+        ({"hidden_size": "wide"}, "wrong type"),
+        ({"rope_parameters": [1]}, "wrong type"),
         ({"num_attention_heads": 7, "head_dim": None}, "not a multiple"),
         ({"num_hidden_layers": 3}, "model.layers.2"),
         ({"num_hidden_layers": 1}, "model.layers.1"),
@@ -356,7 +359,7 @@ def test_large_models_are_cut(tmp_path: Path) -> None:
 
 def test_no_preset_is_refused() -> None:
     for name in preset_names():
-        assert not hf_config.refusal(ModelConfig.model_validate(load_preset(name)["model"]))
+        assert not unsupported_reason(ModelConfig.model_validate(load_preset(name)["model"]))
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if load_preset(name)["model"]["layers"] <= 24])
@@ -366,13 +369,13 @@ def test_every_preset_has_its_class(name: str) -> None:
     Banded GPT-3 has GPT-Neo's, but for biases, which training fills.
     """
     config = ModelConfig.model_validate(load_preset(name)["model"])
-    family = hf_config.family_of(config)
+    family = closest_family(config)
     with torch.device("meta"):
-        shape = transformers.AutoConfig.for_model(**hf_config.to_values(config))
+        shape = transformers.AutoConfig.for_model(**to_hf_config(config))
         opened = getattr(transformers, family.architecture)(shape)
     own = {name: parameter.numel() for name, parameter in opened.named_parameters()}
     if not config.experts:  # which are one tensor in memory and many on disk
-        placed = {theirs for module in tensors.modules(family, config) for theirs, _ in module.names()}
+        placed = {theirs for module in tensors.map_modules(family, config) for theirs, _ in module.tensor_names()}
         assert placed == own.keys()
     if family.model_type in ("gpt2", "qwen3", "mixtral") and config.bias == (family.model_type == "gpt2"):
         gate = config.layers * config.intermediate_size * config.hidden_size if config.activation == "relu2" else 0

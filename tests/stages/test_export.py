@@ -15,9 +15,10 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Summary
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import checksummed
-from gptctl.model.folder import load_model, save_model, write_config, write_weights
-from gptctl.model.hf import peft
+from gptctl.model.folder import load_model
+from gptctl.model.hf.adapter_save import save_adapter
 from gptctl.model.lora import LoraConfig, apply_lora, lora_layers
+from gptctl.model.save import save_model, write_config, write_weights
 from gptctl.stages import export, inspect
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
@@ -144,7 +145,7 @@ def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) ->
     write_weights(checkpoint, model, model.state_dict())
     write_config(checkpoint, model, text, {"lora": {"rank": 2}})
     checksummed.write_manifest(checkpoint, "checkpoint")
-    peft.save(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
+    save_adapter(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
     for name, source in (("one", checkpoint), ("two", tmp_path / "tuned" / "adapter")):
         exported(source, tmp_path / name)
     one, two = (load_model(tmp_path / name)[0].state_dict() for name in ("one", "two"))

@@ -21,9 +21,9 @@ from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
-from gptctl.model.folder import save_model
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.save import save_model
 from gptctl.stages.generate import Generate, run
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chat model, a smaller one of the same tokenizer, and one of another tokenizer; with random weights."""
     folder = tmp_path_factory.mktemp("models")
     plain = byte_level()
-    chat = plain.with_special(MARKERS)
+    chat = plain.with_special_tokens(MARKERS)
     told = {"chat_template": CHATML, "stop_ids": list(ChatTemplate(CHATML, chat).stop_ids)}
     for name, preset, coder, extra in (
         ("chat", "tiny-modern", chat, told),
@@ -200,7 +200,7 @@ def test_log_probabilities_are_those_of_the_tokens(models: Path, tmp_path: Path)
     row = rows_of(tmp_path / "out")[0]
     assert len(row["token_ids"]) == len(row["logprobs"]) == row["tokens"] == 12
     assert max(row["logprobs"]) < 0
-    assert byte_level().with_special(MARKERS).decode(row["token_ids"]) == row["text"]
+    assert byte_level().with_special_tokens(MARKERS).decode(row["token_ids"]) == row["text"]
 
 
 @pytest.mark.parametrize("more", [{"quantize": "int8"}, {"precision": "bf16"}])

@@ -22,7 +22,8 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DivergedError, MachineError, StoppedError, UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.cross_entropy import cross_entropy_sum
-from gptctl.model.folder import load_model, load_weights_into
+from gptctl.model.folder import load_model
+from gptctl.model.saved_model import load_weights_into
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.data.batch import Batch

@@ -55,25 +55,25 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     The text of a dropped document is not changed.
     """
     from gptctl.text.kernels import sentences as kernel
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
 
     data, offsets = buffers(batch.text)
     switches = (
         (config.filter_no_terminal_punct, kernel.PUNCTUATION_RULE), (config.remove_citations, kernel.CITATION_RULE),
-        (config.filter_lorem_ipsum, kernel.LOREM_RULE), (config.filter_javascript, kernel.SCRIPT_RULE),
+        (config.filter_lorem_ipsum, kernel.LOREM_RULE), (config.filter_javascript, kernel.JAVASCRIPT_RULE),
         (config.filter_curly_bracket, kernel.CURLY_RULE), (config.filter_policy, kernel.POLICY_RULE),
     )  # fmt: skip
-    on = sum(bit for wanted, bit in switches if wanted)
+    rule_bits = sum(bit for is_on, bit in switches if is_on)
     phrases = np.frombuffer("".join(PHRASES).encode(), np.uint8)
     bounds = np.cumsum([0, *map(len, PHRASES)])
     out = np.empty(max(1, int(offsets[-1] - offsets[0])), np.uint8)
     ends = np.zeros(len(batch) + 1, np.int64)
     figures = np.empty((len(batch), 3))
     kernel.keep_sentences(
-        data, offsets, kinds(), phrases, bounds, on, config.min_line_words, config.max_word_chars,
+        data, offsets, character_classes(), phrases, bounds, rule_bits, config.min_line_words, config.max_word_chars,
         config.min_sentences, out, ends[1:], figures,
     )  # fmt: skip
     kept = pa.Array.from_buffers(
         pa.large_string(), len(batch), [None, pa.py_buffer(ends), pa.py_buffer(out[: ends[-1]])]
     )
-    return FilterResult(figures[:, [1, 2, 0]], kept)
+    return FilterResult(figures, kept)

@@ -49,11 +49,13 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Measure each document's lines."""
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.lines import measure_web_lines
 
     data, offsets = buffers(batch.text)
     figures = np.empty((len(batch), 5))
     words = batch.word_counts()
-    measure_web_lines(data, offsets, kinds(), config.short_line_chars, batch.match_datatrove, words, figures)
+    measure_web_lines(
+        data, offsets, character_classes(), config.short_line_chars, batch.match_datatrove, words, figures
+    )
     return FilterResult(figures)

@@ -64,7 +64,7 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Measure each document's words and lines."""
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.lines import measure_marks
     from gptctl.text.kernels.words import ALL_PUNCTUATION, HAS_LETTER, count_stop_words
 
@@ -80,7 +80,7 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     all_words = np.maximum(words.counts(), 1)
     data, offsets = buffers(batch.text)
     marks = np.empty((len(batch), 5), np.int64)
-    measure_marks(data, offsets, kinds(), marks)
+    measure_marks(data, offsets, character_classes(), marks)
     hashes, ellipses, lines, bullet_lines, ellipsis_lines = marks.T
     lines = np.maximum(lines, 1)
     stop_words = [word.encode() for word in dict.fromkeys(config.stop_words)]

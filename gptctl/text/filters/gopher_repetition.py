@@ -82,7 +82,7 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Measure how much of each document repeats itself; figures after the first one above its threshold are NaN."""
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.repetition import FIGURES, measure_repetition
 
     data, offsets = buffers(batch.text)
@@ -90,6 +90,6 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     figures = np.empty((len(batch), FIGURES))
     limits = np.array([np.inf if batch.all_figures else rule.threshold for rule in rules(config)])
     measure_repetition(
-        data, offsets, kinds(), words.data, words.starts, lengths, words.first, words.last, limits, figures
+        data, offsets, character_classes(), words.data, words.starts, lengths, words.first, words.last, limits, figures
     )
     return FilterResult(figures)

@@ -1,4 +1,4 @@
-"""What kind of character each code point is, as Python's `str` and `re` see it; UTF-8 decoding in kernels."""
+"""The classes of all characters, as Python's `str` and `re` define them, and UTF-8 decoding for kernels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gptctl.text.punctuation import PUNCTUATION, SENTENCE_TERMINALS
 WORD, SPACE, ALPHA, PUNCT, TERMINAL, DIGIT, LINE_END = 1, 2, 4, 8, 16, 32, 64
 # str.splitlines, Python's documentation; "\r\n" is one line end.
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-# Planes 4 to 13 are empty, 14 holds tags and variation selectors, 15 and 16 are for private use: none is in a class.
+# Planes 4 to 13 are empty, 14 has tags and variation selectors, 15 and 16 are for private use: none is in a class.
 ASSIGNED = 0x40000
 
 
 @cache
-def kinds() -> NDArray[np.uint8]:
-    """Return a bit set for each of the 1,114,112 code points."""
+def character_classes() -> NDArray[np.uint8]:
+    """Return the classes of each of the 1,114,112 code points as bits."""
     table = np.zeros(sys.maxunicode + 1, np.uint8)
     characters = np.arange(ASSIGNED, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     for pattern, bit in ((r"\w+", WORD), (r"\s+", SPACE), (r"\d+", DIGIT)):
@@ -41,7 +41,7 @@ def kinds() -> NDArray[np.uint8]:
 
 
 def buffers(text: pa.LargeStringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return a column's bytes and its documents' offsets in them (documents + 1), without copying. Nulls are empty."""
+    """Return the bytes of a column and the offsets (documents + 1) of its documents, uncopied. Nulls are empty."""
     _, offsets, data = text.buffers()
     if not len(text):
         return np.zeros(1, np.uint8), np.zeros(1, np.int64)
@@ -78,7 +78,7 @@ def decode_before(data: Any, i: Any) -> Any:
 
 @compiled(inline=True)
 def strip_left(data: Any, low: Any, high: Any, table: Any) -> Any:
-    """Move `low` past white space."""
+    """Return the position of the first character that is not white space, or `high`."""
     while low < high:
         point, size = decode(data, low)
         if not table[point] & SPACE:
@@ -89,7 +89,7 @@ def strip_left(data: Any, low: Any, high: Any, table: Any) -> Any:
 
 @compiled(inline=True)
 def strip_right(data: Any, low: Any, high: Any, table: Any) -> Any:
-    """Move `high` back over white space."""
+    """Return the position after the last character that is not white space, or `low`."""
     while high > low:
         point, size = decode_before(data, high)
         if not table[point] & SPACE:

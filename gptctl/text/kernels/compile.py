@@ -1,4 +1,4 @@
-"""How kernels are compiled: for fixed types, when their file is imported, and kept on disk for the next process."""
+"""Compile kernels: for fixed types, when their module is imported, and cached on disk for the next process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numba
 
 from gptctl.core.imports import hidden
 
-types: Any = numba.types  # numba's own annotations do not name these
+types: Any = numba.types  # numba has no annotations for these
 njit: Any = numba.njit
 
-# What a kernel reads, which may be an Arrow buffer that nobody may write to, and what it fills.
+# The arrays that a kernel reads, which may be read-only Arrow buffers, and those that it fills.
 BYTES, LENGTHS, OFFSETS = (types.Array(kind, 1, "C", readonly=True) for kind in (types.uint8, types.int32, types.int64))
 NEW_BYTES, NEW_LENGTHS, COUNTS = (types.Array(kind, 1, "C") for kind in (types.uint8, types.int32, types.int64))
 FIGURES_OF_ONE = types.Array(types.float64, 1, "C", readonly=True)
@@ -21,15 +21,16 @@ NUMBER = types.int64
 
 
 def compiled(*arguments: Any, inline: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function of the given arguments that gives nothing, or for what its callers need if none are given.
+    """Compile a function for these argument types; it returns nothing.
 
-    Where no folder for compiled code can be written, it is compiled anew in each process.
+    Without types, the function is compiled for the types that its callers use. If no cache folder can be written, every
+    process compiles the function again.
     """
     signature = types.void(*arguments) if arguments else None
 
     def wrap(function: Callable[..., Any]) -> Any:
         options = {"nogil": True, "inline": "always" if inline else "never"}
-        # Starting up, numba looks for scipy's BLAS and for extensions: 0.3 s, where its own start takes as much.
+        # numba would look for scipy's BLAS and for extensions when it starts, which doubles its start-up time of 0.3 s.
         with hidden("scipy", "awkward"):
             try:
                 return njit(signature, cache=bool(arguments), **options)(function)

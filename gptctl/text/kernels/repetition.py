@@ -1,7 +1,7 @@
-"""How much of each document repeats itself: paragraphs, lines, and n-grams of words.
+"""Measure how much of each document repeats itself: paragraphs, lines, and n-grams of words.
 
-An n-gram of 5 to 10 words is its words without anything between, a range of the joined words: its key comes from two
-values of a running polynomial hash. One of 2 to 4 words is a pair of numbers: that of the shorter n-gram, and a word.
+An n-gram of 5 to 10 words is a range of the joined bytes of all words; its hash is the difference of two values of a
+running polynomial hash. An n-gram of 2 to 4 words is a pair of numbers: that of the (n-1)-gram and that of a word.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from gptctl.text.kernels.hashing import BASE, INVERSE, mix
 from gptctl.text.kernels.tables import duplicate_pieces, most_line_feeds, power_of_two, same_bytes
 
 LINE_FEED = 10
-FIGURES = 14  # characters; paragraphs, lines: share, share of characters; top 2 to 4; duplicate 5 to 10
+# The figures: characters; share of duplicate paragraphs, and of characters in them; the same for lines; share of
+# characters in the most frequent 2-gram, 3-gram and 4-gram; share of characters in duplicate 5-grams to 10-grams.
+FIGURES = 14
 
 
 @compiled()
-def cut_at_line_feeds(data: Any, low: Any, high: Any, run: Any, lows: Any, highs: Any) -> Any:
-    """Cut a text at `run` line feeds or more in a row; give the number of pieces, at least one."""
+def split_at_line_feeds(data: Any, low: Any, high: Any, run: Any, lows: Any, highs: Any) -> Any:
+    """Split a text at `run` or more consecutive line feeds; return the number of pieces, which is at least one."""
     count = 0
     start = i = low
     while i < high:
@@ -42,7 +44,7 @@ def cut_at_line_feeds(data: Any, low: Any, high: Any, run: Any, lows: Any, highs
 @compiled()
 def number_words(joined: Any, starts: Any, first: Any, last: Any, hashes: Any, shifts: Any, numbers: Any, slots: Any,
                  stamps: Any, stamp: Any) -> None:  # fmt: skip
-    """Number a document's words by first appearance, and fill its running hashes.
+    """Number the words of a document in the order of their first occurrence, and fill its running hashes.
 
     hashes[k] is the sum of byte times BASE**position up to word k; shifts[k] is BASE**-position at word k.
     """
@@ -74,11 +76,11 @@ def number_words(joined: Any, starts: Any, first: Any, last: Any, hashes: Any, s
 
 
 @compiled()
-def commonest(numbers: Any, grams: Any, count: Any, n: Any, keys: Any, slots: Any, stamps: Any, stamp: Any,
+def most_frequent(numbers: Any, grams: Any, count: Any, n: Any, keys: Any, slots: Any, stamps: Any, stamp: Any,
               times: Any) -> Any:  # fmt: skip
-    """Number the n-grams, in place of the shorter ones in `grams`; give the commonest one's times and place.
+    """Return how often the most frequent n-gram occurs and where it first occurs; the first one wins a tie.
 
-    `grams[k]` holds the number of the (n-1)-gram at word k. The first seen wins a tie.
+    `grams[k]` is the number of the (n-1)-gram at word k; it is replaced by the number of the n-gram.
     """
     mask = power_of_two(2 * count) - 1
     known = 0
@@ -103,7 +105,7 @@ def commonest(numbers: Any, grams: Any, count: Any, n: Any, keys: Any, slots: An
 @compiled()
 def repeated_characters(joined: Any, starts: Any, first: Any, count: Any, n: Any, hashes: Any, shifts: Any,
                         ends: Any, slots: Any, stamps: Any, stamp: Any) -> Any:  # fmt: skip
-    """Count the characters of n-grams seen before, going from left to right and jumping over each one found."""
+    """Count the characters of n-grams that occurred before, from left to right without overlap."""
     mask = power_of_two(2 * count) - 1
     characters = k = 0
     while k + n <= count:
@@ -131,7 +133,7 @@ def repeated_characters(joined: Any, starts: Any, first: Any, count: Any, n: Any
 @compiled(BYTES, OFFSETS, BYTES, BYTES, OFFSETS, LENGTHS, OFFSETS, OFFSETS, FIGURES_OF_ONE, FIGURE_ROWS)
 def measure_repetition(data: Any, offsets: Any, table: Any, joined: Any, starts: Any, lengths: Any, first: Any,
                        last: Any, limits: Any, figures: Any) -> None:  # fmt: skip
-    """Fill the figures (documents, 14) of a column of documents; behind one above its limit they are NaN."""
+    """Fill the figures (documents, 14). After the first one above its limit, a document's figures are NaN."""
     most = 0
     for d in range(first.size):
         most = max(most, last[d] - first[d])
@@ -152,13 +154,13 @@ def measure_repetition(data: Any, offsets: Any, table: Any, joined: Any, starts:
         figures[d, 1:] = np.nan
         stripped_low = strip_left(data, low, high, table)
         stripped_high = strip_right(data, stripped_low, high, table)
-        count = cut_at_line_feeds(data, stripped_low, stripped_high, 2, lows, highs)
+        count = split_at_line_feeds(data, stripped_low, stripped_high, 2, lows, highs)
         stamp += 1
         repeated, repeated_length = duplicate_pieces(data, lows, highs, count, slots, stamps, stamp)
         figures[d, 1], figures[d, 2] = repeated / count, repeated_length / characters
         if figures[d, 1] > limits[1] or figures[d, 2] > limits[2]:
             continue
-        count = cut_at_line_feeds(data, low, high, 1, lows, highs)
+        count = split_at_line_feeds(data, low, high, 1, lows, highs)
         stamp += 1
         repeated, repeated_length = duplicate_pieces(data, lows, highs, count, slots, stamps, stamp)
         figures[d, 3], figures[d, 4] = repeated / count, repeated_length / characters
@@ -176,7 +178,7 @@ def measure_repetition(data: Any, offsets: Any, table: Any, joined: Any, starts:
             figures[d, 3 + n] = 0
             if words >= n:
                 stamp += 1
-                most_often, at = commonest(numbers, grams, words, n, keys, slots, stamps, stamp, times)
+                most_often, at = most_frequent(numbers, grams, words, n, keys, slots, stamps, stamp, times)
                 figures[d, 3 + n] = (ends[at + n] - ends[at] + n - 1) * most_often / characters
             fails = figures[d, 3 + n] > limits[3 + n]
             if fails:

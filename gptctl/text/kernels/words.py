@@ -1,4 +1,7 @@
-"""Words of a column of documents: runs of word characters, and runs of what is neither those nor white space."""
+"""Split documents into words.
+
+A word is a run of word characters, or a run of characters that are neither word characters nor white space.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ HAS_LETTER, ALL_PUNCTUATION = 1, 2
 
 @compiled(BYTES, OFFSETS, BYTES, COUNTS, COUNTS)
 def count_words(data: Any, offsets: Any, table: Any, words: Any, letters: Any) -> None:
-    """Count each document's words, and their bytes."""
+    """Count the words of each document, and the bytes of these words."""
     for d in range(offsets.size - 1):
         i, end = offsets[d], offsets[d + 1]
         before = SPACE
@@ -33,7 +36,7 @@ def count_words(data: Any, offsets: Any, table: Any, words: Any, letters: Any) -
 
 @compiled(BYTES, OFFSETS, BYTES, NEW_BYTES, COUNTS)
 def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -> None:
-    """Write all words one after another, and where each starts; the last of `starts` is where they end."""
+    """Write all words without anything between them into `joined`, and their bounds (words + 1) into `starts`."""
     word = byte = 0
     for d in range(offsets.size - 1):
         i, end = offsets[d], offsets[d + 1]
@@ -55,7 +58,7 @@ def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -
 
 @compiled(BYTES, OFFSETS, BYTES, NEW_LENGTHS, NEW_BYTES)
 def describe_words(joined: Any, starts: Any, table: Any, characters: Any, traits: Any) -> None:
-    """Count each word's characters; tell whether it has a letter, and whether it is punctuation only."""
+    """Count the characters of each word, and note whether it has a letter and whether it is punctuation only."""
     for w in range(starts.size - 1):
         i, end = starts[w], starts[w + 1]
         count = 0
@@ -72,7 +75,7 @@ def describe_words(joined: Any, starts: Any, table: Any, characters: Any, traits
 
 @compiled(BYTES, OFFSETS, OFFSETS, OFFSETS, BYTES, OFFSETS, COUNTS)
 def count_stop_words(joined: Any, starts: Any, first: Any, last: Any, listed: Any, bounds: Any, found: Any) -> None:
-    """Count the different words of a short list (bytes of `listed`, cut at `bounds`) that each document has."""
+    """Count how many different words of a short list (bytes of `listed`, separated at `bounds`) each document has."""
     count = bounds.size - 1
     longest = 0
     for s in range(count):

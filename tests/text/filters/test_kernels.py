@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gptctl.core.plugins import load
 from gptctl.text.cleaning.rule import drop_reasons
 from gptctl.text.filters import DocumentBatch, c4
-from gptctl.text.kernels.characters import ALPHA, DIGIT, LINE_END, LINE_ENDS, SPACE, WORD, kinds
+from gptctl.text.kernels.characters import ALPHA, DIGIT, LINE_END, LINE_ENDS, SPACE, WORD, character_classes
 from gptctl.text.words import WORD as PATTERN
 from gptctl.text.words import Words, split_batch
 from tests.text.filters import plain
@@ -92,7 +92,7 @@ def test_words_of_any_text(text: pa.LargeStringArray) -> None:
 
 def test_kinds_of_all_characters() -> None:
     """Each of the 1,114,112 code points is classed as Python's str classes it."""
-    table = kinds()
+    table = character_classes()
     characters = [chr(point) for point in range(len(table))]
     for bit, is_member in (
         (WORD, lambda c: c.isalnum() or c == "_"), (SPACE, str.isspace), (ALPHA, str.isalpha), (DIGIT, str.isdecimal),

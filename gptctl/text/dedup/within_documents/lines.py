@@ -29,13 +29,13 @@ def keys(
     Two different lines have equal keys with a probability of 2**-64: among 10**9 different lines, any two do with a
     probability of 1 in 37. One core hashes 180 to 280 MB/s.
     """
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.units import hash_units
 
     data, offsets = buffers(text)
     values, total = np.empty(_max_units(data, offsets), np.uint64), np.empty(1, np.int64)
     folded = _folded_code_points() if fold else np.empty(0, np.int32)
-    hash_units(data, offsets, kinds(), folded, int(unit == "paragraph"), min_chars, values, total)
+    hash_units(data, offsets, character_classes(), folded, int(unit == "paragraph"), min_chars, values, total)
     return values[: total[0]], np.arange(total[0])
 
 
@@ -52,7 +52,7 @@ def remove(
     """
     if not len(positions):
         return text, 0, 0
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.columns import string_column
     from gptctl.text.kernels.units import remove_units
 
@@ -61,19 +61,21 @@ def remove(
     is_removed[positions] = True
     size = int(offsets[-1] - offsets[0])
     new_data, new_offsets = np.empty(max(1, size), np.uint8), np.empty(len(offsets), np.int64)
-    remove_units(data, offsets, kinds(), int(unit == "paragraph"), min_chars, is_removed, new_data, new_offsets)
+    remove_units(
+        data, offsets, character_classes(), int(unit == "paragraph"), min_chars, is_removed, new_data, new_offsets
+    )
     return string_column(text, new_offsets, new_data), len(positions), size - int(new_offsets[-1])
 
 
 def texts_at(text: pa.LargeStringArray, unit: Unit, min_chars: int, positions: NDArray[np.int64]) -> list[str]:
     """Return the lines or paragraphs at some positions, as `keys` numbers them."""
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.units import find_units
 
     data, offsets = buffers(text)
     order = np.argsort(positions)
     starts, ends = np.zeros(len(order), np.int64), np.zeros(len(order), np.int64)
-    find_units(data, offsets, kinds(), int(unit == "paragraph"), min_chars, positions[order], starts, ends)
+    find_units(data, offsets, character_classes(), int(unit == "paragraph"), min_chars, positions[order], starts, ends)
     original = np.argsort(order)
     bounds = zip(starts[original].tolist(), ends[original].tolist(), strict=True)
     return [data[start:end].tobytes().decode() for start, end in bounds]
@@ -87,12 +89,12 @@ def _max_units(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
 @cache
 def _folded_code_points() -> NDArray[np.int32]:
     """Return the lower case of each code point, if that is one code point, and "0" for each digit."""
-    from gptctl.text.kernels.characters import ASSIGNED, DIGIT, kinds
+    from gptctl.text.kernels.characters import ASSIGNED, DIGIT, character_classes
 
     table = np.arange(sys.maxunicode + 1, dtype=np.int32)
     for point in range(ASSIGNED):
         lower = chr(point).lower()
         if len(lower) == 1:
             table[point] = ord(lower)
-    table[kinds() & DIGIT != 0] = ord("0")
+    table[character_classes() & DIGIT != 0] = ord("0")
     return table

@@ -32,13 +32,13 @@ def keys(text: pa.LargeStringArray, length: int) -> tuple[NDArray[np.uint64], ND
     chance: none is expected in 10**9 words (probability 1 in 37), 3 pairs in 10**10, 27,000 in 10**12. Each costs
     `length` words: at a length of 50, one word in 740,000.
     """
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.windows import hash_windows
 
     counts = count_batch(text, "regex")
     windows = int(np.maximum(counts - length + 1, 0).sum())
     values, positions = np.empty(windows, np.uint64), np.empty(windows, np.int64)
-    hash_windows(*buffers(text), kinds(), counts, length, values, positions)
+    hash_windows(*buffers(text), character_classes(), counts, length, values, positions)
     return values, positions
 
 
@@ -58,7 +58,7 @@ def remove(
     """
     if not len(positions):
         return text, 0, 0
-    from gptctl.text.kernels.characters import buffers, kinds
+    from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.columns import string_column
     from gptctl.text.kernels.windows import remove_windows
 
@@ -72,7 +72,7 @@ def remove(
     new_data, new_offsets = np.empty(max(1, size), np.uint8), np.empty(len(offsets), np.int64)
     spans = np.empty(1, np.int64)
     windows = np.ascontiguousarray(positions, np.int64)
-    remove_windows(data, offsets, kinds(), counts, length, windows, new_data, new_offsets, spans)
+    remove_windows(data, offsets, character_classes(), counts, length, windows, new_data, new_offsets, spans)
     return string_column(text, new_offsets, new_data), int(spans[0]), size - int(new_offsets[-1])
 
 

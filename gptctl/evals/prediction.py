@@ -1,4 +1,4 @@
-"""Run a model on the evaluation splits of DATA."""
+"""Predict: run a model, or several, on the evaluation splits of DATA."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import pyarrow as pa
 
 from gptctl.core.config import ReadingOptions
 from gptctl.core.context import Context
+from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_duration
 from gptctl.evals import training_data
 from gptctl.evals.comparison import baselines
+from gptctl.evals.evaluation import OtherSystem
+from gptctl.evals.fingerprints import is_model
 from gptctl.evals.harness import task_export
-from gptctl.evals.inference import ensemble, loaded_model
+from gptctl.evals.inference import loaded_model
 from gptctl.evals.inference.cache import OutputCache
+from gptctl.evals.inference.ensemble import average_predictions, member_runs
 from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.inference.predict import predict, prediction_metadata, request_texts
 from gptctl.evals.inference.spec import InferenceSpec, choose_task
 from gptctl.evals.scoring.split_predictions import SplitPredictions, group_by_split
 from gptctl.io.input import sniff
-from gptctl.io.input.predictions import Predictions
+from gptctl.io.input.predictions import Predictions, read_predictions
 from gptctl.pipeline import labelled_data
 from gptctl.pipeline.execution import Executor
 
@@ -54,20 +58,27 @@ class EvaluationData:
 
 @dataclass(frozen=True)
 class DatasetPredictor:
-    """Runs models on DATA; `executor` runs the blocks of requests, in one process or several."""
+    """Runs models on DATA.
+
+    executor: runs the blocks of requests, in one process or several. ensemble: MODEL is a `finetune --seeds` run, whose
+    models decide together.
+    """
 
     data: EvaluationData
     setup: InferenceSetup
     executor: Executor
     cache: OutputCache
     context: Context
-
-    def predict_ensemble(self, run: str) -> list[SplitPredictions]:
-        """Return the mean predictions of all models of a `finetune --seeds` run."""
-        return ensemble.average_predictions([self.predict(member) for member in ensemble.member_runs(run)])
+    ensemble: bool = False
 
     def predict(self, model: str) -> list[SplitPredictions]:
-        """Return the predictions of a model for each evaluation split."""
+        """Return the predictions of a model, or the mean ones of an ensemble, for each evaluation split."""
+        if self.ensemble:
+            return average_predictions([self.predict_one(member) for member in member_runs(model)])
+        return self.predict_one(model)
+
+    def predict_one(self, model: str) -> list[SplitPredictions]:
+        """Return the predictions of one model for each evaluation split."""
         data, context_column = self.data, choice_context_column(self.data)
         spec = resolve(model, self.setup, context_column is not None)
         if spec.task == "choices" and context_column:
@@ -110,6 +121,15 @@ def resolve(model: str, setup: InferenceSetup, has_choices: bool = False) -> Inf
     selected, processes = str(device.select_device(setup.device)), setup.processes
     threads = device.cpu_threads(processes)
     return InferenceSpec(str(folder), fingerprint, task, setup.options, selected, threads, processes)
+
+
+def other_system(path: str, predictor: DatasetPredictor | None) -> OtherSystem:
+    """Return the predictions of another system: read from a file, or of a model that is run on the same data."""
+    if not is_model(path):
+        return OtherSystem(path, read_predictions(path).rows)
+    if predictor is None:
+        raise UsageError("--compare names a model, but there is no DATA to run it on", "name its predictions")
+    return OtherSystem(path, [row for split in predictor.predict(path) for row in split.rows])
 
 
 def choice_context_column(data: EvaluationData) -> str | None:

@@ -15,10 +15,12 @@ from gptctl.core.errors import DataError
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import tensor_files
 from gptctl.model.files.locate import find_model
-from gptctl.model.folder import load_model, save_model
+from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
-from gptctl.model.hf import peft as ours
+from gptctl.model.hf.adapter_load import load_adapter_into
+from gptctl.model.hf.adapter_save import save_adapter
 from gptctl.model.lora import LoraConfig, apply_lora, lora_layers, merge_lora
+from gptctl.model.save import save_model
 from tests.evals.small_model import tokenizer_json
 from tests.model.test_gpt import logits_of, make, some_tokens
 
@@ -68,7 +70,7 @@ def close(one: Tensor, other: Tensor) -> None:
 def test_peft_computes_the_same(tmp_path: Path, case: str, dora: bool, targets: tuple[str, ...], tables: bool) -> None:
     """On the exported base, applied and merged; and so do we, when MODEL is the adapter's folder."""
     model = build(tmp_path / "base", case, LoraConfig(rank=3, alpha=5, dora=dora, targets=targets), tables)
-    ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
+    save_adapter(tmp_path / "adapter", model, str(tmp_path / "base"))
     tokens = some_tokens(model, 2, 20)
     wanted = logits_of(model, tokens)
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
@@ -81,7 +83,7 @@ def test_peft_computes_the_same(tmp_path: Path, case: str, dora: bool, targets: 
     close(logits_of(loaded, tokens), wanted)
     assert (config, text) == (model.config, tokenizer_json())
     plain = load_model(tmp_path / "base")[0]
-    ours.load(tmp_path / "adapter", plain)
+    load_adapter_into(tmp_path / "adapter", plain)
     close(logits_of(plain, tokens), wanted)
     merge_lora(model)
     close(logits_of(model, tokens), wanted)
@@ -90,7 +92,7 @@ def test_peft_computes_the_same(tmp_path: Path, case: str, dora: bool, targets: 
 def test_query_key_and_value_of_gpt2_are_one_update(tmp_path: Path) -> None:
     """Three of rank 3 make one of rank 9: zeros but on the diagonal, and the same scale."""
     model = build(tmp_path / "base", "gpt2", LoraConfig(rank=3, alpha=6))
-    ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
+    save_adapter(tmp_path / "adapter", model, str(tmp_path / "base"))
     stored = tensor_files.read_tensors(tmp_path / "adapter" / "adapter_model.safetensors")
     up = stored["base_model.model.transformer.h.1.attn.c_attn.lora_B.weight"]
     assert up.shape == (192, 9)
@@ -130,7 +132,7 @@ def test_what_peft_trained_opens_here(tmp_path: Path, case: str, settings: dict[
 
 @pytest.mark.parametrize("case", ["vaswani", "gpt2", "qwen3"])
 def test_a_vocabulary_that_grew(tmp_path: Path, case: str) -> None:
-    """New symbols come with the tables that hold them, and with a tokenizer that knows them."""
+    """New tokens come with the tables that hold them, and with a tokenizer that knows them."""
     name, changes = CASES[case]
     small = make(name, **changes)
     save_model(tmp_path / "base", small, tokenizer_json(), {"stop_ids": [1]})
@@ -141,12 +143,12 @@ def test_a_vocabulary_that_grew(tmp_path: Path, case: str) -> None:
     apply_lora(model, LoraConfig(rank=2), seed=0)
     model.embedding.requires_grad_(True)
     tokenizer = tokenizer_json().replace('"version": "1.0"', '"version":  "1.0"')
-    ours.save(tmp_path / "adapter", model, str(tmp_path / "base"), tokenizer, {"stop_ids": [519]})
+    save_adapter(tmp_path / "adapter", model, str(tmp_path / "base"), tokenizer, {"stop_ids": [519]})
     loaded, config, text, extra = load_model(tmp_path / "adapter")
     assert (config.vocab_size, text, extra) == (520, tokenizer, {"stop_ids": [519]})
     close(logits_of(loaded, some_tokens(model, 2, 20)), logits_of(model, some_tokens(model, 2, 20)))
-    with pytest.raises(DataError, match="adds symbols"):
-        ours.load(tmp_path / "adapter", small)
+    with pytest.raises(DataError, match="adds tokens"):
+        load_adapter_into(tmp_path / "adapter", small)
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     base.resize_token_embeddings(520)
     with warnings.catch_warnings():
@@ -163,7 +165,7 @@ def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
     with torch.no_grad():
         for _, layer in lora_layers(model):
             layer.lora_b.normal_(0, 0.2)
-    ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
+    save_adapter(tmp_path / "adapter", model, str(tmp_path / "base"))
     stored = tensor_files.read_tensors(tmp_path / "adapter" / "adapter_model.safetensors")
     assert "base_model.model.blocks.0.attention.query.lora_A.weight" in stored
     tokens = some_tokens(model, 2, 20)
@@ -175,9 +177,9 @@ def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
     with torch.no_grad():
         for _, layer in lora_layers(classifier):
             layer.lora_b.normal_(0, 0.2)
-    ours.save(tmp_path / "labels", classifier, str(tmp_path / "base"))
+    save_adapter(tmp_path / "labels", classifier, str(tmp_path / "base"))
     fresh = Classifier(make("tiny-gpt2"), labels=3, seed=5).eval()
-    ours.load(tmp_path / "labels", fresh)
+    load_adapter_into(tmp_path / "labels", fresh)
     lengths = torch.tensor([[20], [11]])
     with torch.no_grad():
         close(fresh(tokens[:, None], lengths)[0], classifier(tokens[:, None], lengths)[0])
@@ -197,7 +199,7 @@ def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
 def test_other_updates_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     """DataError (3), not other logits."""
     model = build(tmp_path / "base", "gpt2", LoraConfig(rank=2))
-    ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
+    save_adapter(tmp_path / "adapter", model, str(tmp_path / "base"))
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     (tmp_path / "adapter" / "manifest.json").unlink()
@@ -208,12 +210,12 @@ def test_other_updates_are_refused(tmp_path: Path, change: dict[str, Any], words
 def test_an_update_of_another_model(tmp_path: Path) -> None:
     """Its shapes or modules do not fit the base that it names."""
     model = build(tmp_path / "base", "gpt2", LoraConfig(rank=2))
-    ours.save(tmp_path / "adapter", model, str(tmp_path / "base"))
+    save_adapter(tmp_path / "adapter", model, str(tmp_path / "base"))
     (tmp_path / "adapter" / "manifest.json").unlink()
     path = tmp_path / "adapter" / "adapter_config.json"
     for name, other in (("wide", make("tiny-gpt2", hidden_size=128)), ("modern", make("tiny-modern"))):
         save_model(tmp_path / name, other, tokenizer_json(), {})
         told = json.loads(path.read_text()) | {"base_model_name_or_path": f"../{name}"}
         path.write_text(json.dumps(told))
-        with pytest.raises(DataError, match=r"does not fit|has not"):
+        with pytest.raises(DataError, match=r"does not fit|does not have"):
             load_model(tmp_path / "adapter")

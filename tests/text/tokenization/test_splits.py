@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.errors import UsageError
-from gptctl.text.splits import assign
+from gptctl.text.tokenization.splits import assign
 
 
 def test_shares() -> None:

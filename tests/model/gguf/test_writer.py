@@ -1,4 +1,4 @@
-"""GGUF files: transformers reads them back to the same logits; what GGUF can't hold is refused."""
+"""GGUF files: transformers reads them back to the same logits; what GGUF cannot store is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptctl.core.errors import UsageError
-from gptctl.model.files import gguf as writer
+from gptctl.model.gguf import writer
 from gptctl.model.gpt import GPT
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
@@ -67,10 +67,10 @@ def loss_of(logits: Tensor, tokens: Tensor) -> float:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", ["float32", "float16", "q8_0"])
-def test_transformers_reads_the_same(tmp_path: Path, case: str, kind: writer.Type) -> None:
+def test_transformers_reads_the_same(tmp_path: Path, case: str, kind: writer.WeightType) -> None:
     """float32: logits within 1e-4; float16: a loss within 0.1 %; eight bits: within 2 %."""
     model, text = build(case)
-    writer.write(tmp_path / "model.gguf", model, text, {}, kind)
+    writer.write_gguf(tmp_path / "model.gguf", model, text, {}, kind)
     theirs = opened(tmp_path / "model.gguf", case)
     tokens = some_tokens(model, 2, 60)
     mine, other = logits_of(model, tokens), logits_of(theirs, tokens)
@@ -86,7 +86,7 @@ def test_the_tokenizer(tmp_path: Path, rules: str) -> None:
     text = tokenizer("bpe", rules)
     coder = Tokenizer.from_json(text)
     model = make("tiny-modern", vocab_size=coder.vocab_size)
-    writer.write(tmp_path / "model.gguf", model, text, {"chat_template": "{{ messages }}", "stop_ids": [5, 9]})
+    writer.write_gguf(tmp_path / "model.gguf", model, text, {"chat_template": "{{ messages }}", "stop_ids": [5, 9]})
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
     sample = "Hello  world's 12345 DON'T\n\n\tthe (brown) fox; x = 1\r\n end  "
     assert theirs(sample, add_special_tokens=False)["input_ids"] == coder.encode(sample)
@@ -101,7 +101,7 @@ def test_the_tokenizer_of_qwen(tmp_path: Path) -> None:
     definition = json.loads(tokenizer("bpe", "modern").replace("{1,3}", ""))
     definition["normalizer"] = {"type": "NFC"}
     text = json.dumps(definition)
-    writer.write(tmp_path / "model.gguf", make("tiny-modern"), text, {})
+    writer.write_gguf(tmp_path / "model.gguf", make("tiny-modern"), text, {})
     assert fields(tmp_path / "model.gguf")["tokenizer.ggml.pre"] == "qwen2"
 
 
@@ -114,7 +114,7 @@ def test_characters_are_spelled_as_bytes(tmp_path: Path) -> None:
     """A vocabulary of characters, each of one byte, has GPT-2's spelling of bytes, and no merges to speak of."""
     text = tokenizer("chars")
     coder = Tokenizer.from_json(text)
-    writer.write(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=coder.vocab_size + 1), text, {})
+    writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=coder.vocab_size + 1), text, {})
     tokens = fields(tmp_path / "model.gguf")["tokenizer.ggml.tokens"]
     assert tokens[coder.encode(" ")[0]] == "Ġ"
     assert tokens[coder.encode("a")[0]] == "a"
@@ -127,7 +127,7 @@ def test_a_mixture_without_qk_norm_is_of_llama(tmp_path: Path) -> None:
     """As llama.cpp has Mixtral: experts stacked, the router in float32, and how many there are."""
     text = tokenizer("bpe", "modern")
     model = make("tiny-moe", vocab_size=Tokenizer.from_json(text).vocab_size)
-    writer.write(tmp_path / "model.gguf", model, text, {}, "q8_0")
+    writer.write_gguf(tmp_path / "model.gguf", model, text, {}, "q8_0")
     found = fields(tmp_path / "model.gguf")
     assert (found["llama.expert_count"], found["llama.expert_used_count"]) == (4, 2)
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
@@ -155,7 +155,7 @@ def test_a_mixture_without_qk_norm_is_of_llama(tmp_path: Path) -> None:
 def test_models_that_it_can_not_hold(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
     """They are refused before anything is written."""
     with pytest.raises(UsageError, match=words):
-        writer.write(tmp_path / "model.gguf", make(name, **changes), tokenizer("bpe"), {})
+        writer.write_gguf(tmp_path / "model.gguf", make(name, **changes), tokenizer("bpe"), {})
     assert not (tmp_path / "model.gguf").exists()
 
 
@@ -163,9 +163,9 @@ def test_tokenizers_that_it_can_not_hold(tmp_path: Path) -> None:
     """Words, characters of several bytes, rules for cutting text without a name, more tokens than rows."""
     wide = train(["añb"], "chars", 0)
     unnamed = tokenizer("bpe", "modern").replace("{1,3}", "{1,4}")
-    refused = ((tokenizer("words"), "byte-level"), (wide, "several bytes"), (unnamed, "no name for the rules"))
+    refused = ((tokenizer("words"), "byte-level"), (wide, "several bytes"), (unnamed, "no name for the way"))
     for text, words in refused:
         with pytest.raises(UsageError, match=words):
-            writer.write(tmp_path / "model.gguf", make("tiny-gpt2"), text, {})
+            writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2"), text, {})
     with pytest.raises(UsageError, match="more tokens"):
-        writer.write(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=100), tokenizer("bpe"), {})
+        writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=100), tokenizer("bpe"), {})

@@ -1,4 +1,4 @@
-"""What the kinds of personal data have in common: a guard for whole columns, a search in one text, a placeholder."""
+"""One kind of personal data: a prefilter for whole columns, a search in one text, and a placeholder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import NamedTuple
 PLACEHOLDERS = ("<EMAIL>", "<IPV4>", "<IPV6>", "<PHONE>", "<CARD>", "<IBAN>", "<KEY>")
 
 
-class Found(NamedTuple):
-    """A place in a text, in characters, and the rule that found it ("email", "jwt")."""
+class Match(NamedTuple):
+    """A range of characters in a text, and the rule that found it ("email", "jwt")."""
 
     start: int
     end: int
@@ -19,22 +19,23 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Kind:
+class PiiKind:
     """One kind of personal data.
 
-    `guard`: a regular expression in RE2's syntax; it matches every text in which `find` finds something, and few other.
+    `prefilter` is a regular expression in RE2's syntax. It matches every text in which `find` finds something, and few
+    others.
     """
 
     name: str
     placeholder: str
-    guard: str
-    find: Callable[[str], Iterable[Found]]
+    prefilter: str
+    find: Callable[[str], Iterable[Match]]
 
     def replace(self, text: str, counts: Counter[str]) -> str:
-        """Put placeholders into a text, and count what they replace by rule. Of two that overlap, the first counts.
+        """Replace matches by placeholders, and count them by rule. Of two matches that overlap, the first one counts.
 
-        What touches a placeholder was inside of a word or a longer number before that was there, and is left. Without
-        this, each of 10,000 phone numbers in one piece would be found only once its neighbour is gone.
+        A match that touches a placeholder is not replaced, because it was part of a word or of a longer number before.
+        Otherwise, each of 10,000 phone numbers without a separator would be found once its neighbour is replaced.
         """
         parts: list[str] = []
         end = 0

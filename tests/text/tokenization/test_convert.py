@@ -15,8 +15,8 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.text.tokenization import importing
-from gptctl.text.tokenization.fast_encode import NASTY, SCRIPTS
+from gptctl.text.tokenization import convert
+from gptctl.text.tokenization.gigatoken_encoder import EDGE_CASES, SCRIPTS
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
 from tests.conftest import documents
@@ -29,7 +29,7 @@ O200K = "|".join([
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
     r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+",
 ])  # fmt: skip
-TEXTS = [row["text"] for row in documents(40, words=200)] + list(NASTY * 2) + list(SCRIPTS * 2)
+TEXTS = [row["text"] for row in documents(40, words=200)] + list(EDGE_CASES * 2) + list(SCRIPTS * 2)
 ANY_TEXT = st.text(max_size=80) | st.text("ab B'sS1\n\r\t \u00a0.!/é日\u0301🙂<|endoftext|>", max_size=80)
 
 
@@ -40,7 +40,7 @@ def trained(split_pattern: str) -> dict[str, object]:
 
 def ranks_of(split_pattern: str) -> dict[bytes, int]:
     """A trained vocabulary as ranks: bytes first, then the merges in order."""
-    symbols = importing.byte_symbols()
+    symbols = convert.unicode_to_bytes()
     model = trained(split_pattern)["model"]
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [bytes(symbols[c] for c in left + right) for left, right in model["merges"]]  # type: ignore[index]
@@ -69,21 +69,21 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_rank_files_give_the_ids_of_tiktoken(name: str) -> None:
     ranks, pattern, rules = CASES[name]
-    coder = Tokenizer.from_json(importing.to_json({f"{name}.tiktoken": rank_file(ranks)}, rules))
-    special = importing.PUBLISHED.get(name, ("", {"<|endoftext|>": len(ranks)}))[1]
+    tokenizer = Tokenizer.from_json(convert.to_tokenizer_json({f"{name}.tiktoken": rank_file(ranks)}, rules))
+    special = convert.PUBLISHED_RANKS.get(name, ("", {"<|endoftext|>": len(ranks)}))[1]
     judge = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
     @given(ANY_TEXT)
     @settings(max_examples=400, deadline=None)
     def check(text: str) -> None:
-        assert coder.encode(text) == judge.encode_ordinary(text)
+        assert tokenizer.encode(text) == judge.encode_ordinary(text)
 
     check()
     for text in TEXTS:
-        assert coder.encode(text) == judge.encode_ordinary(text)
-        assert coder.decode(coder.encode(text)) == text
-    assert coder.end_of_text_id == judge.eot_token
-    assert coder.lossless
+        assert tokenizer.encode(text) == judge.encode_ordinary(text)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.end_of_text_id == judge.eot_token
+    assert tokenizer.lossless
 
 
 def gpt2_files(vocabulary: str = "vocab.json", merges: str = "merges.txt") -> dict[str, bytes]:
@@ -95,10 +95,10 @@ def gpt2_files(vocabulary: str = "vocab.json", merges: str = "merges.txt") -> di
     return {vocabulary: names.encode(), merges: f"#version: 0.2\n{lines}".encode()}
 
 
-@pytest.mark.parametrize("names", importing.PAIRS)
+@pytest.mark.parametrize("names", convert.FILE_PAIRS)
 def test_vocabulary_and_merges_give_the_ids_of_tokenizers(names: tuple[str, str]) -> None:
     files = gpt2_files(*names)
-    coder = Tokenizer.from_json(importing.to_json(files))
+    tokenizer = Tokenizer.from_json(convert.to_tokenizer_json(files))
     vocabulary = json.loads(files[names[0]])
     merges = [tuple(line.split(" ")) for line in files[names[1]].decode().split("\n")[1:-1]]
     judge = Engine(models.BPE(vocabulary, merges))
@@ -108,34 +108,34 @@ def test_vocabulary_and_merges_give_the_ids_of_tokenizers(names: tuple[str, str]
     @given(ANY_TEXT)
     @settings(max_examples=300, deadline=None)
     def check(text: str) -> None:
-        assert coder.encode(text) == judge.encode(text).ids
+        assert tokenizer.encode(text) == judge.encode(text).ids
 
     check()
     for text in TEXTS:
-        assert coder.encode(text) == judge.encode(text).ids
-    assert coder.end_of_text_id == vocabulary["<|endoftext|>"]
+        assert tokenizer.encode(text) == judge.encode(text).ids
+    assert tokenizer.end_of_text_id == vocabulary["<|endoftext|>"]
 
 
 def test_tokenizer_json_is_taken_as_it_is() -> None:
     text = json.dumps(trained("modern"))
-    assert importing.to_json({"tokenizer.json": text.encode()}) == text
+    assert convert.to_tokenizer_json({"tokenizer.json": text.encode()}) == text
 
 
 def test_what_is_found_in_a_folder() -> None:
-    assert importing.find(["vocab.json", "merges.txt", "tokenizer.json"]) == ("tokenizer.json",)
-    assert importing.find(["vocab.json", "merges.txt", "x"]) == ("vocab.json", "merges.txt")
-    assert importing.find(["a.tiktoken", "x"]) == ("a.tiktoken",)
-    assert importing.find(["a.tiktoken", "b.tiktoken", "vocab.json"]) == ()
-    assert importing.partners("vocab.bpe") == ("encoder.json", "vocab.bpe")
-    assert importing.partners("mine.json") == ("mine.json",)
+    assert convert.find_files(["vocab.json", "merges.txt", "tokenizer.json"]) == ("tokenizer.json",)
+    assert convert.find_files(["vocab.json", "merges.txt", "x"]) == ("vocab.json", "merges.txt")
+    assert convert.find_files(["a.tiktoken", "x"]) == ("a.tiktoken",)
+    assert convert.find_files(["a.tiktoken", "b.tiktoken", "vocab.json"]) == ()
+    assert convert.companion_files("vocab.bpe") == ("encoder.json", "vocab.bpe")
+    assert convert.companion_files("mine.json") == ("mine.json",)
 
 
 def test_a_rank_file_of_unknown_name_needs_its_rules() -> None:
     files = {"mine.tiktoken": rank_file(GPT2_RANKS)}
-    with pytest.raises(UsageError, match="does not say how text is cut"):
-        importing.to_json(files)
-    coder = Tokenizer.from_json(importing.to_json(files, "gpt2"))
-    assert coder.end_of_text_id == len(GPT2_RANKS)
+    with pytest.raises(UsageError, match="does not contain a split pattern"):
+        convert.to_tokenizer_json(files)
+    tokenizer = Tokenizer.from_json(convert.to_tokenizer_json(files, "gpt2"))
+    assert tokenizer.end_of_text_id == len(GPT2_RANKS)
 
 
 def damaged(change: Callable[[bytes], bytes]) -> bytes:
@@ -151,20 +151,23 @@ def damaged(change: Callable[[bytes], bytes]) -> bytes:
         ({"r50k_base.tiktoken": b""}, "lacks byte"),
         ({"vocab.json": b"[1]", "merges.txt": b""}, "does not map"),
         ({"vocab.json": b"{", "merges.txt": b""}, "not JSON"),
-        ({"vocab.json": b'{"a": 1, "b": 2}', "merges.txt": b"#version: 0.2\na b\n"}, "merge 1 does not fit"),
+        (
+            {"vocab.json": b'{"a": 1, "b": 2}', "merges.txt": b"#version: 0.2\na b\n"},
+            "merge 1 is not in the vocabulary",
+        ),
         ({"vocab.json": b'{"a": 1, "b": 2}', "merges.txt": b"\xff"}, "not UTF-8"),
     ],
 )
 def test_damaged_files_are_named(files: dict[str, bytes], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        importing.to_json(files)
+        convert.to_tokenizer_json(files)
 
 
 def test_every_token_is_joined_from_two_that_come_before() -> None:
     for token, rank in MODERN_RANKS.items():
         if len(token) > 1:
-            halves = importing.last_join(token, MODERN_RANKS)
+            halves = convert.last_merge(token, MODERN_RANKS)
             assert halves is not None
             assert max(MODERN_RANKS[half] for half in halves) < rank
-    assert importing.last_join(b"sSs", ODD_RANKS) is None
+    assert convert.last_merge(b"sSs", ODD_RANKS) is None
     assert all(one < other for one, other in pairwise(sorted(MODERN_RANKS.values())))
