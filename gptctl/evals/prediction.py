@@ -24,10 +24,10 @@ from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.inference.predict import predict, prediction_metadata, request_texts
 from gptctl.evals.inference.spec import InferenceSpec, choose_task
 from gptctl.evals.scoring.split_predictions import SplitPredictions, group_by_split
+from gptctl.executors import Executor
 from gptctl.io.input import sniff
 from gptctl.io.input.predictions import Predictions, read_predictions
 from gptctl.pipeline import labelled_data
-from gptctl.pipeline.execution import Executor
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,8 @@ def resolve(model: str, setup: InferenceSetup, has_choices: bool = False) -> Inf
     folder = find_model(model)
     fingerprint = model_fingerprint(folder)
     task = choose_task(loaded_model.load(str(folder), fingerprint), setup.task, has_choices, setup.wants_texts)
-    selected, processes = str(device.select_device(setup.device)), setup.processes
-    threads = device.cpu_threads(processes)
-    return InferenceSpec(str(folder), fingerprint, task, setup.options, selected, threads, processes)
+    selected, threads = str(device.select_device(setup.device)), device.cpu_threads(setup.processes)
+    return InferenceSpec(str(folder), fingerprint, task, setup.options, selected, threads)
 
 
 def other_system(path: str, predictor: DatasetPredictor | None) -> OtherSystem:

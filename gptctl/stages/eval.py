@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from gptctl.core import atomic, plugins
+from gptctl.core import atomic
 from gptctl.core.config import ReadingOptions, Values, WorkerOptions, argument, flag, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
@@ -26,10 +25,13 @@ from gptctl.evals.output import files, junit, markdown, tables
 from gptctl.evals.prediction import DatasetPredictor, EvaluationData, other_system, resolve
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import read_splits
+from gptctl.executors import Executor, load_executor, processes
 from gptctl.io.dataset.manifest import Manifest
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.find import find_files
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline import labelled_data, stage_output
+from gptctl.pipeline import labelled_data
+from gptctl.pipeline.output_folder import open_output
 
 EXAMPLES = (
     "gptctl eval classifier labelled --metrics f1",
@@ -86,7 +88,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
     if config.out is None:
         return summarize(config, context, evaluate(config, context), earlier, started)
     inputs = input_fingerprints(config)
-    with stage_output.open_output(config.out, config, context, inputs) as record:
+    with open_output(config.out, config, context, inputs) as record:
         if record.up_to_date:
             splits = read_splits(config.out, config.metrics) if isinstance(earlier, list) else []
             evaluated = Evaluation(record.previous_summary().metrics, splits)
@@ -137,7 +139,7 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
     if config.data is not None:
         names = config.baseline_names()
         data = EvaluationData(config.data, config, config.metrics, bool(names), config.export_folder())
-        executor = plugins.load("gptctl.executors", "processes").run
+        executor = Executor(processes.run, config.nproc_per_node)
         cache = OutputCache(OutputCache.folder_of(config.cache), context.warn)
         predictor = DatasetPredictor(data, setup, executor, cache, context, config.ensemble)
     if config.predictions is not None:
@@ -156,8 +158,7 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
 
 def leakage_search(config: Eval, training_data: str) -> LeakageSearch:
     """Return the search that --leakage asks for."""
-    executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
-    return LeakageSearch(training_data, stage_output.options(config), executor, config.worker_count())
+    return LeakageSearch(training_data, ReadOptions.from_config(config), load_executor(config))
 
 
 def summarize(

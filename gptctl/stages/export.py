@@ -11,7 +11,8 @@ from gptctl.core.config import StageConfig, Values, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_bytes
-from gptctl.core.rundir import MANIFEST, Run, open_run
+from gptctl.core.run_folder import Run, open_run
+from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest, Shard
 
@@ -74,7 +75,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
     folder = find_model(config.model)
     check(config, folder)
     inputs = {"model": checksummed.model_fingerprint(folder)}
-    with open_run(Path(config.out), config, context, inputs, intact=intact) as record:
+    with open_run(Path(config.out), config, context, inputs, is_complete=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
         model, _, tokenizer_json, extra = load_model(folder)

@@ -20,7 +20,7 @@ from gptctl.core.config import ReadingOptions, SeedOption, Values, argument, fla
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_number
-from gptctl.core.rundir import Run, open_run
+from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.evals.inference import held_out
 from gptctl.evals.inference.loaded_model import LoadedModel

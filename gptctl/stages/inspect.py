@@ -14,7 +14,7 @@ from gptctl.core.config import StageConfig, Values, argument, flag, flatten, pla
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes, format_number
-from gptctl.core.rundir import MANIFEST, finite
+from gptctl.core.run_record import MANIFEST, finite
 from gptctl.core.summary import Summary, Table
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.schema import fact, kind_of

@@ -14,7 +14,8 @@ from gptctl.core.config import SeedOption, Settings, Values, argument, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.core.formatting import format_number
-from gptctl.core.rundir import Extendable, Run, open_run
+from gptctl.core.run_folder import Run, open_run
+from gptctl.core.run_record import Extendable
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
 from gptctl.io.dataset.manifest import Manifest

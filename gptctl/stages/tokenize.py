@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from gptctl.core import atomic, plugins
+from gptctl.core import atomic
 from gptctl.core.config import ReadingOptions, SeedOption, Settings, WorkerOptions, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
 from gptctl.core.summary import Summary
-from gptctl.executors import threads
-from gptctl.io.dataset.stream import StreamWriter
+from gptctl.executors import Executor, _threads, load_executor
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
-from gptctl.pipeline import execution, shuffle, stage_output
-from gptctl.pipeline.execution import Executor, ShardPipeline
-from gptctl.pipeline.stage_output import StageResult
+from gptctl.pipeline import shuffle
+from gptctl.pipeline.dataset_output import StageResult, open_dataset
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.shuffle import ShuffleMerge
 from gptctl.text.tokenization import metrics, splits, training
 from gptctl.text.tokenization.encode_task import EncodeTask, TokenSchema, task_note
 from gptctl.text.tokenization.gigatoken_encoder import choose_encoder
@@ -103,9 +103,9 @@ def plan(config: Tokenize, context: Context) -> Summary:
     check(config)
     if config.tokenizer:
         Tokenizer.from_json(load_tokenizer_json(config.tokenizer, config.split_pattern))
-    inputs = Inputs(config.inputs, stage_output.options(config))
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
     facts: dict[str, Any] = {
-        "inputs": len(inputs.order),
+        "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
         "workers": config.worker_count(),
     }
@@ -119,13 +119,13 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     check(config)
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
-    inputs = Inputs(config.inputs, stage_output.options(config))
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
 
-    def make(out: Path | None, _: StreamWriter | None) -> StageResult:
-        assert out is not None
-        return write_tokens(config, context, inputs, out, given)
-
-    summary = stage_output.produce(config, config.out, context, inputs, "tokens", make, also)
+    with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
+        if not dataset.up_to_date:
+            assert dataset.folder is not None
+            dataset.commit(write_tokens(config, context, inputs, dataset.folder, given))
+    summary = dataset.summary
     for name, share in (("val", config.val), ("test", config.test)):
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
@@ -135,12 +135,11 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
 
 def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, given: str | None) -> StageResult:
     """Train a tokenizer unless a tokenizer.json is given, choose the encoder, and write the shards."""
-    options, workers = stage_output.options(config), config.worker_count()
-    executor: Executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
-    tasks = inputs.replayable(out / "work", config.limit)
+    options, executor = ReadOptions.from_config(config), load_executor(config)
+    tasks = inputs.repeatable_tasks(out / "work", config.limit)
     rule, positions = SplitRule(config.split.by, config.val, config.test, config.split.salt), Positions()
     if config.split.by == "position":
-        positions = Positions.measure(options, tasks, executor, workers)
+        positions = Positions.measure(options, tasks, executor)
         rule = replace(rule, cuts=positions.cuts(config.val, config.test))
     if given is None:
         size = text_size(inputs)
@@ -150,15 +149,18 @@ def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, 
     tokenizer = Tokenizer.from_json(given)
     atomic.write_text(out / "tokenizer.json", given)
     sample = sample_texts(options, tasks) if config.encoder != "tokenizers" else []
-    fast, reason = choose_encoder(config.encoder, tokenizer, sample, workers)
+    fast, reason = choose_encoder(config.encoder, tokenizer, sample, executor.workers)
     if fast and config.executor == "processes":
-        executor = threads.run  # gigatoken and Arrow release Python's lock: no fork server is needed, one cache serves
-    noted = (replace(task, note=task_note(tokenizer.hash, positions.first_character(task.index))) for task in tasks())
+        # gigatoken and Arrow release Python's lock: threads share one cache, and no fork server is needed.
+        executor = Executor(_threads.run, executor.workers)
+    with_payload = (
+        replace(task, payload=task_note(tokenizer.hash, positions.first_character(task.index))) for task in tasks()
+    )
     shuffle_seed = config.seed if config.shuffle else None
     encode = EncodeTask(out / "tokenizer.json", tokenizer.hash, rule, shuffle_seed, fast)
     pipeline = ShardPipeline(encode, options, out / shuffle.RUNS if config.shuffle else out, compression=None)
-    totals = execution.run(pipeline, noted, executor, workers, context)
-    found = metrics.combine(totals.figures, tokenizer) | {
+    totals = pipeline.run(with_payload, executor, context)
+    found = metrics.combine(totals.stats, tokenizer) | {
         "encoder": "gigatoken" if fast else "tokenizers",
         "why": reason,
     }
@@ -166,7 +168,7 @@ def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, 
         raise DataError("the training split is empty", "use more documents, or lower --val and --test")
     if config.shuffle:
         schema = TokenSchema.of(tokenizer)
-        totals.shards = shuffle.merge(out, totals.shards, splits.NAMES, schema, executor, workers, context)
+        totals.shards = ShuffleMerge(out, schema).run(totals.shards, splits.NAMES, executor, context)
     return StageResult(totals, found, tokenizer.hash, compression=None)
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import stream
 from gptctl.io.input import predictions
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate, read_messages
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer

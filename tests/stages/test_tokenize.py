@@ -182,7 +182,7 @@ def test_places_in_a_sorted_column(values: list[int], wanted: int) -> None:
 def test_as_many_shards_as_keep_them_small() -> None:
     for size, count in ((1, 1), (shuffle.SHARD_BYTES, 1), (shuffle.SHARD_BYTES + 1, 2), (3 * shuffle.SHARD_BYTES, 4)):
         runs = [Shard("shards/train/part-00000.arrow", 5, size, "x"), Shard("shards/val/part-00000.arrow", 5, 9, "y")]
-        parts = list(shuffle.plan(runs, ("train", "val", "test")))
+        parts = list(shuffle.hash_ranges(runs, ("train", "val", "test")))
         assert [part.split for part in parts] == ["train"] * count + ["val"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
-from gptctl.core.rundir import MANIFEST
+from gptctl.core.run_record import MANIFEST
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.files import content_hash, read_if_exists

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.summary import Counts
-from gptctl.io.dataset.schema import with_kind
-from gptctl.io.input.records import Task
-from gptctl.pipeline import execution, shuffle
-from gptctl.pipeline.execution import TaskOutput
+from gptctl.io.dataset.schema import text_bytes, with_kind
+from gptctl.io.input.blocks import ShardTask
+from gptctl.pipeline import shuffle
+from gptctl.pipeline.task_results import TaskOutput
 from gptctl.text import arrow_arrays
 from gptctl.text.tokenization import metrics, splits, token_rows
 from gptctl.text.tokenization.gigatoken_encoder import GigatokenEncoder
@@ -52,10 +52,10 @@ class EncodeTask:
         tokenizer = worker_tokenizer(state["tokenizer_path"], state["tokenizer_hash"])
         vars(self).update(state | {"fast": GigatokenEncoder(tokenizer) if state["fast"] else None})
 
-    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
+    def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Return a table of tokens for each split that has documents, and figures for the metrics."""
         tokenizer = self.fast.tokenizer if self.fast else worker_tokenizer(self.tokenizer_path, self.tokenizer_hash)
-        pieces = self.rule.divide(table, json.loads(task.note)["first_character"])
+        pieces = self.rule.divide(table, json.loads(task.payload)["first_character"])
         tokens = self.fast.encode(pieces.texts) if self.fast else tokenizer.encode_batch(pieces.texts.to_pylist())
         rows = self._rows(tokenizer, pieces, tokens)
         schema = TokenSchema.of(tokenizer)
@@ -68,7 +68,7 @@ class EncodeTask:
             if name == "train":
                 is_used = token_rows.ids_in_use(lists["tokens"].chunk(0), tokenizer.vocab_size)
                 figures["seen"] = metrics.pack_bits(is_used)
-        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=execution.text_bytes(table))
+        counts = Counts(documents_in=len(table), kept=len(table), bytes_in=text_bytes(table))
         counts.bytes_kept = counts.bytes_in
         return TaskOutput(tables, counts, figures)
 

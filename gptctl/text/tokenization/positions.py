@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task
-from gptctl.pipeline.execution import Executor
+from gptctl.executors import Executor
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class CountCharacters:
 
     options: ReadOptions
 
-    def __call__(self, task: Task) -> int:
+    def __call__(self, task: ShardTask) -> int:
         """Read a task and return their number."""
         return int(pc.sum(pc.utf8_length(read_task(task, self.options)[0]["text"])).as_py() or 0)
 
@@ -35,11 +35,9 @@ class Positions:
     characters: int = 0
 
     @classmethod
-    def measure(
-        cls, options: ReadOptions, tasks: Callable[[], Iterator[Task]], executor: Executor, workers: int
-    ) -> Positions:
+    def measure(cls, options: ReadOptions, tasks: Callable[[], Iterator[ShardTask]], executor: Executor) -> Positions:
         """Read all tasks to count their characters."""
-        ends = np.cumsum([0, *executor(CountCharacters(options), tasks(), workers)]).tolist()
+        ends = np.cumsum([0, *executor.map(CountCharacters(options), tasks())]).tolist()
         return cls(tuple(ends[:-1]), ends[-1])
 
     def first_character(self, task: int) -> int:

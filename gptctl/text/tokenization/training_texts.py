@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from gptctl.core import seeds
 from gptctl.core.context import Context
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.text import arrow_arrays
 from gptctl.text.tokenization.positions import Positions
 from gptctl.text.tokenization.splits import SplitRule
@@ -30,7 +30,7 @@ class TrainingTexts:
     """
 
     options: ReadOptions
-    tasks: Callable[[], Iterator[Task]]
+    tasks: Callable[[], Iterator[ShardTask]]
     rule: SplitRule
     positions: Positions
     share: float
@@ -57,7 +57,7 @@ class TrainingTexts:
             self.context.stop.check("stopped")
 
 
-def sample_texts(options: ReadOptions, tasks: Callable[[], Iterator[Task]]) -> list[str]:
+def sample_texts(options: ReadOptions, tasks: Callable[[], Iterator[ShardTask]]) -> list[str]:
     """Return beginnings of documents from the first, the middle and the last task."""
     last = sum(1 for _ in tasks()) - 1
     texts: list[str] = []

@@ -30,7 +30,7 @@ def test_counts_that_do_not_add_up_are_an_error(tmp_path: Path, out: str, optimi
     """Exit 1, no manifest and no end of the stream, also where Python leaves asserts out."""
     write_jsonl(tmp_path / "raw.jsonl", documents(20))
     command = [sys.executable, *optimized, "-c", LOSE_A_DOCUMENT, "clean", "raw.jsonl", "-o", out]
-    environment = plain_environment() | {"GPTCTL_ENGINE": "serial"}
+    environment = plain_environment() | {"GPTCTL_EXECUTOR": "serial"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == 1, done.stderr
     assert b"internal error: 20 documents in, but 19 kept, 0 dropped and 0 quarantined" in done.stderr

@@ -8,7 +8,8 @@ import pytest
 from gptctl.core.config import StageConfig, key
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, DataError, StoppedError
-from gptctl.core.rundir import MANIFEST, open_run
+from gptctl.core.run_folder import open_run
+from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Summary
 
 
@@ -79,9 +80,9 @@ def test_a_failure_that_left_nothing_does_not_bind_the_next_run(tmp_path: Path) 
         assert not run.record["resumed"]
 
 
-def test_what_is_no_longer_intact_is_made_again(tmp_path: Path) -> None:
+def test_an_incomplete_output_is_made_again(tmp_path: Path) -> None:
     complete(tmp_path, Stage(), {})
-    assert complete(tmp_path, Stage(), {}, intact=lambda _: False)
+    assert complete(tmp_path, Stage(), {}, is_complete=lambda _: False)
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
