@@ -32,7 +32,6 @@ NAMES = {
     r"\b[Pp]ulse\b": "heartbeat",
     r"\brehears\w*": "simulate_step",
     r"\brope_base\b": "rope_theta",
-    r"\brouter_z_weight\b": "router_z_loss_weight",
     r"\brunner(s|_options)?\b|\bRunner\b": "executor",
     r"\b(un)?sealed\b": "checksummed",
     r"\bshard_within_node\b": "hybrid_shard",
@@ -70,7 +69,6 @@ def test_no_retired_word(path: Path) -> None:
             if hit := re.search(word, line):
                 found.append(f"line {number}: '{hit[0]}' ({instead}): {line.strip()[:90]}")
     assert not found, "\n".join(found)
-
 
 
 @pytest.mark.parametrize(
