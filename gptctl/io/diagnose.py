@@ -25,7 +25,7 @@ NOT_ENDED = ("running", "sealing")  # what run.json says of an output whose proc
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know. `damage` is lost data, `unfinished` is work that the same command goes on with."""
+    """One thing to know. `damage` is lost data, `unfinished` is work that the same command continues."""
 
     level: Literal["damage", "unfinished", "note"]
     where: str

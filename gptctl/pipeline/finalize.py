@@ -58,7 +58,7 @@ def check_readable(totals: PipelineTotals, max_bad: float, details: str) -> None
 
 
 def unify_shards(folder: Path, written: list[Shard], compression: str | None = "lz4") -> list[Shard]:
-    """Give all shards the same columns, as JSON rows need not be alike. Shards that lack some are rewritten."""
+    """Make the columns of all shards the same, as JSON rows need not be alike. Shards that lack some are rewritten."""
     schemas = [pa.ipc.open_file(pa.memory_map(str(folder / shard.path))).schema for shard in written]
     if all(schema.equals(schemas[0], check_metadata=True) for schema in schemas[1:]):
         return written

@@ -134,7 +134,7 @@ def is_ours(folder: Folder) -> bool:
 
 
 def is_damaged_output(folder: Folder) -> bool:
-    """Return whether a folder on this machine is an output of ours whose run.json and manifest are gone or damaged.
+    """Return whether a folder on this machine is an output of gptctl whose run.json and manifest are gone or damaged.
 
     Without this, what is left of it (config.toml, events, shards) would pass for documents.
     """
@@ -145,7 +145,7 @@ def is_damaged_output(folder: Folder) -> bool:
 
 
 def record_of(folder: Folder) -> dict[str, Any]:
-    """Read a folder's run.json, or nothing where there is none of ours."""
+    """Read a folder's run.json. Returns an empty dictionary if gptctl wrote none there."""
     return parse_record(read_if_exists(join(folder, RUN_RECORD)))
 
 

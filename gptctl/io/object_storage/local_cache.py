@@ -25,7 +25,7 @@ def fetch_tokens(uri: str, found: Manifest) -> Path:
     with closing(parallel_map(partial(fetch_shard, uri, folder), found.shards)) as arrivals:
         for _ in arrivals:
             pass
-    for name in ("tokenizer.json", MANIFEST):  # the manifest last, as in any folder of ours
+    for name in ("tokenizer.json", MANIFEST):  # the manifest last, as in every output
         data = read_if_exists(join(uri, name))
         if data is None:
             raise DataError(f"{join(uri, name)} is absent", f"make it again: gptctl {found.stage} ... -o {uri}")

@@ -1,6 +1,6 @@
 """The format of low-rank updates, as the package peft writes them: names, settings and modules.
 
-The modules are those of the exported model. If a module of transformers holds several of ours, as c_attn of GPT-2 holds
+The modules are those of the exported model. If one of them holds several of gptctl's modules, as GPT-2's c_attn holds
 query, key and value, their updates of rank r become one of rank 3r: the A are stacked, and the B are the blocks of a
 block-diagonal matrix. The magnitudes of DoRA are concatenated, because each belongs to one output.
 """

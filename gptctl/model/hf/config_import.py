@@ -34,7 +34,7 @@ def candidate_configs(values: Values, where: str) -> Iterator[tuple[Family, Mode
 
     The first one is in our keys, if these still agree with those of transformers: transformers may have changed a
     folder that gptctl wrote. The last one is in the keys of transformers alone. Raises DataError (3) for settings that
-    no config of ours has.
+    no config of gptctl has.
     """
     family = find_family(values, where)
     imported = from_hf_config(values, family, where)
@@ -60,7 +60,7 @@ def find_family(values: Values, where: str) -> Family:
 
 
 def from_hf_config(values: Values, family: Family, where: str) -> ModelConfig:
-    """Return the config that settings of transformers stand for. Raises DataError (3) if no config of ours does."""
+    """Return the config that settings of transformers stand for. Raises DataError (3) if no config of gptctl does."""
     values = {family.aliases.get(key, key): value for key, value in values.items()}
     unsupported: list[str] = []
     try:

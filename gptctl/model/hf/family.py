@@ -12,7 +12,7 @@ GELU_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 
 @dataclass(frozen=True)
 class ModuleMap:
-    """A module of the class, and the modules of ours that it holds, concatenated along their outputs."""
+    """A module of the class, and the modules of gptctl that it holds, concatenated along their outputs."""
 
     hf_name: str  # {expert} stands for the number of an expert
     names: tuple[str, ...]

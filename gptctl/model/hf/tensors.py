@@ -29,12 +29,12 @@ Tensors = dict[str, Tensor]
 
 
 class ChangedError(Exception):
-    """The tensors are not those that a config of ours implies."""
+    """The tensors are not those that gptctl's config implies."""
 
 
 @dataclass(frozen=True)
 class MappedModule:
-    """A module of transformers in a model of a certain size, and the modules of ours that it holds."""
+    """A module of transformers in a model of a certain size, and the modules of gptctl that it holds."""
 
     hf_name: str
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ class MappedModule:
     scale: float = 1.0
 
     def tensor_names(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield the name of each of its tensors, and the names of ours that it holds."""
+        """Yield the name of each of its tensors, and the names in gptctl that it holds."""
         if self.expert is not None or self.names == (SINES,):
             yield f"{self.hf_name}.weight", self.names
         else:
@@ -109,7 +109,7 @@ def to_hf_tensors(weights: Tensors, config: ModelConfig, family: Family, dtype: 
 
 
 def part_of(state: Tensors, name: str, expert: int | None) -> Tensor:
-    """Return a tensor of ours, or the part of it that belongs to one expert; zeros for a bias that we do not have."""
+    """Return a tensor of gptctl's model, or the part of one expert. A bias that the model does not have is zeros."""
     if name not in state:
         weight = state[name.removesuffix("bias") + "weight"]
         return weight.new_zeros(weight.size(0))
@@ -194,7 +194,7 @@ class TensorImport:
             raise ChangedError(f"{hf_name} is not what the config's {name} is")
 
     def output_size(self, name: str, module: MappedModule) -> int:
-        """Return how many rows of a stored tensor belong to one of ours."""
+        """Return how many rows of a stored tensor belong to one tensor of gptctl's model."""
         if name == SINES:
             return self.config.max_seq_len
         size = self.wanted[name if name in self.wanted else name.removesuffix("bias") + "weight"].shape
