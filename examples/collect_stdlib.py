@@ -56,7 +56,7 @@ def modules() -> Iterator[Source]:
 
 
 def documented(node: ast.AST) -> Iterator[DOCUMENTED]:
-    """Give the module, classes and functions from top to bottom, each before what is inside it."""
+    """Return the module, classes and functions from top to bottom, each before what is inside it."""
     if isinstance(node, DOCUMENTED):
         yield node
     for child in ast.iter_child_nodes(node):
@@ -64,7 +64,7 @@ def documented(node: ast.AST) -> Iterator[DOCUMENTED]:
 
 
 def documents() -> Iterator[dict[str, str]]:
-    """Give all documents, in no order that matters."""
+    """Return all documents, in no order that matters."""
     for module in modules():
         docstrings = [ast.get_docstring(node, clean=False) for node in documented(module.tree)]
         joined = "\n\n".join(inspect.cleandoc(text) for text in docstrings if text and text.strip())
@@ -76,7 +76,7 @@ def documents() -> Iterator[dict[str, str]]:
 
 
 def topics() -> dict[str, str]:
-    """Give the chapters of the language reference; a few minimal installations lack them."""
+    """Return the chapters of the language reference; a few minimal installations lack them."""
     try:
         from pydoc_data import topics as chapters
     except ImportError:

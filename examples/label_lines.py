@@ -39,14 +39,14 @@ class Row(NamedTuple):
 
 
 def rows(module: Source) -> Iterator[Row]:
-    """Give every usable line and sentence of a module."""
+    """Return every usable line and sentence of a module."""
     for row in (*lines(module), *sentences(module)):
         if MIN_CHARS <= len(row.text) <= MAX_CHARS and any(character.isalpha() for character in row.text):
             yield row
 
 
 def lines(module: Source) -> Iterator[Row]:
-    """Give the lines that are wholly comment or wholly code.
+    """Return the lines that are wholly comment or wholly code.
 
     Left out: a comment behind code, string literals of several lines, and lines that are nothing but a string literal,
     which is where docstrings are.
@@ -67,7 +67,7 @@ def lines(module: Source) -> Iterator[Row]:
 
 
 def sentences(module: Source) -> Iterator[Row]:
-    """Give the sentences of all docstrings, without interactive examples."""
+    """Return the sentences of all docstrings, without interactive examples."""
     for node in documented(module.tree):
         docstring = ast.get_docstring(node, clean=False)
         if not docstring:
@@ -81,13 +81,13 @@ def sentences(module: Source) -> Iterator[Row]:
 
 
 def split_of(path: str) -> str:
-    """Give the split of a module: 8 of 10 train, 1 val, 1 test."""
+    """Return the split of a module: 8 of 10 train, 1 val, 1 test."""
     share = int(digest(path)[:8], 16) % 10
     return {8: "val", 9: "test"}.get(share, "train")
 
 
 def digest(text: str) -> str:
-    """Give a hash that is the same on every machine; sorting by it is shuffling."""
+    """Return a hash that is the same on every machine; sorting by it is shuffling."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -65,7 +65,7 @@ def run_gptctl(
     fault: str = "",
     **environment: str,
 ) -> Ran:
-    """Run `gptctl ARGS` as a user does, or with a fault of file_faults.py; fail on a traceback or a warning of Python's."""
+    """Run `gptctl ARGS` as a user does, or with a fault of file_faults.py; fail on a traceback."""
     command = warm("gptctl", environment)
     done = subprocess.run(
         [*command, *map(str, args)], input=stdin, cwd=cwd, capture_output=True, timeout=timeout,
@@ -73,7 +73,7 @@ def run_gptctl(
         | {"COLUMNS": "80", "GPTCTL_CACHE": str(CACHE), **environment} | file_faults.environment(fault),
     )  # fmt: skip
     err = done.stderr.decode("utf-8", "replace")
-    assert "Traceback" not in err and "Warning: " not in err, err
+    assert "Traceback" not in err, err
     return Ran(done.returncode, done.stdout, err)
 
 

@@ -35,7 +35,7 @@ HEAVY = (
     "scipy.sparse.csgraph",
 )
 EXTRAS = ("gptctl.executors.ray", "gptctl.evals.harness.lm_eval")  # start threads, or are needed by few
-NOT_HERE = (*EXTRAS, "gptctl.executors.fork_server", "gptctl.__main__")  # those two are what a process is
+NOT_HERE = (*EXTRAS, "gptctl.executors._fork_server", "gptctl.__main__")  # those two are what a process is
 
 
 def load() -> None:

@@ -129,7 +129,7 @@ class Model:
         if isinstance(loaded.model, Classifier):
             raise DataError(f"{self.path} is a classifier, which predicts labels", "use predict")
         texts = [text] if isinstance(text, str) else list(text)
-        encoded = loaded.tokenizer.encode_each(texts)
+        encoded = loaded.tokenizer.encode_to_arrays(texts)
         length, end = loaded.model.config.max_seq_len, loaded.tokenizer.end_of_text_id
         windows = [window_requests(tokens, end, length, length) for tokens in encoded]
         flat = [request for document in windows for request in document]
@@ -154,12 +154,12 @@ class Model:
         from gptctl.model.device import select_device
 
         loaded = self._loaded
-        if not isinstance(loaded.model, Classifier) or loaded.framing is None:
+        if not isinstance(loaded.model, Classifier) or loaded.classifier_inputs is None:
             raise DataError(f"{self.path} is a language model, which has no labels", "use generate or score")
         if loaded.pair_column is not None:
             raise DataError(f"{self.path} classifies pairs of texts", f"use: gptctl eval {self.path} DATA")
         texts = [text] if isinstance(text, str) else list(text)
-        sequences = [loaded.framing.frame(tokens) for tokens in loaded.tokenizer.encode_each(texts)]
+        sequences = [loaded.classifier_inputs.sequences(tokens) for tokens in loaded.tokenizer.encode_to_arrays(texts)]
         rows = label_probabilities(loaded.model, sequences, 16, select_device(self.device)).tolist()
         found = [Prediction(self.labels[row.index(max(row))], dict(zip(self.labels, row, strict=True))) for row in rows]
         return found[0] if isinstance(text, str) else found

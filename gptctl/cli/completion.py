@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from gptctl.core.config import choices_of, declaration
-from gptctl.core.rundir import RECORD
+from gptctl.core.run_record import RUN_RECORD
 
 MAX_DEPTH = 3  # below the folder that is being typed
 MAX_OFFERED = 50
@@ -40,6 +40,6 @@ def outputs(incomplete: str) -> list[str]:
     """Offer the folders below what is being typed that a stage wrote. (Typer asks for the parameter's name.)"""
     typed = incomplete.removeprefix("./")
     folder = Path(typed or ".") if typed.endswith("/") or not typed else Path(typed).parent
-    patterns = ("*/" * depth + RECORD for depth in range(1, MAX_DEPTH + 1))
+    patterns = ("*/" * depth + RUN_RECORD for depth in range(1, MAX_DEPTH + 1))
     found = (str(path.parent) for pattern in patterns for path in sorted(folder.glob(pattern)))
     return list(islice((path for path in found if path.startswith(typed)), MAX_OFFERED))

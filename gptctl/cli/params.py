@@ -126,7 +126,7 @@ def escaped(text: str) -> str:
 
 
 def metavar(field: FieldInfo) -> str:
-    """Return what stands for a flag's value in help: its choices, or the kind of value."""
+    """Return the placeholder of a flag's value in help: its choices, or the kind of value."""
     if given := declaration(field).metavar:
         return given
     if choices := [choice for choice in choices_of(field.annotation) if choice]:

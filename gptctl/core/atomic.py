@@ -19,7 +19,7 @@ from typing import IO, Any, Literal
 from gptctl.core.errors import from_os_error
 
 # all; file: whole once its name is on disk, which a power cut may undo; none: only what happens to the process is
-# safe, so its reader must know it for what it is, or that the machine has not started anew (`boot`)
+# safe, so its reader must know it for what it is, or that the machine has not rebooted (`boot`)
 Flush = Literal["all", "file", "none"]
 
 

@@ -162,7 +162,7 @@ def from_storage_error(kind: str, status: str | None, reason: str, where: str) -
     if kind in ("NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE"):
         return MachineError(
             f"object storage does not answer ({kind}: {reason}): {where}",
-            "check the network and endpoint_override=; then run the same command again: it goes on where it was",
+            "check the network and endpoint_override=; then run the same command again to continue",
         )
     return MachineError(
         f"object storage refused a request ({kind}{f', {status}' if status else ''}: {reason}): {where}",

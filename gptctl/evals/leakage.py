@@ -20,9 +20,9 @@ import xxhash
 from gptctl.core.context import Context
 from gptctl.evals import training_data
 from gptctl.evals.training_data import TrainingShard
+from gptctl.executors import Executor
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.predictions import Rows
-from gptctl.io.input.records import ReadOptions
-from gptctl.pipeline.execution import Executor
 from gptctl.text.cleaning import contamination
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import chunks
@@ -159,19 +159,18 @@ class Leakage:
 
 @dataclass(frozen=True)
 class LeakageSearch:
-    """A search of training data for evaluation texts, run by `workers` processes."""
+    """A search of training data for evaluation texts, by an executor."""
 
     training_data: str
     reading: ReadOptions
     executor: Executor
-    workers: int
 
     def find(self, texts: tuple[str, ...], context: Context) -> Leakage:
         """Scan all shards of the training data."""
         shards = training_data.training_shards(self.training_data, self.reading)
 
         def scan() -> Iterable[tuple[Matches, int]]:
-            found = self.executor(ShardScan(texts, self.reading), shards, self.workers)
+            found = self.executor.map(ShardScan(texts, self.reading), shards)
             for number, result in enumerate(found, start=1):
                 context.progress(number, len(shards), "training shards")
                 context.stop.check("stopped")

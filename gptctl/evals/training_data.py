@@ -13,8 +13,9 @@ import pyarrow as pa
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Shard
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from gptctl.text.tokenizer import Tokenizer
 
 
@@ -26,7 +27,7 @@ class TokenShard:
     shard: Shard
 
 
-TrainingShard: TypeAlias = Task | TokenShard
+TrainingShard: TypeAlias = ShardTask | TokenShard
 
 
 def training_shards(path: str, reading: ReadOptions) -> list[TrainingShard]:
@@ -38,12 +39,12 @@ def training_shards(path: str, reading: ReadOptions) -> list[TrainingShard]:
 
 def read_shard(shard: TrainingShard, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
     """Return the ids and texts of a shard's documents; tokens are decoded."""
-    if isinstance(shard, Task):
+    if isinstance(shard, ShardTask):
         table, _ = read_task(shard, reading)
         return table["id"].to_pylist(), table["text"].combine_chunks()
     table = shards.table_from(manifest.read_shard(Path(shard.folder), shard.shard))
     tokenizer = tokenizer_of(shard.folder)
-    texts = [tokenizer.decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
+    texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in table["tokens"].to_pylist()]
     return table["doc_id"].to_pylist(), pa.array(texts, pa.large_string())
 
 
@@ -70,7 +71,7 @@ def held_out_splits(path: str, limit: int) -> Iterator[tuple[str, pa.Table]]:
         raise DataError(f"{path} has neither a val nor a test split", "tokenize with --val or --test above 0")
     for split in splits:
         table = shards.read_rows(Path(path), tokens_manifest, split, limit or None)
-        texts = [tokenizer_of(path).decode(tokens, special=False) for tokens in table["tokens"].to_pylist()]
+        texts = [tokenizer_of(path).decode(tokens, skip_special_tokens=True) for tokens in table["tokens"].to_pylist()]
         sizes = [len(text.encode()) for text in texts]
         if sizes != table["n_bytes"].to_pylist():
             raise DataError(

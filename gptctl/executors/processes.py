@@ -1,6 +1,6 @@
-"""Run shard tasks on all processors of this machine, answers in the order of the items.
+"""Run the function in worker processes, on all CPUs of this machine.
 
-Workers come from a fork server: they start fast, and do not inherit threads of Arrow or of the tokenizers library.
+Workers are forked from a server process: they start fast, and they inherit no threads of Arrow or of tokenizers.
 """
 
 from __future__ import annotations
@@ -20,86 +20,93 @@ from typing import TypeVar
 
 from gptctl.core import plugins
 from gptctl.core.errors import MachineError
+from gptctl.core.machine import available_cpus
 from gptctl.core.main_module import without_main_module
 from gptctl.executors import serial
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-IN_FLIGHT_PER_WORKER = 2  # keeps workers busy while bounding what waits in memory
+MAX_PENDING_PER_WORKER = 2  # keeps workers busy, and bounds the results that wait in memory
+
+
+def worker_count(workers: int) -> int:
+    """Return the number of workers that the user asks for, or one per available CPU."""
+    return workers or available_cpus()
 
 
 def run(
-    function: Callable[[Item], Answer], items: Iterable[Item], workers: int, preload: Sequence[str] = ()
-) -> Iterator[Answer]:
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, preload: Sequence[str] = ()
+) -> Iterator[Result]:
     """Yield function(item) for each item, in order, computed by `workers` processes.
 
-    One worker, or a single item, is run in this process. `preload` names modules that take long to import: the fork
-    server imports them once for all workers. Raises MachineError (4) if a worker dies.
+    One worker, or a single item, runs in this process. The fork server imports the modules of `preload` once for all
+    workers. Raises MachineError (4) if a worker dies.
     """
-    waiting = iter(items)
-    first = [item for _, item in zip(range(2), waiting, strict=False)]
+    remaining = iter(items)
+    first = [item for _, item in zip(range(2), remaining, strict=False)]
     if workers <= 1 or len(first) < 2:
         yield from serial.run(function, first, 1)
-        yield from serial.run(function, waiting, 1)
+        yield from serial.run(function, remaining, 1)
         return
     start_server(preload)
     function = plugins.carried(function)
     pool = open_pool(workers, Path.cwd())
-    flying: deque[Future[Answer]] = deque()
+    pending: deque[Future[Result]] = deque()
     try:
-        for item in chain(first, waiting):
+        for item in chain(first, remaining):
             with without_main_module():
-                flying.append(pool.submit(function, item))
-            if len(flying) >= workers * IN_FLIGHT_PER_WORKER:
-                yield flying[0].result()
-                flying.popleft()
-        while flying:
-            yield flying[0].result()
-            flying.popleft()
+                pending.append(pool.submit(function, item))
+            if len(pending) >= workers * MAX_PENDING_PER_WORKER:
+                yield pending[0].result()
+                pending.popleft()
+        while pending:
+            yield pending[0].result()
+            pending.popleft()
     except BrokenProcessPool as error:
         open_pool.cache_clear()
         raise MachineError(
             "a worker process died (killed, or out of memory)",
-            f"run the same command again; with less memory in use: --workers {max(1, workers // 2)}",
+            f"run the same command again; to use less memory: --workers {max(1, workers // 2)}",
         ) from error
     finally:
-        for future in flying:
+        for future in pending:
             future.cancel()
-        wait(flying)  # what is under way writes under the folder's lock, and must not outlive it
+        wait(pending)  # a running item writes under the folder's lock, and must not outlive it
 
 
 @lru_cache(maxsize=1)
 def open_pool(workers: int, folder: Path) -> ProcessPoolExecutor:
-    """Open a pool whose workers stay for the passes to come: starting them takes 40 ms. `folder` is where they work."""
+    """Open a pool of workers in `folder`. It is kept for later calls, since starting workers takes 40 ms."""
     context = multiprocessing.get_context("forkserver")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=initialize_worker)
 
 
 def start_server(preload: Sequence[str]) -> None:
-    """Start the fork server, if it is not running, so that its imports run beside ours."""
+    """Start the fork server if it is not running, so that its imports run at the same time as ours."""
     from multiprocessing import forkserver
 
     multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["gptctl.executors.fork_server", "gptctl.pipeline.execution", *preload]
+        ["gptctl.executors._fork_server", "gptctl.pipeline.shard_pipeline", *preload]
     )
     forkserver.ensure_running()
 
 
-def begin_worker() -> None:
-    """Leave signals to the parent, and end when it is gone (a killed parent cannot tell its workers)."""
+def initialize_worker() -> None:
+    """Set up Arrow, leave signals to the parent, and watch for the parent's death, of which nothing else would tell."""
     from gptctl.io.dataset.schema import prepare_arrow
 
     prepare_arrow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=watch_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def watch_parent() -> None:
-    """End this process once the one that wants its answers is gone.
+def exit_with_parent() -> None:
+    """End this process as soon as the process that wants its results has ended.
 
-    Its process id would not tell: a worker's parent is the fork server, which lives as long as its workers do.
+    The parent's process id would not show this: a worker's parent is the fork server, which lives as long as its
+    workers do.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

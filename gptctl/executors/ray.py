@@ -1,12 +1,11 @@
-"""Run shard tasks as Ray core tasks, on a cluster or on a small one of our own, answers in the order of the items.
+"""Run the function as Ray tasks, on a cluster or on a local one that is started here.
 
-Every node reads the inputs and writes the output folder under the same path as this process: storage that all nodes
-share. gptctl is installed on each. Functions and answers travel pickled between processes, as with multiprocessing;
-nothing pickled is written to a file of ours.
+Every node must read the inputs and write the output folder under the same path as this process, on shared storage, and
+must have gptctl installed. Functions and results travel pickled between processes, as with multiprocessing. No pickle
+is written to a file of gptctl.
 
-A task that dies with its worker or its node is run again elsewhere. That is safe because it decides nothing by itself:
-the same item gives the same bytes, which appear under their final name whole or not at all, so that the second run
-writes what the first one wrote, or would have.
+A task whose worker or node dies is run again elsewhere. This is safe: the same item gives the same bytes, and a file
+appears under its final name only when it is complete, so a second run writes the bytes that the first would write.
 """
 
 from __future__ import annotations
@@ -33,73 +32,80 @@ from gptctl.core.errors import GptctlError, MachineError, StoppedError
 from gptctl.core.machine import available_cpus
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-IN_FLIGHT_PER_WORKER = 2
-RETRIES = 3  # of one task whose worker or node died
-OBJECT_STORE_BYTES = 2**30  # of the local cluster; more goes to disk. Answers are a few MiB at most, two per worker.
-ANSWER_SECONDS = 5.0  # in which a cluster must answer; Ray itself would try for 163 s
-SETTINGS = {
+MAX_PENDING_PER_WORKER = 2
+MAX_RETRIES = 3  # of a task whose worker or node died
+OBJECT_STORE_BYTES = (
+    2**30
+)  # of the local cluster; Ray spills the rest to disk. Two results of a few MiB wait per worker.
+CONNECT_SECONDS = 5.0  # in which a cluster must answer; Ray itself would try for 163 s
+ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would upload the current folder, data and all
-    "RAY_task_oom_retries": str(RETRIES),  # else a task that is too large for the memory is tried for ever
+    "RAY_task_oom_retries": str(MAX_RETRIES),  # else a task that runs out of memory is tried for ever
 }
-MISSING_CODE = "The remote function failed to import"  # how Ray's message begins where a node lacks gptctl
+MISSING_CODE = "The remote function failed to import"  # the start of Ray's message if a node lacks gptctl
+
+
+def worker_count(workers: int) -> int:
+    """Return the number that the user asks for; 0 stays and takes the whole cluster."""
+    return workers
 
 
 def run(
-    function: Callable[[Item], Answer],
+    function: Callable[[Item], Result],
     items: Iterable[Item],
     workers: int,
     preload: Sequence[str] = (),
     address: str | None = None,
-) -> Iterator[Answer]:
-    """Yield function(item) for each item, in order, computed by up to `workers` tasks at a time.
+) -> Iterator[Result]:
+    """Yield function(item) for each item, in order, computed by up to `workers` Ray tasks at a time.
 
-    0 workers take all processors: of the cluster at `address` (else RAY_ADDRESS), or of this machine. Without an
-    address a local cluster is started, which later calls use too and which ends with this process. `function` is sent
-    once to each worker. `preload` is not used. What a task raises is raised here; MachineError (4) where Ray is not
-    installed, no cluster answers, or the workers that try a task die again and again.
+    With 0 workers all CPUs are used, of the cluster at `address` (else at RAY_ADDRESS) or of this machine. Without an
+    address a local cluster is started; later calls use it too, and it ends with this process. `function` is sent to
+    each worker once. `preload` is ignored. What a task raises is raised here. Raises MachineError (4) if Ray is not
+    installed, if no cluster answers, or if the workers of a task die repeatedly.
     """
-    waiting = iter(items)
-    first = list(islice(waiting, 1))
+    remaining = iter(items)
+    first = list(islice(remaining, 1))
     if not first:
-        return  # everything is done already: nothing to start Ray for
-    given = address or os.environ.get("RAY_ADDRESS") or "local"
-    ray = connect(given, workers)
-    task = ray.remote(num_cpus=1, max_retries=RETRIES)(work)
-    # In a list: an argument of its own would be unpickled again for each task.
-    sent = [ray.put(plugins.carried(function))]
-    folder = os.getcwd()  # noqa: PTH109  (workers are sent text)
-    # A local cluster has as many processors as there are workers; on another one, only the tasks sent are a bound.
-    most = workers if given != "local" else 0
-    in_flight = IN_FLIGHT_PER_WORKER * (most or round(ray.cluster_resources().get("CPU", 1)))
-    flying: deque[Any] = deque()
+        return  # nothing is left to do, so Ray need not start
+    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    ray = connect(target, workers)
+    task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(run_item)
+    # In a list: Ray would unpickle a plain argument again for each task.
+    function_ref = [ray.put(plugins.carried(function))]
+    folder = os.getcwd()  # noqa: PTH109  (workers receive text)
+    # A local cluster has one CPU per worker. On any other, only the number of running tasks bounds the workers.
+    max_running = workers if target != "local" else 0
+    max_pending = MAX_PENDING_PER_WORKER * (max_running or round(ray.cluster_resources().get("CPU", 1)))
+    pending: deque[Any] = deque()
     try:
-        for item in chain(first, waiting):
-            if most:
-                wait_for_place(ray, list(flying), most)
-            flying.append(task.remote(folder, sent, item))
-            if len(flying) >= in_flight:
-                yield answer(ray, flying.popleft())
-        while flying:
-            yield answer(ray, flying.popleft())
+        for item in chain(first, remaining):
+            if max_running:
+                wait_for_slot(ray, list(pending), max_running)
+            pending.append(task.remote(folder, function_ref, item))
+            if len(pending) >= max_pending:
+                yield result_of(ray, pending.popleft())
+        while pending:
+            yield result_of(ray, pending.popleft())
     finally:
-        for reference in flying:
+        for reference in pending:
             ray.cancel(reference)
-        if flying:  # tasks under way are not cut off (see `receive`), and must not outlive the folder's lock
-            ray.wait(list(flying), num_returns=len(flying), fetch_local=False)
+        if pending:  # running tasks are not interrupted (see `prepare_worker`), and must not outlive the folder's lock
+            ray.wait(list(pending), num_returns=len(pending), fetch_local=False)
 
 
-def wait_for_place(ray: Any, flying: list[Any], most: int) -> None:
-    """Return once fewer than `most` tasks are unfinished."""
-    if len(flying) >= most:
-        _, unfinished = ray.wait(flying, num_returns=len(flying), timeout=0)
-        if len(unfinished) >= most:
-            ray.wait(unfinished, num_returns=len(unfinished) - most + 1)
+def wait_for_slot(ray: Any, pending: list[Any], max_running: int) -> None:
+    """Wait until fewer than `max_running` tasks are unfinished."""
+    if len(pending) >= max_running:
+        _, unfinished = ray.wait(pending, num_returns=len(pending), timeout=0)
+        if len(unfinished) >= max_running:
+            ray.wait(unfinished, num_returns=len(unfinished) - max_running + 1)
 
 
-def answer(ray: Any, reference: Any) -> Any:
+def result_of(ray: Any, reference: Any) -> Any:
     """Return what a task returned, or raise what it raised."""
     try:
         return ray.get(reference)
@@ -108,7 +114,7 @@ def answer(ray: Any, reference: Any) -> Any:
     except ray.exceptions.RayError as error:
         raise MachineError(
             "a worker process died (killed, or out of memory)",
-            "run the same command again; with less memory in use: --workers 1",
+            "run the same command again; to use less memory: --workers 1",
         ) from error
 
 
@@ -116,24 +122,24 @@ def cause_of(error: Any) -> Exception:
     """Return the exception that a task raised in its worker."""
     cause = error.cause
     if isinstance(cause, RuntimeError) and str(cause).startswith(MISSING_CODE):
-        return unlike("a node")
+        return missing_code("a node")
     if isinstance(cause, Exception) and not type(cause).__module__.startswith("ray."):
         return cause
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return GptctlError(f"internal error: {lines[-1]}", "run again with --debug and report the traceback")
 
 
-def work(folder: str, sent: list[Any], item: Any) -> Any:
-    """Do one task, in a worker."""
-    return receive(folder, sent[0])(item)
+def run_item(folder: str, function_ref: list[Any], item: Any) -> Any:
+    """Call the function on one item, in a worker."""
+    return prepare_worker(folder, function_ref[0])(item)
 
 
 @lru_cache(maxsize=1)
-def receive(folder: str, reference: Any) -> Callable[[Any], Any]:
-    """Make a worker ready for a function and get it, once: what the function caches stays with the worker.
+def prepare_worker(folder: str, reference: Any) -> Callable[[Any], Any]:
+    """Set up this worker for a function and return the function. It is cached, so what it caches itself stays, too.
 
-    Relative paths start at the folder of the command. Interrupts are left to the command, so that neither Ctrl-C nor a
-    cancelled task cuts off a write.
+    The worker changes to the command's folder, for relative paths, and ignores interrupts, so that neither Ctrl-C nor a
+    cancelled task interrupts a write.
     """
     import ray
 
@@ -151,27 +157,27 @@ def receive(folder: str, reference: Any) -> Callable[[Any], Any]:
     try:
         function: Callable[[Any], Any] = ray.get(reference)
     except ImportError as error:
-        raise unlike(f"node {platform.node()}") from error
+        raise missing_code(f"node {platform.node()}") from error
     return function
 
 
-def unlike(node: str) -> MachineError:
-    """Say that a node cannot import what this process can."""
+def missing_code(node: str) -> MachineError:
+    """Return the error for a node that cannot import what this process can."""
     return MachineError(
-        f"{node} of the Ray cluster cannot import gptctl as it is here",
+        f"{node} of the Ray cluster cannot import this version of gptctl",
         "install the same version on every node, where Ray runs: pip install 'gptctl[ray]'",
     )
 
 
 def connect(address: str, workers: int) -> Any:
-    """Return the ray module, connected to the cluster at `address`; a process that is connected stays where it is.
+    """Connect to the cluster at `address` and return the ray module. A process that is connected stays connected.
 
-    "local" starts a cluster of this machine, which takes 4 s, and 2 s to end; strangers to its token cannot use it.
+    "local" starts a cluster on this machine. Starting it takes 4 s, stopping it 2 s, and a random token protects it.
     """
-    for name, value in SETTINGS.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     local = address == "local"
-    if local and "ray" not in sys.modules:  # else Ray would leave a token in the home folder
+    if local and "ray" not in sys.modules:  # else Ray would write a token into the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
@@ -190,10 +196,10 @@ def connect(address: str, workers: int) -> Any:
         }
     else:
         check_answers(address)
-    with handlers_kept():
+    with sigterm_handler_kept():
         try:
             found: Any = ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (OSError, RuntimeError, ValueError) as error:  # what Ray raises for addresses, versions and time-outs
+        except (OSError, RuntimeError, ValueError) as error:  # Ray raises these for addresses, versions and timeouts
             raise unreachable(address, " ".join(str(error).split())[:200]) from error
     if local:
         atexit.register(stop, ray, found.address_info["session_dir"])
@@ -212,25 +218,25 @@ def check_answers(address: str) -> None:
     if not host or not port.isdecimal() or "://" in address:
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise unreachable(address, str(error)) from error
 
 
 def unreachable(address: str, why: str) -> MachineError:
-    """Say that there is no cluster."""
+    """Return the error for a cluster that cannot be reached or started."""
     where = "a local Ray cluster cannot be started" if address == "local" else f"no Ray cluster answers at {address}"
     return MachineError(f"{where}: {why}", "name the head node's HOST:PORT with --ray-address (`ray status` shows it)")
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Put our handler of SIGTERM back, which Ray replaces by one that ends the process while it starts."""
-    ours = signal.getsignal(signal.SIGTERM)
+def sigterm_handler_kept() -> Iterator[None]:
+    """Restore our SIGTERM handler: while Ray starts, it installs one that ends the process."""
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     except SystemExit as error:
         raise StoppedError("stopped while Ray started", "run the same command again", signal.SIGTERM) from error
     finally:
-        if ours is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ours)
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)

@@ -1,12 +1,15 @@
-"""The options of a command that samples text. Needs no torch."""
+"""The options of a command that generates text. Needs no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from gptctl.core.config import SeedOption, flag
+from gptctl.core.config import DeviceOption, SeedOption, flag, key
+from gptctl.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from gptctl.infer.decoder import WeightFormat
+    from gptctl.infer.generator import TextGenerator
     from gptctl.infer.sampling import SamplingParams
 
 PANEL = "Sampling"
@@ -47,4 +50,53 @@ class SamplingOptions(SeedOption):
             seed=self.seed,
             repetition_penalty=self.repetition_penalty,
             stop=tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in self.stop),
+        )
+
+
+class LoadingOptions(DeviceOption):
+    """How a model is loaded for generation: its device, the format of its weights, and speculative decoding."""
+
+    quantize: Literal["none", "int8"] = flag("none", "Quantize weights to int8: faster on the CPU.", panel="Devices")
+    draft: str | None = flag(
+        None,
+        "Draft model for speculative decoding, with the same tokenizer. The output is the same.",
+        metavar="MODEL",
+        panel="Devices",
+        runtime=True,
+    )
+    precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
+    prompt_lookup: bool = key(
+        False, "Prompt-lookup decoding: draft tokens from the text itself. The output is the same.", runtime=True
+    )
+    num_draft_tokens: int = key(4, "Tokens that are drafted at a time.", ge=1, runtime=True)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if not self.draft and not self.prompt_lookup:
+            found["num_draft_tokens"] = "without --draft or prompt_lookup"
+        return found
+
+    def check_loading(self) -> None:
+        """Raise UsageError (2) for options that exclude each other."""
+        if self.quantize == "int8" and self.precision == "bf16":
+            raise UsageError("weights are either int8 or bf16", "leave out --quantize or --set precision=bf16")
+        if self.draft and self.prompt_lookup:
+            raise UsageError("--draft and prompt_lookup exclude each other", "leave out one of them")
+
+    def dtype(self) -> WeightFormat:
+        """Return the number format of the weights."""
+        return "int8" if self.quantize == "int8" else self.precision
+
+    def load_generator(self, model: str) -> TextGenerator:
+        """Load a model as these options say."""
+        from gptctl.infer.generator import TextGenerator
+
+        return TextGenerator.load(
+            model,
+            device=self.device,
+            dtype=self.dtype(),
+            draft=self.draft,
+            prompt_lookup=self.prompt_lookup,
+            num_draft_tokens=self.num_draft_tokens,
         )

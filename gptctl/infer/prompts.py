@@ -17,8 +17,10 @@ import xxhash
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import Block, ReadOptions, Task, UnreadableRecord, from_dicts
+from gptctl.io.input.blocks import Block, ReadOptions, ShardTask, UnreadableRecord
+from gptctl.io.input.documents_from_rows import documents_from_rows
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 
 LINE_SUFFIXES = (".txt", ".text", "")  # files with a prompt on each line
 ARROW_MAGIC = b"\xff\xff\xff\xff"  # the first bytes of an Arrow IPC stream
@@ -55,7 +57,7 @@ class Prompts(Inputs):
             return {self.name: content_hash(str(self.lines))}
         return super().fingerprints(read_remote)
 
-    def tasks(self, limit: int = 0) -> Iterator[Task]:
+    def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
         """Yield tasks of `size` prompts. The last one of each table may have fewer."""
         first = index = 0
         for table, bad in self.tables(limit):
@@ -64,7 +66,7 @@ class Prompts(Inputs):
                 block = Block(
                     "documents", self.name, size=part.nbytes, data=stream.to_bytes(part), unreadable=tuple(bad)
                 )
-                yield Task(index, (block,), str(first).encode())
+                yield ShardTask(index, (block,), str(first).encode())
                 bad, first, index = [], first + len(part), index + 1
 
     def tables(self, limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
@@ -94,7 +96,7 @@ class Prompts(Inputs):
                 as_json = self.options.text_column in parse_object(part[0][1])
             if as_json:
                 rows = [parse_object(line) for _, line in part]
-                yield from_dicts(rows, [f"line {number}" for number, _ in part], self.name, self.options)
+                yield documents_from_rows(rows, [f"line {number}" for number, _ in part], self.name, self.options)
             else:
                 ids = [f"{self.name}:{number}" for number, _ in part]
                 yield pa.table({"id": ids, "text": pa.array([line for _, line in part], pa.large_string())}), []

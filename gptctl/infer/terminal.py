@@ -1,13 +1,20 @@
-"""Lines from standard input, as they are typed or piped in."""
+"""Input and output of `generate` in the terminal: samples as they are generated, and lines as they are typed."""
 
 from __future__ import annotations
 
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+import pyarrow as pa
+
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.infer.sampler import Sampler
+from gptctl.infer.samples import sample_rows
+from gptctl.io.input.blocks import UnreadableRecord
 
 WAIT_SECONDS = 0.2  # how often `check` is called while there is no input
 
@@ -35,3 +42,21 @@ def read_lines(check: Callable[[], None]) -> Iterator[str]:
             raise DataError("standard input is not UTF-8", "set the terminal to UTF-8") from error
         if text:
             yield text
+
+
+def stream_prompts(
+    sampler: Sampler, tables: Iterable[tuple[pa.Table, list[UnreadableRecord]]], context: Context
+) -> tuple[int, list[dict[str, Any]]]:
+    """Write the samples of all prompts, one after the other; return the number of prompts and the samples as JSON."""
+    rows: list[dict[str, Any]] = []
+    count = 0
+    for table, unreadable in tables:
+        for record in unreadable:
+            context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
+        for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
+            samples = sampler.stream(text, count, context.write, lambda: context.stop.check("stopped"))
+            rows += sample_rows(identity, text, samples, sampler.params.logprobs)
+            count += 1
+    if count:
+        context.write("\n")
+    return count, rows

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from gptctl.core.errors import DataError, GptctlError
-from gptctl.core.rundir import MANIFEST, versions
+from gptctl.core.run_record import MANIFEST, library_versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.files import read_if_exists
@@ -25,7 +25,7 @@ NOT_ENDED = ("running", "sealing")  # what run.json says of an output whose proc
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know. `damage` is lost data, `unfinished` is work that the same command goes on with."""
+    """One thing to know. `damage` is lost data, `unfinished` is work that the same command continues."""
 
     level: Literal["damage", "unfinished", "note"]
     where: str
@@ -112,7 +112,7 @@ def check_strays(folder: Path, found: Manifest) -> Iterator[Finding]:
 
 def check_versions(output: Output) -> Iterator[Finding]:
     """Name the libraries that have another version than when the output was made."""
-    then, now = output.record.get("versions") or {}, versions()
+    then, now = output.record.get("versions") or {}, library_versions()
     changed = [f"{name} {then[name]} (now {now.get(name, 'absent')})" for name in then if then[name] != now.get(name)]
     if changed:
         yield Finding("note", output.folder, f"was made with {', '.join(changed)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gptctl.core.errors import DataError, GptctlError, UsageError
-from gptctl.core.rundir import MANIFEST, RECORD
+from gptctl.core.run_record import MANIFEST, RUN_RECORD
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import plain_path, read_if_exists
@@ -72,7 +72,7 @@ def find(path: str) -> list[str]:
             f"no such file or folder: {path}", "PATH is the output of a stage, or a folder that holds some"
         )
     found = [path] if owner_of(path) == path else []
-    below = [str(record.parent) for record in sorted(Path(path).rglob(RECORD)) if str(record.parent) != path]
+    below = [str(record.parent) for record in sorted(Path(path).rglob(RUN_RECORD)) if str(record.parent) != path]
     found += [place for place in below if owner_of(place) == place]
     if not found:
         raise DataError(f"{path} holds no output of gptctl", "name a folder that a stage wrote with -o")

@@ -1,4 +1,4 @@
-"""What LoRA adapts in a model, and how. Needs no torch."""
+"""The options of low-rank adaptation. Needs no torch."""
 
 from __future__ import annotations
 

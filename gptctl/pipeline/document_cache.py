@@ -1,4 +1,4 @@
-"""Documents that several passes read, kept as Arrow after the first: parsing again costs as much as all hashing."""
+"""DocumentCache: keeps parsed documents as Arrow files for later passes. Parsing them costs as much as all hashing."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from gptctl.core import atomic
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task, UnreadableRecord
+from gptctl.io.input.blocks import ReadOptions, ReadResult, ShardTask, UnreadableRecord
+from gptctl.io.input.read_task import read_task
 
-BAD = b"gptctl.unreadable"
+UNREADABLE = b"gptctl.unreadable"
 
 
 @dataclass(frozen=True)
 class DocumentCache:
-    """A folder of tasks' documents, inside jobs.scratch_folder; without a folder nothing is kept.
+    """A folder of the documents of tasks, inside a scratch folder. Without a folder nothing is cached.
 
-    `first` is added to a task's number: that of the first task among all that are kept.
+    `first` is added to a task's index to give its number among all cached tasks.
     """
 
     folder: Path | None = None
     first: int = 0
 
     def after(self, first: int) -> DocumentCache:
-        """Return the same folder for tasks that are numbered from 0 but stand behind others."""
+        """Return the same cache for tasks that are numbered from 0 but come after `first` others."""
         return replace(self, first=first)
 
-    def path(self, task: Task) -> Path | None:
-        """Say where a task's documents are kept."""
+    def path(self, task: ShardTask) -> Path | None:
+        """Return the path of a task's documents, or None if nothing is cached."""
         return self.folder / f"{self.first + task.index:05d}.arrow" if self.folder else None
 
-    def keep(self, task: Task, table: pa.Table, unreadable: list[UnreadableRecord]) -> None:
-        """Write what `read_task` gave."""
+    def write(self, task: ShardTask, documents: pa.Table, unreadable: list[UnreadableRecord]) -> None:
+        """Cache what `read_task` returned."""
         path = self.path(task)
         if path is None:
             return
-        noted = json.dumps([item.to_json() for item in unreadable]).encode()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), BAD: noted})
+        records = json.dumps([record.to_json() for record in unreadable]).encode()
+        documents = documents.replace_schema_metadata({**(documents.schema.metadata or {}), UNREADABLE: records})
         sink = pa.BufferOutputStream()
-        with ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+        with ipc.new_file(sink, documents.schema) as writer:
+            writer.write_table(documents)
         atomic.write_bytes(path, sink.getvalue(), flush="none")
 
-    def read(self, task: Task, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
-        """Return what `read_task` gives, mapped into memory where it was kept."""
+    def read(self, task: ShardTask, options: ReadOptions) -> ReadResult:
+        """Return a task's documents, memory-mapped if they are cached, else read from the input."""
         path = self.path(task)
         if path is None or not path.exists():
             return read_task(task, options)
         with pa.memory_map(str(path)) as source, ipc.open_file(source) as reader:
-            table = reader.read_all()
-        metadata = dict(table.schema.metadata)
-        unreadable = [UnreadableRecord.from_json(item) for item in json.loads(metadata.pop(BAD))]
-        return table.replace_schema_metadata(metadata or None), unreadable
+            documents = reader.read_all()
+        metadata = dict(documents.schema.metadata)
+        unreadable = [UnreadableRecord.from_json(record) for record in json.loads(metadata.pop(UNREADABLE))]
+        return ReadResult(documents.replace_schema_metadata(metadata or None), unreadable)

@@ -13,11 +13,12 @@ from gptctl.core.config import ReadingOptions
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
-from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from gptctl.io.object_storage.address import base_name, file_info, list_folder
-from gptctl.pipeline import execution
-from gptctl.pipeline.execution import PipelineTotals
-from gptctl.pipeline.stage_output import options
+from gptctl.pipeline import finalize
+from gptctl.pipeline.task_results import PipelineTotals
 
 NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
 VAL_SHARE = 0.1
@@ -67,7 +68,7 @@ def stem(name: str) -> str:
 
 def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
     """Read all documents of a file or folder, and its fingerprint. DataError (3) where too little can be read."""
-    reading = replace(options(config), structured=structured)
+    reading = replace(ReadOptions.from_config(config), structured=structured)
     inputs = Inputs((path,), reading)
     tables: list[pa.Table] = []
     totals = PipelineTotals()
@@ -78,7 +79,7 @@ def read_documents(config: ReadingOptions, path: str, structured: bool = False) 
         totals.counts.documents_in += len(table) + len(unreadable)
         totals.counts.kept += len(table)
         totals.counts.quarantined.update(item.reason for item in unreadable)
-    execution.check_readable(totals, config.max_bad, path)
+    finalize.check_readable(totals, config.max_bad, path)
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 

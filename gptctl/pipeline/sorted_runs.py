@@ -63,7 +63,7 @@ class SortedRuns:
             return reader.read_all()
 
     def between(self, low: int, high: int) -> pa.Table | None:
-        """Give all runs' rows with low <= first column < high, run after run; None where there are none."""
+        """Return the rows of all runs with low <= first column < high, run after run, or None if there are none."""
         found: list[pa.Table] = []
         mapped: list[pa.Table] = []
         for number in self.numbers():

@@ -72,7 +72,7 @@ def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, from
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, str, int]]) -> Markup:
-    """Draw one bar a row: (label, value, what stands beside it, colour). The longest is as wide as the chart."""
+    """Draw one bar a row: (label, value, the text beside it, colour). The longest is as wide as the chart."""
     if not rows:
         return Markup("")
     step, high = 40, len(rows) * 40 + 4

@@ -94,7 +94,7 @@ def palette() -> str:
 
 
 def headlines(made: Sequence[Section]) -> list[Figure]:
-    """Choose what stands on top: documents kept, tokens, val loss, the score and its interval, the time of it all."""
+    """Choose the headline figures: documents kept, tokens, val loss, the score and its interval, the time of it all."""
     shown: list[Figure] = []
     counted = [one for one in made if one.output.stage in ("clean", "dedup") and counts_of(one.output).documents_in]
     if counted:

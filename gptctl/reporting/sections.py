@@ -272,11 +272,11 @@ def show_rows(made: Section, about: str, column: str) -> None:
         return
     rows = shards.read_rows(output.folder, output.manifest, "", SAMPLES).to_pylist()
     tokenizer = Path(output.folder) / "tokenizer.json"
-    coder = None
+    decoder = None
     if column == "tokens" and not is_uri(output.folder) and tokenizer.exists():
-        coder = Tokenizer.from_json(tokenizer.read_text(encoding="utf-8"))
+        decoder = Tokenizer.from_json(tokenizer.read_text(encoding="utf-8"))
     for row in rows:
-        text = coder.decode(row[column][:SAMPLE_CHARACTERS]) if coder else row.get(column)
+        text = decoder.decode(row[column][:SAMPLE_CHARACTERS]) if decoder else row.get(column)
         if isinstance(text, str):
             made.samples.append(Sample(f"{about}: {row['id']}" if row.get("id") else about, text))
 

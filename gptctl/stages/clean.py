@@ -6,22 +6,20 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
-from gptctl.core import plugins
 from gptctl.core.config import ReadingOptions, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, Table, funnel
-from gptctl.io.dataset.stream import StreamWriter
+from gptctl.executors import load_executor
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.records import Task
-from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import ShardPipeline
-from gptctl.pipeline.stage_output import StageResult
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
+from gptctl.pipeline.scratch import scratch_folder
+from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.cleaning.clean_task import CleanTask, summarize_stats
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
@@ -67,10 +65,10 @@ else:
 
 def plan(config: Clean, context: Context) -> Summary:
     """Describe what would be done, and clean a sample to estimate the counts."""
-    reading = stage_output.options(config)
+    reading = ReadOptions.from_config(config)
     inputs = Inputs(config.inputs, reading)
     planned: dict[str, Any] = {
-        "inputs": len(inputs.order),
+        "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
         "filters": [configured.name for configured in config.filter_chain()],
         "workers": config.worker_count(),
@@ -91,29 +89,16 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         return explain(config, config.explain)
     if config.out is None:
         raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
-    reading = stage_output.options(config)
+    reading = ReadOptions.from_config(config)
     inputs = Inputs(config.inputs, reading)
     also = {}
     if config.decontaminate:
         fingerprints = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in fingerprints.items()}
-    executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
-
-    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
-        with execution.scratch_folder(out) as folder:
-            punkt_parameters = ""
-            tasks: Callable[[], Iterator[Task]] = partial(inputs.tasks, config.limit)
-            if config.words == "nltk" and config.punkt == "train":
-                tasks = inputs.replayable(folder, config.limit)
-                punkt_parameters = train_punkt(CleanTask(config), list(tasks()), reading)
-            clean_task = CleanTask(config, punkt_parameters, config.keep_rejects)
-            preload = (__name__, *(KERNELS if clean_task.filters else ()))
-            pipeline = ShardPipeline(clean_task, reading, out, preload=preload, by_block=clean_task.by_block)
-            totals = execution.run(pipeline, tasks(), executor, config.worker_count(), context, pipe)
-        words = describe_splitter(config.words, punkt_parameters)
-        return StageResult(totals, summarize_stats(totals.figures) | {"words": words})
-
-    summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
+    with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
+        if not dataset.up_to_date:
+            dataset.commit(clean_documents(config, context, inputs, dataset))
+    summary = dataset.summary
     if stop_words := summary.metrics.get("stop_words"):
         context.info(f"stop words removed with {stop_words}")
     tables = [funnel("clean", summary.counts)]
@@ -123,9 +108,26 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     return replace(summary, tables=tuple(tables), next=following)
 
 
+def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
+    """Clean all documents and write them to the dataset."""
+    options = ReadOptions.from_config(config)
+    with scratch_folder(dataset.folder) as scratch:
+        punkt_parameters = ""
+        tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
+        if config.words == "nltk" and config.punkt == "train":
+            tasks = inputs.repeatable_tasks(scratch, config.limit)
+            punkt_parameters = train_punkt(CleanTask(config), list(tasks()), options)
+        clean_task = CleanTask(config, punkt_parameters, config.keep_rejects)
+        preload = (__name__, *(KERNELS if clean_task.filters else ()))
+        pipeline = ShardPipeline(clean_task, options, dataset.folder, preload=preload, in_groups=clean_task.by_block)
+        totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
+    words = describe_splitter(config.words, punkt_parameters)
+    return StageResult(totals, summarize_stats(totals.stats) | {"words": words})
+
+
 def explain(config: Clean, wanted_id: str) -> Summary:
     """Show what each rule measures in one document. Raises UsageError (2) if no document has this id."""
-    reading = stage_output.options(config)
+    reading = ReadOptions.from_config(config)
     tasks = Inputs(config.inputs, reading).tasks(config.limit)
     explanation = explain_document(CleanTask(config), tasks, reading, wanted_id)
     rules = [rule.to_json() for rule in explanation.rules]

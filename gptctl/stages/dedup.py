@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import xxhash
 from pydantic import field_validator
 
-from gptctl.core import plugins
 from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import parse_bytes
 from gptctl.core.summary import Summary, funnel
-from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.pipeline import execution, stage_output
-from gptctl.pipeline.execution import Executor
-from gptctl.pipeline.stage_output import StageResult
+from gptctl.executors import load_executor
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
+from gptctl.pipeline.dataset_output import open_dataset
+from gptctl.pipeline.scratch import scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents.search import DocumentSearch
@@ -79,11 +77,11 @@ class Dedup(DuplicateOptions, ReadingOptions, WorkerOptions, SeedOption):
 def plan(config: Dedup, context: Context) -> Summary:
     """Return what would be done, on how much disk and in how many parts."""
     config.check(bool(config.against))
-    inputs, against = Inputs(config.inputs, stage_output.options(config)), open_against(config)
+    inputs, against = Inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
     size = inputs.total_bytes()
-    facts: dict[str, Any] = {"inputs": len(inputs.order), "input_bytes": size, "workers": config.worker_count()}
+    facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
     if against is not None:
-        facts |= {"against": len(against.order), "against_bytes": against.total_bytes()}
+        facts |= {"against": len(against.sources), "against_bytes": against.total_bytes()}
         size = None if size is None else size + (against.total_bytes() or 0)
     if config.method == "minhash":
         banding = config.banding()
@@ -115,38 +113,43 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     """Deduplicate the inputs into a dataset folder, or into a pipe."""
     context = context or Context()
     config.check(bool(config.against))
-    options, pool = stage_output.options(config), worker_pool(config, context)
+    options, pool = ReadOptions.from_config(config), worker_pool(config, context)
     inputs, against = Inputs(config.inputs, options), open_against(config)
     against_tasks = tuple(against.tasks()) if against else ()
     also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
-    def make(out: Path | None, pipe: StreamWriter | None) -> StageResult:
-        with execution.scratch_folder(out) as folder:
-            corpus = Corpus(options, against_tasks, inputs.replayable(folder, config.limit), config.max_bad)
-            if config.works_within_documents:
-                note = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
-                repeats = RepeatSearch(config.text_method(), RepeatWorkspace(folder / "search"), corpus, pool)
-                return write_without_repeats(repeats, note, out, pipe)
-            criteria = config.criteria(config.seed)
-            workspace = Workspace.create(folder / "search", cache_documents=fits_memory)
-            if config.index == "sorted":
-                search: Search = DocumentSearch(criteria, workspace, config.keep, corpus, pool)
-            else:
-                search = IndexSearch(open_index(config), run_name(config, inputs), criteria, workspace, corpus, pool)
-            return write_without_duplicates(search, out, pipe)
-
-    summary = stage_output.produce(config, config.out, context, inputs, "documents", make, also)
+    with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
+        if not dataset.up_to_date:
+            with scratch_folder(dataset.folder) as scratch:
+                corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
+                if config.works_within_documents:
+                    payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
+                    repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)
+                    result = write_without_repeats(repeats, payload, dataset)
+                else:
+                    workspace = Workspace.create(scratch / "search", cache_documents=fits_memory)
+                    result = write_without_duplicates(search_of(config, inputs, workspace, corpus, pool), dataset)
+            dataset.commit(result)
+    summary = dataset.summary
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     shown = report.tables(config.method, summary.metrics)
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
+
+
+def search_of(config: Dedup, inputs: Inputs, workspace: Workspace, corpus: Corpus, pool: WorkerPool) -> Search:
+    """Return the search for duplicate documents that the settings ask for."""
+    criteria = config.criteria(config.seed)
+    if config.index == "sorted":
+        return DocumentSearch(criteria, workspace, config.keep, corpus, pool)
+    return IndexSearch(open_index(config), run_name(config, inputs), criteria, workspace, corpus, pool)
 
 
 def open_against(config: Dedup) -> Inputs | None:
     """Open the documents of --against. Raises UsageError (2) for a pipe."""
     if not config.against:
         return None
-    against = Inputs(config.against, stage_output.options(config))
+    against = Inputs(config.against, ReadOptions.from_config(config))
     if against.is_stream:
         raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
     return against
@@ -154,10 +157,9 @@ def open_against(config: Dedup) -> Inputs | None:
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:
     """Return the workers that the settings ask for."""
-    executor: Executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
     kernel = {"lines": "units", "paragraphs": "units", "substring": "windows"}.get(config.method, "shingles")
     preload = ("gptctl.stages.dedup", f"gptctl.text.kernels.{kernel}")
-    return WorkerPool(executor, config.worker_count(), parse_bytes(config.max_memory), context, preload)
+    return WorkerPool(load_executor(config), parse_bytes(config.max_memory), context, preload)
 
 
 def open_index(config: Dedup) -> LshIndex:

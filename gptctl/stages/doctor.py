@@ -13,7 +13,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.core.formatting import format_bytes, format_number
 from gptctl.core.machine import available_cpus
-from gptctl.core.rundir import versions
+from gptctl.core.run_record import library_versions
 from gptctl.core.summary import Summary, Table
 from gptctl.evals import fingerprints
 from gptctl.io import diagnose, lineage
@@ -258,7 +258,7 @@ def look_at_machine(paths: tuple[str, ...]) -> Values:
         found[f"disk of {path}"] = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)}{low}"
     if not paths:
         found["accelerators"] = accelerators()
-    return found | versions()
+    return found | library_versions()
 
 
 def nearest(path: str) -> Path:

@@ -4,50 +4,34 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import field_validator
-
-from gptctl.core import atomic, plugins
-from gptctl.core.config import (
-    ProcessOptions,
-    ReadingOptions,
-    SeedOption,
-    Values,
-    WorkerOptions,
-    argument,
-    flag,
-    key,
-    output,
-    plain,
-)
+from gptctl.core import atomic
+from gptctl.core.config import ReadingOptions, Values, WorkerOptions, argument, flag, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary
 from gptctl.evals import evaluation
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates, regressions
-from gptctl.evals.comparison.gates import Gate, GateResult
-from gptctl.evals.evaluation import Comparisons, Evaluation, OtherSystem
-from gptctl.evals.fingerprints import fingerprints_of, is_model
+from gptctl.evals.config import ComparisonConfig, GateConfig, InferenceConfig, ScoringConfig
+from gptctl.evals.evaluation import Comparisons, Evaluation
+from gptctl.evals.fingerprints import fingerprints_of
 from gptctl.evals.harness import lm_eval
 from gptctl.evals.inference import ensemble
 from gptctl.evals.inference.cache import OutputCache
-from gptctl.evals.inference.dataset import DatasetPredictor, EvaluationData, InferenceSetup, resolve
-from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.leakage import LeakageSearch
 from gptctl.evals.output import files, junit, markdown, tables
-from gptctl.evals.scoring.averages import Averaging
-from gptctl.evals.scoring.classification import DEFAULT_METRICS
-from gptctl.evals.scoring.options import ScoringOptions
-from gptctl.evals.scoring.split_predictions import SplitPredictions, read_splits
+from gptctl.evals.prediction import DatasetPredictor, EvaluationData, other_system, resolve
+from gptctl.evals.scoring.report import Report
+from gptctl.evals.scoring.split_predictions import read_splits
+from gptctl.executors import Executor, load_executor, processes
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.input import predictions
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.find import find_files
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline import labelled_data, stage_output
+from gptctl.pipeline import labelled_data
+from gptctl.pipeline.output_folder import open_output
 
 EXAMPLES = (
     "gptctl eval classifier labelled --metrics f1",
@@ -55,163 +39,47 @@ EXAMPLES = (
     "gptctl eval --predictions scores --average weighted",
 )
 
-# What some tasks alone read, what concerns a model that is asked, and what concerns the rows of DATA.
-OF_TASKS = {
-    "choices": ("delimiter", "norm"),
-    "generate": ("max_tokens", "stop"),
-    "lm": ("stride", "count_eos", "allow_lossy"),
-}
-OF_MODELS = (
-    "task", "batch_size", "context", "stride", "count_eos", "allow_lossy", "delimiter", "max_tokens", "stop",
-    "ensemble", "device", "nproc_per_node", "cache", "emit_lm_eval_task", "label_column", "limit", "max_bad",
-)  # fmt: skip
+# What concerns DATA among the keys of a model that is run.
 OF_DATA = (
-    "task", "metrics", "average", "positive", "labels", "label_column", "compare", "baseline", "leakage",
-    "zero_division", "macro_over", "ci", "per_class", "confusion", "bins", "norm", "count_eos", "allow_lossy",
-    "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task", "text_column", "id_column", "max_bad",
-    "max_doc_bytes",
+    "task", "label_column", "count_eos", "allow_lossy", "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task",
 )  # fmt: skip
 
 
-class Eval(ReadingOptions, WorkerOptions, SeedOption, ProcessOptions):
+class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, InferenceConfig, WorkerOptions):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
-    A classifier gets accuracy, precision, recall and F1, per class, with 95 % intervals; a language model gets
-    perplexity and bits per byte, or answers multiple choice. The figures at the top of --json are those of the last
-    split: test, if there is one.
+    A classifier gets accuracy, precision, recall and F1, also per class, with 95 % intervals. A language model gets
+    perplexity and bits per byte, or the accuracy of multiple choice. The scores at the top of --json are those of the
+    last split, which is test if there is one.
     """
 
     model: str | None = argument(None, "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     data: str | None = argument(None, "DATA", "File or folder with the texts, or tokens.")
     predictions: str | None = flag(
-        None,
-        "Score this file of id, label, pred instead (- reads JSON lines).",
-        panel="Input",
-        runtime=True,
-        reads=True,
+        None, "Score this file of id, label, pred instead; - reads JSON lines.",
+        metavar="FILE", panel="Input", runtime=True, reads=True,
+    )  # fmt: skip
+    harness: str | None = flag(
+        None, "Run the lm-eval tasks in this folder instead.", metavar="DIR", panel="Input", runtime=True, reads=True
     )
     out: str | None = output(None, "Folder or URI for predictions and metrics.")
-    metrics: tuple[str, ...] = flag(
-        DEFAULT_METRICS, "Metrics: a,b.", panel="Metrics", choices=lambda: plugins.names("gptctl.evals.metrics")
-    )
-    average: Literal["macro", "micro", "weighted", "binary", "samples"] = flag(
-        "macro", "How classes are averaged.", panel="Metrics"
-    )
-    positive: str | None = flag(None, "The positive label, for --average binary.", panel="Metrics")
-    labels: tuple[str, ...] | None = flag(
-        None, "The label set: a,b; the model's or the ones seen if not given.", panel="Metrics"
-    )
-    label_column: str = flag("label", "Column that holds the label.", panel="Input")
-    compare: str | None = flag(
-        None, "Predictions of another system, or a model: test the difference.", panel="Comparison", reads=True
-    )
-    baseline: tuple[str, ...] | None = flag(
-        None, "majority,nb or none; both if DATA has a train split.", panel="Comparison"
-    )
-    leakage: str | None = flag(None, "Training data in which to look for the texts.", panel="Comparison", reads=True)
-    harness: str | None = flag(
-        None, "Run the lm-eval tasks in this folder instead.", panel="Input", runtime=True, reads=True
-    )
-    fail_under: tuple[str, ...] = flag(
-        (), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Gates", runtime=True
-    )
-    no_regress: str | None = flag(
-        None, "Exit with 7 if significantly worse than this --json file or predictions.", panel="Gates",
-        runtime=True, reads=True,
-    )  # fmt: skip
-    junit: str | None = flag(None, "File for JUnit XML.", panel="Output", runtime=True)
-    markdown: str | None = flag(None, "File for a summary in Markdown.", panel="Output", runtime=True)
-    zero_division: Literal["0", "1", "nan"] = key("0", "Value of 0/0; nan leaves the class out.")
-    macro_over: Literal["present", "all"] = key("present", "Classes in the macro average.")
-    ci: Literal["auto", "bootstrap", "none"] = key("auto", "Intervals: closed forms where there are any, or none.")
-    per_class: bool = key(True, "Report each class.")
-    confusion: bool = key(True, "Report the confusion matrix.")
-    bins: int = key(15, "Bins of the calibration error.", ge=1)
-    norm: Literal["raw", "chars", "bytes", "tokens"] = key("raw", "What a choice's log-likelihood is divided by.")
-    fail_over: tuple[str, ...] = key((), "Exit with 7 if a metric is higher: perplexity=30.", runtime=True)
-    alpha: float = key(0.05, "p below which --no-regress takes a difference for real.", runtime=True, gt=0, lt=1)
-    task: Literal["auto", "classify", "lm", "choices", "generate"] = key("auto", "What the model is asked.")
-    batch_size: int = key(64, "Texts per forward pass.", ge=1, runtime=True)
-    max_length: int = key(0, "Tokens that the model reads at once; 0 for as many as it can.", ge=0)
-    stride: int = key(0, "Tokens scored per window of a long document; 0 takes the whole context.", ge=0)
-    count_eos: bool = key(False, "Score the end of each document too.")
-    allow_lossy: bool = key(False, "Score texts that the tokenizer cannot give back.")
-    delimiter: str = key(" ", "Stands between a context and each choice.")
-    max_tokens: int = key(64, "Tokens to generate per prompt, at most.", ge=1)
-    stop: tuple[str, ...] = key(("\n",), "Texts at which generated text ends.")
-    ensemble: bool = key(
-        False, "Let all models of a finetune --seeds run decide together, by their mean probabilities."
-    )
-    cache: str = key("auto", "Folder of answers already given; auto: the user's cache, none: no cache.", runtime=True)
-    emit_lm_eval_task: str | None = key(None, "Folder for DATA as tasks of lm-eval.", runtime=True)
+    junit: str | None = flag(None, "File for JUnit XML.", metavar="FILE", panel="Output", runtime=True)
+    markdown: str | None = flag(None, "File for a summary in Markdown.", metavar="FILE", panel="Output", runtime=True)
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if self.average != "binary":
-            found["positive"] = "without --average binary"
-        if self.no_regress is None:
-            found["alpha"] = "without --no-regress"
         if self.leakage is None:
             found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
-        for task, keys in OF_TASKS.items():
-            if self.task not in ("auto", task):
-                found |= dict.fromkeys(keys, f"with task {self.task}")
         if self.predictions is not None and self.data is None:
-            found |= dict.fromkeys(OF_MODELS, "with --predictions")
+            of_models = (*InferenceConfig.own_keys(), "limit", "max_bad")
+            found |= dict.fromkeys(of_models, "with --predictions")
             if self.leakage is None:
                 found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
         if self.harness is not None:
-            found |= dict.fromkeys(OF_DATA, "with --harness")
+            of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
+            found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")
         return found
-
-    @field_validator("zero_division", "positive", "labels", mode="before")
-    @classmethod
-    def as_text(cls, value: Any) -> Any:
-        """Take numbers as text, as TOML and --set give them: labels are compared as text."""
-        listed = [predictions.text_of(item) for item in value] if isinstance(value, list | tuple) else None
-        return listed if listed is not None else predictions.text_of(value)
-
-    def scoring_options(self) -> ScoringOptions:
-        """Return how predictions are scored."""
-        zero: Any = "nan" if self.zero_division == "nan" else float(self.zero_division)
-        return ScoringOptions(
-            metrics=self.metrics,
-            averaging=Averaging(self.average, self.positive, zero, self.macro_over),
-            labels=self.labels,
-            bins=self.bins,
-            ci=self.ci,
-            seed=self.seed,
-            norm=self.norm,
-            per_class=self.per_class,
-            confusion=self.confusion,
-        )
-
-    def inference_setup(self) -> InferenceSetup:
-        """Return what a model is asked to do, and on which device."""
-        options = InferenceOptions(
-            label_column=self.label_column,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
-            stride=self.stride,
-            count_eos=self.count_eos,
-            allow_lossy=self.allow_lossy,
-            delimiter=self.delimiter,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-        )
-        wants_texts = all("texts" in metric_plugins.load(name).PREDICTION_TYPES for name in self.metrics)
-        return InferenceSetup(self.task, wants_texts, options, self.device, self.nproc_per_node)
-
-    def baseline_names(self) -> tuple[str, ...]:
-        """Return the baselines by name; "none" is not one of them."""
-        chosen = tuple(baselines.BASELINES) if self.baseline is None else self.baseline
-        return tuple(name for name in chosen if name != "none")
-
-    def gates(self) -> list[Gate]:
-        """Return the thresholds of --fail-under and fail_over."""
-        lowest = [gates.parse(text) for text in self.fail_under]
-        return lowest + [gates.parse(text, "over") for text in self.fail_over]
 
 
 def plan(config: Eval, context: Context) -> Summary:
@@ -238,17 +106,15 @@ def run(config: Eval, context: Context | None = None) -> Summary:
     validate(config)
     earlier = regressions.read_earlier(config.no_regress)
     if config.out is None:
-        evaluated = evaluate(config, context)
-        return summarize(config, context, evaluated, check(config, evaluated, earlier), started)
+        return summarize(config, context, evaluate(config, context), earlier, started)
     inputs = input_fingerprints(config)
-    with stage_output.open_output(config.out, config, context, inputs) as record:
+    with open_output(config.out, config, context, inputs) as record:
         if record.up_to_date:
             splits = read_splits(config.out, config.metrics) if isinstance(earlier, list) else []
             evaluated = Evaluation(record.previous_summary().metrics, splits)
-            summary = summarize(config, context, evaluated, check(config, evaluated, earlier), started)
-            return replace(summary, status="up to date")
+            return replace(summarize(config, context, evaluated, earlier, started), status="up to date")
         evaluated = evaluate(config, context)
-        summary = summarize(config, context, evaluated, check(config, evaluated, earlier), started)
+        summary = summarize(config, context, evaluated, earlier, started)
         return record.finish(summary, write(config, record.path, evaluated, inputs))
 
 
@@ -284,79 +150,45 @@ def input_fingerprints(config: Eval) -> dict[str, str]:
 
 def evaluate(config: Eval, context: Context) -> Evaluation:
     """Run the model or read the predictions, and score them; or run lm-eval's tasks."""
+    setup = config.inference_setup(config.wants_texts())
     if config.harness is not None:
-        return Evaluation(run_harness(config), [])
+        assert config.model is not None
+        spec = resolve(config.model, replace(setup, task="lm"))
+        return Evaluation(lm_eval.evaluate(config.harness, spec, limit=config.limit, seed=config.seed), [])
+    predictor = None
+    if config.data is not None:
+        names = config.baseline_names()
+        data = EvaluationData(config.data, config, config.metrics, bool(names), config.export_folder())
+        executor = Executor(processes.run, config.nproc_per_node)
+        cache = OutputCache(OutputCache.folder_of(config.cache), context.warn)
+        predictor = DatasetPredictor(data, setup, executor, cache, context, config.ensemble)
     if config.predictions is not None:
         splits = read_splits(config.predictions, config.metrics)
     else:
-        assert config.model is not None
-        splits = predict(config, config.model, context)
+        assert config.model is not None and predictor is not None
+        splits = predictor.predict(config.model)
     comparisons = Comparisons(
         baselines=config.baseline_names(),
         require_baselines=config.baseline is not None,
-        other=other_system(config, context),
-        leakage=leakage_search(config),
+        other=other_system(config.compare, predictor) if config.compare else None,
+        leakage=leakage_search(config, config.leakage) if config.leakage else None,
     )
     return evaluation.evaluate(splits, config.scoring_options(), comparisons, context)
 
 
-def predict(config: Eval, model: str, context: Context) -> list[SplitPredictions]:
-    """Return the predictions of a model, or of an ensemble, for each evaluation split of DATA."""
-    assert config.data is not None
-    export_tasks = Path(config.emit_lm_eval_task) if config.emit_lm_eval_task else None
-    data = EvaluationData(config.data, config, config.metrics, bool(config.baseline_names()), export_tasks)
-    executor = plugins.load("gptctl.executors", "processes").run
-    cache = OutputCache(OutputCache.folder_of(config.cache), context.warn)
-    predictor = DatasetPredictor(data, config.inference_setup(), executor, cache, context)
-    return predictor.predict_ensemble(model) if config.ensemble else predictor.predict(model)
-
-
-def other_system(config: Eval, context: Context) -> OtherSystem | None:
-    """Return the predictions of --compare, which names a model or predictions."""
-    if config.compare is None:
-        return None
-    if not is_model(config.compare):
-        return OtherSystem(config.compare, predictions.read_predictions(config.compare).rows)
-    if config.data is None:
-        raise UsageError("--compare names a model, but there is no DATA to run it on", "name its predictions")
-    splits = predict(config, config.compare, context)
-    return OtherSystem(config.compare, [row for split in splits for row in split.rows])
-
-
-def leakage_search(config: Eval) -> LeakageSearch | None:
+def leakage_search(config: Eval, training_data: str) -> LeakageSearch:
     """Return the search that --leakage asks for."""
-    if config.leakage is None:
-        return None
-    executor = partial(plugins.load("gptctl.executors", config.executor).run, **config.executor_options())
-    return LeakageSearch(config.leakage, stage_output.options(config), executor, config.worker_count())
-
-
-def run_harness(config: Eval) -> Values:
-    """Run lm-eval's tasks on the model."""
-    import torch
-
-    from gptctl.model.device import configure_process
-
-    assert config.model is not None and config.harness is not None
-    spec = resolve(config.model, replace(config.inference_setup(), task="lm"))
-    configure_process(spec.threads)
-    device = torch.device(spec.device)
-    return lm_eval.evaluate(config.harness, spec.load(), spec.options, device, limit=config.limit, seed=config.seed)
-
-
-def check(config: Eval, evaluated: Evaluation, earlier: Values | Rows | None) -> list[GateResult]:
-    """Check the gates."""
-    results = gates.check_gates(evaluated.report, config.gates())
-    if earlier is None:
-        return results
-    return results + evaluation.check_regressions(evaluated, earlier, config.alpha, config.scoring_options())
+    return LeakageSearch(training_data, ReadOptions.from_config(config), load_executor(config))
 
 
 def summarize(
-    config: Eval, context: Context, evaluated: Evaluation, results: list[GateResult], started: float
+    config: Eval, context: Context, evaluated: Evaluation, earlier: Report | Rows | None, started: float
 ) -> Summary:
-    """Return the summary with the gates that were missed; write the files for CI."""
+    """Check the gates, write the files for CI, and return the summary."""
     report = evaluated.report
+    results = gates.check_gates(report, config.gates())
+    if earlier is not None:
+        results += evaluation.check_regressions(evaluated, earlier, config.alpha, config.scoring_options())
     for line in report.get("warnings", []):
         context.warn(line)
     if config.junit:

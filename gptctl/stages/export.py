@@ -1,4 +1,4 @@
-"""Write a model as transformers opens it, or as one GGUF file for llama.cpp."""
+"""Export a model for transformers, or as a GGUF file for llama.cpp."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from gptctl.core.config import StageConfig, Values, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_bytes
-from gptctl.core.rundir import MANIFEST, Run, open_run
+from gptctl.core.run_folder import Run, open_run
+from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest, Shard
 
@@ -30,19 +31,21 @@ FORMATS = {"hf": ("float32", "bfloat16", "float16"), "gguf": ("float32", "float1
 
 
 class Export(StageConfig):
-    """Write a model for other programs.
+    """Export a model for other programs.
 
-    hf is a folder that transformers' from_pretrained opens, with tokenizer, chat template and a model card; gguf is one
-    file for llama.cpp. What neither computes the same is refused, with the reason.
+    hf is a folder that transformers' from_pretrained opens, with tokenizer, chat template and model card. gguf is one
+    file for llama.cpp. Unsupported architectures are rejected, with the reason.
     """
 
     model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
-    out: str = output(..., "Folder for what is written.")
-    format: Literal["hf", "gguf"] = flag("hf", "For transformers, or for llama.cpp.", panel="Output")
+    out: str = output(..., "Folder for the exported files.")
+    format: Literal["hf", "gguf"] = flag("hf", "hf for transformers, gguf for llama.cpp.", panel="Output")
     dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = flag(
-        "float32", "Numbers of the weights; q8_0 for gguf alone, bfloat16 for hf alone.", panel="Output"
+        "float32", "Number format of the weights; q8_0 is for gguf only, bfloat16 for hf only.", panel="Output"
     )
-    max_shard_bytes: int = key(5_000_000_000, "Largest file of weights; more are listed in an index (hf).", ge=1)
+    max_shard_bytes: int = key(
+        5_000_000_000, "Largest file of weights (hf). Larger models are split into several files with an index.", ge=1
+    )
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
@@ -53,16 +56,16 @@ class Export(StageConfig):
 
 
 def plan(config: Export, context: Context) -> Summary:
-    """Say what would be written, or why it can't be."""
+    """Return what would be exported, or raise why it cannot be."""
     from gptctl.model.files.locate import find_model
-    from gptctl.model.hf.config import family_of
+    from gptctl.model.hf.families import closest_family
 
     folder = find_model(config.model)
     shape = check(config, folder)
     facts: Values = {
         "model": str(folder),
         "format": config.format,
-        "class": family_of(shape).architecture,
+        "class": closest_family(shape).architecture,
         "parameters": shape.parameters(),
     }
     return Summary("export", "planned", (config.out,), plan=facts)
@@ -79,7 +82,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
     folder = find_model(config.model)
     check(config, folder)
     inputs = {"model": checksummed.model_fingerprint(folder)}
-    with open_run(Path(config.out), config, context, inputs, intact=intact) as record:
+    with open_run(Path(config.out), config, context, inputs, is_complete=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
         model, _, tokenizer_json, extra = load_model(folder)
@@ -99,11 +102,12 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
 
 def check(config: Export, folder: Path) -> ModelConfig:
-    """Return a model's shape. Raises UsageError (2) for what the format has no words for, and says why."""
-    from gptctl.model.files import gguf
+    """Return the config of a model. Raises UsageError (2), with the reason, if it cannot be exported."""
     from gptctl.model.files.json_files import read_json
     from gptctl.model.files.locate import adapter_base, is_adapter
-    from gptctl.model.hf import config as hf_config
+    from gptctl.model.gguf import tensors as gguf
+    from gptctl.model.hf import families
+    from gptctl.model.hf.config_import import read_model_config
 
     if config.dtype not in FORMATS[config.format]:
         raise UsageError(
@@ -113,15 +117,15 @@ def check(config: Export, folder: Path) -> ModelConfig:
         folder = adapter_base(folder)
     values = read_json(folder / "config.json")
     if values.get("labels"):
-        raise UsageError(f"{config.model} is a classifier, whose head no other program has", HINT)
-    shape = hf_config.read_model_config(values, str(folder / "config.json"))
-    if reason := (hf_config.refusal if config.format == "hf" else gguf.refusal)(shape):
+        raise UsageError(f"{config.model} is a classifier, whose label head no other program has", HINT)
+    shape = read_model_config(values, str(folder / "config.json"))
+    if reason := (families if config.format == "hf" else gguf).unsupported_reason(shape):
         raise UsageError(reason, HINT)
     return shape
 
 
 def intact(folder: Path) -> bool:
-    """Return whether what a finished export lists is still there."""
+    """Return whether all files of a finished export still exist."""
     from gptctl.model.files.json_files import read_json
 
     listed = read_json(folder / MANIFEST)["shards"]
@@ -129,11 +133,12 @@ def intact(folder: Path) -> bool:
 
 
 def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any], record: Run) -> tuple[Shard, ...]:
-    """Write the files beside each other, then put them in place; give what was written but for the card."""
+    """Write the files into a staging folder, then move them into place; return all but the model card."""
     import torch
 
-    from gptctl.model.files import checksummed, gguf
-    from gptctl.model.folder import write_transformers
+    from gptctl.model.files import checksummed
+    from gptctl.model.gguf.writer import write_gguf
+    from gptctl.model.save import write_transformers
 
     staging = record.path / "staging"
     with atomic.atomic_folder(staging) as temporary:
@@ -142,7 +147,7 @@ def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any]
             write_transformers(temporary, model, tokenizer_json, extra, dtype, config.max_shard_bytes)
         else:
             assert config.dtype != "bfloat16"
-            gguf.write(temporary / GGUF, model, tokenizer_json, extra, config.dtype)
+            write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype)
     written = []
     for file in sorted(staging.iterdir()):
         if file.name != checksummed.CARD:

@@ -7,23 +7,23 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gptctl.core.config import DeviceOption, ReadingOptions, Values, argument, flag, key, output
+from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts, Summary
-from gptctl.infer.options import SamplingOptions
-from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.records import Task
-from gptctl.pipeline import execution, stage_output
+from gptctl.executors import Executor, serial
+from gptctl.infer.options import LoadingOptions, SamplingOptions
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.pipeline.task_results import TaskOutput
 
 if TYPE_CHECKING:
-    from gptctl.infer.decoder import WeightFormat
     from gptctl.infer.prompts import Prompts
     from gptctl.infer.sampler import Sampler
 
@@ -34,7 +34,7 @@ EXAMPLES = (
 )
 
 
-class Generate(SamplingOptions, ReadingOptions, DeviceOption):
+class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
     """Continue a prompt or every prompt of a file, or chat with a model.
 
     Text streams to standard output. With -o, shards with the prompts and samples are written, and an interrupted run
@@ -58,20 +58,6 @@ class Generate(SamplingOptions, ReadingOptions, DeviceOption):
     out: str | None = output(None, "Folder for the samples; - writes Arrow to a pipe.")
     logprobs: bool = flag(False, "Write the ids and log-probabilities of the tokens, too.", panel="Output", switch=True)
     num: int = flag(1, "Samples per prompt.", panel="Sampling", ge=1)
-    quantize: Literal["none", "int8"] = flag(
-        "none", "Quantize the weights to int8: faster on the CPU.", panel="Devices"
-    )
-    draft: str | None = flag(
-        None,
-        "Draft model for speculative decoding, with the same tokenizer. The output is the same.",
-        panel="Devices",
-        runtime=True,
-    )
-    precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
-    prompt_lookup: bool = key(
-        False, "Prompt-lookup decoding: draft tokens from the text itself. The output is the same.", runtime=True
-    )
-    num_draft_tokens: int = key(4, "Tokens that are drafted at a time.", ge=1, runtime=True)
     batch_size: int = key(16, "Samples generated at a time.", ge=1, runtime=True)
     shard_prompts: int = key(
         256, "Prompts of each shard of -o. An interrupted run does not generate finished shards again.", ge=1
@@ -81,21 +67,15 @@ class Generate(SamplingOptions, ReadingOptions, DeviceOption):
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if not self.draft and not self.prompt_lookup:
-            found["num_draft_tokens"] = "without --draft or prompt_lookup"
         if not self.chat:
             found["system"] = "without --chat"
         if self.out is None:
             found |= dict.fromkeys(("shard_prompts", "max_bad"), "without -o")
         if self.prompts is None:
             found |= dict.fromkeys(ReadingOptions.own_keys(), "without --prompts")
-            if self.chat and self.prompt is None:
-                found |= dict.fromkeys(("num", "logprobs", "batch_size"), "in a conversation")
+        if self.is_conversation():
+            found |= dict.fromkeys(("num", "logprobs", "batch_size"), "in a conversation")
         return found
-
-    def dtype(self) -> WeightFormat:
-        """Return the number format of the weights."""
-        return "int8" if self.quantize == "int8" else self.precision
 
     def is_conversation(self) -> bool:
         """Return whether to chat in the terminal."""
@@ -125,45 +105,34 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         return converse(config, context)
     from gptctl.infer.prompts import Prompts, options_for
 
-    options = options_for(stage_output.options(config), config.chat)
+    options = options_for(ReadOptions.from_config(config), config.chat)
     prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
     from gptctl.model.files import checksummed
 
-    make = partial(write_shards, config, prompts, context)
-    made = stage_output.produce(
-        config, config.out, context, prompts, "samples", make, {"model": checksummed.model_fingerprint(folder)}
-    )
-    return replace(made, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
+    model = {"model": checksummed.model_fingerprint(folder)}
+    with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
+        if not dataset.up_to_date:
+            dataset.commit(write_shards(config, prompts, context, dataset))
+    return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
 def check(config: Generate) -> None:
     """Raise UsageError (2) for options that exclude each other."""
     if config.prompt is not None and config.prompts is not None:
         raise UsageError("PROMPT and --prompts are both given", "give one of them")
-    if config.quantize == "int8" and config.precision == "bf16":
-        raise UsageError("weights are either int8 or bf16", "leave out --quantize or --set precision=bf16")
-    if config.draft and config.prompt_lookup:
-        raise UsageError("--draft and prompt_lookup exclude each other", "leave out one of them")
+    config.check_loading()
     if config.is_conversation() and config.out is not None:
         raise UsageError("a conversation in the terminal is not written to a folder", "give --prompts, or leave out -o")
 
 
 def load(config: Generate) -> Sampler:
     """Load the model on its device, and prepare this process for it."""
-    from gptctl.infer.generator import TextGenerator
     from gptctl.infer.sampler import Sampler
     from gptctl.model import device
 
-    generator = TextGenerator.load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype(),
-        draft=config.draft,
-        prompt_lookup=config.prompt_lookup,
-        num_draft_tokens=config.num_draft_tokens,
-    )
+    generator = config.load_generator(config.model)
     if config.chat:
         generator.require_chat_template()
     device.configure_process(device.cpu_threads())
@@ -171,26 +140,22 @@ def load(config: Generate) -> Sampler:
     return Sampler(generator, params, config.num, config.batch_size, config.chat, config.system)
 
 
-def write_shards(
-    config: Generate, prompts: Prompts, context: Context, out: Path | None, pipe: StreamWriter | None
-) -> stage_output.StageResult:
+def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
-    from gptctl.executors import serial
-
     sampler = load(config)
-    pipeline = execution.ShardPipeline(partial(sample_task, sampler, context), prompts.options, out)
-    totals = execution.run(pipeline, prompts.tasks(config.limit), serial.run, 1, context, pipe)
+    pipeline = ShardPipeline(partial(sample_task, sampler, context), prompts.options, dataset.folder)
+    totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
     metrics = Counter[str]()
-    for figures in totals.figures:
-        metrics.update(figures)
-    return stage_output.StageResult(totals, dict(metrics), sampler.generator.tokenizer.hash)
+    for stats in totals.stats:
+        metrics.update(stats)
+    return StageResult(totals, dict(metrics), sampler.generator.tokenizer.hash)
 
 
-def sample_task(sampler: Sampler, context: Context, task: Task, table: pa.Table) -> execution.TaskOutput:
+def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
     from gptctl.infer.samples import samples_table
 
-    prompts_before = int(task.note)
+    prompts_before = int(task.payload)
 
     def on_progress(done: int) -> None:
         total = prompts_before * sampler.samples_per_prompt + done
@@ -199,29 +164,19 @@ def sample_task(sampler: Sampler, context: Context, task: Task, table: pa.Table)
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
     found = samples_table(table, completions, sampler.params.logprobs)
-    figures = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
-    return execution.TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), figures)
+    stats = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
+    return TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), stats)
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:
     """Stream the samples to standard output, one after the other."""
-    from gptctl.infer.samples import sample_rows
+    from gptctl.infer.terminal import stream_prompts
 
-    sampler = load(config)
-    rows: list[Values] = []
-    count = 0
-    for table, bad in prompts.tables(config.limit):
-        for item in bad:
-            context.warn(f"unreadable: {item.source} {item.position}: {item.reason}")
-        for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
-            samples = sampler.stream(text, count, context.write, partial(context.stop.check, "stopped"))
-            rows += sample_rows(identity, text, samples, config.logprobs)
-            count += 1
+    count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
     if not count:
         raise DataError(f"{prompts.name} contains no prompt", "write one prompt per line, or use a text column")
-    context.write("\n")
-    counts = Counts(documents_in=count, kept=count)
-    return Summary("generate", counts=counts, metrics={"tokens": sum(row["tokens"] for row in rows), "samples": rows})
+    metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
+    return Summary("generate", counts=Counts(documents_in=count, kept=count), metrics=metrics)
 
 
 def converse(config: Generate, context: Context) -> Summary:

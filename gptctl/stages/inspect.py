@@ -14,7 +14,7 @@ from gptctl.core.config import StageConfig, Values, argument, flag, flatten, pla
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes, format_number
-from gptctl.core.rundir import MANIFEST, finite
+from gptctl.core.run_record import MANIFEST, finite
 from gptctl.core.summary import Summary, Table
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.schema import fact, kind_of
@@ -130,7 +130,7 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
 
 def look_at_model(path: Path) -> Values:
     """Look at a model folder."""
-    from gptctl.model.hf.config import read_model_config
+    from gptctl.model.hf.config_import import read_model_config
 
     try:
         found = json.loads((path / "config.json").read_bytes())

@@ -1,7 +1,7 @@
-"""Conversations as tokens: a Jinja template writes them out, and only what the assistant says is learned.
+"""Turn conversations into tokens: a Jinja template renders them, and only what the assistant says is trained on.
 
-A template is what Hugging Face's tokenizer_config.json calls chat_template: it gets `messages` (role and content),
-`add_generation_prompt`, and the names of special tokens. It runs in a sandbox that reaches nothing outside.
+A template is what Hugging Face's tokenizer_config.json calls chat_template. It receives `messages` (role and content),
+`add_generation_prompt`, and the names of special tokens. It runs in a sandbox without access to anything else.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from gptctl.text.tokenizer import Tokenizer
 
 TURN, END_OF_TURN = "<|im_start|>", "<|im_end|>"
 MARKERS = (TURN, END_OF_TURN)
-# ChatML, which most open models' templates follow.
+# ChatML, the basis of most open models' templates.
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 ASSISTANT = "assistant"
-# Stands behind the first character where a message spells a special token: what users write never is one.
-SPELLED = "\ue0f0"
+# Inserted after the first character of a special token in a message, so that users cannot write special tokens.
+MASK = "\ue0f0"
 
 Message = Mapping[str, Any]
 
 
 class ChatTemplate:
-    """A template and the tokenizer that reads what it writes."""
+    """A template, and the tokenizer that encodes the rendered text."""
 
-    def __init__(self, source: str, coder: Tokenizer) -> None:
-        """Parse a template. Raises UsageError (2) if it can't be parsed."""
+    def __init__(self, source: str, tokenizer: Tokenizer) -> None:
+        """Parse a template. Raises UsageError (2) if it cannot be parsed."""
         self.source = source
-        self.coder = coder
+        self.tokenizer = tokenizer
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
@@ -48,34 +48,33 @@ class ChatTemplate:
         try:
             self.template = environment.from_string(source)
         except TemplateError as error:
-            raise UsageError(f"the chat template can't be parsed: {error}", "see jinja.palletsprojects.com") from error
+            raise UsageError(f"the chat template cannot be parsed: {error}", "see jinja.palletsprojects.com") from error
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
-        """Write a conversation out, perhaps up to where the assistant speaks next.
+        """Render a conversation as text, with `add_generation_prompt` up to where the assistant's next turn begins.
 
-        Raises DataError (3) where the template refuses it.
+        Raises DataError (3) if the template rejects the conversation.
         """
-        names = {"eos_token": self.coder.end_of_text, "bos_token": self.coder.end_of_text, "tools": None}
+        names = {"eos_token": self.tokenizer.end_of_text, "bos_token": self.tokenizer.end_of_text, "tools": None}
         try:
             return self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **names)
         except (TemplateError, TypeError, KeyError) as error:
             raise DataError(
-                f"the chat template refuses a conversation: {error}", "a message has role and content"
+                f"the chat template rejects a conversation: {error}", "a message has role and content"
             ) from error
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens after which the assistant speaks; end-of-text stands before a conversation."""
-        return [self.coder.end_of_text_id, *self.encode(self.render(self.masked(messages), True))]
+        """Return the tokens up to the assistant's next turn. A conversation begins with end-of-text."""
+        return [self.tokenizer.end_of_text_id, *self.encode(self.render(self.mask_special(messages), True))]
 
     def conversation(self, messages: Sequence[Message]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return a conversation's tokens (T,), and which of them the assistant says (T,), the end of its turns
-        included.
+        """Return the tokens (T,) of a conversation, and a mask (T,) of those that the assistant says.
 
-        Each turn is encoded by itself, after what stands before it, as it will be when the model speaks.
-        Raises DataError (3) where the template changes what stands before a later turn.
+        The mask includes the end of the assistant's turns. Each turn is encoded by itself after the text before it, as
+        when the model generates it. Raises DataError (3) if the template changes earlier text when a turn is added.
         """
-        messages = self.masked(messages)
-        tokens, learned, text = [self.coder.end_of_text_id], [False], ""
+        messages = self.mask_special(messages)
+        tokens, is_said, text = [self.tokenizer.end_of_text_id], [False], ""
         for number, message in enumerate(messages):
             if message["role"] != ASSISTANT:
                 continue
@@ -83,25 +82,26 @@ class ChatTemplate:
             after = self.render(messages[: number + 1])
             if not (before.startswith(text) and after.startswith(before)):
                 raise DataError(
-                    "the chat template writes earlier turns otherwise once later ones follow",
-                    "give a template under which a conversation only grows: --set chat_template=FILE",
+                    "adding a turn changes how the chat template renders earlier turns",
+                    "use a template that only appends text for a new turn: --set chat_template=FILE",
                 )
-            asked, said = self.encode(before[len(text) :]), self.encode(after[len(before) :])
-            ends = [place for place, token in enumerate(said) if token in self.coder.special_ids]
-            last = ends[-1] + 1 if ends else len(said)  # what follows the end of a turn, a newline mostly, is not said
-            tokens += asked + said
-            learned += [False] * len(asked) + [True] * last + [False] * (len(said) - last)
+            prompt, turn = self.encode(before[len(text) :]), self.encode(after[len(before) :])
+            ends = [position for position, token in enumerate(turn) if token in self.tokenizer.special_ids]
+            # The text after the end of a turn, mostly a newline, is not trained on.
+            said = ends[-1] + 1 if ends else len(turn)
+            tokens += prompt + turn
+            is_said += [False] * len(prompt) + [True] * said + [False] * (len(turn) - said)
             text = after
-        return np.array(tokens, np.int64), np.array(learned)
+        return np.array(tokens, np.int64), np.array(is_said)
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of what was rendered."""
-        return self.coder.encode_marked(text, SPELLED)
+        """Return the tokens of a rendered text."""
+        return self.tokenizer.encode_marked(text, MASK)
 
-    def masked(self, messages: Sequence[Message]) -> list[Message]:
-        """Mark special tokens that messages spell, so that they stay text."""
+    def mask_special(self, messages: Sequence[Message]) -> list[Message]:
+        """Mark the special tokens that messages contain, so that they are encoded as text."""
         return [
-            message | {"content": self.coder.mask_special(message["content"], SPELLED)}
+            message | {"content": self.tokenizer.mask_special(message["content"], MASK)}
             if isinstance(message.get("content"), str)
             else message
             for message in map(dict, messages)
@@ -109,13 +109,12 @@ class ChatTemplate:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Return the tokens that end a turn: the last special one that the template writes after it, and
-        end-of-text."""
+        """Return the tokens that end a turn: the last special token that the template renders, and end-of-text."""
         turn = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
-        tokens, learned = self.conversation(turn)
-        last = int(tokens[learned][-1])
-        special = (last,) if last in self.coder.special_ids else ()
-        return tuple(dict.fromkeys((*special, self.coder.end_of_text_id)))
+        tokens, is_said = self.conversation(turn)
+        last = int(tokens[is_said][-1])
+        special = (last,) if last in self.tokenizer.special_ids else ()
+        return tuple(dict.fromkeys((*special, self.tokenizer.end_of_text_id)))
 
 
 def _raise(message: str) -> None:
@@ -125,7 +124,7 @@ def _raise(message: str) -> None:
 def read_messages(text: str, where: str) -> list[Message]:
     """Read a conversation from JSON text.
 
-    Raises DataError (3) if it is no list of messages with role and content, or the assistant says nothing in it.
+    Raises DataError (3) if it is not a list of messages with role and content, or has nothing from the assistant.
     """
     try:
         messages = json.loads(text)
@@ -142,8 +141,10 @@ def read_messages(text: str, where: str) -> list[Message]:
 
 
 def read_template(path: Path) -> str:
-    """Read a chat template. Raises UsageError (2) if there is none."""
+    """Read a chat template. Raises UsageError (2) if the file cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"no chat template can be read from {path}: {error}", "give a file with Jinja text") from error
+        raise UsageError(
+            f"no chat template can be read from {path}: {error}", "name a file with a Jinja template"
+        ) from error

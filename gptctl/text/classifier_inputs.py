@@ -1,7 +1,7 @@
-"""How a text, or a pair of texts, becomes the sequences of tokens that a classifier reads.
+"""Turn a text, or a pair of texts, into the token sequences that a classifier reads.
 
-[start] text [classify], and [start] first [delimiter] second [classify] for a pair (Radford et al. 2018, GPT-1, 3.3 and
-figure 1). What is longer than the context is cut by a stated policy.
+They are [start] text [classify], or [start] first [delimiter] second [classify] for a pair (Radford et al. 2018, GPT-1,
+3.3 and figure 1). A longer text is truncated by a policy.
 """
 
 from __future__ import annotations
@@ -25,48 +25,49 @@ Sequences = list[NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Framing:
-    """The ids of the three markers, tokens per sequence, and what becomes of a longer text.
+class ClassifierInputs:
+    """How texts become sequences: the ids of the three markers, the longest sequence, and the policy for longer texts.
 
-    head and tail keep one end of it, ends half of each (Sun et al. 2019, "How to Fine-Tune BERT", 5.3.1), windows all
-    of it, as up to `max_windows` sequences side by side, spread evenly where it has more. Of a pair, each text gets
-    half of the room, or what the other leaves; windows cut as head does. A symmetric pair is read in both orders.
+    "head" and "tail" keep the beginning or the end, "ends" half of each (Sun et al. 2019, "How to Fine-Tune BERT",
+    5.3.1). "windows" keeps all of the text as up to `max_windows` sequences, which are evenly spaced if the text is
+    even longer. Each text of a pair gets half of the room, or what the other text leaves; here "windows" is the same as
+    "head". A symmetric pair is read in both orders.
     """
 
     start: int
     delimiter: int
     classify: int
-    context: int
+    max_seq_len: int
     long_documents: LongDocuments = "head"
     max_windows: int = 16
     symmetric: bool = False
 
-    def frame(self, first: Tokens, second: Tokens | None = None) -> Sequences:
-        """Return the sequences, each (T,) int64 with T <= context; a classifier takes the mean over them."""
+    def sequences(self, first: Tokens, second: Tokens | None = None) -> Sequences:
+        """Return the sequences, each (T,) int64 with T <= max_seq_len. A classifier averages over them."""
         if second is None:
-            return [self.join(piece) for piece in self.pieces(first, self.context - 2)]
-        room = self.context - 3
+            return [self._add_markers(piece) for piece in self._windows(first, self.max_seq_len - 2)]
+        room = self.max_seq_len - 3
         least = room // 2
         first_room = max(room - least, room - len(second))
         second_room = max(least, room - len(first))
-        first, second = self.cut(first, first_room), self.cut(second, second_room)
+        first, second = self._truncate(first, first_room), self._truncate(second, second_room)
         orders = [(first, second), (second, first)] if self.symmetric else [(first, second)]
-        return [self.join(a, [self.delimiter], b) for a, b in orders]
+        return [self._add_markers(a, [self.delimiter], b) for a, b in orders]
 
-    def join(self, *parts: Sequence[int] | Tokens) -> NDArray[np.int64]:
-        """Put the markers around parts."""
+    def _add_markers(self, *parts: Sequence[int] | Tokens) -> NDArray[np.int64]:
+        """Join token sequences between the start and classify markers."""
         return np.concatenate([np.asarray(part, np.int64) for part in ([self.start], *parts, [self.classify])])
 
-    def pieces(self, tokens: Tokens, room: int) -> list[Tokens]:
-        """Cut one text."""
+    def _windows(self, tokens: Tokens, room: int) -> list[Tokens]:
+        """Return the parts of a single text that are read."""
         if self.long_documents != "windows" or len(tokens) <= room:
-            return [self.cut(tokens, room)]
+            return [self._truncate(tokens, room)]
         count = min(-(-len(tokens) // room), self.max_windows)
         starts = np.linspace(0, len(tokens) - room, count).round().astype(int) if count > 1 else [0]
         return [tokens[start : start + room] for start in starts]
 
-    def cut(self, tokens: Tokens, room: int) -> Tokens:
-        """Return what is read of a text in one piece."""
+    def _truncate(self, tokens: Tokens, room: int) -> Tokens:
+        """Truncate a text to `room` tokens by the policy."""
         if len(tokens) <= room:
             return tokens
         if self.long_documents == "tail":
@@ -77,31 +78,31 @@ class Framing:
         return tokens[:room]
 
     def truncates(self, first: Tokens, second: Tokens | None = None) -> bool:
-        """Return whether some tokens are not read."""
+        """Return whether some tokens are left out."""
         if second is not None:
-            return len(first) + len(second) > self.context - 3
+            return len(first) + len(second) > self.max_seq_len - 3
         windows = self.max_windows if self.long_documents == "windows" else 1
-        return len(first) > windows * (self.context - 2)
+        return len(first) > windows * (self.max_seq_len - 2)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads."""
+        """Return the fields, as stored in a model's config.json."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Framing:
-        """Read it from a model's config.json."""
+    def from_json(cls, values: dict[str, Any]) -> ClassifierInputs:
+        """Read the fields from a model's config.json."""
         return cls(**values)
 
 
-def pairs_of(
-    table: pa.Table, coder: Tokenizer, pair_column: str | None, where: str, hint: str = "name it with --pair-column"
+def encode_pairs(
+    table: pa.Table, tokenizer: Tokenizer, pair_column: str | None, where: str, hint: str = "name it with --pair-column"
 ) -> list[tuple[Tokens] | tuple[Tokens, Tokens]]:
-    """Give each row's tokens: those of its text, and those of a second column if there is one.
+    """Return the tokens of each row: of its text, and of the second text if there is a pair column.
 
-    Raises DataError (3) for a missing column or second text, naming the row.
+    Raises DataError (3) for a missing column or second text, and names the row.
     """
-    first = coder.encode_each(table["text"].to_pylist())
+    first = tokenizer.encode_to_arrays(table["text"].to_pylist())
     if pair_column is None:
         return [(tokens,) for tokens in first]
-    second = coder.encode_each(strings_of(table, pair_column, where, "second text", hint))
+    second = tokenizer.encode_to_arrays(strings_of(table, pair_column, where, "second text", hint))
     return list(zip(first, second, strict=True))

@@ -1,9 +1,10 @@
-"""Text with repaired encoding, one kind of line end and no invisible clutter; applying it twice changes nothing.
+"""Normalize text: repair its encoding, unify line ends and remove invisible characters.
 
-Rules, in order: line ends become "\\n" (also vertical tab, form feed and the two Unicode separators); mojibake, HTML
-entities and terminal escapes are repaired by ftfy; control characters go; blanks at line ends go; at most two blank
-lines follow each other; blank lines around the text go. Indentation, tabs, quotes, ligatures and full-width letters
-stay: code must still run, and Unicode normalisation would be a second, lossy decision.
+The rules in order: line ends become "\\n" (also vertical tab, form feed and the two Unicode separators); ftfy repairs
+mojibake, HTML entities and terminal escapes; control characters are removed; blanks at line ends are removed; at
+most two blank lines in a row are kept; blank lines around the text are removed. Indentation, tabs, quotes, ligatures
+and full-width letters are kept: code must still run, and Unicode normalization would be a second, lossy decision.
+Normalizing a normalized text changes nothing.
 """
 
 from __future__ import annotations
@@ -14,41 +15,44 @@ import pyarrow.compute as pc
 
 __all__ = ["normalize"]
 
-# C0 but tab and line feed, delete, C1, and what ftfy counts as control characters: deprecated format marks, byte order
-# marks, interlinear annotations, object replacement.
+# C0 except tab and line feed, delete, C1, and what ftfy treats as control characters: deprecated format characters,
+# byte order marks, interlinear annotations, object replacement.
 CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x{9f}\x{206a}-\x{206f}\x{feff}\x{fff9}-\x{fffc}]"
 LINE_ENDS = r"\r\n|[\r\x0b\x0c\x{2028}\x{2029}]"
-# U+0085 is a line end in some encodings, yet an ellipsis in mangled Windows-1252, which ftfy restores: it is a control.
+# U+0085 is a line end in some encodings, but an ellipsis in mangled Windows-1252, which ftfy repairs. So it is a
+# control character here.
 ENTITY = r"&#?[0-9A-Za-z]{1,24};"
-# Each pattern by which ftfy 6.3 knows mojibake has a control character, two neighbours outside ASCII, or one of these.
+# Each pattern by which ftfy 6.3 detects mojibake has a control character, two adjacent characters outside ASCII, or one
+# of these.
 SUSPECT = r"[^\x00-\x7f]{2}|[ŒœÃÂ]"
 
-# Where no rule finds anything: one pass over tidy text instead of eight.
+# A text that does not match needs no change: one pass instead of eight.
 UNTIDY = rf"{LINE_ENDS}|{CONTROLS}|{ENTITY}|{SUSPECT}|[\t\p{{Zs}}](?:\n|\z)|\n{{4}}|\A\n|\n\z"
 
 
 def normalize(text: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Normalise each document. Nulls stay null.
+    """Normalize each document. Nulls stay null.
 
-    Each round feeds changed documents back in, because a repair can uncover another: removing a NUL can complete an
-    entity. Rounds end, as each one shortens a document or lowers the number of its control characters and line ends.
+    The rules are applied to changed documents again, because one repair can enable another: removing a NUL can complete
+    an entity. This ends, because each round shortens a document or lowers the number of its control characters and line
+    ends.
     """
     result = text
     rows = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(text, UNTIDY), False))
     while len(rows):
         before = pc.take(result, rows)
         after = _one_round(before)
-        moved = pc.fill_null(pc.not_equal(before, after), False)
-        if pc.any(moved).as_py():
-            result = pc.replace_with_mask(result, _mask(len(result), rows, moved), pc.filter(after, moved))
-        rows = pc.filter(rows, moved)
+        changed = pc.fill_null(pc.not_equal(before, after), False)
+        if pc.any(changed).as_py():
+            result = pc.replace_with_mask(result, _mask(len(result), rows, changed), pc.filter(after, changed))
+        rows = pc.filter(rows, changed)
     return result
 
 
-def _mask(length: int, rows: pa.UInt64Array, moved: pa.BooleanArray) -> pa.BooleanArray:
-    """Mark, among all documents, those `rows` that moved."""
+def _mask(length: int, rows: pa.UInt64Array, changed: pa.BooleanArray) -> pa.BooleanArray:
+    """Return a mask over all documents, true for those of the `rows` that changed."""
     mask = np.zeros(length, dtype=bool)
-    mask[rows.to_numpy()] = moved.to_numpy(zero_copy_only=False)
+    mask[rows.to_numpy()] = changed.to_numpy(zero_copy_only=False)
     return pa.array(mask)
 
 
@@ -68,9 +72,9 @@ def _tidy(text: pa.LargeStringArray) -> pa.LargeStringArray:
 def _repair(text: pa.LargeStringArray) -> pa.LargeStringArray:
     """Run ftfy on the documents that it could change.
 
-    Two guards stand before it, as it reads some 2 MB/s. Without entity, control character and SUSPECT nothing can
-    change; nor can text without the first two where ftfy's own test for mojibake finds nothing in any line (it works
-    line by line).
+    ftfy processes some 2 MB/s, so two tests exclude most documents. A text without an entity, a control character and a
+    match of SUSPECT cannot change. Nor can a text without the first two if ftfy's own test for mojibake finds nothing
+    in any line; ftfy works line by line.
     """
     certain = pc.fill_null(pc.match_substring_regex(text, f"{ENTITY}|{CONTROLS}"), False)
     suspect = pc.fill_null(pc.match_substring_regex(text, SUSPECT), False)

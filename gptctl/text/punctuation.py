@@ -1,6 +1,6 @@
-"""Which characters end sentences, and which make a word of punctuation only, as the web filters count them.
+"""The characters that end sentences, and those of which words of punctuation consist, for the web filters.
 
-Written as code points, since tables inside Python and its libraries change with the Unicode version.
+They are listed as code points, because the tables of Python and its libraries change with the Unicode version.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _expand(ranges: str) -> frozenset[str]:
 SENTENCE_TERMINALS = _expand(_SENTENCE_TERMINALS)
 
 # 281 characters: the sentence terminals, other marks of Latin and Chinese text, C0 without tab and line feed, C1.
-# Among the marks is a full-width digit one: datatrove's set has it, and decisions are to agree.
+# One of them is the full-width digit one, because datatrove's set has it and the decisions must agree.
 PUNCTUATION = SENTENCE_TERMINALS | _expand(
     "22-2D 2F 3A-3E 40 5B-60 7B-7E "
     "AB B4 BB 2013-2014 2019 201C-201E 2026 2236 2501 25BA 3001 3008-300D 3010-3011 "

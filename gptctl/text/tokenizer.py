@@ -1,6 +1,6 @@
-"""Text to token ids and back, in Hugging Face's tokenizer.json format.
+"""Encoding text to token ids and decoding it, with tokenizers in Hugging Face's tokenizer.json format.
 
-Documents are data: text that spells a special token is encoded as text. Only the program itself places end-of-text.
+Documents are data: text that spells a special token is encoded as text. Only the program itself inserts end-of-text.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.text.tokenization import token_rows
+from gptctl.text import arrow_arrays
 
 __all__ = ["END_OF_TEXT", "Tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
-# What other families call it, the usual first.
+# Its names in other model families, the most common first.
 END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<|eot_id|>", "<|im_end|>")
-# One call keeps many times its text in memory: offsets, strings and Python integers for every token.
+# One call needs many times the memory of its text: offsets, strings and Python integers for every token.
 BATCH_DOCUMENTS = 1000
 BATCH_CHARACTERS = 4 * 2**20
 
@@ -32,17 +32,17 @@ BATCH_CHARACTERS = 4 * 2**20
 class Tokenizer:
     """A tokenizer read from tokenizer.json."""
 
-    def __init__(self, definition: dict[str, Any], engine: Any) -> None:
+    def __init__(self, definition: dict[str, Any], backend: Any) -> None:
         """Wrap a parsed definition and the tokenizers.Tokenizer made from it; use `from_json`."""
-        engine.no_truncation()
-        engine.no_padding()
-        engine.encode_special_tokens = True
-        self._engine = engine
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        self._backend = backend
         self.definition = definition
-        self._vocabulary: dict[str, int] = engine.get_vocab(with_added_tokens=True)
+        self._vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
         self.end_of_text = _end_of_text(self._vocabulary)
         self.end_of_text_id = self._vocabulary[self.end_of_text]
-        # Ids may have holes: what a model needs is room for the largest.
+        # Ids may have gaps. A model needs an embedding for the largest one.
         self.vocab_size = max(self._vocabulary.values()) + 1
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
         self.hash = xxhash.xxh3_128_hexdigest(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS))
@@ -51,34 +51,34 @@ class Tokenizer:
         special.append(self.end_of_text)
         self.special_ids = frozenset(self._vocabulary[name] for name in special)
         longest_first = sorted(set(special), key=lambda name: (-len(name), name))
-        self._special = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        self._per_character = self.lossless and definition["model"]["type"] == "WordLevel"
+        self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._is_character_level = self.lossless and definition["model"]["type"] == "WordLevel"
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
-        """Read the text of a tokenizer.json. Raises DataError if it is not one, or has no end-of-text token."""
-        from tokenizers import Tokenizer as Engine
+        """Read the text of a tokenizer.json. Raises DataError (3) if it is not one, or has no end-of-text token."""
+        from tokenizers import Tokenizer as Backend
 
         try:
-            return cls(orjson.loads(text), Engine.from_str(text))
+            return cls(orjson.loads(text), Backend.from_str(text))
         except DataError:
             raise
-        except Exception as error:  # tokenizers raises plain Exception for all that is wrong with a file
+        except Exception as error:  # tokenizers raises plain Exception for any invalid file
             message = f"not a tokenizer.json: {' '.join(str(error).split())[:200]}"
-            raise DataError(message, "give a Hugging Face tokenizer.json, or train one with gptctl tokenize") from error
+            raise DataError(message, "use a Hugging Face tokenizer.json, or train one with gptctl tokenize") from error
 
     def encode_batch(self, texts: Sequence[str]) -> pa.LargeListArray:
-        """Give each text's ids as a list of uint16, or uint32 for more than 65,536 tokens. No token is added.
+        """Return the ids of each text as a list of uint16, or of uint32 for more than 65,536 tokens. No token is added.
 
-        Raises DataError where a vocabulary without an unknown token lacks a symbol of the text.
+        Raises DataError (3) if the vocabulary lacks a symbol of the text and has no unknown token.
         """
         rows: list[NDArray[np.unsignedinteger[Any]]] = []
         for batch in _batches(texts):
-            if self._per_character:
+            if self._is_character_level:
                 self._check_symbols(batch)
             try:
-                encodings = self._engine.encode_batch_fast(batch, add_special_tokens=False)
-            except Exception as error:  # plain Exception or TypeError: a word without token, half a surrogate pair
+                encodings = self._backend.encode_batch_fast(batch, add_special_tokens=False)
+            except Exception as error:  # plain Exception or TypeError: a word without a token, half a surrogate pair
                 message = f"the tokenizer cannot encode a text: {' '.join(str(error).split())[:200]}"
                 raise DataError(
                     message, "use a tokenizer with an unknown token, and text that is valid Unicode"
@@ -86,64 +86,64 @@ class Tokenizer:
             rows += [np.array(encoding.ids, self.dtype) for encoding in encodings]
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         values = np.concatenate(rows) if rows else np.empty(0, self.dtype)
-        return token_rows.lists(offsets, values)
+        return arrow_arrays.lists(offsets, values)
 
-    def with_special(self, names: Sequence[str]) -> Tokenizer:
-        """Return a tokenizer that has these special tokens too, the new ones behind all others."""
-        lacking = [name for name in dict.fromkeys(names) if name not in self._vocabulary]
-        if not lacking:
+    def with_special_tokens(self, names: Sequence[str]) -> Tokenizer:
+        """Return a tokenizer that also has these special tokens. New ones get ids after all others."""
+        missing = [name for name in dict.fromkeys(names) if name not in self._vocabulary]
+        if not missing:
             return self
         added = [
             {"id": self.vocab_size + number, "content": name, "special": True, "normalized": False}
             | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
-            for number, name in enumerate(lacking)
+            for number, name in enumerate(missing)
         ]
         known = self.definition.get("added_tokens") or []
         return Tokenizer.from_json(orjson.dumps(self.definition | {"added_tokens": [*known, *added]}).decode())
 
-    def id_of(self, name: str) -> int:
-        """Return the id of a token by its exact name. Raises DataError (3) if there is none."""
+    def token_to_id(self, name: str) -> int:
+        """Return the id of a token by its exact name. Raises DataError (3) if there is no such token."""
         if name not in self._vocabulary:
             raise DataError(f"the tokenizer has no token {name}", "use the tokenizer that the model was trained with")
         return self._vocabulary[name]
 
-    def encode_each(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
-        """Give each text's ids as an array of its own."""
+    def encode_to_arrays(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
+        """Return the ids of each text as an array of its own."""
         encoded = self.encode_batch(texts)
         values, offsets = encoded.values.to_numpy(), encoded.offsets.to_numpy()
         return [values[start:stop] for start, stop in pairwise(offsets)]
 
-    def encode_marked(self, text: str, spelled: str) -> list[int]:
-        """Return the ids of a text in which special tokens count as such, but for those that `mask_special` marked."""
+    def encode_marked(self, text: str, marker: str) -> list[int]:
+        """Return the ids of a text whose special tokens are recognized, except those that `mask_special` has marked."""
         ids: list[int] = []
-        for number, piece in enumerate(self._special.split(text)):
+        for number, piece in enumerate(self._special_pattern.split(text)):
             if number % 2:
                 ids.append(self._vocabulary[piece])
             elif piece:
-                ids += self.encode(piece.replace(spelled, ""))
+                ids += self.encode(piece.replace(marker, ""))
         return ids
 
-    def mask_special(self, text: str, spelled: str) -> str:
-        """Put the character `spelled` into whatever spells a special token, and take it out of the rest."""
-        return self._special.sub(lambda found: found[0][0] + spelled + found[0][1:], text.replace(spelled, ""))
+    def mask_special(self, text: str, marker: str) -> str:
+        """Insert the character `marker` into everything that spells a special token, and remove it elsewhere."""
+        return self._special_pattern.sub(lambda found: found[0][0] + marker + found[0][1:], text.replace(marker, ""))
 
     def encode(self, text: str) -> list[int]:
-        """Return one text's ids."""
+        """Return the ids of one text."""
         ids: list[int] = self.encode_batch([text])[0].as_py()
         return ids
 
-    def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]], *, special: bool = True) -> str:
-        """Return the text of some ids; with `special` false, special tokens such as end-of-text are left out."""
-        text: str = self._engine.decode([int(number) for number in ids], skip_special_tokens=not special)
+    def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = False) -> str:
+        """Return the text of some ids, on request without special tokens such as end-of-text."""
+        text: str = self._backend.decode([int(number) for number in ids], skip_special_tokens=skip_special_tokens)
         return text
 
     def to_json(self) -> str:
         """Return the text of the tokenizer.json."""
-        text: str = self._engine.to_str(pretty=True)
+        text: str = self._backend.to_str(pretty=True)
         return text
 
     def _check_symbols(self, texts: Sequence[str]) -> None:
-        # Each text by itself: one string of all would double the memory.
+        # One text at a time: a string of all would double the memory.
         for text in texts:
             missing = {symbol for symbol in set(text) if symbol not in self._vocabulary}
             if missing:
@@ -155,7 +155,7 @@ class Tokenizer:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut texts into groups that the engine can hold in memory; a longer text is a group of its own."""
+    """Yield groups of texts that fit into memory while they are encoded. A longer text is a group of its own."""
     first = size = 0
     for position, text in enumerate(texts):
         if position > first and (size + len(text) > BATCH_CHARACTERS or position - first == BATCH_DOCUMENTS):
@@ -177,7 +177,7 @@ def _end_of_text(vocabulary: dict[str, int]) -> str:
 
 
 def _is_lossless(definition: dict[str, Any]) -> bool:
-    """Return whether decoding gives back every text that can be encoded: nothing is rewritten, nothing is unknown."""
+    """Return whether decoding restores every text that can be encoded: nothing is rewritten, nothing is unknown."""
     if definition.get("normalizer") is not None:
         return False
     model = definition["model"]

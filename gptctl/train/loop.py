@@ -14,7 +14,7 @@ from typing import Any
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train import gc_control
 from gptctl.train.checkpointing import report_checkpoints, save_checkpoint, stop_if_requested
 from gptctl.train.distributed.choose_strategy import choose_strategy

@@ -11,7 +11,7 @@ import torch
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.model import device
 from gptctl.model.config import ModelConfig
 from gptctl.train import faults, schedule

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.data.data_source import DataSource
 from gptctl.train.faults import SkippedSamples

@@ -91,9 +91,9 @@ def write_model(folder: Path) -> None:
     import torch
 
     from gptctl.model.config import ModelConfig, load_preset
-    from gptctl.model.folder import save_model
     from gptctl.model.gpt import GPT
     from gptctl.model.initialize import initialize
+    from gptctl.model.save import save_model
 
     config = ModelConfig.model_validate(load_preset("gpt2")["model"] | {"end_of_text": 50256})
     model = GPT(config)

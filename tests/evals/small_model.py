@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from gptctl.model.config import ModelConfig
-from gptctl.model.folder import save_model
 from gptctl.model.gpt import GPT
+from gptctl.model.save import save_model
 from gptctl.text.tokenizer import END_OF_TEXT
 
 END_ID = 255  # the byte 0xFF, which occurs in no UTF-8 text, gives its place to end-of-text

@@ -8,7 +8,7 @@ import pytest
 
 from gptctl.evals import leakage, training_data
 from gptctl.evals.leakage import Leakage, ShardScan, TextIndex
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.blocks import ReadOptions
 from tests.evals import command
 
 WORDS = [f"word{number}" for number in range(40)]

@@ -97,7 +97,7 @@ def wait_for_records(process: subprocess.Popen[bytes], out: Path, count: int) ->
 def workers_of(node: Any) -> list[psutil.Process]:
     """The worker processes of a node."""
     raylet = next(info.process.pid for infos in [node.all_processes["raylet"]] for info in infos)
-    return [child for child in psutil.Process(raylet).children() if child.name().startswith("ray::work")]
+    return [child for child in psutil.Process(raylet).children() if child.name().startswith("ray::run_item")]
 
 
 def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from gptctl.model.config import ModelConfig
 from gptctl.model.files.checksummed import write_manifest
 from gptctl.model.files.locate import find_model
-from gptctl.model.folder import load_model, write_config, write_weights
+from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
+from gptctl.model.save import write_config, write_weights
 from gptctl.stages import doctor, inspect
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.checkpoints import checkpoint_folders

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from gptctl.io.dataset import shards, stream
 from gptctl.io.dataset.schema import concat
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from tests.conftest import documents
 from tests.fuzz.child import Child, check, outcome
 from tests.fuzz.mutate import mutated

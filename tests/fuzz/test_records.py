@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.io.input import predictions
-from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.predictions import read_predictions
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.read_task import read_task
 from gptctl.stages import clean, doctor, eval, inspect, pretrain, tokenize
 from tests.conftest import documents, run_gptctl, write_jsonl
 from tests.fuzz.child import Child, check

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import stream
 from gptctl.io.input import predictions
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate, read_messages
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
@@ -162,9 +163,9 @@ turns = st.lists(
 @pytest.mark.parametrize("name", ["bpe", "bytes"])
 def test_the_spans_of_a_conversation(name: str) -> None:
     """What is learned is what the assistant said with the mark of its end, turn by turn, and nothing a user wrote."""
-    coder = CODERS[name].with_special(MARKERS)
+    coder = CODERS[name].with_special_tokens(MARKERS)
     template = ChatTemplate(CHATML, coder)
-    end = coder.id_of(MARKERS[1])
+    end = coder.token_to_id(MARKERS[1])
 
     @given(turns)
     @examples(80)
@@ -198,4 +199,4 @@ def test_messages_of_any_kind(text: str) -> None:
     except DataError as error:
         assert error.hint
         return
-    ChatTemplate(CHATML, CODERS["bytes"].with_special(MARKERS)).conversation(messages)
+    ChatTemplate(CHATML, CODERS["bytes"].with_special_tokens(MARKERS)).conversation(messages)

@@ -22,8 +22,9 @@ from gptctl.core.summary import Counts
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.schema import with_kind
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.stages.doctor import Doctor

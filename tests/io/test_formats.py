@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.io import formats
 from gptctl.io.formats import InputFile
-from gptctl.io.input.records import ReadOptions, UnreadableRecord
+from gptctl.io.input.blocks import ReadOptions, UnreadableRecord
 from tests.conftest import documents, write_jsonl
 
 OPTIONS = ReadOptions()
@@ -24,8 +24,8 @@ def read(path: Path, target: int = 2**20, options: ReadOptions = OPTIONS) -> tup
     file = InputFile(str(path), path.name, path.stat().st_size)
     module = formats.for_path(str(path))
     tables, bad = [], []
-    for block in module.cut(file, target, options):
-        table, wrong = formats.plugins.load("gptctl.io.formats", block.format).read(block, options)
+    for block in module.split_file(file, target, options):
+        table, wrong = formats.load(block.format).read_block(block, options)
         tables.append(table)
         bad += wrong
     return (pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})), bad

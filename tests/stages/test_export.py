@@ -15,10 +15,11 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Summary
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import checksummed
-from gptctl.model.folder import load_model, save_model, write_config, write_weights
-from gptctl.model.hf import peft
+from gptctl.model.folder import load_model
+from gptctl.model.hf.adapter_save import save_adapter
 from gptctl.model.lora import apply_lora, lora_layers
 from gptctl.model.lora_config import LoraConfig
+from gptctl.model.save import save_model, write_config, write_weights
 from gptctl.stages import export, inspect
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
@@ -37,8 +38,8 @@ def text() -> str:
 
 def run_of(folder: Path, name: str, text: str, **changes: Any) -> Path:
     """Write what a training run leaves: a model in RUN/model."""
-    coder = Tokenizer.from_json(text)
-    model = make(name, vocab_size=coder.vocab_size, end_of_text=coder.end_of_text_id, **changes)
+    tokenizer = Tokenizer.from_json(text)
+    model = make(name, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text_id, **changes)
     save_model(folder / "model", model, text, {"stage": "pretrain", "metrics": {"val_loss": 2.5}})
     return folder
 
@@ -145,7 +146,7 @@ def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) ->
     write_weights(checkpoint, model, model.state_dict())
     write_config(checkpoint, model, text, {"lora": {"rank": 2}})
     checksummed.write_manifest(checkpoint, "checkpoint")
-    peft.save(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
+    save_adapter(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
     for name, source in (("one", checkpoint), ("two", tmp_path / "tuned" / "adapter")):
         exported(source, tmp_path / name)
     one, two = (load_model(tmp_path / name)[0].state_dict() for name in ("one", "two"))

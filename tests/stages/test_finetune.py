@@ -287,7 +287,7 @@ def test_chat_learns_answers_in_the_template(gptctl: Gptctl, workspace: Path, tm
     sample = Engine(model).generate([prompt], SamplingParams(max_tokens=20, temperature=0.0), tuple(extra["stop_ids"]))[
         0
     ]
-    assert coder.decode(sample.tokens, special=False) == "eee"
+    assert coder.decode(sample.tokens, skip_special_tokens=True) == "eee"
 
 
 def test_chat_data_that_is_none(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:

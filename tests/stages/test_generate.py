@@ -21,9 +21,9 @@ from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset import manifest, shards
 from gptctl.model.config import ModelConfig, load_preset
-from gptctl.model.folder import save_model
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.save import save_model
 from gptctl.stages.generate import Generate, run
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
@@ -37,17 +37,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chat model, a smaller one of the same tokenizer, and one of another tokenizer; with random weights."""
     folder = tmp_path_factory.mktemp("models")
     plain = byte_level()
-    chat = plain.with_special(MARKERS)
+    chat = plain.with_special_tokens(MARKERS)
     told = {"chat_template": CHATML, "stop_ids": list(ChatTemplate(CHATML, chat).stop_ids)}
-    for name, preset, coder, extra in (
+    for name, preset, tokenizer, extra in (
         ("chat", "tiny-modern", chat, told),
         ("small", "tiny-gpt2", chat, {}),
         ("other", "tiny-gpt2", plain, {}),
     ):
-        changes = {"max_seq_len": 128, "vocab_size": coder.vocab_size, "end_of_text": coder.end_of_text_id}
+        changes = {"max_seq_len": 128, "vocab_size": tokenizer.vocab_size, "end_of_text": tokenizer.end_of_text_id}
         model = GPT(ModelConfig.model_validate(load_preset(preset)["model"] | changes))
         initialize(model, seed=1)
-        save_model(folder / name, model, coder.to_json(), extra)
+        save_model(folder / name, model, tokenizer.to_json(), extra)
     return folder
 
 
@@ -122,11 +122,11 @@ def test_prompts_from_anywhere_give_the_same_samples(kind: str, models: Path, tm
 def expected(model: Path, texts: list[str]) -> list[str]:
     """Continue each text by itself, with the engine alone."""
     generator = TextGenerator.load(model, device="cpu")
-    engine, coder, found = Engine(generator.engine.model), generator.tokenizer, []
+    engine, tokenizer, found = Engine(generator.engine.model), generator.tokenizer, []
     for number, text in enumerate(texts):
-        prompt = [coder.end_of_text_id, *coder.encode(text)]
-        made = engine.generate([prompt], SamplingParams(max_tokens=5), (coder.end_of_text_id,), number)
-        found.append(coder.decode(made[0].tokens))
+        prompt = [tokenizer.end_of_text_id, *tokenizer.encode(text)]
+        made = engine.generate([prompt], SamplingParams(max_tokens=5), (tokenizer.end_of_text_id,), number)
+        found.append(tokenizer.decode(made[0].tokens))
     return found
 
 
@@ -200,7 +200,7 @@ def test_log_probabilities_are_those_of_the_tokens(models: Path, tmp_path: Path)
     row = rows_of(tmp_path / "out")[0]
     assert len(row["token_ids"]) == len(row["logprobs"]) == row["tokens"] == 12
     assert max(row["logprobs"]) < 0
-    assert byte_level().with_special(MARKERS).decode(row["token_ids"]) == row["text"]
+    assert byte_level().with_special_tokens(MARKERS).decode(row["token_ids"]) == row["text"]
 
 
 @pytest.mark.parametrize("more", [{"quantize": "int8"}, {"precision": "bf16"}])

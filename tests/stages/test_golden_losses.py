@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).with_name("golden_losses.json")
 TOLERANCE = 5e-5  # relative; other instruction sets and numbers of threads differed by up to 2.5e-6
 STEPS = 12
 WORDS = "a model of language reads the text before it and learns what comes next; every word has parts that return"
-SHRINK = {"layers": 2, "heads": 4, "width": 64, "feed_forward": 128}
+SHRINK = {"layers": 2, "heads": 4, "hidden_size": 64, "intermediate_size": 128}
 
 # Every family's own small preset, and of those whose recipe has more than the small one the published preset, shrunken.
 # Dropout is off: torch draws its masks with other generators on other processors.
@@ -31,8 +31,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "tiny-modern": (),
     "tiny-moe": (),
     "char-modern": (),  # squared ReLU
-    "gpt3-small": ("training.ramp_start_batch=4", "training.ramp_tokens=1024", "model.band_width=16"),
-    "moe-8x124": ("training.router_z_weight=0.01",),
+    "gpt3-small": ("training.ramp_start_batch=4", "training.ramp_tokens=1024", "model.sliding_window=16"),
+    "moe-8x124": ("training.router_z_loss_weight=0.01",),
 }
 FLAGS = ("--steps", STEPS, "--device", "cpu", "--set", "precision=fp32", "--set", "log_every=1")
 SHORT = ("--seq-len", 32, "--batch-tokens", 512, "--set", "training.warmup_steps=4")

@@ -13,9 +13,9 @@ import pytest
 
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, DataError, GptctlError, StoppedError, UsageError
-from gptctl.core.rundir import open_run
+from gptctl.core.run_folder import open_run
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.records import ReadOptions
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.stages.dedup import Dedup
@@ -240,7 +240,7 @@ def test_stopped_while_files_are_sent(server: Storage, bucket: str, local: Path)
     context = Context()
 
     def stop_at_once(done: float, total: float | None, unit: str, note: str = "") -> None:
-        if unit == "files sent":
+        if unit == "files uploaded":
             context.stop.signal_number = 15
 
     with pytest.raises(StoppedError, match="stopped by SIGTERM"):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.pipeline import shuffle, sorted_runs
-from gptctl.text.tokenization.fast_encode import NASTY, SCRIPTS
+from gptctl.text.tokenization.gigatoken_encoder import EDGE_CASES, SCRIPTS
 from gptctl.text.tokenizer import Tokenizer
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
@@ -27,11 +27,11 @@ Gptctl = Callable[..., Ran]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """raw.jsonl of several shard tasks with nasty documents among real ones, and a tokenizer for each kind of rules."""
+    """raw.jsonl of several shard tasks with edge_case documents among real ones, and a tokenizer for each kind of rules."""
     folder = tmp_path_factory.mktemp("tokenize")
     rows = documents(420, words=900)
-    for number, text in enumerate([*NASTY, *SCRIPTS]):
-        rows.insert(number * 5, {"id": f"nasty{number}", "text": text})
+    for number, text in enumerate([*EDGE_CASES, *SCRIPTS]):
+        rows.insert(number * 5, {"id": f"edge_case{number}", "text": text})
     write_jsonl(folder / "raw.jsonl", rows)
     for name in ("gpt2", "modern", "o200k"):
         run(folder, "tokenize", "raw.jsonl", "-o", name, "--vocab-size", "600", "--split-pattern", name)
@@ -54,7 +54,7 @@ def rows_of(folder: Path, split: str) -> list[tuple[str, list[int]]]:
 def test_encoders_workers_and_engines_give_the_same_bytes(made: Path, tmp_path: Path, name: str) -> None:
     metrics = manifest.read(made / name).metrics
     assert metrics["encoder"] == "gigatoken", metrics["why"]
-    assert "gives the ids of tokenizers" in metrics["why"]
+    assert "same ids as tokenizers" in metrics["why"]
     cases = (
         ("tokenizers", 2, "processes"),
         ("auto", 1, "processes"),
@@ -72,16 +72,16 @@ def test_encoders_workers_and_engines_give_the_same_bytes(made: Path, tmp_path: 
 
 
 def test_the_spelling_of_end_of_text_stays_text(made: Path) -> None:
-    coder = Tokenizer.from_json((made / "gpt2" / "tokenizer.json").read_text())
+    tokenizer = Tokenizer.from_json((made / "gpt2" / "tokenizer.json").read_text())
     texts = {row["id"]: row["text"] for row in map(json.loads, (made / "raw.jsonl").read_text().splitlines())}
     spelled = {name for name, text in texts.items() if "<|endoftext|>" in text}
     assert spelled
     for split in ("train", "val", "test"):
         for name, ids in rows_of(made / "gpt2", split):
             spelled.discard(name)
-            assert ids[-1] == coder.end_of_text_id
-            assert coder.end_of_text_id not in ids[:-1]
-            assert coder.decode(ids[:-1]) == texts[name]
+            assert ids[-1] == tokenizer.end_of_text_id
+            assert tokenizer.end_of_text_id not in ids[:-1]
+            assert tokenizer.decode(ids[:-1]) == texts[name]
     assert not spelled
 
 
@@ -89,12 +89,12 @@ def test_what_is_no_bpe_and_a_wish_that_cannot_be_met(made: Path, tmp_path: Path
     for algorithm in ("words", "chars"):
         run(made, "tokenize", "raw.jsonl", "-o", tmp_path / algorithm, "--algorithm", algorithm)
         metrics = manifest.read(tmp_path / algorithm).metrics
-        assert (metrics["encoder"], metrics["why"]) == ("tokenizers", "the tokenizer is no BPE")
+        assert (metrics["encoder"], metrics["why"]) == ("tokenizers", "the tokenizer is not a BPE")
     done = run_gptctl(
         "tokenize", made / "raw.jsonl", "-o", tmp_path / "x", "--algorithm", "chars", "--set", "encoder=gigatoken"
     )
     assert done.code == 2
-    assert "gigatoken cannot be used: the tokenizer is no BPE" in done.err
+    assert "gigatoken cannot be used: the tokenizer is not a BPE" in done.err
 
 
 def test_import_from_a_folder_a_file_and_ranks(made: Path, tmp_path: Path, gptctl: Gptctl) -> None:
@@ -182,7 +182,7 @@ def test_places_in_a_sorted_column(values: list[int], wanted: int) -> None:
 def test_as_many_shards_as_keep_them_small() -> None:
     for size, count in ((1, 1), (shuffle.SHARD_BYTES, 1), (shuffle.SHARD_BYTES + 1, 2), (3 * shuffle.SHARD_BYTES, 4)):
         runs = [Shard("shards/train/part-00000.arrow", 5, size, "x"), Shard("shards/val/part-00000.arrow", 5, 9, "y")]
-        parts = list(shuffle.plan(runs, ("train", "val", "test")))
+        parts = list(shuffle.hash_ranges(runs, ("train", "val", "test")))
         assert [part.split for part in parts] == ["train"] * count + ["val"]
 
 
@@ -231,12 +231,12 @@ def test_each_document_is_cropped_for_training(tmp_path: Path, gptctl: Gptctl) -
 
 @pytest.mark.parametrize("name", ["gpt2", "modern", "o200k"])
 def test_any_text_comes_back(made: Path, name: str) -> None:
-    coder = Tokenizer.from_json((made / name / "tokenizer.json").read_text())
-    assert coder.lossless
+    tokenizer = Tokenizer.from_json((made / name / "tokenizer.json").read_text())
+    assert tokenizer.lossless
 
     @given(st.text(max_size=100) | st.text("aB \n\r\t'1.é日🙂", max_size=60))
     @settings(max_examples=200, deadline=None)
     def check(text: str) -> None:
-        assert coder.decode(coder.encode(text)) == text
+        assert tokenizer.decode(tokenizer.encode(text)) == text
 
     check()

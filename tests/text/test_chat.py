@@ -27,7 +27,7 @@ TALK = [
 @pytest.fixture(scope="module")
 def coder(workspace: Path) -> Tokenizer:
     text = (workspace / "tokens" / "tokenizer.json").read_text()
-    return Tokenizer.from_json(text).with_special(MARKERS)
+    return Tokenizer.from_json(text).with_special_tokens(MARKERS)
 
 
 def said(template: ChatTemplate, messages: list[dict[str, str]]) -> list[str]:
@@ -39,7 +39,7 @@ def said(template: ChatTemplate, messages: list[dict[str, str]]) -> list[str]:
         if inside:
             pieces += [[]] if not number or not learned[number - 1] else []
             pieces[-1].append(token)
-    return [template.coder.decode(piece) for piece in pieces]
+    return [template.tokenizer.decode(piece) for piece in pieces]
 
 
 def test_what_the_assistant_says_is_learned_with_its_end(coder: Tokenizer) -> None:
@@ -89,7 +89,7 @@ def test_the_prompt_is_what_the_answer_follows(coder: Tokenizer) -> None:
 
 
 def test_templates_that_cannot_be_used(coder: Tokenizer) -> None:
-    with pytest.raises(UsageError, match="can't be parsed"):
+    with pytest.raises(UsageError, match="cannot be parsed"):
         ChatTemplate("{% for %}", coder)
     with pytest.raises(DataError, match="no role system"):
         ChatTemplate(BRACKETS, coder).prompt([{"role": "system", "content": "x"}])

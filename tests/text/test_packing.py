@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.text.packing import MAX_REMAINDERS, Packing, best_fit, report, window_count, window_offset
+from gptctl.text.packing import MAX_REMAINDERS, Packing, best_fit, packing_report, window_count, window_offset
 
 lengths_and_capacity = st.tuples(st.lists(st.integers(0, 70), max_size=60), st.integers(1, 30))
 Piece = tuple[int, int, int]  # document, start, length
@@ -82,10 +82,10 @@ def test_the_example_of_the_paper() -> None:
     lengths = np.array([14, 7, 5, 2, 3])
     packed = sequences(best_fit(lengths, 8))
     assert sorted(packed) == [[(0, 0, 8)], [(0, 8, 6), (3, 0, 2)], [(1, 0, 7)], [(2, 0, 5), (4, 0, 3)]]
-    figures = report("bestfit", lengths, 8, seed=0)
+    figures = packing_report("bestfit", lengths, 8, seed=0)
     assert (figures.sequences, figures.truncated, figures.unused_tokens) == (4, 1, 0)
     assert (figures.padding, figures.utilisation) == (1 / 32, 1.0)
-    assert figures.places(31) == 32
+    assert figures.positions(31) == 32
 
 
 def paragraphs() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -100,7 +100,7 @@ def test_real_lengths_come_within_a_percent_of_the_fewest_sequences(capacity: in
     """No packing has less than sum / capacity; joining the stream cuts several times as many documents."""
     lengths = paragraphs()
     fewest = -(-int(lengths.sum()) // capacity)
-    figures, stream = (report(pack, lengths, capacity, seed=0) for pack in ("bestfit", "concat"))
+    figures, stream = (packing_report(pack, lengths, capacity, seed=0) for pack in ("bestfit", "concat"))
     assert fewest <= figures.sequences <= 1.01 * fewest
     assert figures.truncated == (lengths > capacity).sum() < stream.truncated
 
@@ -116,7 +116,7 @@ def test_a_million_documents_leave_hardly_any_room() -> None:
 def test_concat_counts_the_documents_that_window_ends_cut(lengths: list[int], seq_len: int, seed: int) -> None:
     """Windows hold seq_len + 1 tokens and overlap by one: a document is whole if some window has all of it."""
     tokens = sum(lengths)
-    figures = report("concat", np.array(lengths), seq_len, seed)
+    figures = packing_report("concat", np.array(lengths), seq_len, seed)
     offset = window_offset(tokens, seq_len, seed, epoch=0)
     windows = [set(range(offset + n * seq_len, offset + (n + 1) * seq_len + 1)) for n in range(-25 * 40, tokens)]
     ends = np.cumsum(lengths).tolist()
@@ -129,6 +129,6 @@ def test_concat_counts_the_documents_that_window_ends_cut(lengths: list[int], se
 
 def test_reports_of_nothing() -> None:
     for pack in ("concat", "bestfit"):
-        figures = report(pack, np.empty(0, np.int64), 8, seed=0)
+        figures = packing_report(pack, np.empty(0, np.int64), 8, seed=0)
         assert (figures.tokens, figures.truncated, figures.utilisation) == (0, 0, 0)
-        assert "0 documents cut" in figures.line()
+        assert "0 documents truncated" in figures.summary()

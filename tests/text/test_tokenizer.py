@@ -52,7 +52,7 @@ def test_batches() -> None:
 def test_special_tokens_on_decoding() -> None:
     """The end-of-text id shows unless it is asked not to."""
     ids = np.array([*BPE.encode("dog"), BPE.end_of_text_id], np.uint16)
-    assert BPE.decode(ids) == "dog<|endoftext|>" and BPE.decode(ids, special=False) == "dog"
+    assert BPE.decode(ids) == "dog<|endoftext|>" and BPE.decode(ids, skip_special_tokens=True) == "dog"
 
 
 def test_unseen_character_is_named() -> None:

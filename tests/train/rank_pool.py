@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train import loop
 from gptctl.train.distributed import collectives
 from gptctl.train.job import TrainJob

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, DivergedError, StoppedError
-from gptctl.model.folder import load_weights_into
+from gptctl.model.saved_model import load_weights_into
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.data.batch import Batch
 from gptctl.train.faults import FaultPolicy, SkippedSamples, choose_action, detect_fault, next_batch_start

@@ -16,7 +16,7 @@ class Declaration:
     """What is known of a config key besides its type, default, bounds and help text.
 
     form: an "argument" is typed by position, a "flag" as --name, a "key" in config files and with --set alone.
-    metavar: the name of an argument, or what stands for the value of a flag in help.
+    metavar: the name of an argument, or the placeholder of a flag's value in help.
     panel: the heading under which help lists the flag.
     short: the flag's one-letter form, such as "-o".
     runtime: the key cannot change a result, so it is left out of the settings that outputs are compared by.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
+from gptctl.core import plugins
 from gptctl.core.config.fields import flag, key
 from gptctl.core.config.settings import StageConfig
 from gptctl.core.config.values import Values
-from gptctl.core.machine import available_cpus
+
+EXECUTORS = "gptctl.executors"
 
 
 class ReadingOptions(StageConfig):
@@ -30,13 +34,25 @@ class WorkerOptions(StageConfig):
         0, "Worker processes; 0 starts one per processor. The output is the same for any number.",
         metavar="N", panel="Workers", runtime=True, ge=0,
     )  # fmt: skip
-    executor: Literal["processes", "serial", "ray"] = flag(
-        "processes", "How workers are run. The output is the same for each.", panel="Workers", runtime=True
-    )
+    executor: str = flag(
+        "processes", f"How workers are run: {', '.join(plugins.names(EXECUTORS))}. The output is the same for each.",
+        metavar="NAME", panel="Workers", runtime=True,
+        choices=lambda: plugins.names(EXECUTORS),
+    )  # fmt: skip
     ray_address: str | None = flag(
         None, "Ray cluster to use; else RAY_ADDRESS, else this machine.",
         metavar="HOST:PORT", panel="Workers", runtime=True,
     )  # fmt: skip
+
+    @field_validator("executor")
+    @classmethod
+    def known_executor(cls, value: str) -> str:
+        """Raise ValueError for an unknown executor."""
+        known = plugins.names(EXECUTORS)
+        if value not in known:
+            near = plugins.did_you_mean(value, known)
+            raise ValueError(f"no executor is called '{value}'{near}; known: {', '.join(known)}")
+        return value
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
@@ -48,16 +64,13 @@ class WorkerOptions(StageConfig):
         return found
 
     def executor_options(self) -> Values:
-        """Return what the executor's run() must know besides the number of workers."""
+        """Return the settings of the executor, besides the number of workers."""
         return {"address": self.ray_address} if self.executor == "ray" else {}
 
     def worker_count(self) -> int:
-        """Resolve 0 to the number of processors this process may use. With Ray, 0 stays: it takes the whole cluster."""
-        if self.executor == "serial":
-            return 1
-        if self.executor == "ray":
-            return self.workers
-        return self.workers or available_cpus()
+        """Return how many workers the executor runs at once. With Ray, 0 means the whole cluster."""
+        count: int = plugins.load(EXECUTORS, self.executor).worker_count(self.workers)
+        return count
 
 
 class SeedOption(StageConfig):

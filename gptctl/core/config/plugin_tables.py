@@ -33,5 +33,5 @@ def with_plugin_tables(model: type[StageConfig], package: str, names: tuple[str,
 
 
 def restore(model: type[StageConfig], package: str, names: tuple[str, ...], values: dict[str, Any]) -> StageConfig:
-    """Rebuild such a config in another process: its class is made anew there, as no module holds it."""
+    """Rebuild such a config in another process. Its class is built again there, because no module holds it."""
     return with_plugin_tables(model, package, names).model_construct(**values)

@@ -14,16 +14,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gptctl.core.errors import DataError, GptctlError, MachineError, UsageError
-from gptctl.evals.inference.loaded_model import LoadedModel
-from gptctl.evals.inference.options import InferenceOptions
+from gptctl.evals.inference.spec import InferenceSpec, configure_once
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.stats.intervals import Z
-
-if TYPE_CHECKING:
-    import torch
 
 RESAMPLES = 1000  # for standard errors without a formula; the harness's default of 100,000 takes minutes
 ENVIRONMENT = {
@@ -33,9 +29,7 @@ ENVIRONMENT = {
 }
 
 
-def evaluate(
-    folder: str, model: LoadedModel, options: InferenceOptions, device: torch.device, *, limit: int, seed: int
-) -> Report:
+def evaluate(folder: str, spec: InferenceSpec, *, limit: int, seed: int) -> Report:
     """Return each metric of each task as "task/metric", with 95 % intervals from the harness's standard errors.
 
     Raises UsageError (2) for a missing folder, MachineError (4) if the harness is not installed, DataError (3) if the
@@ -45,6 +39,7 @@ def evaluate(
     if not tasks.is_dir():
         raise UsageError(f"no such folder of tasks: {folder}", "--harness takes a folder of lm-eval's task YAML files")
     os.environ.update(ENVIRONMENT)
+    configure_once(spec.threads)
     with tempfile.TemporaryDirectory(prefix="gptctl-harness-") as scratch, contextlib.chdir(tasks):
         os.environ["HF_DATASETS_CACHE"] = scratch
         try:
@@ -57,7 +52,7 @@ def evaluate(
         ignored = io.StringIO()  # progress bars that cannot be switched off, and what tasks print
         try:
             with contextlib.redirect_stderr(ignored), contextlib.redirect_stdout(ignored):
-                results = run_tasks(tasks, HarnessModel(model, options, device), limit, seed)
+                results = run_tasks(tasks, HarnessModel(spec), limit, seed)
         except GptctlError:
             raise
         except Exception as error:  # a task is a program and may raise anything

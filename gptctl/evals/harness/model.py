@@ -8,38 +8,36 @@ by end-of-text, as every document was in training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from lm_eval.api.model import TemplateLM
 
 from gptctl.core.errors import DataError
-from gptctl.evals.inference.loaded_model import LoadedModel
 from gptctl.evals.inference.log_likelihood import continuation_request
-from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.inference.scoring_windows import window_requests
+from gptctl.evals.inference.spec import InferenceSpec
 from gptctl.evals.tasks.generate import text_before_stop
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import SamplingParams
 from gptctl.infer.score import score_requests
 from gptctl.model.gpt import GPT
 
-if TYPE_CHECKING:
-    import torch
-
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]
     """Answers the three types of requests of the harness: log-likelihood, rolling log-likelihood, generation."""
 
-    def __init__(self, loaded: LoadedModel, options: InferenceOptions, device: torch.device) -> None:
+    def __init__(self, spec: InferenceSpec) -> None:
         super().__init__()
+        loaded = spec.load()
         if not isinstance(loaded.model, GPT):
             raise DataError("--harness needs a language model, not a classifier", "see: gptctl eval MODEL DATA")
         self.model = loaded.model
         self.text_tokenizer = loaded.tokenizer
-        self.options = options
-        self.max_length = loaded.max_length(options)
-        self.torch_device = device
+        self.options = spec.options
+        self.max_length = loaded.max_length(spec.options)
+        self.torch_device = torch.device(spec.device)
 
     @property
     def eot_token_id(self) -> int:

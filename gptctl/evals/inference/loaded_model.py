@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gptctl.core.errors import UsageError
 from gptctl.evals.inference.options import InferenceOptions
-from gptctl.text.classifier_inputs import Framing
+from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class LoadedModel:
     """A language model or a classifier.
 
-    A classifier has names of its labels, a framing of texts as token sequences, and for pairs of texts the column of
+    A classifier has the names of its labels, the form of its inputs, and for pairs of texts the column of
     the second one. `trained_on` holds the fingerprints of the files that it was finetuned on, by name.
     """
 
     model: GPT | Classifier
     tokenizer: Tokenizer
     label_names: tuple[str, ...] = ()
-    framing: Framing | None = None
+    classifier_inputs: ClassifierInputs | None = None
     pair_column: str | None = None
     trained_on: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ def load(folder: str, fingerprint: str) -> LoadedModel:
         model,
         Tokenizer.from_json(tokenizer_json),
         tuple(extra.get("label_names", ())),
-        Framing.from_json(extra["framing"]) if extra.get("framing") else None,
+        ClassifierInputs.from_json(extra["classifier_inputs"]) if extra.get("classifier_inputs") else None,
         extra.get("pair_column"),
         extra.get("data", {}),
     )

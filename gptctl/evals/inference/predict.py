@@ -14,8 +14,8 @@ from gptctl.evals.inference.cached_run import InferenceResult, run_cached, split
 from gptctl.evals.inference.spec import InferenceSpec, run_block
 from gptctl.evals.scoring.split_predictions import PredictionMetadata
 from gptctl.evals.tasks import Outputs
+from gptctl.executors import Executor
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline.execution import Executor
 
 
 def predict(
@@ -26,7 +26,7 @@ def predict(
     total = len(task_requests.requests)
 
     def run_blocks(blocks: Iterable[Block]) -> Iterator[Outputs]:
-        for outputs in executor(partial(run_block, spec), blocks, spec.processes):
+        for outputs in executor.map(partial(run_block, spec), blocks):
             context.stop.check("stopped")
             yield outputs
 

@@ -27,7 +27,6 @@ class InferenceSpec:
     options: InferenceOptions
     device: str
     threads: int
-    processes: int = 1
 
     def load(self) -> LoadedModel:
         """Return the model, which is loaded once per process."""

@@ -16,7 +16,7 @@ from gptctl.evals.tasks import Outputs
 from gptctl.infer.request import Request
 from gptctl.io.input.predictions import Rows
 from gptctl.pipeline.labelled_data import labels_of
-from gptctl.text.classifier_inputs import Framing, Tokens, pairs_of
+from gptctl.text.classifier_inputs import ClassifierInputs, Tokens, encode_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -26,13 +26,13 @@ PREDICTION_TYPE = "labels"
 
 @dataclass(frozen=True)
 class ClassifyRequests:
-    """One request per text or pair of texts. `texts` holds the tokens of each, before framing."""
+    """One request per text or pair of texts. `texts` holds the tokens of each, without markers."""
 
     ids: list[str]
     labels: list[str]
     texts: list[tuple[Tokens] | tuple[Tokens, Tokens]]
     label_names: tuple[str, ...]
-    framing: Framing
+    classifier_inputs: ClassifierInputs
     requests: list[Request]
 
     def to_rows(self, outputs: Outputs) -> Rows:
@@ -43,7 +43,7 @@ class ClassifyRequests:
                 "label": label,
                 "pred": self.label_names[max(range(len(probs)), key=probs.__getitem__)],
                 "probs": probs,
-                "truncated": self.framing.truncates(*tokens),
+                "truncated": self.classifier_inputs.truncates(*tokens),
             }
             for identity, label, probs, tokens in zip(self.ids, self.labels, outputs["probs"], self.texts, strict=True)
         ]
@@ -54,20 +54,22 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
 
     Raises DataError (3) for a missing label or second text, and for a model without label names.
     """
-    if not model.label_names or model.framing is None:
+    if not model.label_names or model.classifier_inputs is None:
         raise DataError("the classifier has no names for its labels", "finetune it with: gptctl finetune MODEL DATA")
     labels = labels_of(table, options.label_column, "DATA")
-    framing = framing_for(model, options)
+    inputs = limited_inputs(model, options)
     hint = "the model was finetuned on pairs: DATA needs that column"
-    texts = pairs_of(table, model.tokenizer, model.pair_column, "DATA", hint)
-    requests = [Request(np.concatenate(framing.frame(*tokens)), 0) for tokens in texts]
-    return ClassifyRequests(table["id"].to_pylist(), labels, texts, model.label_names, framing, requests)
+    texts = encode_pairs(table, model.tokenizer, model.pair_column, "DATA", hint)
+    requests = [Request(np.concatenate(inputs.sequences(*tokens)), 0) for tokens in texts]
+    return ClassifyRequests(table["id"].to_pylist(), labels, texts, model.label_names, inputs, requests)
 
 
-def framing_for(model: LoadedModel, options: InferenceOptions) -> Framing:
-    """Return the model's framing, with at most `max_length` tokens per sequence."""
-    assert model.framing is not None
-    return replace(model.framing, context=min(model.framing.context, model.max_length(options)))
+def limited_inputs(model: LoadedModel, options: InferenceOptions) -> ClassifierInputs:
+    """Return how the model's inputs are built, with at most `max_length` tokens per sequence."""
+    assert model.classifier_inputs is not None
+    return replace(
+        model.classifier_inputs, max_seq_len=min(model.classifier_inputs.max_seq_len, model.max_length(options))
+    )
 
 
 def run_requests(
@@ -78,13 +80,13 @@ def run_requests(
     from gptctl.model.classifier import Classifier
 
     assert isinstance(model.model, Classifier)
-    assert model.framing is not None
-    start = model.framing.start  # the first token of each sequence, which occurs nowhere else
+    assert model.classifier_inputs is not None
+    start = model.classifier_inputs.start  # the first token of each sequence, which occurs nowhere else
     texts = [np.split(request.tokens, np.flatnonzero(request.tokens == start)[1:]) for request in requests]
     return {"probs": label_probabilities(model.model, texts, options.batch_size, device).tolist()}
 
 
 def report_settings(model: LoadedModel, options: InferenceOptions) -> Mapping[str, Any]:
     """Return how much of a text is read, and how a longer text is cut."""
-    framing = framing_for(model, options)
-    return {"context": framing.context, "long_documents": framing.long_documents}
+    inputs = limited_inputs(model, options)
+    return {"context": inputs.max_seq_len, "long_documents": inputs.long_documents}

@@ -56,7 +56,7 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
             f"max_tokens is {options.max_tokens}, and the model reads {model.max_length(options)} tokens in all",
             "set a smaller max_tokens",
         )
-    prompts = model.tokenizer.encode_each(table["text"].to_pylist())
+    prompts = model.tokenizer.encode_to_arrays(table["text"].to_pylist())
     end = model.tokenizer.end_of_text_id
     requests = [Request(np.append(end, tokens).astype(np.int64)[-prompt_length:], 0) for tokens in prompts]
     return GenerateRequests(table["id"].to_pylist(), table[options.label_column].to_pylist(), options.stop, requests)

@@ -62,7 +62,7 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
     ids: list[str] = table["id"].to_pylist()
     texts: list[str] = table["text"].to_pylist()
     tokenizer, max_length = model.tokenizer, model.max_length(options)
-    documents = tokenizer.encode_each(texts)
+    documents = tokenizer.encode_to_arrays(texts)
     for identity, text, tokens in zip(ids, texts, documents, strict=True):
         if not options.allow_lossy and tokenizer.decode(tokens) != text:
             raise DataError(

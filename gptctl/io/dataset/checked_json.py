@@ -14,7 +14,7 @@ CHECKSUM = "xxh3_128"
 
 
 def digest(values: dict[str, Any]) -> str:
-    """Hash what stands in a JSON object, whatever its spacing."""
+    """Hash the content of a JSON object, whatever its spacing."""
     return xxhash.xxh3_128_hexdigest(json.dumps(values).encode())
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from gptctl.core.config import fingerprint
 from gptctl.core.errors import DataError
 from gptctl.core.redact import redacted
-from gptctl.core.rundir import MANIFEST, RECORD, parse_record, versions
+from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions, parse_record
 from gptctl.core.summary import Counts, StoredCounts
 from gptctl.io.dataset import checked_json
 from gptctl.io.files import read_if_exists
@@ -116,7 +116,7 @@ class Manifest:
             "counts": self.counts.to_json(),
             "metrics": self.metrics,
             "tokenizer": self.tokenizer,
-            "versions": versions(),
+            "versions": library_versions(),
         }
         checked_json.write(folder / MANIFEST, document)
 
@@ -133,20 +133,20 @@ def is_ours(folder: Folder) -> bool:
     return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
 
 
-def is_wreck(folder: Folder) -> bool:
-    """Return whether a folder on this machine is an output of ours whose run.json and manifest are gone or damaged.
+def is_damaged_output(folder: Folder) -> bool:
+    """Return whether a folder on this machine is an output of gptctl whose run.json and manifest are gone or damaged.
 
     Without this, what is left of it (config.toml, events, shards) would pass for documents.
     """
     if is_uri(folder) or not (Path(folder) / ".lock").exists():
         return False
-    ours = (RECORD, MANIFEST, "config.toml", "events.jsonl")  # or run.json.tmp-PID of a writer that was killed
+    ours = (RUN_RECORD, MANIFEST, "config.toml", "events.jsonl")  # or run.json.tmp-PID of a writer that was killed
     return any(entry.name.split(".tmp-")[0] in ours for entry in Path(folder).iterdir())
 
 
 def record_of(folder: Folder) -> dict[str, Any]:
-    """Read a folder's run.json, or nothing where there is none of ours."""
-    return parse_record(read_if_exists(join(folder, RECORD)))
+    """Read a folder's run.json. Returns an empty dictionary if gptctl wrote none there."""
+    return parse_record(read_if_exists(join(folder, RUN_RECORD)))
 
 
 def read(folder: Folder) -> Manifest:

@@ -111,6 +111,11 @@ def as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
+def text_bytes(table: pa.Table) -> int:
+    """Return the bytes of a table's texts."""
+    return int(pc.sum(pc.binary_length(table["text"])).as_py() or 0)
+
+
 def concat(tables: list[pa.Table]) -> pa.Table:
     """Join tables whose columns may differ."""
     target = unify([table.schema for table in tables])

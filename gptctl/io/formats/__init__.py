@@ -1,23 +1,20 @@
-"""One input format per file.
-
-A format has SUFFIXES, `cut` and `read`. `cut(file, target_bytes, options)` yields the blocks of a file in order, in the
-parent process: cheap ranges where the format allows it. `read(block, options)` gives the block's documents and what in
-it could not be read, in a worker.
-"""
+"""Input formats. A file in this folder is one of them; it defines what `InputFormat` lists."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
+from typing import Protocol, cast
 
 from gptctl.core import plugins
 from gptctl.io.files import split_suffixes
+from gptctl.io.input.blocks import Block, ReadOptions, ReadResult
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file to read. `name` is its path below the INPUT argument that named it."""
+    """A file to read. `name` is its path below the INPUT argument that names it."""
 
     path: str
     name: str
@@ -29,16 +26,36 @@ class InputFile:
         return split_suffixes(self.path)[1] is not None
 
 
-def for_path(path: str) -> ModuleType:
-    """Return the format whose suffix the path has; any other file is plain text, one document."""
-    return for_suffix(split_suffixes(path)[0])
+class InputFormat(Protocol):
+    """What an input format's file must define."""
+
+    SUFFIXES: tuple[str, ...]
+
+    def split_file(self, file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
+        """Yield the blocks of a file in order, each of about `target_bytes`.
+
+        This runs in the parent process, so it should be cheap: ranges of the file if the format allows them.
+        """
+
+    def read_block(self, block: Block, options: ReadOptions) -> ReadResult:
+        """Return a block's documents and the records that could not be read. This runs in a worker."""
+
+
+CONTRACT = InputFormat
+
+
+def load(name: str) -> InputFormat:
+    """Return the input format of this name. Raises UsageError (2) if there is none."""
+    return cast(InputFormat, plugins.load(__name__, name))
+
+
+def for_path(path: str) -> InputFormat:
+    """Return the format that the path's suffix names. A file with any other suffix is plain text, one document."""
+    return load(format_name(split_suffixes(path)[0]))
 
 
 @cache
-def for_suffix(suffix: str) -> ModuleType:
-    """Look a suffix up; a folder may hold a hundred thousand files."""
-    for name in (*plugins.built_in(__name__), *plugins.file_names(__name__), *plugins.installed(__name__)):
-        module = plugins.load(__name__, name)
-        if suffix in module.SUFFIXES:
-            return module
-    return plugins.load(__name__, "txt")
+def format_name(suffix: str) -> str:
+    """Return the name of the format that has this suffix. It is cached, as a folder may hold 100,000 files."""
+    known = (*plugins.built_in(__name__), *plugins.file_names(__name__), *plugins.installed(__name__))
+    return next((name for name in known if suffix in load(name).SUFFIXES), "txt")

@@ -1,38 +1,35 @@
-"""HTML pages: one document a file, in whatever encoding the page says or resiliparse detects.
+"""HTML pages: one document per file, decoded by the page's own encoding or the one that resiliparse detects.
 
-The text is the page's source: `gptctl clean` turns it into text.
+The document is the page's source. `gptctl clean` extracts the text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pyarrow as pa
-
 from gptctl.io.files import read_all
 from gptctl.io.formats import InputFile, txt
-from gptctl.io.input.records import Block, ReadOptions, UnreadableRecord
+from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRecord
 
 SUFFIXES = (".html", ".htm", ".xhtml")
 
 
-def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
-    """One page, one block: the planner puts small files together."""
+def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
+    """Yield the page as one block. Small files are grouped into one task later."""
     yield Block("html", file.name, file.path, size=file.size)
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
+def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Read the page as one document."""
     data = read_all(block.path, options.max_doc_bytes)
     if data is None:
-        return txt.one(block.name, None), [
-            UnreadableRecord(block.name, "file", f"longer than {options.max_doc_bytes} bytes")
-        ]
-    return txt.one(block.name, decode(data) if data else None), []
+        too_long = UnreadableRecord(block.name, "file", f"longer than {options.max_doc_bytes} bytes")
+        return ReadResult(txt.one_document(block.name, None), [too_long])
+    return ReadResult(txt.one_document(block.name, decode(data) if data else None), [])
 
 
 def decode(data: bytes) -> str:
-    """Decode a page: UTF-8 if it is, else the encoding that its bytes and meta tags suggest."""
+    """Decode a page as UTF-8, or else in the encoding that its bytes and meta tags suggest."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""JSON lines: one record a line. Large files are split at byte ranges, compressed ones as they are unpacked."""
+"""JSON lines: one record per line. Plain files are split at byte ranges, compressed ones as they are decompressed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from gptctl.io.files import damaged, open_seekable, open_stream
 from gptctl.io.formats import InputFile
+from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRecord
 from gptctl.io.input.bounded_lines import line_groups
-from gptctl.io.input.records import EXCERPT_CHARACTERS, Block, ReadOptions, UnreadableRecord, from_dicts
+from gptctl.io.input.documents_from_rows import EXCERPT_CHARACTERS, documents_from_rows
 
 SUFFIXES = (".jsonl", ".ndjson", ".jl")
-# What object storage gives beyond a block with the same request, for the line that the block ends in.
-WINDOW_BYTES = 2**17
+# Bytes beyond the block that a request to object storage fetches too, for the block's last line.
+LOOKAHEAD_BYTES = 2**17
+SCAN_BYTES = 2**16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
-    """Yield byte ranges of a plain file; a worker takes the lines that begin in its range."""
+def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:
+    """Yield byte ranges of a plain file. A worker reads the lines that begin in its range."""
     if not file.compressed:
         for start in range(0, file.size, target_bytes):
             stop = min(start + target_bytes, file.size)
@@ -34,8 +35,8 @@ def cut(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Bl
         raise damaged(file.path, error) from error
 
 
-def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableRecord]]:
-    """Parse the lines of a block; a line that is not a JSON object with text is returned as unreadable."""
+def read_block(block: Block, options: ReadOptions) -> ReadResult:
+    """Parse the lines of a block. A line that is not a JSON object with a text is an unreadable record."""
     offset, data = (block.start, block.data) if block.data else lines_of_range(block, options.max_doc_bytes)
     rows: list[Any] = []
     positions: list[str] = []
@@ -54,17 +55,14 @@ def read(block: Block, options: ReadOptions) -> tuple[pa.Table, list[UnreadableR
                 continue
             except orjson.JSONDecodeError as error:
                 reason = reason_of(line, error)
-        unreadable.append(
-            UnreadableRecord(
-                block.name, f"byte {start}", reason, line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
-            )
-        )
-    table, unusable = from_dicts(rows, positions, block.name, options)
-    return table, unreadable + unusable
+        excerpt = line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
+        unreadable.append(UnreadableRecord(block.name, f"byte {start}", reason, excerpt))
+    documents, unusable = documents_from_rows(rows, positions, block.name, options)
+    return ReadResult(documents, unreadable + unusable)
 
 
 def reason_of(line: bytes, error: Exception) -> str:
-    """Return whether it is the encoding or the JSON that is broken."""
+    """Return whether the encoding or the JSON of a line is invalid."""
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -73,12 +71,12 @@ def reason_of(line: bytes, error: Exception) -> str:
 
 
 def lines_of_range(block: Block, max_line_bytes: int) -> tuple[int, bytes]:
-    """Return (offset, the whole lines that begin in the block's range); an overlong last line is cut."""
-    with open_seekable(block.path, block.stop - block.start + WINDOW_BYTES) as file:
+    """Return the offset and the bytes of the lines that begin in the block's range. A last line too long is cut."""
+    with open_seekable(block.path, block.stop - block.start + LOOKAHEAD_BYTES) as file:
         first = block.start
         if first:
             file.seek(first - 1)
-            while chunk := file.read(min(2**16, block.stop - first + 1)):
+            while chunk := file.read(min(SCAN_BYTES, block.stop - first + 1)):
                 newline = chunk.find(b"\n")
                 if newline >= 0:
                     first = file.tell() - len(chunk) + newline + 1
@@ -91,7 +89,7 @@ def lines_of_range(block: Block, max_line_bytes: int) -> tuple[int, bytes]:
         data = bytearray(file.read(block.stop - first))
         last_start = data.rfind(b"\n") + 1
         while not data.endswith(b"\n") and len(data) - last_start <= max_line_bytes:
-            chunk = file.read(2**16)
+            chunk = file.read(SCAN_BYTES)
             if not chunk:
                 break
             newline = chunk.find(b"\n")

@@ -14,11 +14,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as papq
 
 from gptctl.core.errors import DataError, UsageError, from_os_error
-from gptctl.core.rundir import MANIFEST
+from gptctl.core.run_record import MANIFEST
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.schema import fact, with_kind
 from gptctl.io.files import UNREADABLE, damaged, open_stream, plain_path, read_if_exists, split_suffixes
-from gptctl.io.input.records import infer
+from gptctl.io.input.documents_from_rows import infer_column
 from gptctl.io.object_storage.address import file_info, join
 
 Rows = list[dict[str, Any]]
@@ -141,7 +141,7 @@ def to_table(rows: Rows, kind: str, facts: dict[str, Any]) -> pa.Table:
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row.get(name) for row in rows]
         texts = name == "id" or (name in AS_TEXT and kind == "predictions")
-        columns[name] = text_column(values) if texts else infer(values)
+        columns[name] = text_column(values) if texts else infer_column(values)
     table = pa.table(columns)
     known = {"facts": orjson.dumps(facts).decode()} if facts else {}
     return table.replace_schema_metadata(with_kind(table.schema, kind, **known).metadata)

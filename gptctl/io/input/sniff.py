@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gptctl.core.errors import DataError
-from gptctl.io.input.inputs import Inputs, read_task
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
 
 
 def columns(path: str, text_column: str) -> list[str]:

@@ -139,7 +139,7 @@ def unusable(uri: str, error: Exception) -> UsageError:
 
 
 def file_info(path: str) -> pafs.FileInfo:
-    """Tell what stands at a path or URI: its type (NotFound, File, Directory) and size."""
+    """Return the type (NotFound, File, Directory) and the size of a path or URI."""
     system, inner = filesystem(path)
     try:
         return system.get_file_info(inner)
@@ -160,7 +160,7 @@ def list_files(uri: str, recursive: bool = True) -> list[pafs.FileInfo]:
 
 
 def list_folder(folder: str) -> dict[str, str]:
-    """List what a folder holds, by name and sorted, each with its path or URI; nothing for what is no folder."""
+    """List the entries of a folder by name, sorted, each with its path or URI. Other paths have none."""
     if is_uri(folder):
         address = Address.parse(folder)
         found = {info.base_name: str(address.at(info.path)) for info in list_files(folder, recursive=False)}

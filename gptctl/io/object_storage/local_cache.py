@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
-from gptctl.core.rundir import MANIFEST
+from gptctl.core.run_record import MANIFEST
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.files import content_hash, read_if_exists
@@ -25,7 +25,7 @@ def fetch_tokens(uri: str, found: Manifest) -> Path:
     with closing(parallel_map(partial(fetch_shard, uri, folder), found.shards)) as arrivals:
         for _ in arrivals:
             pass
-    for name in ("tokenizer.json", MANIFEST):  # the manifest last, as in any folder of ours
+    for name in ("tokenizer.json", MANIFEST):  # the manifest last, as in every output
         data = read_if_exists(join(uri, name))
         if data is None:
             raise DataError(f"{join(uri, name)} is absent", f"make it again: gptctl {found.stage} ... -o {uri}")

@@ -1,9 +1,10 @@
-"""An output in object storage: made in a folder of this machine, then brought there, the manifest last.
+"""ObjectOutputStore: an output in object storage. It is made in a local folder and then uploaded, the manifest last.
 
-Object storage has no rename and no lock, and our stages map, rewrite and resume files. So a stage works as anywhere
-else, in a folder below $GPTCTL_CACHE (else ~/.cache/gptctl) that belongs to the URI; a run that was killed goes on
-there. run.json arrives first and says that a run is under way, manifest.json last and says that the output is complete:
-a reader that finds the former alone refuses. Files that arrived before an interruption are not sent again.
+Object storage cannot rename or lock, and stages map, rewrite and resume files. So a stage works in a local folder below
+$GPTCTL_CACHE (else ~/.cache/gptctl) that belongs to the URI, where a killed run is resumed too. run.json is uploaded
+first and shows that a run has started; manifest.json is uploaded last and shows that the output is complete. A reader
+that finds run.json without a manifest refuses the output. Files that were uploaded before an interruption are not
+uploaded again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,64 +25,69 @@ from gptctl.core import atomic
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, MachineError, from_os_error
 from gptctl.core.redact import redact
-from gptctl.core.rundir import MANIFEST, RECORD, OutputManifest, clear, parse_record, read_record
+from gptctl.core.run_folder import OutputManifest, clear_folder
+from gptctl.core.run_record import MANIFEST, RUN_RECORD, parse_record, read_record
 from gptctl.io.dataset import manifest
 from gptctl.io.files import CHUNK_BYTES, content_hash, object_fingerprint, read_if_exists
 from gptctl.io.object_storage.address import Address, filesystem, join, list_files
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-REQUESTS_AT_ONCE = 8
+Result = TypeVar("Result")
+MAX_PARALLEL_REQUESTS = 8
 
 
 @dataclass(frozen=True)
 class ObjectOutputStore:
-    """A URI that is written to; a `gptctl.core.rundir.OutputStore`."""
+    """A URI that an output is written to. It implements `gptctl.core.run_folder.OutputStore`."""
 
     uri: str
     context: Context
 
     @property
     def name(self) -> str:
-        """Return the URI without its password, for people."""
+        """Return the URI without its password."""
         return redact(self.uri)
 
     @property
     def folder(self) -> Path:
-        """Name the folder in which the output is made."""
-        public = replace(Address.parse(self.uri), user="", password="")
-        return cache_folder() / "outputs" / xxhash.xxh3_128_hexdigest(str(public).encode())
+        """Return the local folder in which the output is made."""
+        without_login = replace(Address.parse(self.uri), user="", password="")
+        return cache_folder() / "outputs" / xxhash.xxh3_128_hexdigest(str(without_login).encode())
 
-    def fetch(self, folder: Path) -> None:
-        """Make the folder's records those of the URI, and keep the work of a run that was cut off in both.
+    def download_records(self, folder: Path) -> None:
+        """Make the folder's records equal to the stored ones. If both belong to one interrupted run, keep its work.
 
-        Raises ConflictError (5) where the URI holds files, but no run.json of ours.
+        Raises ConflictError (5) if the URI has files but no run.json of gptctl.
         """
-        data, declared = read_if_exists(join(self.uri, RECORD)), read_if_exists(join(self.uri, MANIFEST))
-        there, here = parse_record(data), read_record(folder)
-        if not there and (strangers := list_files(self.uri, recursive=False)):
+        stored_record, stored_manifest = self._read(RUN_RECORD), self._read(MANIFEST)
+        stored, local = parse_record(stored_record), read_record(folder)
+        if not stored and (foreign := list_files(self.uri, recursive=False)):
             raise ConflictError(
-                f"{self.name} holds files that gptctl did not make ({strangers[0].base_name})",
+                f"{self.name} holds files that gptctl did not make ({foreign[0].base_name})",
                 "choose an empty or new place with -o",
             )
-        if there and here and declared is None and same_run(there, here):
+        if stored and local and stored_manifest is None and is_same_run(stored, local):
             return
-        clear(folder)
-        if data is not None and there:
-            atomic.write_bytes(folder / RECORD, data)
-            (folder / "work").mkdir()  # else it would count as a run that had written nothing
-            if declared is not None:
-                atomic.write_bytes(folder / MANIFEST, declared)
+        clear_folder(folder)
+        if stored_record is not None and stored:
+            atomic.write_bytes(folder / RUN_RECORD, stored_record)
+            (folder / "work").mkdir()  # without it the folder would count as a run that wrote nothing
+            if stored_manifest is not None:
+                atomic.write_bytes(folder / MANIFEST, stored_manifest)
+
+    def _read(self, name: str) -> bytes | None:
+        return read_if_exists(join(self.uri, name))
 
     def begin(self, folder: Path, fresh: bool) -> None:
-        """Take the manifest away first, so that nobody reads what changes; then note that a run is under way."""
+        """Remove the stored manifest first, so that nobody reads what changes, then all else if the run is `fresh`.
+
+        Then upload run.json.
+        """
         system = filesystem(self.uri)[0]
-        entries = sorted(
-            list_files(self.uri, recursive=False), key=lambda info: (info.base_name != MANIFEST, info.path)
-        )
+        found = sorted(list_files(self.uri, recursive=False), key=lambda info: (info.base_name != MANIFEST, info.path))
         try:
-            for info in entries:
-                if info.base_name == RECORD or not (fresh or info.base_name == MANIFEST):
+            for info in found:
+                if info.base_name == RUN_RECORD or not (fresh or info.base_name == MANIFEST):
                     continue
                 atomic.operation(folder)
                 if info.is_file:
@@ -91,81 +96,88 @@ class ObjectOutputStore:
                     system.delete_dir(info.path)
         except OSError as error:
             raise from_os_error(error, self.uri) from error
-        send(folder / RECORD, join(self.uri, RECORD))
+        upload(folder / RUN_RECORD, join(self.uri, RUN_RECORD))
 
     def publish(self, folder: Path, manifest: OutputManifest) -> None:
-        """Send the files that are not there yet, then run.json, then the manifest."""
-        log = folder / "work" / "sent.jsonl"
-        sent = read_log(log)
-        names = sorted(name for name in files_of(folder) if name != RECORD)
-        bring = partial(bring_one, folder, self.uri, log, sent)
-        with closing(parallel_map(bring, names)) as arrivals:
-            for done, _ in enumerate(arrivals, start=1):
-                self.context.progress(done, len(names), "files sent")
+        """Upload the files that are not stored yet, then run.json, then the manifest."""
+        uploads = UploadLog.read(folder / "work" / "sent.jsonl")
+        names = sorted(name for name in output_files(folder) if name != RUN_RECORD)
+        with closing(
+            parallel_map(lambda name: uploads.upload_new(folder / name, join(self.uri, name), name), names)
+        ) as uploaded:
+            for done, _ in enumerate(uploaded, start=1):
+                self.context.progress(done, len(names), "files uploaded")
                 self.context.stop.check("stopped")
-        send(folder / RECORD, join(self.uri, RECORD))
+        upload(folder / RUN_RECORD, join(self.uri, RUN_RECORD))
         manifest.write(folder / "work")
-        send(folder / "work" / MANIFEST, join(self.uri, MANIFEST))
+        upload(folder / "work" / MANIFEST, join(self.uri, MANIFEST))
 
-    def intact(self, folder: Path) -> bool:
-        """Return whether everything that the manifest lists is there with its size."""
+    def is_complete(self, folder: Path) -> bool:
+        """Return whether everything that the manifest lists is stored with its size."""
         found = manifest.read(folder)
         start = len(Address.parse(self.uri).path) + 1
         sizes = {info.path[start:]: info.size for info in list_files(self.uri)}
-        whole = all(sizes.get(shard.path) == shard.bytes for shard in found.shards)
-        return whole and (found.kind != "tokens" or "tokenizer.json" in sizes)
+        has_shards = all(sizes.get(shard.path) == shard.bytes for shard in found.shards)
+        return has_shards and (found.kind != "tokens" or "tokenizer.json" in sizes)
+
+
+@dataclass(frozen=True)
+class UploadLog:
+    """Which files were uploaded: for each name its hash, and the fingerprint of the stored object."""
+
+    path: Path
+    uploaded: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, path: Path) -> UploadLog:
+        """Read the log, skipping lines that a crash has cut."""
+        uploaded: dict[str, list[str]] = {}
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            try:
+                name, facts = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            uploaded[name] = facts
+        return cls(path, uploaded)
+
+    def upload_new(self, path: Path, uri: str, name: str) -> None:
+        """Upload a file and log it, unless it was uploaded and is still there."""
+        checksum = content_hash(str(path))
+        if self.uploaded.get(name) != [checksum, object_fingerprint_if_exists(uri)]:
+            atomic.append_line(self.path, json.dumps([name, [checksum, upload(path, uri)]]))
 
 
 def cache_folder() -> Path:
-    """Name the folder for what can be made or fetched again: $GPTCTL_CACHE, else gptctl in the user's cache."""
+    """Return the folder for what can be made or downloaded again: $GPTCTL_CACHE, else gptctl in the user's cache."""
     if given := os.environ.get("GPTCTL_CACHE"):
         return Path(given).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptctl"
 
 
-def same_run(there: dict[str, Any], here: dict[str, Any]) -> bool:
-    """Return whether two records are of one command; a stream's hash is only known once it was read."""
-    inputs = [record["inputs"] for record in (there, here) if record["inputs"] is not None]
-    return all(there[key] == here[key] for key in ("stage", "settings")) and inputs[1:] in ([], inputs[:1])
+def is_same_run(stored: dict[str, Any], local: dict[str, Any]) -> bool:
+    """Return whether two records are of the same command. The hash of a stream is known only once it was read."""
+    inputs = [record["inputs"] for record in (stored, local) if record["inputs"] is not None]
+    return all(stored[key] == local[key] for key in ("stage", "settings")) and inputs[1:] in ([], inputs[:1])
 
 
-def files_of(folder: Path) -> Iterator[str]:
-    """List what belongs to an output, by its path below the folder: not the lock, nor the records of finished tasks."""
+def output_files(folder: Path) -> Iterator[str]:
+    """Yield the paths of an output's files below its folder, without the lock, the manifest and the task records."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if path.is_file() and name.parts[0] not in ("work", ".lock", MANIFEST) and ".tmp-" not in path.name:
             yield name.as_posix()
 
 
-def read_log(log: Path) -> dict[str, list[str]]:
-    """Read which files were sent: for each its hash and its fingerprint there. Skip a line that was cut."""
-    found: dict[str, list[str]] = {}
-    for line in log.read_bytes().splitlines() if log.exists() else ():
-        try:
-            name, facts = json.loads(line)
-        except (ValueError, TypeError):
-            continue
-        found[name] = facts
-    return found
-
-
-def bring_one(folder: Path, uri: str, log: Path, sent: dict[str, list[str]], name: str) -> None:
-    """Send a file and log it, unless it was sent and is still there."""
-    checksum, place = content_hash(str(folder / name)), join(uri, name)
-    if sent.get(name) != [checksum, object_fingerprint_if_exists(place)]:
-        atomic.append_line(log, json.dumps([name, [checksum, send(folder / name, place)]]))
-
-
 def object_fingerprint_if_exists(uri: str) -> str | None:
-    """Identify a file in object storage; None where there is none."""
+    """Return the fingerprint of an object, or None if it does not exist."""
     system, inner = filesystem(uri)
     return object_fingerprint(uri) if system.get_file_info(inner).type == pafs.FileType.File else None
 
 
-def send(path: Path, uri: str) -> str:
-    """Write a local file to a URI, where it appears as a whole; give its fingerprint there.
+def upload(path: Path, uri: str) -> str:
+    """Copy a local file to a URI, where it appears only when complete, and return its fingerprint there.
 
-    Raises MachineError (4) where it arrived with another size.
+    Raises MachineError (4) if the stored object has another size.
     """
     system, inner = filesystem(uri)
     atomic.operation(path)
@@ -177,13 +189,13 @@ def send(path: Path, uri: str) -> str:
         raise from_os_error(error, uri) from error
     found = object_fingerprint(uri)
     if not found.startswith(f"{path.stat().st_size} B,"):
-        raise MachineError(f"{uri} arrived incomplete: {found}", "run the same command again")
+        raise MachineError(f"{uri} was uploaded incompletely: {found}", "run the same command again")
     return found
 
 
-def parallel_map(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer]:
-    """Yield function(item) in order, some at a time on threads: most of the time is waiting for answers."""
-    pool = ThreadPoolExecutor(REQUESTS_AT_ONCE)
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+    """Yield function(item) in order, several at a time on threads, because most of the time is spent waiting."""
+    pool = ThreadPoolExecutor(MAX_PARALLEL_REQUESTS)
     try:
         yield from pool.map(function, items)
     finally:

@@ -11,21 +11,21 @@ from pathlib import Path
 import xxhash
 
 from gptctl.core.errors import DataError
-from gptctl.core.rundir import MANIFEST
+from gptctl.core.run_record import MANIFEST
 from gptctl.io.dataset import checked_json
 from gptctl.io.dataset.manifest import StoredShard
 from gptctl.model.files import locate, tensor_files
 from gptctl.model.files.json_files import read_json
 
 CARD = "README.md"  # people edit it, so no checksum is kept
-DESCRIPTIONS = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "generation_config.json")
+COMPANION_FILES = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "generation_config.json")
 BLOCK_BYTES = 2**22
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """Return the checksum of a folder's weights; of several files, the checksum of their checksums.
+    """Return the checksum of a folder's weights. Several files have a checksum of their checksums.
 
-    Of an adapter, it is that of the adapter's files and of the base's.
+    That of an adapter includes the weights of its base.
     """
     if locate.is_adapter(folder):
         files = [folder / name for name in locate.ADAPTER]
@@ -38,21 +38,21 @@ def weights_fingerprint(folder: Path) -> str:
 
 
 def model_fingerprint(folder: Path) -> str:
-    """Hash all of a folder that answers depend on: weights, config, tokenizer; of an adapter, the base's too."""
+    """Return a hash of all that a model's output depends on: weights, config, tokenizer, and the base of an adapter."""
     parts = [weights_fingerprint(folder)]
-    parts += [checksum(folder / name) for name in DESCRIPTIONS if (folder / name).exists()]
+    parts += [checksum(folder / name) for name in COMPANION_FILES if (folder / name).exists()]
     if locate.is_adapter(folder):
         parts.append(model_fingerprint(locate.adapter_base(folder)))
     return combine(parts, " ")
 
 
 def combine(checksums: list[str], between: str = "") -> str:
-    """Hash several checksums."""
+    """Return the hash of several checksums."""
     return xxhash.xxh3_128_hexdigest(between.join(checksums).encode())
 
 
 def write_manifest(folder: Path, kind: str, checksums: Mapping[str, str] | None = None) -> None:
-    """Write the manifest of everything in `folder`. Files whose checksums are known are not read again."""
+    """Write the manifest of all files in `folder`. Files whose checksums are given are not read."""
     known = checksums or {}
     files = [
         {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": known.get(path.name) or checksum(path)}
@@ -63,14 +63,14 @@ def write_manifest(folder: Path, kind: str, checksums: Mapping[str, str] | None 
 
 
 def has_manifest(folder: Path) -> bool:
-    """Return whether a folder has a manifest of ours; other programs' folders have none."""
+    """Return whether a folder has a manifest of gptctl. Folders of other programs do not."""
     return (folder / MANIFEST).exists() and "kind" in read_json(folder / MANIFEST)
 
 
 def verify(folder: Path) -> None:
-    """Compare every listed file with its size and checksum. Raises DataError (3) that names the first bad one.
+    """Compare each file with its size and checksum in the manifest. Raises DataError (3) that names the first bad one.
 
-    The manifest is that of `write_manifest`, or that of a stage, which lists what it exported as shards.
+    The manifest is that of `write_manifest`, or that of the stage export, which lists its files as shards.
     """
     for entry in read_manifest(folder):
         path = folder / entry.path
@@ -81,7 +81,7 @@ def verify(folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> list[StoredShard]:
-    """Return what a folder's manifest lists. Raises DataError (3) if it is damaged."""
+    """Return the entries of a folder's manifest. Raises DataError (3) if it is damaged."""
     found = read_json(folder / MANIFEST)
     try:
         whole = checked_json.without_checksum(found) if checked_json.CHECKSUM in found else found
@@ -92,7 +92,7 @@ def read_manifest(folder: Path) -> list[StoredShard]:
 
 
 def checksum(path: Path) -> str:
-    """Hash a file with xxh3-128, block by block."""
+    """Return the xxh3-128 of a file, which is read block by block."""
     digest = xxhash.xxh3_128()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):

@@ -1,4 +1,4 @@
-"""What is wrong with a training run's checkpoints and model, or with a model folder by itself."""
+"""Checks of the checkpoints and the model of a training run, and of a model folder, for `gptctl doctor`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ BEST = "best"
 
 
 def check_run(output: Output) -> Iterator[Finding]:
-    """Verify every checkpoint and the model of a run. A bad checkpoint is damage only where no good one is left."""
+    """Yield what is wrong with the checkpoints and the model of a run.
+
+    A bad checkpoint is damage only if there is no good one.
+    """
     folder = Path(output.folder)
     kept = folder / "checkpoints"
     paths = sorted(path for path in kept.iterdir() if path.is_dir()) if kept.is_dir() else []
-    bad = {path: problem for path in paths if (problem := problem_of(path, ours=True))}
+    bad = {path: problem for path in paths if (problem := find_problem(path, needs_manifest=True))}
     steps = [path for path in paths if path.name != BEST]
     lost = bool(steps) and all(path in bad for path in steps)
     for path, problem in bad.items():
@@ -32,15 +35,15 @@ def check_run(output: Output) -> Iterator[Finding]:
 
 
 def check_model(folder: Path) -> Iterator[Finding]:
-    """Verify a model folder."""
-    if problem := problem_of(folder):
+    """Yield what is wrong with a model folder."""
+    if problem := find_problem(folder):
         yield Finding("damage", str(folder), problem)
 
 
-def problem_of(folder: Path, ours: bool = False) -> str | None:
-    """Say what is wrong with a folder of weights, if anything. One that is not `ours` needs no manifest."""
+def find_problem(folder: Path, needs_manifest: bool = False) -> str | None:
+    """Return what is wrong with a folder of weights, or None. With `needs_manifest`, it must have a manifest."""
     try:
-        if ours or checksummed.has_manifest(folder):
+        if needs_manifest or checksummed.has_manifest(folder):
             checksummed.verify(folder)
         elif locate.is_adapter(folder):
             tensor_files.read_tensors(folder / locate.ADAPTER[1])

@@ -10,13 +10,13 @@ from gptctl.core.errors import DataError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises DataError (3) if it is none."""
+    """Return the JSON object of a file. Raises DataError (3) if it is missing or damaged."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing", "name a folder with a complete model") from error
+        raise DataError(f"{path} is missing", "give a folder with a complete model") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", "copy it again from its source") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path} holds no JSON object", "copy it again from its source")
+        raise DataError(f"{path} is not a JSON object", "copy it again from its source")
     return value

@@ -1,4 +1,4 @@
-"""Which folder a MODEL argument means. Needs no torch, so that a wrong path is told at once."""
+"""The folder that a MODEL argument means. Needs no torch, so that a wrong path is reported at once."""
 
 from __future__ import annotations
 
@@ -6,45 +6,46 @@ import json
 from pathlib import Path
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.rundir import RECORD
+from gptctl.core.run_record import RUN_RECORD
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
-WHAT = "MODEL is a run folder, one of its checkpoints, a model folder, or an adapter's"
+HINT = "MODEL is a run folder, one of its checkpoints, a model folder, or an adapter's"
 
 
 def find_model(path: str) -> Path:
-    """Return the model folder that MODEL names: a run folder, one of its checkpoints, a model folder, or an adapter's.
+    """Return the model folder of MODEL: of a run folder, one of its checkpoints, a model folder, or an adapter's.
 
     Raises UsageError (2) for a missing path, DataError (3) for a folder without a model.
     """
     folder = Path(path)
     if not folder.exists():
-        raise UsageError(f"no such model: {folder}", WHAT)
+        raise UsageError(f"no such model: {folder}", HINT)
     for candidate in (folder, folder / "model"):
         if is_model(candidate):
             return candidate
     if folder.is_dir():
         refuse_pickle(folder)
-        if (folder / RECORD).exists():
+        if (folder / RUN_RECORD).exists():
             raise DataError(
-                f"{folder} holds no finished model", "run its training command again, or name one of its checkpoints"
+                f"{folder} has no finished model", "run its training command again, or give one of its checkpoints"
             )
-    raise DataError(f"{folder} is not a model", WHAT)
+    raise DataError(f"{folder} is not a model", HINT)
 
 
 def is_model(folder: Path) -> bool:
-    """Return whether a folder itself holds a model or an adapter."""
+    """Return whether a folder itself contains a model or an adapter."""
     return (folder / "config.json").exists() or is_adapter(folder)
 
 
 def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds a low-rank update of another model."""
+    """Return whether a folder contains a low-rank update of another model."""
     return (folder / ADAPTER[0]).exists() and not any(folder.glob("model*.safetensors"))
 
 
 def adapter_base(folder: Path) -> Path:
-    """Return the model folder that an adapter changes; a relative path counts from here, else from the adapter's
-    folder.
+    """Return the model folder of an adapter's base.
+
+    A relative path starts at the working directory or, if there is no such folder, at the adapter's folder.
 
     Raises DataError (3) if it is not on this machine.
     """
@@ -62,7 +63,7 @@ def adapter_base(folder: Path) -> Path:
 
 
 def refuse_pickle(folder: Path) -> None:
-    """Raise DataError (3) if the weights are there only as a pickle."""
+    """Raise DataError (3) if a folder has weights only as a pickle."""
     if any(folder.glob("*.safetensors")):
         return
     for path in sorted(folder.iterdir()):

@@ -30,19 +30,19 @@ SHARDS = "shard-*.safetensors"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file. Call it inside `atomic_folder`. Raises OSError where the system refuses."""
+    """Write a safetensors file. Call it inside `atomic_folder`. Raises OSError if the system refuses."""
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
-    except SafetensorError as error:  # it hides the errno in its words
+    except SafetensorError as error:  # it has the errno in its text only
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read it
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it readable by its owner only
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor], max_bytes: int = 0) -> None:
-    """Write weights as one file, or with `max_bytes` as files of at most that size, a larger tensor by itself.
+    """Write weights into one file, or into several of at most `max_bytes` if that is not 0.
 
-    The names of files and index are those of transformers.
+    A larger tensor gets a file by itself. The names of files and index are those of transformers.
     """
     parts: list[dict[str, Tensor]] = [{}]
     filled = 0
@@ -66,11 +66,11 @@ def write_weights(folder: Path, tensors: dict[str, Tensor], max_bytes: int = 0) 
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises DataError (3) if it is none."""
+    """Return the tensors of a safetensors file. Raises DataError (3) if it is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing", "name a folder with a complete model") from error
+        raise DataError(f"{path} is missing", "give a folder with a complete model") from error
     except SafetensorError as error:
         raise DataError(f"{path} is not a safetensors file: {error}", "copy it again from its source") from error
     except OSError as error:
@@ -83,7 +83,10 @@ def is_sharded(folder: Path) -> bool:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """List the files that hold the weights. Raises DataError (3) for an index that names none, or files elsewhere."""
+    """List the files of the weights.
+
+    Raises DataError (3) if the index names no files, or files outside the folder.
+    """
     if is_sharded(folder):
         return sorted(folder.glob(SHARDS))
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
@@ -96,7 +99,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read a folder's weights, whole, in any layout. Raises DataError (3) if there are none."""
+    """Return all weights of a folder, in any layout. Raises DataError (3) if there are none."""
     if not is_sharded(folder):
         files = weight_files(folder)
         if len(files) > 1:
@@ -113,6 +116,6 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if isinstance(stored, TensorStorageMetadata) and not name[0].isdigit()
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that one process reads for itself, which is what we want
+        warnings.simplefilter("ignore")  # about reading in a single process, as intended here
         state_dict_loader.load(tensors, storage_reader=reader, no_dist=True)
     return tensors

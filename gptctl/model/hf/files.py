@@ -1,4 +1,4 @@
-"""What stands beside a model's weights and config.json: how transformers encodes, ends and samples, and a card."""
+"""The other files of a model folder of transformers: tokenizer, chat template and generation settings."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
-from gptctl.core.formatting import format_number
 from gptctl.model.config import ModelConfig
-from gptctl.text.tokenization import importing
+from gptctl.text.tokenization import convert
 from gptctl.text.tokenizer import END_OF_TEXT_NAMES
 
 __all__ = ["read_tokenizer"]
@@ -19,8 +18,8 @@ Values = dict[str, Any]
 TEMPLATE = "chat_template.jinja"
 
 
-def write_companions(folder: Path, config: ModelConfig, tokenizer_json: str, extra: Values) -> None:
-    """Write tokenizer.json, tokenizer_config.json and generation_config.json, for a folder that is not yet sealed."""
+def write_tokenizer_files(folder: Path, config: ModelConfig, tokenizer_json: str, extra: Values) -> None:
+    """Write tokenizer.json, tokenizer_config.json and generation_config.json."""
     atomic.write_text(folder / "tokenizer.json", tokenizer_json)
     names = token_names(tokenizer_json)
     ids = {name: number for number, name in names.items()}
@@ -33,7 +32,7 @@ def write_companions(folder: Path, config: ModelConfig, tokenizer_json: str, ext
         "clean_up_tokenization_spaces": False,
     }
     name = None if end is None else names.get(end)
-    if name is not None:  # one token begins, ends and pads, as in training
+    if name is not None:  # one token begins, ends and pads texts, as in training
         settings |= {"bos_token": name, "eos_token": name, "pad_token": name}
     if extra.get("chat_template"):
         settings["chat_template"] = extra["chat_template"]
@@ -47,7 +46,7 @@ def write_companions(folder: Path, config: ModelConfig, tokenizer_json: str, ext
 
 
 def token_names(tokenizer_json: str) -> dict[int, str]:
-    """Return the tokens of a tokenizer.json by id; none where it lists none."""
+    """Return the tokens of a tokenizer.json by id, empty if it lists none."""
     definition = json.loads(tokenizer_json)
     vocabulary = (definition.get("model") or {}).get("vocab")
     names = {number: name for name, number in vocabulary.items()} if isinstance(vocabulary, dict) else {}
@@ -55,48 +54,51 @@ def token_names(tokenizer_json: str) -> dict[int, str]:
 
 
 def read_tokenizer(folder: Path) -> str:
-    """Return the text of a folder's tokenizer.json, made of its other files if need be.
+    """Return the text of a folder's tokenizer.json, which is created from older formats if necessary.
 
     Raises DataError (3) if there is no tokenizer.
     """
-    names = importing.find([path.name for path in folder.iterdir()])
+    names = convert.find_files([path.name for path in folder.iterdir()])
     if not names:
-        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {importing.FORMATS}")
+        raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {convert.FORMATS}")
     found = {name: (folder / name).read_bytes() for name in names}
     if len(found) > 1 and any(b"</w>" in data for data in found.values()):
         raise DataError(
             f"the tokenizer in {folder} is GPT-1's, which is not byte-level",
             "open it with transformers' AutoTokenizer, whose save_pretrained writes a tokenizer.json",
         )
-    return importing.to_json(found)
+    return convert.to_tokenizer_json(found)
 
 
 def read_extra(folder: Path, config: Values) -> Values:
-    """Return what a folder of another program knows: its chat template, and the tokens that end an answer."""
+    """Return the chat template and the stop tokens of a folder that another program wrote.
+
+    Raises DataError (3) if a stop token is not a number.
+    """
     extra: Values = {}
     if template := read_template(folder):
         extra["chat_template"] = template
-    ends = read_if_there(folder / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    ends = read_optional_json(folder / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
     if ends is not None:
         extra["stop_ids"] = list(ends) if isinstance(ends, list) else [ends]
         if not all(type(number) is int for number in extra["stop_ids"]):
-            raise DataError(f"{folder} has an eos_token_id that is no number", "copy its JSON files again")
+            raise DataError(f"{folder} has an eos_token_id that is not a number", "copy its JSON files again")
     return extra
 
 
 def read_template(folder: Path) -> str:
-    """Return the chat template of a folder, empty if it has none; of several the default one."""
+    """Return the chat template of a folder, empty if it has none; if it has several, the default one."""
     if (folder / TEMPLATE).exists():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
-    found = read_if_there(folder / "tokenizer_config.json").get("chat_template")
+    found = read_optional_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):
         named = [entry for entry in found if isinstance(entry, dict)]
         found = next((entry.get("template") for entry in named if entry.get("name") == "default"), None)
     return found if isinstance(found, str) else ""
 
 
-def read_if_there(path: Path) -> Values:
-    """Read a JSON object; empty where there is no such file. Raises DataError (3) if it is damaged."""
+def read_optional_json(path: Path) -> Values:
+    """Return the JSON object of a file, empty if there is no such file. Raises DataError (3) if it is damaged."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -104,50 +106,3 @@ def read_if_there(path: Path) -> Values:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", "copy it again from its source") from error
     return found if isinstance(found, dict) else {}
-
-
-def card(config: ModelConfig, architecture: str, extra: Values) -> str:
-    """Return the text of a model card. `architecture` is empty for a model that only gptctl opens."""
-    tags = ["gptctl", "text-generation"]
-    head = ["---", "tags:", *[f"- {tag}" for tag in tags]]
-    head += (
-        ["library_name: transformers", "pipeline_tag: text-generation"] if architecture else ["library_name: gptctl"]
-    )
-    facts = {
-        "parameters": f"{config.parameters():,}",
-        "layers, heads, hidden size": f"{config.layers}, {config.heads}, {config.hidden_size}",
-        "context length": f"{config.max_seq_len:,} tokens",
-        "vocabulary": f"{config.vocab_size:,} tokens",
-        "class in transformers": architecture or "none: no class computes the same",
-    }
-    known = {name: extra[name] for name in ("stage", "preset", "task") if extra.get(name)}
-    rows = [f"| {name} | {value} |" for name, value in (facts | known).items()]
-    metrics = {
-        name: format_number(value)
-        for name, value in (extra.get("metrics") or {}).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    data = extra.get("data") or {}
-    parts = ["\n".join([*head, "---"]), "# Model", "\n".join(["| | |", "|---|---|", *rows])]
-    if data:
-        listed = [f"| {name} | `{value}` |" for name, value in data.items()]
-        parts += ["## Data", "Fingerprints of what it was trained on:", "\n".join(["| | |", "|---|---|", *listed])]
-    if metrics:
-        listed = [f"| {name} | {value} |" for name, value in metrics.items()]
-        parts += ["## Metrics", "\n".join(["| metric | value |", "|---|---|", *listed])]
-    return "\n\n".join([*parts, "## Use", use(architecture)]) + "\n"
-
-
-def use(architecture: str) -> str:
-    """Say how a model is used. Training puts the end-of-text token before each document, so a prompt begins with it."""
-    ours = '```\ngptctl generate FOLDER "Once upon a time"\ngptctl eval FOLDER DATA\n```'
-    if not architecture:
-        return ours
-    theirs = (
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-        'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
-        'inputs = tokenizer(tokenizer.bos_token + "Once upon a time", return_tensors="pt")\n'
-        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))\n```"
-    )
-    return f"{ours}\n\n{theirs}"

@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.summary import Counts
-from gptctl.io.dataset.schema import slices, with_kind
-from gptctl.io.input.records import Task
-from gptctl.pipeline import execution
-from gptctl.pipeline.execution import TaskOutput
+from gptctl.io.dataset.schema import slices, text_bytes, with_kind
+from gptctl.io.input.blocks import ShardTask
+from gptctl.pipeline.task_results import TaskOutput, combine_outputs
 from gptctl.text.cleaning import contamination
 from gptctl.text.cleaning.document_batch import DocumentBatch
 from gptctl.text.cleaning.filter_chain import ConfiguredFilter, apply_filters, load_filter, replace_rows
@@ -51,14 +50,14 @@ class CleanTask:
         """Whether documents can be cleaned a few at a time, because no filter compares them."""
         return not any(configured.compares_documents for configured in self.filters)
 
-    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
+    def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Clean a table in slices, which limits memory and fits the processor's caches."""
         parts = slices(table, SLICE_BYTES) if self.by_block else [table]
-        return execution.join([self.clean(part) for part in parts])
+        return combine_outputs([self.clean(part) for part in parts])
 
     def clean(self, table: pa.Table) -> TaskOutput:
         """Clean some documents, and count why the others are dropped."""
-        counts = Counts(documents_in=len(table), bytes_in=execution.text_bytes(table))
+        counts = Counts(documents_in=len(table), bytes_in=text_bytes(table))
         stats: Counter[str] = Counter()
         batch, reasons = self.extract_texts(table)
         table, reasons = self._filter(table, batch, reasons, stats)
@@ -71,7 +70,7 @@ class CleanTask:
         kept = self._identify_language(table.filter(is_kept))
         kept = self._mask_personal_data(kept, stats)
         kept = self._remove_stop_words(kept, stats)
-        counts.kept, counts.bytes_kept = len(kept), execution.text_bytes(kept)
+        counts.kept, counts.bytes_kept = len(kept), text_bytes(kept)
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
         if not self.keep_rejects:
             return TaskOutput({"": kept}, counts, dict(stats))

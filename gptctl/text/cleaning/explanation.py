@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.errors import UsageError
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.text.cleaning.clean_task import CleanTask
 from gptctl.text.cleaning.document_batch import DocumentBatch
 from gptctl.text.cleaning.filter_chain import ConfiguredFilter
@@ -74,7 +74,9 @@ class Explanation:
     rules: tuple[ExplainedRule, ...]
 
 
-def explain_document(clean_task: CleanTask, tasks: Iterable[Task], reading: ReadOptions, wanted_id: str) -> Explanation:
+def explain_document(
+    clean_task: CleanTask, tasks: Iterable[ShardTask], reading: ReadOptions, wanted_id: str
+) -> Explanation:
     """Find a document by its id and explain it.
 
     Raises UsageError (2) if no document has this id, or if no text can be extracted from it.

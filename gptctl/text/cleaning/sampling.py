@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from gptctl.core.context import Context
 from gptctl.core.summary import Counts
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.text import punkt
 from gptctl.text.cleaning.clean_task import CleanTask
 
@@ -19,13 +19,13 @@ SAMPLE_TASKS, SAMPLE_DOCUMENTS = 8, 200
 PUNKT_CHARACTERS = 4_000_000  # 8 seconds
 
 
-def sample_tasks(tasks: list[Task]) -> list[Task]:
+def sample_tasks(tasks: list[ShardTask]) -> list[ShardTask]:
     """Return a few tasks, evenly spread over the input."""
     count = min(len(tasks), SAMPLE_TASKS)
     return [tasks[i * len(tasks) // count] for i in range(count)]
 
 
-def estimate_counts(clean_task: CleanTask, tasks: list[Task], reading: ReadOptions, context: Context) -> Counts:
+def estimate_counts(clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions, context: Context) -> Counts:
     """Clean a sample and return its counts. Unreadable records count in proportion to the documents that were read."""
     counts = Counts()
     for task in sample_tasks(tasks):
@@ -40,7 +40,7 @@ def estimate_counts(clean_task: CleanTask, tasks: list[Task], reading: ReadOptio
     return counts
 
 
-def train_punkt(clean_task: CleanTask, tasks: list[Task], reading: ReadOptions) -> str:
+def train_punkt(clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions) -> str:
     """Train the sentence splitter on a sample, and return its parameters."""
     texts: list[str] = []
     for task in sample_tasks(tasks):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from gptctl.core.errors import DataError
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.pipeline.sorted_runs import of_task
 
 
@@ -27,11 +27,11 @@ class Corpus:
     """
 
     options: ReadOptions
-    against: tuple[Task, ...]
-    input_tasks: Callable[[], Iterator[Task]]
+    against: tuple[ShardTask, ...]
+    input_tasks: Callable[[], Iterator[ShardTask]]
     max_bad: float = 0.0
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[ShardTask]:
         """Yield all tasks in order."""
         yield from self.against
         for task in self.input_tasks():

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gptctl.core.context import Context
 from gptctl.core.machine import available_cpus
-from gptctl.pipeline.execution import Executor
+from gptctl.executors import Executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,28 +17,27 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class WorkerPool:
-    """SortedRuns functions in worker processes, each within its share of the memory.
+    """Run functions in worker processes, each within its share of the memory.
 
-    `workers` is 0 to use all that a cluster has. `max_memory` counts the bytes for all workers of this machine
+    `max_memory` counts the bytes for all workers of this machine
     together. `preload` names modules that take long to import.
     """
 
     executor: Executor
-    workers: int
     max_memory: int
     context: Context
     preload: tuple[str, ...] = ()
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield the result for each item, in the order of the items. A signal stops the pool between two results."""
-        for result in self.executor(function, items, self.workers, self.preload):
+        for result in self.executor.map(function, items, self.preload):
             yield result
             self.context.stop.check("stopped")
 
     @property
     def concurrency(self) -> int:
         """Return how many workers run at once on this machine. A cluster may run more."""
-        return self.workers or available_cpus()
+        return self.executor.workers or available_cpus()
 
     @property
     def memory_per_worker(self) -> int:

@@ -1,14 +1,15 @@
-"""Numbers of payment cards and bank accounts, by their check digits."""
+"""Find the numbers of payment cards and bank accounts by their check digits."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from gptctl.text.pii.rule import Found
+from gptctl.text.pii.pii_kind import Match
 
-CARD_GUARD = r"[0-9]{13}|[0-9]{4}[ -][0-9]{4,6}[ -][0-9]{4}"
-# Digits in one piece, or in the groups that are printed on cards: 4-4-4-1 to 4-4-4-4-3, and American Express' 4-6-5.
+CARD_PREFILTER = r"[0-9]{13}|[0-9]{4}[ -][0-9]{4,6}[ -][0-9]{4}"
+# Digits without separators, or in the groups that are printed on cards: 4-4-4-1 to 4-4-4-4-3, and American Express'
+# 4-6-5.
 CARD = re.compile(
     r"(?<![A-Za-z0-9_.+-])"
     r"(?:[0-9]{13,19}|[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5})"
@@ -24,7 +25,7 @@ ISSUERS = re.compile(
     r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])[0-9]{9,15}|(?:60|81|82)[0-9]{14}|508[0-9]{13}"
 )
 LAST_GROUP = re.compile(r"[ -][0-9]+\Z")
-IBAN_GUARD = r"[A-Z]{2}[0-9]{2}(?: ?[0-9A-Z]){11}"
+IBAN_PREFILTER = r"[A-Z]{2}[0-9]{2}(?: ?[0-9A-Z]){11}"
 IBAN_START = re.compile(r"(?<![A-Za-z0-9])([A-Z]{2})[0-9]{2}(?= ?[0-9A-Z])")
 # Characters of an IBAN: SWIFT's IBAN Registry.
 IBAN_LENGTHS = {
@@ -39,44 +40,44 @@ IBAN_LENGTHS = {
 }  # fmt: skip
 
 
-def find_cards(text: str) -> Iterator[Found]:
+def find_cards(text: str) -> Iterator[Match]:
     """Find card numbers of known issuers that pass Luhn's check (ISO/IEC 7812-1, annex B).
 
-    13 digits that are a valid EAN are taken for a bar code: German ones begin with 4, as Visa's do, which has had
-    16 digits for decades.
+    13 digits that are a valid EAN count as a bar code. German bar codes begin with 4 like Visa's numbers, which have
+    had 16 digits for decades.
     """
     for match in CARD.finditer(text):
         number = match[0]
         while not is_card(number) and (cut := LAST_GROUP.search(number)):
-            number = number[: cut.start()]  # the group was another number: a card's 12/27
+            number = number[: cut.start()]  # the group is another number, such as the date 12/27 of a card
         if is_card(number):
-            yield Found(match.start(), match.start() + len(number), "card")
+            yield Match(match.start(), match.start() + len(number), "card")
 
 
 def is_card(number: str) -> bool:
-    """Return whether a number, which may have spaces or hyphens, is a card's."""
+    """Return whether a number, which may have spaces or hyphens, is that of a card."""
     digits = re.sub("[ -]", "", number)
     return ISSUERS.fullmatch(digits) is not None and luhn(digits) and not (len(number) == 13 and ean(digits))
 
 
 def luhn(digits: str) -> bool:
-    """Return whether a number's last digit checks the others: from the right, every second one counts twice."""
+    """Return whether the last digit is the check digit: from the right, every second digit counts twice."""
     doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(map(int, digits[::-2])) + sum(doubled)) % 10 == 0
 
 
 def ean(digits: str) -> bool:
-    """Return whether 13 digits are a bar code's (GS1: every second digit counts three times)."""
+    """Return whether 13 digits are a bar code (GS1: every second digit counts three times)."""
     return (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
-def find_ibans(text: str) -> Iterator[Found]:
-    """Find account numbers of their country's length that leave 1 modulo 97 (ISO 13616), with or without spaces."""
+def find_ibans(text: str) -> Iterator[Match]:
+    """Find account numbers that have their country's length and are 1 modulo 97 (ISO 13616), with or without spaces."""
     for match in IBAN_START.finditer(text):
         rest = IBAN_LENGTHS.get(match[1], 0) - 4
         whole = re.compile(rf"(?: ?[0-9A-Z]){{{rest}}}(?![A-Za-z0-9])").match(text, match.end()) if rest > 0 else None
         if whole is None:
             continue
-        turned = whole[0].replace(" ", "") + match[0]
-        if int("".join(str(int(character, 36)) for character in turned)) % 97 == 1:
-            yield Found(match.start(), whole.end(), "iban")
+        rearranged = whole[0].replace(" ", "") + match[0]
+        if int("".join(str(int(character, 36)) for character in rearranged)) % 97 == 1:
+            yield Match(match.start(), whole.end(), "iban")

@@ -1,9 +1,9 @@
-"""E-mail and IPv4 addresses replaced as datatrove 0.10.1's PIIFormatter does, its mistakes included.
+"""Replace e-mail and IPv4 addresses exactly as datatrove 0.10.1's PIIFormatter does, including its known bugs.
 
-Its replacements take turns: the first address of a run becomes email@example.com, the second
-firstname.lastname@example.org, and so on over documents. Here the turns start anew with each call, that is with each
-shard, so that the output does not depend on the number of workers. Its IPv4 rule looks at no boundary (999.1.1.1
-becomes 922.214.171.124), and masking twice is not masking once.
+Its replacements alternate: the first address becomes email@example.com, the second firstname.lastname@example.org, and
+so on across documents. Here they restart with each call, that is with each shard, so that the output does not depend on
+the number of workers. The IPv4 rule ignores boundaries (999.1.1.1 becomes 922.214.171.124), and masking twice differs
+from masking once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import cycle
 
 EMAILS = ("email@example.com", "firstname.lastname@example.org")
 ADDRESSES = ("22.214.171.124", "126.96.36.199", "188.8.131.52", "184.108.40.206", "220.127.116.11", "18.104.22.168")
-GUARDS = {"email": "@", "ipv4": r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"}
+PREFILTERS = {"email": "@", "ipv4": r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"}
 ATOM = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+/=?^_`{|}~-")
 OCTET = r"(?:2(?:5[0-5]|[0-4][0-9])|[01]?[0-9][0-9]?)"
 LABEL = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
@@ -25,8 +25,10 @@ IPV4 = re.compile(rf"(?:{OCTET}\.){{3}}{OCTET}")
 
 
 def masker(kinds: Sequence[str]) -> Callable[[str, Counter[str]], str]:
-    """Return a function that masks one text after the other and counts; the turns are in it. It masks "email",
-    "ipv4"."""
+    """Return a function that masks one text at a time and counts the replacements, which alternate across calls.
+
+    The kinds that it masks are "email" and "ipv4".
+    """
     emails, addresses = cycle(EMAILS), cycle(ADDRESSES)
 
     def ipv4(match: re.Match[str]) -> str:
@@ -50,10 +52,10 @@ def masker(kinds: Sequence[str]) -> Callable[[str, Counter[str]], str]:
 
 
 def find_emails(text: str) -> Iterator[tuple[int, int]]:
-    """Find addresses from each @ outwards; the local part is an RFC 5322 dot-atom that starts at a word's edge.
+    """Find e-mail addresses by searching in both directions from each @.
 
-    It finds what a search from the left with datatrove's expression finds, in time that grows with the text's length
-    and not with its square.
+    The local part is an RFC 5322 dot-atom that starts at a word boundary. The result is that of a search with
+    datatrove's expression, but the time grows linearly with the length of the text instead of quadratically.
     """
     end = 0
     at = text.find("@")
@@ -67,7 +69,7 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
 
 
 def local_start(text: str, first: int, at: int) -> int | None:
-    """Return where the longest local part before an @ starts, not before `first`, or None where there is none."""
+    """Return the start of the longest local part before an @, at or after `first`, or None if there is none."""
     best = None
     position = at - 1
     while position >= first:
@@ -89,7 +91,7 @@ def is_word(character: str) -> bool:
 
 
 def is_global(address: str) -> bool:
-    """Return whether the whole internet can reach an address; what is none (01.2.3.4) it cannot."""
+    """Return whether an address is globally reachable. An invalid address (01.2.3.4) is not."""
     try:
         return IPv4Address(address).is_global
     except AddressValueError:

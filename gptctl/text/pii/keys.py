@@ -1,4 +1,4 @@
-"""Secrets: private keys, tokens, and API keys that their makers gave a prefix to be found by."""
+"""Find secrets: private keys, tokens, and API keys with a known prefix."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from gptctl.text.pii.rule import Found
+from gptctl.text.pii.pii_kind import Match
 
-# Shapes in the words of the services' own documentation or of their secret scanners.
+# The formats are those in the documentation or the secret scanners of the services.
 TOKENS = {
     "aws": r"(?:AKIA|ASIA)[A-Z2-7]{16}",
     "github": r"(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
@@ -27,7 +27,7 @@ TOKENS = {
     "sendgrid": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",
     "jwt": r"eyJ[A-Za-z0-9_-]{8,1000}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",
 }
-GUARD = (
+PREFILTER = (
     r"A[KS]IA[A-Z2-7]{16}|gh[pousr]_[A-Za-z0-9]{20}|github_pat_|xox[abeoprs]-|\bsk-[A-Za-z0-9_-]{20}|AIza|[sr]k_live_"
     r"|glpat-|npm_[A-Za-z0-9]{20}|pypi-AgE|hf_[A-Za-z0-9]{20}|SG\.[A-Za-z0-9_-]{20}|eyJ[A-Za-z0-9_-]{8}|PRIVATE KEY"
 )
@@ -40,35 +40,35 @@ PEM_BODY = re.compile(r"[A-Za-z0-9+/=]{32}")
 PEM_LINES = re.compile(r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=]{32,76}(?![A-Za-z0-9+/=]))+")  # a block that was cut off
 
 
-def find(text: str) -> Iterator[Found]:
-    """Find secrets. Public keys and certificates are none."""
+def find(text: str) -> Iterator[Match]:
+    """Find secrets. Public keys and certificates are not secrets."""
     yield from find_private_keys(text)
     for match in TOKEN.finditer(text):
         rule = str(match.lastgroup)
         if rule not in CHECKS or CHECKS[rule](match[0]):
-            yield Found(*match.span(), rule)
+            yield Match(*match.span(), rule)
 
 
-def find_private_keys(text: str) -> Iterator[Found]:
-    """Find PEM's blocks (RFC 7468), also those whose end is missing or whose line ends are written \\n."""
+def find_private_keys(text: str) -> Iterator[Match]:
+    """Find PEM blocks (RFC 7468), even if the end is missing or line ends are written as \\n."""
     for edge, after in pairwise([*PEM_EDGE.finditer(text), None]):
         if edge is None or edge[1] == "END":
             continue
         whole = after is not None and after[1] == "END" and after.end() - edge.end() <= PEM_CHARACTERS
         if after and whole and PEM_BODY.search(text, edge.end(), after.start()):
-            yield Found(edge.start(), after.end(), "pem")
+            yield Match(edge.start(), after.end(), "pem")
         elif lines := PEM_LINES.match(text, edge.end()):
-            yield Found(edge.start(), lines.end(), "pem")
+            yield Match(edge.start(), lines.end(), "pem")
 
 
 def random_looking(token: str) -> bool:
-    """Tell a key from words joined by hyphens (sk-fading-circle-wrapper): it has digits and letters of both cases."""
+    """Return whether a token has digits and letters of both cases, unlike sk-fading-circle-wrapper."""
     body = token.partition("-")[2]
     return all(re.search(wanted, body) for wanted in ("[0-9]", "[a-z]", "[A-Z]"))
 
 
 def has_digit(token: str) -> bool:
-    """Tell a key from a placeholder (xoxb-your-token-here)."""
+    """Return whether a token has a digit, unlike the placeholder xoxb-your-token-here."""
     return any(map(str.isdigit, token))
 
 

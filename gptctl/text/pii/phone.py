@@ -1,7 +1,7 @@
-"""Telephone numbers, written with separators: E.123 and its international, American, British and French forms.
+"""Find telephone numbers with separators: E.123 and its international, American, British and French formats.
 
-Any other form, as the German 030 901820, counts only after a word such as "Tel." or "fax". Dates, ISBNs, DOIs, decimal
-numbers and hashes have none of these forms.
+Other formats, such as the German 030 901820, are found only after a word such as "Tel." or "fax". Dates, ISBNs, DOIs,
+decimal numbers and hashes have none of these formats.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gptctl.text.pii.rule import Found
+from gptctl.text.pii.pii_kind import Match
 
 DIGITS = range(7, 16)  # E.164 allows 15 with the country code
-# Country codes of ITU-T E.164; most codes that are not listed are not given out.
+# Country codes of ITU-T E.164; most other codes are not assigned.
 COUNTRY = (
     r"(?:1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
     r"|(?:2[1-689]|3[578]|42|5[09]|6[7-9]|8[0578]|9[679])[0-9])"
@@ -33,10 +33,10 @@ NAMED = (
 )
 NUMBER = r"(?P<number>\(?\+?[0-9](?:[ ()./-]{0,2}[0-9]){6,14})"
 
-GUARD = "|".join([INTERNATIONAL, AMERICAN, BRITISH, FRENCH, NAMED + NUMBER])
-# Not inside of words, longer numbers and paths; what is only digits and spaces not in a row of numbers either.
+PREFILTER = "|".join([INTERNATIONAL, AMERICAN, BRITISH, FRENCH, NAMED + NUMBER])
+# Not inside words, longer numbers and paths. Digits and spaces alone do not match within a row of numbers either.
 BEFORE, AFTER = r"(?<![A-Za-z0-9_+.])", r"(?![A-Za-z0-9_]|[./-][0-9])"
-FORMS = re.compile(
+FORMATS = re.compile(
     rf"{BEFORE}{INTERNATIONAL}{AFTER}|{BEFORE}(?<![/-])"
     rf"(?:{AMERICAN}{AFTER}|(?<![0-9] )(?:{BRITISH}|{FRENCH}){AFTER}(?! [0-9]))"
 )
@@ -47,21 +47,21 @@ OTHER_NUMBERS = re.compile(
 )
 
 
-def find(text: str) -> Iterator[Found]:
+def find(text: str) -> Iterator[Match]:
     """Find telephone numbers."""
-    for match in FORMS.finditer(text):
-        number = shortened(match[0])
+    for match in FORMATS.finditer(text):
+        number = trim_number(match[0])
         if number:
-            yield Found(match.start(), match.start() + len(number), "phone")
+            yield Match(match.start(), match.start() + len(number), "phone")
     for match in AFTER_WORD.finditer(text):
         number = match["number"]
         separated = number.startswith("+") or not number.isdigit()
         if separated and count_digits(number) in DIGITS and not OTHER_NUMBERS.fullmatch(number):
-            yield Found(*match.span("number"), "phone")
+            yield Match(*match.span("number"), "phone")
 
 
-def shortened(number: str) -> str:
-    """Cut groups that belong to the next number from the end of a long one; "" for one that is too short."""
+def trim_number(number: str) -> str:
+    """Remove groups that belong to the next number from the end of a long one; return "" if it is too short."""
     while count_digits(number) > DIGITS[-1]:
         number = re.sub(r"[ ./-][0-9]+\Z", "", number)
     return number if count_digits(number) > DIGITS[0] else ""

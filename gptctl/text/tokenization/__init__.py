@@ -1,0 +1,1 @@
+"""Tokenization: training and converting tokenizers, encoding documents, and dividing them into splits."""

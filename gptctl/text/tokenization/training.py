@@ -1,6 +1,6 @@
-"""Making a tokenizer.json from text: byte-level BPE, words, characters or bytes.
+"""Training a tokenizer on text: byte-level BPE, words, characters or bytes.
 
-End-of-text is always id 0. The same texts give the same file, for any number of threads.
+End-of-text always has id 0. The same texts give the same tokenizer.json, for any number of threads.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gptctl.text.tokenizer import END_OF_TEXT
 Algorithm = Literal["bpe", "words", "chars", "bytes"]
 
 UNKNOWN = "<unk>"
-# Longest BPE token, in bytes: without a bound, lines of dashes and runs of blanks become tokens of hundreds of bytes.
+# In bytes. Without a bound, lines of dashes and runs of spaces become tokens of hundreds of bytes.
 MAX_TOKEN_LENGTH = 64
-# The words that NLTK's NLTKWordTokenizer finds, as far as one pattern can say it (99 % of the words of 60 reviews,
-# speeches and plays): contractions' parts, ellipses, dashes, abbreviations, numbers, words with inner hyphens, single
-# marks.
+# The words that NLTK's NLTKWordTokenizer finds, as far as one pattern can describe them (99 % of the words of 60
+# reviews, speeches and plays): parts of contractions, ellipses, dashes, abbreviations, numbers, words with hyphens,
+# single marks.
 WORD = (
     r"(?:(?i:can(?=not\b)|gon(?=na\b)|got(?=ta\b)|wan(?=na\b)|gim(?=me\b)|lem(?=me\b)))"
     r"|\w+(?=n't\b)|n't\b|'(?i:s|m|d|ll|re|ve)\b"
@@ -39,11 +39,11 @@ def train(
 ) -> str:  # fmt: skip
     """Return the text of a tokenizer.json trained on `texts`.
 
-    - bpe: byte-level BPE (Radford et al. 2019, GPT-2, section 2.2), at most `vocab_size` tokens, which lie inside the
-      pieces that `split_pattern` cuts; decodes every text.
-    - words: the `vocab_size` commonest words and `<unk>`; white space and rare words are lost.
-    - chars: one token for each character seen, none for others; `vocab_size` plays no part.
-    - bytes: the 256 bytes; `vocab_size` plays no part; decodes every text.
+    - bpe: byte-level BPE (Radford et al. 2019, GPT-2, section 2.2) of at most `vocab_size` tokens, which are inside the
+      pieces of `split_pattern`. It represents every text.
+    - words: the most frequent words and `<unk>`, `vocab_size` tokens in all. White space and rare words are lost.
+    - chars: one token for each character that occurs, none for others. `vocab_size` is not used.
+    - bytes: the 256 bytes. `vocab_size` is not used. It represents every text.
     """
     if algorithm == "bpe":
         return _train_bpe(texts, vocab_size, end_of_text, split_pattern)
@@ -52,7 +52,7 @@ def train(
     if algorithm == "chars":
         return _train_chars(texts, end_of_text)
     if algorithm == "bytes":
-        return _bytes(end_of_text)
+        return _make_bytes(end_of_text)
     raise unknown("algorithm", algorithm, list(get_args(Algorithm)))
 
 
@@ -64,8 +64,8 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, end_of_text: str, split_pa
             f"a byte-level BPE of {vocab_size} tokens has no room for 256 bytes and end-of-text",
             "use a vocab_size of 257 or more",
         )
-    empty = split_patterns.byte_level({"vocab": {}, "merges": []}, split_pattern, {})
-    engine = Tokenizer.from_str(json.dumps(empty))
+    empty = split_patterns.byte_level_definition({"vocab": {}, "merges": []}, split_pattern, {})
+    tokenizer = Tokenizer.from_str(json.dumps(empty))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -74,8 +74,8 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, end_of_text: str, split_pa
         max_token_length=MAX_TOKEN_LENGTH,
         show_progress=False,
     )
-    engine.train_from_iterator(texts, trainer)
-    return _text(engine)
+    tokenizer.train_from_iterator(texts, trainer)
+    return _to_json(tokenizer)
 
 
 def _train_words(texts: Iterable[str], vocab_size: int, end_of_text: str) -> str:
@@ -83,18 +83,18 @@ def _train_words(texts: Iterable[str], vocab_size: int, end_of_text: str) -> str
 
     if vocab_size < 3:
         raise UsageError(f"a vocabulary of {vocab_size} has no room for a word", "use a vocab_size of 3 or more")
-    # With invert, the pattern says what a piece is; what lies between pieces, white space, is removed.
+    # With invert, the pattern matches pieces. What is between them, white space, is removed.
     splitter = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(text))
-    # A word spelled like a special token would be taken for it.
+    # A word that is spelled like a special token would be confused with it.
     ranked = sorted(counts.keys() - {end_of_text, UNKNOWN}, key=lambda word: (-counts[word], word))
     vocabulary = {name: place for place, name in enumerate([end_of_text, UNKNOWN, *ranked[: vocab_size - 2]])}
-    engine = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    engine.pre_tokenizer = splitter
-    engine.add_special_tokens([end_of_text, UNKNOWN])
-    return _text(engine)
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.add_special_tokens([end_of_text, UNKNOWN])
+    return _to_json(tokenizer)
 
 
 def _train_chars(texts: Iterable[str], end_of_text: str) -> str:
@@ -104,26 +104,28 @@ def _train_chars(texts: Iterable[str], end_of_text: str) -> str:
     for text in texts:
         seen.update(text)
     if not seen:
-        raise DataError("there is no character to make a vocabulary of", "give text, or use --algorithm bytes")
+        raise DataError(
+            "there is no character to build a vocabulary from", "use --algorithm bytes, or an input with text"
+        )
     vocabulary = {name: place for place, name in enumerate([end_of_text, *sorted(seen)])}
-    engine = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    engine.decoder = decoders.Fuse()
-    engine.add_special_tokens([end_of_text])
-    return _text(engine)
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([end_of_text])
+    return _to_json(tokenizer)
 
 
-def _bytes(end_of_text: str) -> str:
+def _make_bytes(end_of_text: str) -> str:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocabulary = {name: place for place, name in enumerate([end_of_text, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    engine = Tokenizer(models.BPE(vocabulary, []))
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    engine.decoder = decoders.ByteLevel()
-    engine.add_special_tokens([end_of_text])
-    return _text(engine)
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([end_of_text])
+    return _to_json(tokenizer)
 
 
-def _text(engine: Any) -> str:
-    text: str = engine.to_str(pretty=True)
+def _to_json(tokenizer: Any) -> str:
+    text: str = tokenizer.to_str(pretty=True)
     return text

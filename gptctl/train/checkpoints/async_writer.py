@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from gptctl.core import atomic
 from gptctl.core.errors import GptctlError, MachineError
 from gptctl.model.files import checksummed, tensor_files
-from gptctl.model.folder import write_config, write_weights
+from gptctl.model.save import write_config, write_weights
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.sharded_files import gather_checksums, write_shards
 from gptctl.train.job import Model, TrainJob

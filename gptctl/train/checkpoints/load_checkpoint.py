@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
 from gptctl.model.files.json_files import read_json
-from gptctl.model.folder import load_weights_into
+from gptctl.model.saved_model import load_weights_into
 from gptctl.model.vocab_padding import pad_vocab
 from gptctl.train.job import Model
 from gptctl.train.strategies import Strategy

@@ -31,7 +31,7 @@ from gptctl.core import atomic, errors, plugins
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
 from gptctl.core.main_module import without_main_module
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.model import device
 from gptctl.train.job import TrainJob

@@ -8,7 +8,7 @@ from typing import Any
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train.loggers import Logger
 
 REFRESH_SECONDS = 0.5  # between two updates of the live view

@@ -23,7 +23,7 @@ def generate_sample(model: GPT, tokenizer_json: str, prompt: str, seed: int, sto
     """
     tokenizer = Tokenizer.from_json(tokenizer_json)
     end_of_text = tokenizer.end_of_text_id
-    tokens = [end_of_text, *tokenizer.encode_each([prompt])[0].tolist()] if prompt else [end_of_text]
+    tokens = [end_of_text, *tokenizer.encode_to_arrays([prompt])[0].tolist()] if prompt else [end_of_text]
     room = max(1, model.config.max_seq_len - 1)
     written: list[int] = []
     sampling = SamplingParams(MAX_TOKENS, TEMPERATURE, seed=seed)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train.distributed.collectives import MatrixFunction
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.job import Model, TrainJob

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.model import device
 from gptctl.train.distributed.base_strategy import DistributedStrategy
 from gptctl.train.distributed.collectives import (

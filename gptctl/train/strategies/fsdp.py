@@ -12,7 +12,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.train.distributed.launch import launch as launch_ranks
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.distributed.sharded_strategy import ShardedStrategy

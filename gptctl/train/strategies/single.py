@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gptctl.core.context import Context
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.model import device
 from gptctl.train.distributed.collectives import MatrixFunction, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims

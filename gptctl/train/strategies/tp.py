@@ -20,7 +20,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.rundir import Run
+from gptctl.core.run_folder import Run
 from gptctl.model.config import ModelConfig
 from gptctl.train.distributed.collectives import MatrixFunction, all_reduce_in_buckets, broadcast_in_buckets
 from gptctl.train.distributed.launch import launch as launch_ranks

@@ -81,7 +81,7 @@ def others(value: Any, field: FieldInfo) -> list[Any]:
         return [one for one in lists if one != value]
     if kind in (int, float):
         return [n for n in (1, 2, 3, 4, 8, 16, 4096, 0, 0.5, 0.25, 0.125, (value or 1) * 2) if n != value]
-    return [text for text in ("other", "muon", "adamw", "longest", "web", "db", "b", "2MB") if text != value]
+    return [text for text in ("other", "muon", "adamw", "longest", "web", "db", "b", "2MB", "serial") if text != value]
 
 
 def made(model: type[StageConfig], *layers: Values) -> Values:
@@ -167,6 +167,6 @@ def test_finetune_clip() -> None:
     from gptctl.stages.finetune import Finetune
 
     plainly = Finetune(base="m", data="d", out="o").training
-    clipped = Finetune.model_validate({"base": "m", "data": "d", "out": "o", "training": {"clip": 0.5}}).training
-    assert clipped == plainly.model_copy(update={"clip": 0.5})
+    clipped = Finetune.model_validate({"base": "m", "data": "d", "out": "o", "training": {"grad_clip": 0.5}}).training
+    assert clipped == plainly.model_copy(update={"grad_clip": 0.5})
     assert (clipped.lr, clipped.schedule, clipped.batch_size, clipped.lm_weight) == (5e-4, "linear", 32, 0.0)

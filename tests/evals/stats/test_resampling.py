@@ -5,16 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gptctl.evals.scoring.class_statistics import CellStatistics, ClassStatistics
-from gptctl.evals.scoring.confusion import ClassCounts
 from gptctl.evals.stats import resampling
-from gptctl.evals.stats.paired import pair_units
 from gptctl.evals.stats.resampling import (
     ResamplingUnits,
     RowStatistics,
     Sample,
     bootstrap,
-    group_units,
     resample_count,
     row_units,
 )
@@ -60,28 +56,6 @@ def test_rows_of_a_group_are_drawn_together() -> None:
     assert (units.counts.tolist(), stats.values.tolist(), units.grouped) == ([1, 1], [[5.0], [2.0]], True)
     sums = bootstrap(Sample(units, stats), {"sum": lambda totals: totals[:, 0]}, 500, 0)["sum"]
     assert set(sums.tolist()) == {4.0, 7.0, 10.0}
-
-
-def test_cells_and_class_sums_add_up_alike() -> None:
-    gold, predicted = np.array([0, 0, 1, 2, 2]), np.array([0, 3, 1, 1, 2])
-    eye = np.eye(4, 3, dtype=np.int64)
-    right = np.where((gold == predicted)[:, None], eye[gold], 0)
-    weights = np.array([[1, 2, 0, 3, 1], [0, 0, 5, 1, 1]])
-    one = CellStatistics(("a", "b", "c"), gold, predicted).totals(weights)
-    other = ClassStatistics(ClassCounts(("a", "b", "c"), right, eye[predicted], eye[gold])).totals(weights)
-    for name in ("tp", "predicted", "support"):
-        assert np.array_equal(getattr(one, name), getattr(other, name)), name
-
-
-def test_pairs_of_units() -> None:
-    first = ResamplingUnits(np.array([0, 0, 1, 1, 1]), np.array([2, 3]))
-    second = ResamplingUnits(np.array([0, 1, 1, 1, 0]), np.array([2, 3]))
-    pairs = pair_units(first, second)
-    assert list(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.units.counts.tolist(), strict=True)) == [
-        (0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 2),
-    ]  # fmt: skip
-    groups = group_units(["x", "x", "y"])
-    assert pair_units(groups, groups).units.counts.tolist() == [1, 1]
 
 
 def test_fewer_resamples_for_very_many_units() -> None:

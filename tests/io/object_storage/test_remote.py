@@ -18,10 +18,11 @@ from gptctl.core.summary import Counts
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.tokens import flat_parts, open_tokens
 from gptctl.io.files import content_hash, object_fingerprint, open_seekable, plain_path, split_suffixes
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.find import find_files
-from gptctl.io.input.inputs import Inputs, read_task
+from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.predictions import read_predictions
-from gptctl.io.input.records import ReadOptions
+from gptctl.io.input.read_task import read_task
 from gptctl.io.object_storage import address, local_cache
 from gptctl.io.object_storage.address import Address
 from gptctl.pipeline.labelled_data import find_splits

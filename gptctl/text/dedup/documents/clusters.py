@@ -72,7 +72,7 @@ def connect(pairs: Iterable[tuple[Docs, Docs]], documents: int, max_memory: int)
             )
         pending.append(part)
         size += len(part[0])
-        # Each merge goes through all that was found: merge seldom enough that this costs no more than the pairs do.
+        # A merge processes all documents found so far. Merge seldom enough that this costs no more than the pairs do.
         if size > len(found[0]) // 2:
             found, pending, size = _components_of([found, *pending]), [], 0
     return _components_of([found, *pending]) if pending else found

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.io.dataset import stream
-from gptctl.io.input.records import Task
+from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline.sorted_runs import ROW_BITS, distinct, of_task
 from gptctl.text.dedup.documents.clusters import IN_INDEX, Clusters
 from gptctl.text.dedup.documents.verification import compare_exact_keys
@@ -34,7 +34,7 @@ class Decisions:
     input_start: int
     max_memory: int
 
-    def attach(self, tasks: Iterable[Task]) -> Iterator[Task]:
+    def attach(self, tasks: Iterable[ShardTask]) -> Iterator[ShardTask]:
         """Yield the tasks of INPUT with the decisions about their documents as a note.
 
         Clusters extend over all tasks. Facts about survivors are looked up for many tasks at a time, so that the runs
@@ -49,7 +49,7 @@ class Decisions:
                 batch_start, batch = start, self.describe(slice(start, max(stop, start + batch_size)))
             rows = pa.array((docs[start:stop] - np.uint64(low)).astype(np.int64))
             decisions = batch.slice(start - batch_start, stop - start).add_column(0, "row", rows)
-            yield replace(task, note=stream.to_bytes(decisions))
+            yield replace(task, payload=stream.to_bytes(decisions))
 
     def describe(self, part: slice) -> pa.Table:
         """Return the decisions about a slice of the documents.

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from gptctl.core.summary import Counts
 from gptctl.io.dataset import stream
-from gptctl.io.dataset.schema import with_kind
-from gptctl.io.input.records import Task
-from gptctl.pipeline import execution
-from gptctl.pipeline.execution import TaskOutput
+from gptctl.io.dataset.schema import text_bytes, with_kind
+from gptctl.io.input.blocks import ShardTask
+from gptctl.pipeline.task_results import TaskOutput
 from gptctl.text.dedup.documents.criteria import Criteria
 from gptctl.text.dedup.documents.decisions import DROP_REASONS, SURVIVOR
 from gptctl.text.dedup.report import sample_text
@@ -26,10 +25,10 @@ class RemoveDuplicates:
 
     criteria: Criteria
 
-    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
+    def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Return the kept documents with their `cluster_id`, and the rows of the table of clusters."""
         text = table["text"].combine_chunks()
-        decisions = stream.from_bytes(task.note)
+        decisions = stream.from_bytes(task.payload)
         rows, verdicts = decisions["row"].to_numpy(), np.array(decisions["verdict"].to_pylist(), object)
         cluster_ids = self._cluster_ids(text, decisions)
         if "cluster_id" in table.column_names:
@@ -65,9 +64,7 @@ class RemoveDuplicates:
 def count(text: pa.LargeStringArray, kept: pa.Table, rows: NDArray[np.int64], verdicts: NDArray[np.object_]) -> Counts:
     """Count the documents and bytes that were kept, and that were dropped for each reason."""
     sizes = pc.binary_length(text).to_numpy(zero_copy_only=False).astype(np.int64)
-    counts = Counts(
-        documents_in=len(text), kept=len(kept), bytes_in=int(sizes.sum()), bytes_kept=execution.text_bytes(kept)
-    )
+    counts = Counts(documents_in=len(text), kept=len(kept), bytes_in=int(sizes.sum()), bytes_kept=text_bytes(kept))
     for reason in DROP_REASONS:
         dropped = rows[verdicts == reason]
         if len(dropped):

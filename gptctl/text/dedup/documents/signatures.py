@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.io.dataset import checked_json
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import TaskCounts
@@ -29,7 +29,7 @@ class SignTask:
     keep: str
     options: ReadOptions
 
-    def __call__(self, task: Task) -> TaskCounts:
+    def __call__(self, task: ShardTask) -> TaskCounts:
         """Read and hash a task, unless an interrupted run has done so."""
         record = self.workspace.signature_record(task.index)
         stored = checked_json.read(record)
@@ -37,7 +37,7 @@ class SignTask:
             return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"])
         table, bad = read_task(task, self.options)
         ranks = keep_policy.ranks(self.keep, table)
-        self.workspace.cache.keep(task, table, bad)
+        self.workspace.cache.write(task, table, bad)
         keys = write_keys(self.criteria, self.workspace, task.index, table, ranks)
         counts = TaskCounts(len(table), len(bad), keys)
         checked_json.write(record, {"key": task.key()} | asdict(counts), flush="none")

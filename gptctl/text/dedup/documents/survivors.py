@@ -1,4 +1,4 @@
-"""Choosing the survivors of each cluster, so that each document that goes is similar enough to one that is kept.
+"""Choosing the survivors of each cluster, so that each removed document is similar enough to a kept one.
 
 Chains of similar documents hold a cluster together, so its ends may be dissimilar. The best document of a cluster
 survives first. The documents that are too dissimilar from it choose again among themselves, in a few rounds; then the

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.pipeline.sorted_runs import ROW_BITS, SortedRuns, distinct, of_task, places
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.documents.candidates import distinct_pairs
@@ -39,7 +39,7 @@ class WriteShingles:
     workspace: Workspace
     options: ReadOptions
 
-    def __call__(self, task: Task) -> int:
+    def __call__(self, task: ShardTask) -> int:
         """Write them and return the number of documents."""
         rows = self.candidate_rows(task.index)
         if not len(rows):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
-from gptctl.io.dataset.stream import StreamWriter
-from gptctl.pipeline import execution
-from gptctl.pipeline.execution import ShardPipeline
-from gptctl.pipeline.stage_output import StageResult
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult
+from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.dedup import report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.documents.clusters import Clusters
@@ -42,13 +39,13 @@ class Search(Protocol):
         """Return the clusters with their survivors, and metrics of the search."""
 
 
-def write_without_duplicates(search: Search, out: Path | None, pipe: StreamWriter | None) -> StageResult:
-    """Search for duplicates and write the documents of INPUT without them, into a folder or a pipe."""
+def write_without_duplicates(search: Search, dataset: DatasetOutput) -> StageResult:
+    """Search for duplicates and write the documents of INPUT without them, into a dataset."""
     corpus, pool, workspace = search.corpus, search.pool, search.workspace
     clusters, metrics = search.run()
     decisions = Decisions(workspace, clusters, corpus.input_start, pool.max_memory)
     read = workspace.cache.after(len(corpus.against)).read
-    pipeline = ShardPipeline(RemoveDuplicates(search.criteria), corpus.options, out, read=read)
+    pipeline = ShardPipeline(RemoveDuplicates(search.criteria), corpus.options, dataset.folder, read=read)
     tasks = decisions.attach(corpus.input_tasks())
-    totals = execution.run(pipeline, tasks, pool.executor, pool.workers, pool.context, pipe)
-    return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.figures) | metrics)
+    totals = pipeline.run(tasks, pool.executor, pool.context, dataset.pipe)
+    return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.stats) | metrics)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import Corpus
@@ -31,7 +31,7 @@ class ComputeSignatures:
     workspace: Workspace
     options: ReadOptions
 
-    def __call__(self, task: Task) -> NDArray[np.uint32]:
+    def __call__(self, task: ShardTask) -> NDArray[np.uint32]:
         """Return the signatures, shape (n, num_perm). Short documents have those of their exact text."""
         table = read_task(task, self.options)[0]
         exact_keys = write_documents(self.criteria, self.workspace, task.index, table, np.zeros(len(table)))

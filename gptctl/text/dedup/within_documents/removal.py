@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.summary import Counts
-from gptctl.io.dataset.schema import with_kind
-from gptctl.io.input.records import Task
-from gptctl.pipeline import execution
-from gptctl.pipeline.execution import TaskOutput
+from gptctl.io.dataset.schema import text_bytes, with_kind
+from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline.sorted_runs import of_task
+from gptctl.pipeline.task_results import TaskOutput
 from gptctl.text.dedup.report import LARGEST, sample_text
 from gptctl.text.dedup.within_documents.method import Method
 from gptctl.text.dedup.within_documents.search import Workspace
@@ -34,7 +33,7 @@ class RemoveRepeats:
     workspace: Workspace
     against_tasks: int
 
-    def __call__(self, task: Task, table: pa.Table) -> TaskOutput:
+    def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Return the changed documents. One of which nothing is left is dropped."""
         text = table["text"].combine_chunks()
         number = self.against_tasks + task.index
@@ -43,8 +42,8 @@ class RemoveRepeats:
         rest, removed, removed_bytes = self.method.remove(text, positions)
         is_empty = pc.and_(pc.equal(pc.binary_length(rest), 0), pc.greater(pc.binary_length(text), 0))
         kept = table.set_column(table.column_names.index("text"), "text", rest).filter(pc.invert(is_empty))
-        counts = Counts(documents_in=len(table), kept=len(kept), bytes_in=execution.text_bytes(table))
-        counts.bytes_kept = execution.text_bytes(kept)
+        counts = Counts(documents_in=len(table), kept=len(kept), bytes_in=text_bytes(table))
+        counts.bytes_kept = text_bytes(kept)
         if len(kept) < len(table):
             counts.dropped[DROP_REASON] = len(table) - len(kept)
             counts.dropped_bytes[DROP_REASON] = int(pc.sum(pc.binary_length(text.filter(is_empty))).as_py())

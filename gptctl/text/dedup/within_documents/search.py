@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gptctl.io.input.inputs import read_task
-from gptctl.io.input.records import ReadOptions, Task
+from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.read_task import read_task
 from gptctl.pipeline import sorted_runs
 from gptctl.pipeline.sorted_runs import SortedRuns, of_task, places
 from gptctl.text.dedup.corpus import Corpus, TaskCounts
@@ -61,7 +61,7 @@ class HashTask:
     workspace: Workspace
     options: ReadOptions
 
-    def __call__(self, task: Task) -> TaskCounts:
+    def __call__(self, task: ShardTask) -> TaskCounts:
         """Read and hash a task."""
         table, bad = read_task(task, self.options)
         keys, positions = self.method.keys(table["text"].combine_chunks())

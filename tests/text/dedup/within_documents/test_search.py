@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.context import Context
-from gptctl.executors import serial
+from gptctl.executors import Executor, serial
 from gptctl.io.dataset import stream
-from gptctl.io.input.records import Block, ReadOptions, Task
+from gptctl.io.input.blocks import Block, ReadOptions, ShardTask
 from gptctl.text.dedup import report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.within_documents.method import Method
@@ -25,13 +25,13 @@ from gptctl.text.dedup.worker_pool import WorkerPool
 LINES = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf"]
 
 
-def tasks(parts: Sequence[Sequence[str]], folder: Path) -> tuple[Task, ...]:
+def tasks(parts: Sequence[Sequence[str]], folder: Path) -> tuple[ShardTask, ...]:
     """Return tasks that hold some texts."""
     made = []
     for number, texts in enumerate(parts):
         ids = pa.array([f"{number}:{row}" for row in range(len(texts))], pa.string())
         table = pa.table({"id": ids, "text": pa.array(texts, pa.large_string()), "source": ids})
-        made.append(Task(number, (Block("documents", "-", data=stream.to_bytes(table)),)))
+        made.append(ShardTask(number, (Block("documents", "-", data=stream.to_bytes(table)),)))
     return tuple(made)
 
 
@@ -41,16 +41,16 @@ def removed(
     """Remove lines that occurred before; the first `against` parts are the documents of --against."""
     given = tasks(parts, folder)
 
-    def new() -> Iterator[Task]:
-        return (Task(number, task.blocks) for number, task in enumerate(given[against:]))
+    def new() -> Iterator[ShardTask]:
+        return (ShardTask(number, task.blocks) for number, task in enumerate(given[against:]))
 
     corpus = Corpus(ReadOptions(), given[:against], new)
     method, workspace = Method("lines", min_chars=4, min_words=50, fold=False), Workspace(folder / "work")
-    counts = RepeatSearch(method, workspace, corpus, WorkerPool(serial.run, 1, memory, Context())).run()
+    counts = RepeatSearch(method, workspace, corpus, WorkerPool(Executor(serial.run, 1), memory, Context())).run()
     remove = RemoveRepeats(method, workspace, against)
     outcomes = [remove(task, stream.from_bytes(task.blocks[0].data)) for task in new()]
     return [outcome.tables[""]["text"].to_pylist() for outcome in outcomes], counts | report.repeat_metrics(
-        outcome.figures for outcome in outcomes
+        outcome.stats for outcome in outcomes
     )
 
 

@@ -1,0 +1,227 @@
+"""The output folder of a run, from its start to its manifest.
+
+    OUT/.lock         the lock of the one process that may write here
+    OUT/run.json      the record of the run: status, command, settings, input fingerprints, versions, result
+    OUT/config.toml   the settings, to be used again with --config
+    OUT/events.jsonl  one line per event, with its time
+    OUT/log.txt       tracebacks
+    OUT/manifest.json written last: if it exists, the output is complete
+
+The same command, run again, finds its output up to date if there is a manifest, and resumes if there is only run.json.
+Other settings or inputs are a ConflictError (5) that names them; --force starts afresh.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from gptctl.core import atomic
+from gptctl.core.config import StageConfig, Values, plain, to_toml
+from gptctl.core.context import Context
+from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError
+from gptctl.core.redact import redact, redacted
+from gptctl.core.run_lock import LOCK, lock_folder
+from gptctl.core.run_record import (
+    MANIFEST,
+    RUN_RECORD,
+    Extendable,
+    check_same_plugins,
+    check_same_run,
+    finite,
+    new_record,
+    read_record,
+    stage_name,
+    utc_now,
+)
+from gptctl.core.summary import Counts, Summary
+
+
+class OutputManifest(Protocol):
+    """A manifest, which declares an output complete."""
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json into a folder."""
+
+
+class OutputStore(Protocol):
+    """A place other than a local folder where an output is kept: object storage."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that people see."""
+
+    def download_records(self, folder: Path) -> None:
+        """Make the folder's records equal to the stored ones. Raises ConflictError (5) for files of others."""
+
+    def begin(self, folder: Path, fresh: bool) -> None:
+        """Remove the stored manifest, and everything else if the run is `fresh`; then store run.json."""
+
+    def publish(self, folder: Path, manifest: OutputManifest) -> None:
+        """Upload the folder, the manifest last."""
+
+
+class Run:
+    """A locked output folder. `open_run` creates it."""
+
+    def __init__(self, path: Path, stage: str, record: Values, store: OutputStore | None = None) -> None:
+        self.path = path
+        self.name = store.name if store else str(path)
+        self.stage = stage
+        self.record = record
+        self.store = store
+        self.up_to_date = (path / MANIFEST).exists()
+        self.started = time.monotonic()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append a line to events.jsonl. Numbers that are not finite become null."""
+        atomic.append_line(
+            self.path / "events.jsonl", json.dumps({"time": utc_now(), "event": kind} | redacted(finite(fields)))
+        )
+
+    def log(self, text: str) -> None:
+        """Append text to log.txt."""
+        atomic.append_line(self.path / "log.txt", f"{utc_now()} {redact(text)}")
+
+    def previous_summary(self) -> Summary:
+        """Return the result of the run that is already complete here."""
+        summary = self.record.get("summary", {})
+        counts = Counts.from_json(summary["counts"]) if "counts" in summary else Counts()
+        return Summary(self.stage, "up to date", (self.name,), counts, summary.get("metrics", {}))
+
+    def finish(self, summary: Summary, manifest: OutputManifest) -> Summary:
+        """Record the summary, then write the manifest, which makes the output complete.
+
+        The status becomes "done" only after the manifest was written, so that `gptctl doctor` can tell an output that
+        lost its manifest from a run that was killed before.
+        """
+        self.record |= {"status": "done" if self.store else "finishing", "summary": finite(summary.to_json())}
+        self.save()
+        if self.store:
+            self.store.publish(self.path, manifest)
+        else:
+            manifest.write(self.path)
+            self.record["status"] = "done"
+            self.save()
+        return summary
+
+    def save(self) -> None:
+        """Write run.json."""
+        self.record["seconds"] = round(time.monotonic() - self.started, 3)
+        atomic.write_json(self.path / RUN_RECORD, redacted(self.record))
+
+
+@contextmanager
+def open_run(
+    out: Path,
+    config: StageConfig,
+    context: Context,
+    inputs: Values | None = None,
+    extendable: Extendable | None = None,
+    is_complete: Callable[[Path], bool] = lambda _: True,
+    store: OutputStore | None = None,
+) -> Iterator[Run]:
+    """Lock OUT, decide whether the run starts, resumes or is up to date, and record how it ends.
+
+    `inputs` are the fingerprints of what is read, by name, or None if they are not known yet (a stream). `is_complete`
+    checks the files of an output that has a manifest; if it returns False, the output is made again. With a `store`,
+    `out` is a local working folder, which is emptied once the store has everything.
+
+    Raises ConflictError (5) if the folder is in use, has files of others, or was made with other settings or inputs;
+    MachineError (4) if it cannot be written.
+    """
+    stage = stage_name(config)
+    if store is None and str(out).split("/")[0].endswith(":"):
+        raise UsageError(f"{stage} writes to a folder of this machine, not to a URI", "copy it there afterwards")
+    name = store.name if store else str(out)
+    lock = lock_folder(out, name)
+    try:
+        if store:
+            store.download_records(out)
+        old = earlier_run(out, config, context, name)
+        if old:
+            settings = redacted(config.settings())
+            check_same_run(name, old, settings, inputs, extendable or {})
+            check_same_plugins(name, old)
+            is_extended = any(old["settings"].get(key) != settings.get(key) for key in extendable or {})
+            if is_extended or ((out / MANIFEST).exists() and not is_complete(out)):
+                (out / MANIFEST).unlink(missing_ok=True)
+        atomic.sweep(out)
+        run = Run(out, stage, old, store)
+        if run.up_to_date:
+            yield run
+        else:
+            run.record = new_record(config, inputs, context, resumed=bool(old))
+            run.save()
+            atomic.write_text(out / "config.toml", to_toml(redacted(plain(config))))
+            run.event("resume" if old else "start", stage=stage, argv=list(context.argv))
+            yield from record_failure(run, fresh=not old)
+        if store:
+            clear_folder(out)
+    finally:
+        lock.release()
+
+
+def earlier_run(out: Path, config: StageConfig, context: Context, name: str) -> Values:
+    """Return the record of the run to continue. With --force, or if it wrote nothing, remove its files instead."""
+    old = check_owner(out, stage_name(config), name)
+    if old and (context.force or has_only_records(out)):
+        clear_folder(out)
+        return {}
+    return old
+
+
+def record_failure(run: Run, fresh: bool) -> Iterator[Run]:
+    """Yield the run, and if it fails or is stopped, write so to run.json and log.txt."""
+    try:
+        if run.store:
+            run.store.begin(run.path, fresh)
+        yield run
+    except BaseException as error:
+        status = "stopped" if isinstance(error, StoppedError) else "failed"
+        run.record |= {"status": status, "error": str(error)}
+        try:  # the disk may be full or gone: the first error is the one to report
+            run.save()
+            run.event(status, error=str(error))
+            run.log("".join(traceback.format_exception(error)))
+        except (GptctlError, OSError):
+            pass
+        raise
+
+
+def check_owner(out: Path, stage: str, name: str) -> Values:
+    """Return the record of the earlier run in a folder. Raises ConflictError (5) if the folder has files of others."""
+    record = read_record(out)
+    if record:
+        if record["stage"] != stage and not has_only_records(out):
+            raise ConflictError(f"{name} was made by 'gptctl {record['stage']}'", "choose another folder with -o")
+        return record
+    foreign = [entry.name for entry in out.iterdir() if entry.name != LOCK and ".tmp-" not in entry.name]
+    if foreign:
+        raise ConflictError(
+            f"{name} holds files that gptctl did not make ({foreign[0]})", "choose an empty or new folder with -o"
+        )
+    return {}
+
+
+def has_only_records(out: Path) -> bool:
+    """Return whether an earlier run left only its records here, and so nothing that another command could lose."""
+    records = {RUN_RECORD, "config.toml", "events.jsonl", "log.txt", LOCK}
+    return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
+
+
+def clear_folder(out: Path) -> None:
+    """Empty a folder that gptctl made, except for the lock."""
+    for entry in sorted(out.iterdir()):
+        if entry.name == LOCK:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -1,0 +1,91 @@
+"""Blocks and shard tasks: the pieces of the input that workers read, and what reading them gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+import xxhash
+
+from gptctl.core.config import ReadingOptions
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to find documents in records. If `structured`, a text may be a list or an object, which becomes JSON."""
+
+    text_column: str = "text"
+    id_column: str = "id"
+    max_doc_bytes: int = 16 * 2**20
+    structured: bool = False
+
+    @classmethod
+    def from_config(cls, config: ReadingOptions) -> ReadOptions:
+        """Return the options that a stage's config holds."""
+        return cls(config.text_column, config.id_column, config.max_doc_bytes)
+
+
+@dataclass(frozen=True)
+class UnreadableRecord:
+    """A record that could not be read, and why."""
+
+    source: str
+    position: str
+    reason: str
+    excerpt: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return a line of quarantine.jsonl."""
+        return {"file": self.source, "position": self.position, "reason": self.reason, "excerpt": self.excerpt}
+
+    @classmethod
+    def from_json(cls, value: dict[str, str]) -> UnreadableRecord:
+        """Read what `to_json` wrote."""
+        return cls(value["file"], value["position"], value["reason"], value["excerpt"])
+
+
+class ReadResult(NamedTuple):
+    """The documents of a piece of input, as a table, and the records that could not be read."""
+
+    documents: pa.Table
+    unreadable: list[UnreadableRecord]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of input that one worker reads: a range of a file, or data that came through a pipe.
+
+    `start` and `stop` count bytes, row groups or record batches, whichever the format splits by. `first_row` counts the
+    rows before the block where the file does not say. `name` is the file's path below the INPUT argument; no other part
+    of the path reaches a shard.
+    """
+
+    format: str
+    name: str
+    path: str = ""
+    start: int = 0
+    stop: int = -1
+    size: int = 0
+    data: bytes = b""
+    unreadable: tuple[UnreadableRecord, ...] = ()
+    checksum: str = ""
+    first_row: int = 0
+
+    def key(self) -> str:
+        """Return a key that identifies the block among unchanged input files, or by content if it has data."""
+        content = xxhash.xxh3_128_hexdigest(self.data) if self.data else self.checksum
+        return f"{self.format}|{self.name}|{self.start}|{self.stop}|{content}"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """The blocks that become one output shard. `payload` is what an earlier pass of the stage found for this task."""
+
+    index: int
+    blocks: tuple[Block, ...]
+    payload: bytes = b""
+
+    def key(self) -> str:
+        """Return a key of the task's input: a finished shard is reused only if its key is the same."""
+        return xxhash.xxh3_128_hexdigest("\n".join(block.key() for block in self.blocks).encode() + self.payload)

@@ -1,0 +1,1 @@
+"""Export of models as GGUF files, for llama.cpp and programs that use it."""

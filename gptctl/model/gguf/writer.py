@@ -1,0 +1,100 @@
+"""Writing of a model and its tokenizer into one GGUF file.
+
+Norms, biases, positions and routers stay in float32, as in llama.cpp's own conversions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptctl.core.errors import MachineError, UsageError
+from gptctl.model.config import ModelConfig
+from gptctl.model.gguf.tensors import gguf_architecture, gguf_tensors, unsupported_reason
+from gptctl.model.gguf.tokenizer import HINT, read_vocabulary, write_vocabulary
+from gptctl.model.gpt import GPT
+from gptctl.model.hf.families import closest_family
+
+WeightType = Literal["float32", "float16", "q8_0"]
+FLOAT32_TENSORS = ("position_embd", "ffn_gate_inp")
+
+
+def write_gguf(
+    path: Path, model: GPT, tokenizer_json: str, extra: dict[str, Any], weight_type: WeightType = "float32"
+) -> None:
+    """Write a model and its tokenizer into one file.
+
+    Raises UsageError (2), before anything is written, if GGUF cannot store them; MachineError (4) without gguf.
+    """
+    gguf = import_gguf()
+    config = model.config
+    if reason := unsupported_reason(config):
+        raise UsageError(reason, HINT)
+    vocabulary = read_vocabulary(tokenizer_json, config)
+    architecture = gguf_architecture(config)
+    writer = gguf.GGUFWriter(path, architecture)
+    write_metadata(writer, config, gguf, weight_type)
+    write_vocabulary(writer, vocabulary, config, extra)
+    for name, tensor in gguf_tensors(model, closest_family(config), architecture).items():
+        add_tensor(writer, gguf, name, tensor.numpy(), weight_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def import_gguf() -> Any:
+    """Import the package gguf. Raises MachineError (4) if it is not installed."""
+    try:
+        import gguf
+    except ImportError as error:
+        raise MachineError("the package gguf is not installed", "pip install 'gptctl[gguf]'") from error
+    return gguf
+
+
+def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: WeightType) -> None:
+    """Write the sizes of a model."""
+    files = gguf.LlamaFileType
+    types = {"float32": files.ALL_F32, "float16": files.MOSTLY_F16, "q8_0": files.MOSTLY_Q8_0}
+    writer.add_type("model")
+    writer.add_name("gptctl")
+    writer.add_file_type(types[weight_type])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_context_length(config.max_seq_len)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.heads)
+    writer.add_vocab_size(config.vocab_size)
+    if config.norm == "layernorm":
+        writer.add_layer_norm_eps(config.norm_eps)
+        return
+    writer.add_head_count_kv(config.resolved_kv_heads)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    if config.experts:
+        writer.add_expert_count(config.experts)
+        writer.add_expert_used_count(config.experts_per_token)
+        writer.add_expert_feed_forward_length(config.intermediate_size)
+
+
+def add_tensor(writer: Any, gguf: Any, name: str, values: NDArray[np.float32], weight_type: WeightType) -> None:
+    """Write one tensor in the requested type, or in a more precise one where its shape or its use needs that."""
+    types = gguf.GGMLQuantizationType
+    wanted = {"float32": types.F32, "float16": types.F16, "q8_0": types.Q8_0}[weight_type]
+    if values.ndim < 2 or any(part in name for part in FLOAT32_TENSORS):
+        wanted = types.F32
+    elif wanted == types.Q8_0 and values.shape[-1] % gguf.GGML_QUANT_SIZES[types.Q8_0][0]:
+        wanted = types.F16
+    if wanted == types.F32:
+        writer.add_tensor(name, values)
+    elif wanted == types.F16:
+        writer.add_tensor(name, values.astype(np.float16))
+    else:
+        writer.add_tensor(name, gguf.quants.quantize(values, wanted), raw_dtype=wanted)

@@ -1,0 +1,86 @@
+"""Writing of model folders: config.json, model.safetensors, tokenizer.json and a manifest with checksums.
+
+Training checkpoints have our own names of tensors. A model folder has those of transformers if one of its classes
+computes the same, so that from_pretrained opens the folder. config.json has our keys beside those of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptctl.core import atomic
+from gptctl.core.config import plain
+from gptctl.core.errors import UsageError
+from gptctl.model.classifier import Classifier
+from gptctl.model.files import checksummed, tensor_files
+from gptctl.model.gpt import GPT
+from gptctl.model.hf.config_export import to_hf_config
+from gptctl.model.hf.families import closest_family, unsupported_reason
+from gptctl.model.hf.files import write_tokenizer_files
+from gptctl.model.hf.model_card import model_card
+from gptctl.model.hf.tensors import to_hf_tensors
+from gptctl.model.vocab_padding import unpad_vocab
+
+
+def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
+    """Write a model folder atomically. `extra` is stored in config.json, e.g. the names of a classifier's labels."""
+    with atomic.atomic_folder(folder) as temporary:
+        write_model(temporary, model, tokenizer_json, extra)
+        checksummed.write_manifest(temporary, "model")
+
+
+def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
+    """Write the files of a model for transformers if one of its classes fits, else with our own names."""
+    try:
+        write_transformers(folder, model, tokenizer_json, extra)
+    except UsageError:
+        write_weights(folder, model, model.state_dict())
+        write_config(folder, model, tokenizer_json, extra)
+        atomic.write_text(folder / checksummed.CARD, model_card(model.config, "", extra))
+
+
+def write_transformers(
+    folder: Path,
+    model: GPT | Classifier,
+    tokenizer_json: str,
+    extra: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+    max_bytes: int = 0,
+) -> None:
+    """Write the files of a model for transformers. `max_bytes` is passed to tensor_files.write_weights.
+
+    Raises UsageError (2), before anything is written, if no class of transformers computes the same.
+    """
+    hint = "gptctl reads the folder of its run; see docs/export.md for what can be exported"
+    if isinstance(model, Classifier):
+        raise UsageError("no class of transformers has the label head of a classifier", hint)
+    if reason := unsupported_reason(model.config):
+        raise UsageError(reason, hint)
+    family = closest_family(model.config)
+    tensor_files.write_weights(folder, to_hf_tensors(model.state_dict(), model.config, family, dtype), max_bytes)
+    values = to_hf_config(model.config, str(dtype).removeprefix("torch."))
+    atomic.write_json(folder / "config.json", values | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
+    write_tokenizer_files(folder, model.config, tokenizer_json, extra)
+    atomic.write_text(folder / checksummed.CARD, model_card(model.config, family.architecture, extra))
+
+
+def write_weights(folder: Path, model: GPT | Classifier, tensors: Mapping[str, Tensor]) -> None:
+    """Write weights under our names. They may be older than those that the model has now."""
+    tensor_files.write_tensors(
+        folder / tensor_files.WEIGHTS,
+        {name: unpad_vocab(name, tensor, model.config) for name, tensor in tensors.items()},
+    )
+
+
+def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
+    """Write config.json, with our keys alone, and tokenizer.json."""
+    head: dict[str, Any] = {"labels": 0}
+    if isinstance(model, Classifier):
+        head = {"labels": model.labels, "pooling": model.pooling}
+    atomic.write_json(folder / "config.json", {"gptctl": plain(model.config)} | head | {"extra": extra})
+    atomic.write_text(folder / "tokenizer.json", tokenizer_json)

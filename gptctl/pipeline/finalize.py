@@ -1,0 +1,84 @@
+"""The steps between the last shard and the manifest: quarantine, checks, equal columns, flushing and cleaning up."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+
+from gptctl.core import atomic
+from gptctl.core.errors import DataError
+from gptctl.io.dataset import shards
+from gptctl.io.dataset.manifest import Shard
+from gptctl.io.dataset.schema import conform, unify
+from gptctl.io.input.blocks import UnreadableRecord
+from gptctl.pipeline.task_results import PipelineTotals
+
+SHARD_PATTERNS = ("*/part-*.arrow", "shards/*/part-*.arrow")
+
+
+def remove_stale_shards(folder: Path, task_count: int) -> None:
+    """Remove the shards of tasks that no longer exist: an interrupted run had read a longer stream."""
+    for pattern in SHARD_PATTERNS:
+        for path in sorted(folder.glob(pattern)):
+            if int(path.stem.removeprefix("part-")) >= task_count:
+                path.unlink()
+
+
+def write_quarantine(folder: Path, unreadable: list[UnreadableRecord]) -> None:
+    """Write the unreadable records to quarantine.jsonl, in the order of the input."""
+    (folder / "quarantine.jsonl").unlink(missing_ok=True)
+    if unreadable:
+        lines = b"".join(orjson.dumps(record.to_json()) + b"\n" for record in unreadable)
+        atomic.write_bytes(folder / "quarantine.jsonl", lines)
+
+
+def check_readable(totals: PipelineTotals, max_bad: float, details: str) -> None:
+    """Raise DataError (3) if there is no document, or if the share of unreadable records is above `max_bad`.
+
+    `details` says where the user finds the unreadable records.
+    """
+    counts = totals.counts
+    unreadable = counts.quarantined.total()
+    if counts.documents_in == 0:
+        raise DataError("no records found in the input", "check that the files are not empty and have a known format")
+    share = unreadable / counts.documents_in
+    if unreadable and share > max_bad:
+        reason, _ = counts.quarantined.most_common(1)[0]
+        first = totals.unreadable[0] if totals.unreadable else None
+        where = f", first at {first.source} {first.position}" if first else ""
+        hint = f"see {details}; to accept them: --set max_bad={min(1.0, round(share + 0.001, 3))}"
+        if reason.startswith("no column"):
+            hint = "name the column that holds the text with --text-column"
+        raise DataError(
+            f"{unreadable:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{where})", hint
+        )
+
+
+def unify_shards(folder: Path, written: list[Shard], compression: str | None = "lz4") -> list[Shard]:
+    """Make the columns of all shards the same, as JSON rows need not be alike. Shards that lack some are rewritten."""
+    schemas = [pa.ipc.open_file(pa.memory_map(str(folder / shard.path))).schema for shard in written]
+    if all(schema.equals(schemas[0], check_metadata=True) for schema in schemas[1:]):
+        return written
+    target = unify(schemas)
+    unified = []
+    for shard, schema in zip(written, schemas, strict=True):
+        if schema.equals(target, check_metadata=True):
+            unified.append(shard)
+        else:
+            table = shards.table_from((folder / shard.path).read_bytes())
+            unified.append(shards.write_shard(folder, shard.path, conform(table, target), compression))
+    return unified
+
+
+def flush_names(folder: Path) -> None:
+    """Flush the names of all shards and side tables to disk, before the manifest is written."""
+    for parent in {path.parent for pattern in SHARD_PATTERNS for path in folder.glob(pattern)}:
+        atomic.sync_folder(parent)
+
+
+def remove_work_folder(folder: Path) -> None:
+    """Remove the records of the tasks, once the manifest lists their shards."""
+    shutil.rmtree(folder / "work", ignore_errors=True)

@@ -1,0 +1,70 @@
+"""Metrics of tokenization: the size of each split, compression, and how much of the vocabulary is used."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gptctl.core.formatting import format_bytes
+from gptctl.core.summary import Table
+from gptctl.text.tokenization import splits
+from gptctl.text.tokenizer import Tokenizer
+
+
+def split_figures(rows: pa.Table, token_bytes: int) -> dict[str, int]:
+    """Return the documents, tokens and bytes of text of a split's rows, whose tokens are bytes."""
+    return {
+        "documents": len(rows),
+        "tokens": int(pc.sum(pc.binary_length(rows["tokens"])).as_py()) // token_bytes,
+        "bytes": int(pc.sum(rows["n_bytes"]).as_py()),
+    }
+
+
+def pack_bits(bits: NDArray[np.bool_]) -> str:
+    """Return bits as text, eight in a byte of base64."""
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def unpack_bits(text: str, count: int) -> NDArray[np.bool_]:
+    """Return `count` bits that `pack_bits` has written. An empty text stands for zeros."""
+    packed = np.frombuffer(base64.b64decode(text), np.uint8)
+    return np.unpackbits(packed, count=count).astype(np.bool_) if len(packed) else np.zeros(count, np.bool_)
+
+
+def combine(task_figures: list[dict[str, Any]], tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the metrics of all tasks together.
+
+    bytes_per_token counts end-of-text. tokens_per_word does not, and counts words between white space in all splits.
+    """
+    total: dict[str, Any] = {name: {"documents": 0, "tokens": 0, "bytes": 0} for name in splits.NAMES}
+    is_used = np.zeros(tokenizer.vocab_size, np.bool_)
+    for figures in task_figures:
+        for name in splits.NAMES:
+            for key, value in figures.get(name, {}).items():
+                total[name][key] += value
+        is_used |= unpack_bits(figures.get("seen", ""), tokenizer.vocab_size)
+    words, tokens = (sum(figures[key] for figures in task_figures) for key in ("words", "text_tokens"))
+    train: dict[str, int] = total["train"]
+    return total | {
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer": tokenizer.hash,
+        "bytes_per_token": round(train["bytes"] / train["tokens"], 4) if train["tokens"] else None,
+        "tokens_per_word": round(tokens / words, 4) if words else None,
+        "vocabulary_used": round(float(is_used.mean()), 4),
+    }
+
+
+def table(metrics: dict[str, Any]) -> Table:
+    """Return a table of the splits and of the vocabulary."""
+    rows = [
+        (name, f"{metrics[name]['documents']:,}", f"{metrics[name]['tokens']:,}", format_bytes(metrics[name]["bytes"]))
+        for name in splits.NAMES
+    ]
+    rows.append(("vocabulary", "", f"{metrics['vocab_size']:,}", f"{metrics['bytes_per_token']} B/token"))
+    rows.append(("used in train", "", f"{metrics['vocabulary_used']:.1%}", f"{metrics['tokens_per_word']} tokens/word"))
+    return Table("tokenize", ("", "documents", "tokens", "text"), tuple(rows))

@@ -1,0 +1,176 @@
+"""GGUF files: transformers reads them back to the same logits; what GGUF cannot store is refused."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gptctl.core.errors import UsageError
+from gptctl.model.gguf import writer
+from gptctl.model.gpt import GPT
+from gptctl.text.tokenization.training import train
+from gptctl.text.tokenizer import Tokenizer
+from tests.conftest import documents
+from tests.model.test_gpt import logits_of, make, some_tokens
+
+gguf = pytest.importorskip("gguf")
+transformers = pytest.importorskip("transformers")
+# transformers reads neither these sizes from a file, nor GPT-2's context, where it takes 1024.
+SIZES = {"qwen3": {"head_dim": 16}, "qwen3moe": {"head_dim": 16, "moe_intermediate_size": 96}}
+CASES: dict[str, tuple[str, dict[str, Any], str, str]] = {
+    "gpt2": ("tiny-gpt2", {"max_seq_len": 1024}, "GPT2LMHeadModel", "gpt2"),
+    "gpt2-untied": (
+        "tiny-gpt2",
+        {"max_seq_len": 1024, "tie_embeddings": False, "bias": False},
+        "GPT2LMHeadModel",
+        "gpt2",
+    ),
+    "llama": ("tiny-modern", {"qk_norm": False}, "LlamaForCausalLM", "o200k"),
+    "llama-untied": ("tiny-modern", {"qk_norm": False, "tie_embeddings": False}, "LlamaForCausalLM", "modern"),
+    "qwen3": ("tiny-modern", {}, "Qwen3ForCausalLM", "modern"),
+    "qwen3moe": ("tiny-moe", {"qk_norm": True, "kv_heads": 2}, "Qwen3MoeForCausalLM", "modern"),
+}
+
+
+@cache
+def tokenizer(algorithm: Any, rules: Any = "gpt2") -> str:
+    return train(
+        [row["text"].encode("ascii", "ignore").decode() for row in documents(30)], algorithm, 400, split_pattern=rules
+    )
+
+
+def build(case: str) -> tuple[GPT, str]:
+    name, changes, _, rules = CASES[case]
+    text = tokenizer("bpe", rules)
+    text_tokenizer = Tokenizer.from_json(text)
+    return make(
+        name, vocab_size=text_tokenizer.vocab_size + 3, end_of_text=text_tokenizer.end_of_text_id, **changes
+    ), text
+
+
+def opened(path: Path, case: str) -> Any:
+    found = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32, **SIZES.get(case, {})
+    )
+    assert type(found).__name__ == CASES[case][2]
+    return found.eval()
+
+
+def loss_of(logits: Tensor, tokens: Tensor) -> float:
+    return float(F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", ["float32", "float16", "q8_0"])
+def test_transformers_reads_the_same(tmp_path: Path, case: str, kind: writer.WeightType) -> None:
+    """float32: logits within 1e-4; float16: a loss within 0.1 %; eight bits: within 2 %."""
+    model, text = build(case)
+    writer.write_gguf(tmp_path / "model.gguf", model, text, {}, kind)
+    theirs = opened(tmp_path / "model.gguf", case)
+    tokens = some_tokens(model, 2, 60)
+    mine, other = logits_of(model, tokens), logits_of(theirs, tokens)
+    if kind == "float32":
+        torch.testing.assert_close(mine, other, atol=1e-4, rtol=0)
+    allowed = {"float32": 1e-6, "float16": 1e-3, "q8_0": 0.02}[kind]
+    assert abs(loss_of(other, tokens) / loss_of(mine, tokens) - 1) <= allowed
+
+
+@pytest.mark.parametrize("rules", ["gpt2", "modern", "o200k"])
+def test_the_tokenizer(tmp_path: Path, rules: str) -> None:
+    """transformers' tokenizer of the file gives our ids, and knows what begins and ends a text."""
+    text = tokenizer("bpe", rules)
+    text_tokenizer = Tokenizer.from_json(text)
+    model = make("tiny-modern", vocab_size=text_tokenizer.vocab_size)
+    writer.write_gguf(tmp_path / "model.gguf", model, text, {"chat_template": "{{ messages }}", "stop_ids": [5, 9]})
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    sample = "Hello  world's 12345 DON'T\n\n\tthe (brown) fox; x = 1\r\n end  "
+    assert theirs(sample, add_special_tokens=False)["input_ids"] == text_tokenizer.encode(sample)
+    found = fields(tmp_path / "model.gguf")
+    assert found["tokenizer.ggml.pre"] == {"gpt2": "gpt-2", "modern": "llama-bpe", "o200k": "gpt-4o"}[rules]
+    assert (found["tokenizer.ggml.bos_token_id"], found["tokenizer.ggml.eos_token_id"]) == (
+        text_tokenizer.end_of_text_id,
+        5,
+    )
+    assert found["tokenizer.chat_template"] == "{{ messages }}"
+
+
+def test_the_tokenizer_of_qwen(tmp_path: Path) -> None:
+    """Single digits are llama.cpp's rules qwen2, and NFC is no reason to refuse."""
+    definition = json.loads(tokenizer("bpe", "modern").replace("{1,3}", ""))
+    definition["normalizer"] = {"type": "NFC"}
+    text = json.dumps(definition)
+    writer.write_gguf(tmp_path / "model.gguf", make("tiny-modern"), text, {})
+    assert fields(tmp_path / "model.gguf")["tokenizer.ggml.pre"] == "qwen2"
+
+
+def fields(path: Path) -> dict[str, Any]:
+    """Read a file's metadata."""
+    return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
+
+
+def test_characters_are_spelled_as_bytes(tmp_path: Path) -> None:
+    """A vocabulary of characters, each of one byte, has GPT-2's spelling of bytes, and no merges to speak of."""
+    text = tokenizer("chars")
+    text_tokenizer = Tokenizer.from_json(text)
+    writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=text_tokenizer.vocab_size + 1), text, {})
+    tokens = fields(tmp_path / "model.gguf")["tokenizer.ggml.tokens"]
+    assert tokens[text_tokenizer.encode(" ")[0]] == "Ġ"
+    assert tokens[text_tokenizer.encode("a")[0]] == "a"
+    assert tokens[text_tokenizer.vocab_size] == f"[unused {text_tokenizer.vocab_size}]"
+    types = fields(tmp_path / "model.gguf")["tokenizer.ggml.token_type"]
+    assert [types[0], types[1], types[-1]] == [gguf.TokenType.CONTROL, gguf.TokenType.NORMAL, gguf.TokenType.UNUSED]
+
+
+def test_a_mixture_without_qk_norm_is_of_llama(tmp_path: Path) -> None:
+    """As llama.cpp has Mixtral: experts stacked, the router in float32, and how many there are."""
+    text = tokenizer("bpe", "modern")
+    model = make("tiny-moe", vocab_size=Tokenizer.from_json(text).vocab_size)
+    writer.write_gguf(tmp_path / "model.gguf", model, text, {}, "q8_0")
+    found = fields(tmp_path / "model.gguf")
+    assert (found["llama.expert_count"], found["llama.expert_used_count"]) == (4, 2)
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+    gates = tensors["blk.1.ffn_gate_exps.weight"]
+    assert gates.tensor_type == gguf.GGMLQuantizationType.Q8_0
+    wanted = model.state_dict()["blocks.1.feed_forward.experts.gate"]
+    read = torch.from_numpy(gguf.dequantize(gates.data, gates.tensor_type))
+    torch.testing.assert_close(read, wanted, atol=float(wanted.abs().max()) / 127, rtol=0)
+    router = tensors["blk.1.ffn_gate_inp.weight"]
+    assert router.tensor_type == gguf.GGMLQuantizationType.F32
+    assert torch.equal(torch.from_numpy(router.data.copy()), model.state_dict()["blocks.1.feed_forward.router.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("tiny-vaswani", {}, "no architecture for OpenAIGPTLMHeadModel"),
+        ("tiny-gpt3", {"bias": False}, "no architecture for GPTNeoForCausalLM"),
+        ("char-cpu", {}, "gpt2 has no activation = gelu"),
+        ("char-modern", {}, "qwen3 has no activation = relu2"),
+        ("tiny-modern", {"qk_norm": False, "bias": True}, "without biases"),
+        ("tiny-modern", {"logit_softcap": 15.0}, "logit_softcap"),
+    ],
+)
+def test_models_that_it_can_not_hold(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
+    """They are refused before anything is written."""
+    with pytest.raises(UsageError, match=words):
+        writer.write_gguf(tmp_path / "model.gguf", make(name, **changes), tokenizer("bpe"), {})
+    assert not (tmp_path / "model.gguf").exists()
+
+
+def test_tokenizers_that_it_can_not_hold(tmp_path: Path) -> None:
+    """Words, characters of several bytes, rules for cutting text without a name, more tokens than rows."""
+    wide = train(["añb"], "chars", 0)
+    unnamed = tokenizer("bpe", "modern").replace("{1,3}", "{1,4}")
+    refused = ((tokenizer("words"), "byte-level"), (wide, "several bytes"), (unnamed, "no name for the way"))
+    for text, words in refused:
+        with pytest.raises(UsageError, match=words):
+            writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2"), text, {})
+    with pytest.raises(UsageError, match="more tokens"):
+        writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=100), tokenizer("bpe"), {})

@@ -1,0 +1,91 @@
+"""config.json of published models, and of models that gptctl does not compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptctl.core.errors import DataError
+from gptctl.model.folder import load_model
+from gptctl.model.hf.config_import import read_model_config
+from tests.model.hf.test_transformers import CASES, build, exported
+
+
+@pytest.mark.parametrize(
+    ("told", "parameters", "facts"),
+    [
+        (  # HuggingFaceTB/SmolLM2-135M
+            {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576, "num_attention_heads": 9,
+             "intermediate_size": 1536, "num_hidden_layers": 30, "num_key_value_heads": 3, "rms_norm_eps": 1e-5,
+             "vocab_size": 49152, "max_position_embeddings": 8192, "rope_theta": 100000, "rope_scaling": None,
+             "tie_word_embeddings": True, "eos_token_id": 0, "rope_interleaved": False},
+            134_515_008, {"rope_theta": 100000.0, "activation": "swiglu", "bias": False, "end_of_text": 0},
+        ),
+        (  # TinyLlama/TinyLlama-1.1B
+            {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 22,
+             "intermediate_size": 5632, "num_attention_heads": 32, "num_key_value_heads": 4, "rms_norm_eps": 1e-5,
+             "vocab_size": 32000, "max_position_embeddings": 2048, "eos_token_id": 2},
+            1_100_048_384, {"rope_theta": 10000.0, "tie_embeddings": False},
+        ),
+        (  # mistralai/Mixtral-8x7B
+            {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 4096, "sliding_window": None,
+             "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+             "num_local_experts": 8, "num_experts_per_tok": 2, "rope_theta": 1e6, "rms_norm_eps": 1e-5,
+             "vocab_size": 32000, "max_position_embeddings": 32768, "eos_token_id": [2, 5]},
+            46_702_792_704, {"rope_theta": 1e6, "experts": 8, "end_of_text": 2},
+        ),
+        (  # openai-community/gpt2-xl
+            {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_ctx": 1024, "n_embd": 1600, "n_head": 25,
+             "n_layer": 48, "n_positions": 1024, "vocab_size": 50257, "eos_token_id": 50256},
+            1_557_611_200, {"activation": "gelu_tanh", "dropout": 0.1, "intermediate_size": 6400, "bias": True},
+        ),
+        (  # EleutherAI/gpt-neo-125m, where our count has biases for queries, keys and values, which are zero there
+            {"architectures": ["GPTNeoForCausalLM"], "model_type": "gpt_neo", "attention_types": [[["global", "local"], 6]],
+             "hidden_size": 768, "num_heads": 12, "num_layers": 12, "window_size": 256, "vocab_size": 50257},
+            125_198_592 + 12 * 3 * 768, {"layer_pattern": ("full", "sliding") * 6, "sliding_window": 256},
+        ),
+        (  # openai-community/openai-gpt
+            {"architectures": ["OpenAIGPTLMHeadModel"], "model_type": "openai-gpt", "afn": "gelu", "n_positions": 512},
+            116_534_784, {"norm_position": "post", "activation": "gelu_tanh", "final_norm": False, "end_of_text": -1},
+        ),
+    ],
+)  # fmt: skip
+def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[str, Any]) -> None:
+    """As they stand on the models' pages, and how many parameters these are known to have."""
+    config = read_model_config(told, "config.json")
+    assert config.parameters() == parameters
+    assert {name: getattr(config, name) for name in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"architectures": ["BertModel"], "model_type": "bert"}, "BertModel"),
+        ({"architectures": ["Qwen3ForSequenceClassification"]}, "Qwen3ForSequenceClassification"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "rope_type = llama3"),
+        ({"head_dim": 32}, "head_dim = 32"),
+        ({"hidden_act": "gelu"}, "hidden_act = gelu"),
+        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"num_attention_heads": 0, "head_dim": None}, "wrong type"),
+        ({"hidden_size": "wide"}, "wrong type"),
+        ({"rope_parameters": [1]}, "wrong type"),
+        ({"num_attention_heads": 7, "head_dim": None}, "not a multiple"),
+        ({"num_hidden_layers": 3}, "model.layers.2"),
+        ({"num_hidden_layers": 1}, "model.layers.1"),
+    ],
+)
+def test_what_is_not_known_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    """DataError (3) that says what, never other logits."""
+    folder = exported(tmp_path / "model", build("modern"))
+    told = json.loads((folder / "config.json").read_text()) | change
+    del told["gptctl"]
+    (folder / "config.json").write_text(json.dumps(told))
+    (folder / "manifest.json").unlink()
+    with pytest.raises(DataError, match=words) as caught:
+        load_model(folder)
+    if "BertModel" in words:
+        assert caught.value.hint
+        assert all(architecture in caught.value.hint for _, _, architecture in CASES.values())
