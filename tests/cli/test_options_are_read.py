@@ -35,7 +35,10 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
         return object.__getattribute__(self, name)
 
     monkeypatch.setattr(Settings, "__getattribute__", record, raising=False)
-    ray = SimpleNamespace(run=lambda function, items, workers, preload=(), address=None: map(function, items))
+    ray = SimpleNamespace(
+        worker_count=lambda wanted: wanted,
+        run=lambda function, items, workers, preload=(), address=None: map(function, items),
+    )
     monkeypatch.setitem(sys.modules, "gptctl.executors.ray", ray)
     return seen
 
