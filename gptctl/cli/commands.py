@@ -120,7 +120,7 @@ class StageGroup(TyperGroup):
             show_version(True)
         if name == "help":
             if not rest:
-                ctx.get_help()
+                typer.echo(ctx.get_help())
                 raise typer.Exit
             name, rest = rest[0], ["--help"]
         if name in stage_names():

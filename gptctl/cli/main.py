@@ -38,7 +38,7 @@ def main() -> None:
     code: int | None = 1
     try:
         require_utf8(sys.argv)
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="gptctl", standalone_mode=False) or 0
     except BaseException as error:
         code = report(error)
     try:

@@ -30,6 +30,13 @@ class SamplingOptions(SeedOption):
     repetition_penalty: float = flag(1.0, "Above 1, tokens that occurred before become less likely.", panel=PANEL, gt=0)
     stop: tuple[str, ...] = flag((), "End before any of these texts; \\n is a line feed.", panel=PANEL)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.temperature == 0:
+            found |= dict.fromkeys(("seed", "top_k", "top_p", "min_p"), "with --temperature 0")
+        return found
+
     def sampling_params(self) -> SamplingParams:
         """Return the options as the engine takes them."""
         from gptctl.infer.sampling import SamplingParams

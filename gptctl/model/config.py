@@ -82,6 +82,17 @@ class ModelConfig(Settings):
             raise ValueError('experts need activation = "swiglu" and bias = false')
         return self
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.positions != "rope":
+            found["rope_theta"] = f"with positions {self.positions}"
+        if "sliding" not in self.layer_pattern:
+            found["sliding_window"] = "where no layer is sliding"
+        if not self.experts:
+            found |= dict.fromkeys(("experts_per_token",), "without experts")
+        return found
+
     @property
     def head_dim(self) -> int:
         """The size of one attention head."""

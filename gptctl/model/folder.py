@@ -21,7 +21,8 @@ from gptctl.model.gpt import GPT
 from gptctl.model.hf import adapter_load, files
 from gptctl.model.hf.config_import import candidate_configs, read_model_config
 from gptctl.model.hf.tensors import ChangedError, from_hf_tensors
-from gptctl.model.lora import LoraConfig, apply_lora, merge_lora
+from gptctl.model.lora import apply_lora, merge_lora
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
 from gptctl.model.save import save_model
 from gptctl.model.saved_model import SavedModel, assign_weights

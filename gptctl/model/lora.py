@@ -14,25 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
-
-
-class LoraConfig(Settings):
-    """Which layers are adapted, and how."""
-
-    rank: int = key(0, "Rank of the update of each matrix; 0 trains the full matrices.", ge=0)
-    alpha: float = key(0.0, "The update is scaled by alpha/rank; 0 means twice the rank.", ge=0)
-    dropout: float = key(0.0, "Dropout on the input of the update.", ge=0, lt=1)
-    dora: bool = key(False, "Learn the magnitude of each output separately (DoRA).")
-    targets: tuple[str, ...] = key(("blocks.*",), "Linear layers to adapt, as glob patterns of their names.")
-
-    @property
-    def scale(self) -> float:
-        """The factor alpha / rank of B A."""
-        return (self.alpha or 2 * self.rank) / self.rank
 
 
 class LoraLinear(nn.Linear):

@@ -50,6 +50,10 @@ class Doctor(StageConfig):
         switch=True,
     )
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        return super().without_effect() | ({} if self.paths else {"lineage": "without PATH"})
+
 
 def plan(config: Doctor, context: Context) -> Summary:
     """Looking changes nothing: the plan is the look."""

@@ -39,6 +39,23 @@ EXAMPLES = (
     "gptctl eval --predictions scores --average weighted",
 )
 
+# What some tasks alone read, what concerns a model that is asked, and what concerns the rows of DATA.
+OF_TASKS = {
+    "choices": ("delimiter", "norm"),
+    "generate": ("max_tokens", "stop"),
+    "lm": ("stride", "count_eos", "allow_lossy"),
+}
+OF_MODELS = (
+    "task", "batch_size", "max_length", "stride", "count_eos", "allow_lossy", "delimiter", "max_tokens", "stop",
+    "ensemble", "device", "nproc_per_node", "cache", "emit_lm_eval_task", "label_column", "limit", "max_bad",
+)  # fmt: skip
+OF_DATA = (
+    "task", "metrics", "average", "positive", "labels", "label_column", "compare", "baseline", "leakage",
+    "zero_division", "macro_over", "ci", "per_class", "confusion", "bins", "norm", "count_eos", "allow_lossy",
+    "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task", "text_column", "id_column", "max_bad",
+    "max_doc_bytes",
+)  # fmt: skip
+
 
 class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, InferenceConfig, WorkerOptions):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
@@ -60,6 +77,26 @@ class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, Inferenc
     out: str | None = output(None, "Folder or URI for predictions and metrics.")
     junit: str | None = flag(None, "File for JUnit XML.", metavar="FILE", panel="Output", runtime=True)
     markdown: str | None = flag(None, "File for a summary in Markdown.", metavar="FILE", panel="Output", runtime=True)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.average != "binary":
+            found["positive"] = "without --average binary"
+        if self.no_regress is None:
+            found["alpha"] = "without --no-regress"
+        if self.leakage is None:
+            found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
+        for task, keys in OF_TASKS.items():
+            if self.task not in ("auto", task):
+                found |= dict.fromkeys(keys, f"with task {self.task}")
+        if self.predictions is not None and self.data is None:
+            found |= dict.fromkeys(OF_MODELS, "with --predictions")
+            if self.leakage is None:
+                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
+        if self.harness is not None:
+            found |= dict.fromkeys(OF_DATA, "with --harness")
+        return found
 
 
 def plan(config: Eval, context: Context) -> Summary:

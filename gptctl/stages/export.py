@@ -47,6 +47,13 @@ class Export(StageConfig):
         5_000_000_000, "Largest file of weights (hf). Larger models are split into several files with an index.", ge=1
     )
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.format == "gguf":
+            found["max_shard_bytes"] = "with --format gguf"
+        return found
+
 
 def plan(config: Export, context: Context) -> Summary:
     """Return what would be exported, or raise why it cannot be."""

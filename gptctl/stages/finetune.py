@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +22,15 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.evals.inference import held_out
-from gptctl.evals.inference.loaded_model import LoadedModel
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.lora import LoraConfig
+from gptctl.model.lora_config import LoraConfig, LoraOptions
 from gptctl.pipeline import labelled_data
 from gptctl.text import chat
 from gptctl.text.classifier_inputs import MARKERS, ClassifierInputs, LongDocuments, encode_pairs
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
-from gptctl.train.recipe import Recipe
+from gptctl.train.recipe import FinetuneRecipe, Recipe
 from gptctl.train.tasks.aggregate_runs import mean_and_spread
 
 if TYPE_CHECKING:
@@ -45,10 +43,14 @@ EXAMPLES = (
     "gptctl finetune run labelled/train.jsonl -o again --select-on f1 --epochs 1",
     "gptctl finetune run unique -o adapted --task lm --epochs 1",
 )
-RECIPE = Recipe(
+RECIPE = FinetuneRecipe(
     lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
 )
 WARMUP_SHARE = 0.1
+OF_CLASSIFIERS = (
+    "label_column", "pair_column", "pooling", "long_documents", "select_on", "lm_weight", "fold_column", "fold",
+    "label_weights", "symmetric", "max_windows", "training.lm_weight", "training.label_weights",
+)  # fmt: skip
 
 
 class Finetune(DistributedOptions, ReadingOptions, SeedOption):
@@ -57,6 +59,13 @@ class Finetune(DistributedOptions, ReadingOptions, SeedOption):
     DATA is a file, or a folder with train and val files; without val, 10 % of the texts by hash are held out. The best
     weights by --select-on on val are kept. A test split is never read. For chat, DATA has a column `messages`.
     """
+
+    instead: ClassVar[dict[str, str]] = {
+        "training.steps": "--epochs decides how long it trains",
+        "training.warmup_steps": "the warm-up is a tenth of all steps",
+        "training.seq_len": "the base model's context decides",
+        "adapter.rank": "use --lora",
+    }
 
     base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
     data: str = argument(..., "DATA", "File or folder with the texts.")
@@ -88,8 +97,8 @@ class Finetune(DistributedOptions, ReadingOptions, SeedOption):
     )
     fold: str | None = key(None, "Hold out this one fold of fold_column.")
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
-    training: Recipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
-    adapter: LoraConfig = key(LoraConfig(), "More about --lora: its scale, dropout, layers, and DoRA.")
+    training: FinetuneRecipe = key(RECIPE, "The recipe; steps and warm-up follow from --epochs.")
+    adapter: LoraOptions = key(LoraOptions(), "More about --lora: its scale, dropout, layers, and DoRA.")
     freeze: tuple[str, ...] = key((), "Parameters that stay as they are, as globs: blocks.0.*,embedding.*")
     freeze_layers: int = key(0, "Lowest blocks that stay as they are, embeddings included.", ge=0)
     label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
@@ -108,16 +117,41 @@ class Finetune(DistributedOptions, ReadingOptions, SeedOption):
         """Take numbers as text, as TOML and --set give them: folds are compared as text."""
         return str(value) if isinstance(value, int) else value
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.task != "classify":
+            found |= dict.fromkeys(OF_CLASSIFIERS, f"with --task {self.task}")
+        if self.task != "chat":
+            found["chat_template"] = "without --task chat"
+        if self.task != "lm":
+            found["training.document_mask"] = f"with --task {self.task}"
+        for name in ("lr", "batch_size", "lm_weight"):
+            if getattr(self, name) is not None:
+                found[f"training.{name}"] = f"beside --{name.replace('_', '-')}"
+        if self.label_weights == "balanced":
+            found["training.label_weights"] = "beside label_weights balanced"
+        if not self.lora:
+            found["adapter"] = "without --lora"
+        if self.pair_column is None:
+            found["symmetric"] = "without --pair-column"
+        if self.long_documents != "windows":
+            found["max_windows"] = "without --long-documents windows"
+        if self.fold_column is None:
+            found["fold"] = "without --fold-column"
+        elif self.fold is None:
+            found["seeds"] = "beside --fold-column"
+        return found
+
     def recipe(self, samples: int, seq_len: int) -> Recipe:
         """Lay the flags over the recipe and count the steps."""
         given = {"lr": self.lr, "batch_size": self.batch_size, "lm_weight": self.lm_weight}
         changes: Values = {name: value for name, value in given.items() if value is not None}
-        recipe = self.training.model_copy(update=changes | {"seq_len": seq_len})
-        batch = min(recipe.batch_size, max(samples, 1))
+        training = self.training.model_copy(update=changes)
+        batch = min(training.batch_size, max(samples, 1))
         steps = max(1, math.ceil(self.epochs * samples / batch))
-        return recipe.model_copy(
-            update={"steps": steps, "batch_size": batch, "warmup_steps": int(steps * WARMUP_SHARE)}
-        )
+        counted = {"batch_size": batch, "seq_len": seq_len, "steps": steps, "warmup_steps": int(steps * WARMUP_SHARE)}
+        return Recipe.model_validate(plain(training) | counted)
 
     def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
         """Return the trainings that this one stands for, by the folders that they go to; none if it is one."""
@@ -206,6 +240,8 @@ def intact(folder: Path) -> bool:
 
 def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Values:
     """Do several trainings, each in a folder of its own; give means and spreads, and keep the best model."""
+    from gptctl.evals.inference import held_out
+
     found = {}
     for number, (name, config) in enumerate(repeats.items(), start=1):
         context.info(f"{name}, {number} of {len(repeats)}")
@@ -249,6 +285,9 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         save_adapter(record.path / "adapter", model, base, job.tokenizer_json, about | {"metrics": metrics})
         lora.merge_lora(model)
     if "held out" in tables:
+        from gptctl.evals.inference import held_out
+        from gptctl.evals.inference.loaded_model import LoadedModel
+
         assert isinstance(model, Classifier)
         inputs = ClassifierInputs.from_json(about["classifier_inputs"])
         coder = Tokenizer.from_json(job.tokenizer_json)
@@ -348,7 +387,7 @@ def base_of(config: Finetune, folder: Path, shape: ModelConfig, coder: Tokenizer
     """Say what the training starts from."""
     from gptctl.train.tasks.initial_models import Base
 
-    lora = config.adapter.model_copy(update={"rank": config.lora})
+    lora = LoraConfig(rank=config.lora, **vars(config.adapter))
     return Base(
         folder.absolute(), max(shape.vocab_size, coder.vocab_size), config.dropout, config.seed, lora, config.freeze,
         config.freeze_layers,
@@ -369,7 +408,7 @@ def make_job(
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
     replicated = Layout(ParallelDims(dp_replicate=ranks))
     if config.lora:
-        about = about | {"lora": plain(config.adapter) | {"rank": config.lora}}
+        about = about | {"lora": {"rank": config.lora} | plain(config.adapter)}
     return TrainJob(
         recipe=recipe,
         build_model=build,

@@ -26,7 +26,7 @@ from gptctl.train import recipe
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.planning.gpu_specs import Accelerator
-from gptctl.train.recipe import Recipe
+from gptctl.train.recipe import PretrainRecipe, Recipe
 
 if TYPE_CHECKING:
     from gptctl.model.gpt import GPT
@@ -85,7 +85,7 @@ class Pretrain(DistributedOptions, SeedOption):
     lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
     max_minutes: float = flag(0, "Stop after so many minutes; 0 is no bound.", panel="Training", ge=0)
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
-    training: Recipe = key(Recipe(), "The recipe.")
+    training: PretrainRecipe = key(PretrainRecipe(), "The recipe.")
     checkpoint: Checkpoints = key(Checkpoints(), "When checkpoints are written.")
     faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
     max_tokens: int = key(0, "Stop after so many tokens; 0 is no bound.", ge=0)
@@ -97,7 +97,7 @@ class Pretrain(DistributedOptions, SeedOption):
         "How sequences are filled: concat cuts one stream, bestfit cuts only documents longer than a sequence.",
     )
     eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates at the end only.", ge=0)
-    log_every: int = key(10, "Steps between lines in events.jsonl.", ge=1)
+    log_every: int = key(10, "Steps between lines in events.jsonl.", runtime=True, ge=1)
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     sample_every: int = key(
         1, "Evaluations between samples of the model's text in events.jsonl; 0 writes none.", ge=0, runtime=True
@@ -116,10 +116,39 @@ class Pretrain(DistributedOptions, SeedOption):
         tables = load_preset(preset)
         return tables | {"training": recipe.named(tables["training"], str(chosen.get("recipe", "preset")), preset)}
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.list_presets:
+            others = (name for name in type(self).own_keys() if name != "list_presets")
+            return dict.fromkeys(others, "with --list-presets")
+        flags = {
+            "steps": "steps",
+            "lr": "lr",
+            "optimizer": "optimizer",
+            "seq_len": "seq_len",
+            "batch_tokens": "batch_size",
+        }
+        for name, replaced in flags.items():
+            if getattr(self, name) is not None:
+                found[f"training.{replaced}"] = f"beside --{name.replace('_', '-')}"
+        if self.seq_len is not None:
+            found["model.max_seq_len"] = "beside --seq-len"
+        if self.tokens is not None:
+            found |= dict.fromkeys(("model.vocab_size", "model.end_of_text"), "beside TOKENS, whose tokenizer decides")
+        if not self.model.experts:
+            found |= dict.fromkeys(("training.balance_weight", "training.router_z_weight"), "without experts")
+        if not self.sample_every:
+            found["sample_prompt"] = "with sample_every 0"
+        if self.device == "cpu" or self.nproc_per_node > 1:
+            found["accelerator"] = "on CPUs"
+        return found
+
     def full_recipe(self) -> Recipe:
         """Lay the flags over the recipe."""
         given = {"steps": self.steps, "seq_len": self.seq_len, "optimizer": self.optimizer, "lr": self.lr}
-        full = self.training.model_copy(update={name: value for name, value in given.items() if value is not None})
+        changes = {name: value for name, value in given.items() if value is not None}
+        full = Recipe.model_validate(plain(self.training) | changes)
         if self.batch_tokens:
             full = full.model_copy(update={"batch_size": max(1, self.batch_tokens // full.seq_len)})
         return full

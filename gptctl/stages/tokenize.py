@@ -87,6 +87,26 @@ class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
         "The output is the same.", runtime=True,
     )  # fmt: skip
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if not self.shuffle:
+            found["seed"] = "without --shuffle"
+        if self.split.by == "position":
+            found["split.salt"] = "with split.by position"
+        unused = {
+            "bytes": ("vocab_size", "train_bytes", "train_chars_per_doc"),
+            "chars": ("vocab_size", "train_chars_per_doc"),
+        }
+        found |= dict.fromkeys(unused.get(self.algorithm, ()), f"with --algorithm {self.algorithm}")
+        if self.algorithm != "bpe":
+            found["split_pattern"] = f"with --algorithm {self.algorithm}"
+        if self.tokenizer:
+            found.pop("split_pattern", None)  # a *.tiktoken file may need it
+            of_training = ("algorithm", "vocab_size", "train_bytes", "train_chars_per_doc")
+            found |= dict.fromkeys(of_training, "with --tokenizer")
+        return found
+
 
 def check(config: Tokenize) -> None:
     """Raise UsageError (2) for settings that cannot work."""

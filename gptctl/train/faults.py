@@ -44,6 +44,17 @@ class FaultPolicy(Settings):
         16, "Batches before and after the bad one that a rollback skips too; doubled with each rollback.", ge=0
     )
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        actions, found = (self.on_nonfinite, self.on_spike), super().without_effect()
+        if "skip" not in actions:
+            found["max_skips"] = "where nothing is skipped"
+        if "rollback" not in actions:
+            found |= dict.fromkeys(("max_rollbacks", "margin"), "without a rollback")
+        if not self.spike_window:
+            found |= dict.fromkeys(("on_spike", "spike_sigma"), "with faults.spike_window 0")
+        return found
+
     @property
     def may_roll_back(self) -> bool:
         """Return whether a checkpoint is needed before the first update."""

@@ -17,7 +17,8 @@ from gptctl.model.files import checksummed
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
-from gptctl.model.lora import LoraConfig, apply_lora, lora_layers
+from gptctl.model.lora import apply_lora, lora_layers
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.save import save_model, write_config, write_weights
 from tests.model.test_gpt import FAMILIES, make, some_tokens
 

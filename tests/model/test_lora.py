@@ -8,7 +8,8 @@ import torch
 from gptctl.core.errors import UsageError
 from gptctl.model import lora
 from gptctl.model.gpt import GPT
-from gptctl.model.lora import LoraConfig, LoraLinear
+from gptctl.model.lora import LoraLinear
+from gptctl.model.lora_config import LoraConfig
 from tests.model.test_gpt import make
 
 TOKENS = torch.randint(3, 400, (2, 16), generator=torch.Generator().manual_seed(0))

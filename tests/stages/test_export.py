@@ -17,7 +17,8 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.files import checksummed
 from gptctl.model.folder import load_model
 from gptctl.model.hf.adapter_save import save_adapter
-from gptctl.model.lora import LoraConfig, apply_lora, lora_layers
+from gptctl.model.lora import apply_lora, lora_layers
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.save import save_model, write_config, write_weights
 from gptctl.stages import export, inspect
 from gptctl.text.tokenization.training import train

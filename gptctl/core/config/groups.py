@@ -54,6 +54,15 @@ class WorkerOptions(StageConfig):
             raise ValueError(f"no executor is called '{value}'{near}; known: {', '.join(known)}")
         return value
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.executor == "serial" and self.workers != 1:
+            found["workers"] = "with --executor serial"
+        if self.executor != "ray":
+            found["ray_address"] = "without --executor ray"
+        return found
+
     def executor_options(self) -> Values:
         """Return the settings of the executor, besides the number of workers."""
         return {"address": self.ray_address} if self.executor == "ray" else {}

@@ -90,7 +90,8 @@ def invalid(model: Model, error: Mapping[str, Any], given: Values, origins: Mapp
     """Turn one pydantic error into a sentence."""
     parts = [str(part) for part in error["loc"]]
     info, dotted = locate(model, parts)
-    origin = next((origins[name] for name in origins if f"{name}.".startswith(f"{dotted}.")), DEFAULT)
+    within = (origins[name] for name in origins if name.startswith(f"{dotted}."))
+    origin = origins.get(dotted) or next(within, DEFAULT)
     if error["type"] == "missing" and info is not None and not look_up(given, dotted):
         return f"{typed(dotted, info)} {MISSING}"
     name = named(model, dotted, origin)

@@ -10,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from gptctl.core.config.fields import declaration, key
 from gptctl.core.config.values import Values, merge, plain
 
+FILE_SUFFIXES = (
+    ".arrow", ".bz2", ".csv", ".feather", ".gguf", ".gz", ".html", ".json", ".jsonl", ".lz4", ".md", ".ndjson", ".npy",
+    ".parquet", ".safetensors", ".tar", ".tsv", ".txt", ".warc", ".xz", ".zip", ".zst",
+)  # fmt: skip
+
 
 class Settings(BaseModel):
     """A frozen group of config keys. An unknown key is an error.
@@ -28,6 +33,14 @@ class Settings(BaseModel):
             return values
         given = given_in(values)
         return merge(cls.below(given), given)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the dotted keys and tables that have no effect beside the other values, each with the reason.
+
+        A reason ends the sentence "KEY has no effect ...": "without --lora", "with --method exact".
+        """
+        tables = [(name, value) for name, value in vars(self).items() if isinstance(value, Settings)]
+        return {f"{name}.{inner}": reason for name, table in tables for inner, reason in table.without_effect().items()}
 
     @classmethod
     def below(cls, given: Values) -> Values:
@@ -70,17 +83,27 @@ class StageConfig(Settings):
         preset = cls.preset_layer(given)
         return merge(super().below(merge(preset, given)), preset)
 
+    @model_validator(mode="after")
+    def names_a_folder(self) -> StageConfig:
+        """Refuse a file's name for an output folder: nobody who types it expects a folder."""
+        for name, field in type(self).model_fields.items():
+            value = vars(self)[name] if declaration(field).folder else None
+            if (folder := without_suffix(str(value or ""))) != (value or ""):
+                rows = (
+                    f"; gptctl inspect {folder} --limit 0 --format jsonl prints rows" if ".jsonl" in str(value) else ""
+                )
+                raise ValueError(f"-o {value} names a file, but this command writes a folder: use -o {folder}{rows}")
+        return self
+
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
         """Return the values that the chosen preset stands for. They lie above the defaults and below all else."""
         return {}
 
-    def without_effect(self) -> dict[str, str]:
-        """Return the dotted keys and tables that have no effect beside the other values, each with the reason.
-
-        A reason ends the sentence "KEY has no effect ...": "without --lora", "with --method exact".
-        """
-        return {}
+    @classmethod
+    def own_keys(cls) -> list[str]:
+        """List the keys of this group of options, without those that every command has."""
+        return [name for name in cls.model_fields if name not in StageConfig.model_fields]
 
     def settings(self) -> Values:
         """Return the keys that can change a result, in TOML's types."""
@@ -95,6 +118,12 @@ class StageConfig(Settings):
             if value:
                 found[name] = [absolute(str(one)) for one in ([value] if isinstance(value, str) else value)]
         return found
+
+
+def without_suffix(path: str) -> str:
+    """Return a path or URI without the suffixes of a file: "out.jsonl.gz" becomes "out"."""
+    bare, suffix = os.path.splitext(path.partition("?")[0])  # noqa: PTH122 (it may be a URI)
+    return without_suffix(bare) if suffix.lower() in FILE_SUFFIXES else path
 
 
 def absolute(path: str) -> str:

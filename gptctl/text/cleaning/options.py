@@ -110,6 +110,21 @@ class CleaningOptions(StageConfig):
         settings = {filter_name: dict(values) for filter_name, values in preset.items() if values}
         return {"filters": list(preset), "pii": name in PII_PRESETS} | settings
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if not self.pii:
+            found["mask"] = "without --pii"
+        if not self.decontaminate:
+            found["contamination"] = "without --decontaminate"
+        if self.words != "nltk":
+            found["punkt"] = "without --words nltk"
+        if self.html == "never":
+            found |= dict.fromkeys(("extractor", "html_seconds"), "with --html never")
+        used = [one.name for one in self.filter_chain()]
+        tables = [name for name in plugins.names(FILTERS) if name in type(self).model_fields]
+        return found | {name: f"without the filter {name}" for name in tables if name not in used}
+
     @classmethod
     def for_values(cls, chosen: Values) -> type[StageConfig]:
         """Return the model with the tables of those filters that are plug-ins and that the values name."""

@@ -62,6 +62,24 @@ class DuplicateOptions(StageConfig):
         keep_policy.parse(value)
         return value
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        of_methods = {
+            ("minhash",): ("threshold", "num_perm", "ngram", "verify", "bands", "shingle", "normalize", "seed"),
+            ("minhash", "exact"): ("normalize_exact",),
+            ("lines", "paragraphs"): ("min_chars", "fold"),
+            ("substring",): ("min_words",),
+        }
+        for methods, keys in of_methods.items():
+            if self.method not in methods:
+                found |= dict.fromkeys(keys, f"with --method {self.method}")
+        if self.index == "datasketch":
+            found["verify"] = "with --index datasketch"
+        if self.redis is None:
+            found["redis_name"] = "without redis"
+        return found
+
     def check(self, has_against: bool) -> None:
         """Raise UsageError (2) for options that exclude each other."""
         uses_index = self.index == "datasketch"

@@ -14,7 +14,8 @@ from gptctl.core.seeds import derive
 from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
-from gptctl.model.lora import LoraConfig, apply_lora
+from gptctl.model.lora import apply_lora
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.vocab_padding import PADDED_TENSORS
 
 

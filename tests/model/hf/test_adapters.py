@@ -19,7 +19,8 @@ from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.adapter_load import load_adapter_into
 from gptctl.model.hf.adapter_save import save_adapter
-from gptctl.model.lora import LoraConfig, apply_lora, lora_layers, merge_lora
+from gptctl.model.lora import apply_lora, lora_layers, merge_lora
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.save import save_model
 from tests.evals.small_model import tokenizer_json
 from tests.model.test_gpt import logits_of, make, some_tokens
