@@ -1,4 +1,4 @@
-"""Learning rate and batch size as pure functions of how far training is: nothing to save, nothing to restore."""
+"""Learning rate and batch size as pure functions of a run's progress: there is no state to save."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from gptctl.train.recipe import Recipe
 def lr_factor(recipe: Recipe, step: float, steps: float) -> float:
     """Return the learning rate of update `step` (from 0) out of `steps`, as a share of the peak.
 
-    Under a batch ramp both are counted in updates of the full batch (samples / batch_size), so that warm-up and decay
-    follow the tokens, as GPT-3's do. A linear warm-up is followed by:
-    cosine    half a cosine to min_lr_share (Loshchilov and Hutter 2017, "SGDR"), over decay_share of the steps
-    linear    a line to min_lr_share, likewise
-    wsd       the peak, then a line over the last cooldown_share of the steps (Hu et al. 2024, "MiniCPM", 4)
-    constant  the peak
+    With a batch ramp both are counted in updates of the full batch (samples / batch_size), so that warm-up and decay
+    follow the tokens, as in GPT-3. After a linear warm-up the schedules differ:
+
+    cosine    half a cosine down to min_lr_share, over decay_share of the steps (Loshchilov and Hutter 2017, "SGDR")
+    linear    linear decay to min_lr_share, over decay_share of the steps
+    wsd       constant, then linear decay over the last cooldown_share of the steps (Hu et al. 2024, "MiniCPM", 4)
+    constant  constant
     noam      the inverse square root of the step ("Attention Is All You Need", 5.3, with its peak scaled to 1)
     """
     warmup = recipe.warmup_steps
@@ -36,10 +37,10 @@ def lr_factor(recipe: Recipe, step: float, steps: float) -> float:
 
 
 def batch_size(recipe: Recipe, samples: int) -> int:
-    """Return the sequences of the update that follows after training on `samples` sequences.
+    """Return the batch size, in sequences, of the update after training on `samples` sequences.
 
     A ramp grows with the tokens from ramp_start_batch to the full batch (Brown et al. 2020, "GPT-3", appendix B), in
-    whole multiples of its start: what divides the start among ranks and micro-batches divides the rest.
+    multiples of its start: so a number of ranks or micro-batches that divides the start divides every batch.
     """
     start, full = recipe.ramp_start_batch, recipe.batch_size
     tokens = samples * recipe.seq_len
@@ -55,13 +56,13 @@ def samples_after(recipe: Recipe, steps: int) -> int:
 
 
 def steps_for(recipe: Recipe, samples: int) -> int:
-    """Count the updates that `samples` sequences take; the last one may go past them."""
+    """Count the updates that train on `samples` sequences; the last one may train on more."""
     ramped, step = _ramp(recipe, math.inf, samples)
     return step + max(0, math.ceil((samples - ramped) / recipe.batch_size))
 
 
 def _ramp(recipe: Recipe, max_steps: float, max_samples: float) -> tuple[int, int]:
-    """Walk up the ramp to its end or to a bound; give the sequences and the updates so far."""
+    """Return the sequences and the updates of a ramp, up to its end or a limit."""
     samples = step = 0
     while step < max_steps and samples < max_samples and (size := batch_size(recipe, samples)) < recipe.batch_size:
         samples, step = samples + size, step + 1

@@ -66,7 +66,7 @@ def train_step(state: TrainerState) -> None:
 def update_parameters(state: TrainerState, found: StepResult) -> float:
     """Clip the gradients, let the optimizers update, and return the learning rate."""
     recipe, progress = state.job.recipe, state.progress
-    clip = min(1.0, recipe.clip / (found.grad_norm + 1e-6)) if recipe.clip else 1.0
+    clip = min(1.0, recipe.grad_clip / (found.grad_norm + 1e-6)) if recipe.grad_clip else 1.0
     gradients = [parameter.grad for parameter in state.parameters.values() if parameter.grad is not None]
     torch._foreach_mul_(gradients, clip / found.targets)
     factor = schedule.lr_factor(recipe, progress.trained_samples / recipe.batch_size, state.total_full_batches)

@@ -58,7 +58,7 @@ WIDE_RUN = [
     "--eval_interval=1000",
 ]
 OURS = ["--preset", "char-modern", "--steps", "230", "--set", "training.momentum=0.8", "--set", "training.lr=2e-2",
-        "--set", "training.matrix_lr=0.03", "--set", "training.clip=0", "--set", "training.warmup_steps=3",
+        "--set", "training.matrix_lr=0.03", "--set", "training.grad_clip=0", "--set", "training.warmup_steps=3",
         "--set", "training.cooldown_share=0.7"]  # fmt: skip
 SCORE = """
 import sys, numpy as np, torch

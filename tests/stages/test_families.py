@@ -65,7 +65,7 @@ def test_two_processes_and_micro_batches_train_as_one(
     losses = []
     for name, cut in (("whole", ()), ("cut", ("--nproc-per-node", 2, "--set", "micro_batch_size=3"))):
         command = ("pretrain", tokens, "-o", name, "--preset", preset, "--device", "cpu", "--steps", 8, "--json")
-        done = gptctl(*command, "--set", "training.balance_weight=0.3", *cut)
+        done = gptctl(*command, "--set", "training.aux_loss_weight=0.3", *cut)
         assert done.code == 0, done.err
         losses.append(done.json["metrics"]["val_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

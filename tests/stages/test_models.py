@@ -112,7 +112,7 @@ def test_pretrain_diverges_with_code_6(gptctl: Gptctl, workspace: Path) -> None:
         "--steps",
         "50",
         "--set",
-        "training.clip=0",
+        "training.grad_clip=0",
         "--set",
         "training.warmup_steps=0",
     )

@@ -41,7 +41,7 @@ def test_a_paper_that_does_not_exist(gptctl: Gptctl) -> None:
     """Exit 2, with the way out."""
     done = gptctl("pretrain", "t", "-o", "r", "--preset", "modern-124", "--recipe", "paper", "--dry-run")
     assert done.code == 2
-    assert "no paper gives a recipe for modern-124" in done.err
+    assert "no published recipe for modern-124" in done.err
     assert "hint: leave --recipe out" in done.err
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_only_diverges_ends_with_6(gptctl: Gptctl, workspace: Path, t
     """Skipping does not help where the weights are ruined: so many batches in a row, then exit 6."""
     done = gptctl(
         "pretrain", workspace / "tokens", "-o", "run", "--preset", "tiny-gpt2", "--lr", "1e30", "--steps", "50",
-        "--set", "training.clip=0", "--set", "training.warmup_steps=0", "--set", "faults.on_nonfinite=skip",
+        "--set", "training.grad_clip=0", "--set", "training.warmup_steps=0", "--set", "faults.on_nonfinite=skip",
         "--set", "faults.max_skips=3",
     )  # fmt: skip
     assert done.code == 6, done.err
@@ -74,7 +74,7 @@ def test_keys_of_faults_are_checked(gptctl: Gptctl) -> None:
     """Exit 2, naming key and choices; the nearest for a slip."""
     done = gptctl("pretrain", "t", "-o", "r", "--set", "faults.on_nonfinite=ignore", "--set", "faults.on_spyke=skip")
     assert done.code == 2
-    assert "'stop', 'skip' or 'rollback'" in done.err
+    assert "takes stop, skip or rollback, not 'ignore'" in done.err
     assert "did you mean 'on_spike'?" in done.err
 
 

@@ -116,7 +116,7 @@ def test_budgets(tmp_path: Path) -> None:
 def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:
     """A learning rate that ruins the model after a good start: stop after two worse evaluations, best weights kept."""
     job = make_job(
-        recipe={"steps": 400, "lr": 0.05, "schedule": "constant", "warmup_steps": 300, "clip": 0.0},
+        recipe={"steps": 400, "lr": 0.05, "schedule": "constant", "warmup_steps": 300, "grad_clip": 0.0},
         eval_every=10,
         patience=2,
     )
@@ -132,7 +132,7 @@ def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:
 
 def test_divergence_is_an_error_before_it_is_an_update(tmp_path: Path) -> None:
     """Exit 6, naming the step; the last good checkpoint stays good."""
-    job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "clip": 0.0, "schedule": "constant"}, checkpoint_every=1)
+    job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "grad_clip": 0.0, "schedule": "constant"}, checkpoint_every=1)
     with pytest.raises(DivergedError, match=r"diverged at step \d+") as caught:
         run_in(tmp_path, job)
     assert caught.value.exit_code == 6
@@ -277,7 +277,7 @@ def test_a_rank_that_dies_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_errors_of_a_rank_reach_the_user(tmp_path: Path) -> None:
     """Same class, message and hint as from one process."""
-    job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "clip": 0.0, "schedule": "constant"}, world_size=2)
+    job = make_job(recipe={"lr": 1e18, "warmup_steps": 0, "grad_clip": 0.0, "schedule": "constant"}, world_size=2)
     with pytest.raises(DivergedError, match="diverged at step") as caught:
         run_in(tmp_path, job)
     assert caught.value.hint == "use a lower --lr or a longer warm-up, with another -o"

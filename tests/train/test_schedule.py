@@ -16,7 +16,7 @@ from gptctl.core.errors import UsageError
 from gptctl.model.config import load_preset, preset_names
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
-from gptctl.train.recipe import MODERN, Recipe, named
+from gptctl.train.recipe import MODERN, Recipe, apply_recipe
 from gptctl.train.schedule import batch_size, lr_factor, samples_after, steps_for
 from tests.train.fault_jobs import WithoutSome
 from tests.train.jobs import make_job, only, run_in
@@ -108,15 +108,15 @@ def test_gpt3s_recipe_in_tokens(preset: str) -> None:
 def test_modern_and_paper() -> None:
     """One word lays the modern recipe over a paper's; batch, length, steps and warm-up stay the preset's."""
     paper = load_preset("gpt2")["training"]
-    assert named(paper, "preset", "gpt2") == named(paper, "paper", "gpt2") == paper
-    modern = Recipe.model_validate(named(paper, "modern", "gpt2"))
+    assert apply_recipe(paper, "preset", "gpt2") == apply_recipe(paper, "paper", "gpt2") == paper
+    modern = Recipe.model_validate(apply_recipe(paper, "modern", "gpt2"))
     assert (modern.optimizer, modern.schedule, modern.min_lr_share) == ("muon", "wsd", 0)
     for name in ("batch_size", "seq_len", "steps", "warmup_steps"):
         assert getattr(modern, name) == paper[name]
     own = load_preset("char-modern")["training"]
-    assert named(own, "modern", "char-modern") == named(own, "preset", "char-modern") == own
-    with pytest.raises(UsageError, match="no paper gives a recipe for char-modern"):
-        named(own, "paper", "char-modern")
+    assert apply_recipe(own, "modern", "char-modern") == apply_recipe(own, "preset", "char-modern") == own
+    with pytest.raises(UsageError, match="no published recipe for char-modern"):
+        apply_recipe(own, "paper", "char-modern")
     assert set(MODERN) <= set(Recipe.model_fields)
 
 

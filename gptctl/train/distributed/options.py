@@ -41,7 +41,7 @@ class DistributedOptions(ProcessOptions):
     )  # fmt: skip
     compile: Literal["auto", "on", "off"] = key("auto", "Compile the blocks with torch.compile; auto: on CUDA.")
 
-    def ranks(self) -> int:
+    def world_size(self) -> int:
         """Count the training processes, over all machines."""
         return (self.gpus or self.nproc_per_node) * self.nodes
 
@@ -53,7 +53,7 @@ class DistributedOptions(ProcessOptions):
         """Return the fields of a TrainJob that these options set."""
         return {
             "device": self.device_name(),
-            "world_size": self.ranks(),
+            "world_size": self.world_size(),
             "nodes": self.nodes,
             "rdzv_endpoint": self.rdzv_endpoint,
             "strategy": self.parallel,
@@ -73,7 +73,7 @@ class DistributedOptions(ProcessOptions):
                 found["device"] = "beside --gpus"
         if self.nodes == 1:
             found |= dict.fromkeys(("rdzv_endpoint", "hybrid_shard"), "without --nodes")
-        if self.ranks() == 1:
+        if self.world_size() == 1:
             alone = ("parallel", "tp_size", "hybrid_shard", "max_restarts", "heartbeat_timeout")
             found |= dict.fromkeys(alone, "with a single process")
         if self.parallel not in ("auto", "tp"):

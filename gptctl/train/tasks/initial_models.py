@@ -1,4 +1,4 @@
-"""The models that finetuning starts from. Each rank builds its own, the same as all others."""
+"""The models that finetuning starts from. Each rank builds its own, all with the same weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gptctl.model.vocab_padding import PADDED_TENSORS
 
 
 @dataclass(frozen=True)
-class Base:
-    """A model folder and what is changed about it. `vocab_size` may be larger than the base's."""
+class InitialModel:
+    """A model folder, and what is changed before training."""
 
     folder: Path
-    vocab_size: int
+    vocab_size: int = 0  # at least the folder's
     dropout: float = 0.0
     seed: int = 0
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -32,70 +32,72 @@ class Base:
     freeze_layers: int = 0
 
 
-def language_model(base: Base) -> GPT:
-    """Build a language model with the base's weights."""
-    model, widened = pretrained(base)
-    prepare(model, model, base, widened)
+def language_model(initial: InitialModel) -> GPT:
+    """Build a language model with the folder's weights."""
+    model, has_new_tokens = load_pretrained(initial)
+    prepare_parameters(model, model, initial, has_new_tokens)
     return model
 
 
-def classifier(base: Base, labels: int, pooling: Pooling) -> Classifier:
-    """Put a fresh label head on the base's weights; it is trained whatever else is frozen."""
-    gpt, widened = pretrained(base)
-    model = Classifier(gpt, labels, base.seed, base.dropout, pooling)
-    prepare(model, gpt, base, widened)
+def classifier(initial: InitialModel, labels: int, pooling: Pooling) -> Classifier:
+    """Build a classifier with the folder's weights and a new label head, which is never frozen."""
+    gpt, has_new_tokens = load_pretrained(initial)
+    model = Classifier(gpt, labels, initial.seed, initial.dropout, pooling)
+    prepare_parameters(model, gpt, initial, has_new_tokens)
     model.label_head.requires_grad_(True)
     return model
 
 
-def pretrained(base: Base) -> tuple[GPT, bool]:
-    """Load the base, with room for new symbols; tell whether there are any."""
-    loaded, shape, _, _ = load_model(base.folder)
-    source = loaded.gpt if isinstance(loaded, Classifier) else loaded
-    model = GPT(shape.model_copy(update={"dropout": base.dropout, "vocab_size": base.vocab_size}))
+def load_pretrained(initial: InitialModel) -> tuple[GPT, bool]:
+    """Load the weights into a model with room for new tokens, and return whether there are any."""
+    saved = load_model(initial.folder)
+    source = saved.model.gpt if isinstance(saved.model, Classifier) else saved.model
+    old_size = saved.config.vocab_size
+    config = saved.config.model_copy(update={"dropout": initial.dropout, "vocab_size": initial.vocab_size})
+    model = GPT(config)
     weights = source.state_dict()
-    generator = torch.Generator().manual_seed(derive(base.seed, "new symbols"))
+    generator = torch.Generator().manual_seed(derive(initial.seed, "new symbols"))
     for name in PADDED_TENSORS:
         if name in weights:
-            weights[name] = widen(weights[name], shape.vocab_size, model, generator)
+            weights[name] = resize_embedding(weights[name], old_size, model, generator)
     model.load_state_dict(weights)
-    return model, base.vocab_size > shape.vocab_size
+    return model, initial.vocab_size > old_size
 
 
-def widen(table: Tensor, known: int, model: GPT, generator: torch.Generator) -> Tensor:
-    """Return a table (padded V, C) the `known` rows of another one, and normal rows as large as those behind them."""
+def resize_embedding(table: Tensor, old_size: int, model: GPT, generator: torch.Generator) -> Tensor:
+    """Return a table (padded V, C) with the first rows of another, and new rows drawn with the same deviation."""
     config = model.config
-    wide = table.new_zeros(config.padded_vocab_size, table.size(1))
-    wide[:known] = table[:known]
-    wide[known : config.vocab_size].normal_(0, float(table[:known].std()), generator=generator)
-    return wide
+    resized = table.new_zeros(config.padded_vocab_size, table.size(1))
+    resized[:old_size] = table[:old_size]
+    resized[old_size : config.vocab_size].normal_(0, float(table[:old_size].std()), generator=generator)
+    return resized
 
 
-def prepare(model: nn.Module, gpt: GPT, base: Base, widened: bool) -> None:
-    """Freeze what is to stay, and adapt what is to be adapted. With new symbols, the tables that hold them learn too.
+def prepare_parameters(model: nn.Module, gpt: GPT, initial: InitialModel, has_new_tokens: bool) -> None:
+    """Apply LoRA and freeze parameters. With LoRA, the tables that hold new tokens are trained too.
 
-    Raises UsageError (2) if nothing is left to train.
+    Raises UsageError (2) if no parameter is left to train.
     """
-    if base.lora.rank:
-        apply_lora(model, base.lora, base.seed)
+    if initial.lora.rank:
+        apply_lora(model, initial.lora, initial.seed)
         for table in (gpt.embedding, gpt.head):
-            if widened and table is not None:
+            if has_new_tokens and table is not None:
                 table.requires_grad_(True)
-    lowest = [gpt.embedding, gpt.positions, *gpt.blocks[: base.freeze_layers]] if base.freeze_layers else []
-    for module in lowest:
+    frozen = [gpt.embedding, gpt.positions, *gpt.blocks[: initial.freeze_layers]] if initial.freeze_layers else []
+    for module in frozen:
         if module is not None:
             module.requires_grad_(False)
-    freeze(gpt, base.freeze)
+    freeze_parameters(gpt, initial.freeze)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UsageError("everything is frozen", "freeze less: freeze, freeze_layers")
+        raise UsageError("all parameters are frozen", "freeze fewer: see freeze and freeze_layers")
 
 
-def freeze(model: nn.Module, globs: tuple[str, ...]) -> None:
-    """Keep the parameters as they are whose names fit one of some globs; UsageError (2) for one that fits none."""
+def freeze_parameters(model: nn.Module, globs: tuple[str, ...]) -> None:
+    """Freeze the parameters whose names match a glob. Raises UsageError (2) for a glob that matches none."""
     for glob in globs:
-        fitting = [parameter for name, parameter in model.named_parameters() if fnmatch.fnmatch(name, glob)]
-        if not fitting:
+        matching = [parameter for name, parameter in model.named_parameters() if fnmatch.fnmatch(name, glob)]
+        if not matching:
             names = ", ".join(name for name, _ in list(model.named_parameters())[:6])
-            raise UsageError(f"freeze: no parameter is called '{glob}'; there are: {names} ...", "use globs")
-        for parameter in fitting:
+            raise UsageError(f"freeze: no parameter matches '{glob}'", f"names are {names} and so on; globs work")
+        for parameter in matching:
             parameter.requires_grad_(False)

@@ -167,6 +167,6 @@ def test_finetune_clip() -> None:
     from gptctl.stages.finetune import Finetune
 
     plainly = Finetune(base="m", data="d", out="o").training
-    clipped = Finetune.model_validate({"base": "m", "data": "d", "out": "o", "training": {"clip": 0.5}}).training
-    assert clipped == plainly.model_copy(update={"clip": 0.5})
+    clipped = Finetune.model_validate({"base": "m", "data": "d", "out": "o", "training": {"grad_clip": 0.5}}).training
+    assert clipped == plainly.model_copy(update={"grad_clip": 0.5})
     assert (clipped.lr, clipped.schedule, clipped.batch_size, clipped.lm_weight) == (5e-4, "linear", 32, 0.0)

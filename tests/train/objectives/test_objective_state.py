@@ -78,9 +78,9 @@ def test_a_reference_model_is_prepared_like_the_trained_one(
             )
     run_in(tmp_path / "free", make_job(**options | {"objective": "language_model"}))
     free = tensors(tmp_path / "free" / "checkpoints" / "step-000006")
-    start = dict(job.build_model().named_parameters())
+    start = {name: parameter.detach() for name, parameter in job.build_model().named_parameters()}
 
     def distance(weights: dict[str, torch.Tensor]) -> float:
-        return sum(float((weights[name] - start[name][: len(weights[name])]).square().sum()) for name in start)
+        return sum((weights[name] - start[name][: len(weights[name])]).square().sum().item() for name in start)
 
     assert distance(found["single"]) < distance(free)

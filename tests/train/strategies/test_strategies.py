@@ -39,7 +39,7 @@ def job_of(case: str, **changes: Any) -> TrainJob:
         "eval_batch_size": 10,
         "log_every": 1,
     } | changes
-    recipe = {"steps": STEPS, "batch_size": 5, "clip": 0.5, "warmup_steps": 2, "lr": 1e-3, "matrix_lr": 2e-3}
+    recipe = {"steps": STEPS, "batch_size": 5, "grad_clip": 0.5, "warmup_steps": 2, "lr": 1e-3, "matrix_lr": 2e-3}
     recipe |= settings.pop("recipe", {})
     if case == "classifier":
         job = make_job("tiny-modern", recipe={**recipe, "optimizer": "adamw", "lm_weight": 0.3}, **settings)

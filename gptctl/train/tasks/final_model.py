@@ -1,0 +1,35 @@
+"""The weights that a finished run keeps as its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gptctl.model.saved_model import load_weights_into
+from gptctl.train.checkpoints import checkpoint_folders
+from gptctl.train.checkpoints.load_checkpoint import read_progress
+from gptctl.train.job import Model, TrainJob
+
+
+def load_latest(job: TrainJob, run: Path) -> Model:
+    """Return the model of the newest checkpoint, in evaluation mode."""
+    folder = checkpoint_folders.latest_valid(run)
+    assert folder is not None  # a finished run has saved one
+    return load(job, folder)
+
+
+def load_best(job: TrainJob, run: Path) -> tuple[Model, dict[str, Any]]:
+    """Return the model of the best evaluation, in evaluation mode, and its metrics on val as best_val_*.
+
+    Without a val split it is the newest checkpoint, without metrics.
+    """
+    folder = checkpoint_folders.best_or_latest(run)
+    val = read_progress(folder)["val"]
+    return load(job, folder), {f"best_val_{name}": value for name, value in val.items()}
+
+
+def load(job: TrainJob, folder: Path) -> Model:
+    """Return the model of a checkpoint."""
+    model = job.build_model().eval()
+    load_weights_into(model, folder)
+    return model

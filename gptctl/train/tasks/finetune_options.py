@@ -1,0 +1,142 @@
+"""The options of `gptctl finetune` that decide what is trained and for how long. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import field_validator
+
+from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
+from gptctl.core.errors import DataError
+from gptctl.model.lora_config import LoraConfig, LoraOptions
+from gptctl.pipeline import labelled_data
+from gptctl.text.classifier_inputs import LongDocuments
+from gptctl.train.distributed.options import DistributedOptions
+from gptctl.train.faults import FaultPolicy
+from gptctl.train.recipe import FinetuneRecipe, Recipe, recipe_for_epochs
+
+DEFAULT_RECIPE = FinetuneRecipe(
+    lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
+)
+WARMUP_SHARE = 0.1
+CLASSIFIER_KEYS = (
+    "label_column", "pair_column", "pooling", "long_documents", "select_on", "lm_weight", "fold_column", "fold",
+    "label_weights", "symmetric", "max_windows", "training.lm_weight", "training.label_weights",
+)  # fmt: skip
+
+
+class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
+    """Task, recipe, adapter, repeats and logging."""
+
+    instead: ClassVar[dict[str, str]] = {
+        "training.steps": "--epochs decides how long it trains",
+        "training.warmup_steps": "the warm-up is a tenth of all steps",
+        "training.seq_len": "the base model's context decides",
+        "adapter.rank": "use --lora",
+    }
+
+    task: Literal["classify", "chat", "lm"] = flag(
+        "classify", "Learn to classify texts, to answer in conversations, or to continue text (lm).", panel="Task"
+    )
+    label_column: str = flag("label", "Column that holds the label.", panel="Task")
+    pair_column: str | None = flag(None, "Column of a second text, to classify pairs.", panel="Task")
+    pooling: Literal["last", "mean", "max", "concat"] = flag(
+        "last", "How a classifier pools hidden states; concat: the other three.", panel="Task"
+    )
+    long_documents: LongDocuments = flag(
+        "head", "Which part of a text longer than the context is read; windows: all of it, averaged.", panel="Task"
+    )
+    epochs: float = flag(3.0, "Passes over the training texts.", panel="Training", gt=0)
+    select_on: Literal["f1", "accuracy", "loss"] = flag(
+        "f1", "Metric on val that selects the weights (chat and lm: always loss).", panel="Training"
+    )
+    lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
+    batch_size: int | None = flag(None, "Texts per update.", panel="Training", ge=1)
+    lm_weight: float | None = flag(
+        None, "Weight of the language-model loss beside a classifier's.", panel="Training", ge=0
+    )
+    lora: int = flag(0, "Rank of a low-rank update (LoRA); 0 trains all weights.", panel="Training", ge=0)
+    seeds: int = flag(
+        1, "Train with this many seeds. Reports mean and deviation, and keeps the best model.", panel="Repeats", ge=1
+    )
+    fold_column: str | None = flag(
+        None, "Cross-validate: hold out each fold that this column names, and train on the others.", panel="Repeats"
+    )
+    fold: str | None = key(None, "Hold out only this fold of fold_column.")
+    dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
+    training: FinetuneRecipe = key(DEFAULT_RECIPE, "The recipe; steps and warm-up follow from --epochs.")
+    adapter: LoraOptions = key(LoraOptions(), "More about --lora: its scale, dropout, layers, and DoRA.")
+    freeze: tuple[str, ...] = key((), "Parameters to freeze, as globs: blocks.0.*,embedding.*")
+    freeze_layers: int = key(0, "How many of the lowest blocks to freeze, embeddings included.", ge=0)
+    label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
+    symmetric: bool = key(False, "Read a pair in both orders.")
+    max_windows: int = key(16, "Largest number of windows of a long document.", ge=1)
+    chat_template: str | None = key(None, "File with a Jinja chat template. Default: the model's own, or ChatML.")
+    patience: int = key(0, "Stop after this many evaluations without improvement; 0 never stops.", ge=0)
+    faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
+    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
+    eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
+    micro_batch_size: int = key(
+        0, "Texts per forward pass and process (gradient accumulation); 0 takes a process's whole share.", ge=0
+    )
+
+    @field_validator("fold", mode="before")
+    @classmethod
+    def as_text(cls, value: Any) -> Any:
+        """Turn a number, as TOML and --set read it, into text: folds are compared as text."""
+        return str(value) if isinstance(value, int) else value
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.task != "classify":
+            found |= dict.fromkeys(CLASSIFIER_KEYS, f"with --task {self.task}")
+        if self.task != "chat":
+            found["chat_template"] = "without --task chat"
+        if self.task != "lm":
+            found["training.document_mask"] = f"with --task {self.task}"
+        for name in ("lr", "batch_size", "lm_weight"):
+            if getattr(self, name) is not None:
+                found[f"training.{name}"] = f"beside --{name.replace('_', '-')}"
+        if self.label_weights == "balanced":
+            found["training.label_weights"] = "beside label_weights balanced"
+        if not self.lora:
+            found["adapter"] = "without --lora"
+        if self.pair_column is None:
+            found["symmetric"] = "without --pair-column"
+        if self.long_documents != "windows":
+            found["max_windows"] = "without --long-documents windows"
+        if self.fold_column is None:
+            found["fold"] = "without --fold-column"
+        elif self.fold is None:
+            found["seeds"] = "beside --fold-column"
+        return found
+
+    def full_recipe(self, label_weights: tuple[float, ...], samples: int, seq_len: int) -> Recipe:
+        """Return the recipe with the flags applied, and the steps that follow from the epochs."""
+        given = {"lr": self.lr, "batch_size": self.batch_size, "lm_weight": self.lm_weight}
+        changes: Values = {name: value for name, value in given.items() if value is not None}
+        if label_weights:
+            changes["label_weights"] = label_weights
+        recipe = self.training.model_copy(update=changes)
+        return recipe_for_epochs(recipe, self.epochs, samples, seq_len, WARMUP_SHARE)
+
+    def lora_config(self) -> LoraConfig:
+        """Return the settings of LoRA with the rank of --lora."""
+        return LoraConfig(rank=self.lora, **vars(self.adapter))
+
+    def repeat_settings(self, train: pa.Table) -> dict[str, Values]:
+        """Return the settings in which the runs of --seeds or --fold-column differ, by name; none for a single run.
+
+        Raises DataError (3) for a missing column or value, or a fold that no folder can be named after.
+        """
+        if self.fold_column and self.fold is None:
+            hint = "name it with --fold-column"
+            folds = sorted(set(labelled_data.strings_of(train, self.fold_column, "train", "fold", hint)))
+            if unfit := [fold for fold in folds if "/" in fold or "\0" in fold]:
+                raise DataError(f"a folder cannot be named after the fold '{unfit[0]}'", "rename it without a slash")
+            return {f"fold-{fold}": {"fold": fold} for fold in folds}
+        if self.seeds > 1:
+            return {f"seed-{seed}": {"seed": seed, "seeds": 1} for seed in range(self.seed, self.seed + self.seeds)}
+        return {}

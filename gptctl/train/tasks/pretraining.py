@@ -1,0 +1,41 @@
+"""The parts of a pretraining job: the model and its token data. Each rank builds and opens its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from gptctl.io.dataset import tokens as token_io
+from gptctl.model.config import ModelConfig
+from gptctl.model.gpt import GPT
+from gptctl.model.initialize import initialize
+from gptctl.text.packing import Pack
+from gptctl.train.data.data_source import DataSource
+from gptctl.train.data.packed_documents import PackedDocuments
+from gptctl.train.data.token_windows import TokenWindows
+
+
+def build_model(config: ModelConfig, seed: int) -> GPT:
+    """Build and initialize a model. The weights are a function of the arguments."""
+    model = GPT(config)
+    initialize(model, seed)
+    return model
+
+
+def training_data(tokens: Path, pack: Pack, seq_len: int, seed: int, end_of_text: int) -> Callable[[], DataSource]:
+    """Return a picklable function that opens the training split with a packing."""
+    if pack == "bestfit":
+        return partial(open_packed_documents, tokens, seq_len, seed, end_of_text)
+    return partial(open_windows, tokens, seq_len, seed, "train")
+
+
+def open_windows(tokens: Path, seq_len: int, seed: int, split: str) -> TokenWindows:
+    """Map a split's shards and cut them into windows."""
+    return TokenWindows(token_io.flat_parts(tokens, split), seq_len, seed, split)
+
+
+def open_packed_documents(tokens: Path, seq_len: int, seed: int, end_of_text: int) -> PackedDocuments:
+    """Map the training shards and pack their documents."""
+    lengths = token_io.document_lengths(tokens, "train")
+    return PackedDocuments(token_io.flat_parts(tokens, "train"), lengths, seq_len, seed, end_of_text)
