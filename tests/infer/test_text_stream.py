@@ -35,12 +35,12 @@ def sentence_piece() -> Tokenizer:
     return Tokenizer.from_json(engine.to_str())
 
 
-CODERS = {"bytes": byte_level(), "spaces": sentence_piece()}
+TOKENIZERS = {"bytes": byte_level(), "spaces": sentence_piece()}
 
 
-def streamed(coder: Tokenizer, tokens: Sequence[int], stops: Sequence[str] = ()) -> tuple[list[str], TextStream]:
+def streamed(tokenizer: Tokenizer, tokens: Sequence[int], stops: Sequence[str] = ()) -> tuple[list[str], TextStream]:
     """Feed tokens one by one until a stop; give the pieces."""
-    stream, pieces = TextStream(coder, stops), []
+    stream, pieces = TextStream(tokenizer, stops), []
     for token in tokens:
         pieces.append(stream.add(token))
         if stream.stopped:
@@ -48,28 +48,28 @@ def streamed(coder: Tokenizer, tokens: Sequence[int], stops: Sequence[str] = ())
     return [*pieces, stream.finish()], stream
 
 
-@pytest.mark.parametrize("kind", CODERS)
+@pytest.mark.parametrize("kind", TOKENIZERS)
 @given(data=st.data())
 @settings(deadline=None)
 def test_pieces_are_the_text_of_any_tokens(kind: str, data: st.DataObject) -> None:
     """Any tokens at all, most of which are no text in UTF-8."""
-    coder = CODERS[kind]
-    tokens = data.draw(st.lists(st.integers(0, coder.vocab_size - 1), max_size=30))
-    pieces, stream = streamed(coder, tokens)
-    assert "".join(pieces) == stream.text == coder.decode(tokens)
+    tokenizer = TOKENIZERS[kind]
+    tokens = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
+    pieces, stream = streamed(tokenizer, tokens)
+    assert "".join(pieces) == stream.text == tokenizer.decode(tokens)
 
 
 @given(text=st.text(st.sampled_from("größe漢字🙂 ïab"), max_size=20))
 @settings(deadline=None)
 def test_characters_of_several_tokens_come_whole(text: str) -> None:
     """No replacement character where the text has none, and as early as can be."""
-    coder = CODERS["bytes"]
-    tokens = coder.encode(text)
-    pieces, _ = streamed(coder, tokens)
+    tokenizer = TOKENIZERS["bytes"]
+    tokens = tokenizer.encode(text)
+    pieces, _ = streamed(tokenizer, tokens)
     assert "".join(pieces) == text
     assert REPLACEMENT not in "".join(pieces)
     for count in range(len(tokens)):
-        known = coder.decode(tokens[: count + 1])
+        known = tokenizer.decode(tokens[: count + 1])
         if not known.endswith(REPLACEMENT):
             assert "".join(pieces[: count + 1]) == known
 
@@ -83,17 +83,17 @@ def test_nothing_of_a_stop_string_is_shown(text: str, stops: list[str]) -> None:
     """The text ends before the one complete first; a beginning that comes to nothing is shown in the end."""
     places = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     wanted = text[: min(places)[1]] if places else text
-    coder = CODERS["bytes"]
-    pieces, stream = streamed(coder, coder.encode(text), stops)
+    tokenizer = TOKENIZERS["bytes"]
+    pieces, stream = streamed(tokenizer, tokenizer.encode(text), stops)
     assert "".join(pieces) == stream.text == wanted
     assert stream.stopped == bool(places)
 
 
 def test_a_long_sample_costs_no_more_a_token() -> None:
     """Only the last tokens are decoded again."""
-    coder = CODERS["bytes"]
-    stream, longest = TextStream(coder), 0
-    decode = coder.decode
+    tokenizer = TOKENIZERS["bytes"]
+    stream, longest = TextStream(tokenizer), 0
+    decode = tokenizer.decode
 
     class Counting(Tokenizer):
         def __init__(self) -> None:
@@ -105,6 +105,6 @@ def test_a_long_sample_costs_no_more_a_token() -> None:
             return decode(ids, skip_special_tokens=skip_special_tokens)
 
     stream.tokenizer = Counting()
-    for token in coder.encode("the größer 漢字 " * 50):
+    for token in tokenizer.encode("the größer 漢字 " * 50):
         stream.add(token)
     assert longest < 16

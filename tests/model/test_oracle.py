@@ -78,7 +78,7 @@ def test_a_mixture_is_mixtral(kv_heads: int) -> None:
 
 
 def gpt_neo(state: dict[str, Tensor], layers: int, head_dim: int) -> dict[str, Tensor]:
-    """Rename banded weights to GPT-Neo's, which divides no score by sqrt(D): its queries are that much smaller."""
+    """Rename the weights of a GPT-3 to those of GPT-Neo, which does not divide scores by sqrt(D): its queries are that much smaller."""
     names = {
         "attention.query": "attn.attention.q_proj",
         "attention.key": "attn.attention.k_proj",

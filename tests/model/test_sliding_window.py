@@ -1,4 +1,4 @@
-"""Banded attention: equal to a mask over everything, in value, gradient and with the cache, at the cost of a band."""
+"""Sliding-window attention: equal to a mask over everything, in value, gradient and with the cache, at the cost of a window."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_ragged_rows_with_a_cache(length: int) -> None:
             torch.testing.assert_close(torch.cat(pieces, 1)[row], alone[0, -20:], atol=1e-5, rtol=1e-5)
 
 
-def test_which_layers_are_banded() -> None:
+def test_which_layers_are_sliding() -> None:
     """The pattern repeats over the layers; GPT-3 begins with a dense one."""
     config = ModelConfig(layers=5, layer_pattern=("full", "sliding", "sliding"), sliding_window=7)
     assert [config.layer_window(layer) for layer in range(5)] == [0, 7, 7, 0, 7]

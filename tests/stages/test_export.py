@@ -38,8 +38,8 @@ def text() -> str:
 
 def run_of(folder: Path, name: str, text: str, **changes: Any) -> Path:
     """Write what a training run leaves: a model in RUN/model."""
-    coder = Tokenizer.from_json(text)
-    model = make(name, vocab_size=coder.vocab_size, end_of_text=coder.end_of_text_id, **changes)
+    tokenizer = Tokenizer.from_json(text)
+    model = make(name, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text_id, **changes)
     save_model(folder / "model", model, text, {"stage": "pretrain", "metrics": {"val_loss": 2.5}})
     return folder
 

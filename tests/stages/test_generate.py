@@ -39,15 +39,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = byte_level()
     chat = plain.with_special_tokens(MARKERS)
     told = {"chat_template": CHATML, "stop_ids": list(ChatTemplate(CHATML, chat).stop_ids)}
-    for name, preset, coder, extra in (
+    for name, preset, tokenizer, extra in (
         ("chat", "tiny-modern", chat, told),
         ("small", "tiny-gpt2", chat, {}),
         ("other", "tiny-gpt2", plain, {}),
     ):
-        changes = {"max_seq_len": 128, "vocab_size": coder.vocab_size, "end_of_text": coder.end_of_text_id}
+        changes = {"max_seq_len": 128, "vocab_size": tokenizer.vocab_size, "end_of_text": tokenizer.end_of_text_id}
         model = GPT(ModelConfig.model_validate(load_preset(preset)["model"] | changes))
         initialize(model, seed=1)
-        save_model(folder / name, model, coder.to_json(), extra)
+        save_model(folder / name, model, tokenizer.to_json(), extra)
     return folder
 
 
@@ -122,11 +122,11 @@ def test_prompts_from_anywhere_give_the_same_samples(kind: str, models: Path, tm
 def expected(model: Path, texts: list[str]) -> list[str]:
     """Continue each text by itself, with the engine alone."""
     generator = TextGenerator.load(model, device="cpu")
-    engine, coder, found = Engine(generator.engine.model), generator.tokenizer, []
+    engine, tokenizer, found = Engine(generator.engine.model), generator.tokenizer, []
     for number, text in enumerate(texts):
-        prompt = [coder.end_of_text_id, *coder.encode(text)]
-        made = engine.generate([prompt], SamplingParams(max_tokens=5), (coder.end_of_text_id,), number)
-        found.append(coder.decode(made[0].tokens))
+        prompt = [tokenizer.end_of_text_id, *tokenizer.encode(text)]
+        made = engine.generate([prompt], SamplingParams(max_tokens=5), (tokenizer.end_of_text_id,), number)
+        found.append(tokenizer.decode(made[0].tokens))
     return found
 
 

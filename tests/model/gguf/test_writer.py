@@ -49,8 +49,10 @@ def tokenizer(algorithm: Any, rules: Any = "gpt2") -> str:
 def build(case: str) -> tuple[GPT, str]:
     name, changes, _, rules = CASES[case]
     text = tokenizer("bpe", rules)
-    coder = Tokenizer.from_json(text)
-    return make(name, vocab_size=coder.vocab_size + 3, end_of_text=coder.end_of_text_id, **changes), text
+    text_tokenizer = Tokenizer.from_json(text)
+    return make(
+        name, vocab_size=text_tokenizer.vocab_size + 3, end_of_text=text_tokenizer.end_of_text_id, **changes
+    ), text
 
 
 def opened(path: Path, case: str) -> Any:
@@ -84,15 +86,18 @@ def test_transformers_reads_the_same(tmp_path: Path, case: str, kind: writer.Wei
 def test_the_tokenizer(tmp_path: Path, rules: str) -> None:
     """transformers' tokenizer of the file gives our ids, and knows what begins and ends a text."""
     text = tokenizer("bpe", rules)
-    coder = Tokenizer.from_json(text)
-    model = make("tiny-modern", vocab_size=coder.vocab_size)
+    text_tokenizer = Tokenizer.from_json(text)
+    model = make("tiny-modern", vocab_size=text_tokenizer.vocab_size)
     writer.write_gguf(tmp_path / "model.gguf", model, text, {"chat_template": "{{ messages }}", "stop_ids": [5, 9]})
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
     sample = "Hello  world's 12345 DON'T\n\n\tthe (brown) fox; x = 1\r\n end  "
-    assert theirs(sample, add_special_tokens=False)["input_ids"] == coder.encode(sample)
+    assert theirs(sample, add_special_tokens=False)["input_ids"] == text_tokenizer.encode(sample)
     found = fields(tmp_path / "model.gguf")
     assert found["tokenizer.ggml.pre"] == {"gpt2": "gpt-2", "modern": "llama-bpe", "o200k": "gpt-4o"}[rules]
-    assert (found["tokenizer.ggml.bos_token_id"], found["tokenizer.ggml.eos_token_id"]) == (coder.end_of_text_id, 5)
+    assert (found["tokenizer.ggml.bos_token_id"], found["tokenizer.ggml.eos_token_id"]) == (
+        text_tokenizer.end_of_text_id,
+        5,
+    )
     assert found["tokenizer.chat_template"] == "{{ messages }}"
 
 
@@ -113,12 +118,12 @@ def fields(path: Path) -> dict[str, Any]:
 def test_characters_are_spelled_as_bytes(tmp_path: Path) -> None:
     """A vocabulary of characters, each of one byte, has GPT-2's spelling of bytes, and no merges to speak of."""
     text = tokenizer("chars")
-    coder = Tokenizer.from_json(text)
-    writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=coder.vocab_size + 1), text, {})
+    text_tokenizer = Tokenizer.from_json(text)
+    writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=text_tokenizer.vocab_size + 1), text, {})
     tokens = fields(tmp_path / "model.gguf")["tokenizer.ggml.tokens"]
-    assert tokens[coder.encode(" ")[0]] == "Ġ"
-    assert tokens[coder.encode("a")[0]] == "a"
-    assert tokens[coder.vocab_size] == f"[unused {coder.vocab_size}]"
+    assert tokens[text_tokenizer.encode(" ")[0]] == "Ġ"
+    assert tokens[text_tokenizer.encode("a")[0]] == "a"
+    assert tokens[text_tokenizer.vocab_size] == f"[unused {text_tokenizer.vocab_size}]"
     types = fields(tmp_path / "model.gguf")["tokenizer.ggml.token_type"]
     assert [types[0], types[1], types[-1]] == [gguf.TokenType.CONTROL, gguf.TokenType.NORMAL, gguf.TokenType.UNUSED]
 

@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt1": ("tiny-gpt1", {}),
     "gpt2": ("tiny-gpt2", {}),
     "gpt2-untied": ("tiny-gpt2", {"tie_embeddings": False}),
-    "gpt3-banded": ("tiny-gpt3", {"bias": False}),
+    "gpt3-sliding": ("tiny-gpt3", {"bias": False}),
     "qwen3": ("tiny-modern", {}),
     "llama": ("tiny-modern", {"qk_norm": False}),
     "char-modern": ("char-modern", {"layers": 2, "hidden_size": 64, "intermediate_size": 256}),
@@ -159,7 +159,7 @@ def test_a_vocabulary_that_grew(tmp_path: Path, case: str) -> None:
 
 
 def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
-    """A banded GPT-3 with biases; a classifier, whose label head belongs to the update."""
+    """A GPT-3 with sliding layers with biases; a classifier, whose label head belongs to the update."""
     model = make("tiny-gpt3")
     save_model(tmp_path / "base", model, tokenizer_json(), {})
     apply_lora(model, LoraConfig(rank=2, dora=True), seed=0)

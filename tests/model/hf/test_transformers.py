@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "gpt2-untied": ("tiny-gpt2", {"tie_embeddings": False}, "GPT2LMHeadModel"),
     "char-cpu": ("char-cpu", {"layers": 2, "hidden_size": 64, "intermediate_size": 256}, "GPT2LMHeadModel"),
     "gpt3-dense": ("tiny-gpt3", {"layer_pattern": ["full"]}, "GPT2LMHeadModel"),
-    "gpt3-banded": ("tiny-gpt3", {"bias": False}, "GPTNeoForCausalLM"),
+    "gpt3-sliding": ("tiny-gpt3", {"bias": False}, "GPTNeoForCausalLM"),
     "modern": ("tiny-modern", {}, "Qwen3ForCausalLM"),
     "modern-untied": ("tiny-modern", {"tie_embeddings": False}, "Qwen3ForCausalLM"),
     "modern-scaled": ("tiny-modern", {"embedding_scale": True}, "Qwen3ForCausalLM"),
@@ -288,7 +288,7 @@ def test_no_preset_is_refused() -> None:
 def test_every_preset_has_its_class(name: str) -> None:
     """At full size, without memory for it: the names and the count of parameters; deeper ones have a smaller kin here.
 
-    Banded GPT-3 has GPT-Neo's, but for biases, which training fills.
+    GPT-3 with sliding layers has GPT-Neo's, but for biases, which training fills.
     """
     config = ModelConfig.model_validate(load_preset(name)["model"])
     family = closest_family(config)
@@ -333,7 +333,7 @@ def test_what_no_class_computes(tmp_path: Path, name: str, changes: dict[str, An
 
 def test_a_band_as_wide_as_the_context_is_none(tmp_path: Path) -> None:
     """Every token sees all before: GPT-2."""
-    model = build("gpt3-banded", bias=True, sliding_window=CONTEXT)
+    model = build("gpt3-sliding", bias=True, sliding_window=CONTEXT)
     opened = theirs(exported(tmp_path / "model", model))
     assert type(opened).__name__ == "GPT2LMHeadModel"
     close(logits_of(opened, some_tokens(model, 2, CONTEXT)), logits_of(model, some_tokens(model, 2, CONTEXT)))
