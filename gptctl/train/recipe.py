@@ -29,7 +29,7 @@ MODERN: Values = {
 
 
 class SharedRecipe(Settings):
-    """Optimizer, learning-rate schedule and batch, for pretraining and finetuning."""
+    """Optimizer, learning-rate schedule and batch, for pretraining and fine-tuning."""
 
     optimizer: str = key("adamw", "A file in gptctl/train/optimizers.")
     lr: float = key(1e-3, "Peak learning rate; with muon, that of embeddings, norms and biases.", gt=0)
@@ -49,7 +49,7 @@ class SharedRecipe(Settings):
     grad_clip: float = key(1.0, "Largest norm of the gradient; 0 does not clip.", ge=0)
     label_smoothing: float = key(0.0, "Share of the target that is spread over all tokens.", ge=0, lt=1)
     aux_loss_weight: float = key(0.01, "Weight of the loss that balances the load of experts.", ge=0)
-    router_z_loss_weight: float = key(1e-3, "Weight of the loss that keeps experts' router logits small.", ge=0)
+    router_z_weight: float = key(1e-3, "Weight of the loss that keeps experts' router logits small.", ge=0)
     document_mask: bool = key(False, "Tokens attend only to their own document, and positions count from its start.")
     checkpoint_activations: bool = key(
         False, "Keep only the inputs of blocks for the backward pass and recompute the rest: less memory, more time."
@@ -86,14 +86,22 @@ class PretrainRecipe(SharedRecipe):
 
 
 class FinetuneRecipe(SharedRecipe):
+<<<<<<< HEAD
     """The recipe of a finetuning run. Its steps, warm-up and sequence length follow from the data and the model."""
+=======
+    """The recipe of a fine-tuning run. Its steps, warm-up and sequence length follow from the data and the model."""
+>>>>>>> main
 
     lm_weight: float = key(0.5, "Weight of the language-model loss beside a classifier's.", ge=0)
     label_weights: tuple[float, ...] = key((), "Weight of each label in a classifier's loss; empty: all alike.")
 
 
 class Recipe(PretrainRecipe, FinetuneRecipe):
+<<<<<<< HEAD
     """All keys of a recipe, as a training loop takes them."""
+=======
+    """Everything that the training loop uses."""
+>>>>>>> main
 
 
 def apply_recipe(training: Values, name: str, preset: str) -> Values:
@@ -112,5 +120,10 @@ def recipe_for_epochs(recipe: FinetuneRecipe, epochs: float, samples: int, seq_l
     """Return a recipe whose steps and warm-up follow from passes over a number of samples."""
     batch = min(recipe.batch_size, max(samples, 1))
     steps = max(1, math.ceil(epochs * samples / batch))
+<<<<<<< HEAD
     changes = {"seq_len": seq_len, "steps": steps, "batch_size": batch, "warmup_steps": int(steps * warmup_share)}
     return Recipe.model_validate(plain(recipe) | changes)
+=======
+    counted = {"seq_len": seq_len, "steps": steps, "batch_size": batch, "warmup_steps": int(steps * warmup_share)}
+    return Recipe.model_validate(plain(recipe) | counted)
+>>>>>>> main

@@ -32,7 +32,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "tiny-moe": (),
     "char-modern": (),  # squared ReLU
     "gpt3-small": ("training.ramp_start_batch=4", "training.ramp_tokens=1024", "model.sliding_window=16"),
-    "moe-8x124": ("training.router_z_loss_weight=0.01",),
+    "moe-8x124": ("training.router_z_weight=0.01",),
 }
 FLAGS = ("--steps", STEPS, "--device", "cpu", "--set", "precision=fp32", "--set", "log_every=1")
 SHORT = ("--seq-len", 32, "--batch-tokens", 512, "--set", "training.warmup_steps=4")

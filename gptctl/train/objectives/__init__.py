@@ -50,3 +50,6 @@ class ObjectiveModule(Protocol):
 
     def build(self, job: TrainJob) -> Objective:
         """Return the objective of a run. job.build_model() is the model before training."""
+
+
+CONTRACT = ObjectiveModule

@@ -38,7 +38,7 @@ class LanguageModeling:
         """
         recipe = self.recipe
         found = self.forward(model, batch, recipe.label_smoothing, recipe.checkpoint_activations)
-        routers = recipe.aux_loss_weight * found.load_balancing + recipe.router_z_loss_weight * found.router_z
+        routers = recipe.aux_loss_weight * found.load_balancing + recipe.router_z_weight * found.router_z
         return SummedLoss(found.cross_entropy + routers, found.targets)
 
     def forward(

@@ -81,7 +81,7 @@ def test_a_document_mask_needs_the_end_of_text() -> None:
 def test_how_a_batch_is_cut_changes_no_gradient(name: str, document_mask: bool) -> None:
     """Whole, in unequal parts, and with rows that are partly nothing: the experts' balance too is each sequence's own."""
     model = make(name, end_of_text=10)  # of a line
-    recipe = Recipe(document_mask=document_mask, aux_loss_weight=0.5, router_z_loss_weight=0.1)
+    recipe = Recipe(document_mask=document_mask, aux_loss_weight=0.5, router_z_weight=0.1)
     batch = windows(6, 40)
     batch[2, 11:] = IGNORE_INDEX
     batch[5, 1:] = IGNORE_INDEX
@@ -96,7 +96,7 @@ def test_the_routers_losses_are_in_the_training_loss_alone() -> None:
     model, batch = make("tiny-moe"), windows(4, 32)
     found = model(batch[:, :-1], targets=batch[:, 1:])
     assert found.load_balancing / found.targets > model.config.layers  # 1 a layer where the load is even
-    objective = LanguageModeling(Recipe(aux_loss_weight=0.2, router_z_loss_weight=0.3))
+    objective = LanguageModeling(Recipe(aux_loss_weight=0.2, router_z_weight=0.3))
     total, count = objective.loss(model, Batch.from_windows(batch))
     torch.testing.assert_close(total, found.cross_entropy + 0.2 * found.load_balancing + 0.3 * found.router_z)
     evaluated = LanguageModeling(Recipe()).batch_metrics(model, Batch.from_windows(batch))
