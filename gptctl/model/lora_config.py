@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The options of low-rank adaptation. Needs no torch."""
-=======
 """What LoRA adapts in a model, and how. Needs no torch."""
->>>>>>> main
 
 from __future__ import annotations
 

@@ -39,20 +39,7 @@ EXAMPLES = (
     "gptctl eval --predictions scores --average weighted",
 )
 
-<<<<<<< HEAD
 # What concerns DATA among the keys of a model that is run.
-=======
-# What some tasks alone read, what concerns a model that is asked, and what concerns the rows of DATA.
-OF_TASKS = {
-    "choices": ("delimiter", "norm"),
-    "generate": ("max_tokens", "stop"),
-    "lm": ("stride", "count_eos", "allow_lossy"),
-}
-OF_MODELS = (
-    "task", "batch_size", "max_length", "stride", "count_eos", "allow_lossy", "delimiter", "max_tokens", "stop",
-    "ensemble", "device", "nproc_per_node", "cache", "emit_lm_eval_task", "label_column", "limit", "max_bad",
-)  # fmt: skip
->>>>>>> main
 OF_DATA = (
     "task", "label_column", "count_eos", "allow_lossy", "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task",
 )  # fmt: skip

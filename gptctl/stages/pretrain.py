@@ -55,21 +55,12 @@ class Pretrain(PretrainOptions):
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
-<<<<<<< HEAD
-        found = super().without_effect()
-        if self.tokens is not None:
-            found |= dict.fromkeys(("model.vocab_size", "model.end_of_text"), "beside TOKENS, whose tokenizer decides")
-        if self.list_presets:
-            others = (name for name in type(self).own_keys() if name != "list_presets")
-            found = dict.fromkeys(others, "with --list-presets")
-=======
         if self.list_presets:
             others = (name for name in type(self).own_keys() if name != "list_presets")
             return dict.fromkeys(others, "with --list-presets")
         found = super().without_effect()
         if self.tokens is not None:
             found |= dict.fromkeys(("model.vocab_size", "model.end_of_text"), "beside TOKENS, whose tokenizer decides")
->>>>>>> main
         return found
 
 

@@ -71,11 +71,7 @@ class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
         reads=True,
     )
     split_pattern: Literal["gpt2", "modern", "o200k"] | None = flag(
-<<<<<<< HEAD
-        None, "Pattern that splits text before merging: gpt2 (if none is given), modern (cl100k), or o200k. "
-=======
         None, "Pattern that splits text before merging: gpt2 unless given, modern (as cl100k) or o200k. "
->>>>>>> main
         "A *.tiktoken file of unknown name needs it.", panel="Tokenizer",
     )  # fmt: skip
     val: float = flag(0.01, "Share of documents for validation.", panel="Splits", ge=0, lt=1)

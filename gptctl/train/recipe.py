@@ -86,22 +86,14 @@ class PretrainRecipe(SharedRecipe):
 
 
 class FinetuneRecipe(SharedRecipe):
-<<<<<<< HEAD
-    """The recipe of a finetuning run. Its steps, warm-up and sequence length follow from the data and the model."""
-=======
     """The recipe of a fine-tuning run. Its steps, warm-up and sequence length follow from the data and the model."""
->>>>>>> main
 
     lm_weight: float = key(0.5, "Weight of the language-model loss beside a classifier's.", ge=0)
     label_weights: tuple[float, ...] = key((), "Weight of each label in a classifier's loss; empty: all alike.")
 
 
 class Recipe(PretrainRecipe, FinetuneRecipe):
-<<<<<<< HEAD
-    """All keys of a recipe, as a training loop takes them."""
-=======
     """Everything that the training loop uses."""
->>>>>>> main
 
 
 def apply_recipe(training: Values, name: str, preset: str) -> Values:
@@ -120,10 +112,5 @@ def recipe_for_epochs(recipe: FinetuneRecipe, epochs: float, samples: int, seq_l
     """Return a recipe whose steps and warm-up follow from passes over a number of samples."""
     batch = min(recipe.batch_size, max(samples, 1))
     steps = max(1, math.ceil(epochs * samples / batch))
-<<<<<<< HEAD
-    changes = {"seq_len": seq_len, "steps": steps, "batch_size": batch, "warmup_steps": int(steps * warmup_share)}
-    return Recipe.model_validate(plain(recipe) | changes)
-=======
     counted = {"seq_len": seq_len, "steps": steps, "batch_size": batch, "warmup_steps": int(steps * warmup_share)}
     return Recipe.model_validate(plain(recipe) | counted)
->>>>>>> main

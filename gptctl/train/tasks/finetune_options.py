@@ -20,11 +20,7 @@ DEFAULT_RECIPE = FinetuneRecipe(
     lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
 )
 WARMUP_SHARE = 0.1
-<<<<<<< HEAD
-OF_CLASSIFIERS = (
-=======
 CLASSIFIER_KEYS = (
->>>>>>> main
     "label_column", "pair_column", "pooling", "long_documents", "select_on", "lm_weight", "fold_column", "fold",
     "label_weights", "symmetric", "max_windows", "training.lm_weight", "training.label_weights",
 )  # fmt: skip
@@ -36,11 +32,7 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     instead: ClassVar[dict[str, str]] = {
         "training.steps": "--epochs decides how long it trains",
         "training.warmup_steps": "the warm-up is a tenth of all steps",
-<<<<<<< HEAD
-        "training.seq_len": "the context of the base model decides",
-=======
         "training.seq_len": "the base model's context decides",
->>>>>>> main
         "adapter.rank": "use --lora",
     }
 
@@ -99,11 +91,7 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
         if self.task != "classify":
-<<<<<<< HEAD
-            found |= dict.fromkeys(OF_CLASSIFIERS, f"with --task {self.task}")
-=======
             found |= dict.fromkeys(CLASSIFIER_KEYS, f"with --task {self.task}")
->>>>>>> main
         if self.task != "chat":
             found["chat_template"] = "without --task chat"
         if self.task != "lm":

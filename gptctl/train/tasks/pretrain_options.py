@@ -57,11 +57,7 @@ class PretrainOptions(DistributedOptions, SeedOption):
         "How sequences are filled: concat cuts one stream, bestfit cuts only documents longer than a sequence.",
     )
     eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates only at the end.", ge=0)
-<<<<<<< HEAD
-    log_every: int = key(10, "Steps between events of kind step in events.jsonl.", ge=1, runtime=True)
-=======
     log_every: int = key(10, "Steps between events of kind step in events.jsonl.", runtime=True, ge=1)
->>>>>>> main
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     sample_every: int = key(
         1, "Evaluations between samples of the model's text in events.jsonl; 0 writes none.", ge=0, runtime=True
@@ -97,11 +93,7 @@ class PretrainOptions(DistributedOptions, SeedOption):
         if self.seq_len is not None:
             found["model.max_seq_len"] = "beside --seq-len"
         if not self.model.experts:
-<<<<<<< HEAD
-            found |= dict.fromkeys(("training.aux_loss_weight", "training.router_z_loss_weight"), "without experts")
-=======
             found |= dict.fromkeys(("training.aux_loss_weight", "training.router_z_weight"), "without experts")
->>>>>>> main
         if not self.sample_every:
             found["sample_prompt"] = "with sample_every 0"
         if self.device == "cpu" or self.nproc_per_node > 1:
