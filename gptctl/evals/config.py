@@ -19,6 +19,13 @@ from gptctl.evals.scoring.classification import DEFAULT_METRICS
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.io.input.predictions import text_of
 
+# The keys that one task of a model reads.
+OF_TASKS = {
+    "choices": ("delimiter", "norm"),
+    "generate": ("max_tokens", "stop"),
+    "lm": ("stride", "count_eos", "allow_lossy"),
+}
+
 
 class ScoringConfig(SeedOption):
     """Which metrics are computed, and how."""
@@ -52,6 +59,13 @@ class ScoringConfig(SeedOption):
     def as_text(cls, value: Any) -> Any:
         """Accept numbers, as TOML and --set contain them: labels are compared as text."""
         return [text_of(item) for item in value] if isinstance(value, list | tuple) else text_of(value)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.average != "binary":
+            found["positive"] = "without --average binary"
+        return found
 
     def scoring_options(self) -> ScoringOptions:
         """Return how predictions are scored."""
@@ -106,6 +120,13 @@ class GateConfig(StageConfig):
     fail_over: tuple[str, ...] = key((), "Exit with 7 if a metric is higher: perplexity=30.", runtime=True)
     alpha: float = key(0.05, "Significance level of --no-regress.", runtime=True, gt=0, lt=1)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.no_regress is None:
+            found["alpha"] = "without --no-regress"
+        return found
+
     def gates(self) -> list[Gate]:
         """Return the thresholds of --fail-under and fail_over."""
         lowest = [gates.parse(text) for text in self.fail_under]
@@ -130,6 +151,14 @@ class InferenceConfig(ProcessOptions):
     ensemble: bool = key(False, "Average the probabilities of all models of a finetune --seeds run.")
     cache: str = key("auto", "Folder of cached model outputs; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder to write DATA to as lm-eval tasks.", runtime=True)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        for task, keys in OF_TASKS.items():
+            if self.task not in ("auto", task):
+                found |= dict.fromkeys(keys, f"with task {self.task}")
+        return found
 
     def inference_setup(self, wants_texts: bool) -> InferenceSetup:
         """Return what a model is asked to do, and on which device."""

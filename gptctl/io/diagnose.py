@@ -20,7 +20,7 @@ from gptctl.io.object_storage.address import is_uri, join
 
 READERS = 4
 MAX_NAMED = 5
-NOT_ENDED = ("running", "sealing")  # the status in run.json if the process was killed
+NOT_ENDED = ("running", "finishing")  # the status in run.json if the process was killed
 
 
 @dataclass(frozen=True)

@@ -39,21 +39,9 @@ EXAMPLES = (
     "gptctl eval --predictions scores --average weighted",
 )
 
-# What some tasks alone read, what concerns a model that is asked, and what concerns the rows of DATA.
-OF_TASKS = {
-    "choices": ("delimiter", "norm"),
-    "generate": ("max_tokens", "stop"),
-    "lm": ("stride", "count_eos", "allow_lossy"),
-}
-OF_MODELS = (
-    "task", "batch_size", "max_length", "stride", "count_eos", "allow_lossy", "delimiter", "max_tokens", "stop",
-    "ensemble", "device", "nproc_per_node", "cache", "emit_lm_eval_task", "label_column", "limit", "max_bad",
-)  # fmt: skip
+# What concerns DATA among the keys of a model that is run.
 OF_DATA = (
-    "task", "metrics", "average", "positive", "labels", "label_column", "compare", "baseline", "leakage",
-    "zero_division", "macro_over", "ci", "per_class", "confusion", "bins", "norm", "count_eos", "allow_lossy",
-    "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task", "text_column", "id_column", "max_bad",
-    "max_doc_bytes",
+    "task", "label_column", "count_eos", "allow_lossy", "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task",
 )  # fmt: skip
 
 
@@ -81,21 +69,16 @@ class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, Inferenc
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if self.average != "binary":
-            found["positive"] = "without --average binary"
-        if self.no_regress is None:
-            found["alpha"] = "without --no-regress"
         if self.leakage is None:
             found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
-        for task, keys in OF_TASKS.items():
-            if self.task not in ("auto", task):
-                found |= dict.fromkeys(keys, f"with task {self.task}")
         if self.predictions is not None and self.data is None:
-            found |= dict.fromkeys(OF_MODELS, "with --predictions")
+            of_models = (*InferenceConfig.own_keys(), "limit", "max_bad")
+            found |= dict.fromkeys(of_models, "with --predictions")
             if self.leakage is None:
                 found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
         if self.harness is not None:
-            found |= dict.fromkeys(OF_DATA, "with --harness")
+            of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
+            found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")
         return found
 
 

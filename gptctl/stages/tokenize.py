@@ -71,7 +71,7 @@ class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
         reads=True,
     )
     split_pattern: Literal["gpt2", "modern", "o200k"] | None = flag(
-        None, "Pattern that splits text before merging: gpt2 (default), modern (as cl100k: digits in threes) or o200k. "
+        None, "Pattern that splits text before merging: gpt2 unless given, modern (as cl100k) or o200k. "
         "A *.tiktoken file of unknown name needs it.", panel="Tokenizer",
     )  # fmt: skip
     val: float = flag(0.01, "Share of documents for validation.", panel="Splits", ge=0, lt=1)
@@ -94,17 +94,14 @@ class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
             found["seed"] = "without --shuffle"
         if self.split.by == "position":
             found["split.salt"] = "with split.by position"
-        unused = {
-            "bytes": ("vocab_size", "train_bytes", "train_chars_per_doc"),
-            "chars": ("vocab_size", "train_chars_per_doc"),
-        }
+        of_training = ("vocab_size", "train_bytes", "train_chars_per_doc")
+        unused = {"bytes": of_training, "chars": ("vocab_size", "train_chars_per_doc")}
         found |= dict.fromkeys(unused.get(self.algorithm, ()), f"with --algorithm {self.algorithm}")
         if self.algorithm != "bpe":
             found["split_pattern"] = f"with --algorithm {self.algorithm}"
         if self.tokenizer:
             found.pop("split_pattern", None)  # a *.tiktoken file may need it
-            of_training = ("algorithm", "vocab_size", "train_bytes", "train_chars_per_doc")
-            found |= dict.fromkeys(of_training, "with --tokenizer")
+            found |= dict.fromkeys(("algorithm", *of_training), "with --tokenizer")
         return found
 
 
