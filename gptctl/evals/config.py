@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import ProcessOptions, SeedOption, StageConfig, flag, key
+from gptctl.core.config import ProcessOptions, ReadingOptions, SeedOption, StageConfig, WorkerOptions, flag, key
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates
 from gptctl.evals.comparison.gates import Gate
@@ -18,6 +18,23 @@ from gptctl.evals.scoring.averages import Averaging
 from gptctl.evals.scoring.classification import DEFAULT_METRICS
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.io.input.predictions import text_of
+
+# What some tasks alone read, what concerns a model that is asked, and what concerns the rows of DATA.
+OF_TASKS = {
+    "choices": ("delimiter", "norm"),
+    "generate": ("max_tokens", "stop"),
+    "lm": ("stride", "count_eos", "allow_lossy"),
+}
+OF_MODELS = (
+    "task", "batch_size", "max_length", "stride", "count_eos", "allow_lossy", "delimiter", "max_tokens", "stop",
+    "ensemble", "device", "nproc_per_node", "cache", "emit_lm_eval_task", "label_column", "limit", "max_bad",
+)  # fmt: skip
+OF_DATA = (
+    "task", "metrics", "average", "positive", "labels", "label_column", "compare", "baseline", "leakage",
+    "zero_division", "macro_over", "ci", "per_class", "confusion", "bins", "norm", "count_eos", "allow_lossy",
+    "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task", "text_column", "id_column", "max_bad",
+    "max_doc_bytes",
+)  # fmt: skip
 
 
 class ScoringConfig(SeedOption):
@@ -149,3 +166,27 @@ class InferenceConfig(ProcessOptions):
     def export_folder(self) -> Path | None:
         """Return the folder for DATA as tasks of lm-evaluation-harness."""
         return Path(self.emit_lm_eval_task) if self.emit_lm_eval_task else None
+
+
+class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, InferenceConfig, WorkerOptions):
+    """All options of `gptctl eval` but its inputs and outputs."""
+
+    def unused_keys(self, scores_file: bool, runs_harness: bool) -> dict[str, str]:
+        """Return the keys that have no effect, each with the reason, if a file is scored or the harness is run."""
+        found: dict[str, str] = {}
+        if self.average != "binary":
+            found["positive"] = "without --average binary"
+        if self.no_regress is None:
+            found["alpha"] = "without --no-regress"
+        if self.leakage is None:
+            found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
+        for task, keys in OF_TASKS.items():
+            if self.task not in ("auto", task):
+                found |= dict.fromkeys(keys, f"with task {self.task}")
+        if scores_file:
+            found |= dict.fromkeys(OF_MODELS, "with --predictions")
+            if self.leakage is None:
+                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
+        if runs_harness:
+            found |= dict.fromkeys(OF_DATA, "with --harness")
+        return found
