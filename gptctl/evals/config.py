@@ -19,21 +19,15 @@ from gptctl.evals.scoring.classification import DEFAULT_METRICS
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.io.input.predictions import text_of
 
-# What some tasks alone read, what concerns a model that is asked, and what concerns the rows of DATA.
+# The keys that one task of a model reads.
 OF_TASKS = {
     "choices": ("delimiter", "norm"),
     "generate": ("max_tokens", "stop"),
     "lm": ("stride", "count_eos", "allow_lossy"),
 }
-OF_MODELS = (
-    "task", "batch_size", "max_length", "stride", "count_eos", "allow_lossy", "delimiter", "max_tokens", "stop",
-    "ensemble", "device", "nproc_per_node", "cache", "emit_lm_eval_task", "label_column", "limit", "max_bad",
-)  # fmt: skip
+# What concerns DATA among the keys of a model that is run.
 OF_DATA = (
-    "task", "metrics", "average", "positive", "labels", "label_column", "compare", "baseline", "leakage",
-    "zero_division", "macro_over", "ci", "per_class", "confusion", "bins", "norm", "count_eos", "allow_lossy",
-    "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task", "text_column", "id_column", "max_bad",
-    "max_doc_bytes",
+    "task", "label_column", "count_eos", "allow_lossy", "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task",
 )  # fmt: skip
 
 
@@ -69,6 +63,13 @@ class ScoringConfig(SeedOption):
     def as_text(cls, value: Any) -> Any:
         """Accept numbers, as TOML and --set contain them: labels are compared as text."""
         return [text_of(item) for item in value] if isinstance(value, list | tuple) else text_of(value)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.average != "binary":
+            found["positive"] = "without --average binary"
+        return found
 
     def scoring_options(self) -> ScoringOptions:
         """Return how predictions are scored."""
@@ -123,6 +124,13 @@ class GateConfig(StageConfig):
     fail_over: tuple[str, ...] = key((), "Exit with 7 if a metric is higher: perplexity=30.", runtime=True)
     alpha: float = key(0.05, "Significance level of --no-regress.", runtime=True, gt=0, lt=1)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.no_regress is None:
+            found["alpha"] = "without --no-regress"
+        return found
+
     def gates(self) -> list[Gate]:
         """Return the thresholds of --fail-under and fail_over."""
         lowest = [gates.parse(text) for text in self.fail_under]
@@ -148,6 +156,14 @@ class InferenceConfig(ProcessOptions):
     cache: str = key("auto", "Folder of cached model outputs; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder to write DATA to as lm-eval tasks.", runtime=True)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        for task, keys in OF_TASKS.items():
+            if self.task not in ("auto", task):
+                found |= dict.fromkeys(keys, f"with task {self.task}")
+        return found
+
     def inference_setup(self, wants_texts: bool) -> InferenceSetup:
         """Return what a model is asked to do, and on which device."""
         options = InferenceOptions(
@@ -172,21 +188,15 @@ class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, I
     """All options of `gptctl eval` but its inputs and outputs."""
 
     def unused_keys(self, scores_file: bool, runs_harness: bool) -> dict[str, str]:
-        """Return the keys that have no effect, each with the reason, if a file is scored or the harness is run."""
+        """Return the keys that have no effect if a file is scored or the harness is run, each with the reason."""
         found: dict[str, str] = {}
-        if self.average != "binary":
-            found["positive"] = "without --average binary"
-        if self.no_regress is None:
-            found["alpha"] = "without --no-regress"
         if self.leakage is None:
             found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
-        for task, keys in OF_TASKS.items():
-            if self.task not in ("auto", task):
-                found |= dict.fromkeys(keys, f"with task {self.task}")
         if scores_file:
-            found |= dict.fromkeys(OF_MODELS, "with --predictions")
+            found |= dict.fromkeys((*InferenceConfig.own_keys(), "limit", "max_bad"), "with --predictions")
             if self.leakage is None:
                 found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
         if runs_harness:
-            found |= dict.fromkeys(OF_DATA, "with --harness")
+            of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
+            found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")
         return found
