@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import ProcessOptions, SeedOption, StageConfig, flag, key
+from gptctl.core.config import ProcessOptions, ReadingOptions, SeedOption, StageConfig, WorkerOptions, flag, key
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates
 from gptctl.evals.comparison.gates import Gate
@@ -25,6 +25,10 @@ OF_TASKS = {
     "generate": ("max_tokens", "stop"),
     "lm": ("stride", "count_eos", "allow_lossy"),
 }
+# What concerns DATA among the keys of a model that is run.
+OF_DATA = (
+    "task", "label_column", "count_eos", "allow_lossy", "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task",
+)  # fmt: skip
 
 
 class ScoringConfig(SeedOption):
@@ -178,3 +182,21 @@ class InferenceConfig(ProcessOptions):
     def export_folder(self) -> Path | None:
         """Return the folder for DATA as tasks of lm-evaluation-harness."""
         return Path(self.emit_lm_eval_task) if self.emit_lm_eval_task else None
+
+
+class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, InferenceConfig, WorkerOptions):
+    """All options of `gptctl eval` but its inputs and outputs."""
+
+    def unused_keys(self, scores_file: bool, runs_harness: bool) -> dict[str, str]:
+        """Return the keys that have no effect if a file is scored or the harness is run, each with the reason."""
+        found: dict[str, str] = {}
+        if self.leakage is None:
+            found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
+        if scores_file:
+            found |= dict.fromkeys((*InferenceConfig.own_keys(), "limit", "max_bad"), "with --predictions")
+            if self.leakage is None:
+                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
+        if runs_harness:
+            of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
+            found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")
+        return found

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from gptctl.core import atomic
-from gptctl.core.config import ReadingOptions, Values, WorkerOptions, argument, flag, output, plain
+from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary
 from gptctl.evals import evaluation
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates, regressions
-from gptctl.evals.config import ComparisonConfig, GateConfig, InferenceConfig, ScoringConfig
+from gptctl.evals.config import EvalOptions
 from gptctl.evals.evaluation import Comparisons, Evaluation
 from gptctl.evals.fingerprints import fingerprints_of
 from gptctl.evals.harness import lm_eval
@@ -39,13 +39,8 @@ EXAMPLES = (
     "gptctl eval --predictions scores --average weighted",
 )
 
-# What concerns DATA among the keys of a model that is run.
-OF_DATA = (
-    "task", "label_column", "count_eos", "allow_lossy", "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task",
-)  # fmt: skip
 
-
-class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, InferenceConfig, WorkerOptions):
+class Eval(EvalOptions):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
     A classifier gets accuracy, precision, recall and F1, also per class, with 95 % intervals. A language model gets
@@ -68,18 +63,7 @@ class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, Inferenc
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
-        found = super().without_effect()
-        if self.leakage is None:
-            found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
-        if self.predictions is not None and self.data is None:
-            of_models = (*InferenceConfig.own_keys(), "limit", "max_bad")
-            found |= dict.fromkeys(of_models, "with --predictions")
-            if self.leakage is None:
-                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
-        if self.harness is not None:
-            of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
-            found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")
-        return found
+        return super().without_effect() | self.unused_keys(bool(self.predictions and not self.data), bool(self.harness))
 
 
 def plan(config: Eval, context: Context) -> Summary:
