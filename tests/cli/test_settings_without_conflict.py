@@ -40,7 +40,7 @@ def another(name: str, field: FieldInfo, value: Any, workspace: Path, folder: Pa
     kind = bare(field.annotation)
     known = {
         "max_memory": "2GB", "draft": str(workspace / "run"), "executor": "processes", "device": "cpu",
-        "rdzv_endpoint": "localhost:1", "fail_under": ["accuracy=0"], "fail_over": ["ece=2"],
+        "rdzv_endpoint": "localhost:1", "fail_under": ["f1=0"], "fail_over": ["ece=2"],
     }  # fmt: skip
     if name in known:
         return known[name]
