@@ -48,7 +48,7 @@ COMMON = {
 @cache
 def function(name: str) -> Callable[..., Summary]:
     """Return the function of a command, with a signature and a docstring of its own."""
-    from gptctl.cli.commands import config_model
+    from gptctl.cli.stages import config_model
 
     stage = FUNCTIONS[name]
     model = config_model(stage)
@@ -86,9 +86,9 @@ def run(
     stage: str, values: Mapping[str, Any], config: str | Path | None, dry_run: bool, force: bool, quiet: bool
 ) -> Summary:
     """Run a command with these settings and return its result. Raises GptctlError as the command line reports it."""
-    from gptctl.cli.commands import STAGES
     from gptctl.cli.notebook import console_for
     from gptctl.cli.resolve import resolve
+    from gptctl.cli.stages import STAGES
     from gptctl.core import plugins
     from gptctl.core.context import Context
     from gptctl.core.signals import StopFlag

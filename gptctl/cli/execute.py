@@ -8,10 +8,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from gptctl.cli.commands import STAGES, config_model
 from gptctl.cli.console import Console, print_json
 from gptctl.cli.params import common_options
 from gptctl.cli.resolve import flag_values, resolve
+from gptctl.cli.stages import STAGES, config_model
 from gptctl.core import plugins
 from gptctl.core.config import Layer, flatten, plain, show
 from gptctl.core.context import Context

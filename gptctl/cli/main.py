@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from gptctl.cli.commands import COMMON_PANEL, StageGroup, show_version
+from gptctl.cli.commands import StageGroup, show_version
+from gptctl.cli.stages import COMMON_PANEL
 
 app = typer.Typer(
     cls=StageGroup, rich_markup_mode="rich", pretty_exceptions_enable=False,

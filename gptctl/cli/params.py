@@ -11,8 +11,8 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gptctl.cli.commands import COMMON_PANEL
 from gptctl.cli.completion import completer
+from gptctl.cli.stages import COMMON_PANEL
 from gptctl.core.config import StageConfig, bare, choices_of, declaration, is_list
 
 GROUPS = ("Input", "Sampling", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gptctl.cli.commands import config_model, stage_names
+from gptctl.cli.stages import config_model, stage_names
 from gptctl.core import plugins
 from gptctl.core.config import (
     Layer,

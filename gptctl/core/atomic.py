@@ -1,9 +1,10 @@
-"""The only place that creates files: a name that exists is a file that is whole.
+"""The functions that create all files of gptctl, each either completely or not at all.
 
-Each write goes to a temporary file in the same folder, is flushed to disk, renamed over the final name, and the folder
-is flushed too, so a crash or power cut leaves the old file or the new one, never half of one. A writer that was killed
-leaves `*.tmp-PID` behind; `sweep` removes those of processes that are gone. A flush waits for the disk, 0.6 ms at best:
-what many tasks write for each other says how much of it is needed (`Flush`).
+Each write goes to a temporary file in the same folder. That file is flushed to disk and renamed to the final name, and
+the folder is flushed too. So a crash or power cut leaves the old file or the new one, never half of one. A writer that
+was killed leaves `*.tmp-PID` behind; `sweep` removes these files.
+
+A flush waits for the disk, at least 0.6 ms. Files that tasks write for each other often need less of it (`Flush`).
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from typing import IO, Any, Literal
 
 from gptctl.core.errors import from_os_error
 
-# all; file: whole once its name is on disk, which a power cut may undo; none: only what happens to the process is
-# safe, so its reader must know it for what it is, or that the machine has not rebooted (`boot`)
+# "all" survives a power cut. With "file", a power cut may remove the file, but a file that exists is complete. With
+# "none", the file survives only the death of the process. Its reader must then verify the content, or that the machine
+# has not rebooted since (`boot`).
 Flush = Literal["all", "file", "none"]
 
 
 def operation(path: Path) -> None:
-    """Do nothing before an operation on a file, here or in object storage. Tests put faults in its place."""
+    """Do nothing. It is called before each operation on a file or an object, and tests replace it to inject faults."""
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder."""
+    """Flush the names in a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -42,9 +44,9 @@ def _temporary(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: Path, flush: Flush = "all") -> Iterator[IO[bytes]]:
-    """Yield a binary file that appears under `path` only once it is complete and, but for `flush`, on disk.
+    """Yield a binary file that appears as `path` only when it is complete and flushed as `flush` says.
 
-    Raises MachineError (exit code 4) where the place can't be written or the disk is full.
+    Raises MachineError (4) if the path can't be written or the disk is full.
     """
     temporary = _temporary(path)
     try:
@@ -70,9 +72,9 @@ def atomic_file(path: Path, flush: Flush = "all") -> Iterator[IO[bytes]]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that appears under `path` only once everything in it is on disk.
+    """Yield an empty folder that appears as `path` only when everything in it is on disk.
 
-    An older folder of that name is replaced.
+    It replaces an older folder of that name.
     """
     temporary = _temporary(path)
     try:
@@ -98,23 +100,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes, flush: Flush = "all") -> None:
-    """Write a whole file at once."""
+    """Write a file atomically."""
     with atomic_file(path, flush) as file:
         file.write(data)
 
 
 def write_text(path: Path, text: str, flush: Flush = "all") -> None:
-    """Write a whole text file as UTF-8."""
+    """Write a text file atomically, as UTF-8."""
     write_bytes(path, text.encode(), flush)
 
 
 def write_json(path: Path, value: Any, flush: Flush = "all") -> None:
-    """Write strict JSON, keys in the order given: the same value gives the same bytes. NaN and infinity are refused."""
+    """Write strict JSON, with the keys in their given order. Raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", flush)
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a log. A crash can cut the last line short, nothing else."""
+    """Append one line to a log. A crash can only cut the last line short."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         operation(path)
@@ -125,7 +127,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left behind in `folder`. Call it only while holding the folder's lock."""
+    """Remove the temporary files of killed writers in `folder`. The caller must hold the folder's lock."""
     for path in sorted(folder.rglob("*.tmp-*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -134,7 +136,7 @@ def sweep(folder: Path) -> None:
 
 
 def boot() -> str:
-    """Identify the time since this machine started: what was not flushed in another one may be damaged."""
+    """Return an identifier of this boot of the machine. Files not flushed in an earlier boot may be damaged."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux

@@ -1,4 +1,4 @@
-"""Context: how a stage reports its progress and learns that it must stop. The defaults are silent."""
+"""The context of a stage: callbacks that report progress and say when to stop. The defaults do nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from gptctl.core.signals import StopFlag
 
 
 class Progress(Protocol):
-    """A callback for progress. It is called often; the receiver decides how often to draw."""
+    """A callback for progress. It is called often, and decides itself how often to draw."""
 
     def __call__(self, done: float, total: float | None, unit: str, note: str = "") -> None:
-        """Report that `done` of `total` units are finished; `total` is None while unknown."""
+        """Report that `done` of `total` units are finished. `total` is None if it is unknown."""
 
 
 def ignore_progress(done: float, total: float | None, unit: str, note: str = "") -> None:
@@ -30,13 +30,13 @@ def ignore_metrics(metrics: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """The callbacks and switches of one run."""
+    """The callbacks and switches of one run of a stage."""
 
     force: bool = False
     argv: tuple[str, ...] = ()
     progress: Progress = ignore_progress
     warn: Callable[[str], None] = ignore_message
     info: Callable[[str], None] = ignore_message
-    write: Callable[[str], None] = ignore_message  # pieces of the result, for standard output
-    show_metrics: Callable[[dict[str, Any]], None] = ignore_metrics  # of a training run, for a live view
+    write: Callable[[str], None] = ignore_message  # writes a piece of the result
+    show_metrics: Callable[[dict[str, Any]], None] = ignore_metrics  # draws the metrics of a training run
     stop: StopFlag = field(default_factory=StopFlag)

@@ -1,14 +1,14 @@
-"""Every way a command can fail, each with its exit code.
+"""The errors that end a command, each with its exit code.
 
-GptctlError            1   our own bug, or anything not named below
+GptctlError            1   a bug in gptctl, or anything not named below
   UsageError           2   a flag, a config key or a path that does not exist
-  DataError            3   input that cannot be read as what it should be, or that holds no record
-  MachineError         4   disk, memory, a missing package, no GPU, a dead worker, a place that can't be written
+  DataError            3   input that cannot be read as what it should be, or that contains no record
+  MachineError         4   a lack of disk, memory, a package or a GPU, a dead worker, a path that can't be written
   ConflictError        5   the output folder is in use, or was made with other settings or inputs
-  DivergedError        6   training left the finite numbers
-  GateError            7   a figure missed its --fail-under bar
-  PipeClosedError    141   whoever read our output is gone; nothing is printed
-      StoppedError       128+N a signal asked us to stop; the state is saved
+  DivergedError        6   a loss or gradient of training that is not a finite number
+  GateError            7   a metric below the bar set with --fail-under
+  PipeClosedError    141   the reader of standard output has closed it; nothing is printed
+  StoppedError       128+N a signal asked the command to stop; the state is saved
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ __all__ = [
     "UsageError",
 ]
 
-# How pyarrow names what a request to object storage came back with.
+# The error messages of pyarrow for failed requests to object storage.
 STORAGE_ERROR = re.compile(r"AWS Error ([A-Z_]+)(?: \(HTTP status (\d+)\))?[^:]*: ?(.*)", re.S)
 STORAGE_PLACE = re.compile(r"key '(.*)' in bucket '(.*?)'")
 DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "INVALID_TOKEN_ID")
 
 
 class GptctlError(Exception):
-    """One line that says what and where, and one that says what to do next; passwords in URIs are hidden."""
+    """An error with a message (what is wrong, and where) and a hint (what to do next). Passwords in URIs are hidden."""
 
     exit_code = 1
-    summary: Any = None  # of a command that ended with this error after its result was there: a missed gate
+    summary: Any = None  # the command's result, if it had one before this error ended it (GateError)
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         message = redact(message)
@@ -52,12 +52,12 @@ class GptctlError(Exception):
         self.hint = redact(hint) if hint else hint
 
     def __reduce__(self) -> tuple[type[GptctlError], tuple[str, str | None]]:
-        """Workers send errors to the parent process: keep the hint on the way."""
+        """Keep the hint when a worker sends the error to the parent process."""
         return type(self), (self.message, self.hint)
 
 
 class UsageError(GptctlError):
-    """The command line or the config asks for something that does not exist."""
+    """The command line or the config names something that does not exist."""
 
     exit_code = 2
 
@@ -69,7 +69,7 @@ class DataError(GptctlError):
 
 
 class MachineError(GptctlError):
-    """The machine cannot do it: disk, memory, packages, devices, worker processes."""
+    """The machine cannot do what was asked: disk, memory, packages, devices, worker processes."""
 
     exit_code = 4
 
@@ -87,13 +87,13 @@ class DivergedError(GptctlError):
 
 
 class GateError(GptctlError):
-    """A metric is below the bar the user set."""
+    """A metric is below the bar that the user set."""
 
     exit_code = 7
 
 
 class PipeClosedError(GptctlError):
-    """Whoever read our standard output has closed it."""
+    """The reader of standard output has closed it."""
 
     exit_code = 141
 
@@ -107,7 +107,7 @@ class StoppedError(GptctlError):
 
 
 def from_exception(error: Exception) -> GptctlError:
-    """Turn any exception into a GptctlError. What is not expected becomes an internal error (exit code 1)."""
+    """Return any exception as a GptctlError. An unexpected one becomes an internal error (exit code 1)."""
     if isinstance(error, GptctlError):
         return error
     if isinstance(error, MemoryError):
@@ -121,9 +121,9 @@ def from_exception(error: Exception) -> GptctlError:
 
 
 def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError:
-    """Turn what the operating system refused into one line with a hint.
+    """Return the GptctlError, with a hint, for an error of the operating system.
 
-    `path` is where we were writing; without it the error's own file name is used.
+    `path` is the path that was being written. Without it the error's own file name is used.
     """
     where = str(path or error.filename or "the output")
     if answer := STORAGE_ERROR.search(str(error)):
@@ -148,7 +148,7 @@ def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError
 
 
 def from_storage_error(kind: str, status: str | None, reason: str, where: str) -> GptctlError:
-    """Turn what object storage answered, or that it did not, into one line with a hint."""
+    """Return the GptctlError, with a hint, for a failed or unanswered request to object storage."""
     reason = re.split(r"\(Request ID|; Details:", redact(reason))[0].strip()[:160].rstrip(".")
     if kind == "NO_SUCH_BUCKET":
         return UsageError(f"no such bucket: {where}", "check the bucket's name, and endpoint_override= and region=")

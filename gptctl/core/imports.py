@@ -1,4 +1,4 @@
-"""Importing less: packages that another one would import for features we never use."""
+"""Skip imports of packages that another package would import only for features that gptctl does not use."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 
 class Hidden:
-    """An importer that knows nothing of some packages."""
+    """An importer that reports some packages as not installed."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> None:
-        """Refuse the hidden packages, leave all else to the others."""
+        """Raise ModuleNotFoundError for a hidden package, and leave all others to the next importer."""
         if name in self.names:
             raise ModuleNotFoundError(f"{name} is hidden", name=name)
 
 
 @contextmanager
 def hidden(*names: str) -> Iterator[None]:
-    """Make packages look as if they were not installed, unless they are imported already."""
+    """Make packages look as if they were not installed. Packages that are already imported stay usable."""
     importer = Hidden(names)
     sys.meta_path.insert(0, importer)
     try:

@@ -1,8 +1,8 @@
-"""Find and load plug-ins: files of this package, entry points of installed packages, and files that the user names.
+"""Plug-ins: files of this package, entry points of installed packages, and files that the user names.
 
-A plug-in is a module. Its public name is its file's name, or the name of its entry point. The contract of each kind is
-a Protocol in its package's `__init__` (`CONTRACT`), and a module is checked against it when it is loaded. Nothing is
-imported before the user names it: listing names reads folders and package metadata only.
+A plug-in is a module. Its public name is the name of its file or of its entry point. Each kind of plug-in has a
+contract, which is a Protocol in its package's `__init__` (`CONTRACT`). A module is checked against the contract when it
+is loaded. Nothing is imported before the user names it: to list names, only folders and package metadata are read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import xxhash
 
 from gptctl.core.errors import GptctlError, UsageError
 
-# The kinds that other packages and files can add to: entry-point group and package.
+# The kinds that other packages and files can extend: entry-point group and package.
 KINDS = {
     "gptctl.filters": "gptctl.text.filters",
     "gptctl.formats": "gptctl.io.formats",
@@ -50,29 +50,29 @@ class PluginFile:
 
     @property
     def name(self) -> str:
-        """The public name."""
+        """Return the public name."""
         return Path(self.path).stem
 
 
 _files: dict[tuple[str, str], PluginFile] = {}  # by package and name
-_origins: dict[str, dict[str, str]] = {}  # where each loaded plug-in that is not built in is from, and its hash
-_used: set[str] = set()  # those that the command under way has named
+_origins: dict[str, dict[str, str]] = {}  # the origin and hash of each loaded plug-in that is not built in
+_used: set[str] = set()  # the plug-ins that the current command has named
 
 
 def names(package: str) -> list[str]:
-    """List the plug-ins of a package such as "gptctl.text.filters", sorted, without importing any of them."""
+    """Return the sorted plug-in names of a package such as "gptctl.text.filters", without importing any plug-in."""
     added = [name for owner, name in _files if owner == package]
     return sorted({*built_in(package), *installed(package), *added})
 
 
 def file_names(package: str) -> list[str]:
-    """List the plug-ins of a package that are files which the user named."""
+    """Return the names of a package's plug-ins that are files named by the user."""
     return sorted(name for owner, name in _files if owner == package)
 
 
 @cache
 def built_in(package: str) -> tuple[str, ...]:
-    """List the plug-ins that are files of a package."""
+    """Return the names of the plug-ins that are files of a package."""
     spec = find_spec(package)
     if spec is None or spec.submodule_search_locations is None:
         raise ModuleNotFoundError(package)
@@ -82,7 +82,7 @@ def built_in(package: str) -> tuple[str, ...]:
 
 @cache
 def installed(package: str) -> dict[str, EntryPoint]:
-    """Return the entry points of installed packages that add to a package, by name."""
+    """Return the entry points by which installed packages add plug-ins to a package, by name."""
     groups = [group for group, owner in KINDS.items() if owner == package]
     return {point.name: point for group in groups for point in sorted(entry_points(group=group), key=str)}
 
@@ -90,8 +90,8 @@ def installed(package: str) -> dict[str, EntryPoint]:
 def load(package: str, name: str) -> ModuleType:
     """Import one plug-in and check it against its package's contract.
 
-    Raises UsageError (2) for an unknown name, listing the known ones and the nearest, and for a module that lacks what
-    the contract asks for.
+    Raises UsageError (2) for an unknown name, listing the known names and the nearest one. Raises UsageError (2) also
+    for a module that does not meet the contract.
     """
     if name in built_in(package):
         return importlib.import_module(f"{package}.{name}")
@@ -107,7 +107,7 @@ def load(package: str, name: str) -> ModuleType:
 
 @cache
 def load_installed(package: str, name: str, point: EntryPoint) -> ModuleType:
-    """Import the module of an entry point. Raises UsageError (2) if it cannot be imported or lacks something."""
+    """Import the module of an entry point. Raises UsageError (2) if that fails or the contract is not met."""
     owner = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
     try:
         module = point.load()
@@ -125,9 +125,10 @@ def load_installed(package: str, name: str, point: EntryPoint) -> ModuleType:
 
 
 def add_file(path: str | Path) -> PluginFile:
-    """Import a plug-in file and make it known under its file name; its contents tell which kind it is.
+    """Import a plug-in file and register it under its file name. Its kind is the one whose contract it meets.
 
-    Raises UsageError (2) if there is no such file, it cannot be imported, its name is taken, or it meets no contract.
+    Raises UsageError (2) if the file does not exist or cannot be imported, if its name is taken, or if it meets no
+    contract.
     """
     file = Path(path).absolute()
     if file.suffix != ".py" or not file.is_file():
@@ -153,7 +154,7 @@ def add_file(path: str | Path) -> PluginFile:
 
 
 def import_file(file: Path) -> ModuleType:
-    """Import a file under a module name of its own. Raises UsageError (2) for whatever its code raises."""
+    """Import a file under a module name of its own. Raises UsageError (2) for any exception that its code raises."""
     name = FILE_MODULE + file.stem
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
@@ -172,7 +173,7 @@ def import_file(file: Path) -> ModuleType:
 
 
 def kind_of(module: ModuleType, file: Path) -> str:
-    """Return the package whose contract a plug-in file meets. Raises UsageError (2) if it meets none, or several."""
+    """Return the package whose contract a plug-in file meets. Raises UsageError (2) if it meets none or several."""
     lacks = {package: missing(package, module) for package in KINDS.values() if contracts(package)}
     fits = [package for package, absent in lacks.items() if not absent]
     if len(fits) == 1:
@@ -188,25 +189,25 @@ def kind_of(module: ModuleType, file: Path) -> str:
 
 
 def problems(package: str, module: ModuleType) -> str:
-    """Say what a module lacks of its package's contract, or return an empty string."""
+    """Return what a module lacks of its package's contract, as text, or an empty string."""
     lacks = missing(package, module)
     return f"it lacks {', '.join(lacks)}" if lacks else ""
 
 
 def contracts(package: str) -> tuple[type, ...]:
-    """Return the Protocols of a package, of which a plug-in must meet one."""
+    """Return the Protocols of a package. A plug-in must meet one of them."""
     found = getattr(importlib.import_module(package), "CONTRACT", ())
     return found if isinstance(found, tuple) else (found,)
 
 
 def missing(package: str, module: ModuleType) -> list[str]:
-    """List what a module lacks of its package's contract; of several alternatives, the one it lacks least of."""
+    """Return what a module lacks of its package's contract. If there are several Protocols, the nearest one counts."""
     options = [[text for name in members(c) if (text := lack(c, name, module))] for c in contracts(package)]
     return min(options, key=len, default=[])
 
 
 def lack(contract: type, name: str, module: ModuleType) -> str:
-    """Say how a module falls short of one member of a contract, or return an empty string."""
+    """Return how a module fails to meet one member of a contract, or an empty string."""
     wanted = getattr(contract, name, None)
     if not hasattr(module, name):
         return signature_text(name, wanted)
@@ -226,55 +227,55 @@ def lack(contract: type, name: str, module: ModuleType) -> str:
 
 
 def signature_text(name: str, wanted: Any) -> str:
-    """Show a member of a contract as it is written: `rules(config)`, or the name of a constant or class."""
+    """Return a member of a contract as source code: `rules(config)`, or the name of a constant or class."""
     if not inspect.isfunction(wanted):
         return name
     return f"{name}({', '.join(p for p in inspect.signature(wanted).parameters if p != 'self')})"
 
 
 def members(contract: type) -> list[str]:
-    """List the names that a Protocol asks for."""
+    """Return the names that a Protocol requires."""
     bases = [base for base in contract.__mro__ if getattr(base, "_is_protocol", False) and base.__module__ != "typing"]
     found = [name for base in bases for name in (*inspect.get_annotations(base), *vars(base))]
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
 
 
 def contract_hint(package: str) -> str:
-    """Say where a contract is written down."""
+    """Return a hint that says where a contract is documented."""
     return f"see docs/plugins.md and the contract in {package.replace('.', '/')}/__init__.py"
 
 
 def begin_command(files: Iterable[str]) -> None:
-    """Make the plug-in files of a command known, and forget what an earlier command of this process has used."""
+    """Register the plug-in files of a command, and forget what an earlier command of this process has used."""
     _used.clear()
     for file in files:
         add_file(file)
 
 
 def record() -> dict[str, dict[str, str]]:
-    """Return what run.json says of the plug-ins that the command uses and that are not built in: origin and hash."""
+    """Return the origin and hash of each plug-in that the command uses and that is not built in, for run.json."""
     return {name: _origins[name] for name in sorted(_used)}
 
 
 def carried(function: Function) -> Function:
-    """Return a function that makes the plug-in files known in whatever process it is unpickled."""
+    """Return a function that registers the plug-in files in each process in which it is unpickled."""
     return partial(_call, snapshot(), function) if _files else function  # type: ignore[return-value]
 
 
 def snapshot() -> Snapshot:
-    """Return the plug-in files of this process, to be sent to another one ahead of what needs them."""
+    """Return the plug-in files of this process. Send them to another process before the data that needs them."""
     return Snapshot(_files.values())
 
 
 class Snapshot(tuple[PluginFile, ...]):
-    """The plug-in files of a process. Unpickling imports them, before what follows in the pickle."""
+    """The plug-in files of a process. Unpickling imports them, before anything that follows in the pickle."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _add_all, (tuple((file.path, file.digest) for file in self),)
 
 
 def _add_all(files: Iterable[tuple[str, str]]) -> Snapshot:
-    """Import plug-in files in a worker. Raises UsageError (2) if one is not what the parent process has."""
+    """Import plug-in files in a worker. Raises UsageError (2) if a file differs from the parent process's."""
     added = []
     for path, digest in files:
         file = add_file(path)
@@ -285,22 +286,22 @@ def _add_all(files: Iterable[tuple[str, str]]) -> Snapshot:
 
 
 def _call(_snapshot: Snapshot, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
-    """Call a function in a process that knows the plug-in files."""
+    """Call a function. Unpickling the first argument has already registered the plug-in files."""
     return function(*args, **more)
 
 
 def kind_name(package: str) -> str:
-    """Return what one plug-in of a package is called: "filter" for gptctl.text.filters."""
+    """Return the word for a plug-in of a package: "filter" for gptctl.text.filters."""
     return package.rsplit(".", 1)[-1].removesuffix("s").replace("_", " ").replace("strategie", "strategy")
 
 
 def unknown(kind: str, name: str, known: list[str]) -> UsageError:
-    """Say that `name` is not one of `known`, and which one may have been meant."""
+    """Return the error for a name that is not known. It lists the known names and suggests the nearest one."""
     near = did_you_mean(name, known)
     return UsageError(f"no {kind} is called '{name}'{near}", f"known: {', '.join(known)}")
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """Return " (did you mean 'steps'?)", or nothing where no known name is near."""
+    """Return " (did you mean 'steps'?)", or an empty string if no known name is similar."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""

@@ -1,6 +1,6 @@
-"""Hide passwords in URIs, wherever something is written down or shown: s3://KEY:SECRET@bucket/x, redis://:PASSWORD@host.
+"""Hide passwords in URIs, wherever they are stored or shown: s3://KEY:SECRET@bucket/x, redis://:PASSWORD@host.
 
-Whoever runs the command from a recorded config gives the password again, best in the environment.
+A recorded config therefore contains no password. To run it again, pass the password again, best in the environment.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import re
 from typing import Any
 
 HIDDEN = "***"
-# A password may hold an "@", or, where it was not quoted as it should be, a "/"; the host is behind its last "@".
-# Who takes a URI for a path is left with one slash.
+# A password may contain an "@" or, if it was not quoted as it should be, a "/". The host follows the last "@". A URI
+# that was parsed as a path has only one slash left.
 PASSWORD = re.compile(r"""(:/{1,2}[^\s/:@'"]*:)(?:[^\s/'"]*@|[^\s@?'"]*@)""")
 PARAMETER = re.compile(
     r"""([?&][^\s=&'"]*(?:password|passwd|secret|token|credential|signature|account_key)[^\s=&'"]*=)[^\s&'"]*""", re.I
@@ -18,14 +18,14 @@ PARAMETER = re.compile(
 
 
 def redact(text: str) -> str:
-    """Replace the password of each URI in a text, and what parameters like `secret_key=` hold, by ***."""
+    """Replace passwords in URIs, and the values of parameters such as `secret_key=`, by ***."""
     if ":/" not in text:
         return text
     return PARAMETER.sub(rf"\1{HIDDEN}", PASSWORD.sub(rf"\1{HIDDEN}@", text))
 
 
 def redacted(value: Any) -> Any:
-    """Redact all text in nested lists and dictionaries; keys stay."""
+    """Redact all text in nested lists and dictionaries, except the keys."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1 ask for a stop; work ends at the next safe point with its state saved."""
+"""Stop on SIGINT, SIGTERM and SIGUSR1: the command ends at its next safe point, with its state saved."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopFlag:
-    """Remembers the first signal; the second one ends the process at once.
+    """A context manager that records the first signal; a second signal ends the process at once.
 
-    Used as a context manager round a command. Handlers are installed explicitly because a shell's `command &` starts
-    us with SIGINT ignored. Outside the main thread (a notebook's worker, a test) it does nothing.
+    Handlers are installed explicitly, because a shell starts `command &` with SIGINT ignored. Outside the main thread
+    (a notebook's worker, a test) it does nothing.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class StopFlag:
         self.signal_number = number
 
     def check(self, what: str = "stopped") -> None:
-        """Raise StoppedError (exit code 128 + signal) if a stop was asked for."""
+        """Raise StoppedError (exit code 128 + signal) if a signal was received."""
         if self.signal_number is not None:
             name = signal.Signals(self.signal_number).name
             raise StoppedError(f"{what} by {name}", "run the same command again to go on", self.signal_number)

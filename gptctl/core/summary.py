@@ -1,4 +1,4 @@
-"""What a stage did, in numbers that add up: documents in = kept + dropped by reason + quarantined by reason."""
+"""The result of a stage, with counts that add up: documents in = kept + dropped by reason + quarantined by reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Status = Literal["done", "up to date", "planned", "explained"]
 
 
 class StoredCounts(BaseModel):
-    """Counts as a file has them; whatever else stands there is a ValidationError, which is a ValueError."""
+    """Counts as they are stored in a file. Anything else raises ValidationError, which is a ValueError."""
 
     model_config = ConfigDict(strict=True)
 
@@ -31,7 +31,7 @@ class StoredCounts(BaseModel):
 
 @dataclass
 class Counts:
-    """Documents that went in and what became of each, with the bytes of their text."""
+    """The number of documents read, kept, dropped and quarantined, with the bytes of their text."""
 
     documents_in: int = 0
     kept: int = 0
@@ -56,7 +56,7 @@ class Counts:
         return self.documents_in == self.kept + self.dropped.total() + self.quarantined.total()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form used in manifests and by --json."""
+        """Return the counts as manifests and --json contain them."""
         return {
             "in": self.documents_in,
             "kept": self.kept,
@@ -79,7 +79,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table for people, printed on standard error."""
+    """A small table for people. It is printed on standard error."""
 
     title: str
     columns: tuple[str, ...]
@@ -95,7 +95,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a stage; `--json` prints it."""
+    """The result of a stage. `--json` prints it."""
 
     stage: str
     status: Status = "done"
@@ -105,7 +105,7 @@ class Summary:
     seconds: float = 0.0
     plan: dict[str, Any] | None = None
     tables: tuple[Table, ...] = ()
-    failure: GptctlError | None = None  # what the command ends with, after its result was shown
+    failure: GptctlError | None = None  # the error that ends the command after its result is shown
     next: str = ""
 
     def _repr_html_(self) -> str:
@@ -115,7 +115,7 @@ class Summary:
         return title + "".join(table.to_html() for table in self.tables)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the one strict JSON document of `--json`."""
+        """Return the result as the one strict JSON document that `--json` prints."""
         document: dict[str, Any] = {
             "schema": 1,
             "stage": self.stage,
@@ -131,7 +131,7 @@ class Summary:
 
 
 def funnel(title: str, counts: Counts) -> Table:
-    """Show documents and bytes: what came in, why some were dropped, what is left."""
+    """Return a table of documents and bytes: how much was read, dropped for each reason, and kept."""
 
     def row(label: str, documents: int, size: int | None) -> tuple[str, str, str, str]:
         share = f"{documents / counts.documents_in:.1%}" if counts.documents_in else ""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import ProcessOptions, SeedOption, StageConfig, flag, key
+from gptctl.core.config import ProcessOptions, ReadingOptions, SeedOption, StageConfig, WorkerOptions, flag, key
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates
 from gptctl.evals.comparison.gates import Gate
@@ -18,6 +18,17 @@ from gptctl.evals.scoring.averages import Averaging
 from gptctl.evals.scoring.classification import DEFAULT_METRICS
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.io.input.predictions import text_of
+
+# The keys that one task of a model reads.
+OF_TASKS = {
+    "choices": ("delimiter", "norm"),
+    "generate": ("max_tokens", "stop"),
+    "lm": ("stride", "count_eos", "allow_lossy"),
+}
+# What concerns DATA among the keys of a model that is run.
+OF_DATA = (
+    "task", "label_column", "count_eos", "allow_lossy", "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task",
+)  # fmt: skip
 
 
 class ScoringConfig(SeedOption):
@@ -52,6 +63,13 @@ class ScoringConfig(SeedOption):
     def as_text(cls, value: Any) -> Any:
         """Accept numbers, as TOML and --set contain them: labels are compared as text."""
         return [text_of(item) for item in value] if isinstance(value, list | tuple) else text_of(value)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.average != "binary":
+            found["positive"] = "without --average binary"
+        return found
 
     def scoring_options(self) -> ScoringOptions:
         """Return how predictions are scored."""
@@ -106,6 +124,13 @@ class GateConfig(StageConfig):
     fail_over: tuple[str, ...] = key((), "Exit with 7 if a metric is higher: perplexity=30.", runtime=True)
     alpha: float = key(0.05, "Significance level of --no-regress.", runtime=True, gt=0, lt=1)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if self.no_regress is None:
+            found["alpha"] = "without --no-regress"
+        return found
+
     def gates(self) -> list[Gate]:
         """Return the thresholds of --fail-under and fail_over."""
         lowest = [gates.parse(text) for text in self.fail_under]
@@ -131,6 +156,14 @@ class InferenceConfig(ProcessOptions):
     cache: str = key("auto", "Folder of cached model outputs; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder to write DATA to as lm-eval tasks.", runtime=True)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        for task, keys in OF_TASKS.items():
+            if self.task not in ("auto", task):
+                found |= dict.fromkeys(keys, f"with task {self.task}")
+        return found
+
     def inference_setup(self, wants_texts: bool) -> InferenceSetup:
         """Return what a model is asked to do, and on which device."""
         options = InferenceOptions(
@@ -149,3 +182,21 @@ class InferenceConfig(ProcessOptions):
     def export_folder(self) -> Path | None:
         """Return the folder for DATA as tasks of lm-evaluation-harness."""
         return Path(self.emit_lm_eval_task) if self.emit_lm_eval_task else None
+
+
+class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, InferenceConfig, WorkerOptions):
+    """All options of `gptctl eval` but its inputs and outputs."""
+
+    def unused_keys(self, scores_file: bool, runs_harness: bool) -> dict[str, str]:
+        """Return the keys that have no effect if a file is scored or the harness is run, each with the reason."""
+        found: dict[str, str] = {}
+        if self.leakage is None:
+            found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
+        if scores_file:
+            found |= dict.fromkeys((*InferenceConfig.own_keys(), "limit", "max_bad"), "with --predictions")
+            if self.leakage is None:
+                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
+        if runs_harness:
+            of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
+            found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")
+        return found

@@ -70,6 +70,13 @@ class LoadingOptions(DeviceOption):
     )
     num_draft_tokens: int = key(4, "Tokens that are drafted at a time.", ge=1, runtime=True)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        found = super().without_effect()
+        if not self.draft and not self.prompt_lookup:
+            found["num_draft_tokens"] = "without --draft or prompt_lookup"
+        return found
+
     def check_loading(self) -> None:
         """Raise UsageError (2) for options that exclude each other."""
         if self.quantize == "int8" and self.precision == "bf16":

@@ -1,4 +1,4 @@
-"""What is wrong with an output on disk: each finding says what, where, and whether data is lost or only work."""
+"""Checks of an output on disk. Each finding says what is wrong, where, and whether data or only work is lost."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from gptctl.io.object_storage.address import is_uri, join
 
 READERS = 4
 MAX_NAMED = 5
-NOT_ENDED = ("running", "sealing")  # what run.json says of an output whose process was killed
+NOT_ENDED = ("running", "finishing")  # the status in run.json if the process was killed
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know. `damage` is lost data, `unfinished` is work that the same command continues."""
+    """One result of a check. "damage" is lost data; "unfinished" is work that the same command continues."""
 
     level: Literal["damage", "unfinished", "note"]
     where: str
     what: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form of --json."""
+        """Return the finding as --json prints it."""
         return asdict(self)
 
 
 def check(output: Output) -> list[Finding]:
-    """Verify an output's records, and every shard against its checksum."""
+    """Verify an output's records, and each of its shards against its checksum."""
     folder = output.folder
     found = list(check_state(output))
     if output.manifest is not None:
@@ -49,7 +49,7 @@ def check(output: Output) -> list[Finding]:
 
 
 def check_state(output: Output) -> Iterator[Finding]:
-    """Tell complete outputs from those under way, stopped, failed or killed."""
+    """Find out whether an output is complete, being made, stopped, failed or killed."""
     folder, status = output.folder, output.record.get("status")
     if output.manifest is None and read_if_exists(join(folder, MANIFEST)) is not None:
         yield Finding("damage", f"{folder}/{MANIFEST}", "is damaged")
@@ -85,23 +85,23 @@ def holder_of(folder: str) -> bool:
 
 
 def check_shards(folder: str, found: Manifest) -> list[Finding]:
-    """Verify every listed file's size and checksum."""
+    """Verify the size and the checksum of every file that the manifest lists."""
 
     def verify(shard: Shard) -> Finding | None:
         try:
             manifest.read_shard(folder, shard)
         except DataError as error:
             return Finding("damage", f"{folder}/{shard.path}", error.message)
-        except GptctlError as error:  # the place does not answer, or may not be read
+        except GptctlError as error:  # the storage does not answer, or may not be read
             return Finding("damage", f"{folder}/{shard.path}", f"cannot be read: {error.message}")
         return None
 
-    with ThreadPoolExecutor(READERS) as pool:  # the hash runs outside Python's lock
+    with ThreadPoolExecutor(READERS) as pool:  # hashing releases Python's lock
         return [finding for finding in pool.map(verify, found.shards) if finding]
 
 
 def check_strays(folder: Path, found: Manifest) -> Iterator[Finding]:
-    """Name Arrow files that the manifest does not list (nothing reads them) and what killed writers left."""
+    """Report Arrow files that the manifest does not list, which nothing reads, and files that killed writers left."""
     listed = {shard.path for shard in found.shards}
     present = (path.relative_to(folder).as_posix() for path in sorted((folder / "shards").rglob("*.arrow")))
     if strays := [path for path in present if path not in listed]:
@@ -111,7 +111,7 @@ def check_strays(folder: Path, found: Manifest) -> Iterator[Finding]:
 
 
 def check_versions(output: Output) -> Iterator[Finding]:
-    """Name the libraries that have another version than when the output was made."""
+    """Report libraries whose versions have changed since the output was made."""
     then, now = output.record.get("versions") or {}, library_versions()
     changed = [f"{name} {then[name]} (now {now.get(name, 'absent')})" for name in then if then[name] != now.get(name)]
     if changed:
@@ -119,6 +119,6 @@ def check_versions(output: Output) -> Iterator[Finding]:
 
 
 def named(names: list[str]) -> str:
-    """List a few names."""
+    """Return the first few names as text, and the number of the others."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more

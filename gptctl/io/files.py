@@ -1,4 +1,4 @@
-"""Open files here and in object storage, compressed or not, and tell what they hold."""
+"""Files, local or in object storage, compressed or not: open, read and hash them."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from gptctl.io.object_storage.address import Address, filesystem, is_uri
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 CHUNK_BYTES = 4 * 2**20
-# What pyarrow raises for bytes that are not what they should be: among them that no memory holds what a damaged size
-# asks for, and, for names of columns, that they are not UTF-8.
+# What pyarrow raises for damaged data. A damaged size can ask for more memory than there is, and the name of a column
+# can be invalid UTF-8.
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 def plain_path(argument: str) -> str:
-    """Return the local path that a file:// URI stands for; anything else as it is."""
+    """Return the local path that a file:// URI names, and anything else unchanged."""
     return unquote(urlsplit(argument).path) if argument.startswith("file://") else argument
 
 
 def split_suffixes(name: str) -> tuple[str, str | None]:
-    """Return the format suffix and the codec: "a.jsonl.zst" gives (".jsonl", "zstd")."""
+    """Return the suffix of the format, and the codec: (".jsonl", "zstd") for "a.jsonl.zst"."""
     path = PurePosixPath((Address.parse(name).path if is_uri(name) else name).lower())
     codec = CODECS.get(path.suffix)
     return (PurePosixPath(path.stem).suffix if codec else path.suffix), codec
 
 
 def open_stream(path: str) -> pa.NativeFile:
-    """Open a file for reading from its start, decompressing it if its name says so."""
+    """Return a schema with metadata: the kind of its rows, and facts (tokenizer hash, vocabulary size and others)."""
     return open_raw(path, split_suffixes(path)[1])
 
 
 def open_raw(path: str, codec: str | None = None) -> pa.NativeFile:
-    """Open a file for reading from its start; in object storage, each request fetches 4 MiB."""
+    """Open a file for reading from its start. In object storage, each request fetches 4 MiB."""
     system, inner = filesystem(path)
     try:
         return system.open_input_stream(inner, compression=codec, buffer_size=CHUNK_BYTES if is_uri(path) else None)
@@ -51,7 +51,7 @@ def open_raw(path: str, codec: str | None = None) -> pa.NativeFile:
 def open_seekable(path: str, window_bytes: int = 0) -> Any:
     """Open an uncompressed file for reading at any position.
 
-    In object storage each read is a request, unless a `window_bytes` says how much to fetch at a time.
+    In object storage each read is a request, unless `window_bytes` sets the number of bytes to fetch at a time.
     """
     system, inner = filesystem(path)
     try:
@@ -64,12 +64,12 @@ def open_seekable(path: str, window_bytes: int = 0) -> Any:
 
 
 def read_all(path: str, max_bytes: int) -> bytes | None:
-    """Read a whole small file, decompressed; None if it is longer than `max_bytes`."""
+    """Read a whole small file, decompressed, or return None if it is longer than `max_bytes`."""
     try:
         with open_stream(path) as file:
             chunks: list[bytes] = []
             left = max_bytes + 1
-            # A read of n bytes takes memory for n at once, however short the file is.
+            # A read of n bytes allocates n bytes at once, however short the file is.
             while chunk := file.read(min(left, CHUNK_BYTES)):
                 chunks.append(chunk)
                 left -= len(chunk)
@@ -79,7 +79,7 @@ def read_all(path: str, max_bytes: int) -> bytes | None:
 
 
 def read_if_exists(path: str) -> bytes | None:
-    """Read a whole file as it is stored; None where there is none."""
+    """Read a whole file as it is stored, or return None if it does not exist."""
     try:
         if not is_uri(path):
             return Path(path).read_bytes()
@@ -93,7 +93,7 @@ def read_if_exists(path: str) -> bytes | None:
 
 
 def content_hash(path: str) -> str:
-    """Hash a file's bytes as they are stored (xxh3, 128 bits)."""
+    """Return the hash of a file's bytes as they are stored (xxh3, 128 bits)."""
     digest = xxhash.xxh3_128()
     try:
         with open_raw(path) as file:
@@ -105,7 +105,7 @@ def content_hash(path: str) -> str:
 
 
 def object_fingerprint(uri: str) -> str:
-    """Identify the content of a file in object storage without reading it: its size, and its ETag or else its time."""
+    """Identify the content of an object without reading it, by its size and its ETag, or its time if it has no ETag."""
     system, inner = filesystem(uri)
     try:
         with system.open_input_file(inner) as file:
@@ -116,7 +116,7 @@ def object_fingerprint(uri: str) -> str:
 
 
 def damaged(path: str, error: Exception) -> GptctlError:
-    """Say that a file is not what its name promises, or that its storage failed while it was read."""
+    """Return the error for a file that is not what its name promises, or whose storage failed while it was read."""
     if isinstance(error, OSError) and is_uri(path) and (error.errno or STORAGE_ERROR.search(str(error))):
         return from_os_error(error, path)
     words = redact(" ".join(str(error).split()))[:160]

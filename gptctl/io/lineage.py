@@ -1,4 +1,4 @@
-"""Where an output comes from: by what run.json says was read, back to the raw files and their hashes."""
+"""Lineage: trace an output back to the raw files, by the inputs and hashes that run.json records."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ Fingerprinter = Callable[[str], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Origin:
-    """One thing that an output was made from.
+    """A path that an output was made from.
 
-    `role` is the key that named it (inputs, against, tokens, model, data ...), `fingerprints` are the hashes that were
-    recorded of it, by name. It is the `same` if it has them still, and `unknown` if that was not looked at.
+    `role` is the config key that named it (inputs, against, tokens, model, data ...). `fingerprints` are the hashes
+    that were recorded of its content, by name. Its state is "same" if the content still has these hashes, and "unknown"
+    if that was not checked.
     """
 
     role: str
@@ -37,7 +38,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Output:
-    """A folder that a stage made, with its run.json, its manifest once it was complete, and what it was made from."""
+    """A folder that a stage made, with its run.json, its manifest if it is complete, and its origins."""
 
     folder: str
     record: dict[str, Any]
@@ -46,23 +47,23 @@ class Output:
 
     @property
     def stage(self) -> str:
-        """Name the stage."""
+        """Return the name of the stage."""
         return str(self.record.get("stage") or (self.manifest.stage if self.manifest else "?"))
 
 
 def trace(folder: str, fingerprints: Fingerprinter | None = None) -> Output:
-    """Follow an output to its origins. Raises DataError (3) for what is no output of gptctl.
+    """Return an output with all its origins. Raises DataError (3) if the folder is not an output of gptctl.
 
-    `fingerprints` hashes what a path names, to tell whether it is the same still; without it only the outputs of data
-    stages are compared, by their manifests.
+    `fingerprints` returns the hashes of a path's content, to find out whether it has changed. Without it only the
+    outputs of data stages are compared, by their manifests.
     """
     return _trace(folder, fingerprints, ())
 
 
 def find(path: str) -> list[str]:
-    """List the outputs that a path names or holds.
+    """Return the outputs that a path names or contains.
 
-    Raises UsageError (2) where there is nothing, DataError (3) where there is no output.
+    Raises UsageError (2) if the path does not exist, DataError (3) if there is no output.
     """
     path = plain_path(path)
     if is_uri(path):
@@ -80,7 +81,7 @@ def find(path: str) -> list[str]:
 
 
 def walk(output: Output) -> list[Output]:
-    """List every output of a chain once, what came first first."""
+    """Return every output of a chain once, each after those that it was made from."""
     found: dict[str, Output] = {}
     for origin in output.origins:
         if origin.output:
@@ -93,7 +94,7 @@ def _trace(folder: str, fingerprints: Fingerprinter | None, path: tuple[str, ...
     found = read_complete_manifest(folder)
     if not record and found is None:
         raise DataError(f"{folder} is not an output of gptctl", "name a folder that a stage wrote with -o")
-    if folder in path:  # made by hand: no run reads itself
+    if folder in path:  # the record was edited: no run reads its own output
         return Output(folder, record, found, ())
     sources = [(role, place) for role, places in record.get("sources", {}).items() for place in places]
     recorded: dict[str, str] = record.get("inputs") or {}
@@ -112,15 +113,16 @@ def origin_of(
     fingerprints: Fingerprinter | None,
     path: tuple[str, ...],
 ) -> Origin:
-    """Find out about one place of `count` that were read, which of the recorded hashes are its own and whether it has
-    them still.
+    """Return the origin at one of the `count` paths that were read.
+
+    It selects the recorded hashes that belong to this path and checks whether the content still has them.
     """
     output = owner_of(place)
     now = hashes(place, output, fingerprints)
     held = {name: value for name, value in recorded.items() if now and value in now.values()}
     if count == 1:
         held = recorded
-    elif not held:  # "data/test.jsonl", "against old.jsonl" begin with their role
+    elif not held:  # names such as "data/test.jsonl" and "against old.jsonl" begin with their role
         held = {name: value for name, value in recorded.items() if name.replace("/", " ").split(" ")[0] == role}
     state: State = "gone" if now is None else "unknown"
     if now:
@@ -129,7 +131,7 @@ def origin_of(
 
 
 def read_complete_manifest(folder: str) -> Manifest | None:
-    """Return a complete output's manifest; nothing where it is absent, damaged, or that of a model folder."""
+    """Return a complete output's manifest, or None if it is missing, damaged, or that of a model folder."""
     try:
         found = json.loads(read_if_exists(join(folder, MANIFEST)) or b"{}")
         return manifest.read(folder) if isinstance(found, dict) and "stage" in found else None
@@ -138,7 +140,7 @@ def read_complete_manifest(folder: str) -> Manifest | None:
 
 
 def owner_of(path: str) -> str | None:
-    """Return the output that a path names or lies in: RUN of RUN/checkpoints/best."""
+    """Return the output that a path names or lies in: RUN for RUN/checkpoints/best."""
     if path == "-":
         return None
     if is_uri(path):
@@ -150,7 +152,7 @@ def owner_of(path: str) -> str | None:
 
 
 def hashes(path: str, output: str | None, fingerprints: Fingerprinter | None) -> Mapping[str, str] | None:
-    """Hash what a path names now: None where it is gone, nothing where it was not looked at."""
+    """Return the current hashes of a path: None if it does not exist, and no hashes if it was not checked."""
     if path == "-":
         return {}
     found = read_complete_manifest(output) if output else None

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from gptctl.core import atomic
-from gptctl.core.config import ReadingOptions, Values, WorkerOptions, argument, flag, output, plain
+from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Counts, Summary
 from gptctl.evals import evaluation
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates, regressions
-from gptctl.evals.config import ComparisonConfig, GateConfig, InferenceConfig, ScoringConfig
+from gptctl.evals.config import EvalOptions
 from gptctl.evals.evaluation import Comparisons, Evaluation
 from gptctl.evals.fingerprints import fingerprints_of
 from gptctl.evals.harness import lm_eval
@@ -39,25 +39,8 @@ EXAMPLES = (
     "gptctl eval --predictions scores --average weighted",
 )
 
-# What some tasks alone read, what concerns a model that is asked, and what concerns the rows of DATA.
-OF_TASKS = {
-    "choices": ("delimiter", "norm"),
-    "generate": ("max_tokens", "stop"),
-    "lm": ("stride", "count_eos", "allow_lossy"),
-}
-OF_MODELS = (
-    "task", "batch_size", "max_length", "stride", "count_eos", "allow_lossy", "delimiter", "max_tokens", "stop",
-    "ensemble", "device", "nproc_per_node", "cache", "emit_lm_eval_task", "label_column", "limit", "max_bad",
-)  # fmt: skip
-OF_DATA = (
-    "task", "metrics", "average", "positive", "labels", "label_column", "compare", "baseline", "leakage",
-    "zero_division", "macro_over", "ci", "per_class", "confusion", "bins", "norm", "count_eos", "allow_lossy",
-    "delimiter", "stop", "ensemble", "cache", "emit_lm_eval_task", "text_column", "id_column", "max_bad",
-    "max_doc_bytes",
-)  # fmt: skip
 
-
-class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, InferenceConfig, WorkerOptions):
+class Eval(EvalOptions):
     """Evaluate a model on the val and test splits of DATA, or score a file of predictions.
 
     A classifier gets accuracy, precision, recall and F1, also per class, with 95 % intervals. A language model gets
@@ -80,23 +63,7 @@ class Eval(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, Inferenc
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
-        found = super().without_effect()
-        if self.average != "binary":
-            found["positive"] = "without --average binary"
-        if self.no_regress is None:
-            found["alpha"] = "without --no-regress"
-        if self.leakage is None:
-            found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
-        for task, keys in OF_TASKS.items():
-            if self.task not in ("auto", task):
-                found |= dict.fromkeys(keys, f"with task {self.task}")
-        if self.predictions is not None and self.data is None:
-            found |= dict.fromkeys(OF_MODELS, "with --predictions")
-            if self.leakage is None:
-                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
-        if self.harness is not None:
-            found |= dict.fromkeys(OF_DATA, "with --harness")
-        return found
+        return super().without_effect() | self.unused_keys(bool(self.predictions and not self.data), bool(self.harness))
 
 
 def plan(config: Eval, context: Context) -> Summary:

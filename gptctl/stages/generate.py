@@ -67,16 +67,14 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if not self.draft and not self.prompt_lookup:
-            found["num_draft_tokens"] = "without --draft or prompt_lookup"
         if not self.chat:
             found["system"] = "without --chat"
         if self.out is None:
             found |= dict.fromkeys(("shard_prompts", "max_bad"), "without -o")
         if self.prompts is None:
             found |= dict.fromkeys(ReadingOptions.own_keys(), "without --prompts")
-            if self.chat and self.prompt is None:
-                found |= dict.fromkeys(("num", "logprobs", "batch_size"), "in a conversation")
+        if self.is_conversation():
+            found |= dict.fromkeys(("num", "logprobs", "batch_size"), "in a conversation")
         return found
 
     def is_conversation(self) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gptctl.core import atomic
-from gptctl.core.config import ReadingOptions, SeedOption, Settings, WorkerOptions, argument, flag, key, output
+from gptctl.core.config import ReadingOptions, WorkerOptions, argument, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
@@ -24,6 +24,7 @@ from gptctl.text.tokenization import metrics, splits, training
 from gptctl.text.tokenization.encode_task import EncodeTask, TokenSchema, task_note
 from gptctl.text.tokenization.gigatoken_encoder import choose_encoder
 from gptctl.text.tokenization.load import load_tokenizer_json
+from gptctl.text.tokenization.options import TokenizeOptions
 from gptctl.text.tokenization.positions import Positions
 from gptctl.text.tokenization.splits import SplitRule
 from gptctl.text.tokenization.training_texts import TrainingTexts, sample_texts
@@ -39,17 +40,7 @@ EXAMPLES = (
 MAX_TRAINING_BYTES = 2**33
 
 
-class Split(Settings):
-    """How documents are divided into train, val and test."""
-
-    by: Literal["cluster", "text", "position"] = key(
-        "cluster", "cluster: near-duplicates stay together (without dedup, as text); text: by a hash of the text; "
-        "position: val and test are the last part of the input.",
-    )  # fmt: skip
-    salt: str = key("gptctl", "Text that is hashed too; another one divides documents differently.")
-
-
-class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
+class Tokenize(TokenizeOptions, ReadingOptions, WorkerOptions):
     """Tokenize documents into shards that training maps into memory.
 
     Trains a byte-level BPE on the training split, unless --tokenizer names a tokenizer: a tokenizer.json, vocab.json
@@ -61,51 +52,6 @@ class Tokenize(ReadingOptions, WorkerOptions, SeedOption):
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
     out: str = output(..., "Folder or URI to write.")
-    algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What tokens consist of.", panel="Tokenizer")
-    vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
-    tokenizer: str | None = flag(
-        None,
-        "File or folder of a tokenizer to use instead of training one.",
-        panel="Tokenizer",
-        runtime=True,
-        reads=True,
-    )
-    split_pattern: Literal["gpt2", "modern", "o200k"] | None = flag(
-        None, "Pattern that splits text before merging: gpt2 (default), modern (as cl100k: digits in threes) or o200k. "
-        "A *.tiktoken file of unknown name needs it.", panel="Tokenizer",
-    )  # fmt: skip
-    val: float = flag(0.01, "Share of documents for validation.", panel="Splits", ge=0, lt=1)
-    test: float = flag(0.01, "Share of documents for testing.", panel="Splits", ge=0, lt=1)
-    shuffle: bool = flag(
-        False, "Order the documents of each split by a hash of seed and id.", panel="Splits", switch=True
-    )
-    split: Split = key(Split(), "How documents are divided.")
-    train_bytes: int = key(2**30, "Bytes of text to train a tokenizer on, about; more is sampled by a hash.", ge=1024)
-    train_chars_per_doc: int = key(10_000, "Characters of each document to train a tokenizer on; 0 takes all.", ge=0)
-    encoder: Literal["auto", "gigatoken", "tokenizers"] = key(
-        "auto", "auto: gigatoken, if it returns the ids of tokenizers for samples; gigatoken: fail if it does not. "
-        "The output is the same.", runtime=True,
-    )  # fmt: skip
-
-    def without_effect(self) -> dict[str, str]:
-        """Return the keys that have no effect beside the others, each with the reason."""
-        found = super().without_effect()
-        if not self.shuffle:
-            found["seed"] = "without --shuffle"
-        if self.split.by == "position":
-            found["split.salt"] = "with split.by position"
-        unused = {
-            "bytes": ("vocab_size", "train_bytes", "train_chars_per_doc"),
-            "chars": ("vocab_size", "train_chars_per_doc"),
-        }
-        found |= dict.fromkeys(unused.get(self.algorithm, ()), f"with --algorithm {self.algorithm}")
-        if self.algorithm != "bpe":
-            found["split_pattern"] = f"with --algorithm {self.algorithm}"
-        if self.tokenizer:
-            found.pop("split_pattern", None)  # a *.tiktoken file may need it
-            of_training = ("algorithm", "vocab_size", "train_bytes", "train_chars_per_doc")
-            found |= dict.fromkeys(of_training, "with --tokenizer")
-        return found
 
 
 def check(config: Tokenize) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.cli.commands import config_model, stage_names
 from gptctl.cli.params import in_group
+from gptctl.cli.stages import config_model, stage_names
 from gptctl.core import plugins
 from gptctl.core.config import declaration
 from tests.conftest import REPO, Ran, documents, run_gptctl, warm, write_jsonl

@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from gptctl.cli.commands import config_model, stage_names
+from gptctl.cli.stages import config_model, stage_names
 from gptctl.core.config import choices_of, declaration
 from tests.conftest import REPO, run_gptctl
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from gptctl.cli.commands import STAGES, config_model, stage_names
 from gptctl.cli.params import common_options, default_text, ordered
+from gptctl.cli.stages import STAGES, config_model, stage_names
 from gptctl.core import plugins
 from gptctl.core.config import Values, choices_of, declaration, flatten, look_up, plain, table_of
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gptctl.cli.commands import stage_names
+from gptctl.cli.stages import stage_names
 from tests.conftest import REPO
 from tests.docs.pages import PAGES
 from tests.docs.reference import reference

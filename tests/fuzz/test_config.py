@@ -12,8 +12,8 @@ import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gptctl.cli.commands import config_model, stage_names
 from gptctl.cli.resolve import resolve
+from gptctl.cli.stages import config_model, stage_names
 from gptctl.core.config import StageConfig, plain, show
 from gptctl.core.errors import UsageError
 from tests.fuzz.mutate import mutated

@@ -136,14 +136,14 @@ def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_
     assert killed.code == -9
     shutil.copytree(workspace / "clean", tmp_path / "damaged")
     (tmp_path / "damaged" / "shards" / "part-00000.arrow").write_bytes(b"gone")
-    shutil.copytree(workspace / "unique", tmp_path / "sealing")  # killed between its last record and its manifest
-    (tmp_path / "sealing" / "manifest.json").unlink()
-    record = json.loads((tmp_path / "sealing" / "run.json").read_text())
-    (tmp_path / "sealing" / "run.json").write_text(json.dumps(record | {"status": "sealing"}))
-    done = gptctl("report", "killed", "damaged", "sealing", "-o", "page.html", "--json")
+    shutil.copytree(workspace / "unique", tmp_path / "finishing")  # killed between its last record and its manifest
+    (tmp_path / "finishing" / "manifest.json").unlink()
+    record = json.loads((tmp_path / "finishing" / "run.json").read_text())
+    (tmp_path / "finishing" / "run.json").write_text(json.dumps(record | {"status": "finishing"}))
+    done = gptctl("report", "killed", "damaged", "finishing", "-o", "page.html", "--json")
     assert done.code == 0, done.err
     states = {one["folder"]: one["state"] for one in done.json["metrics"]["outputs"]}
-    assert (states["killed"], states["sealing"]) == ("killed", "killed")
+    assert (states["killed"], states["finishing"]) == ("killed", "killed")
     page = Page(tmp_path / "page.html")
     assert "was killed (pid" in page.words
     assert any("train loss from" in (svg["aria-label"] or "") for svg in page.all("svg"))

@@ -1,4 +1,4 @@
-"""JSON that carries its own hash: records of finished pieces of work. One that was cut or changed counts as absent."""
+"""JSON objects that contain a hash of their content. A damaged or edited one counts as missing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ CHECKSUM = "xxh3_128"
 
 
 def digest(values: dict[str, Any]) -> str:
-    """Hash the content of a JSON object, whatever its spacing."""
+    """Return the hash of a JSON object's content, whatever its spacing in a file."""
     return xxhash.xxh3_128_hexdigest(json.dumps(values).encode())
 
 
 def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
-    """Add the hash."""
+    """Return a JSON object with its hash added."""
     return values | {CHECKSUM: digest(values)}
 
 
 def without_checksum(values: Any) -> dict[str, Any]:
-    """Take the hash off. Raises ValueError where it is not that of the rest, or there is none."""
+    """Return a JSON object without its hash. Raises ValueError if the hash is missing or wrong."""
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     rest = {name: value for name, value in values.items() if name != CHECKSUM}
@@ -34,12 +34,12 @@ def without_checksum(values: Any) -> dict[str, Any]:
 
 
 def write(path: Path, values: dict[str, Any], flush: atomic.Flush = "all") -> None:
-    """Write a record."""
+    """Write a JSON object with its hash."""
     atomic.write_json(path, with_checksum(values), flush)
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Read a record; None where there is none, or one that is damaged."""
+    """Read a JSON object, or return None if the file is missing or damaged."""
     try:
         return without_checksum(json.loads(path.read_bytes()))
     except (FileNotFoundError, ValueError, RecursionError):

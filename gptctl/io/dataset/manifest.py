@@ -1,6 +1,6 @@
-"""manifest.json: written last and atomically, so its presence means that everything it lists is complete.
+"""manifest.json: the list of a dataset's shards. It is written last, so an output that has one is complete.
 
-It holds no time, path or worker count: equal inputs, settings and seed give an equal manifest.
+It contains no time, path or worker count: the same inputs, settings and seed give the same manifest.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gptctl.io.files import read_if_exists
 from gptctl.io.object_storage.address import is_uri, join
 
 SCHEMA_VERSION = 1
-Folder = Path | str  # here, or a URI
+Folder = Path | str  # a local folder or a URI
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of a dataset folder, with its path below the folder."""
+    """A file of a dataset. `path` is relative to the dataset's folder."""
 
     path: str
     rows: int
@@ -37,16 +37,16 @@ class Shard:
 
     @property
     def split(self) -> str:
-        """Return "train", "val" or "test" for token shards, "" for documents."""
+        """Return "train", "val" or "test" for shards of tokens, and "" for shards of documents."""
         return self.path.split("/")[1] if self.path.count("/") == 2 else ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form in the manifest."""
+        """Return the shard's entry in the manifest."""
         return {"path": self.path, "rows": self.rows, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
 
 
 class StoredShard(BaseModel):
-    """A shard as a manifest lists it."""
+    """The entry of a shard in a manifest."""
 
     model_config = ConfigDict(strict=True)
 
@@ -58,14 +58,14 @@ class StoredShard(BaseModel):
     @field_validator("path")
     @classmethod
     def lies_below(cls, value: str) -> str:
-        """Refuse a path that no file of the folder can have."""
+        """Raise ValueError for a path that no file of the folder can have."""
         if "\0" in value or value.startswith("/") or ".." in value.split("/"):
             raise ValueError("not a path below the folder")
         return value
 
 
 class StoredManifest(BaseModel):
-    """A manifest as it must be to be read; whatever else stands there is a ValidationError, which is a ValueError."""
+    """The content of a manifest. Anything else raises ValidationError, which is a ValueError."""
 
     model_config = ConfigDict(strict=True)
 
@@ -81,7 +81,7 @@ class StoredManifest(BaseModel):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage wrote, from what, with which settings."""
+    """What a stage wrote, from which inputs, with which settings."""
 
     kind: str
     stage: str
@@ -93,17 +93,17 @@ class Manifest:
     tokenizer: str = ""
 
     def content(self) -> str:
-        """Hash what the shards hold: the identity of this dataset as an input of the next stage."""
+        """Return a hash of everything in the shards. It identifies the dataset as an input of the next stage."""
         return xxhash.xxh3_128_hexdigest(
             "\n".join([self.tokenizer, *(f"{s.path} {s.xxh3_128}" for s in self.shards)]).encode()
         )
 
     def of_split(self, split: str) -> list[Shard]:
-        """List the shards of one split."""
+        """Return the shards of one split."""
         return [shard for shard in self.shards if shard.split == split]
 
     def write(self, folder: Path) -> None:
-        """Write the manifest; the last step of a stage."""
+        """Write manifest.json. This is the last step of a stage."""
         settings = redacted(self.settings)
         document = {
             "kind": self.kind,
@@ -122,21 +122,21 @@ class Manifest:
 
 
 def is_ours(folder: Folder) -> bool:
-    """Return whether a folder holds a manifest.json, and not that of some other program."""
+    """Return whether a folder has a manifest.json of gptctl, as opposed to one of another program."""
     data = read_if_exists(join(folder, MANIFEST))
     if data is None:
         return False
     try:
         found = json.loads(data)
-    except (ValueError, RecursionError):  # ours, damaged, where our run.json stands beside it
+    except (ValueError, RecursionError):  # a damaged one is gptctl's if a run.json of gptctl is beside it
         return bool(record_of(folder))
     return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
 
 
 def is_damaged_output(folder: Folder) -> bool:
-    """Return whether a folder on this machine is an output of gptctl whose run.json and manifest are gone or damaged.
+    """Return whether a local folder is an output of gptctl whose run.json and manifest are missing or damaged.
 
-    Without this, what is left of it (config.toml, events, shards) would pass for documents.
+    Without this check, its config.toml, events and shards would be read as documents.
     """
     if is_uri(folder) or not (Path(folder) / ".lock").exists():
         return False
@@ -145,12 +145,12 @@ def is_damaged_output(folder: Folder) -> bool:
 
 
 def record_of(folder: Folder) -> dict[str, Any]:
-    """Read a folder's run.json. Returns an empty dictionary if gptctl wrote none there."""
+    """Return a folder's run.json, or an empty dictionary if there is none of gptctl."""
     return parse_record(read_if_exists(join(folder, RUN_RECORD)))
 
 
 def read(folder: Folder) -> Manifest:
-    """Read a folder's manifest. Raises DataError (3) where the folder is unfinished or the manifest damaged."""
+    """Read a folder's manifest. Raises DataError (3) if the folder is unfinished or the manifest is damaged."""
     path = join(folder, MANIFEST)
     data = read_if_exists(path)
     if data is None:
@@ -172,7 +172,7 @@ def read(folder: Folder) -> Manifest:
 
 
 def read_shard(folder: Folder, shard: Shard) -> bytes:
-    """Read a shard and verify its checksum. Raises DataError (3) that names it where it is absent, cut or changed."""
+    """Read a shard and verify its checksum. Raises DataError (3) if it is missing, truncated or changed."""
     path = join(folder, shard.path)
     data = read_if_exists(path)
     if data is None:

@@ -1,11 +1,11 @@
-"""What stands in a shard: the contract between the stages.
+"""The columns of shards, which are the contract between stages, and how tables of different columns are joined.
 
     documents    id string, text large_string, source string, then the input's other columns; lz4
     tokens       doc_id string, tokens large_list<uint16|uint32>, n_bytes int64; uncompressed, to be memory-mapped
     predictions  id string, label string, pred string, probs list<float>
     samples      id string, prompt string, text string, finish string
 
-A documents shard holds neither paths nor worker counts nor settings, so equal input gives equal bytes.
+A shard of documents contains no paths, worker counts or settings, so the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ KIND = b"gptctl.kind"
 
 
 def prepare_arrow() -> None:
-    """Set up pyarrow for this process: less memory, and no import of pandas where that is installed.
+    """Set up pyarrow for this process: use less memory, and do not import pandas.
 
-    The system's allocator gives freed memory back: cleaning 200 MB takes 283 MB where Arrow's own takes 340, in equal
-    time. pandas would cost 0.2 s for conversions we never ask for; pyarrow looks for it once, at its first array.
+    The system's allocator returns freed memory: cleaning 200 MB takes 283 MB, and 340 MB with Arrow's allocator, in the
+    same time. Importing pandas takes 0.2 s for conversions that are never used; pyarrow looks for it once, when it
+    makes its first array.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     with hidden("pandas"):
@@ -35,24 +36,24 @@ def prepare_arrow() -> None:
 
 
 def with_kind(schema: pa.Schema, kind: str, **facts: str) -> pa.Schema:
-    """Mark a schema with the kind of its rows and further facts (tokenizer hash, vocabulary size, ...)."""
+    """Return a schema with metadata: the kind of its rows, and facts (tokenizer hash, vocabulary size and others)."""
     return schema.with_metadata(
         {KIND: kind.encode()} | {f"gptctl.{name}".encode(): value.encode() for name, value in sorted(facts.items())}
     )
 
 
 def kind_of(schema: pa.Schema) -> str:
-    """Return the kind a schema is marked with, or ""."""
+    """Return the kind that a schema's metadata names, or ""."""
     return str((schema.metadata or {}).get(KIND, b""), "utf-8")
 
 
 def fact(schema: pa.Schema, name: str) -> str:
-    """Return one of the facts noted by `with_kind`, or ""."""
+    """Return a fact that `with_kind` has recorded, or ""."""
     return str((schema.metadata or {}).get(f"gptctl.{name}".encode(), b""), "utf-8")
 
 
 def unify(schemas: list[pa.Schema]) -> pa.Schema:
-    """Return one schema that holds the columns of all; what cannot be widened without loss becomes text."""
+    """Return a schema with the columns of all. A column whose types have no common type without loss becomes text."""
     fields: dict[str, pa.Field] = {}
     for schema in schemas:
         for field in schema:
@@ -61,7 +62,7 @@ def unify(schemas: list[pa.Schema]) -> pa.Schema:
 
 
 def widen(one: pa.Field, other: pa.Field) -> pa.Field:
-    """Merge two fields of the same name."""
+    """Return a field that can hold the values of two fields of the same name."""
     try:
         return pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive").field(0)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -69,7 +70,7 @@ def widen(one: pa.Field, other: pa.Field) -> pa.Field:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Cast a table to a wider schema, with nulls for the columns it lacks."""
+    """Return a table with the columns and types of a wider schema. Missing columns are filled with nulls."""
     columns = []
     for field in schema:
         if field.name not in table.column_names:
@@ -82,7 +83,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
-    """Cast a column without loss. Raises DataError (3) that names it where that cannot be."""
+    """Cast a column without loss. Raises DataError (3), which names the column, if that is impossible."""
     if column.type == field.type:
         return column
     try:
@@ -98,7 +99,7 @@ def cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 
 
 def is_whole(column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds together: pyarrow 26 gives lists of null fewer values than their offsets say."""
+    """Return whether a column is consistent: pyarrow 26 makes lists of null with too few values for their offsets."""
     try:
         column.validate()
     except pa.ArrowInvalid:
@@ -107,12 +108,12 @@ def is_whole(column: pa.ChunkedArray) -> bool:
 
 
 def as_text(value: Any) -> str | None:
-    """Write a value of a mixed column: text as it is, anything else as JSON."""
+    """Return a value of a column of mixed types as text. A value that is not text becomes JSON."""
     return value if value is None or isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
 def text_bytes(table: pa.Table) -> int:
-    """Return the bytes of a table's texts."""
+    """Return the number of bytes in a table's texts."""
     return int(pc.sum(pc.binary_length(table["text"])).as_py() or 0)
 
 
@@ -123,7 +124,7 @@ def concat(tables: list[pa.Table]) -> pa.Table:
 
 
 def slices(table: pa.Table, size: int) -> Iterator[pa.Table]:
-    """Cut a table into runs of rows of about `size` bytes of text; an empty table is one run."""
+    """Split a table into slices with about `size` bytes of text each. An empty table gives one slice."""
     ends = pc.cumulative_sum(pc.binary_length(table["text"])).to_numpy()
     first = 0
     while first < len(table) or first == 0:

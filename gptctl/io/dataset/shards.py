@@ -1,4 +1,4 @@
-"""Write Arrow tables as shard files and read them back."""
+"""Shard files: Arrow tables that are written and read with their checksums."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ROWS_PER_BATCH = 1024
 def write_shard(
     folder: Path, path: str, table: pa.Table, compression: str | None = "lz4", flush: atomic.Flush = "all"
 ) -> Shard:
-    """Write one table as an Arrow IPC file below `folder`. Equal tables give equal bytes, however they were made."""
+    """Write a table as an Arrow IPC file below `folder`. Equal tables give equal bytes, whatever their chunks."""
     sink = pa.BufferOutputStream()
-    # A slice shares its buffers with the rows beyond it, some bytes of which would be written, too: joining copies.
+    # A slice shares its buffers with the rows around it, and some of their bytes would be written too. Joining copies.
     whole = pa.concat_tables([table, table.slice(0, 0)]).combine_chunks()
     with ipc.new_file(sink, table.schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(whole, max_chunksize=ROWS_PER_BATCH)
@@ -29,7 +29,7 @@ def write_shard(
 
 
 def has_size(folder: Path, shard: Shard) -> bool:
-    """Return whether a shard is there with its size; whoever reads it verifies its checksum."""
+    """Return whether a shard exists with its size. Its readers verify the checksum."""
     path = folder / shard.path
     return path.is_file() and path.stat().st_size == shard.bytes
 
@@ -41,13 +41,13 @@ def table_from(data: bytes) -> pa.Table:
 
 
 def map_shard(folder: Path, shard: Shard) -> pa.Table:
-    """Memory-map a shard: columns of uncompressed shards are views of the file, read when used."""
+    """Memory-map a shard. Columns of uncompressed shards are views of the file, which is read as they are used."""
     with pa.memory_map(str(folder / shard.path)) as source, ipc.open_file(source) as reader:
         return reader.read_all()
 
 
 def read_rows(folder: Folder, manifest: Manifest, split: str = "", limit: int | None = None) -> pa.Table:
-    """Read the rows of a dataset folder, or of one split, in order, verifying each shard."""
+    """Read the rows of a dataset, or of one of its splits, in order, and verify each shard."""
     tables: list[pa.Table] = []
     rows = 0
     for shard in manifest.shards:

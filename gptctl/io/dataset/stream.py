@@ -1,8 +1,8 @@
-"""Documents through a pipe: an Arrow IPC stream whose last batch is an end mark.
+"""Documents in a pipe: an Arrow IPC stream whose last batch is an end mark.
 
-A producer that is killed between two batches leaves a stream that Arrow reads as complete. So the last batch is empty
-and its custom metadata carries the number of rows; without it the reader fails. Every other batch says which shard of
-the producer it belongs to, so that a pipe makes the same shards as folders do.
+If a producer is killed between two batches, Arrow reads its stream as complete. So the last batch is empty, and its
+custom metadata contains the number of rows. A stream without it is an error. The metadata of every other batch contains
+the producer's shard number, so that the consumer makes the same shards as it would from a folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ END = b"gptctl.end"
 
 
 def standard_input() -> IO[bytes]:
-    """Return standard input for a stream. Refuses a terminal, where nobody can type Arrow."""
+    """Return standard input for a stream. Raises UsageError (2) if it is a terminal."""
     if sys.stdin.isatty():
         raise UsageError(
             "INPUT is '-' but standard input is a terminal",
@@ -33,7 +33,7 @@ def standard_input() -> IO[bytes]:
 
 
 def standard_output() -> IO[bytes]:
-    """Return standard output for a stream. Refuses a terminal, which binary data would garble."""
+    """Return standard output for a stream. Raises UsageError (2) if it is a terminal, which cannot show binary data."""
     if sys.stdout.isatty():
         raise UsageError(
             "-o - would write Arrow to the terminal", "pipe it into another stage, or name a folder with -o"
@@ -42,7 +42,7 @@ def standard_output() -> IO[bytes]:
 
 
 def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | None, pa.RecordBatch]]:
-    """Yield (shard number or None, batch). Raises DataError (3) if the stream is damaged or lacks its end mark."""
+    """Yield (shard number or None, batch). Raises DataError (3) if the stream is damaged or has no end mark."""
     rows = 0
     try:
         with ipc.open_stream(source) as reader:
@@ -81,7 +81,7 @@ def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | Non
 
 
 class StreamWriter:
-    """Writes tables to a pipe and, when all is well, the end mark. The first table sets the schema."""
+    """Writes tables to a pipe and, after the last one, the end mark. The first table sets the schema."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         self.sink = sink
@@ -90,7 +90,7 @@ class StreamWriter:
         self.schema: pa.Schema | None = None
 
     def write(self, shard: int, table: pa.Table) -> None:
-        """Write one shard's rows. Raises DataError (3) if its columns do not fit the first shard's."""
+        """Write the rows of one shard. Raises DataError (3) if its columns do not fit those of the first shard."""
         if self.writer is None:
             self.schema = table.schema
             self.writer = ipc.new_stream(self.sink, table.schema)
@@ -103,7 +103,7 @@ class StreamWriter:
         self.sink.flush()
 
     def fitted(self, shard: int, table: pa.Table) -> pa.Table:
-        """Cast to the stream's columns; a pipe cannot widen what was already sent."""
+        """Return a table with the stream's columns, which cannot be widened after the first shard was sent."""
         assert self.schema is not None
         extra = [name for name in table.column_names if name not in self.schema.names]
         try:
@@ -117,7 +117,7 @@ class StreamWriter:
         )
 
     def close(self) -> None:
-        """Write the end mark. Not called after a failure: the reader must see that the stream is cut."""
+        """Write the end mark. It is not called after a failure, so that the reader sees a truncated stream."""
         if self.writer is None:
             self.schema = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
             self.writer = ipc.new_stream(self.sink, self.schema)
@@ -128,12 +128,12 @@ class StreamWriter:
 
 
 def empty(schema: pa.Schema) -> pa.RecordBatch:
-    """Make a batch without rows."""
+    """Return a batch without rows."""
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """Put a table into one Arrow stream in memory, to hand it to another process."""
+    """Return a table as an Arrow stream in memory, to be sent to another process."""
     sink = pa.BufferOutputStream()
     with ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -141,11 +141,11 @@ def to_bytes(table: pa.Table) -> bytes:
 
 
 def from_bytes(data: bytes) -> pa.Table:
-    """Undo `to_bytes`."""
+    """Return the table that `to_bytes` encoded."""
     with ipc.open_stream(data) as reader:
         return reader.read_all()
 
 
 def first_words(error: Exception) -> str:
-    """Shorten a library's message to one line."""
+    """Return the start of a library's message as one line."""
     return " ".join(str(error).split())[:120]

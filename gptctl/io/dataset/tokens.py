@@ -1,4 +1,4 @@
-"""Token shards as flat, memory-mapped arrays."""
+"""Datasets of tokens, memory-mapped as flat arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gptctl.io.object_storage.local_cache import fetch_tokens
 
 @dataclass(frozen=True)
 class Tokens:
-    """A folder of token shards and the tokenizer they were made with."""
+    """A folder of token shards, with its tokenizer."""
 
     folder: Path
     manifest: Manifest
@@ -30,18 +30,18 @@ class Tokens:
 
     @property
     def vocab_size(self) -> int:
-        """Size of the tokenizer's vocabulary."""
+        """Return the size of the tokenizer's vocabulary."""
         return int(self.manifest.metrics["vocab_size"])
 
     def count(self, split: str) -> int:
-        """Count the tokens of a split."""
+        """Return the number of tokens in a split."""
         return int(self.manifest.metrics[split]["tokens"])
 
 
 def open_tokens(path: str) -> Tokens:
-    """Open what `gptctl tokenize` wrote. UsageError (2) if absent, DataError (3) if it is anything else or damaged.
+    """Open what `gptctl tokenize` wrote, and verify every shard. A dataset in object storage is downloaded first.
 
-    From object storage it is first copied to this machine.
+    Raises UsageError (2) if it does not exist, DataError (3) if it is damaged or something else.
     """
     path = plain_path(path)
     info = file_info(path)
@@ -64,20 +64,20 @@ def open_tokens(path: str) -> Tokens:
 
 
 def flat_parts(folder: Path, split: str) -> list[NDArray[Any]]:
-    """Return a split's tokens as arrays that are views of the files, in order; documents end with end-of-text."""
+    """Return a split's tokens in order, as arrays that are views of the files. Each document ends with end-of-text."""
     return [chunk.flatten().to_numpy() for chunk in chunks(folder, split)]
 
 
 def document_lengths(folder: Path, split: str) -> NDArray[np.int64]:
-    """Count the tokens of each document of a split, end-of-text included, in the order of `flat_parts`.
+    """Return the number of tokens of each document of a split, end-of-text included, in the order of `flat_parts`.
 
-    Read from the lists' offsets, 8 B a document; the tokens themselves stay on the disk.
+    Only the offsets of the lists are read, 8 B per document.
     """
     lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in chunks(folder, split)]
     return np.concatenate([np.empty(0, np.int64), *lengths])
 
 
 def chunks(folder: Path, split: str) -> Iterator[pa.LargeListArray]:
-    """Map a split's shards one after the other and give their lists of tokens."""
+    """Yield the token lists of a split's shards, memory-mapped, in order."""
     for shard in manifest.read(folder).of_split(split):
         yield from shards.map_shard(folder, shard)["tokens"].chunks

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from gptctl.cli.commands import config_model, stage_names
+from gptctl.cli.stages import config_model, stage_names
 from gptctl.core.config import (
     Layer,
     Settings,

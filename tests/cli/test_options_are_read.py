@@ -1,0 +1,203 @@
+"""Every option that a command offers is read by it: attribute access of the configs is recorded while small runs go
+through. What is read by the code that compares, prints and records configs does not count: that code uses `vars`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gptctl.cli.commands import config_model, stage_names
+from gptctl.core import plugins
+from gptctl.core.config import Settings, StageConfig, Values, table_of
+from gptctl.core.context import Context
+from gptctl.core.errors import DivergedError
+from tests.conftest import write_jsonl
+
+Read = set[tuple[type, str]]
+PLANS, RUNS = "plan", "run"
+LITTLE: Values = {"device": "cpu"}
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Record which fields of which config models are read."""
+    seen: Read = set()
+
+    def record(self: Settings, name: str) -> Any:
+        if not name.startswith("_"):
+            seen.update((kind, name) for kind in type(self).__mro__ if name in getattr(kind, "model_fields", ()))
+        return object.__getattribute__(self, name)
+
+    monkeypatch.setattr(Settings, "__getattribute__", record, raising=False)
+    ray = SimpleNamespace(
+        worker_count=lambda wanted: wanted,
+        run=lambda function, items, workers, preload=(), address=None: map(function, items),
+    )
+    monkeypatch.setitem(sys.modules, "gptctl.executors.ray", ray)
+    return seen
+
+
+class Chosen(dict[str, Any]):
+    """What was chosen, which notes what is looked up: presets are read before there is a config."""
+
+    def __init__(self, values: Values) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
+
+
+def call(stage: str, read: Read, how: str = RUNS, **values: Any) -> None:
+    """Run or plan a stage in this process, with a cluster that is none. Reading while the config is checked does not
+    count."""
+    if "executor" in config_model(stage).model_fields:
+        values = {"executor": "ray"} | values
+    before, chosen = set(read), Chosen(values)
+    model = config_model(stage).for_values(values)
+    model.preset_layer(chosen)
+    config = model.model_validate(values)
+    read.intersection_update(before)
+    read.update((config_model(stage), name) for name in chosen.read)
+    summary = getattr(plugins.load("gptctl.stages", stage), how)(config, Context())
+    assert summary.failure is None
+
+
+def options(model: type[Any], prefix: str = "") -> Iterator[tuple[type, str, str]]:
+    """Every key of a model, with the class that has it; those of tables are dotted."""
+    for name, field in model.model_fields.items():
+        if table := table_of(field.annotation):
+            yield from options(table, f"{prefix}{name}.")
+        else:
+            yield model, name, prefix + name
+
+
+def unread(stage: str, read: Read) -> list[str]:
+    """The keys of a command that nobody read. Plug-ins are loaded before there is a config."""
+    keys = options(config_model(stage))
+    return [dotted for kind, name, dotted in keys if (kind, name) not in read and name not in StageConfig.model_fields]
+
+
+def clean(read: Read, workspace: Path, out: Path) -> None:
+    raw = (str(workspace / "raw.jsonl"),)
+    pages = (str(workspace / "pages"),)
+    evaluation = str(write_jsonl(out / "eval.jsonl", [{"text": "A page about the with statement, of fair length."}]))
+    for name in plugins.names("gptctl.text.filters"):
+        call("clean", read, inputs=raw, out=str(out / name), filters=(name,), limit=9, language={"languages": ["en"]})
+    call("clean", read, inputs=raw, out=str(out / "a"), preset="none", pii=True, words="nltk", punkt="train", limit=40,
+         remove_stopwords="english", decontaminate=(evaluation,), keep_rejects=True)  # fmt: skip
+    call("clean", read, inputs=pages, out=str(out / "b"), html="always", preset="none")
+    call("clean", read, inputs=raw, explain="d3")
+    call("clean", read, PLANS, inputs=raw, out=str(out / "c"))
+
+
+def dedup(read: Read, workspace: Path, out: Path) -> None:
+    inputs = (str(workspace / "clean"),)
+    for number, values in enumerate(
+        ({}, {"method": "lines"}, {"method": "substring"}, {"index": "datasketch"}, {"against": inputs})
+    ):
+        call("dedup", read, inputs=inputs, out=str(out / str(number)), **values)
+
+
+def tokenize(read: Read, workspace: Path, out: Path) -> None:
+    inputs = (str(workspace / "unique"),)
+    call("tokenize", read, inputs=inputs, out=str(out / "a"), vocab_size=300, shuffle=True)
+    call("tokenize", read, inputs=inputs, out=str(out / "b"), tokenizer=str(workspace / "tokens"))
+
+
+def pretrain(read: Read, workspace: Path, out: Path) -> None:
+    tokens = str(workspace / "tokens")
+    common: Values = {"tokens": tokens, "steps": 4, "device": "cpu"}
+    call("pretrain", read, **common, out=str(out / "a"), preset="tiny-moe", checkpoint={"every": 1})
+    call("pretrain", read, **common, out=str(out / "b"), preset="tiny-gpt3", pack="bestfit", patience=1, eval_every=1,
+         faults={"spike_window": 2}, training={"ramp_start_batch": 1, "ramp_tokens": 99, "document_mask": True,
+         "schedule": "cosine", "warmup_steps": 0})  # fmt: skip
+    call("pretrain", read, **common, out=str(out / "c"), preset="tiny-modern", training={"warmup_steps": 0})
+    for action in ("skip", "rollback"):
+        with pytest.raises(DivergedError):
+            call("pretrain", read, **common, out=str(out / action), preset="tiny-gpt2", checkpoint={"every": 1},
+                 faults={"on_nonfinite": action, "max_skips": 1}, training={"lr": 1e30, "warmup_steps": 0})  # fmt: skip
+    call("pretrain", read, PLANS, preset="gpt2", gpus=8, nodes=2, parallel="tp")
+    call("pretrain", read, RUNS, list_presets=True)
+
+
+def finetune(read: Read, workspace: Path, out: Path) -> None:
+    common: Values = {"base": str(workspace / "run"), "device": "cpu", "epochs": 0.2}
+    labelled = str(workspace / "labelled")
+    chats = [
+        {"messages": [{"role": "user", "content": f"number {i}"}, {"role": "assistant", "content": "b"}]}
+        for i in range(60)
+    ]
+    folds = [{"text": f"row {i}", "label": "ab"[i // 2 % 2], "fold": i % 2, "also": "x"} for i in range(160)]
+    call("finetune", read, **common, data=labelled, out=str(out / "a"), lora=2, label_weights="balanced", patience=1)
+    call("finetune", read, **common, data=str(write_jsonl(out / "folds.jsonl", folds)), out=str(out / "b"),
+         fold_column="fold", pair_column="also", symmetric=True, long_documents="windows")  # fmt: skip
+    call("finetune", read, **common, data=str(write_jsonl(out / "chats.jsonl", chats)), out=str(out / "c"), task="chat")
+    lm: Values = common | {"data": str(workspace / "unique"), "task": "lm", "epochs": 1}
+    call("finetune", read, **lm, out=str(out / "d"), seeds=2, faults={"spike_window": 2}, training={
+        "optimizer": "muon", "schedule": "wsd", "ramp_start_batch": 1, "ramp_tokens": 999, "batch_size": 2})  # fmt: skip
+    for action in ("skip", "rollback"):
+        with pytest.raises(DivergedError):
+            call("finetune", read, **lm, out=str(out / action), training={"lr": 1e30, "batch_size": 2},
+                 faults={"on_nonfinite": action, "max_skips": 1})  # fmt: skip
+
+
+def evaluate(read: Read, workspace: Path, out: Path) -> None:
+    common: Values = {"device": "cpu", "cache": "none"}
+    choices = [{"context": "The", "choices": [" end", " start"], "label": 0}] * 4
+    call("eval", read, **common, model=str(workspace / "classifier"), data=str(workspace / "labelled"), out=str(out / "a"),
+         leakage=str(workspace / "unique"), junit=str(out / "j.xml"), markdown=str(out / "m.md"),
+         metrics=("accuracy", "f1", "ece"))  # fmt: skip
+    call("eval", read, predictions=str(out / "a"), compare=str(out / "a"), no_regress=str(out / "a"))
+    call("eval", read, **common, model=str(workspace / "run"), data=str(workspace / "tokens"), limit=3)
+    call("eval", read, **common, model=str(workspace / "run"), data=str(write_jsonl(out / "c.jsonl", choices)),
+         text_column="context", emit_lm_eval_task=str(out / "tasks"))  # fmt: skip
+    call("eval", read, **common, model=str(workspace / "run"), data=str(workspace / "labelled" / "test.jsonl"),
+         task="generate", metrics=("exact_match",), max_tokens=2, limit=3)  # fmt: skip
+
+
+def generate(read: Read, workspace: Path, out: Path) -> None:
+    common: Values = {"model": str(workspace / "run"), "device": "cpu", "max_tokens": 3}
+    call("generate", read, **common, prompt="The", num=2)
+    call("generate", read, **common, prompts=str(workspace / "prompts.jsonl"), out=str(out / "a"), logprobs=True)
+    call("generate", read, **common, prompt="The", draft=str(workspace / "run"))
+
+
+def export(read: Read, workspace: Path, out: Path) -> None:
+    call("export", read, model=str(workspace / "run"), out=str(out / "a"))
+
+
+def inspect(read: Read, workspace: Path, out: Path) -> None:
+    call("inspect", read, path=str(workspace / "tokens"))
+
+
+def doctor(read: Read, workspace: Path, out: Path) -> None:
+    call("doctor", read, paths=(str(workspace / "clean"),))
+
+
+def report(read: Read, workspace: Path, out: Path) -> None:
+    call("report", read, paths=(str(workspace / "clean"),), out=str(out / "report.html"))
+
+
+USES: dict[str, Callable[[Read, Path, Path], None]] = {
+    "clean": clean, "dedup": dedup, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "eval": evaluate,
+    "generate": generate, "export": export, "inspect": inspect, "doctor": doctor, "report": report,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_every_option_is_read(stage: str, read: Read, workspace: Path, tmp_path: Path) -> None:
+    USES[stage](read, workspace, tmp_path)
+    assert ", ".join(unread(stage, read)) == ""
+
+
+def test_an_option_that_is_not_read_is_found(read: Read) -> None:
+    """The recorder itself."""
+    assert json.dumps(unread("inspect", read)) == '["path", "limit", "format", "split"]'
