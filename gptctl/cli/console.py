@@ -1,4 +1,4 @@
-"""The only place that prints. Standard output carries data or the one JSON result; people read standard error."""
+"""The only module that prints. Standard output carries data or the one JSON result, standard error text for people."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 
 
 def safe(text: str) -> str:
-    """Show control characters (terminal escapes in data) as what they are instead of obeying them; hide passwords."""
+    """Return a text with control characters, such as terminal escapes in data, made visible, and passwords hidden."""
     return redact(text).translate(CONTROL)
 
 
 class Console:
-    """Says things to people: a live bar or picture on a terminal, one plain line every 30 s elsewhere."""
+    """Prints results, messages and progress: a live bar or view on a terminal, else one plain line every 30 s."""
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet = quiet
         self.interval = VERBOSE_INTERVAL_SECONDS if verbose else PLAIN_INTERVAL_SECONDS
         self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI") and not quiet
         self.spoken = time.monotonic()
-        self._began: tuple[float, float] | None = None  # clock and what was done when the work was first heard of
+        self._began: tuple[float, float] | None = None  # time and amount of work done at the first report of progress
         self._bar: Progress | None = None
         self._task: Any = None
         self._unit = ""
@@ -62,12 +62,12 @@ class Console:
             print(safe(message), file=sys.stderr, flush=True)
 
     def write(self, text: str) -> None:
-        """Write a piece of a result (a sample that streams in) to standard output."""
+        """Write a piece of a result, such as a streamed sample, to standard output."""
         sys.stdout.write(text)
         sys.stdout.flush()
 
     def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
-        """Show how far the work has come."""
+        """Show the progress of the work."""
         if self.quiet:
             return
         if self.live:
@@ -89,7 +89,7 @@ class Console:
             )
 
     def show_metrics(self, metrics: dict[str, Any]) -> None:
-        """Draw the metrics of a training run, on a terminal."""
+        """Draw the metrics of a training run if standard error is a terminal."""
         if not self.live:
             return
         from rich.console import Console as RichConsole
@@ -101,7 +101,7 @@ class Console:
             self.stop_bar()
             self._view = TrainingView()
         self._view.update({name: safe(value) if isinstance(value, str) else value for name, value in metrics.items()})
-        if self._live is None:  # at the first picture, and after a line was said
+        if self._live is None:  # at the first drawing, and after each printed line
             self._live = Live(console=RichConsole(stderr=True), auto_refresh=False, transient=True)
             self._live.start()
         self._live.update(self._view, refresh=True)
@@ -125,7 +125,7 @@ class Console:
         self._bar.update(self._task, completed=done, total=total, note=safe(note))
 
     def stop_bar(self) -> None:
-        """Take the bar or the picture off the screen."""
+        """Remove the bar or the view from the screen."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -134,7 +134,7 @@ class Console:
             self._live = None
 
     def show(self, summary: Summary) -> None:
-        """Print a result for people: its tables, where it is, and what to run next."""
+        """Print a result for people: its tables, its path, and what to run next."""
         if self.quiet:
             return
         for table in summary.tables:
@@ -153,7 +153,7 @@ class Console:
             self.info(f"next: {summary.next}")
 
     def table(self, table: Table) -> None:
-        """Print a table with its numbers to the right, as plain text that fits a log."""
+        """Print a table as plain text that fits a log, with numbers aligned to the right."""
         if self.quiet:
             return
         self.stop_bar()
@@ -175,5 +175,5 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def one_line(text: str) -> str:
-    """Join lines."""
+    """Join the lines of a text into one."""
     return " ".join(text.split())

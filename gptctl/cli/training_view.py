@@ -1,4 +1,4 @@
-"""The picture of a training run on a terminal: how far, how good, how fast, and what the model writes."""
+"""The live view of a training run on a terminal: progress, losses, speed, and text that the model generates."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gptctl.core.formatting import format_bytes, format_duration
 
 BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # an eighth to eight eighths of a block
 ASCII_BARS = "_.-=+*%#"
-MAX_LOSSES = 1024  # kept for the curve; then neighbours are put together
+MAX_LOSSES = 1024  # points of the curve; if there are more, neighbours are averaged
 SAMPLE_LINES = 3
 
 
 class TrainingView:
-    """The newest figures of a run and the course of its loss."""
+    """The latest metrics of a run and the curve of its loss."""
 
     def __init__(self) -> None:
         self.figures: dict[str, Any] = {}
         self.losses: list[float] = []
 
     def update(self, figures: dict[str, Any]) -> None:
-        """Take in the newest figures."""
+        """Replace the metrics by newer ones, and add their loss to the curve."""
         if figures.get("loss") is not None and figures.get("step") != self.figures.get("step"):
             self.losses.append(figures["loss"])
             if len(self.losses) > MAX_LOSSES:
@@ -35,7 +35,7 @@ class TrainingView:
         self.figures = figures
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal, with letters where it can't show more."""
+        """Draw the view as wide as the terminal, with ASCII characters if the terminal can't show others."""
         f = self.figures
         step, steps = f.get("step") or 0, f.get("steps") or 0
         top = Table.grid(expand=True, padding=(0, 1))
@@ -55,7 +55,7 @@ class TrainingView:
         yield Panel(rows, title="training", title_align="left")
 
     def loss_line(self, options: ConsoleOptions) -> Text:
-        """Return the losses and the curve of the first."""
+        """Return the losses, and the curve of the training loss."""
         f = self.figures
         line = Text().append("loss ", "dim").append(number(f.get("loss"), ".4f"), "bold")
         if f.get("val_loss") is not None:
@@ -68,7 +68,7 @@ class TrainingView:
         return line
 
     def speed_line(self) -> Text:
-        """Return speed and what it costs."""
+        """Return the speed, MFU, memory, learning rate, gradient norm and last checkpoint."""
         f = self.figures
         unit = f.get("unit", "tokens")
         parts = [
@@ -82,25 +82,25 @@ class TrainingView:
         return Text("  ".join(part for part in parts if part))
 
     def sample(self, console: Console, width: int) -> Text:
-        """Return what the model wrote last, cut to a few lines."""
+        """Return the latest text that the model generated, cut to a few lines."""
         text = Text().append(f"after step {self.figures.get('sample_step', 0):,}: ", "dim")
         text.append(" ".join(self.figures["sample"].split()), "italic")
         return Text("\n").join(text.wrap(console, width)[:SAMPLE_LINES])
 
 
 def number(value: float | None, form: str) -> str:
-    """Show a number, or a dash."""
+    """Return a number as text, or a dash for None."""
     return "-" if value is None else format(value, form)
 
 
 def bins(values: list[float], count: int) -> list[float]:
-    """Average neighbours so that `count` values are left."""
+    """Reduce values to `count` averages of neighbours."""
     edges = [i * len(values) // count for i in range(count + 1)]
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
 def sparkline(values: list[float], width: int, ascii_only: bool = False) -> str:
-    """Draw values as a row of bars between their least and greatest."""
+    """Return values as a row of bars, scaled from their least to their greatest."""
     if len(values) > width:
         values = bins(values, width)
     marks = ASCII_BARS if ascii_only else BARS

@@ -1,4 +1,4 @@
-"""DATA of finetune and eval: which files are the splits, and their texts and labels."""
+"""DATA of finetune and eval: the files of its splits, their texts and their labels."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ VAL_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Splits:
-    """Where each split is; `whole` where the data has no named splits."""
+    """The path of each split, or `whole` if the data has no named splits."""
 
     named: dict[str, str]
     whole: str | None
 
 
 def find_splits(data: str) -> Splits:
-    """Find files or folders named train, val (validation, valid, dev) and test; UsageError (2) for a missing path.
+    """Find the files or folders named train, val (validation, valid, dev) and test.
 
-    A single file or folder that is itself so named is that split; anything else is one whole.
+    A single file or folder with such a name is that split, and any other is data without splits. Raises UsageError (2)
+    if the path does not exist.
     """
     data = plain_path(data)
     if data == "-":
@@ -58,7 +59,7 @@ def find_splits(data: str) -> Splits:
 
 
 def stem(name: str) -> str:
-    """Strip the suffixes of format and compression: "val.jsonl.gz" gives "val"."""
+    """Return a name without the suffixes of format and compression: "val" for "val.jsonl.gz"."""
     format_suffix, codec = split_suffixes(name)
     lowered = name.lower()
     if codec:
@@ -67,7 +68,7 @@ def stem(name: str) -> str:
 
 
 def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
-    """Read all documents of a file or folder, and its fingerprint. DataError (3) where too little can be read."""
+    """Read all documents of a file or folder, and its fingerprint. Raises DataError (3) if too few are readable."""
     reading = replace(ReadOptions.from_config(config), structured=structured)
     inputs = Inputs((path,), reading)
     tables: list[pa.Table] = []
@@ -88,8 +89,8 @@ def training_splits(
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
-    Without a named val split, val is 10 % of the training documents by hash of the text.
-    Raises DataError (3) where the data has no training split.
+    Without a named val split, val is 10 % of the training documents, by the hash of the text. Raises DataError (3) if
+    the data has no training split.
     """
     splits = find_splits(data)
     source = splits.whole or splits.named.get("train")
@@ -110,15 +111,15 @@ def training_splits(
 
 
 def held_out(table: pa.Table) -> list[bool]:
-    """Mark the 10 % of documents that are the val split of data without one."""
+    """Return a mask of the 10 % of documents that are the val split of data without one."""
     return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
 
 
 def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
-    """Yield (split, documents) for val and test, or ("all", documents) where the data has no named splits.
+    """Yield (split, documents) for val and test, or ("all", documents) if the data has no named splits.
 
-    Data that the model was finetuned on is told by its content hash: it is cut down to its held-out part, named "val",
-    or, where other files were held out, named "train".
+    Data that the model was finetuned on is recognized by its content hash. Only its held-out part is yielded, as "val";
+    if other files were held out, all of it is yielded as "train".
     """
     splits = find_splits(data)
     for name in ("val", "test"):
@@ -137,9 +138,9 @@ def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, s
 
 
 def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, pa.Table]:
-    """Take the rows of one fold out of all tables into one of their own, "held out".
+    """Move the rows of one fold from all tables to a table of their own, "held out".
 
-    Raises DataError (3) for a missing column or value, UsageError (2) where no row is in that fold.
+    Raises DataError (3) for a missing column or value, UsageError (2) if no row is in that fold.
     """
     kept: dict[str, pa.Table] = {}
     held: list[pa.Table] = []
@@ -159,7 +160,7 @@ def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
 
 
 def strings_of(table: pa.Table, column: str, where: str, what: str, hint: str) -> list[str]:
-    """Return a column as text. Raises DataError (3), with this hint, where it is missing, and for a missing value."""
+    """Return a column as text. Raises DataError (3) if the column, with this hint, or a value is missing."""
     if column not in table.column_names:
         raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint)
     values = table[column].to_pylist()
@@ -170,7 +171,7 @@ def strings_of(table: pa.Table, column: str, where: str, what: str, hint: str) -
 
 
 def label_names(table: pa.Table, column: str) -> list[str]:
-    """List the labels of the training split, sorted. Raises DataError (3) if there are fewer than two."""
+    """Return the labels of the training split, sorted. Raises DataError (3) if there are fewer than two."""
     names = sorted(set(labels_of(table, column, "train")))
     if len(names) < 2:
         raise DataError(
@@ -181,7 +182,7 @@ def label_names(table: pa.Table, column: str) -> list[str]:
 
 
 def known_labels(table: pa.Table, column: str, names: Sequence[str], split: str) -> list[str]:
-    """Return a split's labels. Raises DataError (3) for one that the training split lacks."""
+    """Return a split's labels. Raises DataError (3) for a label that the training split does not have."""
     labels = labels_of(table, column, split)
     for row, label in enumerate(labels):
         if label not in names:

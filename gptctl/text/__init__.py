@@ -1,2 +1,5 @@
-"""Functions over batches of text: Arrow and numpy in, Arrow and numpy out. Files are opened for dedup's passes only,
-and for what a setting names: a chat template, lists of domains."""
+"""Cleaning, filters, deduplication and tokenization: functions over batches of text, as Arrow tables and numpy arrays.
+
+Most functions take and return data in memory. The tasks of cleaning, deduplication and tokenization also read and write
+files, and some functions read a file that a setting names, such as a chat template or a list of domains.
+"""

@@ -1,6 +1,6 @@
-"""Encoding text to token ids and decoding it, with tokenizers in Hugging Face's tokenizer.json format.
+"""Encode text to token ids and decode them, with tokenizers in Hugging Face's tokenizer.json format.
 
-Documents are data: text that spells a special token is encoded as text. Only the program itself inserts end-of-text.
+Documents are data: text that spells a special token is encoded as text. Only gptctl itself inserts end-of-text.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from gptctl.text import arrow_arrays
 __all__ = ["END_OF_TEXT", "Tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
-# Its names in other model families, the most common first.
+# The names of end-of-text in model families, the most common first.
 END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<|eot_id|>", "<|im_end|>")
-# One call needs many times the memory of its text: offsets, strings and Python integers for every token.
+# Encoding needs many times the memory of its text: offsets, strings and Python integers for every token. So each call
+# gets one batch.
 BATCH_DOCUMENTS = 1000
 BATCH_CHARACTERS = 4 * 2**20
 
@@ -42,7 +43,7 @@ class Tokenizer:
         self._vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
         self.end_of_text = _end_of_text(self._vocabulary)
         self.end_of_text_id = self._vocabulary[self.end_of_text]
-        # Ids may have gaps. A model needs an embedding for the largest one.
+        # Ids may have gaps, but a model needs an embedding for the largest id.
         self.vocab_size = max(self._vocabulary.values()) + 1
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
         self.hash = xxhash.xxh3_128_hexdigest(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS))
@@ -56,7 +57,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
-        """Read the text of a tokenizer.json. Raises DataError (3) if it is not one, or has no end-of-text token."""
+        """Parse a tokenizer.json. Raises DataError (3) if it is not valid, or has no end-of-text token."""
         from tokenizers import Tokenizer as Backend
 
         try:
@@ -78,7 +79,7 @@ class Tokenizer:
                 self._check_symbols(batch)
             try:
                 encodings = self._backend.encode_batch_fast(batch, add_special_tokens=False)
-            except Exception as error:  # plain Exception or TypeError: a word without a token, half a surrogate pair
+            except Exception as error:  # plain Exception or TypeError: a word without a token, or half a surrogate pair
                 message = f"the tokenizer cannot encode a text: {' '.join(str(error).split())[:200]}"
                 raise DataError(
                     message, "use a tokenizer with an unknown token, and text that is valid Unicode"
@@ -89,7 +90,7 @@ class Tokenizer:
         return arrow_arrays.lists(offsets, values)
 
     def with_special_tokens(self, names: Sequence[str]) -> Tokenizer:
-        """Return a tokenizer that also has these special tokens. New ones get ids after all others."""
+        """Return a tokenizer that also has these special tokens. New tokens get the ids after all others."""
         missing = [name for name in dict.fromkeys(names) if name not in self._vocabulary]
         if not missing:
             return self
@@ -108,13 +109,13 @@ class Tokenizer:
         return self._vocabulary[name]
 
     def encode_to_arrays(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
-        """Return the ids of each text as an array of its own."""
+        """Return the ids of each text as a separate array."""
         encoded = self.encode_batch(texts)
         values, offsets = encoded.values.to_numpy(), encoded.offsets.to_numpy()
         return [values[start:stop] for start, stop in pairwise(offsets)]
 
     def encode_marked(self, text: str, marker: str) -> list[int]:
-        """Return the ids of a text whose special tokens are recognized, except those that `mask_special` has marked."""
+        """Return the ids of a text, recognizing its special tokens except those that `mask_special` has marked."""
         ids: list[int] = []
         for number, piece in enumerate(self._special_pattern.split(text)):
             if number % 2:
@@ -124,7 +125,7 @@ class Tokenizer:
         return ids
 
     def mask_special(self, text: str, marker: str) -> str:
-        """Insert the character `marker` into everything that spells a special token, and remove it elsewhere."""
+        """Insert the character `marker` into everything that spells a special token, and remove it everywhere else."""
         return self._special_pattern.sub(lambda found: found[0][0] + marker + found[0][1:], text.replace(marker, ""))
 
     def encode(self, text: str) -> list[int]:
@@ -133,17 +134,17 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = False) -> str:
-        """Return the text of some ids, on request without special tokens such as end-of-text."""
+        """Return the text of some ids. `skip_special_tokens` omits special tokens such as end-of-text."""
         text: str = self._backend.decode([int(number) for number in ids], skip_special_tokens=skip_special_tokens)
         return text
 
     def to_json(self) -> str:
-        """Return the text of the tokenizer.json."""
+        """Return the tokenizer as the text of a tokenizer.json."""
         text: str = self._backend.to_str(pretty=True)
         return text
 
     def _check_symbols(self, texts: Sequence[str]) -> None:
-        # One text at a time: a string of all would double the memory.
+        # Each text is checked alone, since joining all of them would double the memory.
         for text in texts:
             missing = {symbol for symbol in set(text) if symbol not in self._vocabulary}
             if missing:
@@ -155,7 +156,7 @@ class Tokenizer:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield groups of texts that fit into memory while they are encoded. A longer text is a group of its own."""
+    """Yield groups of texts that fit into memory while they are encoded. A longer text forms a group of its own."""
     first = size = 0
     for position, text in enumerate(texts):
         if position > first and (size + len(text) > BATCH_CHARACTERS or position - first == BATCH_DOCUMENTS):
@@ -177,7 +178,7 @@ def _end_of_text(vocabulary: dict[str, int]) -> str:
 
 
 def _is_lossless(definition: dict[str, Any]) -> bool:
-    """Return whether decoding restores every text that can be encoded: nothing is rewritten, nothing is unknown."""
+    """Return whether decoding restores every text exactly: no character is rewritten, and none is unknown."""
     if definition.get("normalizer") is not None:
         return False
     model = definition["model"]

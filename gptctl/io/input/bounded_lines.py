@@ -1,4 +1,4 @@
-"""Cut a byte stream of any length into lines without ever holding more than the longest line allowed."""
+"""Split a byte stream of any length into lines, without holding more than the longest allowed line."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ CHUNK_BYTES = 2**20
 
 
 class Readable(Protocol):
-    """Anything with read(n)."""
+    """An object with a read method, such as a binary file."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, b"" at the end."""
+        """Return at most `size` bytes, and b"" at the end."""
 
 
 def line_groups(file: Readable, target_bytes: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (byte offset, whole lines of about `target_bytes` in all).
+    """Yield (byte offset, complete lines of about `target_bytes` together).
 
-    A line longer than `max_line_bytes` is cut down to its first `max_line_bytes` + 1 bytes, so that whoever parses the
-    group sees that it is too long; the rest of that line is skipped, and offsets stay those of the input.
+    A line longer than `max_line_bytes` is cut to its first `max_line_bytes` + 1 bytes, so that the parser sees that it
+    is too long. The rest of the line is skipped, and offsets remain those of the input.
     """
-    offset = 0  # of the first byte in `pending`
+    offset = 0  # offset of the first byte in `pending`
     pending = bytearray()
     skipping = False
-    position = 0  # of the next byte to read
+    position = 0  # offset of the next byte to read
     while chunk := file.read(CHUNK_BYTES):
         start = position
         position += len(chunk)

@@ -1,4 +1,4 @@
-"""From an INPUT argument to the files it names, in an order that only their paths decide, here or in object storage."""
+"""Find the files that an INPUT argument names, locally or in object storage. Only their paths decide their order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gptctl.io.object_storage.address import Address, file_info, is_uri, list_fi
 
 
 def find_files(argument: str) -> list[InputFile]:
-    """List the files that a path, glob, folder or URI names, sorted by path.
+    """Return the files that a path, glob, folder or URI names, sorted by path.
 
-    Raises UsageError (2) if there is nothing of that name, DataError (3) for a folder without a file and for a name
-    that is not UTF-8.
+    Raises UsageError (2) if nothing has that name, DataError (3) for a folder without files and for a file whose name
+    is not UTF-8.
     """
     argument = plain_path(argument)
     if is_uri(argument):
@@ -29,7 +29,7 @@ def find_files(argument: str) -> list[InputFile]:
 
 
 def find_local(argument: str) -> list[InputFile]:
-    """List the files of this machine that a path, glob or folder names. Raises as `find_files` does."""
+    """Return the local files that a path, glob or folder names. Raises the same errors as `find_files`."""
     path = Path(argument)
     try:
         if path.is_dir():
@@ -41,7 +41,7 @@ def find_local(argument: str) -> list[InputFile]:
             return [local_file(argument, path.name)]
     except OSError as error:
         raise from_os_error(error, path) from error
-    # Path.glob does not take absolute patterns.
+    # Path.glob does not accept absolute patterns.
     matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
     files = [local_file(name, Path(name).name) for name in matches if Path(name).is_file()]
     if not files:
@@ -50,7 +50,7 @@ def find_local(argument: str) -> list[InputFile]:
 
 
 def local_file(path: str, name: str) -> InputFile:
-    """Describe a file of this machine. Raises DataError (3) where its name is not UTF-8: ids are made of it."""
+    """Return a local file with its size. Raises DataError (3) if its name is not UTF-8, since ids are made of it."""
     try:
         path.encode()
     except UnicodeEncodeError as error:
@@ -60,14 +60,14 @@ def local_file(path: str, name: str) -> InputFile:
 
 
 def find_remote(uri: str) -> list[InputFile]:
-    """List the files at or below a URI, or those that match it as a glob. Raises as `find_files` does."""
+    """Return the files at or below a URI, or those that match it as a glob. Raises the same errors as `find_files`."""
     address = Address.parse(uri)
     info = file_info(uri)
     if info.type == pafs.FileType.File:
         return [InputFile(uri, info.base_name, info.size)]
     if info.type == pafs.FileType.Directory:
         start = len(address.path) + 1
-        # By the parts of the path, as local paths are: "a/x" is before "a-b/x".
+        # Sorted by the parts of the path, as local paths are: "a/x" comes before "a-b/x".
         everything = sorted(list_files(uri), key=lambda f: f.path.split("/"))
         found = [f for f in everything if f.is_file and not hidden(f.path[start:].split("/"))]
         if not found:
@@ -85,7 +85,7 @@ def find_remote(uri: str) -> list[InputFile]:
 
 
 def match(address: Address) -> list[pafs.FileInfo]:
-    """List the files whose paths match a glob, sorted by path. The part before the first wildcard is listed."""
+    """Return the files whose paths match a glob, sorted by path. Only its part before the first wildcard is listed."""
     parts = address.path.split("/")
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     if not fixed:
@@ -97,8 +97,7 @@ def match(address: Address) -> list[pafs.FileInfo]:
 
 
 def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a path matches a glob, part by part; ** stands for any number of parts, but not for hidden
-    ones."""
+    """Return whether a path matches a glob, part by part. ** matches any number of parts that are not hidden."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -110,10 +109,10 @@ def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def hidden(parts: Sequence[str]) -> bool:
-    """Return whether a file or one of its folders below the argument begins with a dot."""
+    """Return whether a file, or a folder between it and the argument, has a name that begins with a dot."""
     return any(part.startswith(".") for part in parts)
 
 
 def empty(argument: str) -> DataError:
-    """Say that a folder holds nothing to read."""
+    """Return the error for a folder without files."""
     return DataError(f"{argument} holds no file", "name a folder with text, JSON lines, HTML, Parquet or Arrow files")

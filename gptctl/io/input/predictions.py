@@ -1,4 +1,4 @@
-"""Predictions of any system: rows of id, label, pred and perhaps probs, as JSON lines, CSV, Parquet or Arrow."""
+"""Predictions of any system: rows of id, label, pred and optional probs, as JSON lines, CSV, Parquet or Arrow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AS_TEXT = ("id", "label", "pred")
 
 @dataclass(frozen=True)
 class Predictions:
-    """Rows, and what is known about all of them: whose probabilities stand where, how the model was asked."""
+    """The rows, and facts about all of them: their type, and the metadata of each split."""
 
     rows: Rows
     facts: dict[str, Any] = field(default_factory=dict)
@@ -37,8 +37,8 @@ class Predictions:
 def read_predictions(path: str) -> Predictions:
     """Read predictions from a file, a folder that `gptctl eval -o` wrote, or "-" (JSON lines on standard input).
 
-    Rows get an id by position where they have none. Raises UsageError (2) for a missing path; DataError (3) for an
-    unreadable file and for an id that stands twice in a split.
+    A row without an id gets its position as id. Raises UsageError (2) if the path does not exist. Raises DataError (3)
+    for an unreadable file, and for an id that occurs twice in a split.
     """
     found = read_rows(path)
     seen: set[tuple[Any, str]] = set()
@@ -85,11 +85,11 @@ def read_rows(path: str) -> Predictions:
 
 
 def parse(data: bytes, suffix: str, path: str) -> Predictions:
-    """Turn a file's bytes into rows by its suffix; what has none of the known ones is JSON lines."""
+    """Parse a file's bytes into rows, by its suffix. A file with an unknown suffix is read as JSON lines."""
     if suffix in (".csv", ".tsv"):
         delimiter = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
         names = pacsv.open_csv(pa.BufferReader(data), parse_options=delimiter).schema.names
-        as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # a label "01" is not 1
+        as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # label "01" is not number 1
         rows = of_table(pacsv.read_csv(pa.BufferReader(data), parse_options=delimiter, convert_options=as_text)).rows
         return Predictions([row | numbers(row) for row in rows])
     if suffix == ".parquet":
@@ -100,7 +100,7 @@ def parse(data: bytes, suffix: str, path: str) -> Predictions:
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
-    """Read the columns of a CSV row that are always numbers. Raises DataError (3) for one that is none."""
+    """Return the columns of a CSV row that are always numbers. Raises DataError (3) if one is not a number."""
     try:
         return {name: float(row[name]) for name in ("nats", "bytes", "tokens") if row.get(name) is not None}
     except ValueError as error:
@@ -108,14 +108,14 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def of_table(table: pa.Table) -> Predictions:
-    """Return a table as Python rows, checking it first."""
+    """Validate a table and return it as Python rows."""
     table.validate(full=True)
     known = fact(table.schema, "facts")
     return Predictions(table.to_pylist(), orjson.loads(known) if known else {})
 
 
 def json_lines(data: bytes, path: str) -> Rows:
-    """Parse JSON lines strictly: a score must not depend on which lines happened to be readable."""
+    """Parse JSON lines. Raises DataError (3) for a bad line: a score must not depend on which lines are readable."""
     rows: Rows = []
     for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
@@ -133,9 +133,10 @@ def json_lines(data: bytes, path: str) -> Rows:
 
 
 def to_table(rows: Rows, kind: str, facts: dict[str, Any]) -> pa.Table:
-    """Put rows into the Arrow form of their kind; a column that some rows lack is null there.
+    """Return rows as a table of their kind. A column that a row lacks is null there.
 
-    Ids are text, and so are labels and what was predicted, as single values or lists, but for the numbers of choices.
+    Ids are text. Labels and predictions are text or lists of text, except in multiple choice, where they are the
+    numbers of choices.
     """
     columns: dict[str, pa.Array] = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -148,7 +149,7 @@ def to_table(rows: Rows, kind: str, facts: dict[str, Any]) -> pa.Table:
 
 
 def text_column(values: Iterable[Any]) -> pa.Array:
-    """Make a column of text, or of lists of text where any value is a list: 1 and "1" are the same label."""
+    """Return a column of text, or of lists of text if any value is a list. 1 and "1" are the same label."""
     given = list(values)
     if any(isinstance(value, list) for value in given):
         lists = [value if isinstance(value, list) or value is None else [value] for value in given]
@@ -157,7 +158,7 @@ def text_column(values: Iterable[Any]) -> pa.Array:
 
 
 def text_of(value: Any) -> str | None:
-    """Return one value as text; whole numbers without a fraction, so that 1.0 and 1 stay the same label."""
+    """Return a value as text. A whole number is written without a fraction, so that 1.0 and 1 are the same label."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return None if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Look at the first record of an input, to see what its rows are."""
+"""Read the first record of an input to find out what columns its records have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from gptctl.io.input.read_task import read_task
 
 
 def columns(path: str, text_column: str) -> list[str]:
-    """List the columns of the first document whose text stands in `text_column`; none where there is no such document.
+    """Return the columns of the first document, or none if no record has a text in `text_column`.
 
-    The text is listed as "text". Raises UsageError (2) for a missing path.
+    The text is listed as "text". Raises UsageError (2) if the path does not exist.
     """
     options = ReadOptions(text_column=text_column)
     try:
@@ -25,9 +25,9 @@ def columns(path: str, text_column: str) -> list[str]:
 
 
 def choices_beside(path: str, text_column: str) -> str | None:
-    """Return the column of contexts where the first record is one of multiple choice, else None.
+    """Return the column of contexts if the first record is a multiple-choice question, else None.
 
-    It is called "context" unless another is named. A stream is not looked at: it can be read only once.
+    It is "context" unless the user names another column. A stream is not read, since it can be read only once.
     """
     for name in ("context", "text") if text_column == "text" else (text_column,):
         if path != "-" and "choices" in columns(path, name):

@@ -1,7 +1,7 @@
 """Addresses in object storage: s3://[KEY:SECRET@]BUCKET/PATH[?endpoint_override=HOST:PORT&scheme=http&region=...].
 
-Other URIs that pyarrow.fs knows (gs, abfs, hdfs, ...) are handed to it as they are. Credentials are looked for where
-AWS's own tools look: environment, ~/.aws, the role of the machine. An S3 request is tried again as AWS's SDK has it.
+Other URIs that pyarrow.fs knows (gs, abfs, hdfs and others) are passed to it unchanged. Credentials are looked for
+where AWS's own tools look: environment, ~/.aws, the role of the machine. S3 requests are retried as in AWS's SDK.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gptctl.core.errors import UsageError, from_os_error
 from gptctl.core.redact import HIDDEN, redact
 
 ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^/:@?]*):(?P<password>[^@?]*)@)?(?P<path>[^?]*)")
-# A dead host is given up after some 20 s, one that accepts and then says nothing after 50.
+# With these a dead host fails after some 20 s, and one that accepts connections but never answers after 50 s.
 CONNECT_SECONDS = 4.0
 SILENCE_SECONDS = 10.0
 ATTEMPTS = 4
@@ -32,7 +32,7 @@ PARAMETERS = ("endpoint_override", "scheme", "region", "role_arn", "session_name
 
 @dataclass(frozen=True)
 class Address:
-    """A URI in parts; `path` is BUCKET/PATH, unquoted, without a slash at its ends. UsageError (2) for no URI."""
+    """The parts of a URI. `path` is BUCKET/PATH, unquoted, without a slash at either end."""
 
     scheme: str
     user: str
@@ -42,7 +42,7 @@ class Address:
 
     @classmethod
     def parse(cls, uri: str) -> Address:
-        """Take a URI apart. A secret key may hold a bare "/", as AWS makes them."""
+        """Parse a URI, whose secret key may contain a bare "/". Raises UsageError (2) for anything else."""
         place, _, query = uri.partition("?")
         found = ADDRESS.fullmatch(place)
         path = unquote(found["path"]).strip("/") if found else ""
@@ -51,7 +51,7 @@ class Address:
         return cls(found["scheme"], unquote(found["user"] or ""), unquote(found["password"] or ""), path, query)
 
     def at(self, path: str) -> Address:
-        """Return another place in the same storage."""
+        """Return the address of another path in the same storage."""
         return replace(self, path=path)
 
     def __str__(self) -> str:
@@ -61,12 +61,12 @@ class Address:
 
 
 def is_uri(path: str | Path) -> bool:
-    """Tell s3://bucket/key and the like from a local path."""
+    """Return whether this is a URI such as s3://bucket/key, as opposed to a local path."""
     return isinstance(path, str) and "://" in path
 
 
 def join(folder: str | Path, name: str) -> str:
-    """Name what lies below a folder, here or in object storage."""
+    """Return the path or URI of a file in a folder."""
     if not is_uri(folder):
         return str(Path(folder) / name)
     address = Address.parse(str(folder))
@@ -79,7 +79,7 @@ def base_name(path: str) -> str:
 
 
 def parent(path: str) -> str:
-    """Name the folder that holds a path or URI."""
+    """Return the folder that contains a path or URI."""
     if not is_uri(path):
         return str(Path(path).parent)
     address = Address.parse(path)
@@ -87,7 +87,7 @@ def parent(path: str) -> str:
 
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
-    """Return the file system of a path or URI, and the path inside it. Raises UsageError (2) for an unknown kind."""
+    """Return the file system of a path or URI, and the path within it. Raises UsageError (2) for an unknown kind."""
     if not is_uri(path):
         return pafs.LocalFileSystem(), str(Path(path))
     address = Address.parse(path)
@@ -106,7 +106,7 @@ def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
 
 @lru_cache(maxsize=16)
 def connect(bucket: Address) -> pafs.S3FileSystem:
-    """Open a bucket's storage, once a process: each connection of its own would look for credentials again."""
+    """Open a bucket's storage, once per process, because each new connection looks for credentials again."""
     given = dict(parse_qsl(bucket.query, keep_blank_values=True))
     unknown = [name for name in given if name not in (*SWITCHES, *PARAMETERS)]
     if unknown:
@@ -118,7 +118,7 @@ def connect(bucket: Address) -> pafs.S3FileSystem:
         options |= {"access_key": bucket.user, "secret_key": bucket.password}
     elsewhere = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"))
     if not elsewhere and not given.keys() & {"region", "endpoint_override"}:
-        with suppress(OSError):  # without the right to ask, AWS_REGION and the profile decide
+        with suppress(OSError):  # without the permission to ask, AWS_REGION and the profile decide
             options["region"] = pafs.resolve_s3_region(bucket.path)
     patience = {
         "connect_timeout": CONNECT_SECONDS,
@@ -126,14 +126,14 @@ def connect(bucket: Address) -> pafs.S3FileSystem:
         "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     }
     try:
-        # A delayed open makes one request of three for a small file.
+        # A delayed open needs one request for a small file, instead of three.
         return pafs.S3FileSystem(**options, **patience, allow_delayed_open=True)
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise unusable(str(bucket), error) from error
 
 
 def unusable(uri: str, error: Exception) -> UsageError:
-    """Say that a URI cannot be opened."""
+    """Return the error for a URI that cannot be opened."""
     reason = redact(" ".join(str(error).split()))[:160]
     return UsageError(f"cannot open {uri}: {reason}", "s3://bucket/key and other URIs of pyarrow.fs are understood")
 
@@ -148,7 +148,7 @@ def file_info(path: str) -> pafs.FileInfo:
 
 
 def list_files(uri: str, recursive: bool = True) -> list[pafs.FileInfo]:
-    """List what lies below a URI; nothing where it does not exist. Raises UsageError (2) where there is no bucket."""
+    """Return what lies below a URI, or nothing if it does not exist. Raises UsageError (2) if the bucket is missing."""
     system, inner = filesystem(uri)
     try:
         found: list[pafs.FileInfo] = system.get_file_info(
@@ -160,7 +160,7 @@ def list_files(uri: str, recursive: bool = True) -> list[pafs.FileInfo]:
 
 
 def list_folder(folder: str) -> dict[str, str]:
-    """List the entries of a folder by name, sorted, each with its path or URI. Other paths have none."""
+    """Return the paths or URIs of a folder's entries by name, sorted, or nothing if it is not a folder."""
     if is_uri(folder):
         address = Address.parse(folder)
         found = {info.base_name: str(address.at(info.path)) for info in list_files(folder, recursive=False)}

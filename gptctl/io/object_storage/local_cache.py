@@ -1,4 +1,4 @@
-"""A copy on this machine of a dataset in object storage, for those who map its shards into memory."""
+"""Local copies of token datasets in object storage, so that training can memory-map them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from gptctl.io.object_storage.remote import cache_folder, parallel_map
 
 
 def fetch_tokens(uri: str, found: Manifest) -> Path:
-    """Return the folder with a copy of a dataset of tokens; each shard is fetched once and verified.
+    """Download a dataset of tokens, and return the local folder. Each shard is downloaded once and verified.
 
-    The folder belongs to the content: equal datasets share it. Raises DataError (3) where a file is absent or damaged.
+    The folder is named by the content, so equal datasets share it. Raises DataError (3) if a file is missing or
+    damaged.
     """
     folder = cache_folder() / "datasets" / found.content()
     with closing(parallel_map(partial(fetch_shard, uri, folder), found.shards)) as arrivals:
         for _ in arrivals:
             pass
-    for name in ("tokenizer.json", MANIFEST):  # the manifest last, as in every output
+    for name in ("tokenizer.json", MANIFEST):  # the manifest last, as in any dataset
         data = read_if_exists(join(uri, name))
         if data is None:
             raise DataError(f"{join(uri, name)} is absent", f"make it again: gptctl {found.stage} ... -o {uri}")
@@ -34,7 +35,7 @@ def fetch_tokens(uri: str, found: Manifest) -> Path:
 
 
 def fetch_shard(uri: str, folder: Path, shard: Shard) -> None:
-    """Fetch a shard, unless it is there."""
+    """Download a shard, unless it is there with the right content."""
     path = folder / shard.path
     if not path.exists() or content_hash(str(path)) != shard.xxh3_128:
         atomic.write_bytes(path, manifest.read_shard(uri, shard))

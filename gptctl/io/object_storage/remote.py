@@ -71,7 +71,7 @@ class ObjectOutputStore:
         clear_folder(folder)
         if stored_record is not None and stored:
             atomic.write_bytes(folder / RUN_RECORD, stored_record)
-            (folder / "work").mkdir()  # without it the folder would count as a run that wrote nothing
+            (folder / "work").mkdir()  # otherwise the folder would count as a run that wrote nothing
             if stored_manifest is not None:
                 atomic.write_bytes(folder / MANIFEST, stored_manifest)
 
@@ -79,9 +79,9 @@ class ObjectOutputStore:
         return read_if_exists(join(self.uri, name))
 
     def begin(self, folder: Path, fresh: bool) -> None:
-        """Remove the stored manifest first, so that nobody reads what changes, then all else if the run is `fresh`.
+        """Remove the stored manifest, then all other stored files if the run is `fresh`, then upload run.json.
 
-        Then upload run.json.
+        The manifest is removed first, so that nobody reads an output that is changing.
         """
         system = filesystem(self.uri)[0]
         found = sorted(list_files(self.uri, recursive=False), key=lambda info: (info.base_name != MANIFEST, info.path))
@@ -123,14 +123,14 @@ class ObjectOutputStore:
 
 @dataclass(frozen=True)
 class UploadLog:
-    """Which files were uploaded: for each name its hash, and the fingerprint of the stored object."""
+    """The files that were uploaded: for each name its hash, and the fingerprint of the stored object."""
 
     path: Path
     uploaded: dict[str, list[str]]
 
     @classmethod
     def read(cls, path: Path) -> UploadLog:
-        """Read the log, skipping lines that a crash has cut."""
+        """Read the log, skipping lines that a crash has cut short."""
         uploaded: dict[str, list[str]] = {}
         for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
@@ -141,27 +141,27 @@ class UploadLog:
         return cls(path, uploaded)
 
     def upload_new(self, path: Path, uri: str, name: str) -> None:
-        """Upload a file and log it, unless it was uploaded and is still there."""
+        """Upload a file and log it, unless it was uploaded already and is still stored."""
         checksum = content_hash(str(path))
         if self.uploaded.get(name) != [checksum, object_fingerprint_if_exists(uri)]:
             atomic.append_line(self.path, json.dumps([name, [checksum, upload(path, uri)]]))
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made or downloaded again: $GPTCTL_CACHE, else gptctl in the user's cache."""
+    """Return the folder for files that can be made again: $GPTCTL_CACHE, else gptctl in the user's cache folder."""
     if given := os.environ.get("GPTCTL_CACHE"):
         return Path(given).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptctl"
 
 
 def is_same_run(stored: dict[str, Any], local: dict[str, Any]) -> bool:
-    """Return whether two records are of the same command. The hash of a stream is known only once it was read."""
+    """Return whether two records belong to the same command. The hash of a stream is known only after it was read."""
     inputs = [record["inputs"] for record in (stored, local) if record["inputs"] is not None]
     return all(stored[key] == local[key] for key in ("stage", "settings")) and inputs[1:] in ([], inputs[:1])
 
 
 def output_files(folder: Path) -> Iterator[str]:
-    """Yield the paths of an output's files below its folder, without the lock, the manifest and the task records."""
+    """Yield the paths of an output's files below its folder, except the lock, the manifest and the task records."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if path.is_file() and name.parts[0] not in ("work", ".lock", MANIFEST) and ".tmp-" not in path.name:
@@ -175,7 +175,7 @@ def object_fingerprint_if_exists(uri: str) -> str | None:
 
 
 def upload(path: Path, uri: str) -> str:
-    """Copy a local file to a URI, where it appears only when complete, and return its fingerprint there.
+    """Copy a local file to a URI, where it appears only when complete, and return the fingerprint of the object.
 
     Raises MachineError (4) if the stored object has another size.
     """
@@ -194,7 +194,7 @@ def upload(path: Path, uri: str) -> str:
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """Yield function(item) in order, several at a time on threads, because most of the time is spent waiting."""
+    """Yield function(item) in order. Several items run at a time on threads, because most of the time is waiting."""
     pool = ThreadPoolExecutor(MAX_PARALLEL_REQUESTS)
     try:
         yield from pool.map(function, items)

@@ -1,7 +1,8 @@
-"""A function of one string, called in a child process that the kernel ends when its time is up.
+"""Calls of a function of one string in a child process, which the kernel ends when its time is up.
 
-Native code cannot be interrupted from Python, and a hostile page may crash it. Here neither costs more than that page:
-the child runs one string after the other, and what it cannot survive is reported; the next string gets a new child.
+Native code cannot be interrupted from Python, and a hostile page may crash it. With a child process, either costs only
+that page. The child handles one string after the other. If a string makes it time out or crash, that is reported, and
+the next string gets a new child.
 """
 
 from __future__ import annotations
@@ -20,42 +21,42 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NoReturn
 
-REQUEST = struct.Struct("<Q")  # bytes of text that follow
-REPLY = struct.Struct("<?Q")  # true: a text follows; false: the name of an exception does
-GRACE_SECONDS = 5.0  # past the child's own alarm, for a child that was stopped from outside (SIGSTOP, a debugger)
+REQUEST = struct.Struct("<Q")  # number of bytes of the text that follows
+REPLY = struct.Struct("<?Q")  # true: a text follows; false: the name of an exception follows
+GRACE_SECONDS = 5.0  # after the child's own alarm, for a child that was stopped from outside (SIGSTOP, a debugger)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no answer: "timeout" or "crash", and for people what ended it ("SIGSEGV", "RecursionError")."""
+    """Why a call has no result: "timeout" or "crash", with the cause for people ("SIGSEGV", "RecursionError")."""
 
     kind: Literal["timeout", "crash"]
     detail: str
 
 
 class StoppedError(Exception):
-    """Say that the child neither reads nor writes any more, although it lives."""
+    """The child is alive, but no longer reads or writes."""
 
 
 class BoundedCall:
-    """Call a module-level function of one string, each call at most `seconds` of wall-clock time.
+    """A callable for a module-level function of one string. Each call takes at most `seconds` of wall-clock time.
 
-    The child is forked at the first call and lives until it fails or `close`; it ends by itself when this process is
-    gone, at once when idle, else at its alarm. What the function imports should be imported before the first call, so
-    that no child has to do it. Per call, 2 kB there and back take 50 us, 60 kB 85 us, 500 kB 1.5 ms; a new child takes
-    2.5 ms, or 15 ms where this process holds 300 MB.
+    The child is forked at the first call and lives until it fails or `close` is called. If this process dies, the child
+    ends too: at once when it is idle, else at its alarm. Import the function's modules before the first call, so that
+    no child has to. A call takes 50 us for 2 kB each way, 85 us for 60 kB and 1.5 ms for 500 kB. A new child takes 2.5
+    ms, or 15 ms if this process holds 300 MB.
 
-    Only the child knows whether it was inside the function when it ended, so it says so in a byte of shared memory.
-    A child that ended outside, while it was idle or read the text or wrote the answer, was ended by something else than
-    the text, which then goes to a second child.
+    Only the child knows whether it was inside the function when it ended, so it records this in a byte of shared
+    memory. If it ended outside the function, while it was idle, read the text or wrote the answer, then the text was
+    not the cause. The text is then sent to a second child.
     """
 
     def __init__(self, function: Callable[[str], str], seconds: float) -> None:
         self.function = function
         self.seconds = seconds
-        self._child = 0  # process id; 0: none
-        self._requests = self._replies = -1  # our ends of the two pipes
-        self._inside = mmap.mmap(-1, 1)  # shared with the child; 1 while it is inside the function
+        self._child = 0  # process id, or 0 if there is no child
+        self._requests = self._replies = -1  # this process's ends of the two pipes
+        self._inside = mmap.mmap(-1, 1)  # shared with the child: 1 while it is inside the function
 
     def __enter__(self) -> BoundedCall:
         return self
@@ -66,7 +67,7 @@ class BoundedCall:
         self.close()
 
     def __call__(self, text: str) -> str | Failure:
-        """Return function(text), or why there is none. It never raises what the function raises."""
+        """Return function(text), or a Failure. Exceptions of the function are not raised."""
         data = text.encode("utf-8", "surrogatepass")
         request = REQUEST.pack(len(data)) + data
         answer = self._ask(request)
@@ -75,13 +76,13 @@ class BoundedCall:
         return answer
 
     def close(self) -> None:
-        """End the child, which has nothing to save."""
+        """Kill the child, which has nothing to save."""
         if self._child:
             os.kill(self._child, signal.SIGKILL)
             self._reap()
 
     def _ask(self, request: bytes) -> str | Failure:
-        """Return the child's answer, or how the child ended; then there is no child any more."""
+        """Return the child's answer. If the child ended instead, reap it and return a Failure."""
         try:
             if not self._child:
                 self._start()
@@ -93,13 +94,13 @@ class BoundedCall:
         except StoppedError:
             self.close()
             return Failure("timeout", "SIGKILL")
-        except BaseException:  # a signal handler raised half-way: pipe and child no longer agree
+        except BaseException:  # a signal handler raised an exception halfway, so pipe and child no longer agree
             self.close()
             raise
         return answer if done else Failure("crash", answer)
 
     def _send(self, data: bytes) -> None:
-        """Write to the child. Raises BrokenPipeError where it has ended, StoppedError where it reads no more."""
+        """Write to the child. Raises BrokenPipeError if it has ended, StoppedError if it no longer reads."""
         rest = memoryview(data)
         while rest:
             try:
@@ -108,7 +109,7 @@ class BoundedCall:
                 self._wait(self._requests, select.POLLOUT)
 
     def _receive(self, size: int) -> bytes:
-        """Read from the child. Raises EOFError where it has ended, StoppedError where nothing comes."""
+        """Read from the child. Raises EOFError if it has ended, StoppedError if nothing arrives."""
         parts = []
         while size:
             self._wait(self._replies, select.POLLIN)
@@ -120,27 +121,27 @@ class BoundedCall:
         return b"".join(parts)
 
     def _wait(self, descriptor: int, event: int) -> None:
-        """Wait until a pipe is ready. Raises StoppedError where the child had all its time and then some."""
+        """Wait until a pipe is ready. Raises StoppedError if the child has used all its time and the grace period."""
         poll = select.poll()
         poll.register(descriptor, event)
         if not poll.poll((self.seconds + GRACE_SECONDS) * 1000):
             raise StoppedError
 
     def _reap(self) -> Failure:
-        """Take the exit status of a child that has ended."""
+        """Return a Failure from the exit status of a child that has ended."""
         child, self._child = self._child, 0
         os.close(self._requests)
         os.close(self._replies)
         try:
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        except ChildProcessError:  # SIGCHLD is ignored in this process, so the kernel has thrown the status away
+        except ChildProcessError:  # SIGCHLD is ignored in this process, so the kernel has discarded the status
             return Failure("crash", "unknown exit status")
         if code == -signal.SIGALRM:
             return Failure("timeout", "SIGALRM")
         return Failure("crash", signal.Signals(-code).name if code < 0 else f"exit code {code}")
 
     def _start(self) -> None:
-        """Fork the child. No signal handler runs between: in the child it would run the parent's code."""
+        """Fork the child. Signals are blocked meanwhile, because a handler would run the parent's code in the child."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             child_reads, self._requests = os.pipe()
@@ -157,7 +158,7 @@ class BoundedCall:
 
 
 def serve(function: Callable[[str], str], seconds: float, requests: int, replies: int, inside: mmap.mmap) -> NoReturn:
-    """Be the child: answer requests until the parent's pipe closes. Never returns into the parent's code."""
+    """Answer requests in the child until the parent's pipe closes. Never returns into the parent's code."""
     try:
         requests, replies = leave_parent([requests, replies])
         while True:
@@ -179,38 +180,38 @@ def serve(function: Callable[[str], str], seconds: float, requests: int, replies
 
 
 def leave_parent(kept: Iterable[int]) -> list[int]:
-    """Drop what a forked process shares with its parent: signal handlers, files, standard streams.
+    """Release what a forked process shares with its parent: signal handlers, files, standard streams.
 
-    Gives the file descriptors that are kept, which may have moved.
+    Returns the kept file descriptors, whose numbers may have changed.
     """
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
-        # Ctrl-C reaches the whole process group; the parent decides what it means.
+        # Ctrl-C reaches the whole process group, and the parent decides what to do.
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     above_streams = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 3) for descriptor in kept]
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):  # the parent's output may be a pipe, and a dying parser's last words are not for it
+    for stream in range(3):  # the parent's output may be a pipe, which must not get a crash message
         os.dup2(nowhere, stream)
-    sys.stdout = sys.stderr = os.fdopen(1, "w", closefd=False)  # a notebook's or a test's write elsewhere
+    sys.stdout = sys.stderr = os.fdopen(1, "w", closefd=False)  # in a notebook or a test they write elsewhere
     for opened in [int(path.name) for path in Path("/dev/fd").iterdir()]:
         if opened > 2 and opened not in above_streams:
-            with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself is already closed
                 os.close(opened)
-    with contextlib.suppress(OSError):  # Linux only: where memory runs out, this process goes, not its parent
+    with contextlib.suppress(OSError):  # Linux only: if memory runs out, the kernel ends this process, not its parent
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     return above_streams
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write to a pipe. Raises BrokenPipeError where nobody reads it any more."""
+    """Write to a pipe. Raises BrokenPipeError if its reader has closed it."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def read_exactly(descriptor: int, size: int) -> bytes:
-    """Read from a pipe. Raises EOFError where it is closed before `size` bytes came."""
+    """Read from a pipe. Raises EOFError if it is closed before `size` bytes have arrived."""
     parts = []
     while size:
         part = os.read(descriptor, min(size, 2**20))
