@@ -61,7 +61,7 @@ def plan(config: Finetune, context: Context) -> Summary:
     """Describe what would be done."""
     from gptctl.model.files.locate import find_model
 
-    tables, _ = read(config)
+    tables, _ = config.read_splits(config.data)
     facts: Values = {
         "model": str(find_model(config.base)),
         "train_texts": len(tables["train"]),
@@ -74,18 +74,6 @@ def plan(config: Finetune, context: Context) -> Summary:
     return Summary("finetune", "planned", (config.out,), plan=facts)
 
 
-def read(config: Finetune) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Read the training and validation texts. A held-out fold becomes a table of its own."""
-    column = "messages" if config.task == "chat" and config.text_column == "text" else config.text_column
-    reading = config.model_copy(update={"text_column": column})
-    tables, prints = labelled_data.training_splits(reading, config.data, structured=config.task == "chat")
-    if config.fold is not None:
-        if config.fold_column is None or config.task != "classify":
-            raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
-        tables = labelled_data.hold_out(tables, config.fold_column, config.fold)
-    return tables, prints
-
-
 def run(config: Finetune, context: Context | None = None) -> Summary:
     """Finetune into a run folder."""
     context = context or Context()
@@ -93,32 +81,41 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     from gptctl.model.files import checksummed
     from gptctl.model.files.locate import find_model
     from gptctl.model.folder import load_model
+    from gptctl.train.distributed.follow import follow_leader, has_model
+    from gptctl.train.distributed.nodes import join_nodes
 
     folder = find_model(config.base)
     saved = load_model(folder)
     device.select_device(config.device_name(), config.gpus)
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora cannot be used with tensor parallelism", "leave parallel=tp out")
-    tables, fingerprints = read(config)
-    inputs = {"model": checksummed.model_fingerprint(folder), **fingerprints}
-    with open_run(Path(config.out), config, context, inputs, {"epochs": float}, has_model) as record:
-        if record.up_to_date:
-            return record.previous_summary()
-        if repeats := config.repeats(tables):
-            metrics = train_all(repeats, record, context)
-        else:
-            task = prepare_task(config, folder, saved, tables, context)
-            job = make_job(config, task, saved.config, fingerprints)
-            metrics = train(config, job, tables, record, context)
-        lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-        tokenizer = Tokenizer.from_json(saved.tokenizer_json)
-        declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, tokenizer.hash)
-        return record.finish(summarise(config, metrics), declared)
+    tables, fingerprints = config.read_splits(config.data)
+    inputs, repeats = {"model": checksummed.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
+    if repeats and config.nodes > 1:
+        hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
+        raise UsageError("--seeds and --fold-column train on one machine", hint)
+
+    def job() -> TrainJob:
+        task = prepare_task(config, folder, saved, tables, context)
+        return make_job(config, task, saved.config, fingerprints)
+
+    with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
+        if not nodes.is_leader:
+            found = follow_leader(nodes, job, Path(config.out), "finetune", context)
+            return Summary("finetune", "up to date", (config.out,)) if found is None else summarise(config, found)
+        with open_run(Path(config.out), config, context, inputs, {"epochs": float}, has_model) as record:
+            if record.up_to_date:
+                return record.previous_summary()
+            nodes.announce_training()
+            metrics = train_all(repeats, record, context) if repeats else train(config, job(), tables, record, context)
+            return finish(config, record, metrics, inputs, Tokenizer.from_json(saved.tokenizer_json))
 
 
-def has_model(folder: Path) -> bool:
-    """Return whether a finished run still has its model."""
-    return (folder / "model" / "model.safetensors").exists()
+def finish(config: Finetune, record: Run, metrics: Values, inputs: dict[str, str], tokenizer: Tokenizer) -> Summary:
+    """Declare the output complete."""
+    lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
+    declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, tokenizer.hash)
+    return record.finish(summarise(config, metrics), declared)
 
 
 def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Values:

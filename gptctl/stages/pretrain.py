@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gptctl.core import atomic, plugins
 from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, MachineError, UsageError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import Extendable
@@ -120,6 +120,8 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
 
 def lead(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Open the run folder, train, and write the model."""
+    from gptctl.train.distributed.follow import has_model
+
     assert config.out is not None
     inputs = {"tokens": data.manifest.content()}
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, has_model) as record:
@@ -141,21 +143,12 @@ def lead(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: C
 
 def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Train with this node's processes in a run that another node leads."""
-    from gptctl.train import loop
+    from gptctl.train.distributed.follow import follow_leader
 
     assert config.out is not None
-    if not nodes.wait_for_training(context.stop):
-        if has_model(Path(config.out)):
-            return Summary("pretrain", "up to date", (config.out,))
-        raise MachineError(f"the node at {config.rdzv_endpoint} ended before it trained", "see its messages")
-    job = make_job(config, data, model, packing_report(config, data))
-    metrics = loop.train(job, Run(Path(config.out), "pretrain", {}), context)
-    return summarise(config, metrics)
-
-
-def has_model(folder: Path) -> bool:
-    """Return whether a finished run still has its model."""
-    return (folder / "model" / "model.safetensors").exists()
+    job = partial(make_job, config, data, model, packing_report(config, data))
+    metrics = follow_leader(nodes, job, Path(config.out), "pretrain", context)
+    return Summary("pretrain", "up to date", (config.out,)) if metrics is None else summarise(config, metrics)
 
 
 def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:

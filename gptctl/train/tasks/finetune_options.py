@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import field_validator
 
 from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
-from gptctl.core.errors import DataError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.model.lora_config import LoraConfig, LoraOptions
 from gptctl.pipeline import labelled_data
 from gptctl.text.classifier_inputs import LongDocuments
@@ -125,6 +125,20 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     def lora_config(self) -> LoraConfig:
         """Return the settings of LoRA with the rank of --lora."""
         return LoraConfig(rank=self.lora, **vars(self.adapter))
+
+    def read_splits(self, data: str) -> tuple[dict[str, pa.Table], dict[str, str]]:
+        """Return the training and validation texts, and the fingerprints of their files.
+
+        A held-out fold becomes a table of its own, "held out".
+        """
+        column = "messages" if self.task == "chat" and self.text_column == "text" else self.text_column
+        reading = self.model_copy(update={"text_column": column})
+        tables, prints = labelled_data.training_splits(reading, data, structured=self.task == "chat")
+        if self.fold is not None:
+            if self.fold_column is None or self.task != "classify":
+                raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
+            tables = labelled_data.hold_out(tables, self.fold_column, self.fold)
+        return tables, prints
 
     def repeat_settings(self, train: pa.Table) -> dict[str, Values]:
         """Return the settings in which the runs of --seeds or --fold-column differ, by name; none for a single run.

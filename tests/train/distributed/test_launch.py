@@ -131,17 +131,23 @@ def start_on_two_machines(command: list[str], folder: Path) -> list[dict[str, An
 
 
 @pytest.mark.slow
-def test_two_machines(workspace: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_two_machines(stage: str, workspace: Path, tmp_path: Path) -> None:
     """The same command twice with --nodes 2: one leads and writes the records, both train."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "gptctl", "pretrain", str(workspace / "tokens"), "-o", "run", "--steps", "8",
+    arguments = {
+        "pretrain": [str(workspace / "tokens"), "--steps", "8"],
+        "finetune": [str(workspace / "run"), str(workspace / "labelled"), "--epochs", "4"],
+    }
+    command = [sys.executable, "-m", "gptctl", stage, *arguments[stage], "-o", "run",
                "--device", "cpu", "--nodes", "2", "--rdzv-endpoint", f"localhost:{port}", "--json"]  # fmt: skip
     results = start_on_two_machines(command, tmp_path)
     one, other = (result["metrics"] for result in results)
     assert one["steps"] == other["steps"] == 8
-    assert one["val_loss"] == other["val_loss"]
+    loss = "val_loss" if stage == "pretrain" else "train_loss"
+    assert one[loss] == other[loss]
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["kind"] == "run"
     assert len(events(tmp_path / "run", "start")) == 1
     assert [result["status"] for result in start_on_two_machines(command, tmp_path)] == ["up to date", "up to date"]
