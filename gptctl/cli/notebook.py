@@ -70,6 +70,6 @@ class NotebookConsole(Console):
         self._drawn = now
         content = {"text/plain": safe(text), "text/html": f"<pre>{escape(safe(text))}</pre>"}
         if self._handle is None:
-            self._handle = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(content, raw=True, display_id=True)
         else:
             self._handle.update(content, raw=True)

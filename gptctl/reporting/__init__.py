@@ -1,1 +1,1 @@
-"""Pictures of what happened, and the page about outputs and all that they were made from."""
+"""Reports about outputs: charts, the HTML page, lineage and diagnosis."""

@@ -1,6 +1,6 @@
-"""Small charts as inline SVG: colours are those of the page, light or dark; each says its figures to who cannot see it.
+"""Small charts as inline SVG, in the colours of the page, with their figures as text for screen readers.
 
-Each function gives markup whose texts are escaped. Lengths are units of the view box, 400 of them wide.
+Each function returns markup with escaped texts. Lengths are in units of the view box, which is 400 units wide.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_POINTS = 300
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart: its name, its (x, y) and which of the page's colours it has (1 to 4)."""
+    """One line of a chart: its name, its points (x, y), and the number of its colour on the page (1 to 4)."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -29,7 +29,7 @@ class Series:
 
 
 def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, from_zero: bool = False) -> Markup:
-    """Draw lines over a common axis; nothing where no series has a point."""
+    """Draw lines over a common axis. Return empty markup if no series has a point."""
     series = [one for one in series if one.points]
     if not series:
         return Markup("")
@@ -61,18 +61,18 @@ def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, from
         if one.dots or len(drawn) == 1:
             parts += [f'<circle class="d{one.colour}" cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3"/>' for x, y in drawn]
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>')
-    told = "; ".join(
+    description = "; ".join(
         f"{s.name} from {format_compact(s.points[0][1])} to {format_compact(s.points[-1][1])}" for s in series
     )
     names = Markup("").join(
         Markup('<li><span class="key k{}"></span>{}</li>').format(one.colour, one.name) for one in series
     )
     legend = Markup('<ul class="legend">{}<li class="unit">{}</li></ul>').format(names, y_label)
-    return figure(f"{title}: {told}", parts, HEIGHT, title, legend)
+    return figure(f"{title}: {description}", parts, HEIGHT, title, legend)
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, str, int]]) -> Markup:
-    """Draw one bar a row: (label, value, the text beside it, colour). The longest is as wide as the chart."""
+    """Draw one bar for each row (label, value, text beside it, colour). The longest bar is as wide as the chart."""
     if not rows:
         return Markup("")
     step, high = 40, len(rows) * 40 + 4
@@ -85,12 +85,12 @@ def bars(title: str, rows: Sequence[tuple[str, float, str, int]]) -> Markup:
         parts.append(f'<text x="{WIDTH}" y="{top + 14}" text-anchor="end" class="number">{escape(note)}</text>')
         parts.append(f'<rect class="track" x="0" y="{top + 20}" width="{WIDTH}" height="12" rx="3"/>')
         parts.append(f'<rect class="d{colour}" x="0" y="{top + 20}" width="{wide:.1f}" height="12" rx="3"/>')
-    told = "; ".join(f"{label} {note}" for label, _, note, _ in rows)
-    return figure(f"{title}: {told}", parts, high, title)
+    description = "; ".join(f"{label} {note}" for label, _, note, _ in rows)
+    return figure(f"{title}: {description}", parts, high, title)
 
 
 def whiskers(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Markup:
-    """Draw figures between 0 and 1 with their intervals: (label, value, low, high)."""
+    """Draw values between 0 and 1 with their intervals, one for each row (label, value, low, high)."""
     if not rows:
         return Markup("")
     step, left = 30, 104
@@ -109,21 +109,21 @@ def whiskers(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Mar
         parts.append(f'<text x="0" y="{y + 4}">{escape(label)}</text>')
         parts.append(f'<line class="s1 thick" x1="{at_x(low):.1f}" x2="{at_x(top):.1f}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle class="d1" cx="{at_x(value):.1f}" cy="{y}" r="5"/>')
-    told = "; ".join(f"{label} {value:.3f}, {low:.3f} to {top:.3f}" for label, value, low, top in rows)
-    return figure(f"{title}: {told}", parts, high, title)
+    description = "; ".join(f"{label} {value:.3f}, {low:.3f} to {top:.3f}" for label, value, low, top in rows)
+    return figure(f"{title}: {description}", parts, high, title)
 
 
-def figure(told: str, parts: Sequence[str], height: int, title: str, legend: Markup | None = None) -> Markup:
-    """Put the parts of a drawing, whose texts are escaped, into its frame."""
+def figure(description: str, parts: Sequence[str], height: int, title: str, legend: Markup | None = None) -> Markup:
+    """Return the parts of a drawing, whose texts are escaped, as a figure with title and description."""
     inside = Markup("".join(parts))  # noqa: S704
     return Markup(
         '<figure><figcaption>{}</figcaption>{}<div class="wide" tabindex="0" role="group" aria-label="{}">'
         '<svg role="img" aria-label="{}" viewBox="0 0 {} {}">{}</svg></div></figure>'
-    ).format(title, legend or "", title, told, WIDTH, height, inside)
+    ).format(title, legend or "", title, description, WIDTH, height, inside)
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Return round numbers from at or below `low` to at or above `high`, some `wanted` steps apart."""
+    """Return round numbers that cover `low` to `high` in about `wanted` steps."""
     if not high > low:
         high = low + (abs(low) or 1.0)
     rough = (high - low) / wanted
@@ -134,6 +134,6 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """Leave out points that nobody could tell apart, never the last."""
+    """Return about MAX_POINTS of the points, at equal distances and with the last."""
     every = -(-len(points) // MAX_POINTS)
     return [*points[: len(points) - 1 : every], points[-1]] if every > 1 else points

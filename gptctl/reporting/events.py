@@ -1,4 +1,4 @@
-"""What a run wrote down of itself, from its events.jsonl."""
+"""The events that a training run records in events.jsonl."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Event = dict[str, Any]
 
 
 def read_events(folder: str) -> list[Event]:
-    """Read the events of an output, which may still be made; none where there is no such file."""
+    """Return the events of an output, which may still be in progress. Without such a file, there are none."""
     lines = (read_if_exists(join(folder, "events.jsonl")) or b"").splitlines()
     return [event for line in lines if (event := parse_event(line))]
 
 
 def parse_event(line: bytes) -> Event:
-    """Read one line; one that is damaged or that a full disk or a kill cut short gives nothing."""
+    """Return the event in one line. A line that is damaged or cut short is an empty event."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -33,7 +33,7 @@ def parse_event(line: bytes) -> Event:
 
 
 def lasting(events: Sequence[Event]) -> list[Event]:
-    """Leave out what a resume or a rollback went back behind: steps after the one it began from are done again."""
+    """Return the events without those that a resume or rollback discarded, because their steps were trained again."""
     kept: list[Event] = []
     for event in events:
         if event.get("event") in ("resumed", "rollback"):
@@ -43,6 +43,6 @@ def lasting(events: Sequence[Event]) -> list[Event]:
 
 
 def points(events: Sequence[Event], kind: str, field: str) -> list[tuple[float, float]]:
-    """Return (step, value) of the events of one kind that have a number for a field."""
+    """Return (step, value) for each event of a kind in which a field is a number."""
     found = [event for event in lasting(events) if event.get("event") == kind]
     return [(e["step"], e[field]) for e in found if isinstance(e.get(field), int | float) and "step" in e]

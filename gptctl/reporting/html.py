@@ -1,4 +1,4 @@
-"""Outputs and where they come from, as one HTML page that loads nothing: no script, font or picture from outside."""
+"""The HTML page about outputs and everything they were made from. It loads no scripts, fonts or pictures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from gptctl.io.lineage import Output
 from gptctl.reporting import charts
 from gptctl.reporting.charts import Series
 from gptctl.reporting.events import points, read_events
-from gptctl.reporting.sections import SAMPLE_CHARACTERS, Section, counts_of, metrics_of, section
+from gptctl.reporting.sections.build import build_section
+from gptctl.reporting.sections.section import SAMPLE_CHARACTERS, Section, counts_of, metrics_of
 
-# name: (on light, on dark). Text is ink, muted, good, bad or one of the colours of charts: 4.5 to 1 on page and card.
+# Name: (in light mode, in dark mode). Every colour of text has a contrast of at least 4.5 to 1 on page and card.
 PALETTE = {
     "page": ("#f7f7f4", "#12161b"),
     "card": ("#ffffff", "#1a2027"),
@@ -37,12 +38,12 @@ PALETTE = {
     "c4": ("#6a5a8c", "#bfaee6"),
 }
 HEADLINES = ("f1", "accuracy", "bits_per_byte", "exact_match", "bleu", "perplexity")
-ALIKE = ("steps", "tokens", "parameters", "val_loss", "best_val_loss", "val_f1", "tokens_per_second", "seconds")
+COMPARED = ("steps", "tokens", "parameters", "val_loss", "best_val_loss", "val_f1", "tokens_per_second", "seconds")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One of the figures on top of the page."""
+    """One of the main figures at the top of the page."""
 
     name: str
     value: str
@@ -51,7 +52,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Outputs of one stage beside each other: a row a figure or setting, a column an output."""
+    """Outputs of one stage side by side: a row for each figure or setting, a column for each output."""
 
     stage: str
     folders: tuple[str, ...]
@@ -60,12 +61,12 @@ class Comparison:
     charts: tuple[Markup, ...]
 
 
-def page(asked: Sequence[Output]) -> tuple[str, list[Section]]:
-    """Return the page about some outputs and all that they were made from, and its sections."""
-    found = {one.folder: one for output in asked for one in lineage.walk(output)}
-    made = [section(output) for output in found.values()]
-    chain = {one.folder for one in lineage.walk(asked[0])}
-    first = [one for one in made if one.output.folder in chain]
+def page(requested: Sequence[Output]) -> tuple[str, list[Section]]:
+    """Return the page about some outputs and everything they were made from, and its sections."""
+    found = {one.folder: one for output in requested for one in lineage.walk(output)}
+    sections = [build_section(output) for output in found.values()]
+    chain = {one.folder for one in lineage.walk(requested[0])}
+    first = [one for one in sections if one.output.folder in chain]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -73,34 +74,34 @@ def page(asked: Sequence[Output]) -> tuple[str, list[Section]]:
     here = files("gptctl.reporting")
     template = environment.from_string((here / "report.html.j2").read_text(encoding="utf-8"))
     text = template.render(
-        title=", ".join(Path(output.folder).name for output in asked),
-        style=Markup(palette() + (here / "report.css").read_text(encoding="utf-8")),  # noqa: S704 ours, not data
-        asked=asked,
-        sections=made,
+        title=", ".join(Path(output.folder).name for output in requested),
+        style=Markup(palette() + (here / "report.css").read_text(encoding="utf-8")),  # noqa: S704 part of gptctl, not data
+        requested=requested,
+        sections=sections,
         headlines=headlines(first),
         funnel=funnel(first),
-        comparisons=comparisons(asked),
-        commands=commands(made),
+        comparisons=comparisons(requested),
+        commands=commands(sections),
         version=__version__,
-        versions=asked[-1].record.get("versions") or {},
+        versions=requested[-1].record.get("versions") or {},
     )
-    return redact(text), made
+    return redact(text), sections
 
 
 def palette() -> str:
-    """Return the colours as properties of the page, by the reader's choice of light and dark."""
+    """Return the colours as CSS properties for light and dark mode."""
     light, dark = ("".join(f"--{name}:{both[place]};" for name, both in PALETTE.items()) for place in (0, 1))
     return f":root{{color-scheme:light dark;{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
-def headlines(made: Sequence[Section]) -> list[Figure]:
-    """Choose the headline figures: documents kept, tokens, val loss, the score and its interval, the time of it all."""
+def headlines(sections: Sequence[Section]) -> list[Figure]:
+    """Return the main figures: documents kept, tokens, val loss, a score with its interval, and the total time."""
     shown: list[Figure] = []
-    counted = [one for one in made if one.output.stage in ("clean", "dedup") and counts_of(one.output).documents_in]
+    counted = [one for one in sections if one.output.stage in ("clean", "dedup") and counts_of(one.output).documents_in]
     if counted:
         first, last = counts_of(counted[0].output), counts_of(counted[-1].output)
         shown.append(Figure("documents kept", f"{last.kept:,}", f"of {first.documents_in:,}"))
-    for one in made:
+    for one in sections:
         metrics = metrics_of(one.output)
         if one.output.stage == "tokenize" and (train := metrics.get("train")):
             shown.append(Figure("training tokens", f"{train['tokens']:,}", f"{metrics['vocab_size']:,} symbols"))
@@ -110,16 +111,16 @@ def headlines(made: Sequence[Section]) -> list[Figure]:
         if one.output.stage == "eval" and (name := next((name for name in HEADLINES if name in metrics), "")):
             found = format_interval((metrics.get("intervals") or {}).get(name))
             shown.append(Figure(name.replace("_", " "), format_number(metrics[name]), found))
-    seconds = sum(one.output.record.get("seconds") or 0.0 for one in made)
+    seconds = sum(one.output.record.get("seconds") or 0.0 for one in sections)
     if seconds:
         shown.append(Figure("time of all stages", format_duration(seconds)))
     return shown
 
 
-def funnel(made: Sequence[Section]) -> Markup:
-    """Draw how many documents are left after each of the data stages, where there are several."""
+def funnel(sections: Sequence[Section]) -> Markup:
+    """Draw how many documents are left after each data stage, if there are several."""
     rows: list[tuple[str, float, str, int]] = []
-    for one in made:
+    for one in sections:
         counts = counts_of(one.output)
         if one.output.stage in ("clean", "dedup", "tokenize") and counts.documents_in:
             name = Path(one.output.folder).name
@@ -129,17 +130,17 @@ def funnel(made: Sequence[Section]) -> Markup:
     return charts.bars("Documents left after each stage", rows) if len(rows) > 2 else Markup("")
 
 
-def comparisons(asked: Sequence[Output]) -> list[Comparison]:
-    """Set outputs of the same stage beside each other."""
+def comparisons(requested: Sequence[Output]) -> list[Comparison]:
+    """Return a comparison for each stage that has several of the requested outputs."""
     found = []
-    for stage in dict.fromkeys(output.stage for output in asked):
-        group = [output for output in asked if output.stage == stage]
+    for stage in dict.fromkeys(output.stage for output in requested):
+        group = [output for output in requested if output.stage == stage]
         if len(group) < 2:
             continue
         metrics = [metrics_of(output) | {"seconds": output.record.get("seconds")} for output in group]
         names = [
             name
-            for name in dict.fromkeys((*HEADLINES, "precision", "recall", *ALIKE))
+            for name in dict.fromkeys((*HEADLINES, "precision", "recall", *COMPARED))
             if any(name in m for m in metrics)
         ]
         figures = tuple((name.replace("_", " "), *(format_number(m.get(name)) for m in metrics)) for name in names)
@@ -159,11 +160,11 @@ def comparisons(asked: Sequence[Output]) -> list[Comparison]:
     return found
 
 
-def commands(made: Sequence[Section]) -> list[str]:
-    """Return the commands that make all of it again, in order."""
+def commands(sections: Sequence[Section]) -> list[str]:
+    """Return the commands that make all outputs of the page again, in order."""
     lines: list[str] = []
     here = ""
-    for one in made:
+    for one in sections:
         argv, folder = one.output.record.get("argv"), one.output.record.get("cwd") or ""
         if not argv:
             continue
@@ -175,11 +176,11 @@ def commands(made: Sequence[Section]) -> list[str]:
 
 
 def cut(text: str, length: int = SAMPLE_CHARACTERS) -> str:
-    """Cut a long text; replace what is no character of a page."""
+    """Return a text of at most `length` characters, with unprintable characters replaced."""
     text = "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text[: length + 1])
     return text if len(text) <= length else f"{text[:length]}…"
 
 
 def share(row: Sequence[int], place: int) -> str:
-    """Return one count as a share of its row, 0 to 1."""
+    """Return one count as a share of its row, from 0 to 1."""
     return f"{row[place] / (sum(row) or 1):.3f}"

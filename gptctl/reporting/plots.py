@@ -1,4 +1,4 @@
-"""The loss curve of a run, drawn from its events, as SVG or PNG."""
+"""Pictures drawn with matplotlib: the loss curve of a run and the confusion matrix of an evaluation."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def loss_curve(events: Sequence[Event], title: str, kind: Literal["svg", "png"] 
 
 
 def confusion_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]], invalid: Sequence[int]) -> bytes:
-    """Draw a confusion matrix as SVG: a row per true class, colours by its share, counts where there is room for them.
+    """Draw a confusion matrix as SVG: a row for each true class, coloured by shares, with counts if they fit.
 
-    `invalid` are the predictions that are none of the labels, a last column if there are any. Equal counts give equal
-    bytes.
+    `invalid` counts the predictions that are none of the labels. They are the last column if there are any. Equal
+    counts give equal bytes.
     """
     import matplotlib
     import numpy as np
@@ -62,7 +62,7 @@ def confusion_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]], inv
     size = min(max(3.0, 0.55 * len(shown) + 1.6), 16.0)
     font = 8 if len(shown) <= 30 else 4
     with matplotlib.rc_context(
-        # a "$" in a label is a dollar, not the begin of a formula
+        # a "$" in a label is a dollar sign and does not start a formula
         {"svg.hashsalt": "gptctl", "svg.fonttype": "none", "font.size": font, "text.parse_math": False}
     ):
         figure = Figure(figsize=(size, size), layout="constrained")

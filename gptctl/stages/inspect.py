@@ -1,4 +1,4 @@
-"""Show what is in a folder of shards, a run, a model or an Arrow file; decode tokens; print rows as JSON lines."""
+"""Show the content of a dataset, a run, a model or an Arrow file; decode tokens; print rows as JSON lines."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Rows = list[dict[str, Any]]
 
 
 class Inspect(StageConfig):
-    """Show what a folder or file of gptctl holds.
+    """Show the content of a folder or file of gptctl.
 
-    The table is for people; --format jsonl prints the rows themselves, one JSON object a line, on standard output.
-    Tokens are shown decoded. Every shard that is read is verified.
+    The default is a table for people. --format jsonl prints each row as a JSON object on a line of standard output.
+    Tokens are decoded. Every shard that is read is verified.
     """
 
     path: str = argument(..., "PATH", "Dataset folder, run folder, model folder, or Arrow file.")
@@ -45,17 +45,17 @@ class Inspect(StageConfig):
 
 
 def plan(config: Inspect, context: Context) -> Summary:
-    """Looking changes nothing: the plan is the look."""
+    """Return the same as run(), which changes nothing."""
     return run(config, context)
 
 
 def run(config: Inspect, context: Context | None = None) -> Summary:
-    """Look at PATH."""
+    """Read PATH, and show its facts and first rows."""
     context = context or Context()
     path = plain_path(config.path)
     if file_info(path).type == pafs.FileType.NotFound:
         raise UsageError(f"no such file or folder: {path}", "PATH is the output of a stage, or an Arrow file")
-    facts, rows = look(path, config)
+    facts, rows = read_path(path, config)
     if config.format == "jsonl":
         for row in rows:
             context.write(json.dumps(finite(row), ensure_ascii=False, default=str) + "\n")
@@ -65,13 +65,13 @@ def run(config: Inspect, context: Context | None = None) -> Summary:
     return Summary("inspect", outputs=(config.path,), metrics=facts, tables=tables)
 
 
-def look(path: str, config: Inspect) -> tuple[Values, Rows]:
+def read_path(path: str, config: Inspect) -> tuple[Values, Rows]:
     """Return the facts about a path or URI, and its first rows."""
     limit = config.limit or None
     if file_info(path).is_file:
-        return look_at_file(path, limit)
+        return read_arrow_file(path, limit)
     if not is_uri(path) and (Path(path) / "config.json").exists():
-        return look_at_model(Path(path)), []
+        return read_model_facts(Path(path)), []
     if read_if_exists(join(path, MANIFEST)) is None:
         record = manifest.record_of(path)
         if not record:
@@ -95,7 +95,7 @@ def look(path: str, config: Inspect) -> tuple[Values, Rows]:
 
 
 def top_figures(metrics: Values) -> Values:
-    """Keep the figures and small tables of figures; what is nested deeper is in metrics.json."""
+    """Return the metrics without those that are nested deeper than one table, which are in metrics.json."""
     figures = int | float | str
     small = {
         name: value
@@ -105,8 +105,8 @@ def top_figures(metrics: Values) -> Values:
     return {name: value for name, value in metrics.items() if isinstance(value, figures)} | small
 
 
-def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
-    """Look at one Arrow IPC file."""
+def read_arrow_file(path: str, limit: int | None) -> tuple[Values, Rows]:
+    """Return the facts about an Arrow IPC file, and its first rows."""
     try:
         with open_seekable(path) as source, ipc.open_file(source) as reader:
             table = reader.read_all()
@@ -128,8 +128,8 @@ def look_at_file(path: str, limit: int | None) -> tuple[Values, Rows]:
     return facts, decoded(table if limit is None else table.slice(0, limit), None)
 
 
-def look_at_model(path: Path) -> Values:
-    """Look at a model folder."""
+def read_model_facts(path: Path) -> Values:
+    """Return the facts about a model folder."""
     from gptctl.model.hf.config_import import read_model_config
 
     try:
@@ -144,16 +144,16 @@ def look_at_model(path: Path) -> Values:
 
 
 def run_facts(path: Path) -> Values:
-    """List the checkpoints and the model of a run."""
+    """Return the checkpoints of a run, and the facts about its model."""
     checkpoints = (
         sorted(entry.name for entry in (path / "checkpoints").glob("*")) if (path / "checkpoints").exists() else []
     )
     facts: Values = {"checkpoints": ", ".join(checkpoints) or "none"}
-    return facts | ({"model": look_at_model(path / "model")} if (path / "model" / "config.json").exists() else {})
+    return facts | ({"model": read_model_facts(path / "model")} if (path / "model" / "config.json").exists() else {})
 
 
 def decoded(table: pa.Table, tokenizer: Tokenizer | None) -> Rows:
-    """Return rows as Python values; tokens get their text beside them."""
+    """Return the rows of a table as Python values, with the text of their tokens if there is a tokenizer."""
     rows: Rows = table.to_pylist()
     if tokenizer is not None:
         for row in rows:
@@ -163,12 +163,12 @@ def decoded(table: pa.Table, tokenizer: Tokenizer | None) -> Rows:
 
 
 def rows_table(rows: Rows) -> Table:
-    """Show rows with long values cut."""
+    """Return rows as a table with long values cut."""
     columns = tuple(rows[0])
     return Table("rows", columns, tuple(tuple(shown(row.get(column)) for column in columns) for row in rows))
 
 
 def shown(value: Any) -> str:
-    """Show a value in a cell."""
+    """Return a value as the text of a cell."""
     text = format_number(value).replace("\n", "\\n")
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"

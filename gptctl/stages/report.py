@@ -1,4 +1,4 @@
-"""One HTML page about outputs and all that they were made from: funnel, curves, scores, samples, lineage, commands."""
+"""Write an HTML page about outputs and everything they were made from: charts, scores, samples, lineage, commands."""
 
 from __future__ import annotations
 
@@ -23,23 +23,32 @@ EXAMPLES = (
 class Report(StageConfig):
     """Write one self-contained HTML page about outputs.
 
-    Each PATH is followed back to the raw files; every stage of the chain is shown, also of runs that are under way or
-    were killed. Outputs of the same stage are compared. The page works offline, light and dark, and on a phone.
+    The page shows every stage from the raw files to PATH, also runs that are in progress or were killed. It compares
+    outputs of the same stage. It works offline, in light and dark mode, and on a phone.
     """
 
-    paths: tuple[str, ...] = argument(..., "PATH...", "Outputs of stages, or folders that hold some.", reads=False)
-    out: str = flag("report.html", "The page; an older one is replaced.", panel="Output", short="-o", runtime=True)
+    paths: tuple[str, ...] = argument(..., "PATH...", "Outputs of stages, or folders that contain some.", reads=False)
+    out: str = flag(
+        "report.html",
+        "Write the page to this file, and replace an older one.",
+        panel="Output",
+        short="-o",
+        runtime=True,
+    )
 
 
 def plan(config: Report, context: Context) -> Summary:
-    """Check the command and say what would be shown."""
+    """Check the arguments and return the outputs that the page would show."""
     folders = dict.fromkeys(one.folder for output in outputs(config) for one in lineage.walk(output))
     facts: Values = {"outputs": list(folders)}
     return Summary("report", "planned", (config.out,), plan=facts)
 
 
 def outputs(config: Report) -> list[Output]:
-    """Find what is asked for, and all that it was made from. Raises UsageError (2) for a page that has no place."""
+    """Return the requested outputs with everything they were made from.
+
+    Raises UsageError (2) if the page cannot be written to --out.
+    """
     out = Path(config.out)
     if out.is_dir() or lineage.owner_of(str(out.parent)) is not None:
         raise UsageError(
@@ -52,7 +61,7 @@ def run(config: Report, context: Context | None = None) -> Summary:
     """Write the page."""
     context = context or Context()
     from gptctl.reporting.html import page
-    from gptctl.reporting.sections import metrics_of
+    from gptctl.reporting.sections.section import metrics_of
 
     text, sections = page(outputs(config))
     out = Path(config.out)

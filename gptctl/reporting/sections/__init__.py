@@ -1,0 +1,1 @@
+"""The sections of the report: one for each output, with content that depends on its stage."""
