@@ -124,7 +124,7 @@ class CleaningOptions(StageConfig):
         used = [one.name for one in self.filter_chain()]
         tables = [name for name in plugins.names(FILTERS) if name in type(self).model_fields]
         found |= {name: f"without the filter {name}" for name in tables if name not in used}
-        if self.identify_language and found.pop("language", None):  # its settings also serve identify_language
+        if self.identify_language and found.pop("language", ""):  # its settings also serve identify_language
             found["language.min_score"] = "without --language"
         return found
 
