@@ -116,6 +116,9 @@ def check_tool(line: str) -> None:
         targets = re.findall(r"^(\w[\w-]*):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert set(words[1:]) <= set(targets), line
         return
+    if words[0].endswith("/pre-commit"):
+        assert (REPO / ".pre-commit-config.yaml").exists(), line
+        return
     places = [word.split("::")[0] for word in words if re.match(r"(tests|examples|gptctl|\.ci)/", word)]
     assert places or words[0] in ("git", "cd", "coverage"), line
     for place in places:
