@@ -123,7 +123,10 @@ class CleaningOptions(StageConfig):
             found |= dict.fromkeys(("extractor", "html_seconds"), "with --html never")
         used = [one.name for one in self.filter_chain()]
         tables = [name for name in plugins.names(FILTERS) if name in type(self).model_fields]
-        return found | {name: f"without the filter {name}" for name in tables if name not in used}
+        found |= {name: f"without the filter {name}" for name in tables if name not in used}
+        if self.identify_language and found.pop("language", ""):  # its settings also serve identify_language
+            found["language.min_score"] = "without --language"
+        return found
 
     @classmethod
     def for_values(cls, chosen: Values) -> type[StageConfig]:
