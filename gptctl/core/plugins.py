@@ -131,7 +131,7 @@ def add_file(path: str | Path) -> PluginFile:
     contract.
     """
     file = Path(path).absolute()
-    if file.suffix != ".py" or not file.is_file():
+    if file.suffix != ".py" or not is_file(file):
         raise UsageError(f"{path} is not a Python file", "name a plug-in with --plugin FILE.py")
     digest = xxhash.xxh3_128_hexdigest(file.read_bytes())
     known = [other for other in _files.values() if other.name == file.stem]
@@ -151,6 +151,14 @@ def add_file(path: str | Path) -> PluginFile:
     _origins[f"{package}.{added.name}"] = {"from": file.name, "hash": digest}
     _used.add(f"{package}.{added.name}")
     return added
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file. A path that no file system allows is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def import_file(file: Path) -> ModuleType:

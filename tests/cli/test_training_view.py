@@ -131,7 +131,7 @@ def test_plain_lines_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: 
     monkeypatch.setattr("gptctl.cli.console.time.monotonic", lambda: clock[0])
     voice = plain.Console()
     for step in range(900, 1000):
-        voice.figures(FIGURES | {"step": step, "loss": 2.0})
+        voice.show_metrics(FIGURES | {"step": step, "loss": 2.0})
         voice.progress(step, 1100, "steps", "loss 2.0000, 45,123 tokens/s")
         clock[0] += 1.0
     said = capsys.readouterr().err.splitlines()

@@ -156,7 +156,8 @@ def test_output_made_with_other_settings_or_input(stage: str, gptctl: Gptctl, wo
     text = command(ALL[stage], good(stage, workspace), workspace)
     assert gptctl(*text).code == 0
     before = tree_bytes(tmp_path / "OUT")
-    other, told = (("--pii",), "pii (was ") if stage == "clean" else (("--seed", "9"), "seed (was 0, now 9)")
+    changes = {"clean": (("--pii",), "pii (was "), "tokenize": (("--val", "0.2"), "val (was 0.01, now 0.2)")}
+    other, told = changes.get(stage, (("--seed", "9"), "seed (was 0, now 9)"))
     expect(gptctl(*text, *other), 5, "other settings", told, "--force")
     assert tree_bytes(tmp_path / "OUT") == before
     again = gptctl(*text, "--json")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gptctl.cli.resolve import resolve
 from gptctl.cli.stages import config_model, stage_names
-from gptctl.core.config import StageConfig, plain, show
+from gptctl.core.config import Layer, StageConfig, plain, show
 from gptctl.core.errors import UsageError
 from tests.fuzz.mutate import mutated
 from tests.fuzz.profile import examples
@@ -46,7 +46,7 @@ def resolved(stage: str, file: Path | None = None, sets: list[str] | None = None
     model = config_model(stage)
     flags = {name: value for name, value in ARGUMENTS.items() if name in model.model_fields}
     try:
-        config, origins = resolve(stage, flags, file, sets or [])
+        config, origins = resolve(stage, Layer("flag", flags), file, sets or [])
     except UsageError as error:
         assert error.exit_code == 2 and error.message and error.hint
         return None
