@@ -58,6 +58,14 @@ def test_the_short_and_the_long_way() -> None:
     assert run_gptctl("help", "cleen").code == 2
 
 
+def test_a_closed_pipe() -> None:
+    """As in `gptctl clean --help | head -n 1`."""
+    for words in ("--help", "clean --help"):
+        script = f"{sys.executable} -m gptctl {words} | head -n 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=REPO)
+        assert (done.stdout.strip(), done.stderr) == ("141", "")
+
+
 @pytest.mark.parametrize("words", [(), *((stage,) for stage in NEEDS_ARGUMENTS)])
 def test_nothing_typed(words: tuple[str, ...]) -> None:
     """Help on standard error, where it does not go into a pipe, and no error line without words."""

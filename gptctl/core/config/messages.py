@@ -133,8 +133,9 @@ def accepted(info: FieldInfo) -> str:
         return "a table of keys"
     if is_list(kind):
         items = [item for item in get_args(kind) if item is not Ellipsis]
-        count = "" if Ellipsis in get_args(kind) else f"{len(items)} "
-        return f"a list a,b of {count}{PLURALS.get(items[0], 'values')}"
+        if Ellipsis in get_args(kind):
+            return f"a list of {PLURALS.get(items[0], 'values')}, such as a,b"
+        return f"a list of {len(items)} {PLURALS.get(items[0], 'values')}"
     return f"{SINGULARS.get(kind, 'another value')}{bounds(info)}"
 
 
