@@ -190,7 +190,6 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=seed,
-        precision=config.precision,
         micro_batch_size=config.micro_batch_size,
         max_tokens=report.positions(config.max_tokens),  # the loop counts padding as tokens
         max_minutes=config.max_minutes,

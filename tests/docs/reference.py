@@ -22,6 +22,9 @@ and the keys that a `--config` file and `--set` take besides. `gptctl COMMAND --
 The key of a flag is its name with `_` for `-`: `--vocab-size 8192`, `--set vocab_size=8192`, `GPTCTL_VOCAB_SIZE=8192` and
 `vocab_size = 8192` in a file set the same.
 
+A config file has a table for each command, such as `[pretrain]`. Keys outside of these tables are for every command that has them. An option
+that nothing uses together with the others is an error. Only variables, and keys that several commands share, are passed over then.
+
 The column *default* shows what holds where nothing is set. *(preset)* marks a value of the default preset: other presets have others.
 """
 

@@ -60,7 +60,7 @@ def test_commands_in_the_text(page: Path, desk: Path) -> None:
     for block in blocks(page):
         text = text.replace(block.text, "")
     named = {one for one in re.findall(r"`(gptctl [^`]+)`", text) if not re.search(r"COMMAND|--help|\.\.\.", one)}
-    parts = {part.strip() for one in named for part in one.replace("\\|", "|").split(" | ")}
+    parts = {" ".join(part.split()) for one in named for part in one.replace("\\|", "|").split(" | ")}
     for part in sorted(parts):
         if len(part.split()) > 2:
             done = shell(f"{part} --print-config", desk)

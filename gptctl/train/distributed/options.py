@@ -39,6 +39,7 @@ class DistributedOptions(ProcessOptions):
         600.0, "Seconds without a heartbeat, or without progress, before a process is declared dead.", gt=0,
         runtime=True,
     )  # fmt: skip
+    precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
     compile: Literal["auto", "on", "off"] = key("auto", "Compile the blocks with torch.compile; auto: on CUDA.")
 
     def world_size(self) -> int:
@@ -61,6 +62,7 @@ class DistributedOptions(ProcessOptions):
             "hybrid_shard": self.hybrid_shard,
             "max_restarts": self.max_restarts,
             "heartbeat_timeout": self.heartbeat_timeout,
+            "precision": self.precision,
             "compile": self.compile,
         }
 

@@ -66,7 +66,6 @@ class PretrainOptions(DistributedOptions, SeedOption):
     micro_batch_size: int = key(
         0, "Sequences per forward pass and process (gradient accumulation); 0 takes a process's whole share.", ge=0
     )
-    precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
     accelerator: Accelerator = key("h100", "GPU model assumed by --dry-run.", runtime=True)
 
     @classmethod
