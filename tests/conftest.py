@@ -38,6 +38,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"order of the tests: --randomly-seed={seed}")
 
 
+@pytest.fixture(autouse=True)
+def denormals() -> None:
+    """Compute with denormal numbers again, which a model in this process turns off and Hypothesis draws."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
+
+
 @dataclass(frozen=True)
 class Ran:
     """A finished command."""
