@@ -146,7 +146,8 @@ def validate(model: type[Model], layers: Sequence[Layer], placeholders: bool = F
     try:
         return model.model_validate(absent | given if placeholders else given), []
     except ValidationError as error:
-        return None, [messages.invalid(model, item, given, origins) for item in error.errors()]
+        problems = [messages.invalid(model, item, given, origins) for item in error.errors()]
+        return None, list(dict.fromkeys(problems))
 
 
 def placeholder(info: FieldInfo) -> Any:

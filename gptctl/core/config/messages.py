@@ -92,7 +92,7 @@ def invalid(model: Model, error: Mapping[str, Any], given: Values, origins: Mapp
     info, dotted = locate(model, parts)
     within = (origins[name] for name in origins if name.startswith(f"{dotted}."))
     origin = origins.get(dotted) or next(within, DEFAULT)
-    if error["type"] == "missing" and info is not None and not look_up(given, dotted):
+    if error["type"] == "missing" and info is not None and parts == dotted.split("."):
         return f"{typed(dotted, info)} {MISSING}"
     name = named(model, dotted, origin)
     if error["type"] in ("value_error", "assertion_error") or info is None:
