@@ -8,8 +8,9 @@ import tomllib
 
 import pytest
 
+from gptctl.cli.params import few_choices
 from gptctl.cli.stages import config_model, stage_names
-from gptctl.core.config import choices_of, declaration
+from gptctl.core.config import declaration
 from tests.conftest import REPO, run_gptctl
 
 NEEDS_ARGUMENTS = [stage for stage in stage_names() if stage != "doctor"]
@@ -38,7 +39,7 @@ def test_types_and_defaults_as_people_write_them(stage: str) -> None:
     for python in ("<", ">", "(default", "[default: (", "None", "bool"):
         assert python not in shown
     for name, field in config_model(stage).model_fields.items():
-        choices = [one for one in choices_of(field.annotation) if one]
+        choices = few_choices(field)
         if declaration(field).form == "flag" and choices:
             assert f"--{name.replace('_', '-')} " in shown
             assert "|".join(choices) in shown
