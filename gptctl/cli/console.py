@@ -140,11 +140,7 @@ class Console:
         for table in summary.tables:
             self.table(table)
         if summary.plan is not None and all(table.title != "plan" for table in summary.tables):
-            self.table(
-                Table(
-                    "plan", ("key", "value"), tuple((key, format_number(value)) for key, value in summary.plan.items())
-                )
-            )
+            self.table(Table("plan", ("key", "value"), plan_rows(summary.plan)))
         where = ", ".join(summary.outputs)
         self.info(
             f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({format_duration(summary.seconds)})"
@@ -172,6 +168,16 @@ def print_json(document: dict[str, Any]) -> None:
     """Print the one JSON result."""
     sys.stdout.write(json.dumps(redacted(document), allow_nan=False, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def plan_rows(plan: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return a row for each figure of a plan. Nested figures have dotted names, and lists are written a, b."""
+    from gptctl.core.config import flatten
+
+    def cell(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else format_number(value)
+
+    return tuple((name, cell(value)) for name, value in flatten(plan).items())
 
 
 def one_line(text: str) -> str:

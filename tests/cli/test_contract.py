@@ -155,6 +155,13 @@ def test_dry_run_writes_nothing(gptctl: Gptctl, tmp_path: Path, workspace: Path)
     assert not (tmp_path / "x").exists()
 
 
+def test_a_plan_is_for_people(gptctl: Gptctl, workspace: Path) -> None:
+    done = gptctl("clean", workspace / "raw.jsonl", "-o", "x", "--dry-run")
+    assert "sample.kept" in done.err and "length, gopher_repetition" in done.err
+    assert not set("{}[]'") & set(done.err)
+    assert max(map(len, done.err.splitlines())) <= 100
+
+
 def test_dry_run_refuses_what_the_run_would_refuse(gptctl: Gptctl, tmp_path: Path, workspace: Path) -> None:
     unique, tokens, labelled = workspace / "unique", workspace / "tokens", workspace / "labelled"
     for command, words in (
