@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,9 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from gptctl import __version__
 from gptctl.cli.stages import COMMON_PANEL, STAGES, config_model, headline, stage_names
 from gptctl.core import plugins
-
-if TYPE_CHECKING:
-    pass
+from gptctl.core.errors import PipeClosedError
 
 
 def show_help(ctx: typer.Context) -> None:
@@ -26,6 +24,15 @@ def show_help(ctx: typer.Context) -> None:
     with redirect_stdout(sys.stderr):
         ctx.get_help()
     raise typer.Exit(2)
+
+
+@contextmanager
+def closed_pipe() -> Iterator[None]:
+    """Turn what Rich does when nobody reads its output, which is to end the process, into PipeClosedError (141)."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit) as error:
+        raise PipeClosedError("the reader of the pipe is gone") from error
 
 
 def simplified(params: list[Any]) -> list[Any]:
@@ -54,6 +61,11 @@ class StageCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters as help shows them."""
         return simplified(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help. Raises PipeClosedError (141) where nobody reads it."""
+        with closed_pipe():
+            super().format_help(ctx, formatter)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what the usage line shows behind the command: the arguments as they are declared."""
@@ -107,6 +119,11 @@ class StageGroup(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters as help shows them."""
         return simplified(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help. Raises PipeClosedError (141) where nobody reads it."""
+        with closed_pipe():
+            super().format_help(ctx, formatter)
 
 
 def show_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from typing import Annotated
@@ -10,7 +11,8 @@ from typing import Annotated
 import typer
 
 from gptctl.cli.commands import StageGroup, show_version
-from gptctl.cli.stages import COMMON_PANEL
+from gptctl.cli.stages import COMMON_PANEL, stage_names
+from gptctl.core.plugins import did_you_mean
 
 app = typer.Typer(
     cls=StageGroup, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -78,13 +80,28 @@ def report(error: BaseException) -> int:
     if "--debug" in sys.argv:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, typer.TyperException):
-        context = getattr(error, "ctx", None)
-        where = context.command_path if context else "gptctl"
-        message = error.format_message().rstrip(".")
-        error = UsageError(message[:1].lower() + message[1:], f"see {where} --help")
+        error = UsageError(usage_problem(error), f"see {' '.join(['gptctl', *command_named(sys.argv)])} --help")
     known = from_exception(error) if isinstance(error, Exception) else GptctlError(f"internal error: {error!r}")
     Console().error(known)
     return known.exit_code
+
+
+def command_named(argv: list[str]) -> list[str]:
+    """Return the subcommand of a command line in a list, or nothing if it names none."""
+    return [word for word in argv[1:2] if word in stage_names()]
+
+
+def usage_problem(error: typer.TyperException) -> str:
+    """Say what is wrong with a command line: an unknown option, an option without a value, too many arguments."""
+    message, option = error.format_message().rstrip("."), getattr(error, "option_name", "")
+    if option and message.endswith("requires an argument"):
+        return f"{option} needs a value"
+    if option:
+        near = getattr(error, "possibilities", None) or [""]
+        return f"no such option: {option}{did_you_mean(option, near)}"
+    if extra := re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
+        return f"too many arguments: {extra[1]}"
+    return message[:1].lower() + message[1:]
 
 
 if __name__ == "__main__":

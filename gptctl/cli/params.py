@@ -16,6 +16,7 @@ from gptctl.cli.stages import COMMON_PANEL
 from gptctl.core.config import StageConfig, bare, choices_of, declaration, is_list
 
 GROUPS = ("Input", "Sampling", "Devices", "Workers", "Randomness")  # panels of option groups, as help orders them
+MAX_SHOWN_CHOICES = 5
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", bool: ""}
 
 
@@ -129,9 +130,20 @@ def metavar(field: FieldInfo) -> str:
     """Return the placeholder of a flag's value in help: its choices, or the kind of value."""
     if given := declaration(field).metavar:
         return given
-    if choices := [choice for choice in choices_of(field.annotation) if choice]:
+    if choices := few_choices(field):
         return "|".join(choices)
+    if declaration(field).choices and not is_list(field.annotation):
+        return "NAME"
     return "A,B" if is_list(field.annotation) else METAVARS.get(bare(field.annotation), "TEXT")
+
+
+def few_choices(field: FieldInfo) -> list[str]:
+    """Return the values of a flag that has a few, or nothing. Names of plug-ins count."""
+    offered = declaration(field).choices
+    if offered is not None and not is_list(field.annotation):
+        names = list(offered())
+        return names if len(names) <= MAX_SHOWN_CHOICES else []
+    return [choice for choice in choices_of(field.annotation) if choice]
 
 
 def default_text(field: FieldInfo) -> str:

@@ -8,8 +8,9 @@ import tomllib
 
 import pytest
 
+from gptctl.cli.params import few_choices
 from gptctl.cli.stages import config_model, stage_names
-from gptctl.core.config import choices_of, declaration
+from gptctl.core.config import declaration
 from tests.conftest import REPO, run_gptctl
 
 NEEDS_ARGUMENTS = [stage for stage in stage_names() if stage != "doctor"]
@@ -38,7 +39,7 @@ def test_types_and_defaults_as_people_write_them(stage: str) -> None:
     for python in ("<", ">", "(default", "[default: (", "None", "bool"):
         assert python not in shown
     for name, field in config_model(stage).model_fields.items():
-        choices = [one for one in choices_of(field.annotation) if one]
+        choices = few_choices(field)
         if declaration(field).form == "flag" and choices:
             assert f"--{name.replace('_', '-')} " in shown
             assert "|".join(choices) in shown
@@ -56,6 +57,14 @@ def test_the_short_and_the_long_way() -> None:
         assert run_gptctl(*words).out == whole.out
     assert run_gptctl("version").out == run_gptctl("--version").out
     assert run_gptctl("help", "cleen").code == 2
+
+
+def test_a_closed_pipe() -> None:
+    """As in `gptctl clean --help | head -n 1`."""
+    for words in ("--help", "clean --help"):
+        script = f"{sys.executable} -m gptctl {words} | head -n 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=REPO)
+        assert (done.stdout.strip(), done.stderr) == ("141", "")
 
 
 @pytest.mark.parametrize("words", [(), *((stage,) for stage in NEEDS_ARGUMENTS)])

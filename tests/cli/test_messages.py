@@ -27,12 +27,15 @@ Gptctl = Callable[..., Ran]
         ("dedup in -o out --set normalize=perhaps", "--set normalize takes true or false, not 'perhaps'"),
         ("dedup in -o out --set verify=[1]", "--set verify takes true or false, not [1]"),
         ("pretrain --dry-run --set model=3", "--set model takes a table of keys, not 3"),
-        ("pretrain --dry-run --set training.betas=1,2,3", "--set training.betas takes a list a,b of 2 numbers"),
+        ("pretrain --dry-run --set training.betas=1,2,3", "--set training.betas takes a list of 2 numbers, not"),
         ("pretrain --dry-run --set model.layers=1.5", "--set model.layers takes a whole number of at least 1, not 1.5"),
         ("clean in -o out --filters lenght", "--filters: no filter is called 'lenght' (did you mean 'length'?)"),
         ("dedup -o out", "INPUT... is missing"),
         ("dedup in", "-o is missing"),
         ("clean in -o out --set nothing=1", "config key 'nothing' is not known"),
+        ("clean in -o out --lmit 3", "no such option: --lmit (did you mean '--limit'?)"),
+        ("clean in -o out --limit", "--limit needs a value"),
+        ("pretrain tokens other -o out", "too many arguments: other"),
     ],
 )
 def test_flags_and_set(gptctl: Gptctl, words: str, said: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from gptctl.cli.params import common_options, default_text, ordered
+from gptctl.cli.params import common_options, default_text, few_choices, ordered
 from gptctl.cli.stages import STAGES, config_model, stage_names
 from gptctl.core import plugins
-from gptctl.core.config import Values, choices_of, declaration, flatten, look_up, plain, table_of
+from gptctl.core.config import Values, declaration, flatten, look_up, plain, table_of
 
 HEAD = """# Commands
 
@@ -84,7 +84,7 @@ def in_preset(name: str, preset: Values) -> str:
 
 def about(field: FieldInfo) -> str:
     """Return a field's help, and its choices."""
-    values = [one for one in choices_of(field.annotation) if one]
+    values = few_choices(field)
     choices = f" One of {', '.join(values)}." if values else ""
     return f"{field.description or ''}{choices}"
 

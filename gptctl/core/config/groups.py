@@ -35,8 +35,7 @@ class WorkerOptions(StageConfig):
         metavar="N", panel="Workers", runtime=True, ge=0,
     )  # fmt: skip
     executor: str = flag(
-        "processes", f"How workers are run: {', '.join(plugins.names(EXECUTORS))}. The output is the same for each.",
-        metavar="NAME", panel="Workers", runtime=True,
+        "processes", "How workers are run. The output is the same for each.", panel="Workers", runtime=True,
         choices=lambda: plugins.names(EXECUTORS),
     )  # fmt: skip
     ray_address: str | None = flag(

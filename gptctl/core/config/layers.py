@@ -70,8 +70,16 @@ def build(
 
 
 def origins_of(layers: Sequence[Layer]) -> dict[str, str]:
-    """Return the highest layer that gives each dotted key."""
-    return {name: layer.origin for layer in layers for name in flatten(layer.values)}
+    """Return the highest layer that gives each dotted key, or an empty table."""
+    return {name: layer.origin for layer in layers for name in given_keys(layer.values)}
+
+
+def given_keys(values: Values, prefix: str = "") -> list[str]:
+    """List the dotted keys of nested values, and the tables that are empty."""
+    found: list[str] = []
+    for name, value in values.items():
+        found += given_keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [prefix + name]
+    return found
 
 
 def merged(layers: Sequence[Layer]) -> Values:
@@ -138,7 +146,8 @@ def validate(model: type[Model], layers: Sequence[Layer], placeholders: bool = F
     try:
         return model.model_validate(absent | given if placeholders else given), []
     except ValidationError as error:
-        return None, [messages.invalid(model, item, given, origins) for item in error.errors()]
+        problems = [messages.invalid(model, item, given, origins) for item in error.errors()]
+        return None, list(dict.fromkeys(problems))
 
 
 def placeholder(info: FieldInfo) -> Any:

@@ -92,7 +92,7 @@ def invalid(model: Model, error: Mapping[str, Any], given: Values, origins: Mapp
     info, dotted = locate(model, parts)
     within = (origins[name] for name in origins if name.startswith(f"{dotted}."))
     origin = origins.get(dotted) or next(within, DEFAULT)
-    if error["type"] == "missing" and info is not None and not look_up(given, dotted):
+    if error["type"] == "missing" and info is not None and parts == dotted.split("."):
         return f"{typed(dotted, info)} {MISSING}"
     name = named(model, dotted, origin)
     if error["type"] in ("value_error", "assertion_error") or info is None:
@@ -133,8 +133,9 @@ def accepted(info: FieldInfo) -> str:
         return "a table of keys"
     if is_list(kind):
         items = [item for item in get_args(kind) if item is not Ellipsis]
-        count = "" if Ellipsis in get_args(kind) else f"{len(items)} "
-        return f"a list a,b of {count}{PLURALS.get(items[0], 'values')}"
+        if Ellipsis in get_args(kind):
+            return f"a list of {PLURALS.get(items[0], 'values')}, such as a,b"
+        return f"a list of {len(items)} {PLURALS.get(items[0], 'values')}"
     return f"{SINGULARS.get(kind, 'another value')}{bounds(info)}"
 
 

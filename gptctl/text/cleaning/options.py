@@ -28,8 +28,7 @@ class CleaningOptions(StageConfig):
 
     preset: str = flag(
         "basic",
-        f"Set of filters to apply: {', '.join(PRESETS)}.",
-        metavar="NAME",
+        "Set of filters to apply.",
         panel="Cleaning",
         choices=lambda: PRESETS,
     )
