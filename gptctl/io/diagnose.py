@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from gptctl.core.errors import DataError, GptctlError
+from gptctl.core.run_lock import is_locked
 from gptctl.core.run_record import MANIFEST, library_versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
@@ -62,26 +61,12 @@ def check_state(output: Output) -> Iterator[Finding]:
         return
     if status == "done":
         yield Finding("damage", folder, f"was complete, and {MANIFEST} is gone")
-    elif holder_of(folder):
+    elif not is_uri(folder) and is_locked(Path(folder)):
         yield Finding("note", folder, f"is being made now by pid {output.record.get('pid')}")
     elif status in NOT_ENDED:
         yield Finding("unfinished", folder, f"was killed (pid {output.record.get('pid')} is gone)")
     else:
         yield Finding("unfinished", folder, f"{status}: {output.record.get('error', '')}")
-
-
-def holder_of(folder: str) -> bool:
-    """Return whether a process holds a folder's lock."""
-    path = Path(folder) / ".lock"
-    if is_uri(folder) or not path.exists():
-        return False
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except (Timeout, OSError):
-        return True
-    lock.release()
-    return False
 
 
 def check_shards(folder: str, found: Manifest) -> list[Finding]:
@@ -106,7 +91,7 @@ def check_strays(folder: Path, found: Manifest) -> Iterator[Finding]:
     present = (path.relative_to(folder).as_posix() for path in sorted((folder / "shards").rglob("*.arrow")))
     if strays := [path for path in present if path not in listed]:
         yield Finding("note", str(folder), f"not in the manifest, so not read: {named(strays)}")
-    if not holder_of(str(folder)) and (left := [path.name for path in sorted(folder.rglob("*.tmp-*"))]):
+    if not is_locked(folder) and (left := [path.name for path in sorted(folder.rglob("*.tmp-*"))]):
         yield Finding("note", str(folder), f"left by a killed process, removed by the next run: {named(left)}")
 
 

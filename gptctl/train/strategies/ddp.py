@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
-from gptctl.model import device
 from gptctl.train.distributed.base_strategy import DistributedStrategy
 from gptctl.train.distributed.collectives import (
     MatrixFunction,
@@ -25,7 +24,8 @@ from gptctl.train.distributed.collectives import (
     squared_norm,
 )
 from gptctl.train.distributed.launch import launch as launch_ranks
-from gptctl.train.job import Model, TrainJob, transformer_blocks
+from gptctl.train.distributed.replicated_parameters import ReplicatedParameters
+from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from gptctl.train.strategies import RankFunction
 
@@ -40,15 +40,8 @@ def build(job: TrainJob, device: torch.device, heartbeat_writer: HeartbeatWriter
     return DataParallel(device, heartbeat_writer, job.parallel_dims)
 
 
-class DataParallel(DistributedStrategy):
+class DataParallel(ReplicatedParameters, DistributedStrategy):
     """A rank that holds the whole model."""
-
-    def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Move a model to the device and return its parameters by name."""
-        model.to(self.device)
-        if compiled:
-            device.compile_modules(transformer_blocks(model))
-        return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Sum the gradients over all ranks, in place."""
@@ -58,14 +51,6 @@ class DataParallel(DistributedStrategy):
         """Return this rank's part of the squared norm of the gradient: an equal part, since all hold the same."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         return squared_norm(gradients) / self.dims.world_size
-
-    def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Return the values: every rank holds all of them."""
-        return values
-
-    def full_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Return the shape of a parameter."""
-        return parameter.shape
 
     def map_matrices(
         self, function: MatrixFunction, shards: Sequence[Tensor], parameters: Sequence[nn.Parameter]

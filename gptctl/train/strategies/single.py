@@ -13,7 +13,8 @@ from gptctl.core.run_folder import Run
 from gptctl.model import device
 from gptctl.train.distributed.collectives import MatrixFunction, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims
-from gptctl.train.job import Model, TrainJob, transformer_blocks
+from gptctl.train.distributed.replicated_parameters import ReplicatedParameters
+from gptctl.train.job import TrainJob
 from gptctl.train.strategies import RankFunction
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) ->
     return function(job, run, context, SingleDevice(device.select_device(job.device)))
 
 
-class SingleDevice:
+class SingleDevice(ReplicatedParameters):
     """The only rank: every reduction is the value itself."""
 
     dims = ParallelDims()
@@ -34,13 +35,6 @@ class SingleDevice:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-
-    def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Move a model to the device and return its parameters by name."""
-        model.to(self.device)
-        if compiled:
-            device.compile_modules(transformer_blocks(model))
-        return dict(model.named_parameters())
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Leave the gradients as they are."""
@@ -59,14 +53,6 @@ class SingleDevice:
 
     def heartbeat(self, step: int, phase: str) -> None:
         """Do nothing: no launcher watches this process."""
-
-    def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
-        """Return the values: this rank holds all of them."""
-        return values
-
-    def full_shape(self, parameter: nn.Parameter) -> torch.Size:
-        """Return the shape of a parameter."""
-        return parameter.shape
 
     def map_matrices(
         self, function: MatrixFunction, shards: Sequence[Tensor], parameters: Sequence[nn.Parameter]

@@ -1,0 +1,30 @@
+"""The part of a strategy that follows from every rank holding the whole model: single and ddp."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gptctl.model import device
+from gptctl.train.job import Model, transformer_blocks
+
+
+class ReplicatedParameters:
+    """Mixin of the strategies whose parameters are the model's own."""
+
+    device: torch.device
+
+    def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
+        """Move a model to the device and return its parameters by name."""
+        model.to(self.device)
+        if compiled:
+            device.compile_modules(transformer_blocks(model))
+        return dict(model.named_parameters())
+
+    def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
+        """Return the values: this rank holds all of them."""
+        return values
+
+    def full_shape(self, parameter: nn.Parameter) -> torch.Size:
+        """Return the shape of a parameter."""
+        return parameter.shape
