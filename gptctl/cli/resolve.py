@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,21 @@ from gptctl.core.config import (
     declaration,
     merge,
     nest,
+    plain,
     read_environment,
     read_sets,
     read_toml,
     table_of,
 )
+from gptctl.core.errors import UsageError
+
+# The option that chooses among the plug-ins of a kind.
+CHOSEN_WITH = {
+    "gptctl.text.filters": "--filters",
+    "gptctl.evals.metrics": "--metrics",
+    "gptctl.evals.tasks": "--set task=",
+    "gptctl.train.loggers": "--set loggers=",
+}
 
 
 def resolve(
@@ -57,7 +67,38 @@ def resolve(
     others = Others(
         tuple(stage_names()), lambda dotted: any(has_key(config_model(one), dotted) for one in others_of(stage))
     )
-    return build(model, [preset, *layers], others, placeholders)
+    config, origins = build(model, [preset, *layers], others, placeholders)
+    if not placeholders:
+        check_used(config, [*plugin_files, *list_of(given.values.get("plugins"))])
+    return config, origins
+
+
+def check_used(config: StageConfig, plugin_files: Sequence[str]) -> None:
+    """Raise UsageError (2) if a plug-in file of the command line is chosen by none of the options.
+
+    Plug-ins of a config file or a variable may be for other commands. Kinds that no option names are not checked.
+    """
+    names = set(texts_in({name: value for name, value in plain(config).items() if name != "plugins"}))
+    for path in plugin_files:
+        file = plugins.add_file(path)
+        if (option := CHOSEN_WITH.get(file.package)) is None or file.name in names:
+            continue
+        key = option.removeprefix("--").removeprefix("set ").rstrip("=")
+        command = type(config).__name__.lower()
+        takes = key in type(config).model_fields
+        raise UsageError(
+            f"plug-in {file.name} is loaded but not used",
+            f"add it to {option}" if takes else f"{command} uses no {plugins.kind_name(file.package)}: omit --plugin",
+        )
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts among the values of nested tables and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from texts_in(item)
 
 
 def list_of(value: Any) -> list[str]:

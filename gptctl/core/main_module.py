@@ -1,10 +1,12 @@
-"""Keep new processes from running the user's script again."""
+"""Keep new processes from running the user's script again, and from importing files of the current folder."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 NAMES = ("__file__", "__spec__")  # by which multiprocessing finds the main module
 
@@ -23,3 +25,21 @@ def without_main_module() -> Iterator[None]:
         yield
     finally:
         main.update(hidden)
+
+
+@contextmanager
+def without_current_folder() -> Iterator[None]:
+    """Keep the current folder off the import path of Python processes that are started meanwhile.
+
+    multiprocessing starts them with `python -c`, which would import a `pyarrow.py` of the current folder. If this
+    process imports from the current folder itself, so do they.
+    """
+    name, folder = "PYTHONSAFEPATH", str(Path.cwd())
+    if name in os.environ or {"", folder} & set(sys.path):
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)

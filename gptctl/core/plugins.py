@@ -13,12 +13,14 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -110,18 +112,36 @@ def load_installed(package: str, name: str, point: EntryPoint) -> ModuleType:
     """Import the module of an entry point. Raises UsageError (2) if that fails or the contract is not met."""
     owner = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
     try:
-        module = point.load()
-    except Exception as error:
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            module = point.load()
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{kind_name(package)} '{name}' of {owner} cannot be imported: {type(error).__name__}: {error}",
             "update or remove that package",
         ) from error
     if lacks := problems(package, module):
         raise UsageError(f"{kind_name(package)} '{name}' of {owner} is incomplete: {lacks}", contract_hint(package))
-    source = getattr(module, "__file__", None)
-    digest = xxhash.xxh3_128_hexdigest(Path(source).read_bytes()) if source else ""
-    _origins[f"{package}.{name}"] = {"from": owner, "hash": digest}
+    _origins[f"{package}.{name}"] = {"from": owner, "hash": package_digest(point.module)}
     return module  # type: ignore[no-any-return]
+
+
+def package_digest(module_name: str) -> str:
+    """Return the xxh3-128 of all Python files of the package that an imported module belongs to.
+
+    That is the outermost package that has an `__init__.py`, or the module itself if it is in no package.
+    """
+    parts = module_name.split(".")
+    parents = (sys.modules[".".join(parts[:count])] for count in range(1, len(parts) + 1))
+    outermost = next((module for module in parents if getattr(module, "__file__", None)), None)
+    if outermost is None:
+        return ""
+    file = Path(str(outermost.__file__))
+    files = sorted(file.parent.rglob("*.py")) if hasattr(outermost, "__path__") else [file]
+    digest = xxhash.xxh3_128()
+    for one in files:
+        digest.update(f"{one.relative_to(file.parent).as_posix()}\0".encode())
+        digest.update(xxhash.xxh3_128_digest(one.read_bytes()))
+    return digest.hexdigest()
 
 
 def add_file(path: str | Path) -> PluginFile:
@@ -131,7 +151,11 @@ def add_file(path: str | Path) -> PluginFile:
     contract.
     """
     file = Path(path).absolute()
-    if file.suffix != ".py" or not is_file(file):
+    if not is_file(file):
+        bare = "/" not in str(path) and file.suffix != ".py"
+        hint = "an installed plug-in needs no --plugin" if bare else "check the path of the plug-in"
+        raise UsageError(f"no such file: {path}", hint)
+    if file.suffix != ".py":
         raise UsageError(f"{path} is not a Python file", "name a plug-in with --plugin FILE.py")
     digest = xxhash.xxh3_128_hexdigest(file.read_bytes())
     known = [other for other in _files.values() if other.name == file.stem]
@@ -169,15 +193,38 @@ def import_file(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, GptctlError) or not isinstance(error, Exception):
+        if isinstance(error, GptctlError) or not isinstance(error, Exception | SystemExit):
             raise
         raise UsageError(
             f"plug-in {file} cannot be imported: {type(error).__name__}: {error}", "correct the file"
         ) from error
     return module
+
+
+@contextmanager
+def failures(package: str, name: str, function: str) -> Iterator[None]:
+    """Report an exception that the code of a plug-in raises as UsageError (2) with the line.
+
+    Exceptions of built-in plug-ins and errors of gptctl pass unchanged.
+    """
+    try:
+        yield
+    except (GptctlError, MemoryError):
+        raise
+    except Exception as error:
+        if name in built_in(package):
+            raise
+        source = getattr(load(package, name), "__file__", None) or name
+        lines = [number for frame, number in walk_tb(error.__traceback__) if frame.f_code.co_filename == source]
+        line = f", line {lines[-1]}" if lines else ""
+        raise UsageError(
+            f"plug-in {source} failed in {function}{line}: {type(error).__name__}: {error}",
+            "correct the file; --debug shows the traceback",
+        ) from error
 
 
 def kind_of(module: ModuleType, file: Path) -> str:
@@ -220,6 +267,8 @@ def lack(contract: type, name: str, module: ModuleType) -> str:
     if not hasattr(module, name):
         return signature_text(name, wanted)
     found = getattr(module, name)
+    if name == "Config":
+        return config_problem(found)
     if not inspect.isfunction(wanted):
         return ""
     if not callable(found):
@@ -231,6 +280,19 @@ def lack(contract: type, name: str, module: ModuleType) -> str:
         return f"{signature_text(name, wanted)} (it takes {inspect.signature(found)})"
     except ValueError:  # a compiled function without a signature
         return ""
+    return ""
+
+
+def config_problem(found: Any) -> str:
+    """Return what is wrong with the class of a plug-in's settings, or an empty string."""
+    from gptctl.core.config.settings import Settings
+
+    if not (inspect.isclass(found) and issubclass(found, Settings)):
+        return "Config (a subclass of gptctl.core.config.Settings)"
+    try:
+        found()
+    except Exception as error:
+        return f"Config with valid defaults ({' '.join(str(error).split())})"
     return ""
 
 
@@ -309,7 +371,10 @@ def unknown(kind: str, name: str, known: list[str]) -> UsageError:
     return UsageError(f"no {kind} is called '{name}'{near}", f"known: {', '.join(known)}")
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
-    """Return " (did you mean 'steps'?)", or an empty string if no known name is similar."""
+def did_you_mean(name: str, known: list[str], show: Callable[[str], str] = str) -> str:
+    """Return " (did you mean 'steps'?)", or an empty string if no known name is similar.
+
+    `show` returns a known name as the user would type it.
+    """
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    return f" (did you mean '{show(near[0])}'?)" if near else ""

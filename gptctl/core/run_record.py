@@ -123,11 +123,14 @@ def check_same_plugins(name: str, old: Values) -> None:
     """Raise ConflictError (5) if the output was made with other plug-ins, or with other versions of them."""
     before, now_used = old.get("plugins") or {}, plugins.record()
     changed = sorted(key for key in before.keys() | now_used.keys() if before.get(key) != now_used.get(key))
-    if changed:
-        raise ConflictError(
-            f"{name} was made with other plug-ins: {', '.join(key.rsplit('.', 1)[-1] for key in changed)}",
-            "use --force to start afresh, or another -o",
-        )
+    if not changed:
+        return
+    hint = "use --force to start afresh, or another -o"
+    shown = ", ".join(key.rsplit(".", 1)[-1] for key in changed)
+    if before.keys() == now_used.keys():
+        plural = "plug-ins {} have" if len(changed) > 1 else "plug-in {} has"
+        raise ConflictError(f"{plural.format(shown)} changed since {name} was made", hint)
+    raise ConflictError(f"{name} was made with other plug-ins: {shown}", hint)
 
 
 def stage_name(config: StageConfig) -> str:

@@ -21,7 +21,7 @@ from typing import TypeVar
 from gptctl.core import plugins
 from gptctl.core.errors import MachineError
 from gptctl.core.machine import available_cpus
-from gptctl.core.main_module import without_main_module
+from gptctl.core.main_module import without_current_folder, without_main_module
 from gptctl.executors import serial
 
 Item = TypeVar("Item")
@@ -89,7 +89,8 @@ def start_server(preload: Sequence[str]) -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(
         ["gptctl.executors._fork_server", "gptctl.pipeline.shard_pipeline", *preload]
     )
-    forkserver.ensure_running()
+    with without_current_folder():
+        forkserver.ensure_running()
 
 
 def initialize_worker() -> None:

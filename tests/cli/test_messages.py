@@ -33,6 +33,10 @@ Gptctl = Callable[..., Ran]
         ("dedup -o out", "INPUT... is missing"),
         ("dedup in", "-o is missing"),
         ("clean in -o out --set nothing=1", "config key 'nothing' is not known"),
+        (
+            "clean in -o out --set c4.min_sentenses=1",
+            "'c4.min_sentenses' is not known (did you mean 'c4.min_sentences'?)",
+        ),
         ("clean in -o out --lmit 3", "no such option: --lmit (did you mean '--limit'?)"),
         ("clean in -o out --limit", "--limit needs a value"),
         ("pretrain tokens other -o out", "too many arguments: other"),
@@ -50,6 +54,8 @@ def test_variables_and_files(gptctl: Gptctl, tmp_path: Path) -> None:
     done = gptctl("tokenize", "in", "-o", "out", GPTCTL_VOCAB_SIZE="8k", GPTCTL_SPLIT__BY="x")
     assert "GPTCTL_VOCAB_SIZE takes a whole number" in done.err
     assert "GPTCTL_SPLIT__BY takes cluster, text or position, not 'x'" in done.err
+    done = gptctl("clean", "in", "-o", "out", GPTCTL_C4__MIN_SENTENSES="1")
+    assert "GPTCTL_C4__MIN_SENTENSES names no config key (did you mean 'GPTCTL_C4__MIN_SENTENCES'?)" in done.err
     (tmp_path / "c.toml").write_text("[tokenize]\nvocab_size = '8k'\nalgoritm = 'bpe'\n")
     done = gptctl("tokenize", "in", "-o", "out", "--config", "c.toml")
     assert "vocab_size in c.toml takes a whole number" in done.err

@@ -1,8 +1,10 @@
 """Plug-ins: files, entry points of installed packages, and the contracts that they are checked against."""
 
+import importlib
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from gptctl.core import plugins
 from gptctl.core.errors import UsageError
-from tests.conftest import REPO, plain_environment, run_gptctl, write_jsonl
+from tests.conftest import REPO, Ran, plain_environment, run_gptctl, write_jsonl
 
 CAPITALS = '''"""Drop documents that are written in capitals."""
 
@@ -72,6 +74,9 @@ def test_a_file_is_known_by_what_it_holds(tmp_path: Path, fresh: None) -> None:
         ("length", CAPITALS, "'length' is a built-in filter"),
         ("broken", "import nowhere_at_all", "cannot be imported: ModuleNotFoundError"),
         ("empty", "", "is of no known kind"),
+        ("leaves", "import sys\nsys.exit(3)", "cannot be imported: SystemExit: 3"),
+        ("plain", CAPITALS.replace("(Settings)", ""), "lacks Config .a subclass of gptctl.core.config.Settings"),
+        ("wrong", CAPITALS.replace("key(0.5", "key(1.5"), "lacks Config with valid defaults .*less than or equal to 1"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, fresh: None, name: str, code: str, said: str) -> None:
@@ -81,9 +86,37 @@ def test_what_is_wrong_is_said(tmp_path: Path, fresh: None, name: str, code: str
     assert name in plugins.built_in("gptctl.text.filters") or name not in plugins.names("gptctl.text.filters")
 
 
+def test_what_a_plugin_prints_when_imported_is_on_standard_error(
+    tmp_path: Path, fresh: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "capitals.py").write_text(CAPITALS + "\nprint('hello')\n")
+    plugins.add_file(tmp_path / "capitals.py")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_the_hash_of_a_package_covers_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gptctl_plugin_with_helper"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "helper.py").write_text("limit = 1\n")
+    (folder / "rules.py").write_text("from gptctl_plugin_with_helper.helper import limit\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("gptctl_plugin_with_helper.rules")
+    before = plugins.package_digest("gptctl_plugin_with_helper.rules")
+    assert before == plugins.package_digest("gptctl_plugin_with_helper.rules")
+    (folder / "helper.py").write_text("limit = 2\n")
+    assert before != plugins.package_digest("gptctl_plugin_with_helper.rules")
+
+
 def test_no_such_file_and_two_of_one_name(tmp_path: Path, fresh: None) -> None:
-    with pytest.raises(UsageError, match="is not a Python file"):
+    with pytest.raises(UsageError, match=r"no such file: .*absent.py"):
         plugins.add_file(tmp_path / "absent.py")
+    with pytest.raises(UsageError, match="no such file: capitals") as absent:
+        plugins.add_file("capitals")
+    assert absent.value.hint == "an installed plug-in needs no --plugin"
+    (tmp_path / "capitals.txt").write_text(CAPITALS)
+    with pytest.raises(UsageError, match="is not a Python file"):
+        plugins.add_file(tmp_path / "capitals.txt")
     (tmp_path / "other").mkdir()
     for folder in (tmp_path, tmp_path / "other"):
         (folder / "capitals.py").write_text(CAPITALS)
@@ -157,7 +190,59 @@ def test_a_file_from_the_command_line_a_config_file_and_the_environment(tmp_path
     assert run_gptctl(*command, "--json", cwd=tmp_path, **environment).json["status"] == "up to date"
     (tmp_path / "capitals.py").write_text(CAPITALS + "\n# changed\n")
     changed = run_gptctl(*command, cwd=tmp_path, **environment)
-    assert changed.code == 5 and "capitals" in changed.err
+    assert changed.code == 5 and "plug-in capitals has changed since out was made" in changed.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "    return FilterResult",
+            "    raise ValueError('oh no')  # ",
+            "capitals.py failed in measure, line 23: ValueError: oh no",
+        ),
+        (
+            ".reshape(-1, 1)",
+            "",
+            "plug-in capitals: measure returned figures of shape (2,), expected (2, 1): one row per",
+        ),
+        ("return FilterResult", "return ", "plug-in capitals: measure returned ndarray, expected FilterResult"),
+        ("return (Rule(", "return list((", "plug-in capitals: rules returned no tuple of Rule"),
+        (
+            "max_capital_share)",
+            "max_capital_share, 'over')",
+            "failed in rules, line 17: ValueError: drop_if is 'above' or",
+        ),
+    ],
+)
+def test_a_filter_that_fails_is_named_with_its_line(
+    gptctl: Callable[..., Ran], tmp_path: Path, fresh: None, old: str, new: str, said: str
+) -> None:
+    assert old in CAPITALS
+    head, _, tail = CAPITALS.rpartition(old)
+    (tmp_path / "capitals.py").write_text(f"{head}{new}{tail}")
+    write_jsonl(tmp_path / "raw.jsonl", [{"id": "a", "text": "quiet words"}, {"id": "b", "text": "LOUD WORDS"}])
+    done = gptctl("clean", "raw.jsonl", "-o", "out", "--filters", "capitals", "--plugin", "capitals.py")
+    assert done.code == 2 and said in done.err, done.err
+    assert "internal error" not in done.err
+
+
+@pytest.mark.parametrize(("name", "what"), [("workers", "an option of clean"), ("settings", "a reserved name")])
+def test_a_filter_with_the_name_of_an_option_is_refused(
+    gptctl: Callable[..., Ran], tmp_path: Path, fresh: None, name: str, what: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(CAPITALS)
+    done = gptctl("clean", "raw.jsonl", "-o", "out", "--filters", name, "--plugin", f"{name}.py")
+    assert done.code == 2 and f"a plug-in cannot be called '{name}': it is {what}" in done.err, done.err
+
+
+def test_a_plugin_of_the_command_line_that_is_not_used(gptctl: Callable[..., Ran], tmp_path: Path, fresh: None) -> None:
+    (tmp_path / "capitals.py").write_text(CAPITALS)
+    write_jsonl(tmp_path / "raw.jsonl", [{"id": "a", "text": "quiet words"}])
+    for command, hint in (("clean", "add it to --filters"), ("dedup", "dedup uses no filter: omit --plugin")):
+        done = gptctl(command, "raw.jsonl", "-o", "out", "--plugin", "capitals.py")
+        assert done.code == 2 and "plug-in capitals is loaded but not used" in done.err and hint in done.err
+        assert gptctl(command, "raw.jsonl", "-o", command, GPTCTL_PLUGINS="capitals.py").code == 0
 
 
 @pytest.fixture

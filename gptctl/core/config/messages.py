@@ -80,9 +80,10 @@ def unknown(model: Model, dotted: str, origin: str, value: Any, commands: tuple[
         known += commands if is_file and not tables else ()
         what = "no command or table is called" if is_file and not tables else "no table is called"
         return f"{what} [{dotted}]{f' in {origin}' if is_file else ''}{did_you_mean(last, known)}"
-    near = did_you_mean(last, list(owner.model_fields))
     if origin == ENVIRONMENT:
+        near = did_you_mean(last, list(owner.model_fields), lambda name: variable(".".join((*tables, name))))
         return f"environment variable {variable(dotted)} names no config key{near}"
+    near = did_you_mean(last, list(owner.model_fields), lambda name: ".".join((*tables, name)))
     return f"config key '{dotted}'{f' in {origin}' if is_file else ''} is not known{near}"
 
 

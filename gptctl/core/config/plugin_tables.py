@@ -9,17 +9,21 @@ from pydantic import create_model
 from gptctl.core import plugins
 from gptctl.core.config.fields import key
 from gptctl.core.config.settings import StageConfig
+from gptctl.core.errors import UsageError
 
 
 def with_plugin_tables(model: type[StageConfig], package: str, names: tuple[str, ...]) -> type[StageConfig]:
     """Return a config model with a table for each of these plug-ins: its `Config`, with its defaults.
 
-    Raises UsageError (2) if a plug-in cannot be loaded.
+    Raises UsageError (2) if a plug-in cannot be loaded, or if its name is that of another key.
     """
     if not names:
         return model
     tables: dict[str, Any] = {}
     for name in names:
+        if name.startswith("_") or hasattr(model, name) or name in model.model_fields:
+            what = f"an option of {model.__name__.lower()}" if name in model.model_fields else "a reserved name"
+            raise UsageError(f"a plug-in cannot be called '{name}': it is {what}", "rename the file or entry point")
         module = plugins.load(package, name)
         tables[name] = (module.Config, key(module.Config(), (module.__doc__ or name).splitlines()[0]))
 

@@ -59,8 +59,9 @@ def explain_rules(batch: DocumentBatch, filters: Sequence[ConfiguredFilter], row
     """Yield every rule with its figure for one document of a batch, even if an earlier rule drops the document."""
     batch = replace(batch, all_figures=True)
     for configured in filters:
-        result = configured.module.measure(batch, configured.config)
-        for rule, figure in zip(configured.module.rules(configured.config), result.figures[row], strict=True):
+        rules = configured.rules()
+        result = configured.measure(batch, rules)
+        for rule, figure in zip(rules, result.figures[row], strict=True):
             yield ExplainedRule(configured.name, rule, float(figure))
         if result.text is not None:
             batch = replace(batch, text=result.text)

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from gptctl.core import plugins
 from gptctl.core.config import Settings
+from gptctl.core.errors import UsageError
 from gptctl.text.cleaning.document_batch import DocumentBatch
-from gptctl.text.cleaning.rule import drop_reasons
+from gptctl.text.cleaning.rule import FilterResult, Rule, drop_reasons
 from gptctl.text.filters import Filter
 
 FILTERS = "gptctl.text.filters"
+CONTRACT_HINT = plugins.contract_hint(FILTERS)
 
 
 def load_filter(name: str) -> Filter:
@@ -43,6 +45,40 @@ class ConfiguredFilter:
         """Whether the filter needs all documents of a task at once."""
         return getattr(self.module, "COMPARES_DOCUMENTS", False)
 
+    def rules(self) -> Sequence[Rule]:
+        """Return the filter's rules. Raises UsageError (2) if a plug-in fails or returns something else."""
+        with plugins.failures(FILTERS, self.name, "rules"):
+            rules: Any = self.module.rules(self.config)
+        if not isinstance(rules, Sequence) or not all(isinstance(rule, Rule) for rule in rules):
+            raise UsageError(f"plug-in {self.name}: rules returned no tuple of Rule: {rules!r}", CONTRACT_HINT)
+        return cast("Sequence[Rule]", rules)
+
+    def measure(self, batch: DocumentBatch, rules: Sequence[Rule]) -> FilterResult:
+        """Measure a batch. Raises UsageError (2) if a plug-in fails or its result does not fit the batch."""
+        with plugins.failures(FILTERS, self.name, "measure"):
+            result = self.module.measure(batch, self.config)
+        if problem := result_problem(result, (len(batch), len(rules))):
+            raise UsageError(f"plug-in {self.name}: measure returned {problem}", CONTRACT_HINT)
+        return result
+
+
+def result_problem(result: object, shape: tuple[int, int]) -> str:
+    """Return how the result of a filter fails to fit a batch with as many documents and rules, or an empty string."""
+    if not isinstance(result, FilterResult):
+        return f"{type(result).__name__}, expected FilterResult"
+    figures: object = result.figures
+    if not isinstance(figures, np.ndarray):
+        return f"figures of type {type(figures).__name__}, expected a NumPy array"
+    if figures.shape != shape:
+        return f"figures of shape {figures.shape}, expected {shape}: one row per document, one column per rule"
+    parts = {"texts": result.text} if result.text is not None else {}
+    for name, values in (
+        parts | {f"values in column {name}": column for name, column in result.columns.items()}
+    ).items():
+        if len(values) != shape[0]:
+            return f"{len(values)} {name}, expected {shape[0]}: one per document"
+    return ""
+
 
 @dataclass
 class ChainResult:
@@ -64,12 +100,13 @@ def apply_filters(batch: DocumentBatch, filters: Sequence[ConfiguredFilter]) -> 
     for configured in filters:
         if not len(rows):
             break
-        result = configured.module.measure(batch, configured.config)
+        rules = configured.rules()
+        result = configured.measure(batch, rules)
         chain.stats.update(result.stats)
         for name, values in result.columns.items():
             earlier = chain.columns.get(name, pa.nulls(len(chain.text), values.type))
             chain.columns[name] = replace_rows(earlier, rows, values)
-        reasons = drop_reasons(configured.name, configured.module.rules(configured.config), result.figures)
+        reasons = drop_reasons(configured.name, rules, result.figures)
         kept = pc.is_null(reasons)
         if result.text is not None:
             chain.text = replace_rows(chain.text, rows, result.text)

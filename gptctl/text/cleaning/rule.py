@@ -26,6 +26,11 @@ class Rule:
     drop_if: Literal["above", "below"] = "above"
     datatrove: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a comparison that does not exist."""
+        if self.drop_if not in ("above", "below"):
+            raise ValueError(f"drop_if is 'above' or 'below', not {self.drop_if!r}")
+
     def drops(self, figures: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which documents the rule drops. A figure that is NaN was not measured and drops none."""
         return np.asarray(figures > self.threshold if self.drop_if == "above" else figures < self.threshold)

@@ -30,7 +30,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from gptctl.core import atomic, errors, plugins
 from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
-from gptctl.core.main_module import without_main_module
+from gptctl.core.main_module import without_current_folder, without_main_module
 from gptctl.core.run_folder import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.model import device
@@ -78,6 +78,7 @@ def attempt_once(
 ) -> dict[str, Any]:
     """Start the ranks and wait for them."""
     with (
+        without_current_folder(),
         relayed_messages(context) as messages,
         original_handlers(),
         tempfile.TemporaryDirectory(prefix="gptctl-ranks-") as logs,

@@ -37,7 +37,7 @@ def test_layers_merge_table_by_table() -> None:
 def test_all_errors_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         config.build(Sample, [Layer("x", {"inner": {"dept": 1}, "rat": 1, "seed": "many"})])
-    assert "'inner.dept' in x is not known (did you mean 'depth'?)" in caught.value.message
+    assert "'inner.dept' in x is not known (did you mean 'inner.depth'?)" in caught.value.message
     assert "'rat' in x is not known (did you mean 'rate'?)" in caught.value.message
     assert "seed in x takes a whole number, not 'many'" in caught.value.message
 
