@@ -73,6 +73,8 @@ def read_path(path: str, config: Inspect) -> tuple[Values, Rows]:
     if not is_uri(path) and (Path(path) / "config.json").exists():
         return read_model_facts(Path(path)), []
     if read_if_exists(join(path, MANIFEST)) is None:
+        if files := [] if is_uri(path) else sorted(Path(path).glob("*.arrow")):
+            return read_arrow_folder(files, limit)
         record = manifest.record_of(path)
         if not record:
             raise DataError(
@@ -126,6 +128,17 @@ def read_arrow_file(path: str, limit: int | None) -> tuple[Values, Rows]:
     if tokenizer := fact(table.schema, "tokenizer"):
         facts["tokenizer"] = tokenizer
     return facts, decoded(table if limit is None else table.slice(0, limit), None)
+
+
+def read_arrow_folder(files: list[Path], limit: int | None) -> tuple[Values, Rows]:
+    """Return the facts about a folder of Arrow files with the same columns, such as rejects/, and its first rows."""
+    facts: Values = {}
+    rows: Rows = []
+    for number, file in enumerate(files):
+        found, more = read_arrow_file(str(file), None if limit is None else limit - len(rows))
+        rows += more
+        facts = found | {"rows": found["rows"] + facts["rows"]} if number else found
+    return {"files": len(files)} | facts, rows
 
 
 def read_model_facts(path: Path) -> Values:

@@ -98,7 +98,7 @@ def test_all_config_errors_at_once(gptctl: Gptctl, tmp_path: Path) -> None:
     assert done.code == 2
     for part in (
         "'kep_rejects' is not known (did you mean 'keep_rejects'?)",
-        "'length.min_char' is not known (did you mean 'min_chars'?)",
+        "'length.min_char' is not known (did you mean 'length.min_chars'?)",
         "--set limit takes a whole number of at least 0, not -1",
     ):
         assert part in done.err
@@ -125,7 +125,7 @@ def test_an_environment_variable_of_no_stage_is_an_error(gptctl: Gptctl) -> None
     assert gptctl("dedup", "in", "-o", "out", "--print-config", GPTCTL_EPOCHS="3").code == 0  # finetune's
     done = gptctl("dedup", "in", "-o", "out", "--print-config", GPTCTL_THRESHOLT="0.5")
     assert done.code == 2
-    assert "did you mean 'threshold'" in done.err
+    assert "did you mean 'GPTCTL_THRESHOLD'" in done.err
 
 
 def test_json_is_one_strict_document_and_people_read_stderr(gptctl: Gptctl, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_keys_of_faults_are_checked(gptctl: Gptctl) -> None:
     done = gptctl("pretrain", "t", "-o", "r", "--set", "faults.on_nonfinite=ignore", "--set", "faults.on_spyke=skip")
     assert done.code == 2
     assert "takes stop, skip or rollback, not 'ignore'" in done.err
-    assert "did you mean 'on_spike'?" in done.err
+    assert "did you mean 'faults.on_spike'?" in done.err
 
 
 def test_samples_are_in_the_events(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
