@@ -49,8 +49,7 @@ def test_the_web_preset_in_order(gptctl: Gptctl, tmp_path: Path) -> None:
         row["id"]: row["reason"]
         for row in pa.ipc.open_file(tmp_path / "out/rejects/part-00000.arrow").read_all().to_pylist()
     }
-    rows = gptctl("inspect", "out/rejects", "--limit", "0", "--format", "jsonl").out.splitlines()
-    assert {row["id"]: row["reason"] for row in map(json.loads, rows)} == rejected
+    assert {row["id"]: row["reason"] for row in rows(gptctl, "out/rejects")} == rejected
     assert rejected == {
         "blocked": "url_blocklist.domains",
         "german": "language.min_score",
