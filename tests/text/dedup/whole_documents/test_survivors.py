@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.text.dedup.documents.survivors import choose_best, choose_one_by_one
+from gptctl.text.dedup.whole_documents.survivors import choose_best, choose_one_by_one
 
 
 def test_the_best_of_each_component() -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gptctl.core.errors import MachineError
 from gptctl.pipeline.sorted_runs import distinct
-from gptctl.text.dedup.documents.workspace import Docs
 from gptctl.text.dedup.sorted_arrays import run_starts
+from gptctl.text.dedup.whole_documents.workspace import Docs
 
 # Memory that finding connected components takes for each pair; measured: 52 to 112.
 BYTES_PER_PAIR = 112

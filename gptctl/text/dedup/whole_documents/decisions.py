@@ -1,4 +1,4 @@
-"""What is decided about each document that has a duplicate, packed for the task that carries it out."""
+"""For each duplicate, whether it is dropped and why. Each task gets the decisions on its own documents."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from gptctl.io.dataset import stream
 from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline.sorted_runs import ROW_BITS, distinct, of_task
-from gptctl.text.dedup.documents.clusters import IN_INDEX, Clusters
-from gptctl.text.dedup.documents.verification import compare_exact_keys
-from gptctl.text.dedup.documents.workspace import Workspace, lookup
 from gptctl.text.dedup.report import LARGEST
+from gptctl.text.dedup.whole_documents.clusters import IN_INDEX, Clusters
+from gptctl.text.dedup.whole_documents.verification import compare_exact_keys
+from gptctl.text.dedup.whole_documents.workspace import Workspace, lookup
 
 DOCUMENT_BYTES = 300  # memory for each document while decisions are looked up
 SURVIVOR = "survivor"

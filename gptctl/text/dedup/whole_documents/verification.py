@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.pipeline.sorted_runs import ROW_BITS, SortedRuns, distinct, of_task, places
 from gptctl.text.dedup import shingles
-from gptctl.text.dedup.documents.candidates import distinct_pairs
-from gptctl.text.dedup.documents.criteria import Criteria
-from gptctl.text.dedup.documents.workspace import Docs, Workspace, lookup
+from gptctl.text.dedup.whole_documents.candidates import distinct_pairs
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.workspace import Docs, Workspace, lookup
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 PAIR_BYTES = 160  # memory for each pair of a range while facts about its documents are looked up

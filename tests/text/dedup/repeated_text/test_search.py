@@ -17,9 +17,9 @@ from gptctl.io.dataset import stream
 from gptctl.io.input.blocks import Block, ReadOptions, ShardTask
 from gptctl.text.dedup import report
 from gptctl.text.dedup.corpus import Corpus
-from gptctl.text.dedup.within_documents.method import Method
-from gptctl.text.dedup.within_documents.removal import RemoveRepeats
-from gptctl.text.dedup.within_documents.search import RepeatSearch, Workspace
+from gptctl.text.dedup.repeated_text.method import Method
+from gptctl.text.dedup.repeated_text.removal import RemoveRepeats
+from gptctl.text.dedup.repeated_text.search import RepeatSearch, Workspace
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 LINES = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf"]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.errors import DataError
-from gptctl.text.dedup.documents.keep_policy import parse, ranks
+from gptctl.text.dedup.whole_documents.keep_policy import parse, ranks
 
 TABLE = pa.table(
     {

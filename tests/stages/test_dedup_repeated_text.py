@@ -1,4 +1,4 @@
-"""dedup within documents: lines, paragraphs and passages that stand before."""
+"""dedup of repeated text: lines, paragraphs and passages that occurred before."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_passages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["lines", "substring"])
-def test_within_documents_against_what_was_there_before(method: str, tmp_path: Path) -> None:
+def test_repeated_text_against_what_was_there_before(method: str, tmp_path: Path) -> None:
     """What OLD has goes from NEW, as if both were one input; what OLD repeats itself counts for nothing."""
     from pydoc_data.topics import topics
 

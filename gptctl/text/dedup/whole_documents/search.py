@@ -13,14 +13,14 @@ from gptctl.core import atomic
 from gptctl.pipeline import sorted_runs
 from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup.corpus import Corpus
-from gptctl.text.dedup.documents import clusters
-from gptctl.text.dedup.documents.candidates import PairCandidates
-from gptctl.text.dedup.documents.clusters import Clusters
-from gptctl.text.dedup.documents.criteria import Criteria
-from gptctl.text.dedup.documents.signatures import SignTask
-from gptctl.text.dedup.documents.survivors import SurvivorSelection
-from gptctl.text.dedup.documents.verification import Verifier, WriteShingles
-from gptctl.text.dedup.documents.workspace import Docs, Workspace
+from gptctl.text.dedup.whole_documents import clusters
+from gptctl.text.dedup.whole_documents.candidates import PairCandidates
+from gptctl.text.dedup.whole_documents.clusters import Clusters
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.signatures import SignTask
+from gptctl.text.dedup.whole_documents.survivors import SurvivorSelection
+from gptctl.text.dedup.whole_documents.verification import Verifier, WriteShingles
+from gptctl.text.dedup.whole_documents.workspace import Docs, Workspace
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 MAX_ROUNDS = 3  # of pairing again the documents that were too dissimilar from the first of their bucket

@@ -18,8 +18,8 @@ from gptctl.io.input.read_task import read_task
 from gptctl.pipeline import sorted_runs
 from gptctl.pipeline.sorted_runs import SortedRuns, of_task, places
 from gptctl.text.dedup.corpus import Corpus, TaskCounts
+from gptctl.text.dedup.repeated_text.method import Method
 from gptctl.text.dedup.sorted_arrays import run_starts
-from gptctl.text.dedup.within_documents.method import Method
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 SORTING_BYTES = 128  # memory for each key of a range while keys are sorted and counted

@@ -1,4 +1,4 @@
-"""The methods that work within documents: lines, paragraphs, or substrings of many words."""
+"""The methods that remove repeated text: lines, paragraphs, or substrings of many words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.within_documents import lines, substrings
+from gptctl.text.dedup.repeated_text import lines, substrings
 
 Name = Literal["lines", "paragraphs", "substring"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gptctl.pipeline.sorted_runs import distinct
-from gptctl.text.dedup.documents.workspace import Docs, Workspace
 from gptctl.text.dedup.sorted_arrays import is_in_sorted, run_starts
+from gptctl.text.dedup.whole_documents.workspace import Docs, Workspace
 
 
 @dataclass(frozen=True)

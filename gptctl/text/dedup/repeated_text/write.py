@@ -7,8 +7,8 @@ from dataclasses import replace
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.dedup import report
-from gptctl.text.dedup.within_documents.removal import RemoveRepeats
-from gptctl.text.dedup.within_documents.search import RepeatSearch
+from gptctl.text.dedup.repeated_text.removal import RemoveRepeats
+from gptctl.text.dedup.repeated_text.search import RepeatSearch
 
 
 def write_without_repeats(search: RepeatSearch, payload: bytes, dataset: DatasetOutput) -> StageResult:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.within_documents.substrings import keys, remove, texts_at
+from gptctl.text.dedup.repeated_text.substrings import keys, remove, texts_at
 from gptctl.text.words import WORD
 
 PIECES = ["a ", "b ", "a", "é ", "c\n", "\n\n  b ", "c, ", "!", " ", "\n", "\u3000", "ab"]

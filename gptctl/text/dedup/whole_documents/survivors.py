@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.documents import clusters
-from gptctl.text.dedup.documents.clusters import Clusters
-from gptctl.text.dedup.documents.verification import Verifier
-from gptctl.text.dedup.documents.workspace import Docs, lookup
 from gptctl.text.dedup.sorted_arrays import is_in_sorted, run_starts
+from gptctl.text.dedup.whole_documents import clusters
+from gptctl.text.dedup.whole_documents.clusters import Clusters
+from gptctl.text.dedup.whole_documents.verification import Verifier
+from gptctl.text.dedup.whole_documents.workspace import Docs, lookup
 
 MAX_ROUNDS = 8  # before documents choose one by one
 

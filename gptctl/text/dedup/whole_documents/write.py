@@ -8,11 +8,11 @@ from gptctl.pipeline.dataset_output import DatasetOutput, StageResult
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.dedup import report
 from gptctl.text.dedup.corpus import Corpus
-from gptctl.text.dedup.documents.clusters import Clusters
-from gptctl.text.dedup.documents.criteria import Criteria
-from gptctl.text.dedup.documents.decisions import Decisions
-from gptctl.text.dedup.documents.removal import RemoveDuplicates
-from gptctl.text.dedup.documents.workspace import Workspace
+from gptctl.text.dedup.whole_documents.clusters import Clusters
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.decisions import Decisions
+from gptctl.text.dedup.whole_documents.removal import RemoveDuplicates
+from gptctl.text.dedup.whole_documents.workspace import Workspace
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gptctl.text.dedup.within_documents.lines import Unit, keys, remove, texts_at
+from gptctl.text.dedup.repeated_text.lines import Unit, keys, remove, texts_at
 
 UNITS: tuple[Unit, Unit] = ("line", "paragraph")
 PIECES = [

@@ -15,9 +15,9 @@ from gptctl.io.dataset.schema import text_bytes, with_kind
 from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline.sorted_runs import of_task
 from gptctl.pipeline.task_results import TaskOutput
+from gptctl.text.dedup.repeated_text.method import Method
+from gptctl.text.dedup.repeated_text.search import Workspace
 from gptctl.text.dedup.report import LARGEST, sample_text
-from gptctl.text.dedup.within_documents.method import Method
-from gptctl.text.dedup.within_documents.search import Workspace
 
 DROP_REASON = "only_duplicates"  # nothing of the document is left
 

@@ -15,9 +15,9 @@ from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import TaskCounts
-from gptctl.text.dedup.documents import keep_policy
-from gptctl.text.dedup.documents.criteria import Criteria
-from gptctl.text.dedup.documents.workspace import Workspace
+from gptctl.text.dedup.whole_documents import keep_policy
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.workspace import Workspace
 
 
 @dataclass(frozen=True)

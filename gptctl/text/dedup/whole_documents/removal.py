@@ -14,9 +14,9 @@ from gptctl.io.dataset import stream
 from gptctl.io.dataset.schema import text_bytes, with_kind
 from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline.task_results import TaskOutput
-from gptctl.text.dedup.documents.criteria import Criteria
-from gptctl.text.dedup.documents.decisions import DROP_REASONS, SURVIVOR
 from gptctl.text.dedup.report import sample_text
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.decisions import DROP_REASONS, SURVIVOR
 
 
 @dataclass(frozen=True)

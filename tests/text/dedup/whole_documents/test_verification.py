@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from gptctl.pipeline.sorted_runs import SortedRuns
-from gptctl.text.dedup.documents.criteria import Criteria
-from gptctl.text.dedup.documents.signatures import write_keys
-from gptctl.text.dedup.documents.verification import VerifyPairs, write_shingles
-from gptctl.text.dedup.documents.workspace import Workspace
 from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.shingles import Shingling
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.signatures import write_keys
+from gptctl.text.dedup.whole_documents.verification import VerifyPairs, write_shingles
+from gptctl.text.dedup.whole_documents.workspace import Workspace
 from tests.text.dedup import plain
 
 EVERYTHING = (0, 2**64)

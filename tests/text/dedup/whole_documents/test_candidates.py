@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.text.dedup.documents.candidates import pair_buckets
+from gptctl.text.dedup.whole_documents.candidates import pair_buckets
 
 
 def test_buckets() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptctl.core.errors import MachineError
-from gptctl.text.dedup.documents.clusters import BYTES_PER_PAIR, Clusters, components, connect
+from gptctl.text.dedup.whole_documents.clusters import BYTES_PER_PAIR, Clusters, components, connect
 
 
 def test_components() -> None:
