@@ -112,8 +112,8 @@ class DatasetPredictor:
 def resolve(model: str, setup: InferenceSetup, has_choices: bool = False) -> InferenceSpec:
     """Load a model and decide its task and device."""
     from gptctl.model import device
-    from gptctl.model.files.checksummed import model_fingerprint
     from gptctl.model.files.locate import find_model
+    from gptctl.model.files.model_manifest import model_fingerprint
 
     folder = find_model(model)
     fingerprint = model_fingerprint(folder)

@@ -109,9 +109,9 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
-    from gptctl.model.files import checksummed
+    from gptctl.model.files import model_manifest
 
-    model = {"model": checksummed.model_fingerprint(folder)}
+    model = {"model": model_manifest.model_fingerprint(folder)}
     with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))

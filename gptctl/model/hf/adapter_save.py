@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gptctl.core import atomic
 from gptctl.model.classifier import Classifier
-from gptctl.model.files import checksummed, locate, tensor_files
+from gptctl.model.files import locate, model_manifest, tensor_files
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.adapter_format import (
     CONFIG,
@@ -62,7 +62,7 @@ def save_adapter(
         if tokenizer_json:
             write_tokenizer_files(temporary, model.config, tokenizer_json, extra or {})
             atomic.write_json(temporary / EXTRA, extra or {})
-        checksummed.write_manifest(temporary, "adapter")
+        model_manifest.write_manifest(temporary, "adapter")
 
 
 def collect(model: GPT | Classifier, layers: dict[str, LoraLinear], state: Tensors, family: Family | None) -> Adapter:
