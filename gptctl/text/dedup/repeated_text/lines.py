@@ -30,7 +30,7 @@ def keys(
     probability of 1 in 37. One core hashes 180 to 280 MB/s.
     """
     from gptctl.text.kernels.characters import buffers, character_classes
-    from gptctl.text.kernels.units import hash_units
+    from gptctl.text.kernels.lines_and_paragraphs import hash_units
 
     data, offsets = buffers(text)
     values, total = np.empty(_max_units(data, offsets), np.uint64), np.empty(1, np.int64)
@@ -53,8 +53,8 @@ def remove(
     if not len(positions):
         return text, 0, 0
     from gptctl.text.kernels.characters import buffers, character_classes
-    from gptctl.text.kernels.columns import string_column
-    from gptctl.text.kernels.units import remove_units
+    from gptctl.text.kernels.lines_and_paragraphs import remove_units
+    from gptctl.text.kernels.string_column import string_column
 
     data, offsets = buffers(text)
     is_removed = np.zeros(_max_units(data, offsets), np.bool_)
@@ -70,7 +70,7 @@ def remove(
 def texts_at(text: pa.LargeStringArray, unit: Unit, min_chars: int, positions: NDArray[np.int64]) -> list[str]:
     """Return the lines or paragraphs at some positions, as `keys` numbers them."""
     from gptctl.text.kernels.characters import buffers, character_classes
-    from gptctl.text.kernels.units import find_units
+    from gptctl.text.kernels.lines_and_paragraphs import find_units
 
     data, offsets = buffers(text)
     order = np.argsort(positions)

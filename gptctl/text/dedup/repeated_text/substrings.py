@@ -59,7 +59,7 @@ def remove(
     if not len(positions):
         return text, 0, 0
     from gptctl.text.kernels.characters import buffers, character_classes
-    from gptctl.text.kernels.columns import string_column
+    from gptctl.text.kernels.string_column import string_column
     from gptctl.text.kernels.windows import remove_windows
 
     data, offsets = buffers(text)

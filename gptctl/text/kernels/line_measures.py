@@ -16,7 +16,7 @@ from gptctl.text.kernels.characters import (
     strip_right,
 )  # fmt: skip
 from gptctl.text.kernels.compile import BYTES, COUNT_ROWS, FIGURE_ROWS, NUMBER, OFFSETS, compiled
-from gptctl.text.kernels.tables import duplicate_pieces, most_line_feeds, power_of_two
+from gptctl.text.kernels.hash_tables import duplicate_pieces, most_line_feeds, power_of_two
 
 HASH, DOT, HYPHEN, LINE_FEED = ord("#"), ord("."), ord("-"), ord("\n")
 ELLIPSIS, BULLET, CARRIAGE_RETURN = 0x2026, 0x2022, 0x0D
