@@ -27,7 +27,7 @@ from gptctl.evals.scoring.split_predictions import SplitPredictions, group_by_sp
 from gptctl.executors import Executor
 from gptctl.io.input import sniff
 from gptctl.io.input.predictions import Predictions, read_predictions
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def other_system(path: str, predictor: DatasetPredictor | None) -> OtherSystem:
 
 def choice_context_column(data: EvaluationData) -> str | None:
     """Return the column of contexts if DATA is multiple choice, else None."""
-    splits = labelled_data.find_splits(data.path)
+    splits = data_splits.find_splits(data.path)
     first = next(iter(splits.named.values()), splits.whole or data.path)
     return sniff.choices_beside(first, data.reading.text_column)
 
@@ -143,4 +143,4 @@ def evaluation_splits(data: EvaluationData, spec: InferenceSpec) -> Iterator[tup
     if training_data.is_tokens(data.path):
         yield from training_data.held_out_splits(data.path, data.reading.limit)
     else:
-        yield from labelled_data.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on))
+        yield from data_splits.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on))

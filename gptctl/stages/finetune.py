@@ -18,7 +18,7 @@ from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
@@ -68,7 +68,7 @@ def plan(config: Finetune, context: Context) -> Summary:
         "val_texts": len(tables["val"]),
     }
     if config.task == "classify":
-        facts["labels"] = labelled_data.label_names(tables["train"], config.label_column)
+        facts["labels"] = data_splits.label_names(tables["train"], config.label_column)
     if runs := list(config.repeats(tables)):
         facts["runs"] = runs
     return Summary("finetune", "planned", (config.out,), plan=facts)

@@ -12,7 +12,7 @@ import xxhash
 
 from gptctl.core.errors import DataError
 from gptctl.core.run_record import MANIFEST
-from gptctl.io.dataset import checked_json
+from gptctl.io import checked_json
 from gptctl.io.dataset.manifest import StoredShard
 from gptctl.model.files import locate, tensor_files
 from gptctl.model.files.json_files import read_json

@@ -23,9 +23,9 @@ from gptctl.io.input.find import find_files
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.predictions import read_predictions
 from gptctl.io.input.read_task import read_task
-from gptctl.io.object_storage import address, local_cache
+from gptctl.io.object_storage import address, fetch_tokens
 from gptctl.io.object_storage.address import Address
-from gptctl.pipeline.labelled_data import find_splits
+from gptctl.pipeline.data_splits import find_splits
 from tests.conftest import documents
 from tests.object_storage import Storage, log_in, serve
 
@@ -265,7 +265,7 @@ def test_a_copy_lacks_nothing(server: Storage, tmp_path: Path) -> None:
     for shard in found.shards:
         server.put(f"{bucket}/{shard.path}", (tmp_path / "tokens" / shard.path).read_bytes())
     with pytest.raises(DataError, match=r"tokenizer.json.* is absent"):
-        local_cache.fetch_tokens(server.uri(bucket), found)
+        fetch_tokens.fetch_tokens(server.uri(bucket), found)
 
 
 def test_splits_and_predictions(server: Storage) -> None:

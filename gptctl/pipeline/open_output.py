@@ -12,7 +12,7 @@ from gptctl.core.run_folder import Run, open_run
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.files import plain_path
 from gptctl.io.object_storage.address import is_uri
-from gptctl.io.object_storage.remote import ObjectOutputStore
+from gptctl.io.object_storage.output_store import ObjectOutputStore
 
 
 @contextmanager
