@@ -22,7 +22,7 @@ from gptctl.evals.inference.cache import OutputCache
 from gptctl.evals.inference.ensemble import average_predictions, member_runs
 from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.inference.predict import predict, prediction_metadata, request_texts
-from gptctl.evals.inference.spec import InferenceSpec, choose_task
+from gptctl.evals.inference.worker import InferenceSpec, choose_task
 from gptctl.evals.scoring.split_predictions import SplitPredictions, group_by_split
 from gptctl.executors import Executor
 from gptctl.io.input import sniff

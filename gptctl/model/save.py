@@ -20,7 +20,7 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.config_export import to_hf_config
-from gptctl.model.hf.families import closest_family, unsupported_reason
+from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
 from gptctl.model.hf.files import write_tokenizer_files
 from gptctl.model.hf.model_card import model_card
 from gptctl.model.hf.tensors import to_hf_tensors

@@ -188,11 +188,11 @@ def summarize(
 
 def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, str]) -> Manifest:
     """Write predictions, metrics and the picture of the confusion matrix; return the manifest to write last."""
-    from gptctl.reporting import plots
+    from gptctl.reporting import matplotlib_plots
 
     shards = files.write(folder, evaluated)
     if matrix := evaluated.report.get("confusion"):
-        picture = plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
+        picture = matplotlib_plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
         atomic.write_bytes(folder / "confusion.svg", picture)
     rows = sum(len(split.rows) for split in evaluated.splits)
     counts = Counts(documents_in=rows, kept=rows)

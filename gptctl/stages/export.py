@@ -58,7 +58,7 @@ class Export(StageConfig):
 def plan(config: Export, context: Context) -> Summary:
     """Return what would be exported, or raise why it cannot be."""
     from gptctl.model.files.locate import find_model
-    from gptctl.model.hf.families import closest_family
+    from gptctl.model.hf.family_lookup import closest_family
 
     folder = find_model(config.model)
     shape = check(config, folder)
@@ -106,7 +106,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
     from gptctl.model.files.json_files import read_json
     from gptctl.model.files.locate import adapter_base, is_adapter
     from gptctl.model.gguf import tensors as gguf
-    from gptctl.model.hf import families
+    from gptctl.model.hf import family_lookup
     from gptctl.model.hf.config_import import read_model_config
 
     if config.dtype not in FORMATS[config.format]:

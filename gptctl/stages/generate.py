@@ -24,8 +24,8 @@ from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.task_results import TaskOutput
 
 if TYPE_CHECKING:
+    from gptctl.infer.prompt_sampler import Sampler
     from gptctl.infer.prompts import Prompts
-    from gptctl.infer.sampler import Sampler
 
 EXAMPLES = (
     'gptctl generate run "Once upon a time" --max-tokens 40',
@@ -129,7 +129,7 @@ def check(config: Generate) -> None:
 
 def load(config: Generate) -> Sampler:
     """Load the model on its device, and prepare this process for it."""
-    from gptctl.infer.sampler import Sampler
+    from gptctl.infer.prompt_sampler import Sampler
     from gptctl.model import device
 
     generator = config.load_generator(config.model)
@@ -153,7 +153,7 @@ def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: 
 
 def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
-    from gptctl.infer.samples import samples_table
+    from gptctl.infer.sample_rows import samples_table
 
     prompts_before = int(task.payload)
 

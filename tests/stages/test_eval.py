@@ -221,7 +221,7 @@ def test_a_missing_package_says_how_to_get_it(folder: Path, monkeypatch: pytest.
     for name in [
         name
         for name in sys.modules
-        if name.split(".")[0] in ("lm_eval", "sacrebleu") or name == "gptctl.evals.harness.model"
+        if name.split(".")[0] in ("lm_eval", "sacrebleu") or name == "gptctl.evals.harness.harness_model"
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lm_eval", None)

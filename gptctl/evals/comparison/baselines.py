@@ -23,7 +23,7 @@ import pyarrow as pa
 from gptctl.core import plugins
 from gptctl.core.config import ReadingOptions
 from gptctl.evals import metrics as metric_plugins
-from gptctl.evals.arrays import FloatArray, IntArray
+from gptctl.evals.array_types import FloatArray, IntArray
 from gptctl.evals.comparison.compare import compare_rows
 from gptctl.evals.metrics import AdditiveMetric
 from gptctl.evals.scoring.options import ScoringOptions

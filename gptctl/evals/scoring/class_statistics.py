@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gptctl.evals.arrays import IntArray
+from gptctl.evals.array_types import IntArray
 from gptctl.evals.scoring.confusion import ClassCounts, ConfusionMatrix
 from gptctl.evals.stats.resampling import ResamplingUnits, Sample, group_units, sum_by_unit
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gptctl.evals.arrays import BoolArray
+from gptctl.evals.array_types import BoolArray
 from gptctl.evals.stats.intervals import Interval
 from gptctl.evals.stats.resampling import Estimator, Sample
 

@@ -26,8 +26,8 @@ from gptctl.model.hf.adapter_format import (
     adapter_family,
     own_tensors,
 )
-from gptctl.model.hf.families import hf_ties_head
-from gptctl.model.hf.family import Family
+from gptctl.model.hf.family_lookup import hf_ties_head
+from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, Tensors, from_hf_tensors, to_hf_tensors
 from gptctl.model.meta_init import meta_init
 from gptctl.model.saved_model import SavedModel, assign_weights

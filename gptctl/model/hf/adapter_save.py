@@ -24,7 +24,7 @@ from gptctl.model.hf.adapter_format import (
     own_modules,
     own_tensors,
 )
-from gptctl.model.hf.family import Family
+from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.files import write_tokenizer_files
 from gptctl.model.hf.tensors import MappedModule, Tensors, map_modules, to_hf_tensors
 from gptctl.model.lora import LoraLinear, lora_layers

@@ -20,7 +20,7 @@ from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import tensors
 from gptctl.model.hf.config_export import to_hf_config
-from gptctl.model.hf.families import closest_family, unsupported_reason
+from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
 from gptctl.model.save import save_model, write_transformers
 from gptctl.model.vocab_padding import unpad_vocab
 from gptctl.text.tokenizer import Tokenizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gptctl.reporting.events import lasting
-from gptctl.reporting.plots import loss_curve
+from gptctl.reporting.matplotlib_plots import loss_curve
 
 
 def step(number: int, loss: float) -> dict[str, object]:

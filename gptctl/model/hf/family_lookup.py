@@ -8,7 +8,7 @@ from __future__ import annotations
 from gptctl.core.config import plain
 from gptctl.model.config import ModelConfig
 from gptctl.model.hf import layernorm_families, rmsnorm_families
-from gptctl.model.hf.family import Family
+from gptctl.model.hf.family_spec import Family
 
 FAMILIES = (
     layernorm_families.OPENAI,

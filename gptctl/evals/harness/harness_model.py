@@ -17,7 +17,7 @@ from lm_eval.api.model import TemplateLM
 from gptctl.core.errors import DataError
 from gptctl.evals.inference.log_likelihood import continuation_request
 from gptctl.evals.inference.scoring_windows import window_requests
-from gptctl.evals.inference.spec import InferenceSpec
+from gptctl.evals.inference.worker import InferenceSpec
 from gptctl.evals.tasks.generate import text_before_stop
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import SamplingParams
