@@ -119,7 +119,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
     if values.get("labels"):
         raise UsageError(f"{config.model} is a classifier, whose label head no other program has", HINT)
     shape = read_model_config(values, str(folder / "config.json"))
-    if reason := (families if config.format == "hf" else gguf).unsupported_reason(shape):
+    if reason := (family_lookup if config.format == "hf" else gguf).unsupported_reason(shape):
         raise UsageError(reason, HINT)
     return shape
 
