@@ -1,4 +1,4 @@
-"""Samples of prompts: how many for each, in which batches, and whether a prompt is a chat message."""
+"""Generate several completions of each prompt, in batches. A prompt may be a chat message."""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ from gptctl.model.hf.model_card import model_card
 from gptctl.model.hf.tensors import to_hf_tensors
 from gptctl.model.vocab_padding import unpad_vocab
 
+__all__ = ["save_model"]
+
 
 def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
     """Write a model folder atomically. `extra` is stored in config.json, e.g. the names of a classifier's labels."""

@@ -1,4 +1,4 @@
-"""DATA of finetune and eval: the files of its splits, their texts and their labels."""
+"""DATA of finetune and eval: the files of its splits, and their texts, with labels where the task needs them."""
 
 from __future__ import annotations
 

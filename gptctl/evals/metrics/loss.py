@@ -1,4 +1,7 @@
-"""Loss in nats per token: the mean of -ln p(token). It can be compared for the same tokenizer only."""
+"""Loss in nats per token: the mean of -ln p(token). It can be compared for the same tokenizer only.
+
+For classifiers, `nll` is the same per row, of the gold label.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Negative log-likelihood of the gold labels in nats per row, the loss that a classifier is trained on."""
+"""Negative log-likelihood of the gold labels in nats per row, the loss that a classifier is trained on.
+
+For language models, `loss` is the same per token instead of per row.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bootstrap resamples for classification: cells of a confusion matrix, or counts per class."""
+"""Counts that the bootstrap draws for classification metrics: cells of a confusion matrix, or counts per class."""
 
 from __future__ import annotations
 

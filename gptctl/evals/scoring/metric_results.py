@@ -1,4 +1,4 @@
-"""The metrics of one set of rows, kept as functions of totals so that they can be resampled and compared."""
+"""The metrics of one set of rows: each with its value and a function that recomputes it from resampled totals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peak speed of a device, against which MFU is computed, and the memory that a run holds."""
+"""Device statistics: the peak speed, against which MFU is computed, and the memory that a run holds."""
 
 from __future__ import annotations
 
