@@ -22,12 +22,12 @@ from gptctl.evals.inference.cache import OutputCache
 from gptctl.evals.inference.ensemble import average_predictions, member_runs
 from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.inference.predict import predict, prediction_metadata, request_texts
-from gptctl.evals.inference.spec import InferenceSpec, choose_task
+from gptctl.evals.inference.worker import InferenceSpec, choose_task
 from gptctl.evals.scoring.split_predictions import SplitPredictions, group_by_split
 from gptctl.executors import Executor
 from gptctl.io.input import sniff
 from gptctl.io.input.predictions import Predictions, read_predictions
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ class DatasetPredictor:
 def resolve(model: str, setup: InferenceSetup, has_choices: bool = False) -> InferenceSpec:
     """Load a model and decide its task and device."""
     from gptctl.model import device
-    from gptctl.model.files.checksummed import model_fingerprint
     from gptctl.model.files.locate import find_model
+    from gptctl.model.files.model_manifest import model_fingerprint
 
     folder = find_model(model)
     fingerprint = model_fingerprint(folder)
@@ -133,7 +133,7 @@ def other_system(path: str, predictor: DatasetPredictor | None) -> OtherSystem:
 
 def choice_context_column(data: EvaluationData) -> str | None:
     """Return the column of contexts if DATA is multiple choice, else None."""
-    splits = labelled_data.find_splits(data.path)
+    splits = data_splits.find_splits(data.path)
     first = next(iter(splits.named.values()), splits.whole or data.path)
     return sniff.choices_beside(first, data.reading.text_column)
 
@@ -143,4 +143,4 @@ def evaluation_splits(data: EvaluationData, spec: InferenceSpec) -> Iterator[tup
     if training_data.is_tokens(data.path):
         yield from training_data.held_out_splits(data.path, data.reading.limit)
     else:
-        yield from labelled_data.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on))
+        yield from data_splits.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on))

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from gptctl.core import plugins
+from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError
-from gptctl.core.machine import available_cpus
 from gptctl.core.main_module import without_main_module
 from gptctl.executors import serial
 
