@@ -1,6 +1,6 @@
-"""Use of a model: generate text, score tokens, classify.
+"""Use of a trained model: generate text, score tokens, classify.
 
-generator.py is a loaded model for text, which engine.py drives with decoder.py and sampling.py; speculative.py makes it
-faster with a draft model. prompts.py, prompt_sampler.py and sample_rows.py serve `gptctl generate`; chat_prompt.py and
-conversation.py serve chats. score.py and classify.py do the rest. Nothing here trains.
+generator.py holds a model with its tokenizer. It generates with engine.py, which runs decoder.py and chooses tokens
+with sampling.py. speculative.py makes that faster. prompts.py, prompt_sampler.py, sample_rows.py and terminal.py serve
+`gptctl generate`. chat_prompt.py and conversation.py are for chat models. score.py and classify.py need no generation.
 """

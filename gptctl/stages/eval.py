@@ -15,6 +15,7 @@ from gptctl.evals import evaluation
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates, regressions
 from gptctl.evals.config import EvalOptions
+from gptctl.evals.dataset_predictor import DatasetPredictor, EvaluationData, other_system, resolve
 from gptctl.evals.evaluation import Comparisons, Evaluation
 from gptctl.evals.fingerprints import fingerprints_of
 from gptctl.evals.harness import lm_eval
@@ -22,7 +23,6 @@ from gptctl.evals.inference import ensemble
 from gptctl.evals.inference.cache import OutputCache
 from gptctl.evals.leakage import LeakageSearch
 from gptctl.evals.output import files, junit, markdown, tables
-from gptctl.evals.prediction import DatasetPredictor, EvaluationData, other_system, resolve
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import read_splits
 from gptctl.executors import Executor, load_executor, processes

@@ -1,4 +1,4 @@
-"""What a process needs to run a model on requests: the model, the task, the options, the device."""
+"""Run a model on requests in any process: the specification that is sent there, and the function that uses it."""
 
 from __future__ import annotations
 

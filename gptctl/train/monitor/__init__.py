@@ -1,5 +1,5 @@
-"""What is seen and recorded while a model trains.
+"""What is recorded and shown while a model trains, and the detection of ranks that are stuck.
 
-monitor.py writes events.jsonl and feeds views and loggers, with device_stats.py, stragglers.py and sample_text.py.
-heartbeat_writer.py, heartbeat.py and watchdog.py find ranks that are stuck.
+monitor.py writes events.jsonl, and feeds loggers and the live view. device_stats.py, stragglers.py and sample_text.py
+supply what it shows. heartbeat_writer.py, heartbeat.py and watchdog.py find stuck ranks.
 """
