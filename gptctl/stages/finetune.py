@@ -210,7 +210,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import replicated_memory
 
-    recipe = config.full_recipe(task.label_weights, task.train_samples, model.max_seq_len)
+    recipe = config.effective_recipe(task.label_weights, task.train_samples, model.max_seq_len)
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
     lora = {"lora": plain(config.lora_config())} if config.lora else {}
     return TrainJob(
