@@ -75,7 +75,6 @@ def plan(config: Pretrain, context: Context) -> Summary:
     model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    on_cpu = config.device == "cpu" or config.nproc_per_node > 1
     options = PlanOptions(
         strategy=config.parallel,
         world_size=config.world_size(),
@@ -83,8 +82,8 @@ def plan(config: Pretrain, context: Context) -> Summary:
         tp_size=config.tp_size,
         hybrid_shard=config.hybrid_shard,
         micro_batch_size=config.micro_batch_size,
-        bf16=config.precision != "fp32" and not on_cpu,
-        accelerator=None if on_cpu else config.accelerator,
+        bf16=config.precision != "fp32" and not config.on_cpu(),
+        accelerator=None if config.on_cpu() else config.accelerator,
     )
     found = plan_run(model, recipe, options)
     if data:

@@ -92,7 +92,7 @@ class PretrainOptions(DistributedOptions, SeedOption):
             found |= dict.fromkeys(("training.aux_loss_weight", "training.router_z_weight"), "without experts")
         if not self.sample_every:
             found["sample_prompt"] = "with sample_every 0"
-        if self.device == "cpu" or self.nproc_per_node > 1:
+        if self.on_cpu():
             found["accelerator"] = "on CPUs"
         return found
 
