@@ -168,7 +168,7 @@ class Model:
     def _loaded(self) -> LoadedModel:
         from gptctl.evals.inference.loaded_model import load
         from gptctl.model import device
-        from gptctl.model.files.checksummed import model_fingerprint
+        from gptctl.model.files.model_manifest import model_fingerprint
 
         device.configure_process(device.cpu_threads())
         return load(str(self.folder), model_fingerprint(self.folder))

@@ -12,8 +12,8 @@ from gptctl.core.config import ProcessOptions, ReadingOptions, SeedOption, Stage
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates
 from gptctl.evals.comparison.gates import Gate
+from gptctl.evals.dataset_predictor import InferenceSetup
 from gptctl.evals.inference.options import InferenceOptions
-from gptctl.evals.prediction import InferenceSetup
 from gptctl.evals.scoring.averages import Averaging
 from gptctl.evals.scoring.classification import DEFAULT_METRICS
 from gptctl.evals.scoring.options import ScoringOptions

@@ -13,10 +13,10 @@ from gptctl.io.input.find import find_files
 def fingerprints_of(path: str) -> dict[str, str]:
     """Return the hash of a model's files, of a dataset's manifest, or of each file."""
     if is_model(path):
-        from gptctl.model.files import checksummed
+        from gptctl.model.files import model_manifest
         from gptctl.model.files.locate import find_model
 
-        return {"model": checksummed.model_fingerprint(find_model(path))}
+        return {"model": model_manifest.model_fingerprint(find_model(path))}
     if manifest.is_ours(path):
         return {MANIFEST: manifest.read(path).content()}
     return {file.name: content_hash(file.path) for file in find_files(path)}

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from gptctl.core import plugins
+from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError
-from gptctl.core.machine import available_cpus
 from gptctl.core.main_module import without_main_module
 from gptctl.executors import serial
 
@@ -63,7 +63,10 @@ def run(
         while pending:
             yield pending[0].result()
             pending.popleft()
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, OSError) as error:
+        if not pool._broken:
+            raise
+        kill_workers(pool)
         open_pool.cache_clear()
         raise MachineError(
             "a worker process died (killed, or out of memory)",
@@ -80,6 +83,17 @@ def open_pool(workers: int, folder: Path) -> ProcessPoolExecutor:
     """Open a pool of workers in `folder`. It is kept for later calls, since starting workers takes 40 ms."""
     context = multiprocessing.get_context("forkserver")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=initialize_worker)
+
+
+def kill_workers(pool: ProcessPoolExecutor) -> None:
+    """Kill the workers that a broken pool has left.
+
+    When a pool breaks, it ends the workers that it knows, closes its pipes and waits for all workers. A worker that
+    `submit` was starting at that moment either cannot start, which is an OSError, or is waited for without end. Python
+    3.14 has a public method that kills workers.
+    """
+    for process in list(pool._processes.values()):
+        process.kill()
 
 
 def start_server(preload: Sequence[str]) -> None:

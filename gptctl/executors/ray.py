@@ -28,8 +28,8 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 from gptctl.core import plugins
+from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
-from gptctl.core.machine import available_cpus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -20,7 +20,7 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.device import select_device
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
-from gptctl.model.memory import trim_memory
+from gptctl.model.malloc import trim_memory
 from gptctl.text.chat import ChatTemplate
 from gptctl.text.tokenizer import Tokenizer
 

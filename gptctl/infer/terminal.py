@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
-from gptctl.infer.sampler import Sampler
-from gptctl.infer.samples import sample_rows
+from gptctl.infer.prompt_sampler import Sampler
+from gptctl.infer.sample_rows import sample_rows
 from gptctl.io.input.blocks import UnreadableRecord
 
 WAIT_SECONDS = 0.2  # how often `check` is called while there is no input

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError, UsageError
-from gptctl.core.machine import available_cpus
-from gptctl.model.memory import keep_freed_memory
+from gptctl.model.malloc import keep_freed_memory
 
 NAMES = ("auto", "cpu", "cuda", "mps")
 # The hidden size from which bfloat16 is faster on a CPU that supports it: 1.8 times at 384, 0.87 times at 128 (Zen 4, 2

@@ -15,7 +15,7 @@ from torch import Tensor
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.config import ModelConfig
-from gptctl.model.files import checksummed, locate, tensor_files
+from gptctl.model.files import locate, model_manifest, tensor_files
 from gptctl.model.files.json_files import read_json
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import adapter_load, files
@@ -24,10 +24,9 @@ from gptctl.model.hf.tensors import ChangedError, from_hf_tensors
 from gptctl.model.lora import apply_lora, merge_lora
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
-from gptctl.model.save import save_model
 from gptctl.model.saved_model import SavedModel, assign_weights
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["load_model"]
 
 
 def load_model(folder: Path) -> SavedModel:
@@ -44,8 +43,8 @@ def load_model(folder: Path) -> SavedModel:
     locate.refuse_pickle(folder)
     values = read_json(folder / "config.json")
     is_ours = "model_type" not in values
-    if is_ours or checksummed.has_manifest(folder):
-        checksummed.verify(folder)
+    if is_ours or model_manifest.has_manifest(folder):
+        model_manifest.verify(folder)
     stored = tensor_files.read_weights(folder)
     model, extra = (load_gptctl if is_ours else load_transformers)(folder, values, stored)
     return SavedModel(model.eval(), model.config, files.read_tokenizer(folder), extra)

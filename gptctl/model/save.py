@@ -17,21 +17,23 @@ from gptctl.core import atomic
 from gptctl.core.config import plain
 from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
-from gptctl.model.files import checksummed, tensor_files
+from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.config_export import to_hf_config
-from gptctl.model.hf.families import closest_family, unsupported_reason
+from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
 from gptctl.model.hf.files import write_tokenizer_files
 from gptctl.model.hf.model_card import model_card
 from gptctl.model.hf.tensors import to_hf_tensors
 from gptctl.model.vocab_padding import unpad_vocab
+
+__all__ = ["save_model"]
 
 
 def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
     """Write a model folder atomically. `extra` is stored in config.json, e.g. the names of a classifier's labels."""
     with atomic.atomic_folder(folder) as temporary:
         write_model(temporary, model, tokenizer_json, extra)
-        checksummed.write_manifest(temporary, "model")
+        model_manifest.write_manifest(temporary, "model")
 
 
 def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
@@ -41,7 +43,7 @@ def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extr
     except UsageError:
         write_weights(folder, model, model.state_dict())
         write_config(folder, model, tokenizer_json, extra)
-        atomic.write_text(folder / checksummed.CARD, model_card(model.config, "", extra))
+        atomic.write_text(folder / model_manifest.CARD, model_card(model.config, "", extra))
 
 
 def write_transformers(
@@ -66,7 +68,7 @@ def write_transformers(
     values = to_hf_config(model.config, str(dtype).removeprefix("torch."))
     atomic.write_json(folder / "config.json", values | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     write_tokenizer_files(folder, model.config, tokenizer_json, extra)
-    atomic.write_text(folder / checksummed.CARD, model_card(model.config, family.architecture, extra))
+    atomic.write_text(folder / model_manifest.CARD, model_card(model.config, family.architecture, extra))
 
 
 def write_weights(folder: Path, model: GPT | Classifier, tensors: Mapping[str, Tensor]) -> None:

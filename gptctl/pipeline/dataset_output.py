@@ -22,7 +22,7 @@ from gptctl.io.files import plain_path
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.object_storage.address import Address, is_uri
 from gptctl.pipeline import finalize
-from gptctl.pipeline.output_folder import open_output
+from gptctl.pipeline.open_output import open_output
 from gptctl.pipeline.task_results import PipelineTotals
 
 

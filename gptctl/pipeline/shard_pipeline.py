@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from gptctl.core.context import Context
 from gptctl.executors import Executor
-from gptctl.io.dataset import checked_json, shards
+from gptctl.io import checked_json
+from gptctl.io.dataset import shards
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.blocks import ReadOptions, ReadResult, ShardTask, UnreadableRecord
 from gptctl.io.input.read_task import read_in_groups, read_task

@@ -18,7 +18,8 @@ import xxhash
 
 from gptctl.core.context import Context
 from gptctl.executors import Executor
-from gptctl.io.dataset import checked_json, shards
+from gptctl.io import checked_json
+from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.pipeline.sorted_runs import rows_between
 

@@ -31,7 +31,7 @@ MOST_MAPS = 4096
 class SortedRuns:
     """A folder of runs. Each is a table sorted by its first column, which is uint64.
 
-    Runs are not flushed to disk, so the folder must be in jobs.scratch_folder.
+    Runs are not flushed to disk, so the folder must be inside `scratch.scratch_folder`.
     """
 
     folder: Path

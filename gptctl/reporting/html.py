@@ -17,11 +17,11 @@ from gptctl.core.formatting import format_duration, format_interval, format_numb
 from gptctl.core.redact import redact
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
-from gptctl.reporting import charts
-from gptctl.reporting.charts import Series
+from gptctl.reporting import svg_charts
 from gptctl.reporting.events import points, read_events
 from gptctl.reporting.sections.build import build_section
 from gptctl.reporting.sections.section import SAMPLE_CHARACTERS, Section, counts_of, metrics_of
+from gptctl.reporting.svg_charts import Series
 
 # Name: (in light mode, in dark mode). Every colour of text has a contrast of at least 4.5 to 1 on page and card.
 PALETTE = {
@@ -127,7 +127,7 @@ def funnel(sections: Sequence[Section]) -> Markup:
             if not rows:
                 rows.append(("in", float(counts.documents_in), f"{counts.documents_in:,}", 4))
             rows.append((f"{name} ({one.output.stage})", float(counts.kept), f"{counts.kept:,}", 1))
-    return charts.bars("Documents left after each stage", rows) if len(rows) > 2 else Markup("")
+    return svg_charts.bars("Documents left after each stage", rows) if len(rows) > 2 else Markup("")
 
 
 def comparisons(requested: Sequence[Output]) -> list[Comparison]:
@@ -152,7 +152,7 @@ def comparisons(requested: Sequence[Output]) -> list[Comparison]:
             Series(output.folder, points(read_events(output.folder), "eval", "val_loss"), place % 4 + 1, dots=True)
             for place, output in enumerate(group)
         ]
-        drawn = charts.lines("Validation loss of each", curves, "step", "nats")
+        drawn = svg_charts.lines("Validation loss of each", curves, "step", "nats")
         found.append(Comparison(
             stage, tuple(output.folder for output in group), figures,
             tuple((key, *(str(one.get(key, "")) for one in flat)) for key in keys), (drawn,) if drawn else (),

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from gptctl.core.config import Values
+from gptctl.core.cpus import available_cpus
 from gptctl.core.formatting import format_bytes
-from gptctl.core.machine import available_cpus
 from gptctl.core.run_record import library_versions
 from gptctl.io.object_storage.address import is_uri
 

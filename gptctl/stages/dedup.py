@@ -22,15 +22,15 @@ from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
-from gptctl.text.dedup.documents.search import DocumentSearch
-from gptctl.text.dedup.documents.workspace import Workspace
-from gptctl.text.dedup.documents.write import Search, write_without_duplicates
 from gptctl.text.dedup.lsh_index.index import LshIndex
 from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
 from gptctl.text.dedup.options import DuplicateOptions
-from gptctl.text.dedup.within_documents.search import RepeatSearch
-from gptctl.text.dedup.within_documents.search import Workspace as RepeatWorkspace
-from gptctl.text.dedup.within_documents.write import write_without_repeats
+from gptctl.text.dedup.repeated_text.search import RepeatSearch
+from gptctl.text.dedup.repeated_text.search import Workspace as RepeatWorkspace
+from gptctl.text.dedup.repeated_text.write import write_without_repeats
+from gptctl.text.dedup.whole_documents.search import DocumentSearch
+from gptctl.text.dedup.whole_documents.workspace import Workspace
+from gptctl.text.dedup.whole_documents.write import Search, write_without_duplicates
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 MIN_MEMORY = 10**6  # for sorting; reading, hashing and writing take more than that
@@ -45,8 +45,8 @@ class Dedup(DuplicateOptions, ReadingOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the documents that are kept, with a column `cluster_id`, and a table of all duplicates to OUT/clusters/. A
-    document too short for a shingle is compared exactly. The methods lines, paragraphs and substring remove repeated
-    text within documents instead.
+    document too short for a shingle is compared exactly. The methods lines, paragraphs and substring cut out of
+    documents what occurred earlier anywhere in the input.
     """
 
     inputs: tuple[str, ...] = argument(
@@ -104,8 +104,8 @@ def estimate(config: Dedup, inputs: Inputs, size: int, bands: int, pool: WorkerP
     documents = round(len(table) * size / sum(block.size for block in task.blocks))
     if config.index == "datasketch":
         return {"documents": documents, "index_bytes": documents * bands * BAND_BYTES}
-    if config.works_within_documents:
-        return disk_estimate.within_documents(table, config.text_method()).scale(documents, pool)
+    if config.removes_repeated_text:
+        return disk_estimate.repeated_text(table, config.text_method()).scale(documents, pool)
     return disk_estimate.of_documents(table, bands).scale(documents, pool)
 
 
@@ -123,7 +123,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
         if not dataset.up_to_date:
             with scratch_folder(dataset.folder) as scratch:
                 corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
-                if config.works_within_documents:
+                if config.removes_repeated_text:
                     payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                     repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)
                     result = write_without_repeats(repeats, payload, dataset)

@@ -15,6 +15,7 @@ from gptctl.evals import evaluation
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates, regressions
 from gptctl.evals.config import EvalOptions
+from gptctl.evals.dataset_predictor import DatasetPredictor, EvaluationData, other_system, resolve
 from gptctl.evals.evaluation import Comparisons, Evaluation
 from gptctl.evals.fingerprints import fingerprints_of
 from gptctl.evals.harness import lm_eval
@@ -22,7 +23,6 @@ from gptctl.evals.inference import ensemble
 from gptctl.evals.inference.cache import OutputCache
 from gptctl.evals.leakage import LeakageSearch
 from gptctl.evals.output import files, junit, markdown, tables
-from gptctl.evals.prediction import DatasetPredictor, EvaluationData, other_system, resolve
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import read_splits
 from gptctl.executors import Executor, load_executor, processes
@@ -30,8 +30,8 @@ from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.find import find_files
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline import labelled_data
-from gptctl.pipeline.output_folder import open_output
+from gptctl.pipeline import data_splits
+from gptctl.pipeline.open_output import open_output
 
 EXAMPLES = (
     "gptctl eval classifier labelled --metrics f1",
@@ -74,7 +74,7 @@ def plan(config: Eval, context: Context) -> Summary:
     if config.model is not None:
         find_model(config.model)
     if config.data is not None:
-        labelled_data.find_splits(config.data)
+        data_splits.find_splits(config.data)
     for path in (config.predictions, config.compare, config.leakage, config.no_regress):
         if path is not None and path != "-":
             find_files(path)
@@ -188,11 +188,11 @@ def summarize(
 
 def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, str]) -> Manifest:
     """Write predictions, metrics and the picture of the confusion matrix; return the manifest to write last."""
-    from gptctl.reporting import plots
+    from gptctl.reporting import matplotlib_plots
 
     shards = files.write(folder, evaluated)
     if matrix := evaluated.report.get("confusion"):
-        picture = plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
+        picture = matplotlib_plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
         atomic.write_bytes(folder / "confusion.svg", picture)
     rows = sum(len(split.rows) for split in evaluated.splits)
     counts = Counts(documents_in=rows, kept=rows)

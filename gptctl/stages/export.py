@@ -58,7 +58,7 @@ class Export(StageConfig):
 def plan(config: Export, context: Context) -> Summary:
     """Return what would be exported, or raise why it cannot be."""
     from gptctl.model.files.locate import find_model
-    from gptctl.model.hf.families import closest_family
+    from gptctl.model.hf.family_lookup import closest_family
 
     folder = find_model(config.model)
     shape = check(config, folder)
@@ -74,14 +74,14 @@ def plan(config: Export, context: Context) -> Summary:
 def run(config: Export, context: Context | None = None) -> Summary:
     """Export a model into a folder."""
     context = context or Context()
-    from gptctl.model.files import checksummed
+    from gptctl.model.files import model_manifest
     from gptctl.model.files.locate import find_model
     from gptctl.model.folder import load_model
     from gptctl.model.gpt import GPT
 
     folder = find_model(config.model)
     check(config, folder)
-    inputs = {"model": checksummed.model_fingerprint(folder)}
+    inputs = {"model": model_manifest.model_fingerprint(folder)}
     with open_run(Path(config.out), config, context, inputs, is_complete=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
@@ -106,7 +106,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
     from gptctl.model.files.json_files import read_json
     from gptctl.model.files.locate import adapter_base, is_adapter
     from gptctl.model.gguf import tensors as gguf
-    from gptctl.model.hf import families
+    from gptctl.model.hf import family_lookup
     from gptctl.model.hf.config_import import read_model_config
 
     if config.dtype not in FORMATS[config.format]:
@@ -119,7 +119,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
     if values.get("labels"):
         raise UsageError(f"{config.model} is a classifier, whose label head no other program has", HINT)
     shape = read_model_config(values, str(folder / "config.json"))
-    if reason := (families if config.format == "hf" else gguf).unsupported_reason(shape):
+    if reason := (family_lookup if config.format == "hf" else gguf).unsupported_reason(shape):
         raise UsageError(reason, HINT)
     return shape
 
@@ -136,7 +136,7 @@ def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any]
     """Write the files into a staging folder, then move them into place; return all but the model card."""
     import torch
 
-    from gptctl.model.files import checksummed
+    from gptctl.model.files import model_manifest
     from gptctl.model.gguf.writer import write_gguf
     from gptctl.model.save import write_transformers
 
@@ -150,8 +150,8 @@ def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any]
             write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype)
     written = []
     for file in sorted(staging.iterdir()):
-        if file.name != checksummed.CARD:
-            written.append(Shard(file.name, 0, file.stat().st_size, checksummed.checksum(file)))
+        if file.name != model_manifest.CARD:
+            written.append(Shard(file.name, 0, file.stat().st_size, model_manifest.checksum(file)))
         file.replace(record.path / file.name)
     staging.rmdir()
     return tuple(written)

@@ -18,7 +18,7 @@ from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
@@ -68,7 +68,7 @@ def plan(config: Finetune, context: Context) -> Summary:
         "val_texts": len(tables["val"]),
     }
     if config.task == "classify":
-        facts["labels"] = labelled_data.label_names(tables["train"], config.label_column)
+        facts["labels"] = data_splits.label_names(tables["train"], config.label_column)
     if runs := list(config.repeats(tables)):
         facts["runs"] = runs
     return Summary("finetune", "planned", (config.out,), plan=facts)
@@ -78,7 +78,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     """Finetune into a run folder."""
     context = context or Context()
     from gptctl.model import device
-    from gptctl.model.files import checksummed
+    from gptctl.model.files import model_manifest
     from gptctl.model.files.locate import find_model
     from gptctl.model.folder import load_model
     from gptctl.train.distributed.follow import follow_leader, has_model
@@ -90,7 +90,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     if config.lora and config.parallel == "tp":
         raise UsageError("--lora cannot be used with tensor parallelism", "leave parallel=tp out")
     tables, fingerprints = config.read_splits(config.data)
-    inputs, repeats = {"model": checksummed.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
+    inputs, repeats = {"model": model_manifest.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
     if repeats and config.nodes > 1:
         hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
         raise UsageError("--seeds and --fold-column train on one machine", hint)

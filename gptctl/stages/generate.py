@@ -24,8 +24,8 @@ from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.task_results import TaskOutput
 
 if TYPE_CHECKING:
+    from gptctl.infer.prompt_sampler import Sampler
     from gptctl.infer.prompts import Prompts
-    from gptctl.infer.sampler import Sampler
 
 EXAMPLES = (
     'gptctl generate run "Once upon a time" --max-tokens 40',
@@ -109,9 +109,9 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
-    from gptctl.model.files import checksummed
+    from gptctl.model.files import model_manifest
 
-    model = {"model": checksummed.model_fingerprint(folder)}
+    model = {"model": model_manifest.model_fingerprint(folder)}
     with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))
@@ -129,7 +129,7 @@ def check(config: Generate) -> None:
 
 def load(config: Generate) -> Sampler:
     """Load the model on its device, and prepare this process for it."""
-    from gptctl.infer.sampler import Sampler
+    from gptctl.infer.prompt_sampler import Sampler
     from gptctl.model import device
 
     generator = config.load_generator(config.model)
@@ -153,7 +153,7 @@ def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: 
 
 def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
-    from gptctl.infer.samples import samples_table
+    from gptctl.infer.sample_rows import samples_table
 
     prompts_before = int(task.payload)
 

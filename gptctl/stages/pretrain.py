@@ -209,7 +209,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
 def write_curve(record: Run, title: str) -> None:
     """Draw loss.svg and loss.png from the run's events."""
     from gptctl.reporting.events import read_events
-    from gptctl.reporting.plots import loss_curve
+    from gptctl.reporting.matplotlib_plots import loss_curve
 
     events = read_events(str(record.path))
     atomic.write_bytes(record.path / "loss.svg", loss_curve(events, title))

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gptctl.pipeline.labelled_data import strings_of
+from gptctl.pipeline.data_splits import strings_of
 from gptctl.text.tokenizer import Tokenizer
 
 START, DELIMITER, CLASSIFY = "<|start|>", "<|delimiter|>", "<|classify|>"

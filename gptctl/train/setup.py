@@ -20,7 +20,7 @@ from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.checkpoints.resume import find_checkpoint, restore
 from gptctl.train.data.mixture import open_sources
 from gptctl.train.job import Model, TrainJob
-from gptctl.train.monitor import throughput
+from gptctl.train.monitor import device_stats
 from gptctl.train.monitor.monitor import Mark, Monitor
 from gptctl.train.objectives import Objective
 from gptctl.train.planning.estimate import flops_per_token
@@ -137,7 +137,7 @@ def open_monitor(
     monitor: Monitor, job: TrainJob, model: Model, strategy: Strategy, progress: TrainProgress, start_time: float
 ) -> None:
     """Let the monitor know the peak speed and the deadline, and open its loggers."""
-    peak = throughput.peak_flops(strategy.device, progress.precision, progress.threads)
+    peak = device_stats.peak_flops(strategy.device, progress.precision, progress.threads)
     monitor.peak_flops = peak * strategy.dims.world_size
     if monitor.unit == "tokens":
         monitor.flops_per_token = flops_per_token(model.config, job.recipe.seq_len)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gptctl.train.monitor import throughput
+from gptctl.train.monitor import device_stats
 from gptctl.train.monitor.monitor import Mark
 from gptctl.train.state import TrainerState
 
@@ -16,7 +16,7 @@ def report_step(state: TrainerState, loss: float, grad_norm: float, rates: dict[
     progress.train_loss = progress.loss_sum / max(1, progress.loss_targets)
     progress.loss_sum, progress.loss_targets = 0.0, 0
     mark = Mark(progress.step, progress.tokens, progress.train_seconds)
-    memory = throughput.memory_bytes(state.strategy.device)
+    memory = device_stats.memory_bytes(state.strategy.device)
     state.monitor.log_step(mark, memory, loss=progress.train_loss, **rates, grad_norm=grad_norm)
 
 

@@ -39,10 +39,10 @@ def restore_floating_point() -> None:
     if "torch" in sys.modules:
         import torch
 
-        from gptctl.evals.inference import spec
+        from gptctl.evals.inference import worker
 
         torch.set_flush_denormal(False)
-        spec.configure_once.cache_clear()
+        worker.configure_once.cache_clear()
 
 
 def pairs(labels: Sequence[Any], predicted: Sequence[Any]) -> list[dict[str, Any]]:

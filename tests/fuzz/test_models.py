@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gptctl.model.config import ModelConfig
-from gptctl.model.files.checksummed import write_manifest
 from gptctl.model.files.locate import find_model
+from gptctl.model.files.model_manifest import write_manifest
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
 from gptctl.model.save import write_config, write_weights

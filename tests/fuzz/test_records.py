@@ -154,7 +154,7 @@ def test_predictions_of_any_kind_are_scored_or_refused(tmp_path: Path) -> None:
 def test_events_of_any_kind(stage: str) -> None:
     """A curve is drawn of the lines that are events."""
     from gptctl.reporting.events import parse_event
-    from gptctl.reporting.plots import loss_curve
+    from gptctl.reporting.matplotlib_plots import loss_curve
 
     good = {"time": "2024-01-01T00:00:00+00:00", "event": "step", "step": 3, "loss": 2.5, "lr": 0.1}
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -238,6 +239,7 @@ def test_run_folder() -> None:
     run_state_machine_as_test(RunFolder, settings=examples(25, share=0.2))
 
 
+@pytest.mark.slow
 def test_every_operation() -> None:
     """Killed, or out of room, at each file operation of a run: nothing is called damaged, and the same command ends it."""
     reached = 0

@@ -13,7 +13,7 @@ from gptctl.core import atomic
 from gptctl.core.config import plain
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.classifier import Classifier, Pooling
-from gptctl.model.files import checksummed
+from gptctl.model.files import model_manifest
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
@@ -98,7 +98,7 @@ def test_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
     config["gptctl"]["intermediate_size"] = config["n_inner"] = 128
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "manifest.json").unlink()
-    checksummed.write_manifest(tmp_path / "model", "model")
+    model_manifest.write_manifest(tmp_path / "model", "model")
     with pytest.raises(DataError, match="256 rows, not 128"):
         load_model(tmp_path / "model")
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_of_a_low_rank_update_is_merged(tmp_path: Path, dora: bool)
     with atomic.atomic_folder(folder) as temporary:
         write_weights(temporary, model, model.state_dict())
         write_config(temporary, model, "{}", {"lora": plain(lora), "stage": "finetune"})
-        checksummed.write_manifest(temporary, "checkpoint")
+        model_manifest.write_manifest(temporary, "checkpoint")
     loaded, _, _, extra = load_model(folder)
     assert isinstance(loaded, GPT)
     assert not list(lora_layers(loaded))

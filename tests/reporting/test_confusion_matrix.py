@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gptctl.reporting.plots import confusion_matrix
+from gptctl.reporting.matplotlib_plots import confusion_matrix
 
 
 def texts(picture: bytes) -> list[str]:

@@ -17,9 +17,9 @@ import pytest
 
 from gptctl.core.errors import ConflictError, DataError, MachineError, UsageError
 from gptctl.io.dataset import manifest, stream
-from gptctl.text.dedup.documents import candidates, decisions, search
-from gptctl.text.dedup.documents.decisions import Decisions
-from gptctl.text.dedup.documents.verification import VerifiedPairs, VerifyPairs
+from gptctl.text.dedup.whole_documents import candidates, decisions, search
+from gptctl.text.dedup.whole_documents.decisions import Decisions
+from gptctl.text.dedup.whole_documents.verification import VerifiedPairs, VerifyPairs
 from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
 from tests.stages.deduped import (
     Row,
@@ -152,7 +152,7 @@ def test_what_does_not_go_together(tmp_path: Path, gptctl: Gptctl) -> None:
         ({"index": "datasketch", "against": (str(source),)}, "--index datasketch works with"),
         ({"index": "datasketch", "method": "exact"}, "--index datasketch works with"),
         ({"redis": "redis://localhost"}, "redis=URL needs --index datasketch"),
-        ({"method": "lines", "keep": "longest"}, "works within them"),
+        ({"method": "lines", "keep": "longest"}, "cuts text out of them"),
     ]
     for settings, wanted in wrong:
         with pytest.raises(UsageError, match=wanted):

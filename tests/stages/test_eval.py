@@ -178,14 +178,14 @@ def test_a_text_that_is_too_long_is_counted(folder: Path, workspace: Path) -> No
 def test_a_classifier_without_names_of_labels(folder: Path, workspace: Path) -> None:
     import shutil
 
-    from gptctl.model.files import checksummed
+    from gptctl.model.files import model_manifest
 
     shutil.copytree(workspace / "classifier" / "model", folder / "nameless")
     config = json.loads((folder / "nameless" / "config.json").read_text())
     config["extra"]["label_names"] = []
     (folder / "nameless" / "config.json").write_text(json.dumps(config))
     (folder / "nameless" / "manifest.json").unlink()
-    checksummed.write_manifest(folder / "nameless", "model")
+    model_manifest.write_manifest(folder / "nameless", "model")
     ran = ev(folder, "nameless", workspace / "labelled" / "test.jsonl")
     assert (ran.code, "no names for its labels" in ran.err) == (3, True)
 
@@ -221,7 +221,7 @@ def test_a_missing_package_says_how_to_get_it(folder: Path, monkeypatch: pytest.
     for name in [
         name
         for name in sys.modules
-        if name.split(".")[0] in ("lm_eval", "sacrebleu") or name == "gptctl.evals.harness.model"
+        if name.split(".")[0] in ("lm_eval", "sacrebleu") or name == "gptctl.evals.harness.harness_model"
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lm_eval", None)

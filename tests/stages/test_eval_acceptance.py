@@ -300,11 +300,11 @@ def test_19_outputs_are_cached_by_content(folder: Path) -> None:
 
 def reseal(model: Path, tokenizer: str) -> None:
     """Return a model another tokenizer."""
-    from gptctl.model.files import checksummed
+    from gptctl.model.files import model_manifest
 
     (model / "tokenizer.json").write_text(tokenizer)
     (model / "manifest.json").unlink()
-    checksummed.write_manifest(model, "model")
+    model_manifest.write_manifest(model, "model")
 
 
 def test_19_leakage_is_found_and_the_rest_scored(folder: Path) -> None:

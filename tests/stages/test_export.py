@@ -14,7 +14,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Summary
 from gptctl.model.classifier import Classifier
-from gptctl.model.files import checksummed
+from gptctl.model.files import model_manifest
 from gptctl.model.folder import load_model
 from gptctl.model.hf.adapter_save import save_adapter
 from gptctl.model.lora import apply_lora, lora_layers
@@ -55,7 +55,7 @@ def test_the_command(gptctl: Command, tmp_path: Path, text: str) -> None:
     done = gptctl("export", "run", "-o", "out", "--json")
     assert done.code == 0, done.err
     assert done.json["metrics"]["files"] == 5
-    checksummed.verify(tmp_path / "out")
+    model_manifest.verify(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-modern", "tiny-vaswani", "tiny-moe"])
@@ -145,7 +145,7 @@ def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) ->
     checkpoint.mkdir(parents=True)
     write_weights(checkpoint, model, model.state_dict())
     write_config(checkpoint, model, text, {"lora": {"rank": 2}})
-    checksummed.write_manifest(checkpoint, "checkpoint")
+    model_manifest.write_manifest(checkpoint, "checkpoint")
     save_adapter(tmp_path / "tuned" / "adapter", model, str(tmp_path / "run"))
     for name, source in (("one", checkpoint), ("two", tmp_path / "tuned" / "adapter")):
         exported(source, tmp_path / name)

@@ -262,6 +262,7 @@ def conversations(count: int) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_chat_learns_answers_in_the_template(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """The template goes with the model, and in it the model answers and ends its turn."""
     (tmp_path / "talk").mkdir()

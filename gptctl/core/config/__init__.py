@@ -1,8 +1,8 @@
 """Config models: the only source of each default, bound, help text, flag, TOML key and row of docs/commands.md.
 
-A command has one frozen model. fields.py declares its keys, groups.py holds the options that several commands share,
-sources.py reads files, variables and --set, layers.py merges them and checks the result, and messages.py says what is
-wrong.
+A command has one frozen model. fields.py declares its keys, option_groups.py holds the options that several commands
+share, sources.py reads files, variables and --set, layers.py merges them and checks the result, and messages.py says
+what is wrong.
 """
 
 from gptctl.core.config.fields import (
@@ -18,8 +18,8 @@ from gptctl.core.config.fields import (
     spread,
     table_of,
 )
-from gptctl.core.config.groups import DeviceOption, ProcessOptions, ReadingOptions, SeedOption, WorkerOptions
 from gptctl.core.config.layers import Layer, Others, build
+from gptctl.core.config.option_groups import DeviceOption, ProcessOptions, ReadingOptions, SeedOption, WorkerOptions
 from gptctl.core.config.plugin_tables import with_plugin_tables
 from gptctl.core.config.settings import Settings, StageConfig
 from gptctl.core.config.sources import parse_set, read_environment, read_sets, read_toml, show, to_toml

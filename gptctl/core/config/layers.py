@@ -1,4 +1,4 @@
-"""From layers of values to one checked config. Higher layers win, and all errors are reported at once.
+"""Merge config values from all sources and check the result. Higher layers win, and all errors are reported at once.
 
 Precedence: flag > --set > GPTCTL_* environment > --config file > preset > default.
 """

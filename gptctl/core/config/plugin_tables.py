@@ -1,4 +1,4 @@
-"""Config models that also have the tables of plug-ins, each under the plug-in's name."""
+"""Add each plug-in's settings to a command's config, as a table under the plug-in's name."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ import pyarrow as pa
 from gptctl.core import plugins
 from gptctl.core.config import ReadingOptions
 from gptctl.evals import metrics as metric_plugins
-from gptctl.evals.arrays import FloatArray, IntArray
+from gptctl.evals.array_types import FloatArray, IntArray
 from gptctl.evals.comparison.compare import compare_rows
 from gptctl.evals.metrics import AdditiveMetric
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import TrainingTexts
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 
 WORD = re.compile(r"\w+|[^\w\s]")
 COLUMN_PREFIX = "baseline_"  # a baseline's predictions are in the column baseline_NAME
@@ -132,17 +132,17 @@ def training_texts(
 
     If DATA has no named splits but the model was finetuned on it, the training split is what finetune did not hold out.
     """
-    splits = labelled_data.find_splits(data)
+    splits = data_splits.find_splits(data)
     if "train" in splits.named and len(splits.named) > 1:
-        table, _ = labelled_data.read_documents(config, splits.named["train"])
+        table, _ = data_splits.read_documents(config, splits.named["train"])
     elif splits.whole is not None and splits.whole != "-" and trained_on:
-        table, fingerprints = labelled_data.read_documents(config, splits.whole)
+        table, fingerprints = data_splits.read_documents(config, splits.whole)
         if not set(fingerprints.values()) <= set(trained_on.values()):
             return None
-        table = table.filter(pa.array([not held_out for held_out in labelled_data.held_out(table)], pa.bool_()))
+        table = table.filter(pa.array([not held_out for held_out in data_splits.held_out(table)], pa.bool_()))
     else:
         return None
-    return TrainingTexts(table["text"].to_pylist(), labelled_data.labels_of(table, label_column, "train"))
+    return TrainingTexts(table["text"].to_pylist(), data_splits.labels_of(table, label_column, "train"))
 
 
 def add_predictions(rows: Rows, texts: Sequence[str], names: Sequence[str], train: TrainingTexts) -> Rows:

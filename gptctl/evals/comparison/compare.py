@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gptctl.core.errors import DataError
-from gptctl.evals.arrays import BoolArray, FloatArray
+from gptctl.evals.array_types import BoolArray, FloatArray
 from gptctl.evals.prediction_types import labels
 from gptctl.evals.scoring import scorer
 from gptctl.evals.scoring.metric_results import MetricGroup

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gptctl.core.errors import DataError, GptctlError, MachineError, UsageError
-from gptctl.evals.inference.spec import InferenceSpec, configure_once
+from gptctl.evals.inference.worker import InferenceSpec, configure_once
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.stats.intervals import Z
 
@@ -43,7 +43,7 @@ def evaluate(folder: str, spec: InferenceSpec, *, limit: int, seed: int) -> Repo
     with tempfile.TemporaryDirectory(prefix="gptctl-harness-") as scratch, contextlib.chdir(tasks):
         os.environ["HF_DATASETS_CACHE"] = scratch
         try:
-            from gptctl.evals.harness.model import HarnessModel
+            from gptctl.evals.harness.harness_model import HarnessModel
         except ModuleNotFoundError as error:
             raise MachineError(
                 f"--harness needs lm-eval, and {error.name} is not installed", "pip install 'gptctl[lm-eval]'"

@@ -26,7 +26,7 @@ from gptctl.core import atomic
 from gptctl.core.errors import MachineError
 from gptctl.evals.tasks import Outputs
 from gptctl.infer.request import Request
-from gptctl.io.object_storage.remote import cache_folder
+from gptctl.io.object_storage.output_store import cache_folder
 
 Block: TypeAlias = Sequence[Request]
 

@@ -15,7 +15,7 @@ from gptctl.evals.tasks import classify
 from gptctl.io.dataset import shards
 from gptctl.io.input import predictions
 from gptctl.io.input.predictions import Predictions, Rows
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ FILE = "held-out.arrow"
 
 def predict_texts(model: LoadedModel, label_column: str, table: pa.Table, device: torch.device) -> Rows:
     """Return a classifier's predictions. Raises DataError (3) for a label that it does not know."""
-    labelled_data.known_labels(table, label_column, model.label_names, "held out")
+    data_splits.known_labels(table, label_column, model.label_names, "held out")
     options = InferenceOptions(label_column)
     requests = classify.build_requests(table, model, options)
     return requests.to_rows(classify.run_requests(model, requests.requests, options, device))

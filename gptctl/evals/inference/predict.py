@@ -11,7 +11,7 @@ from gptctl.core.context import Context
 from gptctl.evals import tasks
 from gptctl.evals.inference.cache import Block, OutputCache
 from gptctl.evals.inference.cached_run import InferenceResult, run_cached, split_blocks
-from gptctl.evals.inference.spec import InferenceSpec, run_block
+from gptctl.evals.inference.worker import InferenceSpec, run_block
 from gptctl.evals.scoring.split_predictions import PredictionMetadata
 from gptctl.evals.tasks import Outputs
 from gptctl.executors import Executor

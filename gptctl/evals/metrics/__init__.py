@@ -23,7 +23,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from gptctl.core import plugins
 from gptctl.core.errors import UsageError
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.averages import Fraction
 from gptctl.evals.scoring.confusion import ClassCounts
 from gptctl.evals.stats.intervals import Interval

@@ -5,7 +5,7 @@ Papineni et al. 2002; Post 2018, "A Call for Clarity in Reporting BLEU Scores".
 
 from __future__ import annotations
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.squad import TextPairs
 from gptctl.evals.scoring.translation import corpus_score, sentence_statistics
 

@@ -5,7 +5,7 @@ Popovic 2015, "chrF: character n-gram F-score for automatic MT evaluation".
 
 from __future__ import annotations
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.squad import TextPairs
 from gptctl.evals.scoring.translation import corpus_score, sentence_statistics
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.calibration import Probabilities
 
 PREDICTION_TYPES = ("labels",)

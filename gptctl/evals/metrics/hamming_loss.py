@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.multilabel import LabelIndicators
 
 PREDICTION_TYPES = ("multilabel",)

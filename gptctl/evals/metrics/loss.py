@@ -1,10 +1,13 @@
-"""Loss in nats per token: the mean of -ln p(token). It can be compared for the same tokenizer only."""
+"""Loss in nats per token: the mean of -ln p(token). It can be compared for the same tokenizer only.
+
+For classifiers, `nll` is the same per row, of the gold label.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.averages import divide
 
 PREDICTION_TYPES = ("lm_scores",)

@@ -1,10 +1,13 @@
-"""Negative log-likelihood of the gold labels in nats per row, the loss that a classifier is trained on."""
+"""Negative log-likelihood of the gold labels in nats per row, the loss that a classifier is trained on.
+
+For language models, `loss` is the same per token instead of per row.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.calibration import Probabilities
 
 PREDICTION_TYPES = ("labels",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.averages import divide
 
 PREDICTION_TYPES = ("lm_scores",)

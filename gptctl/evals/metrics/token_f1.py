@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.squad import TextPairs, normalized_words
 
 PREDICTION_TYPES = ("texts",)

@@ -22,7 +22,7 @@ import numpy as np
 
 from gptctl.core.errors import UsageError
 from gptctl.evals import metrics as metric_plugins
-from gptctl.evals.arrays import BoolArray, FloatArray, IntArray
+from gptctl.evals.array_types import BoolArray, FloatArray, IntArray
 from gptctl.evals.metrics import Metric
 from gptctl.evals.prediction_types import group_ids
 from gptctl.evals.scoring.class_statistics import sample_of_classes

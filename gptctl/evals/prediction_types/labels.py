@@ -10,7 +10,7 @@ import numpy as np
 
 from gptctl.core.errors import DataError
 from gptctl.evals import metrics as metric_plugins
-from gptctl.evals.arrays import IntArray
+from gptctl.evals.array_types import IntArray
 from gptctl.evals.metrics import AdditiveMetric
 from gptctl.evals.prediction_types import group_ids
 from gptctl.evals.scoring import calibration, classification

@@ -9,7 +9,7 @@ import numpy as np
 
 from gptctl.core.errors import UsageError
 from gptctl.evals import metrics as metric_plugins
-from gptctl.evals.arrays import FloatArray, IntArray
+from gptctl.evals.array_types import FloatArray, IntArray
 from gptctl.evals.metrics import AdditiveMetric, FractionMetric
 from gptctl.evals.prediction_types import group_ids
 from gptctl.evals.scoring import classification

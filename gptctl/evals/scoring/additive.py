@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.metrics import AdditiveMetric, Metric, closed_form_interval
 from gptctl.evals.scoring.averages import finite_or_none
 from gptctl.evals.scoring.metric_results import MetricGroup

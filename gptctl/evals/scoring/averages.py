@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gptctl.core.errors import UsageError
 from gptctl.core.plugins import did_you_mean, unknown
-from gptctl.evals.arrays import FloatArray, IntArray
+from gptctl.evals.array_types import FloatArray, IntArray
 from gptctl.evals.scoring.confusion import ClassCounts
 
 __all__ = ["Averaging", "average_classes", "divide"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gptctl.core.errors import DataError
-from gptctl.evals.arrays import BoolArray, FloatArray, IntArray
+from gptctl.evals.array_types import BoolArray, FloatArray, IntArray
 from gptctl.evals.scoring.confusion import label_texts
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.io.input.predictions import Rows

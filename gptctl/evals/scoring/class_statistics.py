@@ -1,4 +1,4 @@
-"""What a bootstrap resamples for classification: cells of a confusion matrix, or counts per class."""
+"""Counts that the bootstrap draws for classification metrics: cells of a confusion matrix, or counts per class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gptctl.evals.arrays import IntArray
+from gptctl.evals.array_types import IntArray
 from gptctl.evals.scoring.confusion import ClassCounts, ConfusionMatrix
 from gptctl.evals.stats.resampling import ResamplingUnits, Sample, group_units, sum_by_unit
 

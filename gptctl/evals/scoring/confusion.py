@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.evals.arrays import BoolArray, IntArray
+from gptctl.evals.array_types import BoolArray, IntArray
 from gptctl.io.input.predictions import text_of
 
 __all__ = ["ClassCounts", "ConfusionMatrix", "confusion_matrix"]

@@ -1,11 +1,11 @@
-"""The metrics of one set of rows, kept as functions of totals so that they can be resampled and compared."""
+"""The metrics of one set of rows: each with its value and a function that recomputes it from resampled totals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from gptctl.evals.arrays import BoolArray
+from gptctl.evals.array_types import BoolArray
 from gptctl.evals.stats.intervals import Interval
 from gptctl.evals.stats.resampling import Estimator, Sample
 

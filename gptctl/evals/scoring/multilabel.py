@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gptctl.core.errors import DataError
-from gptctl.evals.arrays import BoolArray
+from gptctl.evals.array_types import BoolArray
 from gptctl.evals.scoring.confusion import ClassCounts, label_texts
 from gptctl.io.input.predictions import Rows
 

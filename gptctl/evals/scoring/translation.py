@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from gptctl.core.errors import MachineError
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.squad import TextPairs
 
 Score: TypeAlias = Literal["BLEU", "CHRF"]

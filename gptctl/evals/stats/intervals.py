@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray
+from gptctl.evals.array_types import FloatArray
 
 Interval: TypeAlias = tuple[float, float]
 

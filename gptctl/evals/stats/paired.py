@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gptctl.evals.arrays import FloatArray, IntArray
+from gptctl.evals.array_types import FloatArray, IntArray
 from gptctl.evals.stats.resampling import Estimator, ResamplingUnits, Sample, resample_count
 
 

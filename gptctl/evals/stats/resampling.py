@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptctl.core.seeds import derive
-from gptctl.evals.arrays import FloatArray, IntArray
+from gptctl.evals.array_types import FloatArray, IntArray
 
 Estimator: TypeAlias = Callable[[Any], FloatArray]  # totals with leading axes (...) to values (...)
 

@@ -15,7 +15,7 @@ from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.tasks import Outputs
 from gptctl.infer.request import Request
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline.labelled_data import labels_of
+from gptctl.pipeline.data_splits import labels_of
 from gptctl.text.classifier_inputs import ClassifierInputs, Tokens, encode_pairs
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from gptctl.core.errors import DataError
 from gptctl.core.redact import redacted
 from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions, parse_record
 from gptctl.core.summary import Counts, StoredCounts
-from gptctl.io.dataset import checked_json
+from gptctl.io import checked_json
 from gptctl.io.files import read_if_exists
 from gptctl.io.object_storage.address import is_uri, join
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.errors import DataError
-from gptctl.core.imports import hidden
+from gptctl.core.hidden_imports import hidden
 
 KIND = b"gptctl.kind"
 

@@ -17,7 +17,7 @@ from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import plain_path
 from gptctl.io.object_storage.address import file_info, is_uri
-from gptctl.io.object_storage.local_cache import fetch_tokens
+from gptctl.io.object_storage.fetch_tokens import fetch_tokens
 
 
 @dataclass(frozen=True)

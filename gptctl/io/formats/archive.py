@@ -1,6 +1,6 @@
-"""Archives (tar, zip and others). They are reported as unreadable: a member could name any path, or fill the disk.
+"""Refuse archives (tar, zip and others) as unreadable: a member could name any path, or fill the disk.
 
-Read as plain text, like any unknown suffix, an archive of texts would become one document of them all, with headers.
+Without this file they would be read as plain text, like any unknown suffix, and become one document with their headers.
 """
 
 from __future__ import annotations

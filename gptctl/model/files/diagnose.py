@@ -8,7 +8,7 @@ from pathlib import Path
 from gptctl.core.errors import GptctlError
 from gptctl.io.diagnose import Finding
 from gptctl.io.lineage import Output
-from gptctl.model.files import checksummed, locate, tensor_files
+from gptctl.model.files import locate, model_manifest, tensor_files
 
 BEST = "best"
 
@@ -43,8 +43,8 @@ def check_model(folder: Path) -> Iterator[Finding]:
 def find_problem(folder: Path, needs_manifest: bool = False) -> str | None:
     """Return what is wrong with a folder of weights, or None. With `needs_manifest`, it must have a manifest."""
     try:
-        if needs_manifest or checksummed.has_manifest(folder):
-            checksummed.verify(folder)
+        if needs_manifest or model_manifest.has_manifest(folder):
+            model_manifest.verify(folder)
         elif locate.is_adapter(folder):
             tensor_files.read_tensors(folder / locate.ADAPTER[1])
             locate.adapter_base(folder)

@@ -12,9 +12,9 @@ from torch import Tensor
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import layernorm_families, rmsnorm_families
-from gptctl.model.hf.families import closest_family
-from gptctl.model.hf.families import unsupported_reason as hf_unsupported_reason
-from gptctl.model.hf.family import Family
+from gptctl.model.hf.family_lookup import closest_family
+from gptctl.model.hf.family_lookup import unsupported_reason as hf_unsupported_reason
+from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import map_modules, to_hf_tensors
 
 # Each class of transformers, its architecture in GGUF, and the activation that this has built in.

@@ -16,7 +16,7 @@ from gptctl.model.config import ModelConfig
 from gptctl.model.gguf.tensors import gguf_architecture, gguf_tensors, unsupported_reason
 from gptctl.model.gguf.tokenizer import HINT, read_vocabulary, write_vocabulary
 from gptctl.model.gpt import GPT
-from gptctl.model.hf.families import closest_family
+from gptctl.model.hf.family_lookup import closest_family
 
 WeightType = Literal["float32", "float16", "q8_0"]
 FLOAT32_TENSORS = ("position_embd", "ffn_gate_inp")

@@ -16,8 +16,8 @@ from gptctl.core.errors import UsageError
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import locate
 from gptctl.model.gpt import GPT
-from gptctl.model.hf.families import closest_family, unsupported_reason
-from gptctl.model.hf.family import Family, ModuleMap
+from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
+from gptctl.model.hf.family_spec import Family, ModuleMap
 from gptctl.model.hf.tensors import MappedModule, Tensors, to_hf_tensors
 from gptctl.model.vocab_padding import unpad_vocab
 

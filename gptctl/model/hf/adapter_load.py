@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gptctl.core.errors import DataError
 from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
-from gptctl.model.files import checksummed, tensor_files
+from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.files.json_files import read_json
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import files
@@ -26,8 +26,8 @@ from gptctl.model.hf.adapter_format import (
     adapter_family,
     own_tensors,
 )
-from gptctl.model.hf.families import hf_ties_head
-from gptctl.model.hf.family import Family
+from gptctl.model.hf.family_lookup import hf_ties_head
+from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, Tensors, from_hf_tensors, to_hf_tensors
 from gptctl.model.meta_init import meta_init
 from gptctl.model.saved_model import SavedModel, assign_weights
@@ -38,8 +38,8 @@ def load_adapter(folder: Path, base: SavedModel) -> SavedModel:
 
     Raises DataError (3) if the update does not fit the base.
     """
-    if checksummed.has_manifest(folder):
-        checksummed.verify(folder)
+    if model_manifest.has_manifest(folder):
+        model_manifest.verify(folder)
     tokenizer_json, extra = base.tokenizer_json, base.extra
     config, weights = merge_adapter(folder, base.model.gpt if isinstance(base.model, Classifier) else base.model)
     with meta_init():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gptctl.core import atomic
 from gptctl.model.classifier import Classifier
-from gptctl.model.files import checksummed, locate, tensor_files
+from gptctl.model.files import locate, model_manifest, tensor_files
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.adapter_format import (
     CONFIG,
@@ -24,7 +24,7 @@ from gptctl.model.hf.adapter_format import (
     own_modules,
     own_tensors,
 )
-from gptctl.model.hf.family import Family
+from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.files import write_tokenizer_files
 from gptctl.model.hf.tensors import MappedModule, Tensors, map_modules, to_hf_tensors
 from gptctl.model.lora import LoraLinear, lora_layers
@@ -62,7 +62,7 @@ def save_adapter(
         if tokenizer_json:
             write_tokenizer_files(temporary, model.config, tokenizer_json, extra or {})
             atomic.write_json(temporary / EXTRA, extra or {})
-        checksummed.write_manifest(temporary, "adapter")
+        model_manifest.write_manifest(temporary, "adapter")
 
 
 def collect(model: GPT | Classifier, layers: dict[str, LoraLinear], state: Tensors, family: Family | None) -> Adapter:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gptctl.core.config import plain
 from gptctl.model.config import ModelConfig
-from gptctl.model.hf.families import closest_family, hf_ties_head
+from gptctl.model.hf.family_lookup import closest_family, hf_ties_head
 
 
 def to_hf_config(config: ModelConfig, dtype: str = "float32") -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from gptctl.core.errors import DataError
 from gptctl.model.config import ModelConfig
 from gptctl.model.hf.config_export import to_hf_config
-from gptctl.model.hf.families import FAMILIES, closest_family
-from gptctl.model.hf.family import Family
+from gptctl.model.hf.family_lookup import FAMILIES, closest_family
+from gptctl.model.hf.family_spec import Family
 
 Values = dict[str, Any]
 LAYER_TYPES = {"global": "full", "local": "sliding"}

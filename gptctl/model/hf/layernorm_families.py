@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gptctl.model.hf.family import GELU_ALIASES, ConfigKey, Family, FixedValue, ModuleMap, conv1d, module
+from gptctl.model.hf.family_spec import GELU_ALIASES, ConfigKey, Family, FixedValue, ModuleMap, conv1d, module
 
 CONV_BLOCK = (
     conv1d("attn.c_attn", "attention.query", "attention.key", "attention.value"),

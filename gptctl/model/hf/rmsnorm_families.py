@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gptctl.model.hf.family import GELU_ALIASES, Bias, ConfigKey, Family, FixedValue, ModuleMap, module
+from gptctl.model.hf.family_spec import GELU_ALIASES, Bias, ConfigKey, Family, FixedValue, ModuleMap, module
 
 RMS_NORM = {
     "norm": ("rmsnorm",),

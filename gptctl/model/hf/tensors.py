@@ -16,8 +16,8 @@ from torch import Tensor
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT, sinusoidal_positions
-from gptctl.model.hf.families import hf_ties_head
-from gptctl.model.hf.family import Family, ModuleMap
+from gptctl.model.hf.family_lookup import hf_ties_head
+from gptctl.model.hf.family_spec import Family, ModuleMap
 from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import unpad_vocab
 

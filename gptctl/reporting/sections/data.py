@@ -11,7 +11,7 @@ from gptctl.core.formatting import format_bytes
 from gptctl.core.summary import Counts, Table
 from gptctl.io.input.find import find_files
 from gptctl.io.object_storage.address import is_uri, join
-from gptctl.reporting import charts
+from gptctl.reporting import svg_charts
 from gptctl.reporting.sections.section import (
     SAMPLES,
     Sample,
@@ -54,7 +54,7 @@ def show_dedup(section: Section) -> None:
         rows = [(f"clusters of {size:,}", float(n), f"{n:,}", 2) for size, n in sizes[:12]]
         if sizes[12:]:
             rows.append(("larger ones", float(sum(n for _, n in sizes[12:])), f"{sum(n for _, n in sizes[12:]):,}", 2))
-        section.charts.append(charts.bars("Clusters of duplicates by size", rows))
+        section.charts.append(svg_charts.bars("Clusters of duplicates by size", rows))
     for name in ("candidates", "false_positives"):
         if name in metrics:
             section.figures.append((name.replace("_", " "), f"{metrics[name]:,}"))
@@ -96,7 +96,7 @@ def show_counts(section: Section, counts: Counts) -> None:
         rows.append((f"dropped: {reason}", float(n), f"{n:,}, {format_bytes(counts.dropped_bytes[reason])}", 2))
     rows += [(f"unreadable: {reason}", float(n), f"{n:,}", 2) for reason, n in counts.quarantined.most_common()]
     rows.append(("kept", float(counts.kept), f"{counts.kept:,} ({share}), {format_bytes(counts.bytes_kept)}", 1))
-    section.charts.append(charts.bars("Documents", rows))
+    section.charts.append(svg_charts.bars("Documents", rows))
 
 
 def rows_below(folder: str) -> Iterator[Values]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from gptctl.core.formatting import format_interval, format_number
 from gptctl.core.summary import Table
-from gptctl.reporting import charts
-from gptctl.reporting.charts import Series
+from gptctl.reporting import svg_charts
 from gptctl.reporting.sections.section import Section, metrics_of, show_figures
+from gptctl.reporting.svg_charts import Series
 
 MAX_CLASSES = 30  # in a confusion matrix
 
@@ -23,7 +23,7 @@ def show_eval(section: Section) -> None:
     shown = [
         (name, metrics[name], *intervals[name]) for name in names if fits_on_chart(intervals.get(name), metrics[name])
     ]
-    section.charts.append(charts.whiskers(f"Metrics and their {level:.0%} intervals", shown))
+    section.charts.append(svg_charts.whiskers(f"Metrics and their {level:.0%} intervals", shown))
     baselines: dict[str, Any] = metrics.get("baselines") or {}
     rows = [
         (
@@ -51,7 +51,7 @@ def show_eval(section: Section) -> None:
     if bins:
         ideal = Series("perfect calibration", [(0.0, 0.0), (1.0, 1.0)], 4)
         section.charts.append(
-            charts.lines("Calibration", [ideal, Series("model", bins, 1, dots=True)], "confidence", "accuracy")
+            svg_charts.lines("Calibration", [ideal, Series("model", bins, 1, dots=True)], "confidence", "accuracy")
         )
     section.remarks += [("note", text) for text in metrics.get("warnings") or []]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gptctl.reporting import charts
-from gptctl.reporting.charts import Series
+from gptctl.reporting import svg_charts
 from gptctl.reporting.events import Event, points, read_events
 from gptctl.reporting.sections.section import Sample, Section, metrics_of, show_figures
+from gptctl.reporting.svg_charts import Series
 
 FIGURES = (
     *("steps", "step", "tokens", "parameters", "trained_parameters", "train_loss", "loss", "val_loss", "best_val_loss"),
@@ -28,18 +28,18 @@ def show_training(section: Section) -> None:
         Series("val loss", points(events, "eval", "val_loss"), 2, dots=True),
     ]
     section.charts.append(
-        charts.lines("Loss", loss, "step", "nats per token" if section.output.stage == "pretrain" else "nats")
+        svg_charts.lines("Loss", loss, "step", "nats per token" if section.output.stage == "pretrain" else "nats")
     )
     scores = [
         Series(name.removeprefix("val_"), points(events, "eval", name), colour, dots=True)
         for colour, name in enumerate(("val_accuracy", "val_f1"), 3)
     ]
-    section.charts.append(charts.lines("Validation scores", scores, "step", "0 to 1"))
+    section.charts.append(svg_charts.lines("Validation scores", scores, "step", "0 to 1"))
     section.charts.append(
-        charts.lines("Learning rate", [Series("learning rate", points(events, "step", "lr"), 4)], "step", "", True)
+        svg_charts.lines("Learning rate", [Series("learning rate", points(events, "step", "lr"), 4)], "step", "", True)
     )
     speed = [Series("tokens per second", points(events, "step", "tokens_per_second"), 3)]
-    section.charts.append(charts.lines("Throughput", speed, "step", "tokens/s", True))
+    section.charts.append(svg_charts.lines("Throughput", speed, "step", "tokens/s", True))
     section.samples += samples_of(events)
     for event in events:
         if event.get("event") in ("fault", "rollback"):

@@ -21,7 +21,7 @@ class TaskCounts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The shard tasks of both, numbered from 0: those of INPUT follow those of `--against`.
+    """The shard tasks of INPUT and of `--against`, numbered from 0: those of INPUT follow those of `--against`.
 
     `max_bad` is the largest share of the `--against` records that may be unreadable.
     """

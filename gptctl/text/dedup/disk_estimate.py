@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gptctl.text.dedup.documents import search as document_search
-from gptctl.text.dedup.documents.search import DOCUMENT_BYTES, KEY_BYTES
-from gptctl.text.dedup.within_documents import search as repeat_search
-from gptctl.text.dedup.within_documents.method import Method
+from gptctl.text.dedup.repeated_text import search as repeat_search
+from gptctl.text.dedup.repeated_text.method import Method
+from gptctl.text.dedup.whole_documents import search as document_search
+from gptctl.text.dedup.whole_documents.search import DOCUMENT_BYTES, KEY_BYTES
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 
@@ -40,7 +40,7 @@ def of_documents(table: pa.Table, bands: int) -> DiskEstimate:
     return DiskEstimate(keys, KEY_BYTES * keys + DOCUMENT_BYTES + id_bytes, document_search.SORTING_BYTES)
 
 
-def within_documents(table: pa.Table, method: Method) -> DiskEstimate:
-    """Estimate the search for repeated text within documents, from a table of at least one document."""
+def repeated_text(table: pa.Table, method: Method) -> DiskEstimate:
+    """Estimate the search for repeated text, from a table of at least one document."""
     keys = len(method.keys(table["text"].combine_chunks())[0]) / len(table)
     return DiskEstimate(keys, KEY_BYTES * keys, repeat_search.SORTING_BYTES)

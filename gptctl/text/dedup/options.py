@@ -9,11 +9,11 @@ from pydantic import field_validator
 from gptctl.core.config import StageConfig, flag, key
 from gptctl.core.errors import UsageError
 from gptctl.text.dedup import minhash
-from gptctl.text.dedup.documents import keep_policy
-from gptctl.text.dedup.documents.criteria import Criteria
 from gptctl.text.dedup.minhash import Banding
+from gptctl.text.dedup.repeated_text.method import Method, Name
 from gptctl.text.dedup.shingles import Shingling
-from gptctl.text.dedup.within_documents.method import Method, Name
+from gptctl.text.dedup.whole_documents import keep_policy
+from gptctl.text.dedup.whole_documents.criteria import Criteria
 
 PANEL = "Duplicates"
 
@@ -23,7 +23,8 @@ class DuplicateOptions(StageConfig):
 
     method: Literal["minhash", "exact", "lines", "paragraphs", "substring"] = flag(
         "minhash",
-        "Drop duplicate documents (minhash, exact), or remove repeated text within documents (the others).",
+        "Drop duplicate documents (minhash, exact), or remove lines, paragraphs or passages that occurred earlier in "
+        "the input (the others).",
         panel=PANEL,
     )
     threshold: float = flag(
@@ -90,19 +91,19 @@ class DuplicateOptions(StageConfig):
             )
         if self.redis and not uses_index:
             raise UsageError("redis=URL needs --index datasketch", "add that, or leave the URL out")
-        if self.works_within_documents and self.keep != "first":
+        if self.removes_repeated_text and self.keep != "first":
             raise UsageError(
-                f"--keep {self.keep} chooses among documents, but --method {self.method} works within them",
+                f"--keep {self.keep} chooses among documents, but --method {self.method} cuts text out of them",
                 "leave out --keep: the first occurrence stays",
             )
 
     @property
-    def works_within_documents(self) -> bool:
-        """Return whether the method removes text within documents instead of whole documents."""
+    def removes_repeated_text(self) -> bool:
+        """Return whether the method cuts repeated text out of documents instead of dropping documents."""
         return self.method in ("lines", "paragraphs", "substring")
 
     def text_method(self) -> Method:
-        """Return how text within documents is compared."""
+        """Return how lines, paragraphs or passages are compared."""
         return Method(cast(Name, self.method), self.min_chars, self.min_words, self.fold)
 
     def criteria(self, seed: int) -> Criteria:

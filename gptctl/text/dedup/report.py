@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gptctl.core.summary import Table
-from gptctl.text.dedup.documents.clusters import Clusters
+from gptctl.text.dedup.whole_documents.clusters import Clusters
 
 LARGEST = 5  # clusters, or repeated lines and passages, that are shown with a sample
 SAMPLE_CHARACTERS = 60
@@ -45,7 +45,7 @@ def repeat_metrics(task_figures: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def tables(method: str, metrics: dict[str, Any]) -> Iterator[Table]:
-    """Yield the tables of a run: about clusters, or about text that was removed within documents."""
+    """Yield the tables of a run: about clusters, or about repeated text that was removed."""
     if "removed" in metrics:
         yield from repeat_tables(method, metrics)
     else:
@@ -71,11 +71,11 @@ def cluster_tables(metrics: dict[str, Any]) -> Iterator[Table]:
 
 
 def repeat_tables(method: str, metrics: dict[str, Any]) -> Iterator[Table]:
-    """Yield tables of how much was removed within documents, and of what was removed most often."""
+    """Yield tables of how much repeated text was removed, and of what was removed most often."""
     unit = {"lines": "lines", "paragraphs": "paragraphs", "substring": "passages"}[method]
     rows = ((f"{unit} removed", f"{metrics['removed']:,}"), ("bytes removed", f"{metrics['removed_bytes']:,}"),
             ("documents changed", f"{metrics['changed']:,}"))  # fmt: skip
-    yield Table("within documents", ("", "count"), rows)
+    yield Table("repeated text", ("", "count"), rows)
     if metrics["often"]:
         often = tuple((text, f"{times:,}") for times, text in metrics["often"])
         yield Table("removed most often", ("begins", "times"), often)

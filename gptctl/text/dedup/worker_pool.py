@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gptctl.core.context import Context
-from gptctl.core.machine import available_cpus
+from gptctl.core.cpus import available_cpus
 from gptctl.executors import Executor
 
 Item = TypeVar("Item")

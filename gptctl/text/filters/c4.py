@@ -54,7 +54,7 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
 
     The text of a dropped document is not changed.
     """
-    from gptctl.text.kernels import sentences as kernel
+    from gptctl.text.kernels import c4 as kernel
     from gptctl.text.kernels.characters import buffers, character_classes
 
     data, offsets = buffers(batch.text)

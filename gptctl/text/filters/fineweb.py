@@ -50,7 +50,7 @@ def rules(config: Config) -> tuple[Rule, ...]:
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Measure each document's lines."""
     from gptctl.text.kernels.characters import buffers, character_classes
-    from gptctl.text.kernels.lines import measure_web_lines
+    from gptctl.text.kernels.line_measures import measure_web_lines
 
     data, offsets = buffers(batch.text)
     figures = np.empty((len(batch), 5))

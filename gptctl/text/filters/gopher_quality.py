@@ -65,7 +65,7 @@ def rules(config: Config) -> tuple[Rule, ...]:
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Measure each document's words and lines."""
     from gptctl.text.kernels.characters import buffers, character_classes
-    from gptctl.text.kernels.lines import measure_marks
+    from gptctl.text.kernels.line_measures import measure_marks
     from gptctl.text.kernels.words import ALL_PUNCTUATION, HAS_LETTER, count_stop_words
 
     words, (lengths, traits) = batch.words, batch.words.traits

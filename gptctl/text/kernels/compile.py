@@ -7,7 +7,7 @@ from typing import Any
 
 import numba
 
-from gptctl.core.imports import hidden
+from gptctl.core.hidden_imports import hidden
 
 types: Any = numba.types  # numba has no annotations for these
 njit: Any = numba.njit

@@ -12,8 +12,8 @@ import numpy as np
 
 from gptctl.text.kernels.characters import count_characters, strip_left, strip_right
 from gptctl.text.kernels.compile import BYTES, FIGURE_ROWS, FIGURES_OF_ONE, LENGTHS, OFFSETS, compiled
+from gptctl.text.kernels.hash_tables import duplicate_pieces, most_line_feeds, power_of_two, same_bytes
 from gptctl.text.kernels.hashing import BASE, INVERSE, mix
-from gptctl.text.kernels.tables import duplicate_pieces, most_line_feeds, power_of_two, same_bytes
 
 LINE_FEED = 10
 # The figures: characters; share of duplicate paragraphs, and of characters in them; the same for lines; share of

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gptctl.text.kernels.characters import SPACE, WORD, decode
-from gptctl.text.kernels.columns import copy
 from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NUMBER, OFFSETS, compiled, types
 from gptctl.text.kernels.hashing import BASE, hash_combine, mix
+from gptctl.text.kernels.string_column import copy
 
 LINE_FEED, BLANK = 10, 32
 SEED = np.uint64(0x243F6A8885A308D3)  # the first 64 bits of pi's fraction: any number but 0 will do

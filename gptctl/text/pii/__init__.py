@@ -18,7 +18,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import Settings, key
 from gptctl.core.plugins import did_you_mean
-from gptctl.text.pii import accounts, datatrove, email, keys, network, phone
+from gptctl.text.pii import cards_and_ibans, datatrove, email, ip_addresses, phone, secret_keys
 from gptctl.text.pii.pii_kind import PiiKind
 
 # Secret keys come first, because their characters can look like anything else; cards before phones, whose patterns are
@@ -64,12 +64,12 @@ def mask(text: pa.LargeStringArray, config: Pii) -> tuple[pa.LargeStringArray, d
 def _kinds(config: Pii) -> list[PiiKind]:
     private = config.keep_private_ips
     kinds = [
-        PiiKind("secret", "<KEY>", keys.PREFILTER, keys.find),
+        PiiKind("secret", "<KEY>", secret_keys.PREFILTER, secret_keys.find),
         PiiKind("email", "<EMAIL>", email.PREFILTER, email.find),
-        PiiKind("iban", "<IBAN>", accounts.IBAN_PREFILTER, accounts.find_ibans),
-        PiiKind("card", "<CARD>", accounts.CARD_PREFILTER, accounts.find_cards),
-        PiiKind("ipv6", "<IPV6>", network.IPV6_PREFILTER, partial(network.find_ipv6, keep_private=private)),
-        PiiKind("ipv4", "<IPV4>", network.IPV4_PREFILTER, partial(network.find_ipv4, keep_private=private)),
+        PiiKind("iban", "<IBAN>", cards_and_ibans.IBAN_PREFILTER, cards_and_ibans.find_ibans),
+        PiiKind("card", "<CARD>", cards_and_ibans.CARD_PREFILTER, cards_and_ibans.find_cards),
+        PiiKind("ipv6", "<IPV6>", ip_addresses.IPV6_PREFILTER, partial(ip_addresses.find_ipv6, keep_private=private)),
+        PiiKind("ipv4", "<IPV4>", ip_addresses.IPV4_PREFILTER, partial(ip_addresses.find_ipv4, keep_private=private)),
         PiiKind("phone", "<PHONE>", phone.PREFILTER, phone.find),
     ]
     return [kind for kind in kinds if kind.name in config.kinds]

@@ -1,4 +1,4 @@
-"""Split patterns: where byte-level BPE may not merge. Text is split by one of them first. They have the names of GPTs:
+"""Split patterns: where byte-level BPE may not merge. Text is split by one of them first. Their names:
 
     gpt2    r50k_base and p50k_base: English contractions in lower case; letters, digits and other marks separately
     modern  after cl100k_base: contractions in any case, digits in groups of three, no line break inside a word's piece

@@ -1,4 +1,4 @@
-"""Dividing documents into train, val and test: whole documents by a hash, or the input at two of its characters.
+"""Divide documents into train, val and test: whole documents by a hash, or cut the input at two character positions.
 
 A hash depends on the key of a document alone, so adding documents never moves others.
 """

@@ -1,4 +1,4 @@
-"""The token ids of a column of documents: as lists or as bytes, with end-of-text behind each; ids in use; words.
+"""Turn the token ids of documents into rows of a shard, each ending with end-of-text. Count words and the ids in use.
 
 While rows are put together, the ids of a document are kept as one binary value. Arrow copies binary values a row at a
 time, but lists a number at a time: 33 million tokens get their end-of-text in 4 ms, and with masks in 17.

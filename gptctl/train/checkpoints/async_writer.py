@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from gptctl.core import atomic
 from gptctl.core.errors import GptctlError, MachineError
-from gptctl.model.files import checksummed, tensor_files
+from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.save import write_config, write_weights
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.sharded_files import gather_checksums, write_shards
@@ -134,7 +134,7 @@ class AsyncCheckpointWriter:
         """Add what is not a tensor, the manifest last."""
         write_config(folder, self.model, self.job.tokenizer_json, self.job.metadata)
         atomic.write_json(folder / "state.json", progress)
-        checksummed.write_manifest(folder, "checkpoint", checksums)
+        model_manifest.write_manifest(folder, "checkpoint", checksums)
 
     def on_first_rank(self, function: Callable[[], Any]) -> Any:
         """Call a function in the first rank, and return its result or raise its error in all ranks."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 
 from gptctl.core.errors import DataError, GptctlError
-from gptctl.model.files import checksummed
+from gptctl.model.files import model_manifest
 
 BEST = "best"
 STEP_PREFIX = "step-"
@@ -33,7 +33,7 @@ def latest_valid(run: Path, warn: Callable[[str], None] | None = None) -> Path |
     """Return the newest checkpoint of a run whose checksums match, and warn of newer ones that are damaged."""
     for path in reversed(list_checkpoints(run / "checkpoints")):
         try:
-            checksummed.verify(path)
+            model_manifest.verify(path)
         except GptctlError as error:
             if warn:
                 warn(f"skipping damaged {path.name}: {error.message}")
@@ -49,7 +49,7 @@ def best_or_latest(run: Path) -> Path:
     """
     best = run / "checkpoints" / BEST
     if best.exists():
-        checksummed.verify(best)
+        model_manifest.verify(best)
         return best
     found = latest_valid(run)
     if found is None:
@@ -67,7 +67,7 @@ def prune(checkpoints: Path, keep: int, verified: Container[Path] = ()) -> None:
         if kept < keep:
             try:
                 if path not in verified:
-                    checksummed.verify(path)
+                    model_manifest.verify(path)
                 kept += 1
                 continue
             except GptctlError:

@@ -1,4 +1,4 @@
-"""Collectives: sums of tensors in buckets, and functions of full matrices shared out among ranks.
+"""Collectives: add tensors over ranks in buckets, and let each rank compute a function of some of the full matrices.
 
 Every order of additions is fixed, so that a resumed run computes bit for bit what an uninterrupted one would.
 """

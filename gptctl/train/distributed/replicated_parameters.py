@@ -1,4 +1,4 @@
-"""The part of a strategy that follows from every rank holding the whole model: single and ddp."""
+"""Methods of the strategies in which every rank holds the whole model: single and ddp."""
 
 from __future__ import annotations
 

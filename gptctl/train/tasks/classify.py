@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gptctl.model.classifier import Pooling
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import MARKERS, ClassifierInputs, LongDocuments, encode_pairs
 from gptctl.train.data.labelled_texts import LabelledTexts
 from gptctl.train.tasks import initial_models
@@ -32,7 +32,7 @@ class ClassifyOptions:
 def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
     """Encode the texts and number their labels. Raises DataError (3) for missing or unknown labels."""
     tokenizer = inputs.tokenizer.with_special_tokens(MARKERS)
-    names = labelled_data.label_names(inputs.tables["train"], options.label_column)
+    names = data_splits.label_names(inputs.tables["train"], options.label_column)
     start, delimiter, classify = (tokenizer.token_to_id(marker) for marker in MARKERS)
     classifier_inputs = ClassifierInputs(
         start,
@@ -49,7 +49,7 @@ def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
         texts = [
             classifier_inputs.sequences(*pair) for pair in encode_pairs(table, tokenizer, options.pair_column, split)
         ]
-        known = labelled_data.known_labels(table, options.label_column, names, split)
+        known = data_splits.known_labels(table, options.label_column, names, split)
         labels[split] = [names.index(label) for label in known]
         data[split] = partial(LabelledTexts, texts, labels[split], inputs.seed, split)
     return FinetuneTask(

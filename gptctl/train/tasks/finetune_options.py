@@ -10,7 +10,7 @@ from pydantic import field_validator
 from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.lora_config import LoraConfig, LoraOptions
-from gptctl.pipeline import labelled_data
+from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import LongDocuments
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
@@ -130,11 +130,11 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
         """
         column = "messages" if self.task == "chat" and self.text_column == "text" else self.text_column
         reading = self.model_copy(update={"text_column": column})
-        tables, prints = labelled_data.training_splits(reading, data, structured=self.task == "chat")
+        tables, prints = data_splits.training_splits(reading, data, structured=self.task == "chat")
         if self.fold is not None:
             if self.fold_column is None or self.task != "classify":
                 raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
-            tables = labelled_data.hold_out(tables, self.fold_column, self.fold)
+            tables = data_splits.hold_out(tables, self.fold_column, self.fold)
         return tables, prints
 
     def repeat_settings(self, train: pa.Table) -> dict[str, Values]:
@@ -144,7 +144,7 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
         """
         if self.fold_column and self.fold is None:
             hint = "name it with --fold-column"
-            folds = sorted(set(labelled_data.strings_of(train, self.fold_column, "train", "fold", hint)))
+            folds = sorted(set(data_splits.strings_of(train, self.fold_column, "train", "fold", hint)))
             if unfit := [fold for fold in folds if "/" in fold or "\0" in fold]:
                 raise DataError(f"a folder cannot be named after the fold '{unfit[0]}'", "rename it without a slash")
             return {f"fold-{fold}": {"fold": fold} for fold in folds}

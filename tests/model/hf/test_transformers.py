@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig, load_preset, preset_names
-from gptctl.model.files import checksummed
+from gptctl.model.files import model_manifest
 from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import tensors
 from gptctl.model.hf.config_export import to_hf_config
-from gptctl.model.hf.families import closest_family, unsupported_reason
+from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
 from gptctl.model.save import save_model, write_transformers
 from gptctl.model.vocab_padding import unpad_vocab
 from gptctl.text.tokenizer import Tokenizer
@@ -215,7 +215,7 @@ def test_gpt2_as_it_was_published(tmp_path: Path) -> None:
     assert Tokenizer.from_json(text).encode("a b") == Tokenizer.from_json(tokenizer_json()).encode("a b")
     (published / "chat_template.jinja").write_text("newer")
     assert load_model(published)[3]["chat_template"] == "newer"
-    assert checksummed.weights_fingerprint(published) != checksummed.weights_fingerprint(folder)
+    assert model_manifest.weights_fingerprint(published) != model_manifest.weights_fingerprint(folder)
     (published / "merges.txt").write_text("a b</w>\n")  # as GPT-1's, whose pieces are not bytes
     with pytest.raises(DataError, match="not byte-level"):
         load_model(published)

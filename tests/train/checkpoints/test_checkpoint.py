@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError
-from gptctl.model.files import checksummed, tensor_files
+from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.folder import load_model
 from gptctl.train.checkpoints import async_writer, checkpoint_folders
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
@@ -162,7 +162,7 @@ def test_layout(tmp_path: Path, two: RankPool, strategy: str) -> None:
     whole = tensors(newest)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor[: len(whole[name])], whole[name][: len(tensor)])
-    assert (checksummed.weights_fingerprint(newest) == checksummed.weights_fingerprint(best)) == (
+    assert (model_manifest.weights_fingerprint(newest) == model_manifest.weights_fingerprint(best)) == (
         strategy == "ddp"
     )  # shards hold more than weights
 

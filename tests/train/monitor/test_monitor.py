@@ -15,7 +15,7 @@ import torch
 from gptctl.core.context import Context
 from gptctl.core.errors import StoppedError
 from gptctl.text.tokenization import training
-from gptctl.train.monitor import throughput
+from gptctl.train.monitor import device_stats
 from gptctl.train.planning.estimate import estimate
 from tests.train.jobs import make_job, run_in
 from tests.train.test_faults import assert_equal, events, weights
@@ -28,7 +28,7 @@ def test_events_carry_speed_memory_and_utilisation(tmp_path: Path) -> None:
     lines = events(tmp_path, "step")
     config = job.build_model().config
     planned = estimate(config, job.recipe)
-    peak = throughput.peak_flops(torch.device("cpu"), "fp32", torch.get_num_threads())
+    peak = device_stats.peak_flops(torch.device("cpu"), "fp32", torch.get_num_threads())
     for before, line in zip([{"tokens": 0, "step": 0}, *lines], lines, strict=False):
         seconds = line["step_seconds"] * (line["step"] - before["step"])
         assert (line["tokens"] - before["tokens"]) / seconds == pytest.approx(line["tokens_per_second"], rel=0.01)
@@ -41,9 +41,9 @@ def test_events_carry_speed_memory_and_utilisation(tmp_path: Path) -> None:
 def test_the_measured_peak_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock of the test's own: products take 30, 20 and 40 ms. Random numbers are left alone."""
     times = iter([0.0, 0.0, 0.03, 0.03, 0.03, 0.05, 0.05, 0.05, 0.09, 99.0])
-    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(device_stats, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     state = torch.get_rng_state()
-    peak = throughput.peak_flops.__wrapped__(torch.device("cpu"), "fp32", 1)
+    peak = device_stats.peak_flops.__wrapped__(torch.device("cpu"), "fp32", 1)
     assert torch.equal(state, torch.get_rng_state())
     assert peak == pytest.approx(2 * 1024**3 / 0.02)
 

@@ -55,6 +55,7 @@ def train_in_pool(folder: Path, job: TrainJob) -> dict[str, Any]:
         plugins.load = load
 
 
+@pytest.mark.slow
 def test_a_reference_model_is_prepared_like_the_trained_one(
     two: RankPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

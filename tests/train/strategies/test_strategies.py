@@ -172,6 +172,7 @@ def relay(ranks: RankPool, folder: Path, strategies: tuple[str, ...]) -> None:
     assert_close(last(folder / "alone", len(strategies)), last(folder / "relay", len(strategies)))
 
 
+@pytest.mark.slow
 def test_any_strategy_goes_on_with_what_another_left(two: RankPool, tmp_path: Path) -> None:
     """Whole to sharded, sharded to cut, back to whole."""
     relay(two, tmp_path, ("single", "fsdp", "tp", "ddp", "fsdp", "single"))

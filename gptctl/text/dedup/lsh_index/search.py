@@ -12,12 +12,12 @@ from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import Corpus
-from gptctl.text.dedup.documents import clusters
-from gptctl.text.dedup.documents.clusters import IN_INDEX, Clusters
-from gptctl.text.dedup.documents.criteria import Criteria
-from gptctl.text.dedup.documents.signatures import write_documents
-from gptctl.text.dedup.documents.workspace import Docs, Workspace
 from gptctl.text.dedup.lsh_index.index import LshIndex, exact_signatures
+from gptctl.text.dedup.whole_documents import clusters
+from gptctl.text.dedup.whole_documents.clusters import IN_INDEX, Clusters
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.signatures import write_documents
+from gptctl.text.dedup.whole_documents.workspace import Docs, Workspace
 from gptctl.text.dedup.worker_pool import WorkerPool
 
 BAND_BYTES = 540  # in the index for each band of a document that is kept, in memory and in Redis

@@ -1,0 +1,100 @@
+"""The manifest of a folder of weights, written last, and the checksums and fingerprints of its files.
+
+RUN/model and RUN/checkpoints have one: the size and the xxh3-128 of each file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import xxhash
+
+from gptctl.core.errors import DataError
+from gptctl.core.run_record import MANIFEST
+from gptctl.io import checked_json
+from gptctl.io.dataset.manifest import StoredShard
+from gptctl.model.files import locate, tensor_files
+from gptctl.model.files.json_files import read_json
+
+CARD = "README.md"  # people edit it, so no checksum is kept
+COMPANION_FILES = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "generation_config.json")
+BLOCK_BYTES = 2**22
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """Return the checksum of a folder's weights. Several files have a checksum of their checksums.
+
+    That of an adapter includes the weights of its base.
+    """
+    if locate.is_adapter(folder):
+        files = [folder / name for name in locate.ADAPTER]
+        return combine([checksum(file) for file in files] + [weights_fingerprint(locate.adapter_base(folder))])
+    files = tensor_files.weight_files(folder)
+    if tensor_files.is_sharded(folder):
+        known = {entry.path: entry.xxh3_128 for entry in read_manifest(folder)}
+        return combine([known.get(path.name) or checksum(path) for path in files])
+    return checksum(files[0]) if len(files) == 1 else combine([checksum(file) for file in files])
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Return a hash of all that a model's output depends on: weights, config, tokenizer, and the base of an adapter."""
+    parts = [weights_fingerprint(folder)]
+    parts += [checksum(folder / name) for name in COMPANION_FILES if (folder / name).exists()]
+    if locate.is_adapter(folder):
+        parts.append(model_fingerprint(locate.adapter_base(folder)))
+    return combine(parts, " ")
+
+
+def combine(checksums: list[str], between: str = "") -> str:
+    """Return the hash of several checksums."""
+    return xxhash.xxh3_128_hexdigest(between.join(checksums).encode())
+
+
+def write_manifest(folder: Path, kind: str, checksums: Mapping[str, str] | None = None) -> None:
+    """Write the manifest of all files in `folder`. Files whose checksums are given are not read."""
+    known = checksums or {}
+    files = [
+        {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": known.get(path.name) or checksum(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != CARD
+    ]
+    checked_json.write(folder / MANIFEST, {"kind": kind, "schema": 1, "files": files})
+
+
+def has_manifest(folder: Path) -> bool:
+    """Return whether a folder has a manifest of gptctl. Folders of other programs do not."""
+    return (folder / MANIFEST).exists() and "kind" in read_json(folder / MANIFEST)
+
+
+def verify(folder: Path) -> None:
+    """Compare each file with its size and checksum in the manifest. Raises DataError (3) that names the first bad one.
+
+    The manifest is that of `write_manifest`, or that of the stage export, which lists its files as shards.
+    """
+    for entry in read_manifest(folder):
+        path = folder / entry.path
+        if not path.is_file():
+            raise DataError(f"{path} is missing", "copy the folder again, or train again")
+        if path.stat().st_size != entry.bytes or checksum(path) != entry.xxh3_128:
+            raise DataError(f"checksum mismatch: {path}", "copy the folder again, or train again")
+
+
+def read_manifest(folder: Path) -> list[StoredShard]:
+    """Return the entries of a folder's manifest. Raises DataError (3) if it is damaged."""
+    found = read_json(folder / MANIFEST)
+    try:
+        whole = checked_json.without_checksum(found) if checked_json.CHECKSUM in found else found
+        files = whole["files"] if "files" in whole else whole["shards"]
+        return [StoredShard.model_validate({"rows": 0, **entry}) for entry in files]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / MANIFEST} is damaged", "copy the folder again, or train again") from error
+
+
+def checksum(path: Path) -> str:
+    """Return the xxh3-128 of a file, which is read block by block."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

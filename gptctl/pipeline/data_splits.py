@@ -1,0 +1,193 @@
+"""DATA of finetune and eval: the files of its splits, and their texts, with labels where the task needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from gptctl.core import seeds
+from gptctl.core.config import ReadingOptions
+from gptctl.core.errors import DataError, UsageError
+from gptctl.io.dataset.schema import concat
+from gptctl.io.files import plain_path, split_suffixes
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.read_task import read_task
+from gptctl.io.object_storage.address import base_name, file_info, list_folder
+from gptctl.pipeline import finalize
+from gptctl.pipeline.task_results import PipelineTotals
+
+NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
+VAL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The path of each split, or `whole` if the data has no named splits."""
+
+    named: dict[str, str]
+    whole: str | None
+
+
+def find_splits(data: str) -> Splits:
+    """Find the files or folders named train, val (validation, valid, dev) and test.
+
+    A single file or folder with such a name is that split, and any other is data without splits. Raises UsageError (2)
+    if the path does not exist.
+    """
+    data = plain_path(data)
+    if data == "-":
+        return Splits({}, data)
+    named: dict[str, str] = {}
+    if file_info(data).type == pafs.FileType.NotFound:
+        raise UsageError(
+            f"no such file or folder: {data}", "DATA is a file, or a folder with train, val and test files"
+        )
+    for name, place in list_folder(data).items():
+        split = NAMES.get(stem(name))
+        if split in named:
+            raise DataError(f"{data} has two {split} splits: {base_name(named[split])} and {name}", "keep one of them")
+        if split:
+            named[split] = place
+    if named:
+        return Splits(named, None)
+    split = NAMES.get(stem(base_name(data)))
+    return Splits({split: data}, None) if split else Splits({}, data)
+
+
+def stem(name: str) -> str:
+    """Return a name without the suffixes of format and compression: "val" for "val.jsonl.gz"."""
+    format_suffix, codec = split_suffixes(name)
+    lowered = name.lower()
+    if codec:
+        lowered = lowered.rsplit(".", 1)[0]
+    return lowered.removesuffix(format_suffix) if format_suffix else lowered
+
+
+def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
+    """Read all documents of a file or folder, and its fingerprint. Raises DataError (3) if too few are readable."""
+    reading = replace(ReadOptions.from_config(config), structured=structured)
+    inputs = Inputs((path,), reading)
+    tables: list[pa.Table] = []
+    totals = PipelineTotals()
+    for task in inputs.tasks(config.limit):
+        table, unreadable = read_task(task, reading)
+        tables.append(table)
+        totals.unreadable += unreadable
+        totals.counts.documents_in += len(table) + len(unreadable)
+        totals.counts.kept += len(table)
+        totals.counts.quarantined.update(item.reason for item in unreadable)
+    finalize.check_readable(totals, config.max_bad, path)
+    return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
+
+
+def training_splits(
+    config: ReadingOptions, data: str, structured: bool = False
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
+
+    Without a named val split, val is 10 % of the training documents, by the hash of the text. Raises DataError (3) if
+    the data has no training split.
+    """
+    splits = find_splits(data)
+    source = splits.whole or splits.named.get("train")
+    if source is None:
+        raise DataError(
+            f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
+        )
+    table, prints = read_documents(config, source, structured)
+    prints = {f"train/{name}": value for name, value in prints.items()}
+    if "val" in splits.named:
+        val, val_prints = read_documents(config, splits.named["val"], structured)
+        return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
+    held = held_out(table)
+    return {
+        "train": table.filter(pa.array([not is_held for is_held in held], pa.bool_())),
+        "val": table.filter(pa.array(held, pa.bool_())),
+    }, prints
+
+
+def held_out(table: pa.Table) -> list[bool]:
+    """Return a mask of the 10 % of documents that are the val split of data without one."""
+    return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
+
+
+def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (split, documents) for val and test, or ("all", documents) if the data has no named splits.
+
+    Data that the model was finetuned on is recognized by its content hash. Only its held-out part is yielded, as "val";
+    if other files were held out, all of it is yielded as "train".
+    """
+    splits = find_splits(data)
+    for name in ("val", "test"):
+        if name in splits.named:
+            yield name, read_documents(config, splits.named[name])[0]
+    if splits.named.keys() & {"val", "test"}:
+        return
+    source = splits.whole or splits.named["train"]
+    table, prints = read_documents(config, source)
+    if not set(prints.values()) <= {value for name, value in trained_on.items() if name.startswith("train/")}:
+        yield "all", table
+    elif any(name.startswith("val/") for name in trained_on):
+        yield "train", table
+    else:
+        yield "val", table.filter(pa.array(held_out(table), pa.bool_()))
+
+
+def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, pa.Table]:
+    """Move the rows of one fold from all tables to a table of their own, "held out".
+
+    Raises DataError (3) for a missing column or value, UsageError (2) if no row is in that fold.
+    """
+    kept: dict[str, pa.Table] = {}
+    held: list[pa.Table] = []
+    for name, table in tables.items():
+        inside = [value == fold for value in strings_of(table, column, name, "fold", "name it with --fold-column")]
+        held.append(table.filter(pa.array(inside, pa.bool_())))
+        kept[name] = table.filter(pa.array([not one for one in inside], pa.bool_()))
+    kept["held out"] = pa.concat_tables(held, promote_options="permissive")
+    if not len(kept["held out"]):
+        raise UsageError(f"no text is in fold '{fold}'", "see the column's values: gptctl inspect")
+    return kept
+
+
+def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
+    """Return the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
+    return strings_of(table, column, where, "label", "name it with --label-column")
+
+
+def strings_of(table: pa.Table, column: str, where: str, what: str, hint: str) -> list[str]:
+    """Return a column as text. Raises DataError (3) if the column, with this hint, or a value is missing."""
+    if column not in table.column_names:
+        raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint)
+    values = table[column].to_pylist()
+    for row, value in enumerate(values):
+        if value is None:
+            raise DataError(f"{where}: row {row} (id {table['id'][row].as_py()}) has no {what}", "fill or remove it")
+    return [str(value) for value in values]
+
+
+def label_names(table: pa.Table, column: str) -> list[str]:
+    """Return the labels of the training split, sorted. Raises DataError (3) if there are fewer than two."""
+    names = sorted(set(labels_of(table, column, "train")))
+    if len(names) < 2:
+        raise DataError(
+            f"column '{column}' has {len(names)} label in the training split",
+            "a classifier needs two or more; see --label-column",
+        )
+    return names
+
+
+def known_labels(table: pa.Table, column: str, names: Sequence[str], split: str) -> list[str]:
+    """Return a split's labels. Raises DataError (3) for a label that the training split does not have."""
+    labels = labels_of(table, column, split)
+    for row, label in enumerate(labels):
+        if label not in names:
+            raise DataError(
+                f"{split}: row {row} has the label '{label}', which the training split lacks",
+                f"known: {', '.join(names)}",
+            )
+    return labels

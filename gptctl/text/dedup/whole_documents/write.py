@@ -1,0 +1,51 @@
+"""Writing the documents that are kept: the last step of the methods minhash and exact."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gptctl.pipeline.dataset_output import DatasetOutput, StageResult
+from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.text.dedup import report
+from gptctl.text.dedup.corpus import Corpus
+from gptctl.text.dedup.whole_documents.clusters import Clusters
+from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.decisions import Decisions
+from gptctl.text.dedup.whole_documents.removal import RemoveDuplicates
+from gptctl.text.dedup.whole_documents.workspace import Workspace
+from gptctl.text.dedup.worker_pool import WorkerPool
+
+
+class Search(Protocol):
+    """A search for duplicate documents: with sorted keys on disk, or with an LSH index."""
+
+    @property
+    def criteria(self) -> Criteria:
+        """What makes two documents duplicates."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where intermediate files are."""
+
+    @property
+    def corpus(self) -> Corpus:
+        """What is read."""
+
+    @property
+    def pool(self) -> WorkerPool:
+        """Who does the work."""
+
+    def run(self) -> tuple[Clusters, dict[str, int]]:
+        """Return the clusters with their survivors, and metrics of the search."""
+
+
+def write_without_duplicates(search: Search, dataset: DatasetOutput) -> StageResult:
+    """Search for duplicates and write the documents of INPUT without them, into a dataset."""
+    corpus, pool, workspace = search.corpus, search.pool, search.workspace
+    clusters, metrics = search.run()
+    decisions = Decisions(workspace, clusters, corpus.input_start, pool.max_memory)
+    read = workspace.cache.after(len(corpus.against)).read
+    pipeline = ShardPipeline(RemoveDuplicates(search.criteria), corpus.options, dataset.folder, read=read)
+    tasks = decisions.attach(corpus.input_tasks())
+    totals = pipeline.run(tasks, pool.executor, pool.context, dataset.pipe)
+    return StageResult(totals, report.cluster_metrics(clusters, corpus.input_start, totals.stats) | metrics)
