@@ -160,7 +160,7 @@ def annotation_of(field: FieldInfo) -> Any:
     declared, kind = declaration(field), bare(field.annotation)
     if table_of(field.annotation):
         accepted: Any = Mapping[str, Any]
-        accepted = accepted | str | Sequence[str] if declared.path else accepted
+        accepted = accepted | str | Sequence[str] if declared.paths else accepted
     elif is_list(field.annotation):
         item: Any = next((kind for kind in get_args(kind) if kind is not ...), str)
         accepted = item | Sequence[item]

@@ -149,7 +149,7 @@ def few_choices(field: FieldInfo) -> list[str]:
 def default_text(field: FieldInfo) -> str:
     """Return a default as help shows it, or nothing where none is worth showing."""
     value = field.default
-    if value is PydanticUndefined or value is None or value in ("", ()) or declaration(field).path:
+    if value is PydanticUndefined or value is None or value in ("", ()) or declaration(field).paths:
         return ""
     if isinstance(value, bool):
         return "on" if value else ""

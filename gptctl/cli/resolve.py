@@ -16,13 +16,12 @@ from gptctl.core.config import (
     Others,
     StageConfig,
     build,
-    declaration,
     merge,
-    nest,
     plain,
     read_environment,
     read_sets,
     read_toml,
+    spread,
     table_of,
 )
 from gptctl.core.errors import UsageError
@@ -123,8 +122,4 @@ def has_key(model: type[BaseModel] | None, dotted: str) -> bool:
 
 def flag_values(model: type[StageConfig], flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags that were typed as config values; some set a key of a table."""
-    values: dict[str, Any] = {}
-    for name, value in flags.items():
-        if value is not None:
-            values = merge(values, nest(declaration(model.model_fields[name]).path or name, value))
-    return values
+    return spread(model, {name: value for name, value in flags.items() if value is not None})

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gptctl.core import atomic
-from gptctl.core.config import StageConfig, Values, plain, to_toml
+from gptctl.core.config import StageConfig, Values, look_up, plain, to_toml
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError
 from gptctl.core.redact import redact, redacted
@@ -149,7 +149,7 @@ def open_run(
             settings = redacted(config.settings())
             check_same_run(name, old, settings, inputs, extendable or {})
             check_same_plugins(name, old)
-            is_extended = any(old["settings"].get(key) != settings.get(key) for key in extendable or {})
+            is_extended = any(look_up(old["settings"], key) != look_up(settings, key) for key in extendable or {})
             if is_extended or ((out / MANIFEST).exists() and not is_complete(out)):
                 (out / MANIFEST).unlink(missing_ok=True)
         atomic.sweep(out)

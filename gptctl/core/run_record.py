@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gptctl import __version__
 from gptctl.core import plugins
-from gptctl.core.config import StageConfig, Values, differing, plain
+from gptctl.core.config import StageConfig, Values, differing, flatten, plain
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, from_os_error
 from gptctl.core.redact import redacted
@@ -26,7 +26,7 @@ RUN_RECORD = "run.json"
 MANIFEST = "manifest.json"
 MAX_NAMED_INPUTS = 3
 LIBRARIES = ("pyarrow", "numpy", "tokenizers", "torch", "datasketch", "nltk", "ftfy", "resiliparse")
-# Keys that may grow without being a conflict (more --steps), each with a function that returns how large a value is.
+# Dotted keys that may grow without being a conflict (more --steps), each with a function that returns a value's size.
 Extendable = Mapping[str, Callable[[Any], float]]
 
 
@@ -99,11 +99,11 @@ def parse_record(data: bytes | None) -> Values:
 
 def check_same_run(name: str, old: Values, settings: Values, inputs: Values | None, extendable: Extendable) -> None:
     """Raise ConflictError (5) if an earlier run had other settings or other inputs than this one."""
-    before = dict(old["settings"])
+    before, now = flatten(old["settings"]), flatten(json.loads(json.dumps(settings)))
     for key, size in extendable.items():
-        if key in before and size(settings[key]) > size(before[key]):
-            before[key] = settings[key]
-    changed = differing(before, json.loads(json.dumps(settings)))
+        if key in before and size(now[key]) > size(before[key]):
+            before[key] = now[key]
+    changed = differing(before, now)
     if changed:
         raise ConflictError(
             f"{name} was made with other settings: {', '.join(changed)}",

@@ -95,19 +95,21 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
         raise UsageError("--seeds and --fold-column train on one machine", hint)
 
-    def job() -> TrainJob:
+    def build_job() -> TrainJob:
         task = prepare_task(config, folder, saved, tables, context)
         return make_job(config, task, saved.config, fingerprints)
 
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
         if not nodes.is_leader:
-            found = follow_leader(nodes, job, Path(config.out), "finetune", context)
+            found = follow_leader(nodes, build_job, Path(config.out), "finetune", context)
             return Summary("finetune", "up to date", (config.out,)) if found is None else summarise(config, found)
         with open_run(Path(config.out), config, context, inputs, {"epochs": float}, has_model) as record:
             if record.up_to_date:
                 return record.previous_summary()
             nodes.announce_training()
-            metrics = train_all(repeats, record, context) if repeats else train(config, job(), tables, record, context)
+            metrics = (
+                train_all(repeats, record, context) if repeats else train(config, build_job(), tables, record, context)
+            )
             return finish(config, record, metrics, inputs, Tokenizer.from_json(saved.tokenizer_json))
 
 
@@ -210,7 +212,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import replicated_memory
 
-    recipe = config.full_recipe(task.label_weights, task.train_samples, model.max_seq_len)
+    recipe = config.effective_recipe(task.label_weights, task.train_samples, model.max_seq_len)
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
     lora = {"lora": plain(config.lora_config())} if config.lora else {}
     return TrainJob(

@@ -34,7 +34,7 @@ def budget(limit: float) -> float:
     return limit or math.inf
 
 
-EXTENDABLE: Extendable = {"steps": float, "max_minutes": budget, "max_tokens": budget}
+EXTENDABLE: Extendable = {"training.steps": float, "max_minutes": budget, "max_tokens": budget}
 EXAMPLES = (
     "gptctl pretrain tokens -o run --preset tiny-modern --steps 200",
     "gptctl pretrain tokens -o timed --preset tiny-vaswani --max-minutes 0.1 --set patience=3",
@@ -72,10 +72,9 @@ def plan(config: Pretrain, context: Context) -> Summary:
     if config.list_presets:
         return list_presets()
     data = token_io.open_tokens(config.tokens) if config.tokens else None
-    model, recipe = config.model_config_for(data.vocab_size if data else None), config.full_recipe()
+    model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    on_cpu = config.device == "cpu" or config.nproc_per_node > 1
     options = PlanOptions(
         strategy=config.parallel,
         world_size=config.world_size(),
@@ -83,8 +82,8 @@ def plan(config: Pretrain, context: Context) -> Summary:
         tp_size=config.tp_size,
         hybrid_shard=config.hybrid_shard,
         micro_batch_size=config.micro_batch_size,
-        bf16=config.precision != "fp32" and not on_cpu,
-        accelerator=None if on_cpu else config.accelerator,
+        bf16=config.precision != "fp32" and not config.on_cpu(),
+        accelerator=None if config.on_cpu() else config.accelerator,
     )
     found = plan_run(model, recipe, options)
     if data:
@@ -154,7 +153,7 @@ def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context:
 def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
     """Report how the training documents fill sequences."""
     lengths = token_io.document_lengths(data.folder, "train")
-    return packing.packing_report(config.pack, lengths, config.full_recipe().seq_len, config.seed)
+    return packing.packing_report(config.pack, lengths, config.effective_recipe().seq_len, config.seed)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
@@ -179,7 +178,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
     from gptctl.train.planning.plan_run import replicated_memory
     from gptctl.train.tasks import pretraining
 
-    recipe, seed = config.full_recipe(), config.seed
+    recipe, seed = config.effective_recipe(), config.seed
     train_data = pretraining.training_data(data.folder, config.pack, recipe.seq_len, seed, model.end_of_text)
     val_data = partial(pretraining.open_windows, data.folder, recipe.seq_len, seed, "val")
     return TrainJob(

@@ -63,7 +63,8 @@ def diverge(state: TrainerState, description: str) -> NoReturn:
     state.checkpoint_writer.wait()
     found = checkpoint_folders.latest_valid(state.run.path)
     kept = f"; {found.name} is kept" if found else ""
+    rates = "--lr and training.matrix_lr" if state.job.recipe.optimizer == "muon" else "--lr"
     raise DivergedError(
         f"training diverged at step {state.progress.step + 1}: {description}{kept}",
-        "use a lower --lr or a longer warm-up, with another -o",
+        f"use a lower {rates} or a longer warm-up, with another -o",
     )

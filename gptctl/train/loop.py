@@ -1,11 +1,4 @@
-"""The training loop. Pretraining and finetuning differ only in the job that they pass to it.
-
-train(job)              chooses the strategy, which calls train_rank() once per rank
-  train_rank(...)       sets up (setup.py), then runs the loop
-    run_loop(...)       alternates steps, evaluations and checkpoints until a budget is used up
-      train_step(...)   one update (step.py); a faulty one is handled in fault_handling.py
-      evaluate(...)     metrics on the val split (evaluation.py)
-"""
+"""The training loop. Pretraining and finetuning differ only in the job that they pass to it."""
 
 from __future__ import annotations
 

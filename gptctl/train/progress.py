@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class TrainProgress:
-    """Counters and choices of a run. Everything else follows from the job and the step."""
+    """Counters and choices of a run. Everything else follows from the job and these counters."""
 
     step: int = 0
     next_sample: int = 0  # where in the data the next batch begins
-    trained_samples: int = 0  # samples of all updates: fewer than next_sample if some were skipped
+    trained_samples: int = 0  # of all updates, fewer than next_sample if some were skipped; the learning rate follows
     tokens: int = 0
     train_seconds: float = 0.0  # spent on updates
     elapsed_minutes: float = 0.0  # since the start of the run, evaluations and checkpoints included

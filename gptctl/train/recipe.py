@@ -80,7 +80,7 @@ class SharedRecipe(Settings):
 class PretrainRecipe(SharedRecipe):
     """The recipe of a pretraining run."""
 
-    warmup_steps: int = key(100, "Steps of linear warm-up.", ge=0)
+    warmup_steps: int = key(100, "Steps of linear warm-up; during a batch ramp counted in full batches.", ge=0)
     seq_len: int = key(64, "Tokens per sequence.", ge=1)
     steps: int = key(1000, "Updates.", ge=0)
 

@@ -7,11 +7,11 @@ import math
 from gptctl.train.recipe import Recipe
 
 
-def lr_factor(recipe: Recipe, step: float, steps: float) -> float:
-    """Return the learning rate of update `step` (from 0) out of `steps`, as a share of the peak.
+def lr_factor(recipe: Recipe, full_batches: float, total_full_batches: float) -> float:
+    """Return the learning rate of the update after `full_batches`, out of `total_full_batches`, as a share of the peak.
 
-    With a batch ramp both are counted in updates of the full batch (samples / batch_size), so that warm-up and decay
-    follow the tokens, as in GPT-3. After a linear warm-up the schedules differ:
+    A full batch is `batch_size` samples. Without a batch ramp it is a step. With one, warm-up and decay follow the
+    tokens, as in GPT-3. After a linear warm-up the schedules differ:
 
     cosine    half a cosine down to min_lr_share, over decay_share of the steps (Loshchilov and Hutter 2017, "SGDR")
     linear    linear decay to min_lr_share, over decay_share of the steps
@@ -20,17 +20,18 @@ def lr_factor(recipe: Recipe, step: float, steps: float) -> float:
     noam      the inverse square root of the step ("Attention Is All You Need", 5.3, with its peak scaled to 1)
     """
     warmup = recipe.warmup_steps
-    if step < warmup:
-        return min(1.0, (step + 1) / warmup)
+    if full_batches < warmup:
+        return min(1.0, (full_batches + 1) / warmup)
     if recipe.schedule == "constant":
         return 1.0
     if recipe.schedule == "noam":
-        return math.sqrt(max(warmup, 1) / (step + 1))
+        return math.sqrt(max(warmup, 1) / (full_batches + 1))
     end = recipe.min_lr_share
     if recipe.schedule == "wsd":
-        cooldown = max(1, round(steps * recipe.cooldown_share))
-        return end + (1 - end) * min(1.0, max(0.0, (steps - step) / cooldown))
-    done = min(1.0, (step - warmup) / max(1, steps * recipe.decay_share - warmup))
+        cooldown = max(1, round(total_full_batches * recipe.cooldown_share))
+        return end + (1 - end) * min(1.0, max(0.0, (total_full_batches - full_batches) / cooldown))
+    decayed = full_batches - warmup
+    done = min(1.0, decayed / max(1, total_full_batches * recipe.decay_share - warmup))
     if recipe.schedule == "linear":
         return end + (1 - end) * (1 - done)
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))

@@ -14,7 +14,7 @@ from gptctl.train import faults, schedule
 from gptctl.train.fault_handling import handle_fault
 from gptctl.train.monitor.heartbeat import WAITING
 from gptctl.train.state import TrainerState
-from gptctl.train.step_logging import log_step, warn_of_stragglers
+from gptctl.train.step_logging import report_step, warn_of_stragglers
 from gptctl.train.step_sums import StepSums
 
 
@@ -51,7 +51,7 @@ def train_step(state: TrainerState) -> None:
     if fault and not handle_fault(state, fault, samples, found.loss, found.grad_norm):
         zero_grad(state)
         return
-    lr = update_parameters(state, found)
+    rates = update_parameters(state, found)
     progress.step += 1
     progress.next_sample, progress.trained_samples = samples.stop, progress.trained_samples + size
     progress.consecutive_skips = 0
@@ -60,11 +60,11 @@ def train_step(state: TrainerState) -> None:
     progress.loss_sum += found.loss_sum
     progress.loss_targets += found.targets
     progress.train_seconds += time.perf_counter() - began
-    log_step(state, loss=found.loss, lr=lr, grad_norm=found.grad_norm)
+    report_step(state, loss=found.loss, grad_norm=found.grad_norm, rates=rates)
 
 
-def update_parameters(state: TrainerState, found: StepResult) -> float:
-    """Clip the gradients, let the optimizers update, and return the learning rate."""
+def update_parameters(state: TrainerState, found: StepResult) -> dict[str, float]:
+    """Clip the gradients, let the optimizers update, and return the learning rates by their keys in the recipe."""
     recipe, progress = state.job.recipe, state.progress
     clip = min(1.0, recipe.grad_clip / (found.grad_norm + 1e-6)) if recipe.grad_clip else 1.0
     gradients = [parameter.grad for parameter in state.parameters.values() if parameter.grad is not None]
@@ -75,7 +75,8 @@ def update_parameters(state: TrainerState, found: StepResult) -> float:
             group["lr"] = group["peak_lr"] * factor
         optimizer.step()
     zero_grad(state)
-    return factor * recipe.lr
+    keys = ("lr", "matrix_lr") if recipe.optimizer == "muon" else ("lr",)
+    return {key: factor * getattr(recipe, key) for key in keys}
 
 
 def zero_grad(state: TrainerState) -> None:
@@ -140,9 +141,9 @@ def micro_batches(state: TrainerState, samples: range) -> Iterator[range]:
     """
     dims = state.strategy.dims
     own = rank_share(samples, state.strategy.dp_rank, dims.dp_size)
-    size = state.job.micro_batch_size or len(own)
-    largest = -(-len(samples) // dims.dp_size) if state.job.micro_batch_size else size
-    for start in range(own.start, own.start + largest, size):
+    largest_share = -(-len(samples) // dims.dp_size)
+    size = state.job.micro_batch_size or largest_share
+    for start in range(own.start, own.start + largest_share, size):
         micro_batch = range(start, min(start + size, own.stop))
         if not micro_batch and dims.is_replicated:
             return

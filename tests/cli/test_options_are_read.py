@@ -14,7 +14,7 @@ import pytest
 
 from gptctl.cli.commands import config_model, stage_names
 from gptctl.core import plugins
-from gptctl.core.config import Settings, StageConfig, Values, table_of
+from gptctl.core.config import Settings, StageConfig, Values, declaration, table_of
 from gptctl.core.context import Context
 from gptctl.core.errors import DivergedError
 from tests.conftest import write_jsonl
@@ -75,7 +75,7 @@ def options(model: type[Any], prefix: str = "") -> Iterator[tuple[type, str, str
     for name, field in model.model_fields.items():
         if table := table_of(field.annotation):
             yield from options(table, f"{prefix}{name}.")
-        else:
+        elif not declaration(field).paths:  # a key that stands for keys of tables is not read itself
             yield model, name, prefix + name
 
 

@@ -30,8 +30,8 @@ COMMANDS: dict[str, tuple[str, Values]] = {
 }
 
 CONFLICTS: dict[str, Values] = {
-    "clean": {"html": "always"}, "dedup": {"threshold": 0.5}, "tokenize": {"val": 0.2}, "pretrain": {"lr": 0.5},
-    "finetune": {"lr": 0.5}, "eval": {"average": "micro"}, "generate": {"max_tokens": 5}, "export": {"dtype": "bfloat16"},
+    "clean": {"html": "always"}, "dedup": {"threshold": 0.5}, "tokenize": {"val": 0.2}, "pretrain": {"max_tokens": 5},
+    "finetune": {"dropout": 0.3}, "eval": {"average": "micro"}, "generate": {"max_tokens": 5}, "export": {"dtype": "bfloat16"},
 }  # fmt: skip
 
 

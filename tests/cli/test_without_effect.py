@@ -18,6 +18,8 @@ from tests.conftest import Ran, tree_bytes
 from tests.core.config.test_tables import REQUIRED, keys, others
 
 Gptctl = Callable[..., Ran]
+ADAMW = "pretrain tokens -o out --preset tiny-modern --optimizer adamw"
+BATCH_TOKENS = "pretrain tokens -o out --batch-tokens 512"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ Gptctl = Callable[..., Ran]
         ("finetune m d -o out --set adapter.rank=9", "--set adapter.rank is not a key of gptctl finetune: use --lora"),
         ("finetune m d -o out --set adapter.alpha=9", "--set adapter.alpha has no effect without --lora"),
         ("finetune m d -o out --task chat --lm-weight 0.5", "--lm-weight has no effect with --task chat"),
-        ("finetune m d -o out --lr 0.1 --set training.lr=0.2", "--set training.lr has no effect beside --lr"),
+        ("finetune m d -o out --set lr=0.1 --set training.lr=0.2", "--set training.lr has no effect beside --set lr"),
         ("finetune m d -o out --seeds 3 --fold-column f", "--seeds has no effect beside --fold-column"),
         ("clean in -o out --set contamination.words=9", "--set contamination.words has no effect without --decontaminate"),
         ("clean in -o out --set mask.style=datatrove", "--set mask.style has no effect without --pii"),
@@ -44,6 +46,8 @@ Gptctl = Callable[..., Ran]
         ("pretrain tokens -o out --set model.vocab_size=9", "--set model.vocab_size has no effect beside TOKENS"),
         ("pretrain tokens -o out --set training.cooldown_share=1 --preset gpt2", "has no effect with schedule cosine"),
         ("pretrain tokens -o out --set faults.margin=1", "--set faults.margin has no effect without a rollback"),
+        (f"{BATCH_TOKENS} --set training.batch_size=4", "--set training.batch_size has no effect beside --batch-tokens"),
+        (f"{ADAMW} --set training.matrix_lr=0.05", "--set training.matrix_lr has no effect with optimizer adamw"),
         ("pretrain --list-presets --steps 3", "--steps has no effect with --list-presets"),
         ("eval m d --positive yes", "--positive has no effect without --average binary"),
         ("eval m d --workers 3", "--workers has no effect without --leakage"),

@@ -96,7 +96,7 @@ def test_the_settings_file_of_the_documentation(gptctl: Gptctl, tmp_path: Path) 
     done = gptctl("pretrain", "t", "-o", "r", "--config", "c.toml", "--print-config")
     assert done.code == 0, done.err
     shown = tomllib.loads(done.out.decode())
-    assert (shown["preset"], shown["steps"], shown["loggers"]) == ("gpt2", 20000, ["tensorboard"])
+    assert (shown["preset"], shown["training"]["steps"], shown["loggers"]) == ("gpt2", 20000, ["tensorboard"])
     assert (shown["faults"]["on_nonfinite"], shown["checkpoint"]["every"]) == ("rollback", 250)
 
 

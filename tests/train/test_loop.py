@@ -141,6 +141,20 @@ def test_divergence_is_an_error_before_it_is_an_update(tmp_path: Path) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in load_file(kept / "model.safetensors").values())
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_learning_rates_of_an_optimizer(tmp_path: Path, optimizer: str) -> None:
+    """Muon has a rate of its own for matrices: in the events, and in the hint after a divergence."""
+    recipe = {"optimizer": optimizer, "lr": 1e-3, "matrix_lr": 2e-3, "warmup_steps": 2, "steps": 1}
+    run_in(tmp_path / "fine", make_job(recipe=recipe, log_every=1))
+    [step] = events(tmp_path / "fine", "step")
+    assert (step["lr"], step.get("matrix_lr")) == (5e-4, 1e-3 if optimizer == "muon" else None)
+    wild = {"lr": 1e18, "matrix_lr": 1e18, "warmup_steps": 0, "grad_clip": 0.0, "steps": 9}
+    with pytest.raises(DivergedError) as caught:
+        run_in(tmp_path / "wild", make_job(recipe=recipe | wild))
+    rates = "--lr and training.matrix_lr" if optimizer == "muon" else "--lr"
+    assert caught.value.hint == f"use a lower {rates} or a longer warm-up, with another -o"
+
+
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """SIGTERM while training: exit 143, and in the end the weights of a run without it."""
 

@@ -15,6 +15,7 @@ from gptctl.core.config.fields import (
     is_list,
     key,
     output,
+    spread,
     table_of,
 )
 from gptctl.core.config.layers import Layer, Others, build
@@ -57,6 +58,7 @@ __all__ = [
     "read_sets",
     "read_toml",
     "show",
+    "spread",
     "table_of",
     "to_toml",
     "with_plugin_tables",

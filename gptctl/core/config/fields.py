@@ -10,6 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
+from gptctl.core.config.values import Values, look_up, merge, nest
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -21,7 +23,7 @@ class Declaration:
     short: the flag's one-letter form, such as "-o".
     runtime: the key cannot change a result, so it is left out of the settings that outputs are compared by.
     switch: the flag has no --no- form.
-    path: the dotted key of a table that the flag sets.
+    paths: the dotted keys of tables that the flag sets. They hold its value, and the key itself stays unset.
     reads: the value names files or folders that the command reads.
     folder: the value names the folder that the command writes.
     choices: returns the values that the shell completes.
@@ -33,7 +35,7 @@ class Declaration:
     short: str = ""
     runtime: bool = False
     switch: bool = False
-    path: str = ""
+    paths: tuple[str, ...] = ()
     reads: bool = False
     folder: bool = False
     choices: Callable[[], Iterable[str]] | None = None
@@ -53,13 +55,13 @@ def flag(
     short: str = "",
     runtime: bool = False,
     switch: bool = False,
-    path: str = "",
+    paths: tuple[str, ...] = (),
     reads: bool = False,
     choices: Callable[[], Iterable[str]] | None = None,
     **bounds: Any,
 ) -> Any:
     """Declare a config key that is also a command-line flag. `Declaration` explains the parameters."""
-    declared = Declaration("flag", metavar, panel, short, runtime, switch, path, reads, choices=choices)
+    declared = Declaration("flag", metavar, panel, short, runtime, switch, paths, reads, choices=choices)
     return field(default, help, declared, **bounds)
 
 
@@ -97,6 +99,31 @@ def table_of(annotation: Any) -> type[BaseModel] | None:
     """Return the config model that a field of this type holds, or None if it is not a table."""
     kind = bare(annotation)
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def spread(model: type[BaseModel], values: Values) -> Values:
+    """Move the values of keys that stand for keys of tables there: {"lr": 1} becomes {"training": {"lr": 1}}."""
+    short = short_forms(model, values)
+    spread_out = {name: value for name, value in values.items() if name not in short}
+    for name, paths in short.items():
+        for path in paths if values[name] is not None else ():
+            spread_out = merge(spread_out, nest(path, values[name]))
+    return spread_out
+
+
+def given_twice(model: type[BaseModel], values: Values) -> list[tuple[str, str]]:
+    """List the keys of tables that the same values give directly and by a short form, each with the short form."""
+    short = short_forms(model, values)
+    return [(path, name) for name, paths in short.items() for path in paths if look_up(values, path) is not None]
+
+
+def short_forms(model: type[BaseModel], values: Values) -> dict[str, tuple[str, ...]]:
+    """Return the given keys that stand for keys of tables, with those keys."""
+    return {
+        name: declaration(info).paths
+        for name, info in model.model_fields.items()
+        if declaration(info).paths and name in values and not isinstance(values[name], dict)
+    }
 
 
 def is_list(annotation: Any) -> bool:

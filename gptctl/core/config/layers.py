@@ -13,10 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from gptctl.core.config import messages
-from gptctl.core.config.fields import declaration, is_list, table_of
+from gptctl.core.config.fields import given_twice, is_list, spread, table_of
 from gptctl.core.config.messages import ARGUMENT, ENVIRONMENT, FLAG, PRESET, SET
 from gptctl.core.config.settings import Settings, StageConfig
-from gptctl.core.config.values import Values, flatten, look_up, merge, nest, plain, without
+from gptctl.core.config.values import Values, flatten, look_up, merge, plain, without
 from gptctl.core.errors import UsageError
 
 Model = TypeVar("Model", bound=Settings)
@@ -98,6 +98,9 @@ def known_keys(model: type[BaseModel], layers: Sequence[Layer], others: Others) 
     """
     kept, problems = [], []
     for layer in layers:
+        for path, name in given_twice(model, layer.values):
+            given = messages.named(model, path, layer.origin)
+            problems.append(f"{given} has no effect beside {messages.named(model, name, layer.origin)}")
         values = normalized(model, layer.values)
         unknown = unknown_keys(model, values)
         for name in unknown:
@@ -109,15 +112,13 @@ def known_keys(model: type[BaseModel], layers: Sequence[Layer], others: Others) 
 
 
 def normalized(model: type[BaseModel], values: Values) -> Values:
-    """Write short forms out: "a,b" where a list is wanted, and a single value for a table that a flag sets a key of."""
+    """Write short forms out: "a,b" where a list is wanted, and keys that stand for keys of tables."""
     out: Values = {}
-    for name, value in values.items():
+    for name, value in spread(model, values).items():
         info = model.model_fields.get(name)
         if info is None:
             out[name] = value
             continue
-        if (path := declaration(info).path) and not isinstance(value, dict):
-            value = nest(path, value)[name]
         table = table_of(info.annotation)
         if isinstance(value, dict) and table:
             value = normalized(table, value)

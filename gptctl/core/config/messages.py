@@ -50,7 +50,7 @@ def named(model: Model, dotted: str, origin: str) -> str:
     """Name a key as the user wrote it: as a flag, as a variable, or as a key with its file."""
     if origin == FLAG:
         for name, info in model.model_fields.items():
-            if dotted in (name, declaration(info).path):
+            if dotted in (name, *declaration(info).paths):
                 return typed(name, info)
     if origin == ARGUMENT:
         return dotted

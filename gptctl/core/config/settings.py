@@ -6,8 +6,9 @@ import os
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
 
-from gptctl.core.config.fields import declaration, key
+from gptctl.core.config.fields import declaration, key, spread, table_of
 from gptctl.core.config.values import Values, merge, plain
 
 FILE_SUFFIXES = (
@@ -31,7 +32,7 @@ class Settings(BaseModel):
         """Lay what is given over what holds without it."""
         if not isinstance(values, dict):
             return values
-        given = given_in(values)
+        given = spread(cls, given_in(values))
         return merge(cls.below(given), given)
 
     def without_effect(self) -> dict[str, str]:
@@ -107,8 +108,9 @@ class StageConfig(Settings):
 
     def settings(self) -> Values:
         """Return the keys that can change a result, in TOML's types."""
-        fields = type(self).model_fields
-        return {name: value for name, value in plain(self).items() if not declaration(fields[name]).runtime}
+        fields, values = type(self).model_fields, plain(self)
+        left_out = {name for name, info in fields.items() if declaration(info).runtime or is_short(info)}
+        return {name: value for name, value in values.items() if name not in left_out}
 
     def sources(self) -> dict[str, list[str]]:
         """Return what is read, by the key that names it: absolute paths, URIs, or "-" for a pipe."""
@@ -118,6 +120,11 @@ class StageConfig(Settings):
             if value:
                 found[name] = [absolute(str(one)) for one in ([value] if isinstance(value, str) else value)]
         return found
+
+
+def is_short(info: FieldInfo) -> bool:
+    """Tell whether a key only stands for keys of tables."""
+    return bool(declaration(info).paths) and table_of(info.annotation) is None
 
 
 def without_suffix(path: str) -> str:

@@ -161,7 +161,7 @@ def filter_fields() -> dict[str, Any]:
             help_line = "Keep only documents in these languages, such as en,de."
             fields[name] = (
                 module.Config,
-                flag(default, help_line, metavar="CODES", panel="Cleaning", path="language.languages"),
+                flag(default, help_line, metavar="CODES", panel="Cleaning", paths=("language.languages",)),
             )
         else:
             fields[name] = (module.Config, key(default, help_line))

@@ -50,8 +50,8 @@ class LostRankError(MachineError):
     """A rank died or fell silent for an outside reason: restarting all ranks may help."""
 
 
-def launch(build: BuildStrategy, function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call a function in each of this machine's ranks and return the result of the first.
+def launch(build: BuildStrategy, train_rank: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call train_rank in each of this machine's ranks and return the result of the first.
 
     If a rank dies or falls silent, all ranks are ended and restarted from the last checkpoint, up to job.max_restarts
     times. Raises what a rank raised; MachineError (4) if a rank was lost and no restart is left; StoppedError after a
@@ -64,7 +64,7 @@ def launch(build: BuildStrategy, function: RankFunction, job: TrainJob, run: Run
             logging.getLogger(name).setLevel(logging.CRITICAL)  # the error raised here says the same in one line
     for attempt in range(job.max_restarts + 1):
         try:
-            return attempt_once(build, function, job, run, context, attempt)
+            return attempt_once(build, train_rank, job, run, context, attempt)
         except LostRankError as lost:
             if attempt == job.max_restarts:
                 raise
@@ -74,7 +74,7 @@ def launch(build: BuildStrategy, function: RankFunction, job: TrainJob, run: Run
 
 
 def attempt_once(
-    build: BuildStrategy, function: RankFunction, job: TrainJob, run: Run, context: Context, attempt: int
+    build: BuildStrategy, train_rank: RankFunction, job: TrainJob, run: Run, context: Context, attempt: int
 ) -> dict[str, Any]:
     """Start the ranks and wait for them."""
     with (
@@ -87,7 +87,7 @@ def attempt_once(
         try:
             start = elastic_launch(launch_config(job, logs, attempt), run_rank)
             with without_main_module():
-                results = start(build, plugins.carried(function), job, run.path, run.stage, logs, messages)
+                results = start(build, plugins.carried(train_rank), job, run.path, run.stage, logs, messages)
         except SignalException as error:
             raise StoppedError("training stopped", RESUME_HINT, int(error.sigval)) from error
         except ChildFailedError as error:
@@ -151,7 +151,7 @@ def original_handlers() -> Iterator[None]:
 
 
 def run_rank(
-    build: BuildStrategy, function: RankFunction, job: TrainJob, path: Path, stage: str, folder: str, messages: Any
+    build: BuildStrategy, train_rank: RankFunction, job: TrainJob, path: Path, stage: str, folder: str, messages: Any
 ) -> dict[str, Any]:  # fmt: skip
     """Run one rank. Errors leave it as JSON, since the launcher keeps only their text."""
     faulthandler.register(signal.SIGUSR2, all_threads=True)
@@ -170,7 +170,7 @@ def run_rank(
                 show_metrics=partial(send, messages, "show_metrics"),
                 stop=stop,
             )
-            metrics = function(job, Run(path, stage, {}), context, build(job, chosen, heartbeat_writer))
+            metrics = train_rank(job, Run(path, stage, {}), context, build(job, chosen, heartbeat_writer))
     except Exception as error:
         known = as_gptctl_error(error)
         if known is None:

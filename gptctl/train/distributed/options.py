@@ -47,8 +47,14 @@ class DistributedOptions(ProcessOptions):
         return (self.gpus or self.nproc_per_node) * self.nodes
 
     def device_name(self) -> str:
-        """Return the device to train on; --gpus means cuda."""
-        return "cuda" if self.gpus else self.device
+        """Return the device to train on: --gpus means cuda, and several processes without it mean cpu."""
+        if self.gpus:
+            return "cuda"
+        return "cpu" if self.device == "auto" and self.nproc_per_node > 1 else self.device
+
+    def on_cpu(self) -> bool:
+        """Return whether it is certain that the CPU trains."""
+        return self.device_name() == "cpu"
 
     def distributed(self) -> Values:
         """Return the fields of a TrainJob that these options set."""

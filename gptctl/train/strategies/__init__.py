@@ -75,5 +75,5 @@ RankFunction = Callable[[TrainJob, Run, Context, Any], dict[str, Any]]  # the la
 class StrategyModule(Protocol):
     """What the module of a strategy defines."""
 
-    def launch(self, function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-        """Call a function in each rank of this machine, and return what the first rank returned."""
+    def launch(self, train_rank: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+        """Call train_rank in each rank of this machine, and return what the first rank returned."""

@@ -30,9 +30,9 @@ from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from gptctl.train.strategies import RankFunction
 
 
-def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call a function with the strategy in each rank."""
-    return launch_ranks(build, function, job, run, context)
+def launch(train_rank: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call train_rank with the strategy in each rank."""
+    return launch_ranks(build, train_rank, job, run, context)
 
 
 def build(job: TrainJob, device: torch.device, heartbeat_writer: HeartbeatWriter) -> DataParallel:

@@ -20,9 +20,9 @@ from gptctl.train.strategies import RankFunction
 T = TypeVar("T")
 
 
-def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call a function with the strategy in this process."""
-    return function(job, run, context, SingleDevice(device.select_device(job.device)))
+def launch(train_rank: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call train_rank with the strategy in this process."""
+    return train_rank(job, run, context, SingleDevice(device.select_device(job.device)))
 
 
 class SingleDevice(ReplicatedParameters):

@@ -43,15 +43,15 @@ TP_PLAN: dict[str, type[ParallelStyle]] = {
 QK_NORMS = ("query_norm.weight", "key_norm.weight")
 
 
-def launch(function: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Call a function with the strategy in each rank."""
+def launch(train_rank: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
+    """Call train_rank with the strategy in each rank."""
     size = job.tp_size or job.local_world_size
     if job.local_world_size % size:
         raise UsageError(
             f"{job.local_world_size} processes per machine cannot be split into groups of tp_size {size}",
             "set tp_size to a divisor of the processes per machine",
         )
-    return launch_ranks(build, function, job, run, context)
+    return launch_ranks(build, train_rank, job, run, context)
 
 
 def build(job: TrainJob, device: torch.device, heartbeat_writer: HeartbeatWriter) -> TensorParallel:

@@ -21,7 +21,7 @@ DEFAULT_RECIPE = FinetuneRecipe(
 )
 WARMUP_SHARE = 0.1
 CLASSIFIER_KEYS = (
-    "label_column", "pair_column", "pooling", "long_documents", "select_on", "lm_weight", "fold_column", "fold",
+    "label_column", "pair_column", "pooling", "long_documents", "select_on", "fold_column", "fold",
     "label_weights", "symmetric", "max_windows", "training.lm_weight", "training.label_weights",
 )  # fmt: skip
 
@@ -51,11 +51,15 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     select_on: Literal["f1", "accuracy", "loss"] = flag(
         "f1", "Metric on val that selects the weights (chat and lm: always loss).", panel="Training"
     )
-    lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
-    batch_size: int | None = flag(None, "Texts per update.", panel="Training", ge=1)
+    lr: float | None = flag(
+        None, "Peak learning rate. With muon, training.matrix_lr is that of hidden matrices.", panel="Training",
+        paths=("training.lr",), gt=0,
+    )  # fmt: skip
+    batch_size: int | None = flag(None, "Texts per update.", panel="Training", paths=("training.batch_size",), ge=1)
     lm_weight: float | None = flag(
-        None, "Weight of the language-model loss beside a classifier's.", panel="Training", ge=0
-    )
+        None, "Weight of the language-model loss beside a classifier's.", panel="Training",
+        paths=("training.lm_weight",), ge=0,
+    )  # fmt: skip
     lora: int = flag(0, "Rank of a low-rank update (LoRA); 0 trains all weights.", panel="Training", ge=0)
     seeds: int = flag(
         1, "Train with this many seeds. Reports mean and deviation, and keeps the best model.", panel="Repeats", ge=1
@@ -96,9 +100,6 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
             found["chat_template"] = "without --task chat"
         if self.task != "lm":
             found["training.document_mask"] = f"with --task {self.task}"
-        for name in ("lr", "batch_size", "lm_weight"):
-            if getattr(self, name) is not None:
-                found[f"training.{name}"] = f"beside --{name.replace('_', '-')}"
         if self.label_weights == "balanced":
             found["training.label_weights"] = "beside label_weights balanced"
         if not self.lora:
@@ -113,13 +114,9 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
             found["seeds"] = "beside --fold-column"
         return found
 
-    def full_recipe(self, label_weights: tuple[float, ...], samples: int, seq_len: int) -> Recipe:
-        """Return the recipe with the flags applied, and the steps that follow from the epochs."""
-        given = {"lr": self.lr, "batch_size": self.batch_size, "lm_weight": self.lm_weight}
-        changes: Values = {name: value for name, value in given.items() if value is not None}
-        if label_weights:
-            changes["label_weights"] = label_weights
-        recipe = self.training.model_copy(update=changes)
+    def effective_recipe(self, label_weights: tuple[float, ...], samples: int, seq_len: int) -> Recipe:
+        """Return the recipe that training uses, with the steps that follow from the epochs."""
+        recipe = self.training.model_copy(update={"label_weights": label_weights} if label_weights else {})
         return recipe_for_epochs(recipe, self.epochs, samples, seq_len, WARMUP_SHARE)
 
     def lora_config(self) -> LoraConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from gptctl.core import plugins
-from gptctl.core.config import SeedOption, Settings, Values, flag, key, plain
+from gptctl.core.config import SeedOption, Settings, Values, flag, key, merge, plain
 from gptctl.core.errors import UsageError
 from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.train.distributed.options import DistributedOptions
@@ -36,13 +36,20 @@ class PretrainOptions(DistributedOptions, SeedOption):
         panel="Training",
         runtime=True,  # its values are in training
     )
-    steps: int | None = flag(None, "Updates. Default: the preset's.", panel="Training", ge=0)
-    seq_len: int | None = flag(None, "Tokens per sequence, and the model's context.", panel="Training", ge=1)
+    steps: int | None = flag(None, "Updates. Default: the preset's.", panel="Training", paths=("training.steps",), ge=0)
+    seq_len: int | None = flag(
+        None, "Tokens per sequence, and the model's context.", panel="Training",
+        paths=("training.seq_len", "model.max_seq_len"), ge=1,
+    )  # fmt: skip
     batch_tokens: int | None = flag(None, "Tokens per update, over all processes.", panel="Training", ge=1)
     optimizer: str | None = flag(
-        None, "Optimizer. Default: the recipe's.", panel="Training", choices=lambda: plugins.names(OPTIMIZERS)
-    )
-    lr: float | None = flag(None, "Peak learning rate.", panel="Training", gt=0)
+        None, "Optimizer. Default: the recipe's.", panel="Training", paths=("training.optimizer",),
+        choices=lambda: plugins.names(OPTIMIZERS),
+    )  # fmt: skip
+    lr: float | None = flag(
+        None, "Peak learning rate. With muon, training.matrix_lr is that of hidden matrices.", panel="Training",
+        paths=("training.lr",), gt=0,
+    )  # fmt: skip
     max_minutes: float = flag(0, "Stop after this many minutes; 0 is no limit.", panel="Training", ge=0)
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: PretrainRecipe = key(PretrainRecipe(), "The recipe.")
@@ -79,46 +86,34 @@ class PretrainOptions(DistributedOptions, SeedOption):
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        flags = {
-            "steps": "steps",
-            "lr": "lr",
-            "optimizer": "optimizer",
-            "seq_len": "seq_len",
-            "batch_tokens": "batch_size",
-        }
-        for name, replaced in flags.items():
-            if getattr(self, name) is not None:
-                found[f"training.{replaced}"] = f"beside --{name.replace('_', '-')}"
-        if self.seq_len is not None:
-            found["model.max_seq_len"] = "beside --seq-len"
+        if self.batch_tokens is not None:
+            found["training.batch_size"] = "beside --batch-tokens"
         if not self.model.experts:
             found |= dict.fromkeys(("training.aux_loss_weight", "training.router_z_weight"), "without experts")
         if not self.sample_every:
             found["sample_prompt"] = "with sample_every 0"
-        if self.device == "cpu" or self.nproc_per_node > 1:
+        if self.on_cpu():
             found["accelerator"] = "on CPUs"
         return found
 
     def settings(self) -> Values:
-        """Return the settings, with the steps of the preset or the flag."""
-        return super().settings() | {"steps": self.full_recipe().steps}
+        """Return the settings, with the batch size that --batch-tokens stands for."""
+        return merge(super().settings(), {"training": {"batch_size": self.effective_recipe().batch_size}})
 
-    def full_recipe(self) -> Recipe:
-        """Return the recipe with the flags applied."""
-        given = {"steps": self.steps, "seq_len": self.seq_len, "optimizer": self.optimizer, "lr": self.lr}
-        changes = {name: value for name, value in given.items() if value is not None}
-        full = Recipe.model_validate(plain(self.training) | changes)
+    def effective_recipe(self) -> Recipe:
+        """Return the recipe that training uses."""
+        recipe = Recipe.model_validate(plain(self.training))
         if self.batch_tokens:
-            full = full.model_copy(update={"batch_size": max(1, self.batch_tokens // full.seq_len)})
-        return full
+            recipe = recipe.model_copy(update={"batch_size": max(1, self.batch_tokens // recipe.seq_len)})
+        return recipe
 
     def model_config_for(self, vocab_size: int | None, end_of_text: int | None = None) -> ModelConfig:
         """Return the model's config for a tokenizer. Raises UsageError (2) if sequences are longer than its context."""
-        given = {"vocab_size": vocab_size, "end_of_text": end_of_text, "max_seq_len": self.seq_len}
+        given = {"vocab_size": vocab_size, "end_of_text": end_of_text}
         model = self.model.model_copy(update={name: value for name, value in given.items() if value is not None})
-        if self.full_recipe().seq_len > model.max_seq_len:
+        if self.training.seq_len > model.max_seq_len:
             raise UsageError(
-                f"training.seq_len {self.full_recipe().seq_len} is longer than model.max_seq_len {model.max_seq_len}",
+                f"training.seq_len {self.training.seq_len} is longer than model.max_seq_len {model.max_seq_len}",
                 "set both with --seq-len",
             )
         return model
