@@ -208,7 +208,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "clean raw.jsonl -o clean",
         "dedup clean -o unique",
         "tokenize unique -o tokens --vocab-size 320 --val 0.1 --test 0.1",
-        "pretrain tokens -o run --preset tiny-modern --steps 20",
+        "pretrain tokens -o run --preset test-modern --steps 20",
         "finetune run labelled -o classifier --epochs 2",
     ):
         done = run_gptctl(*command.split(), cwd=folder)

@@ -36,8 +36,8 @@ def budget(limit: float) -> float:
 
 EXTENDABLE: Extendable = {"training.steps": float, "max_minutes": budget, "max_tokens": budget}
 EXAMPLES = (
-    "gptctl pretrain tokens -o run --preset tiny-modern --steps 200",
-    "gptctl pretrain tokens -o timed --preset tiny-vaswani --max-minutes 0.1 --set patience=3",
+    "gptctl pretrain tokens -o run --preset test-modern --steps 200",
+    "gptctl pretrain tokens -o timed --preset test-vaswani --max-minutes 0.1 --set patience=3",
     "gptctl pretrain --preset gpt2 --gpus 8 --dry-run",
 )
 

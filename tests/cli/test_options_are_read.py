@@ -115,14 +115,14 @@ def tokenize(read: Read, workspace: Path, out: Path) -> None:
 def pretrain(read: Read, workspace: Path, out: Path) -> None:
     tokens = str(workspace / "tokens")
     common: Values = {"tokens": tokens, "steps": 4, "device": "cpu"}
-    call("pretrain", read, **common, out=str(out / "a"), preset="tiny-moe", checkpoint={"every": 1})
-    call("pretrain", read, **common, out=str(out / "b"), preset="tiny-gpt3", pack="bestfit", patience=1, eval_every=1,
+    call("pretrain", read, **common, out=str(out / "a"), preset="test-moe", checkpoint={"every": 1})
+    call("pretrain", read, **common, out=str(out / "b"), preset="test-gpt3", pack="bestfit", patience=1, eval_every=1,
          faults={"spike_window": 2}, training={"ramp_start_batch": 1, "ramp_tokens": 99, "document_mask": True,
          "schedule": "cosine", "warmup_steps": 0})  # fmt: skip
-    call("pretrain", read, **common, out=str(out / "c"), preset="tiny-modern", training={"warmup_steps": 0})
+    call("pretrain", read, **common, out=str(out / "c"), preset="test-modern", training={"warmup_steps": 0})
     for action in ("skip", "rollback"):
         with pytest.raises(DivergedError):
-            call("pretrain", read, **common, out=str(out / action), preset="tiny-gpt2", checkpoint={"every": 1},
+            call("pretrain", read, **common, out=str(out / action), preset="test-gpt2", checkpoint={"every": 1},
                  faults={"on_nonfinite": action, "max_skips": 1}, training={"lr": 1e30, "warmup_steps": 0})  # fmt: skip
     call("pretrain", read, PLANS, preset="gpt2", gpus=8, nodes=2, parallel="tp")
     call("pretrain", read, RUNS, list_presets=True)

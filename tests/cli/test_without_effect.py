@@ -18,7 +18,7 @@ from tests.conftest import Ran, tree_bytes
 from tests.core.config.test_tables import REQUIRED, keys, others
 
 Gptctl = Callable[..., Ran]
-ADAMW = "pretrain tokens -o out --preset tiny-modern --optimizer adamw"
+ADAMW = "pretrain tokens -o out --preset test-modern --optimizer adamw"
 BATCH_TOKENS = "pretrain tokens -o out --batch-tokens 512"
 
 
@@ -124,7 +124,7 @@ CHEAP: list[tuple[str, Values]] = [
     ("tokenize", {"inputs": ["unique"], "algorithm": "bytes"}),
     ("tokenize", {"inputs": ["unique"], "algorithm": "chars", "split": {"by": "position"}}),
     ("tokenize", {"inputs": ["unique"], "tokenizer": "tokens"}),
-    ("pretrain", {"tokens": "tokens", "preset": "tiny-gpt2", "steps": 2, "lr": 1e-3, "seq_len": 16}),
+    ("pretrain", {"tokens": "tokens", "preset": "test-gpt2", "steps": 2, "lr": 1e-3, "seq_len": 16}),
     ("finetune", {"base": "run", "data": "labelled", "epochs": 0.5, "lr": 1e-3, "label_weights": "balanced"}),
     ("finetune", {"base": "run", "data": "unique", "epochs": 0.5, "task": "lm"}),
     ("eval", {"model": "classifier", "data": "labelled", "cache": "none"}),

@@ -37,6 +37,7 @@ NAMES = {
     r"\bshard_within_node\b": "hybrid_shard",
     r"\bspool\w*": "scratch folder",
     r"\btensor_parallel\b": "tp_size",
+    r"\btiny-(gpt|moe|modern|vaswani)": "test-* presets",
     r"\btrain_timeout\b": "heartbeat_timeout",
     r"\bwritten_out\b": "eager_attention",
     r"--engine\b|\bGPTCTL_ENGINE\b": "--executor",

@@ -19,7 +19,7 @@ from tests.faults.harness import ALONE, assert_honest, assert_whole, expect, sta
 Gptctl = Callable[..., Ran]
 TRAIN = (
     "--preset",
-    "tiny-modern",
+    "test-modern",
     "--set",
     "log_every=1",
     "--set",

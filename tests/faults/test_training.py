@@ -18,7 +18,7 @@ from tests.faults.harness import expect, fill, flip, grow, start, wait_for
 
 Gptctl = Callable[..., Ran]
 STEPS = "24"
-TRAIN = ("--preset", "tiny-modern", "--steps", STEPS)  # the workspace's run ended at 20
+TRAIN = ("--preset", "test-modern", "--steps", STEPS)  # the workspace's run ended at 20
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from gptctl.model.gpt import GPT
 from gptctl.model.kv_cache import KVCache
 from tests.model.test_gpt import make, some_tokens
 
-SMALL = [name for name in preset_names() if name.startswith("tiny-") or name in ("char-cpu", "char-modern")]
+SMALL = [name for name in preset_names() if name.startswith("test-") or name in ("char-cpu", "char-modern")]
 
 
 def logits(model: GPT | Decoder, tokens: Tensor, cuts: list[int], lengths: list[int] | None = None) -> Tensor:
@@ -47,7 +47,7 @@ def test_logits_are_those_of_the_model(name: str) -> None:
                                      {"tie_embeddings": False, "bias": False}])  # fmt: skip
 def test_other_choices_of_the_model(changes: dict[str, object]) -> None:
     """What no small preset has."""
-    model = make("tiny-gpt2", **changes)
+    model = make("test-gpt2", **changes)
     tokens = some_tokens(model, 2, 12)
     torch.testing.assert_close(logits(Decoder(model), tokens, [9]), logits(model, tokens, [9]), atol=1e-5, rtol=1e-5)
 
@@ -88,7 +88,7 @@ def test_large_products_do_not_overflow() -> None:
     torch.testing.assert_close(layer(torch.full((2, 3072), 3.0)), torch.full((2, 16), 3 * 3072.0))
 
 
-@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-moe"])
+@pytest.mark.parametrize("name", ["test-gpt2", "test-moe"])
 def test_int8_keeps_no_float_matrices(name: str) -> None:
     """Once the model is gone, nothing holds a matrix of it but the positions and the experts' routers."""
     model = make(name)

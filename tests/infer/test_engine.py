@@ -55,7 +55,7 @@ def test_a_ragged_batch_with_cache_equals_single_runs_without(name: str, setting
 
 def test_stop_tokens_end_a_row_and_leave_the_others_going() -> None:
     """The stop token is not part of the sample; the other rows are as without it."""
-    engine, sampling = Engine(make("tiny-modern")), SamplingParams(max_tokens=20, seed=1)
+    engine, sampling = Engine(make("test-modern")), SamplingParams(max_tokens=20, seed=1)
     free = engine.generate(PROMPTS, sampling)
     stop = free[1].tokens[4]
     made = engine.generate(PROMPTS, sampling, stop_ids={stop})
@@ -67,7 +67,7 @@ def test_stop_tokens_end_a_row_and_leave_the_others_going() -> None:
 
 def test_a_full_context_ends_a_row() -> None:
     """64 tokens in all, whatever max_tokens says; another seed gives other text."""
-    engine = Engine(make("tiny-gpt2"))
+    engine = Engine(make("test-gpt2"))
     made = engine.generate([[1] * 60, [1] * 2], SamplingParams(max_tokens=1000))
     assert [len(row.tokens) for row in made] == [4, 62]
     assert {row.finish_reason for row in made} == {"length"}
@@ -76,7 +76,7 @@ def test_a_full_context_ends_a_row() -> None:
 
 def test_stream_gives_tokens_as_they_come() -> None:
     """Step by step, all rows of a step before the next."""
-    engine, sampling = Engine(make("tiny-gpt2")), SamplingParams(max_tokens=3, temperature=0)
+    engine, sampling = Engine(make("test-gpt2")), SamplingParams(max_tokens=3, temperature=0)
     assert [row for row, _, _ in engine.stream(PROMPTS, sampling)] == [0, 1, 2] * 3
     assert list(engine.stream([], sampling)) == []
 
@@ -85,7 +85,7 @@ def test_stream_gives_tokens_as_they_come() -> None:
 def test_prompts_that_nothing_can_follow(prompt: list[int]) -> None:
     """Exit 2."""
     with pytest.raises(UsageError, match=r"prompt 2"):
-        Engine(make("tiny-gpt2")).generate([[1], prompt], SamplingParams())
+        Engine(make("test-gpt2")).generate([[1], prompt], SamplingParams())
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -111,7 +111,7 @@ def test_rows_are_equal_bit_for_bit_in_int8(name: str) -> None:
 
 def test_samples_share_their_prompts_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three samples of each prompt are those of three prompts, and the prompts are read once."""
-    decoder = Decoder(make("tiny-modern"))
+    decoder = Decoder(make("test-modern"))
     sampling = SamplingParams(max_tokens=9, seed=2)
     apart = Engine(decoder).generate([prompt for prompt in PROMPTS for _ in range(3)], sampling)
     sizes, plain_pass = [], decoder.hidden_states
@@ -129,7 +129,7 @@ def test_samples_share_their_prompts_pass(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_log_probabilities_are_the_models(temperature: float) -> None:
     """ln p of each token at temperature 1, from the plain forward pass."""
-    model = make("tiny-gpt2")
+    model = make("test-gpt2")
     sampling = SamplingParams(max_tokens=8, temperature=temperature, top_k=5, repetition_penalty=1.3, logprobs=True)
     tokens = list(Engine(Decoder(model)).stream(PROMPTS, sampling))
     for row, prompt in enumerate(PROMPTS):
@@ -144,7 +144,7 @@ def test_log_probabilities_are_the_models(temperature: float) -> None:
 def test_the_caller_may_end_a_row() -> None:
     """At once, and the other rows go on."""
     sampling = SamplingParams(max_tokens=10, seed=1)
-    engine = Engine(make("tiny-gpt2"))
+    engine = Engine(make("test-gpt2"))
     counts = [0, 0, 0]
     for token in engine.stream(PROMPTS, sampling, should_stop=lambda row, _: row == 1 and counts[1] == 4):
         counts[token.row] += 1

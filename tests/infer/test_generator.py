@@ -19,7 +19,7 @@ from tests.model.test_gpt import make
 PARAMS = SamplingParams(max_tokens=8, seed=3)
 
 
-def saved(folder: Path, tokenizer: Tokenizer, name: str = "tiny-modern", **extra: object) -> Path:
+def saved(folder: Path, tokenizer: Tokenizer, name: str = "test-modern", **extra: object) -> Path:
     """Write a model with random weights."""
     model = make(name, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text_id)
     save_model(folder, model, tokenizer.to_json(), dict(extra))
@@ -81,11 +81,11 @@ def test_chat_needs_a_template(tmp_path: Path) -> None:
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     """A classifier, and a draft model with another tokenizer."""
     plain = byte_level()
-    labels = Classifier(make("tiny-gpt2", vocab_size=plain.vocab_size), 2)
+    labels = Classifier(make("test-gpt2", vocab_size=plain.vocab_size), 2)
     save_model(tmp_path / "labels", labels, plain.to_json(), {})
     with pytest.raises(DataError, match="classifier"):
         TextGenerator.load(tmp_path / "labels", device="cpu")
     model = saved(tmp_path / "model", plain)
-    other = saved(tmp_path / "other", plain.with_special_tokens(MARKERS), "tiny-gpt2")
+    other = saved(tmp_path / "other", plain.with_special_tokens(MARKERS), "test-gpt2")
     with pytest.raises(UsageError, match="another tokenizer"):
         TextGenerator.load(model, device="cpu", draft=other)

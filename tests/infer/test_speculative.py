@@ -24,7 +24,7 @@ def drafter(kind: str, model: Any) -> Drafter:
     if kind == "lookup":
         return PromptLookup()
     return DraftModel(
-        Decoder(model if kind == "itself" else make("tiny-gpt2", layers=1, vocab_size=model.config.vocab_size))
+        Decoder(model if kind == "itself" else make("test-gpt2", layers=1, vocab_size=model.config.vocab_size))
     )
 
 
@@ -46,7 +46,7 @@ def test_tokens_are_those_without_drafts(name: str, kind: str, settings: Any) ->
 
 def test_drafts_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is its own draft is right each time: 5 tokens a pass; one that repeats itself is looked up."""
-    model = make("tiny-gpt2")
+    model = make("test-gpt2")
     for kind, most in (("itself", 9), ("lookup", 39)):
         decoder = Decoder(model)
         passes, plain_pass = [], decoder.hidden_states
@@ -63,12 +63,12 @@ def test_drafts_save_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", DRAFTERS)
 def test_samples_keep_the_distribution(kind: str) -> None:
     """Chi-square of the second and third token over 4,000 samples, against the model's probabilities."""
-    model = make("tiny-gpt2", vocab_size=6)
+    model = make("test-gpt2", vocab_size=6)
     sampling = SamplingParams(max_tokens=3, temperature=0.8, top_p=0.95)
     prompt, rows = [1, 2, 3, 1, 2], 4000
     found: Counter[tuple[int, ...]] = Counter()
     drawn: list[list[int]] = [[] for _ in range(rows)]
-    small = make("tiny-gpt2", vocab_size=6, layers=1) if kind == "draft" else model
+    small = make("test-gpt2", vocab_size=6, layers=1) if kind == "draft" else model
     drafts = PromptLookup() if kind == "lookup" else DraftModel(Decoder(small))
     for token in Engine(Decoder(model), drafts, 2).stream([prompt], sampling, samples_per_prompt=rows):
         drawn[token.row].append(token.id)

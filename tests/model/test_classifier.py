@@ -22,7 +22,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @torch.no_grad()
 def test_pooling_by_its_definition(pooling: Pooling) -> None:
     """Each text as computed alone from its own hidden states, without padding; sequences are averaged."""
-    model = Classifier(make("tiny-gpt2"), 3, pooling=pooling).eval()
+    model = Classifier(make("test-gpt2"), 3, pooling=pooling).eval()
     tokens, lengths = batch()
     logits, hidden = model(tokens, lengths)
     assert hidden.shape == (5, 12, model.config.hidden_size)
@@ -40,7 +40,7 @@ def test_pooling_by_its_definition(pooling: Pooling) -> None:
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_what_is_padding_gets_no_gradient(pooling: Pooling) -> None:
-    model = Classifier(make("tiny-gpt2"), 3, pooling=pooling, dropout=0.0).eval()
+    model = Classifier(make("test-gpt2"), 3, pooling=pooling, dropout=0.0).eval()
     tokens, lengths = batch()
     model.gpt.embedding.weight.grad = None
     unused = 450

@@ -111,7 +111,7 @@ def test_what_comes_in_from_above_counts_once() -> None:
 @pytest.mark.parametrize("changes", [{}, {"tie_embeddings": False, "logit_softcap": 5.0, "vocab_size": 500}])
 def test_the_model_uses_it_for_many_logits(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same loss and gradients on both sides of the bound, tied and untied."""
-    model = make("tiny-gpt2", **changes)
+    model = make("test-gpt2", **changes)
     tokens = some_tokens(model, 8, 40)
     results = []
     for bound in (0, 10**9):

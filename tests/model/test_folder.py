@@ -38,7 +38,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
 
 def test_the_file_holds_no_padding(tmp_path: Path) -> None:
     """512 rows are a multiple of 64, 500 are not."""
-    model = make("tiny-gpt2", vocab_size=500, tie_embeddings=False)
+    model = make("test-gpt2", vocab_size=500, tie_embeddings=False)
     save_model(tmp_path / "model", model, "{}", {})
     tensors = load_file(tmp_path / "model" / "model.safetensors")
     assert tensors["transformer.wte.weight"].shape == tensors["lm_head.weight"].shape == (500, 64)
@@ -50,7 +50,7 @@ def test_the_file_holds_no_padding(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pooling", ["last", "concat"])
 def test_classifier_round_trip(tmp_path: Path, pooling: Pooling) -> None:
     """The label head comes back, and reads what it was made for."""
-    model = Classifier(make("tiny-gpt1"), labels=3, pooling=pooling).eval()
+    model = Classifier(make("test-gpt1"), labels=3, pooling=pooling).eval()
     save_model(tmp_path / "model", model, "{}", {"label_names": ["a", "b", "c"]})
     loaded, _, _, extra = load_model(tmp_path / "model")
     assert isinstance(loaded, Classifier)
@@ -65,7 +65,7 @@ def test_classifier_round_trip(tmp_path: Path, pooling: Pooling) -> None:
 
 def test_find_model(tmp_path: Path) -> None:
     """A run folder stands for its model."""
-    save_model(tmp_path / "run" / "model", make("tiny-gpt2"), "{}", {})
+    save_model(tmp_path / "run" / "model", make("test-gpt2"), "{}", {})
     assert (
         find_model(str(tmp_path / "run")) == find_model(str(tmp_path / "run" / "model")) == tmp_path / "run" / "model"
     )
@@ -79,7 +79,7 @@ def test_find_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damage_is_found(tmp_path: Path, name: str, damage: str) -> None:
     """One changed byte, a short file or a missing one: DataError (3) that names the file."""
-    save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {})
+    save_model(tmp_path / "model", make("test-gpt2"), "{}", {})
     path = tmp_path / "model" / name
     data = bytearray(path.read_bytes())
     if damage == "remove":
@@ -93,7 +93,7 @@ def test_damage_is_found(tmp_path: Path, name: str, damage: str) -> None:
 
 def test_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
     """A folder put together from two models, checksums made to agree."""
-    save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {})
+    save_model(tmp_path / "model", make("test-gpt2"), "{}", {})
     config = json.loads((tmp_path / "model" / "config.json").read_bytes())
     config["gptctl"]["intermediate_size"] = config["n_inner"] = 128
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
@@ -124,7 +124,7 @@ def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_low_rank_update_is_merged(tmp_path: Path, dora: bool) -> None:
     """Its tensors are those of the adapted model; what comes back is a plain one with the same logits."""
     lora = LoraConfig(rank=3, dora=dora)
-    model = make("tiny-modern")
+    model = make("test-modern")
     apply_lora(model, lora, seed=0)
     with torch.no_grad():
         for _, layer in lora_layers(model):
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_a_low_rank_update_is_merged(tmp_path: Path, dora: bool)
 
 def test_the_card_may_be_edited(tmp_path: Path) -> None:
     """It describes the model to people, and no checksum is kept of it."""
-    save_model(tmp_path / "model", make("tiny-gpt2"), "{}", {"metrics": {"val_loss": 1.25}, "data": {"tokens": "ab12"}})
+    save_model(tmp_path / "model", make("test-gpt2"), "{}", {"metrics": {"val_loss": 1.25}, "data": {"tokens": "ab12"}})
     card = tmp_path / "model" / "README.md"
     assert "| val_loss | 1.2500 |" in card.read_text()
     assert "`ab12`" in card.read_text()

@@ -17,7 +17,7 @@ from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.initialize import initialize
 from gptctl.model.kv_cache import KVCache
 
-FAMILIES = ("tiny-vaswani", "tiny-gpt1", "tiny-gpt2", "tiny-gpt3", "tiny-modern", "tiny-moe", "char-modern")
+FAMILIES = ("test-vaswani", "test-gpt1", "test-gpt2", "test-gpt3", "test-modern", "test-moe", "char-modern")
 
 
 def make(name: str, randomize: bool = True, **changes: Any) -> GPT:
@@ -48,7 +48,7 @@ def some_tokens(model: GPT, rows: int, length: int) -> torch.Tensor:
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_a_block_is_torchs_transformer_layer(norm_first: bool) -> None:
     """Same weights in nn.TransformerEncoderLayer with a causal mask: same output."""
-    model = make("tiny-vaswani", dropout=0.0, norm_position="pre" if norm_first else "post")
+    model = make("test-vaswani", dropout=0.0, norm_position="pre" if norm_first else "post")
     block: Any = model.blocks[0]
     config = model.config
     theirs = nn.TransformerEncoderLayer(
@@ -117,8 +117,8 @@ def test_rows_of_a_ragged_batch_do_not_feel_each_other(name: str) -> None:
 
 def test_grouped_queries_share_keys() -> None:
     """Two key heads for four heads equal four key heads with repeated weights."""
-    grouped = make("tiny-modern")
-    full = make("tiny-modern", kv_heads=4)
+    grouped = make("test-modern")
+    full = make("test-modern", kv_heads=4)
     size = grouped.config.head_dim
     state = grouped.state_dict()
     for name in list(state):
@@ -183,7 +183,7 @@ def test_rotation_tells_distances_only() -> None:
 
 def test_softcap_bounds_logits() -> None:
     """No logit leaves +-15."""
-    model = make("tiny-gpt2", logit_softcap=15.0)
+    model = make("test-gpt2", logit_softcap=15.0)
     with torch.no_grad():
         model.embedding.weight.mul_(100)
         assert model(some_tokens(model, 1, 5)).abs().max() <= 15
@@ -218,7 +218,7 @@ def test_a_fresh_model_is_unsure(name: str) -> None:
 
 def test_gpt2_scales_what_writes_into_the_residual_stream() -> None:
     """0.02 / sqrt(2 layers) there, 0.02 elsewhere, 0.01 for positions."""
-    model = make("tiny-gpt2", randomize=False, layers=8, hidden_size=256, heads=4)
+    model = make("test-gpt2", randomize=False, layers=8, hidden_size=256, heads=4)
     block: Any = model.blocks[3]
     assert block.attention.output.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
     assert block.feed_forward.up.weight.std().item() == pytest.approx(0.02, rel=0.05)

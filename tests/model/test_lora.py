@@ -26,7 +26,7 @@ def disturbed(model: GPT) -> None:
 
 
 @pytest.mark.parametrize("dora", [False, True])
-@pytest.mark.parametrize("name", ["tiny-gpt1", "tiny-gpt2", "tiny-modern", "tiny-moe"])
+@pytest.mark.parametrize("name", ["test-gpt1", "test-gpt2", "test-modern", "test-moe"])
 @torch.no_grad()
 def test_merged_is_the_same_model(name: str, dora: bool) -> None:
     """At first the base itself; after learning, logits of the merged model within 1e-5 and names as before."""
@@ -44,7 +44,7 @@ def test_merged_is_the_same_model(name: str, dora: bool) -> None:
 
 def test_only_the_updates_learn() -> None:
     """Everything of the base is frozen; the targets are those that the globs name."""
-    model = make("tiny-gpt2")
+    model = make("test-gpt2")
     lora.apply_lora(model, LoraConfig(rank=2, targets=("blocks.*.attention.query", "blocks.1.feed_forward.*")), seed=0)
     names = [name for name, layer in lora.lora_layers(model)]
     assert names == [
@@ -54,7 +54,7 @@ def test_only_the_updates_learn() -> None:
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == name.endswith(("lora_a", "lora_b")), name
     with pytest.raises(UsageError, match="no linear layer matches"):
-        lora.apply_lora(make("tiny-gpt2"), LoraConfig(rank=2, targets=("nothing",)), seed=0)
+        lora.apply_lora(make("test-gpt2"), LoraConfig(rank=2, targets=("nothing",)), seed=0)
 
 
 def test_dora_scales_each_output() -> None:

@@ -13,8 +13,8 @@ from tests.model.test_gpt import make, some_tokens
 
 
 def mixture(**changes: object) -> MixtureOfExperts:
-    """Build tiny-moe's mixture with random weights."""
-    part = MixtureOfExperts(ModelConfig.model_validate(load_preset("tiny-moe")["model"] | changes))
+    """Build test-moe's mixture with random weights."""
+    part = MixtureOfExperts(ModelConfig.model_validate(load_preset("test-moe")["model"] | changes))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in part.parameters():
@@ -148,7 +148,7 @@ def test_the_balancing_loss_spreads_the_load() -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_torch_can_compile_it(precision: str) -> None:
     """In bfloat16 as one graph; in float32 the loop breaks it, and the bits stay."""
-    model = make("tiny-moe")
+    model = make("test-moe")
     tokens = some_tokens(model, 2, 24)
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=precision == "bf16", dynamic=False)
@@ -164,4 +164,4 @@ def test_torch_can_compile_it(precision: str) -> None:
 def test_impossible_mixtures_are_refused(wrong: dict[str, object]) -> None:
     """More experts per token than there are, or a kind of expert that is not written."""
     with pytest.raises(ValueError, match="expert"):
-        ModelConfig.model_validate(load_preset("tiny-moe")["model"] | wrong)
+        ModelConfig.model_validate(load_preset("test-moe")["model"] | wrong)

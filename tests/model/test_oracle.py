@@ -54,7 +54,7 @@ def mixtral(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("kv_heads", [4, 2])
 def test_a_mixture_is_mixtral(kv_heads: int) -> None:
     """Logits and gradients of MixtralForCausalLM, with our weights under its names."""
-    model = make("tiny-moe", kv_heads=kv_heads)
+    model = make("test-moe", kv_heads=kv_heads)
     config = model.config
     theirs = transformers.MixtralForCausalLM(
         transformers.MixtralConfig(
@@ -109,7 +109,7 @@ def gpt_neo(state: dict[str, Tensor], layers: int, head_dim: int) -> dict[str, T
 
 def test_bands_are_gpt_neos() -> None:
     """Logits and gradients of GPTNeoForCausalLM, whose layers alternate between all and a window."""
-    model = make("tiny-gpt3")
+    model = make("test-gpt3")
     with torch.no_grad():
         for block in model.blocks:
             for part in ("query", "key", "value"):

@@ -62,7 +62,7 @@ def test_every_preset_builds_and_counts_in_closed_form(name: str) -> None:
 
 def test_published_presets_are_there() -> None:
     """Scripts rely on the names; every family has a tiny one."""
-    families = {f"tiny-{name}" for name in ("vaswani", "gpt1", "gpt2", "gpt3", "modern", "moe")}
+    families = {f"test-{name}" for name in ("vaswani", "gpt1", "gpt2", "gpt3", "modern", "moe")}
     assert set(PUBLISHED) | families | {"char-cpu", "char-modern", "gpt2-char"} <= set(preset_names())
 
 

@@ -86,7 +86,7 @@ def test_no_tensor_grows_with_the_square_of_the_length() -> None:
 @pytest.mark.parametrize("length", [BAND - 3, BAND, 40])
 def test_ragged_rows_with_a_cache(length: int) -> None:
     """Rows around the band's width go on for more than a band, each as it does alone and without a cache."""
-    model = make("tiny-gpt3")
+    model = make("test-gpt3")
     lengths = [length, 3, length - 1]
     tokens, following = some_tokens(model, 3, length), some_tokens(model, 3, 20)
     with torch.no_grad():

@@ -51,14 +51,14 @@ def exported(source: Path, out: Path, **settings: Any) -> Summary:
 
 def test_the_command(gptctl: Command, tmp_path: Path, text: str) -> None:
     """One JSON document on standard output, and a folder with a manifest."""
-    run_of(tmp_path / "run", "tiny-gpt2", text)
+    run_of(tmp_path / "run", "test-gpt2", text)
     done = gptctl("export", "run", "-o", "out", "--json")
     assert done.code == 0, done.err
     assert done.json["metrics"]["files"] == 5
     model_manifest.verify(tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-modern", "tiny-vaswani", "tiny-moe"])
+@pytest.mark.parametrize("name", ["test-gpt2", "test-modern", "test-vaswani", "test-moe"])
 def test_a_run_becomes_a_folder_of_transformers(tmp_path: Path, text: str, name: str) -> None:
     """It opens there with our logits, here with our weights; the second time it is up to date."""
     run_of(tmp_path / "run", name, text)
@@ -77,7 +77,7 @@ def test_a_run_becomes_a_folder_of_transformers(tmp_path: Path, text: str, name:
 @pytest.mark.slow
 def test_generate_reads_what_export_and_transformers_wrote(gptctl: Command, tmp_path: Path, text: str) -> None:
     """The same words from the run, from the export, and from what transformers saved of it."""
-    run_of(tmp_path / "run", "tiny-modern", text)
+    run_of(tmp_path / "run", "test-modern", text)
     assert gptctl("export", "run", "-o", "out").code == 0
     for name in ("model", "tokenizer"):
         kind = {"model": transformers.AutoModelForCausalLM, "tokenizer": transformers.AutoTokenizer}[name]
@@ -92,7 +92,7 @@ def test_generate_reads_what_export_and_transformers_wrote(gptctl: Command, tmp_
 @pytest.mark.slow
 def test_eval_and_finetune_read_a_folder_of_transformers(gptctl: Command, tmp_path: Path, text: str) -> None:
     """A foreign folder, without a word of ours, is a MODEL like any other."""
-    run_of(tmp_path / "run", "tiny-gpt2", text)
+    run_of(tmp_path / "run", "test-gpt2", text)
     foreign = tmp_path / "foreign"
     transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").save_pretrained(foreign)
     told = json.loads((foreign / "config.json").read_text())
@@ -114,7 +114,7 @@ def test_eval_and_finetune_read_a_folder_of_transformers(gptctl: Command, tmp_pa
 @pytest.mark.parametrize("kind", ["float32", "q8_0"])
 def test_gguf(tmp_path: Path, text: str, kind: str) -> None:
     """One file, which transformers reads."""
-    run_of(tmp_path / "run", "tiny-modern", text)
+    run_of(tmp_path / "run", "test-modern", text)
     assert exported(tmp_path / "run", tmp_path / "out", format="gguf", dtype=kind).metrics["files"] == 1
     opened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", gguf_file="model.gguf", head_dim=16)
     assert type(opened).__name__ == "Qwen3ForCausalLM"
@@ -123,7 +123,7 @@ def test_gguf(tmp_path: Path, text: str, kind: str) -> None:
 
 def test_half_the_bytes_in_several_files(gptctl: Command, tmp_path: Path, text: str) -> None:
     """--dtype and max_shard_bytes; the folder is a MODEL."""
-    run_of(tmp_path / "run", "tiny-modern", text)
+    run_of(tmp_path / "run", "test-modern", text)
     exported(tmp_path / "run", tmp_path / "out", dtype="bfloat16", max_shard_bytes=60000)
     assert len(list((tmp_path / "out").glob("model-0*.safetensors"))) > 2
     opened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -134,7 +134,7 @@ def test_half_the_bytes_in_several_files(gptctl: Command, tmp_path: Path, text: 
 @pytest.mark.slow
 def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) -> None:
     """A checkpoint with a low-rank update, and the update alone beside its base, export to the same weights."""
-    run_of(tmp_path / "run", "tiny-gpt2", text)
+    run_of(tmp_path / "run", "test-gpt2", text)
     model = load_model(tmp_path / "run" / "model")[0]
     lora = LoraConfig(rank=2)
     apply_lora(model, lora, seed=0)
@@ -159,11 +159,11 @@ def test_checkpoints_and_adapters(gptctl: Command, tmp_path: Path, text: str) ->
 @pytest.mark.parametrize(
     ("name", "changes", "settings", "words"),
     [
-        ("tiny-gpt3", {}, {}, "GPTNeoForCausalLM has no place for blocks.0.attention.query.bias"),
-        ("tiny-modern", {"logit_softcap": 15.0}, {}, "Qwen3ForCausalLM has no logit_softcap = 15.0"),
-        ("tiny-vaswani", {}, {"format": "gguf"}, "no architecture for OpenAIGPTLMHeadModel"),
-        ("tiny-gpt2", {}, {"dtype": "q8_0"}, "--format hf has no --dtype q8_0"),
-        ("tiny-gpt2", {}, {"format": "gguf", "dtype": "bfloat16"}, "no --dtype bfloat16"),
+        ("test-gpt3", {}, {}, "GPTNeoForCausalLM has no place for blocks.0.attention.query.bias"),
+        ("test-modern", {"logit_softcap": 15.0}, {}, "Qwen3ForCausalLM has no logit_softcap = 15.0"),
+        ("test-vaswani", {}, {"format": "gguf"}, "no architecture for OpenAIGPTLMHeadModel"),
+        ("test-gpt2", {}, {"dtype": "q8_0"}, "--format hf has no --dtype q8_0"),
+        ("test-gpt2", {}, {"format": "gguf", "dtype": "bfloat16"}, "no --dtype bfloat16"),
     ],
 )
 def test_what_does_not_map_is_refused(
@@ -180,7 +180,7 @@ def test_what_does_not_map_is_refused(
 
 def test_a_refusal_is_two_lines(gptctl: Command, tmp_path: Path, text: str) -> None:
     """Exit 2, the reason, and what to do."""
-    run_of(tmp_path / "run", "tiny-gpt3", text)
+    run_of(tmp_path / "run", "test-gpt3", text)
     done = gptctl("export", "run", "-o", "out")
     assert done.code == 2
     assert len(done.error_lines) == 2
@@ -188,7 +188,7 @@ def test_a_refusal_is_two_lines(gptctl: Command, tmp_path: Path, text: str) -> N
 
 def test_classifiers_and_strangers(gptctl: Command, tmp_path: Path, text: str) -> None:
     """A classifier is refused (2), an architecture that gptctl does not know (3), a pickle (3), a missing path (2)."""
-    save_model(tmp_path / "labels", Classifier(make("tiny-gpt2"), 2), text, {})
+    save_model(tmp_path / "labels", Classifier(make("test-gpt2"), 2), text, {})
     with pytest.raises(UsageError, match="is a classifier"):
         exported(tmp_path / "labels", tmp_path / "out")
     (tmp_path / "bert").mkdir()
@@ -207,11 +207,11 @@ def test_classifiers_and_strangers(gptctl: Command, tmp_path: Path, text: str) -
 
 def test_dry_run_says_what_and_writes_nothing(tmp_path: Path, text: str) -> None:
     """The class, or the refusal."""
-    run_of(tmp_path / "run", "tiny-moe", text)
+    run_of(tmp_path / "run", "test-moe", text)
     config = export.Export(model=str(tmp_path / "run"), out=str(tmp_path / "out"))
     assert export.plan(config, Context()).plan["class"] == "MixtralForCausalLM"
     assert not (tmp_path / "out").exists()
-    run_of(tmp_path / "soft", "tiny-moe", text, logit_softcap=5.0)
+    run_of(tmp_path / "soft", "test-moe", text, logit_softcap=5.0)
     with pytest.raises(UsageError, match="logit_softcap"):
         export.plan(config.model_copy(update={"model": str(tmp_path / "soft")}), Context())
 
@@ -219,7 +219,7 @@ def test_dry_run_says_what_and_writes_nothing(tmp_path: Path, text: str) -> None
 @pytest.mark.slow
 def test_killed_anywhere_it_is_done_by_the_next_command(gptctl: Command, tmp_path: Path, text: str) -> None:
     """kill -9 at every file operation; the second run gives the bytes of an undisturbed one."""
-    run_of(tmp_path / "run", "tiny-gpt2", text)
+    run_of(tmp_path / "run", "test-gpt2", text)
     exported(tmp_path / "run", tmp_path / "whole")
     number, killed = 1, 1
     while killed:

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Ran, documents, run_gptctl, write_jsonl
 
 Gptctl = Callable[..., Ran]
-NEW = ("tiny-gpt3", "tiny-moe")
+NEW = ("test-gpt3", "test-moe")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tokens"
 
 
-@pytest.mark.parametrize("preset", ["tiny-gpt3", pytest.param("tiny-moe", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("preset", ["test-gpt3", pytest.param("test-moe", marks=pytest.mark.slow)])
 def test_masked_checkpointed_and_packed(gptctl: Gptctl, tokens: Path, tmp_path: Path, preset: str) -> None:
     """All options at once: the model knows its end-of-text, and goes on with a text."""
     command = ("pretrain", tokens, "--preset", preset, "--steps", 6, "--json", "--set", "pack=bestfit")
@@ -49,7 +49,7 @@ def test_the_mask_reaches_training_and_evaluation(gptctl: Gptctl, tokens: Path) 
         for steps in (0, 4):
             done = gptctl(
                 "pretrain", tokens, "-o", f"run-{mask}-{steps}", "--steps", steps, "--json",
-                "--preset", "tiny-gpt2", "--set", f"training.document_mask={mask}",
+                "--preset", "test-gpt2", "--set", f"training.document_mask={mask}",
             )  # fmt: skip
             assert done.code == 0, done.err
             losses.append(done.json["metrics"]["val_loss"])
@@ -62,7 +62,7 @@ def test_two_processes_and_micro_batches_train_as_one(
     gptctl: Gptctl, tokens: Path, tmp_path: Path, preset: str
 ) -> None:
     """Ranks and accumulation cut a batch in other ways; the losses of the experts' routers do not notice."""
-    router = ("--set", "training.aux_loss_weight=0.3") if preset == "tiny-moe" else ()
+    router = ("--set", "training.aux_loss_weight=0.3") if preset == "test-moe" else ()
     losses = []
     for name, cut in (("whole", ()), ("cut", ("--nproc-per-node", 2, "--set", "micro_batch_size=3"))):
         command = ("pretrain", tokens, "-o", name, "--preset", preset, "--device", "cpu", "--steps", 8, "--json")

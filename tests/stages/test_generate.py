@@ -40,9 +40,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chat = plain.with_special_tokens(MARKERS)
     told = {"chat_template": CHATML, "stop_ids": list(ChatTemplate(CHATML, chat).stop_ids)}
     for name, preset, tokenizer, extra in (
-        ("chat", "tiny-modern", chat, told),
-        ("small", "tiny-gpt2", chat, {}),
-        ("other", "tiny-gpt2", plain, {}),
+        ("chat", "test-modern", chat, told),
+        ("small", "test-gpt2", chat, {}),
+        ("other", "test-gpt2", plain, {}),
     ):
         changes = {"max_seq_len": 128, "vocab_size": tokenizer.vocab_size, "end_of_text": tokenizer.end_of_text_id}
         model = GPT(ModelConfig.model_validate(load_preset(preset)["model"] | changes))

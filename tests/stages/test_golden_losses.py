@@ -24,12 +24,12 @@ SHRINK = {"layers": 2, "heads": 4, "hidden_size": 64, "intermediate_size": 128}
 # Every family's own small preset, and of those whose recipe has more than the small one the published preset, shrunken.
 # Dropout is off: torch draws its masks with other generators on other processors.
 RUNS: dict[str, tuple[str, ...]] = {
-    "tiny-vaswani": ("model.dropout=0", "training.warmup_steps=6"),
-    "tiny-gpt1": ("model.dropout=0",),
-    "tiny-gpt2": (),
-    "tiny-gpt3": (),
-    "tiny-modern": (),
-    "tiny-moe": (),
+    "test-vaswani": ("model.dropout=0", "training.warmup_steps=6"),
+    "test-gpt1": ("model.dropout=0",),
+    "test-gpt2": (),
+    "test-gpt3": (),
+    "test-modern": (),
+    "test-moe": (),
     "char-modern": (),  # squared ReLU
     "gpt3-small": ("training.ramp_start_batch=4", "training.ramp_tokens=1024", "model.sliding_window=16"),
     "moe-8x124": ("training.router_z_weight=0.01",),
@@ -68,10 +68,10 @@ def losses(folder: Path, event: str, field: str) -> list[float]:
 def pretrain(tokens: Path, preset: str, out: str = "") -> list[float]:
     """Train for STEPS updates; return the loss of each and the loss on the val split."""
     changed = RUNS[preset]
-    if not preset.startswith(("tiny-", "char-")):
+    if not preset.startswith(("test-", "char-")):
         changed = (*(f"model.{name}={value}" for name, value in SHRINK.items()), *changed)
     settings = [part for change in changed for part in ("--set", change)]
-    short = () if preset.startswith("tiny-") else SHORT
+    short = () if preset.startswith("test-") else SHORT
     done = run_gptctl(
         "pretrain", tokens, "-o", out or preset, "--preset", preset, *FLAGS, *short, *settings, cwd=tokens.parent
     )  # fmt: skip
@@ -81,8 +81,8 @@ def pretrain(tokens: Path, preset: str, out: str = "") -> list[float]:
 
 
 def finetune(tokens: Path) -> list[float]:
-    """Finetune a run of tiny-gpt2 on two labels; return the losses of training and of the val split."""
-    pretrain(tokens, "tiny-gpt2", "base")
+    """Finetune a run of test-gpt2 on two labels; return the losses of training and of the val split."""
+    pretrain(tokens, "test-gpt2", "base")
     folder = tokens.parent / "labelled"
     folder.mkdir()
     text = prose(4000).split()

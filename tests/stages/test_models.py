@@ -19,7 +19,7 @@ from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
 Gptctl = Callable[..., Ran]
 PRETRAIN = (
     "--preset",
-    "tiny-modern",
+    "test-modern",
     "--steps",
     "24",
     "--set",
@@ -62,7 +62,7 @@ def test_pretrain_stopped_by_a_signal_saves_and_goes_on(gptctl: Gptctl, workspac
         "-o",
         "run",
         "--preset",
-        "tiny-modern",
+        "test-modern",
         "--steps",
         "100000",
         "--set",
@@ -106,7 +106,7 @@ def test_pretrain_diverges_with_code_6(gptctl: Gptctl, workspace: Path) -> None:
         "-o",
         "run",
         "--preset",
-        "tiny-gpt2",
+        "test-gpt2",
         "--lr",
         "1e30",
         "--steps",

@@ -48,7 +48,7 @@ def test_a_paper_that_does_not_exist(gptctl: Gptctl) -> None:
 @pytest.mark.slow
 def test_the_word_itself_is_no_setting(gptctl: Gptctl, workspace: Path) -> None:
     """What it stands for is: the same recipe under another word is up to date, another recipe is a conflict."""
-    command = ("pretrain", workspace / "tokens", "-o", "run", "--preset", "tiny-gpt2", "--steps", "4")
+    command = ("pretrain", workspace / "tokens", "-o", "run", "--preset", "test-gpt2", "--steps", "4")
     assert gptctl(*command).code == 0
     assert gptctl(*command, "--recipe", "paper", "--json").json["status"] == "up to date"
     done = gptctl(*command, "--recipe", "modern")
@@ -59,7 +59,7 @@ def test_the_word_itself_is_no_setting(gptctl: Gptctl, workspace: Path) -> None:
 def test_a_run_that_only_diverges_ends_with_6(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """Skipping does not help where the weights are ruined: so many batches in a row, then exit 6."""
     done = gptctl(
-        "pretrain", workspace / "tokens", "-o", "run", "--preset", "tiny-gpt2", "--lr", "1e30", "--steps", "50",
+        "pretrain", workspace / "tokens", "-o", "run", "--preset", "test-gpt2", "--lr", "1e30", "--steps", "50",
         "--set", "training.grad_clip=0", "--set", "training.warmup_steps=0", "--set", "faults.on_nonfinite=skip",
         "--set", "faults.max_skips=3",
     )  # fmt: skip

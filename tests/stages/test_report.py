@@ -67,8 +67,8 @@ def test_the_whole_chain_stands_on_the_page(scored: Path, workspace: Path) -> No
     page = Page(scored / "page.html")
     for words in (
         "documents in", "dropped: exact_duplicate", "Clusters of duplicates by size", "vocab size", "val loss",
-        "written after step 20", "Confusion matrix", "baseline majority", "gptctl pretrain tokens -o run --preset tiny-modern",
-        "Calibration", "95% interval", 'preset = "tiny-modern"', "torch 2.",
+        "written after step 20", "Confusion matrix", "baseline majority", "gptctl pretrain tokens -o run --preset test-modern",
+        "Calibration", "95% interval", 'preset = "test-modern"', "torch 2.",
     ):  # fmt: skip
         assert words in page.words or any(words in (svg["aria-label"] or "") for svg in page.all("svg")), words
     raw = json.loads((workspace / "clean" / "run.json").read_text())["inputs"]["raw.jsonl"]

@@ -429,7 +429,7 @@ def test_training_reads_tokens_from_a_bucket(server: Storage, local: Path, gptct
     bucket = server.bucket()
     for path, data in tree_bytes(local / "tokens").items():
         server.put(f"{bucket}/tokens/{path}", data)
-    training = ("--preset", "tiny-modern", "--steps", "5", "--json")
+    training = ("--preset", "test-modern", "--steps", "5", "--json")
     here = gptctl("pretrain", local / "tokens", "-o", "here", *training)
     there = gptctl("pretrain", server.uri(f"{bucket}/tokens"), "-o", "there", *training)
     assert there.json["metrics"]["val_loss"] == here.json["metrics"]["val_loss"]

@@ -85,7 +85,7 @@ def faulty_job(
     **job: Any,
 ) -> TrainJob:
     """Describe a run of 30 steps of 6 samples, of which some are bad."""
-    tables = load_preset("tiny-gpt2")
+    tables = load_preset("test-gpt2")
     config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32, "dropout": 0.1})
     return replace(
         make_job(**job),

@@ -76,7 +76,7 @@ def build(config: ModelConfig, seed: int) -> GPT:
 
 
 def make_job(
-    preset: str = "tiny-gpt2",
+    preset: str = "test-gpt2",
     model: dict[str, Any] | None = None,
     recipe: dict[str, Any] | None = None,
     kill_at: int = -1,

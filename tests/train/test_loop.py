@@ -38,7 +38,7 @@ def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:
     return subprocess.run(command, cwd=REPO, check=False).returncode
 
 
-@pytest.mark.parametrize(("preset", "dropout"), [("tiny-gpt2", 0.0), ("tiny-modern", 0.1)])
+@pytest.mark.parametrize(("preset", "dropout"), [("test-gpt2", 0.0), ("test-modern", 0.1)])
 def test_killed_and_resumed_is_never_interrupted(tmp_path: Path, preset: str, dropout: float) -> None:
     """kill -9 in step 18, then the same command in a fresh process: every bit as without."""
     assert elsewhere(tmp_path / "straight", preset, dropout, -1) == 0
@@ -62,7 +62,7 @@ def test_it_learns_and_says_so(tmp_path: Path) -> None:
     metrics = run_in(
         tmp_path,
         make_job(
-            "tiny-modern", recipe={"steps": 60}, eval_every=20, log_every=5, keep_checkpoints=1, checkpoint_every=25
+            "test-modern", recipe={"steps": 60}, eval_every=20, log_every=5, keep_checkpoints=1, checkpoint_every=25
         ),
     )
     assert metrics["steps"] == 60
@@ -236,7 +236,7 @@ def classifier(seed: int) -> Classifier:
     from gptctl.model.config import ModelConfig, load_preset
 
     config = ModelConfig.model_validate(
-        load_preset("tiny-modern")["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32}
+        load_preset("test-modern")["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32}
     )
     return Classifier(build(config, seed), 2, seed)
 
@@ -244,7 +244,7 @@ def classifier(seed: int) -> Classifier:
 def test_the_same_loop_finetunes_a_classifier(tmp_path: Path) -> None:
     """Indented deeply or not: learned to more than 95 % in a few steps; accuracy and F1 are reported and select."""
     job = replace(
-        make_job("tiny-modern", recipe={"steps": 120, "batch_size": 16, "lm_weight": 0.1}),
+        make_job("test-modern", recipe={"steps": 120, "batch_size": 16, "lm_weight": 0.1}),
         build_model=partial(classifier, 0),
         train_sources=only(partial(labelled, "train")),
         val_data=partial(labelled, "val"),

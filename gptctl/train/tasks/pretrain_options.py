@@ -13,7 +13,7 @@ from gptctl.train.faults import FaultPolicy
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import PretrainRecipe, Recipe, apply_recipe
 
-DEFAULT_PRESET = "tiny-modern"
+DEFAULT_PRESET = "test-modern"
 OPTIMIZERS = "gptctl.train.optimizers"
 
 

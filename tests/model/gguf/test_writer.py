@@ -25,17 +25,17 @@ transformers = pytest.importorskip("transformers")
 # transformers reads neither these sizes from a file, nor GPT-2's context, where it takes 1024.
 SIZES = {"qwen3": {"head_dim": 16}, "qwen3moe": {"head_dim": 16, "moe_intermediate_size": 96}}
 CASES: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "gpt2": ("tiny-gpt2", {"max_seq_len": 1024}, "GPT2LMHeadModel", "gpt2"),
+    "gpt2": ("test-gpt2", {"max_seq_len": 1024}, "GPT2LMHeadModel", "gpt2"),
     "gpt2-untied": (
-        "tiny-gpt2",
+        "test-gpt2",
         {"max_seq_len": 1024, "tie_embeddings": False, "bias": False},
         "GPT2LMHeadModel",
         "gpt2",
     ),
-    "llama": ("tiny-modern", {"qk_norm": False}, "LlamaForCausalLM", "o200k"),
-    "llama-untied": ("tiny-modern", {"qk_norm": False, "tie_embeddings": False}, "LlamaForCausalLM", "modern"),
-    "qwen3": ("tiny-modern", {}, "Qwen3ForCausalLM", "modern"),
-    "qwen3moe": ("tiny-moe", {"qk_norm": True, "kv_heads": 2}, "Qwen3MoeForCausalLM", "modern"),
+    "llama": ("test-modern", {"qk_norm": False}, "LlamaForCausalLM", "o200k"),
+    "llama-untied": ("test-modern", {"qk_norm": False, "tie_embeddings": False}, "LlamaForCausalLM", "modern"),
+    "qwen3": ("test-modern", {}, "Qwen3ForCausalLM", "modern"),
+    "qwen3moe": ("test-moe", {"qk_norm": True, "kv_heads": 2}, "Qwen3MoeForCausalLM", "modern"),
 }
 
 
@@ -87,7 +87,7 @@ def test_the_tokenizer(tmp_path: Path, rules: str) -> None:
     """transformers' tokenizer of the file gives our ids, and knows what begins and ends a text."""
     text = tokenizer("bpe", rules)
     text_tokenizer = Tokenizer.from_json(text)
-    model = make("tiny-modern", vocab_size=text_tokenizer.vocab_size)
+    model = make("test-modern", vocab_size=text_tokenizer.vocab_size)
     writer.write_gguf(tmp_path / "model.gguf", model, text, {"chat_template": "{{ messages }}", "stop_ids": [5, 9]})
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
     sample = "Hello  world's 12345 DON'T\n\n\tthe (brown) fox; x = 1\r\n end  "
@@ -106,7 +106,7 @@ def test_the_tokenizer_of_qwen(tmp_path: Path) -> None:
     definition = json.loads(tokenizer("bpe", "modern").replace("{1,3}", ""))
     definition["normalizer"] = {"type": "NFC"}
     text = json.dumps(definition)
-    writer.write_gguf(tmp_path / "model.gguf", make("tiny-modern"), text, {})
+    writer.write_gguf(tmp_path / "model.gguf", make("test-modern"), text, {})
     assert fields(tmp_path / "model.gguf")["tokenizer.ggml.pre"] == "qwen2"
 
 
@@ -119,7 +119,7 @@ def test_characters_are_spelled_as_bytes(tmp_path: Path) -> None:
     """A vocabulary of characters, each of one byte, has GPT-2's spelling of bytes, and no merges to speak of."""
     text = tokenizer("chars")
     text_tokenizer = Tokenizer.from_json(text)
-    writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=text_tokenizer.vocab_size + 1), text, {})
+    writer.write_gguf(tmp_path / "model.gguf", make("test-gpt2", vocab_size=text_tokenizer.vocab_size + 1), text, {})
     tokens = fields(tmp_path / "model.gguf")["tokenizer.ggml.tokens"]
     assert tokens[text_tokenizer.encode(" ")[0]] == "Ġ"
     assert tokens[text_tokenizer.encode("a")[0]] == "a"
@@ -131,7 +131,7 @@ def test_characters_are_spelled_as_bytes(tmp_path: Path) -> None:
 def test_a_mixture_without_qk_norm_is_of_llama(tmp_path: Path) -> None:
     """As llama.cpp has Mixtral: experts stacked, the router in float32, and how many there are."""
     text = tokenizer("bpe", "modern")
-    model = make("tiny-moe", vocab_size=Tokenizer.from_json(text).vocab_size)
+    model = make("test-moe", vocab_size=Tokenizer.from_json(text).vocab_size)
     writer.write_gguf(tmp_path / "model.gguf", model, text, {}, "q8_0")
     found = fields(tmp_path / "model.gguf")
     assert (found["llama.expert_count"], found["llama.expert_used_count"]) == (4, 2)
@@ -149,12 +149,12 @@ def test_a_mixture_without_qk_norm_is_of_llama(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("tiny-vaswani", {}, "no architecture for OpenAIGPTLMHeadModel"),
-        ("tiny-gpt3", {"bias": False}, "no architecture for GPTNeoForCausalLM"),
+        ("test-vaswani", {}, "no architecture for OpenAIGPTLMHeadModel"),
+        ("test-gpt3", {"bias": False}, "no architecture for GPTNeoForCausalLM"),
         ("char-cpu", {}, "gpt2 has no activation = gelu"),
         ("char-modern", {}, "qwen3 has no activation = relu2"),
-        ("tiny-modern", {"qk_norm": False, "bias": True}, "without biases"),
-        ("tiny-modern", {"logit_softcap": 15.0}, "logit_softcap"),
+        ("test-modern", {"qk_norm": False, "bias": True}, "without biases"),
+        ("test-modern", {"logit_softcap": 15.0}, "logit_softcap"),
     ],
 )
 def test_models_that_it_can_not_hold(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
@@ -171,6 +171,6 @@ def test_tokenizers_that_it_can_not_hold(tmp_path: Path) -> None:
     refused = ((tokenizer("words"), "byte-level"), (wide, "several bytes"), (unnamed, "no name for the way"))
     for text, words in refused:
         with pytest.raises(UsageError, match=words):
-            writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2"), text, {})
+            writer.write_gguf(tmp_path / "model.gguf", make("test-gpt2"), text, {})
     with pytest.raises(UsageError, match="more tokens"):
-        writer.write_gguf(tmp_path / "model.gguf", make("tiny-gpt2", vocab_size=100), tokenizer("bpe"), {})
+        writer.write_gguf(tmp_path / "model.gguf", make("test-gpt2", vocab_size=100), tokenizer("bpe"), {})

@@ -28,16 +28,16 @@ from tests.model.test_gpt import logits_of, make, some_tokens
 theirs = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "vaswani": ("tiny-vaswani", {}),
-    "gpt1": ("tiny-gpt1", {}),
-    "gpt2": ("tiny-gpt2", {}),
-    "gpt2-untied": ("tiny-gpt2", {"tie_embeddings": False}),
-    "gpt3-sliding": ("tiny-gpt3", {"bias": False}),
-    "qwen3": ("tiny-modern", {}),
-    "llama": ("tiny-modern", {"qk_norm": False}),
+    "vaswani": ("test-vaswani", {}),
+    "gpt1": ("test-gpt1", {}),
+    "gpt2": ("test-gpt2", {}),
+    "gpt2-untied": ("test-gpt2", {"tie_embeddings": False}),
+    "gpt3-sliding": ("test-gpt3", {"bias": False}),
+    "qwen3": ("test-modern", {}),
+    "llama": ("test-modern", {"qk_norm": False}),
     "char-modern": ("char-modern", {"layers": 2, "hidden_size": 64, "intermediate_size": 256}),
     "arcee": ("char-modern", {"layers": 2, "hidden_size": 64, "intermediate_size": 256, "qk_norm": False}),
-    "moe": ("tiny-moe", {}),
+    "moe": ("test-moe", {}),
 }
 EVERYWHERE, SOME = ("blocks.*",), ("*.query", "*.value", "blocks.0.*.down")
 
@@ -160,7 +160,7 @@ def test_a_vocabulary_that_grew(tmp_path: Path, case: str) -> None:
 
 def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
     """A GPT-3 with sliding layers with biases; a classifier, whose label head belongs to the update."""
-    model = make("tiny-gpt3")
+    model = make("test-gpt3")
     save_model(tmp_path / "base", model, tokenizer_json(), {})
     apply_lora(model, LoraConfig(rank=2, dora=True), seed=0)
     with torch.no_grad():
@@ -172,14 +172,14 @@ def test_our_names_where_there_is_no_class(tmp_path: Path) -> None:
     tokens = some_tokens(model, 2, 20)
     close(logits_of(load_model(tmp_path / "adapter")[0], tokens), logits_of(model, tokens))
 
-    classifier = Classifier(make("tiny-gpt2"), labels=3).eval()
+    classifier = Classifier(make("test-gpt2"), labels=3).eval()
     apply_lora(classifier, LoraConfig(rank=2), seed=0)
     classifier.label_head.requires_grad_(True)
     with torch.no_grad():
         for _, layer in lora_layers(classifier):
             layer.lora_b.normal_(0, 0.2)
     save_adapter(tmp_path / "labels", classifier, str(tmp_path / "base"))
-    fresh = Classifier(make("tiny-gpt2"), labels=3, seed=5).eval()
+    fresh = Classifier(make("test-gpt2"), labels=3, seed=5).eval()
     load_adapter_into(tmp_path / "labels", fresh)
     lengths = torch.tensor([[20], [11]])
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_an_update_of_another_model(tmp_path: Path) -> None:
     save_adapter(tmp_path / "adapter", model, str(tmp_path / "base"))
     (tmp_path / "adapter" / "manifest.json").unlink()
     path = tmp_path / "adapter" / "adapter_config.json"
-    for name, other in (("wide", make("tiny-gpt2", hidden_size=128)), ("modern", make("tiny-modern"))):
+    for name, other in (("wide", make("test-gpt2", hidden_size=128)), ("modern", make("test-modern"))):
         save_model(tmp_path / name, other, tokenizer_json(), {})
         told = json.loads(path.read_text()) | {"base_model_name_or_path": f"../{name}"}
         path.write_text(json.dumps(told))

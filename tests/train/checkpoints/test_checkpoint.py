@@ -141,7 +141,7 @@ def test_the_newest_valid_ones_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "tp"])
 def test_layout(tmp_path: Path, two: RankPool, strategy: str) -> None:
     """Safetensors and JSON and nothing else; both layouts are model folders with the same weights."""
-    job = make_job("tiny-modern", recipe={"steps": 3}, eval_every=2)
+    job = make_job("test-modern", recipe={"steps": 3}, eval_every=2)
     two.train(strategy, tmp_path, job)
     newest = tmp_path / "checkpoints" / "step-000003"
     best = tmp_path / "checkpoints" / "best"
@@ -169,7 +169,7 @@ def test_layout(tmp_path: Path, two: RankPool, strategy: str) -> None:
 
 def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: RankPool) -> None:
     """One bit of one rank's file: the checkpoint before it is used, and the end is the same."""
-    job = make_job("tiny-modern", recipe={"steps": 12}, checkpoint_every=4, keep_checkpoints=3)
+    job = make_job("test-modern", recipe={"steps": 12}, checkpoint_every=4, keep_checkpoints=3)
     two.train("fsdp", tmp_path / "straight", job)
     two.train("fsdp", tmp_path / "hurt", job)
     (path,) = (tmp_path / "hurt" / "checkpoints" / "step-000012").glob("shard-00002-*")
@@ -188,7 +188,7 @@ def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: RankPool) -> None:
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path, two: RankPool) -> None:
     """Exit 3 with the way out, for both layouts and both kinds of strategy."""
-    small, large = (make_job("tiny-modern", {"hidden_size": width}, {"steps": 1}) for width in (32, 64))
+    small, large = (make_job("test-modern", {"hidden_size": width}, {"steps": 1}) for width in (32, 64))
     run_in(tmp_path / "whole", small)
     two.train("fsdp", tmp_path / "sharded", small)
     for name in ("whole", "sharded"):

@@ -26,7 +26,7 @@ def talks(count: int = 13) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return tokens, learned
 
 
-@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-modern", "tiny-gpt3"])
+@pytest.mark.parametrize("name", ["test-gpt2", "test-modern", "test-gpt3"])
 def test_packed_is_as_one_by_one(name: str) -> None:
     """The summed loss and its gradient, within rounding; what is not learned cannot change it."""
     model, (tokens, learned) = make(name).train(), talks()

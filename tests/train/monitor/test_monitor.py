@@ -23,7 +23,7 @@ from tests.train.test_faults import assert_equal, events, weights
 
 def test_events_carry_speed_memory_and_utilisation(tmp_path: Path) -> None:
     """Each line's speed follows from the line before; utilisation is speed times the FLOPs of a token over the peak."""
-    job = make_job("tiny-modern", log_every=5)
+    job = make_job("test-modern", log_every=5)
     run_in(tmp_path, job)
     lines = events(tmp_path, "step")
     config = job.build_model().config

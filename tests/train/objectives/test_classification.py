@@ -22,7 +22,7 @@ def labelled(tokens: Tensor, classes: list[int]) -> Batch:
 
 def test_checkpointed_activations_change_no_bit() -> None:
     """Dropout included, with the language-model loss beside."""
-    model = Classifier(make("tiny-gpt1"), labels=3).train()
+    model = Classifier(make("test-gpt1"), labels=3).train()
     tokens = torch.randint(1, 500, (4, 2, 20), generator=torch.Generator().manual_seed(0))
     tokens[1, 0, 11:] = -1
     tokens[2, 1, :] = -1
@@ -38,7 +38,7 @@ def test_checkpointed_activations_change_no_bit() -> None:
 
 def test_a_texts_tokens_weigh_alike_over_its_sequences() -> None:
     """The language-model loss of a text is the mean over the tokens of all its sequences (L1 of equation 5)."""
-    model = Classifier(make("tiny-gpt1"), labels=3).eval()
+    model = Classifier(make("test-gpt1"), labels=3).eval()
     tokens = torch.full((1, 2, 8), -1)
     tokens[0, 0], tokens[0, 1, :3] = torch.arange(10, 18), torch.arange(20, 23)
     plain, _ = Classification(Recipe(lm_weight=0.0)).loss(model, labelled(tokens, [1]))
@@ -52,7 +52,7 @@ def test_a_texts_tokens_weigh_alike_over_its_sequences() -> None:
 
 def test_weights_of_labels() -> None:
     """Each text's cross-entropy times the weight of its label; the count stays that of texts."""
-    model = Classifier(make("tiny-gpt1"), labels=3).eval()
+    model = Classifier(make("test-gpt1"), labels=3).eval()
     batch = labelled(torch.randint(1, 500, (3, 1, 8), generator=torch.Generator().manual_seed(0)), [0, 1, 2])
     alone, weighted = Recipe(lm_weight=0.0), Recipe(lm_weight=0.0, label_weights=(2.0, 0.5, 0.0))
     each = [Classification(alone).loss(model, batch.select(torch.tensor([row]))).total for row in range(3)]

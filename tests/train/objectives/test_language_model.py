@@ -16,7 +16,7 @@ from gptctl.train.recipe import Recipe
 from tests.model.test_gpt import FAMILIES, make
 from tests.train.jobs import text
 
-TINY = [name for name in preset_names() if name.startswith("tiny-")]
+TINY = [name for name in preset_names() if name.startswith("test-")]
 END = 3  # of text
 
 
@@ -73,10 +73,10 @@ def test_packed_documents_are_as_alone(name: str) -> None:
 def test_a_document_mask_needs_the_end_of_text() -> None:
     """Exit 2, naming the key."""
     with pytest.raises(UsageError, match=r"training\.document_mask"):
-        LanguageModeling(Recipe(document_mask=True)).loss(make("tiny-gpt2"), Batch.from_windows(windows(2, 16)))
+        LanguageModeling(Recipe(document_mask=True)).loss(make("test-gpt2"), Batch.from_windows(windows(2, 16)))
 
 
-@pytest.mark.parametrize("name", ["tiny-gpt3", "tiny-moe"])
+@pytest.mark.parametrize("name", ["test-gpt3", "test-moe"])
 @pytest.mark.parametrize("document_mask", [False, True])
 def test_how_a_batch_is_cut_changes_no_gradient(name: str, document_mask: bool) -> None:
     """Whole, in unequal parts, and with rows that are partly nothing: the experts' balance too is each sequence's own."""
@@ -93,7 +93,7 @@ def test_how_a_batch_is_cut_changes_no_gradient(name: str, document_mask: bool) 
 
 def test_the_routers_losses_are_in_the_training_loss_alone() -> None:
     """Weighted as the recipe says; evaluation gives the cross-entropy."""
-    model, batch = make("tiny-moe"), windows(4, 32)
+    model, batch = make("test-moe"), windows(4, 32)
     found = model(batch[:, :-1], targets=batch[:, 1:])
     assert found.load_balancing / found.targets > model.config.layers  # 1 a layer where the load is even
     objective = LanguageModeling(Recipe(aux_loss_weight=0.2, router_z_weight=0.3))

@@ -16,7 +16,7 @@ from gptctl.train.recipe import Recipe
 from gptctl.train.strategies.single import SingleDevice
 
 HERE = SingleDevice(torch.device("cpu"))
-TINY = [name for name in preset_names() if name.startswith("tiny")]
+TINY = [name for name in preset_names() if name.startswith("test-")]
 
 
 def model_of(name: str) -> GPT:
@@ -56,7 +56,7 @@ def test_only_what_multiplies_decays(preset: str, optimizer: str) -> None:
 
 def test_gpt2s_groups_by_name() -> None:
     """The same, spelled out for one block."""
-    found = decayed(model_of("tiny-gpt2"), Recipe(weight_decay=0.1), "adamw")
+    found = decayed(model_of("test-gpt2"), Recipe(weight_decay=0.1), "adamw")
     assert {name for name in found if "blocks.0." in name} == {
         "blocks.0.attention.query.weight",
         "blocks.0.attention.key.weight",
@@ -71,7 +71,7 @@ def test_gpt2s_groups_by_name() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_decay_is_decoupled(optimizer: str) -> None:
     """Without a gradient a step shrinks what decays by lr * decay, and leaves the rest."""
-    model = model_of("tiny-moe")
+    model = model_of("test-moe")
     recipe = Recipe(weight_decay=0.5, lr=0.1, matrix_lr=0.1)
     decays = decayed(model, recipe, optimizer)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

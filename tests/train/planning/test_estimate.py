@@ -147,7 +147,7 @@ def test_flops_are_torchs_own_count(name: str) -> None:
 
 def test_activations_are_what_autograd_keeps() -> None:
     """Bytes of all tensors saved for the backward pass, within 30 %."""
-    for name in ("tiny-gpt2", "tiny-modern", "char-cpu", "tiny-moe", "tiny-vaswani"):
+    for name in ("test-gpt2", "test-modern", "char-cpu", "test-moe", "test-vaswani"):
         config, recipe = of(name, batch_size=8, seq_len=64)
         model = GPT(config)
         own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -189,7 +189,7 @@ def test_memory_is_what_a_process_takes(name: str, batch: int, changes: dict[str
     assert estimate(config, recipe)["memory_bytes_per_rank"] == pytest.approx(int(run.stdout), rel=0.25)
 
 
-@pytest.mark.parametrize(("name", "ranks"), [("tiny-gpt2", 8), ("tiny-modern", 3), ("tiny-moe", 8), ("gpt2", 64)])
+@pytest.mark.parametrize(("name", "ranks"), [("test-gpt2", 8), ("test-modern", 3), ("test-moe", 8), ("gpt2", 64)])
 def test_a_sharded_step_goes_through_without_its_devices(name: str, ranks: int) -> None:
     """What rank 0 holds after a step among ranks that do not exist, as estimated; all has a gradient and a state."""
     config, recipe = of(name)

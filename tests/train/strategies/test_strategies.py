@@ -42,7 +42,7 @@ def job_of(case: str, **changes: Any) -> TrainJob:
     recipe = {"steps": STEPS, "batch_size": 5, "grad_clip": 0.5, "warmup_steps": 2, "lr": 1e-3, "matrix_lr": 2e-3}
     recipe |= settings.pop("recipe", {})
     if case == "classifier":
-        job = make_job("tiny-modern", recipe={**recipe, "optimizer": "adamw", "lm_weight": 0.3}, **settings)
+        job = make_job("test-modern", recipe={**recipe, "optimizer": "adamw", "lm_weight": 0.3}, **settings)
         return replace(
             job,
             build_model=calm_classifier,
@@ -91,14 +91,14 @@ def compare(ranks: RankPool, folder: Path, case: str, strategies: tuple[str, ...
         assert together["tokens"] == alone["tokens"]
 
 
-@pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe", "classifier"])
+@pytest.mark.parametrize("case", ["test-gpt2", "test-modern", "test-moe", "classifier"])
 def test_two_ranks_train_as_one(two: RankPool, tmp_path: Path, case: str) -> None:
     """AdamW with biases and a learned table, Muon with QK-norm, experts, a classifier with two losses."""
     compare(two, tmp_path, case)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["tiny-gpt2", "tiny-modern", "tiny-moe", "classifier"])
+@pytest.mark.parametrize("case", ["test-gpt2", "test-modern", "test-moe", "classifier"])
 def test_four_ranks_train_as_one(four: RankPool, tmp_path: Path, case: str) -> None:
     """More ranks than some tensors have rows for: a classifier's two biases, for one."""
     compare(four, tmp_path, case, ("ddp", "fsdp"))
@@ -118,14 +118,14 @@ def resume(ranks: RankPool, folder: Path, strategy: str, job: TrainJob) -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_resumed_run_is_bit_equal(two: RankPool, tmp_path: Path, strategy: str) -> None:
     """Dropout, Muon, QK-norm and all."""
-    resume(two, tmp_path, strategy, job_of("tiny-modern", model={"dropout": 0.1}, recipe={"schedule": "constant"}))
+    resume(two, tmp_path, strategy, job_of("test-modern", model={"dropout": 0.1}, recipe={"schedule": "constant"}))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_resumed_run_of_four_is_bit_equal(four: RankPool, tmp_path: Path, strategy: str) -> None:
     """More than two ranks can add in more than one order."""
-    for preset in ("tiny-gpt2", "tiny-modern"):
+    for preset in ("test-gpt2", "test-modern"):
         job = job_of(preset, model={"dropout": 0.1}, recipe={"schedule": "constant"})
         resume(four, tmp_path / preset, strategy, job)
 
@@ -133,9 +133,9 @@ def test_a_resumed_run_of_four_is_bit_equal(four: RankPool, tmp_path: Path, stra
 @pytest.mark.slow
 def test_a_copy_on_each_machine(four: RankPool, tmp_path: Path) -> None:
     """Rows spread over each of two machines' ranks, copies between them: as alone, and resumed bit by bit."""
-    job = job_of("tiny-modern", nodes=2, hybrid_shard=True, recipe={"schedule": "constant"})
+    job = job_of("test-modern", nodes=2, hybrid_shard=True, recipe={"schedule": "constant"})
     resume(four, tmp_path, "fsdp", job)
-    run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
+    run_in(tmp_path / "alone", job_of("test-modern", recipe={"schedule": "constant"}))
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
 
 
@@ -159,7 +159,7 @@ def samples(folder: Path) -> set[int]:
 
 def relay(ranks: RankPool, folder: Path, strategies: tuple[str, ...]) -> None:
     """Hand a run from strategy to strategy, a step each: the samples in order, the weights as from one strategy."""
-    job = job_of("tiny-modern", recipe={"schedule": "constant", "steps": len(strategies)})
+    job = job_of("test-modern", recipe={"schedule": "constant", "steps": len(strategies)})
     job = replace(job, train_sources=only(partial(Recorded, folder / "samples", 32)), val_data=None)
     for number, strategy in enumerate(strategies, 1):
         leg = replace(job, max_tokens=number * 5 * 32)
@@ -181,7 +181,7 @@ def test_any_strategy_goes_on_with_what_another_left(two: RankPool, tmp_path: Pa
 @pytest.mark.slow
 def test_another_number_of_ranks_goes_on(two: RankPool, four: RankPool, tmp_path: Path) -> None:
     """Saved by two, loaded by four and by one: same samples in the same order, same weights."""
-    job = job_of("tiny-gpt2", recipe={"schedule": "constant", "steps": 4})
+    job = job_of("test-gpt2", recipe={"schedule": "constant", "steps": 4})
     job = replace(job, train_sources=only(partial(Recorded, tmp_path / "samples", 32)), val_data=None)
     two.train("fsdp", tmp_path / "run", replace(job, max_tokens=1 * 5 * 32))
     four.train("fsdp", tmp_path / "run", replace(job, max_tokens=2 * 5 * 32))
@@ -195,8 +195,8 @@ def test_another_number_of_ranks_goes_on(two: RankPool, four: RankPool, tmp_path
 @pytest.mark.slow
 def test_heads_within_rows(four: RankPool, tmp_path: Path) -> None:
     """Two groups of two that share matrices, rows spread over the groups: as alone, and resumed bit by bit."""
-    job = job_of("tiny-modern", tp_size=2, recipe={"schedule": "constant"})
-    run_in(tmp_path / "alone", job_of("tiny-modern", recipe={"schedule": "constant"}))
+    job = job_of("test-modern", tp_size=2, recipe={"schedule": "constant"})
+    run_in(tmp_path / "alone", job_of("test-modern", recipe={"schedule": "constant"}))
     resume(four, tmp_path, "tp", job)
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
 
@@ -204,7 +204,7 @@ def test_heads_within_rows(four: RankPool, tmp_path: Path) -> None:
 def test_each_rank_holds_its_part(two: RankPool, tmp_path: Path) -> None:
     """Sharding halves what a rank holds; cutting heads halves the blocks' matrices."""
     for strategy, least, most in (("ddp", 1.0, 1.0), ("fsdp", 0.49, 0.51), ("tp", 0.5, 0.8)):
-        for held, total in two.call(count_held, job_of("tiny-modern", world_size=2, strategy=strategy), tmp_path):
+        for held, total in two.call(count_held, job_of("test-modern", world_size=2, strategy=strategy), tmp_path):
             assert least <= held / total <= most
 
 
@@ -217,7 +217,7 @@ def test_work_on_whole_matrices_is_shared_out(two: RankPool) -> None:
 
 def test_bf16_and_recomputation_on_shards(two: RankPool, tmp_path: Path) -> None:
     """Autocast and activation checkpointing work on parts of a model too."""
-    job = job_of("tiny-modern", precision="bf16", recipe={"checkpoint_activations": True})
+    job = job_of("test-modern", precision="bf16", recipe={"checkpoint_activations": True})
     alone = run_in(tmp_path / "alone", job)
     for strategy in ("fsdp", "tp"):
         assert two.train(strategy, tmp_path / strategy, job)["val_loss"] == pytest.approx(alone["val_loss"], abs=2e-2)
@@ -241,7 +241,7 @@ class Slow(TokenWindows):
 def test_a_straggler_is_named(two: RankPool, tmp_path: Path) -> None:
     """Every fifty steps, by how much it is slower than the others."""
     job = replace(
-        job_of("tiny-modern", recipe={"steps": 50}), train_sources=only(partial(Slow, [text()], 32, 7)), val_data=None
+        job_of("test-modern", recipe={"steps": 50}), train_sources=only(partial(Slow, [text()], 32, 7)), val_data=None
     )
     two.train("ddp", tmp_path, replace(job, micro_batch_size=0))
     (line,) = events(tmp_path, "straggler")
@@ -266,7 +266,7 @@ def test_auto_takes_what_fits() -> None:
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     """Heads that do not divide; groups that do not fill a machine."""
     with pytest.raises(UsageError, match=r"model.kv_heads 2 is not divisible by tp_size 4"):
-        tp.check_divisible(make_job("tiny-modern").build_model().config, 4)
+        tp.check_divisible(make_job("test-modern").build_model().config, 4)
     with pytest.raises(UsageError, match="cannot be split into groups of tp_size 4"):
         run_in(tmp_path, replace(make_job(), world_size=6, strategy="tp", tp_size=4))
 
@@ -277,7 +277,7 @@ def test_compiled_blocks_train_alike(two: RankPool, tmp_path: Path, compiled: st
     """torch.compile under each strategy: the same losses up to rounding."""
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs g++")
-    job = job_of("tiny-modern")
+    job = job_of("test-modern")
     plain = two.train(compiled, tmp_path / "plain", job)
     fast = two.train(compiled, tmp_path / "compiled", replace(job, compile="on"))
     assert fast["val_loss"] == pytest.approx(plain["val_loss"], abs=1e-5)
