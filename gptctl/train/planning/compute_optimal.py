@@ -109,7 +109,11 @@ def predicted_loss(parameters: int, trained_tokens: float, unique_tokens: float,
     `parameters` are those of `Candidate.parameters`.
     """
     tokens = max(1.0, effective_tokens(trained_tokens, unique_tokens))
-    return fit.irreducible + fit.size_scale / parameters**fit.size_power + fit.data_scale / tokens**fit.data_power
+    return (
+        fit.irreducible
+        + fit.size_scale * math.pow(parameters, -fit.size_power)
+        + fit.data_scale * math.pow(tokens, -fit.data_power)
+    )
 
 
 def optimal_tokens(parameters: int, fit: LossFit = FIT) -> int:
@@ -117,8 +121,8 @@ def optimal_tokens(parameters: int, fit: LossFit = FIT) -> int:
 
     At a fixed product N D the loss is lowest where a A / N^a = b B / D^b.
     """
-    size_term = fit.size_power * fit.size_scale / parameters**fit.size_power
-    return round((fit.data_power * fit.data_scale / size_term) ** (1 / fit.data_power))
+    size_term = fit.size_power * fit.size_scale * math.pow(parameters, -fit.size_power)
+    return round(math.pow(fit.data_power * fit.data_scale / size_term, 1 / fit.data_power))
 
 
 def model_of_depth(depth: int, vocab_size: int, seq_len: int) -> ModelConfig:
