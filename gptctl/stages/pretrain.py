@@ -15,7 +15,7 @@ from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import Extendable
-from gptctl.core.summary import Counts, Summary, Table
+from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.config import ModelConfig
 from gptctl.train.planning.reading_plan import ReadingPlan, plan_reading
@@ -215,5 +215,6 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
     table = Table(
         "pretrain", ("", "value"), tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
     )
+    tables = (table, source_table(metrics["sources"])) if len(metrics["sources"]) > 1 else (table,)
     next_command = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
-    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=(table,), next=next_command)
+    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=tables, next=next_command)
