@@ -222,7 +222,7 @@ def accept_tokens(
         chosen = sample_tokens(adjusted, params, numbers)  # (b,)
         ids, logprobs = read_tokens(chosen, token_logprobs(scores, chosen) if params.logprobs else None)
         if seen is not None:
-            seen[live, chosen] = True
+            seen.index_put_((to_device(live, seen.device), chosen), torch.ones_like(chosen, dtype=torch.bool))
         for place, token, logprob in zip(live, ids, logprobs, strict=True):
             row = rows[place]
             row.text.append(token)
@@ -252,7 +252,7 @@ def read_tokens(chosen: Tensor, logprobs: Tensor | None) -> tuple[list[int], lis
 
 def seen_tokens(rows: list[Row], logits: Tensor) -> Tensor:
     """Return which tokens occur in each row: (B, V) bool for logits (B, 1, V)."""
+    places = [(place, token) for place, row in enumerate(rows) for token in row.text]
+    row_of, tokens = to_device(places, logits.device).unbind(1)
     seen = torch.zeros(logits.size(0), logits.size(-1), dtype=torch.bool, device=logits.device)
-    for place, row in enumerate(rows):
-        seen[place, row.text] = True
-    return seen
+    return seen.index_put_((row_of, tokens), torch.ones_like(tokens, dtype=torch.bool))
