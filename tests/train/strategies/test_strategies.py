@@ -18,7 +18,6 @@ from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
-from gptctl.train.distributed.choose_strategy import choose_strategy
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.stragglers import StragglerDetector
 from gptctl.train.strategies import tp
@@ -249,18 +248,6 @@ def test_a_straggler_is_named(two: RankPool, tmp_path: Path) -> None:
     assert line["factor"] > 1.5  # by far: the other ranks would have to take 5 s
     usual = StragglerDetector()
     assert not any(usual.add([1.0, 1.2, 1.4, 1.0]) for _ in range(120))
-
-
-def test_auto_takes_what_fits() -> None:
-    """One rank alone, copies where they fit, rows where they do not; contradictions are refused."""
-    job = replace(make_job(), world_size=2, memory_bytes=1000)
-    assert choose_strategy(replace(job, world_size=1)) == "single"
-    assert choose_strategy(job) == "ddp"
-    assert choose_strategy(replace(job, memory_bytes=10**15)) == "fsdp"
-    assert choose_strategy(replace(job, tp_size=2)) == "tp"
-    assert choose_strategy(replace(job, strategy="fsdp")) == "fsdp"
-    with pytest.raises(UsageError, match="tp_size cannot be used with parallel=ddp"):
-        choose_strategy(replace(job, strategy="ddp", tp_size=2))
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
