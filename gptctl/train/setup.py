@@ -35,7 +35,8 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     check_batch_size(job, strategy)
     threads = device.cpu_threads(strategy.local_world_size)
     device.configure_process(threads)
-    checkpoint = find_checkpoint(run.path, strategy, context.warn)
+    with strategy.busy("verify"):
+        checkpoint = find_checkpoint(run.path, strategy, context.warn)
     strategy.heartbeat(0, "build")
     model = job.build_model()
     progress = initial_progress(job, strategy, model.config, threads, checkpoint)
@@ -47,8 +48,8 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     optimizers = build_optimizers(parameters, job.recipe, strategy, progress.optimizer_precision)
     skipped = faults.read_skipped_samples(run.path / "checkpoints")
     if checkpoint is not None:
-        strategy.heartbeat(0, "load")
-        progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
+        with strategy.busy("load"):
+            progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
         progress.micro_batch_size = job.micro_batch_size
         if progress.world_size != strategy.dims.world_size:
             progress.threads, progress.world_size = threads, strategy.dims.world_size
