@@ -18,9 +18,9 @@ from gptctl.infer.sampling import (
     RandomNumbers,
     SamplingParams,
     apply_repetition_penalty,
+    log_probabilities,
     sample_tokens,
     sampling_device,
-    token_logprobs,
 )
 from gptctl.infer.speculative import Drafter
 from gptctl.model.device import to_device
@@ -220,7 +220,7 @@ def accept_tokens(
             adjusted = apply_repetition_penalty(scores, seen if is_whole else seen[live], params.repetition_penalty)
         numbers = next_numbers([rows[place] for place in live], params, scores.device)
         chosen = sample_tokens(adjusted, params, numbers)  # (b,)
-        ids, logprobs = read_tokens(chosen, token_logprobs(scores, chosen) if params.logprobs else None)
+        ids, logprobs = read_tokens(chosen, log_probabilities(scores, chosen) if params.logprobs else None)
         if seen is not None:
             seen.index_put_((to_device(live, seen.device), chosen), torch.ones_like(chosen, dtype=torch.bool))
         for place, token, logprob in zip(live, ids, logprobs, strict=True):

@@ -132,7 +132,7 @@ def sort_on_cpu(probs: Tensor, top_p: float) -> Tensor:
     return ordered
 
 
-def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+def log_probabilities(logits: Tensor, tokens: Tensor) -> Tensor:
     """Return ln p of tokens (B,) under logits (B, V): (B,)."""
     return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
 

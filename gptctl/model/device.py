@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -66,6 +67,15 @@ class HostCopy:
         if self.event is not None:
             self.event.synchronize()
         return self.tensor
+
+
+def memory_per_rank(device: torch.device, ranks: int) -> float:
+    """Return the bytes of memory that each of `ranks` processes on this machine has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    return psutil.virtual_memory().total / ranks
 
 
 def select_precision(device: torch.device, hidden_size: int) -> str:
