@@ -57,7 +57,7 @@ class HostCopy:
 
     def __init__(self, tensor: Tensor) -> None:
         """Start the copy."""
-        self.event = torch.cuda.Event() if tensor.is_cuda else None
+        self.event = torch.cuda.Event() if tensor.is_cuda else None  # type: ignore[no-untyped-call]
         self.tensor = tensor.to("cpu", non_blocking=tensor.is_cuda)
         if self.event is not None:
             self.event.record()
