@@ -36,7 +36,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     device.configure_process(threads)
     checkpoint = find_checkpoint(run.path, strategy, context.warn)
     strategy.heartbeat(0, "build")
-    model = job.build_model()
+    model = job.model.build()
     progress = initial_progress(job, strategy, model.config, threads, checkpoint)
     parameters = strategy.prepare_model(model, progress.precision, progress.compiled)
     objective: Objective = plugins.load("gptctl.train.objectives", job.objective).build(job)
@@ -44,7 +44,9 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     build_optimizers = plugins.load("gptctl.train.optimizers", job.recipe.optimizer).build
     optimizers = build_optimizers(parameters, job.recipe, strategy, progress.optimizer_precision)
     skipped = faults.read_skipped_samples(run.path / "checkpoints")
-    if checkpoint is not None:
+    if checkpoint is None:
+        job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+    else:
         strategy.heartbeat(0, "load")
         progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
         if progress.world_size != strategy.dims.world_size:

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train import loop
 from gptctl.train.distributed import collectives
 from gptctl.train.job import TrainJob
@@ -113,10 +114,21 @@ def stored_in(path: Path) -> list[str]:
         return list(file.keys())
 
 
+def initial_parts(job: TrainJob, folder: Path) -> dict[str, TensorPart]:
+    """Build the model of a job as this rank does before it trains, and return its parts of the parameters."""
+    strategy = build_strategy(job, folder)
+    model = job.model.build()
+    parameters = strategy.prepare_model(model, "fp32", False)
+    parts = {name: strategy.part_of(shard) for name, shard in parameters.items()}
+    job.model.init_weights(model, parts)
+    strategy.heartbeat_writer.close()
+    return parts
+
+
 def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:
     """Count the parameters that this rank holds, and those of the full model."""
     strategy = build_strategy(job, folder)
-    model = job.build_model()
+    model = job.model.build()
     total = sum(parameter.numel() for parameter in model.parameters())
     shards = strategy.prepare_model(model, "fp32", False)
     strategy.heartbeat_writer.close()
