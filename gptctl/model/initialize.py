@@ -81,7 +81,11 @@ def normal(deviation: float) -> Callable[..., Tensor]:
 
 def uniform(bound: float) -> Callable[..., Tensor]:
     """Return a method that fills a tensor with uniform numbers between -bound and bound."""
-    return partial(Tensor.uniform_, **{"from": -bound, "to": bound})
+
+    def draw(numbers: Tensor, generator: torch.Generator) -> Tensor:
+        return numbers.uniform_(-bound, bound, generator=generator)
+
+    return draw
 
 
 def keep_zero(zeros: Tensor, generator: torch.Generator) -> Tensor:

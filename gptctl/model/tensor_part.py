@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**22  # of a full tensor that are in memory at once while it is filled
+CHUNK_ELEMENTS = 2**20  # of a full tensor that are in memory at once while it is filled
 BLOCK = 16  # torch draws normal numbers in blocks of this many elements
 
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.profiler import ProfilerActivity, profile
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
+from gptctl.model import tensor_part
 from gptctl.model.tensor_part import TensorPart
 from gptctl.train import loop
 from gptctl.train.distributed import collectives
@@ -123,6 +126,17 @@ def initial_parts(job: TrainJob, folder: Path) -> dict[str, TensorPart]:
     job.model.init_weights(model, parts)
     strategy.heartbeat_writer.close()
     return parts
+
+
+def peak_of_build(job: TrainJob, folder: Path) -> tuple[int, int]:
+    """Return the largest sum of bytes allocated while this rank builds and fills its part, and the bytes of the part."""
+    tensor_part.CHUNK_ELEMENTS = 2**12  # small beside the model
+    initial_parts(job, folder)  # the first call loads modules
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        parts = initial_parts(job, folder)
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes)), sum(part.values.nbytes for part in parts.values())
 
 
 def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from gptctl.train.job import TrainJob
 from gptctl.train.monitor.stragglers import StragglerDetector
 from gptctl.train.strategies import tp
 from tests.train.jobs import WholeModel, make_job, only, run_in, text, whole_model
-from tests.train.rank_pool import RankPool, count_held, cubes, initial_parts, tensors
+from tests.train.rank_pool import RankPool, count_held, cubes, initial_parts, peak_of_build, tensors
 from tests.train.test_loop import classifier, events, labelled
 
 STRATEGIES = ("ddp", "fsdp", "tp")
@@ -236,6 +236,18 @@ def test_four_ranks_start_as_one(four: RankPool, tmp_path: Path, preset: str) ->
     for layout in layouts:
         job = make_job(preset, world_size=4, **layout)
         assert_parts_are_of(initial_weights(job), four.call(initial_parts, job, tmp_path))
+
+
+@pytest.mark.slow
+def test_no_rank_ever_holds_the_whole(four: RankPool, tmp_path: Path) -> None:
+    """While a model is built and filled, a rank allocates at most its part and 15 %; with ddp, the whole once."""
+    shape = {"hidden_size": 128, "layers": 4, "intermediate_size": 512, "vocab_size": 2048, "heads": 4, "kv_heads": 4}
+    for strategy, share in (("ddp", 1.0), ("fsdp", 0.25), ("tp", 1.0)):
+        job = make_job("test-modern", shape, world_size=4, strategy=strategy)
+        whole = sum(tensor.nbytes for tensor in initial_weights(job).values())
+        for peak, own in four.call(peak_of_build, job, tmp_path):
+            assert own <= peak <= 1.15 * own
+            assert own <= share * whole
 
 
 def test_each_rank_holds_its_part(two: RankPool, tmp_path: Path) -> None:
