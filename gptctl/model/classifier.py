@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gptctl.core.seeds import derive
 from gptctl.model.gpt import GPT
+from gptctl.model.tensor_part import TensorPart
 
 Pooling = Literal["last", "mean", "max", "concat"]
 
@@ -28,10 +29,9 @@ class Classifier(nn.Module):
         self.pooling = pooling
         self.label_dropout = nn.Dropout(dropout)
         self.label_head = nn.Linear(gpt.config.hidden_size * (3 if pooling == "concat" else 1), labels)
-        with torch.no_grad():  # N(0, 0.02), bias 0: openai/finetune-transformer-lm, train.py
-            generator = torch.Generator().manual_seed(derive(seed, "label head"))
-            self.label_head.weight.normal_(0, 0.02, generator=generator)
-            self.label_head.bias.zero_()
+        if not self.label_head.weight.is_meta:
+            weight, bias = (TensorPart.whole(parameter.detach()) for parameter in self.label_head.parameters())
+            init_label_head(weight, bias, seed)
 
     def forward(self, tokens: Tensor, lengths: Tensor, checkpoint_activations: bool = False) -> tuple[Tensor, Tensor]:
         """Return label logits (B, L) and the hidden states (N, T, C) of the N sequences that are not empty.
@@ -63,3 +63,10 @@ class Classifier(nn.Module):
             return mean
         maximum = hidden.masked_fill(~inside, float("-inf")).amax(1)
         return maximum if self.pooling == "max" else torch.cat((last, mean, maximum), dim=1)
+
+
+def init_label_head(weight: TensorPart, bias: TensorPart, seed: int) -> None:
+    """Fill a rank's parts of a label head: N(0, 0.02) and zeros (openai/finetune-transformer-lm, train.py)."""
+    generator = torch.Generator().manual_seed(derive(seed, "label head"))
+    weight.copy_rows(0, torch.empty(weight.shape).normal_(0, 0.02, generator=generator))
+    bias.values.zero_()
