@@ -66,7 +66,7 @@ class Pretrain(PretrainOptions):
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time, and simulate a sharded step without its GPUs."""
-    from gptctl.train.planning.plan_run import PlanOptions, plan_run
+    from gptctl.train.planning.plan_run import plan_run
     from gptctl.train.planning.plan_table import plan_table
 
     if config.list_presets:
@@ -75,16 +75,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
     model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    options = PlanOptions(
-        strategy=config.parallel,
-        world_size=config.world_size(),
-        nodes=config.nodes,
-        tp_size=config.tp_size,
-        hybrid_shard=config.hybrid_shard,
-        micro_batch_size=config.micro_batch_size,
-        bf16=config.precision != "fp32" and not config.on_cpu(),
-        accelerator=None if config.on_cpu() else config.accelerator,
-    )
+    options = config.plan_options(config.micro_batch_size, None if config.on_cpu() else config.accelerator)
     found = plan_run(model, recipe, options)
     if data:
         found |= plan_reading(data, config, context).to_json()
@@ -161,21 +152,20 @@ def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra:
 def make_job(config: Pretrain, data: TokenSources, model: ModelConfig, reading: ReadingPlan) -> TrainJob:
     """Describe the training run."""
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.plan_run import replicated_memory
+    from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining
 
     recipe, seed = config.effective_recipe(), config.seed
     opening = pretraining.Opening(config.pack, recipe.seq_len, seed, model.end_of_text)
     return TrainJob(
         recipe=recipe,
-        build_model=partial(pretraining.build_model, model, seed),
+        model=pretraining.NewModel(model, seed),
         train_sources=pretraining.train_sources(data, opening),
         phases=data.phases,
         val_data=pretraining.val_data(data, opening),
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": data.inputs()},
         seed=seed,
-        micro_batch_size=config.micro_batch_size,
         max_tokens=reading.positions,
         max_minutes=config.max_minutes,
         patience=config.patience,
@@ -187,8 +177,7 @@ def make_job(config: Pretrain, data: TokenSources, model: ModelConfig, reading: 
         loggers=config.loggers,
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
-        memory_bytes=replicated_memory(model, recipe, config.world_size(), config.micro_batch_size),
-        **config.distributed(),
+        **config.distributed(arrange(model, recipe, config.plan_options(config.micro_batch_size))),
     )
 
 

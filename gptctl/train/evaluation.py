@@ -17,8 +17,6 @@ from gptctl.train.monitor.heartbeat import WAITING
 from gptctl.train.monitor.sample_text import generate_sample
 from gptctl.train.state import TrainerState
 
-MIN_EVAL_BATCH = 32
-
 
 def evaluate(state: TrainerState) -> None:
     """Evaluate on the val split, report the metrics, and save the weights if they are the best so far."""
@@ -56,12 +54,11 @@ def split_metrics(state: TrainerState, data: DataSource) -> dict[str, float]:
     The metrics of several sources are those of all their targets together. The loss of each is noted in the progress.
     """
     job, strategy, objective = state.job, state.strategy, state.objective
-    size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
     sources = data.sources if isinstance(data, ValSources) else {"": data}
     sums = torch.stack([objective.init_metrics(state.model)] * len(sources))
     state.model.eval()
     for number, source in enumerate(sources.values()):
-        for batch, counts in eval_batches(state, source, size):
+        for batch, counts in eval_batches(state, source, job.eval_batch_size):
             strategy.heartbeat(state.progress.step, "evaluate")
             with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.progress.precision == "bf16"):
                 sums[number] += counts * objective.batch_metrics(state.model, batch.to(strategy.device))

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from gptctl.core.config import Values
 from gptctl.core.context import Context
 from gptctl.io.dataset import tokens as token_io
-from gptctl.text.packing import PackingReport, combine_reports, packing_report
+from gptctl.io.dataset.tokens import Tokens
+from gptctl.text.packing import PackingReport, best_fit_report, combine_reports, concat_report
 from gptctl.train import schedule
 from gptctl.train.data.phases import MixturePhase, Phases, phase_starts
 from gptctl.train.tasks.pretrain_options import PretrainOptions
@@ -45,18 +46,21 @@ class ReadingPlan:
 def plan_reading(data: TokenSources, options: PretrainOptions, context: Context) -> ReadingPlan:
     """Plan what is read of some sources, and warn of a source that would be repeated too often."""
     recipe = options.effective_recipe()
-    reports = {
-        name: packing_report(
-            options.pack, token_io.document_lengths(tokens.folder, "train"), recipe.seq_len, options.seed
-        )
-        for name, tokens in data.folders.items()
-    }
+    reports = {name: report_packing(options, tokens) for name, tokens in data.folders.items()}
     limit = positions(list(reports.values()), data.phases, options.max_tokens)
     samples = schedule.samples_after(recipe, schedule.planned_steps(recipe, limit))
     sources = plan_sources(reports, data.phases, samples)
     for warning in repetition_warnings(sources):
         context.warn(warning)
     return ReadingPlan(reports, limit, sources)
+
+
+def report_packing(options: PretrainOptions, tokens: Tokens) -> PackingReport:
+    """Report how the training documents of a folder fill sequences."""
+    seq_len = options.effective_recipe().seq_len
+    if options.pack == "bestfit":
+        return best_fit_report(token_io.document_lengths(tokens.folder, "train"), seq_len)
+    return concat_report(tokens.documents("train"), tokens.count("train"), seq_len)
 
 
 def positions(reports: Sequence[PackingReport], phases: Sequence[MixturePhase], targets: int) -> int:
