@@ -46,6 +46,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     skipped = faults.read_skipped_samples(run.path / "checkpoints")
     if checkpoint is None:
         job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+        strategy.update_model()
     else:
         strategy.heartbeat(0, "load")
         progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
@@ -102,7 +103,8 @@ def initial_progress(
     """
     if checkpoint is not None:
         return strategy.broadcast_object(TrainProgress(**read_progress(checkpoint)))
-    precision = optimizer_precision = job.precision
+    precision = job.precision
+    optimizer_precision = "fp32" if job.precision == "fp32" else "bf16"
     if job.precision == "auto":
         precision = device.select_precision(strategy.device, config.hidden_size)
         optimizer_precision = device.optimizer_precision(strategy.device)

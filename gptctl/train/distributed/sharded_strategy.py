@@ -48,6 +48,9 @@ class ShardedStrategy(DistributedStrategy):
             self.full_parameters[shards[name]] = full
         return shards
 
+    def update_model(self) -> None:
+        """Do nothing: the model's parameters are the shards, and rounded when they are gathered."""
+
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Move the gradients, which the backward pass has summed over ranks, to the shards."""
         for shard in parameters.values():
@@ -122,11 +125,14 @@ def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
     pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; embeddings, head and the
     residual stream stay in float32, as under autocast.
     """
-    block_policy = MixedPrecisionPolicy()
-    if precision == "bf16" and mesh.device_type == "cuda":
-        block_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    block_policy = root_policy = MixedPrecisionPolicy()
+    narrow = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    if precision == "bf16-master":
+        block_policy = root_policy = narrow
+    elif precision == "bf16" and mesh.device_type == "cuda":
+        block_policy = narrow
     for module in (*transformer_blocks(model), model):
-        fully_shard(module, mesh=mesh, mp_policy=MixedPrecisionPolicy() if module is model else block_policy)
+        fully_shard(module, mesh=mesh, mp_policy=root_policy if module is model else block_policy)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)  # the loop divides, by the number of targets
         module.set_force_sum_reduction_for_comms(True)

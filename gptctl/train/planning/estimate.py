@@ -12,7 +12,8 @@ from gptctl.train.planning.gpu_specs import EFFICIENCY, EFFICIENT_LINK, GPU_SPEC
 from gptctl.train.recipe import Recipe
 from gptctl.train.schedule import samples_after
 
-FLOAT_BYTES = 4  # parameters, gradients and optimizer state are kept in single precision
+FLOAT_BYTES = 4  # parameters and gradients are kept in single precision
+STATE_BYTES = {"fp32": 4, "bf16": 2}  # of a number that an optimizer keeps, by training.optimizer_state_dtype
 # Copies of constants from modules that import torch; a test compares them.
 BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients in flight at once: collectives.BUCKET_BYTES
 WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
@@ -22,12 +23,13 @@ MEMORY_SHARE = 0.85  # share of a device's memory that a run may take; buffers a
 
 @dataclass(frozen=True)
 class Layout:
-    """How ranks share a model, on how many nodes, and whether matrix products are in bfloat16."""
+    """How ranks share a model, on how many nodes, and in which number formats."""
 
     dims: ParallelDims = field(default_factory=ParallelDims)
     strategy: str = "single"  # only shown, never tested
     nodes: int = 1
-    bf16: bool = False
+    bf16: bool = False  # matrix products
+    bf16_master: bool = False  # the model, of which optimizers update a copy in fp32
 
 
 def estimate(
@@ -108,12 +110,15 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
         # backward pass.
         block = model.count_matrix_parameters(model.experts) // model.layers // layout.dims.tp
         root = model.other_parameters()
-        gathered = (2 * block) * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * (block + 2 * root)
-    state = optimizer_floats(model, recipe)
+        root_bytes = 2 if layout.bf16_master else FLOAT_BYTES
+        gathered = 2 * block * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * block + 2 * root_bytes * root
+    state = STATE_BYTES[recipe.optimizer_state_dtype] * optimizer_floats(model, recipe)
+    rounded = 2 * parameters if layout.bf16_master and layout.dims.is_replicated else 0
     return {
         "weights": FLOAT_BYTES * parameters,
         "gradients": FLOAT_BYTES * parameters,
-        "optimizer": FLOAT_BYTES * (state * parameters // model.parameters()),
+        "rounded weights": rounded,
+        "optimizer": state * parameters // model.parameters(),
         "gathered": gathered,
         "buckets": min(BUCKET_BYTES, FLOAT_BYTES * parameters) if layout.dims.world_size > 1 else 0,
         "activations": activation_bytes(model, recipe, layout, micro * recipe.seq_len),
