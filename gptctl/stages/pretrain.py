@@ -82,7 +82,8 @@ def plan(config: Pretrain, context: Context) -> Summary:
         tp_size=config.tp_size,
         hybrid_shard=config.hybrid_shard,
         micro_batch_size=config.micro_batch_size,
-        bf16=config.precision != "fp32" and not config.on_cpu(),
+        bf16=config.precision == "bf16-master" or (config.precision != "fp32" and not config.on_cpu()),
+        bf16_master=config.precision == "bf16-master",
         accelerator=None if config.on_cpu() else config.accelerator,
     )
     found = plan_run(model, recipe, options)

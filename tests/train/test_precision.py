@@ -10,9 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from gptctl.core.context import Context
+from gptctl.stages.pretrain import Pretrain, plan
 from gptctl.train.job import TrainJob
 from gptctl.train.low_precision_state import AdamWLowPrecision
+from gptctl.train.optimizers import adamw
 from gptctl.train.strategies.single import SingleDevice
+from gptctl.train.tasks.pretraining import NewModel
 from tests.train.jobs import assert_equal, events, make_job, run_in, weights
 from tests.train.rank_pool import RankPool, tensors
 
@@ -68,6 +72,26 @@ def test_the_model_takes_half_the_bytes() -> None:
     optimizer = AdamWLowPrecision([parameter])
     optimizer.step()
     assert sum(value.nbytes for value in optimizer.state[parameter].values()) == 2 * 2 * 100 + 4
+
+
+def test_the_estimate_counts_these_bytes() -> None:
+    """What `--dry-run` predicts for weights, copies and state is what a rank holds after a step."""
+    options: dict[str, Any] = {"preset": "test-gpt2", "gpus": 1, "precision": "bf16-master"}
+    config = Pretrain.model_validate(options | {"training": {"optimizer_state_dtype": "bf16"}})
+    planned = plan(config, Context()).plan["memory"]
+    model, strategy = NewModel(config.model_config_for(None), 0).build(), SingleDevice(torch.device("cpu"))
+    masters = strategy.prepare_model(model, config.precision, compiled=False)
+    (optimizer,) = adamw.build(masters, config.effective_recipe(), strategy)
+    for master in masters.values():
+        master.grad = torch.zeros_like(master)
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    found = {"weights": masters.values(), "rounded weights": list(model.parameters()), "optimizer": states}
+    for name, held in found.items():
+        assert planned[name] == pytest.approx(sum(tensor.nbytes for tensor in held), rel=0.02), name
+    wide = plan(Pretrain.model_validate(options | {"precision": "fp32"}), Context()).plan["memory"]
+    assert planned["activations"] < 0.7 * wide["activations"]
+    assert planned["optimizer"] == wide["optimizer"] / 2
 
 
 def test_a_slow_mean_in_bf16_is_not_frozen() -> None:

@@ -146,12 +146,13 @@ def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:
     """Count the bytes that one forward pass of `tokens` tokens keeps for the backward pass.
 
-    Per block and token these are the inputs of both norms (in single precision), the inputs of both sublayers, q, k, v,
-    the attention's output, and the feed-forward hidden layer before and after its activation function (of each expert
-    that a token is routed to). Attention weights are recomputed. Logits and their gradient are kept once each if they
-    are few, else chunk by chunk.
+    Per block and token these are the inputs of both norms (in single precision, except with bf16-master), the inputs
+    of both sublayers, q, k, v, the attention's output, and the feed-forward hidden layer before and after its
+    activation function (of each expert that a token is routed to). Attention weights are recomputed. Logits and their
+    gradient are kept once each if they are few, else chunk by chunk.
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
+    stream = 2 if layout.bf16_master else FLOAT_BYTES  # an entry of the residual stream
     tp = layout.dims.tp
     keys = model.resolved_kv_heads * model.head_dim
     kept = {"swiglu": 4, "relu": 1}.get(model.activation, 2)  # relu's gradient needs only its output
@@ -162,14 +163,14 @@ def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens:
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
-    per_block = 2 * FLOAT_BYTES * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
+    per_block = 2 * stream * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
     blocks = model.layers * per_block
     if recipe.checkpoint_activations:
-        blocks = model.layers * FLOAT_BYTES * model.hidden_size + per_block
+        blocks = model.layers * stream * model.hidden_size + per_block
     whole = tokens * model.padded_vocab_size
     logits = whole if whole < WHOLE_LOGITS else min(whole, CHUNK_ROWS * model.padded_vocab_size)
     head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
-    return tokens * (blocks + 2 * FLOAT_BYTES * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
+    return tokens * (blocks + 2 * stream * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:

@@ -24,6 +24,7 @@ class PlanOptions:
     hybrid_shard: bool
     micro_batch_size: int
     bf16: bool
+    bf16_master: bool
     accelerator: Accelerator | None  # None is the CPU
 
     def layout(self, strategy: str) -> Layout:
@@ -31,7 +32,7 @@ class PlanOptions:
         dims = ParallelDims.for_strategy(
             strategy, self.world_size, nodes=self.nodes, tp_size=self.tp_size, hybrid_shard=self.hybrid_shard
         )
-        return Layout(dims, strategy, self.nodes, self.bf16)
+        return Layout(dims, strategy, self.nodes, self.bf16, self.bf16_master)
 
 
 def plan_run(model: ModelConfig, recipe: Recipe, options: PlanOptions) -> dict[str, Any]:
