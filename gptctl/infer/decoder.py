@@ -287,7 +287,7 @@ def dense_mixture_output(module: MixtureOfExperts, experts: Experts, x: Tensor) 
     A step of many rows reads the weights of all experts anyway.
     """
     rows = x.flatten(0, 1)  # (N, C)
-    top, chosen = module.route(x).flatten(0, 1).topk(module.top_k)  # (N, k)
+    top, chosen = module.router(x).flatten(0, 1).topk(module.top_k)  # (N, k)
     hidden = F.silu(rows @ experts.gate.mT) * (rows @ experts.up.mT)  # (E, N, F)
     outputs = (hidden @ experts.down.mT).transpose(0, 1)  # (N, E, C)
     picked = outputs.gather(1, chosen[..., None].expand(-1, -1, outputs.size(-1)))  # (N, k, C)
