@@ -291,7 +291,8 @@ def dense_mixture_output(module: MixtureOfExperts, experts: Experts, x: Tensor) 
     hidden = F.silu(rows @ experts.gate.mT) * (rows @ experts.up.mT)  # (E, N, F)
     outputs = (hidden @ experts.down.mT).transpose(0, 1)  # (N, E, C)
     picked = outputs.gather(1, chosen[..., None].expand(-1, -1, outputs.size(-1)))  # (N, k, C)
-    return (picked * top.softmax(-1)[..., None]).sum(1).view_as(x).type_as(x)
+    mixed: Tensor = (picked * top.softmax(-1)[..., None]).sum(1)
+    return mixed.view_as(x).type_as(x)
 
 
 class Int8Experts:

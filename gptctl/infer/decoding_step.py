@@ -9,8 +9,10 @@ Shapes: B rows, T tokens of a row in one pass (the next token and drafts), S slo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from gptctl.model.device import HostCopy, to_device
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.static_kv_cache import StaticKVCache
 
-SLOT_MULTIPLE = 64  # slots of a cache, for which kernels need no padding
+SLOT_MULTIPLE = 64
 MIN_SLOTS = 128  # slots of the shortest pass; longer ones have a power of two
 NO_DRAFT = -1
 
@@ -43,7 +45,10 @@ class DecodingStep:
         """Allocate everything for `rows` samples of up to `slots` tokens."""
         config, device = model.config, model.like.device
         self.model, self.T = model, 1 + num_draft_tokens
-        self.rows, self.slots = power_of_two(rows), -(-(slots + self.T) // SLOT_MULTIPLE) * SLOT_MULTIPLE
+        self.rows, self.slots = (
+            power_of_two(rows),
+            min(round_slots(slots + self.T), self.most_slots(config.max_seq_len)),
+        )
         shape = (config.layers, self.rows, config.resolved_kv_heads, self.slots, config.head_dim)
         self.keys, self.values = model.like.new_zeros(shape), model.like.new_zeros(shape)
         self.lengths = torch.zeros(self.rows, dtype=torch.int64, device=device)
@@ -52,6 +57,11 @@ class DecodingStep:
         self.used = torch.zeros_like(self.lengths)
         self.seen: Tensor | None = None  # (B, V): the tokens that each row contains, if they have a penalty
         self.graphs: dict[tuple[int, int, SamplingParams], CudaGraph] = {}
+        self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+
+    def most_slots(self, max_seq_len: int) -> int:
+        """Return the slots of a full context and the drafts after it, in a number for which kernels need no padding."""
+        return -(-(max_seq_len + self.T) // SLOT_MULTIPLE) * SLOT_MULTIPLE
 
     def fits(self, rows: int, slots: int, num_draft_tokens: int) -> bool:
         """Return whether there is room for so many rows of so many tokens, with so many drafts."""
@@ -87,8 +97,8 @@ class DecodingStep:
         """Copy rows to other places."""
         device = self.lengths.device
         source, target = to_device(sources, device), to_device(targets, device)
-        for tensor in (self.keys, self.values):
-            tensor.index_copy_(1, target, tensor.index_select(1, source))
+        for cached in (self.keys, self.values):
+            cached.index_copy_(1, target, cached.index_select(1, source))
         for tensor in (self.lengths, self.tokens, self.numbers, self.used, self.seen):
             if tensor is not None:
                 tensor.index_copy_(0, target, tensor.index_select(0, source))
@@ -104,8 +114,9 @@ class DecodingStep:
             return HostCopy(self.compute(rows, slots, params))
         # The graph depends on nothing else.
         key = rows, slots, replace(params, max_tokens=0, seed=0, stop=())
-        graph = self.graphs.setdefault(key, CudaGraph())
-        return HostCopy(graph.run(lambda: self.compute(rows, slots, params)))
+        if key not in self.graphs:
+            self.graphs[key] = CudaGraph(self.pool)
+        return HostCopy(self.graphs[key].run(lambda: self.compute(rows, slots, params)))
 
     def compute(self, rows: int, slots: int, params: SamplingParams) -> Tensor:
         """Read the next tokens, and sample what follows them; see `run`."""
@@ -152,25 +163,37 @@ class DecodingStep:
 class CudaGraph:
     """A function of tensors in fixed places: the first call runs it, the second records it, later ones replay that.
 
-    The first call also loads kernels and libraries, which is not possible while a graph is recorded.
+    The first call also loads kernels and libraries, which is not possible while a graph is recorded. If an operation
+    cannot be recorded, a warning says so, and each call runs the function.
     """
 
-    def __init__(self) -> None:
-        self.is_warm = False
+    def __init__(self, pool: Any) -> None:
+        """Take the memory pool that the graphs of a DecodingStep share: only one of them runs at a time."""
+        self.pool = pool
+        self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def run(self, function: Callable[[], Tensor]) -> Tensor:
         """Return the result, which the next call overwrites."""
-        if not self.is_warm:
-            self.is_warm = True
-            return function()
+        self.calls += 1
+        if self.calls == 2:
+            self.record(function)
         if self.graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self.result = function()
-            self.graph = graph
+            return function()
         self.graph.replay()
         return self.result
+
+    def record(self, function: Callable[[], Tensor]) -> None:
+        """Record the function, which does not run it."""
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, self.pool, capture_error_mode="thread_local"):
+                self.result = function()
+        except RuntimeError as error:
+            torch.cuda.set_stream(stream)  # torch leaves it only where recording succeeds
+            warnings.warn(f"generation is slower than it could be: no CUDA graph of a step: {error}", stacklevel=2)
+        else:
+            self.graph = graph
 
 
 def power_of_two(number: int) -> int:

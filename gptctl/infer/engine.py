@@ -67,6 +67,12 @@ class Engine:
         self.static = isinstance(model, Decoder) and self.like.is_cuda if static is None else static
         self.idle_steps: list[DecodingStep] = []
 
+    @classmethod
+    def on_device(cls, model: GPT, device: torch.device) -> Engine:
+        """Return an engine for a model on a device. On CUDA the model is arranged for it, so that steps are graphs."""
+        model = model.to(device).eval()
+        return cls(Decoder(model) if device.type == "cuda" else model)
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],

@@ -61,6 +61,18 @@ def test_generation_while_a_model_is_trained() -> None:
     assert (cpu_tensors.found, transfers.downloads) == ([], 3)
 
 
+def test_a_step_that_cannot_be_recorded_is_launched() -> None:
+    """With a warning, and every token is there."""
+    params = SamplingParams(max_tokens=6, temperature=0)
+    model = make("test-gpt2", layers=1)
+    with fake_cuda():
+        engine = Engine.on_device(on_fake_cuda(model), CUDA)
+        torch.cuda.graph.side_effect = RuntimeError("operation not permitted")  # type: ignore[attr-defined]
+        with pytest.warns(UserWarning, match="no CUDA graph of a step: operation not permitted"):
+            assert len(list(engine.stream(PROMPTS, params))) == 18
+        assert not torch.cuda.CUDAGraph.return_value.replay.called  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("drafted", [False, True])
 def test_drafts(drafted: bool) -> None:
     """A draft model's tokens are sampled on the device, and read once for all drafts of a pass."""
