@@ -51,7 +51,7 @@ class TrainJob:
     metadata: dict[str, Any] = field(default_factory=dict)  # likewise: label names, what it was trained on
     seed: int = 0
     device: str = "auto"
-    precision: str = "auto"  # auto, fp32 or bf16
+    precision: str = "auto"  # auto, fp32, bf16 or bf16-master
     compile: str = "auto"  # auto, on or off
     micro_batch_size: int = 0  # sequences per forward pass and rank; 0 takes a rank's whole share of a batch
     eval_batch_size: int = MIN_EVAL_BATCH  # sequences per forward pass and rank of an evaluation

@@ -50,6 +50,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     if checkpoint is None:
         with strategy.busy("build"):
             job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+            strategy.update_model()
     else:
         with strategy.busy("load"):
             progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
@@ -111,7 +112,8 @@ def initial_progress(
         recorded = progress.micro_batch_size if progress.world_size == strategy.dims.world_size else 0
         progress.micro_batch_size = min(recorded or job.micro_batch_size, job.micro_batch_size)
         return strategy.broadcast_object(progress)
-    precision = optimizer_precision = job.precision
+    precision = job.precision
+    optimizer_precision = "fp32" if job.precision == "fp32" else "bf16"
     if job.precision == "auto":
         precision = device.select_precision(strategy.device, config.hidden_size)
         optimizer_precision = device.optimizer_precision(strategy.device)
