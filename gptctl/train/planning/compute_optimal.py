@@ -63,8 +63,7 @@ BATCH_POWER = 0.4  # the best batch grows with the tokens to the power 0.383 (Be
 MATRIX_LR = 0.03  # Muon's update has the same size for all widths
 LR = 4e-2  # of embeddings and norms; falls with the square root of the width, as in nanochat
 COOLDOWN_SHARE = 0.6
-# Muon's momentum averages over 1 / (1 - momentum) steps. 240 steps are best with about 7 of them, so shorter runs average
-# over fewer steps than Muon's usual 20.
+# Muon's momentum averages over 1 / (1 - momentum) steps: usually 20, but 7 were better for a run of 240 steps.
 SHORTEST_MOMENTUM, LONGEST_MOMENTUM = 0.8, 0.95
 REFERENCE_MOMENTUM, REFERENCE_STEPS = 0.85, 240
 
