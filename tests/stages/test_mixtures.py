@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ran, run_gptctl, tree_bytes
+from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
 Gptctl = Callable[..., Ran]
 SHORT = ("--steps", 12, "--device", "cpu")
@@ -159,3 +159,29 @@ def test_killed_and_resumed_in_the_second_phase(gptctl: Gptctl, sources: Path, t
     assert sum(source["tokens"] for source in resumed["sources"]) == resumed["tokens"]
     one, other = (tree_bytes(tmp_path / name, "model")["model/model.safetensors"] for name in ("killed", "whole"))
     assert one == other
+
+
+def test_finetuning_on_more_text_mixes_sources(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    """--epochs counts passes over all texts. The plan says what is read, and other tasks read one DATA."""
+    prose = write_jsonl(tmp_path / "prose.jsonl", [{"text": row["text"]} for row in documents(40)])
+    (tmp_path / "code").mkdir()
+    for split, first in (("train", 0), ("val", 30)):
+        write_jsonl(
+            tmp_path / "code" / f"{split}.jsonl", [{"text": f"x = {n}\n" * 40} for n in range(first, first + 9)]
+        )
+    mixed = ("finetune", workspace / "run", prose, "code", "--task", "lm", "--device", "cpu", "--epochs", 1)
+    plan = gptctl(*mixed, "-o", "adapted", "--dry-run", "--json").json["plan"]["sources"]
+    done = gptctl(*mixed, "-o", "adapted", "--weights", "1,3", "--json")
+    assert done.code == 0, done.err
+    found = done.json["metrics"]["sources"]
+    assert [source["name"] for source in found] == [source["name"] for source in plan] == ["prose.jsonl", "code"]
+    assert found[1]["tokens"] == pytest.approx(3 * found[0]["tokens"], abs=3 * 64)
+    assert plan[1]["tokens"] < plan[0]["tokens"], "without weights they are read as they have tokens"
+    assert plan[0]["epochs"] == pytest.approx(1, abs=0.2)
+    assert all(source["val_loss"] > 0 for source in found)
+    inputs = json.loads((tmp_path / "adapted" / "run.json").read_bytes())["inputs"]
+    assert list(inputs) == ["model", "train/prose.jsonl/prose.jsonl", "train/code/train.jsonl", "val/code/val.jsonl"]
+    refused = gptctl("finetune", workspace / "run", prose, "code", "-o", "classifier")
+    assert (refused.code, "--task classify reads one DATA, not 2" in refused.err) == (2, True), refused.err
+    wrong = gptctl(*mixed, "--weights", "1,2,3", "-o", "wrong")
+    assert (wrong.code, "--weights has 3 weights for 2 sources" in wrong.err) == (2, True), wrong.err
