@@ -154,7 +154,7 @@ def finetune(read: Read, workspace: Path, out: Path) -> None:
     lm: Values = common | {"data": (str(workspace / "unique"),), "task": "lm", "epochs": 1}
     call("finetune", read, **lm, out=str(out / "d"), seeds=2, faults={"spike_window": 2}, training={
         "optimizer": "muon", "schedule": "wsd", "ramp_start_batch": 1, "ramp_tokens": 999, "batch_size": 2})  # fmt: skip
-    both = (str(workspace / "unique"), str(workspace / "corpus.txt"))
+    both = (str(workspace / "unique"), str(workspace / "labelled"))
     call("finetune", read, PLANS, **lm | {"data": both}, out=str(out / "e"), weights=(2, 1),
          mixture={"phases": [{"start": 0.5, "weights": (1, 2)}]})  # fmt: skip
     for action in ("skip", "rollback"):
