@@ -1,0 +1,128 @@
+"""Decoding on the device against the CPU, and the independence of a row from its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from gptctl.core.errors import MachineError
+from gptctl.infer.decoder import Decoder, WeightFormat
+from gptctl.infer.engine import Engine, Token
+from gptctl.infer.sampling import SamplingParams
+from gptctl.model.config import ModelConfig, load_preset
+from gptctl.model.gpt import GPT
+from gptctl.model.initialize import initialize
+from tests.gpu.check import Row, Setting, check
+
+PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [200, 100], [3] * 30]
+# How much less likely (in nats) than the most likely one a greedy token may be by the CPU's logits, which decide near-ties
+# otherwise.
+REGRETS: dict[WeightFormat, float] = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.1}
+LOGPROBS: dict[WeightFormat, float] = {"fp32": 1e-4, "bf16": 0.1, "int8": 1e-6}  # between a batch and single prompts
+
+
+def model(preset: str) -> GPT:
+    """Build a model whose logits differ enough to have clear favourites."""
+    values = load_preset(preset)["model"] | {"vocab_size": 256, "max_seq_len": 128, "init": "normal"}
+    network = GPT(ModelConfig.model_validate(values))
+    initialize(network, 2)
+    with torch.no_grad():
+        network.head_weight().mul_(20)
+    return network.eval()
+
+
+def decoder(preset: str, weights: WeightFormat, device: torch.device) -> Decoder:
+    """Arrange a model for decoding on a device."""
+    return Decoder(model(preset).to(device), weights)
+
+
+def greedy(decoding: Decoder, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[Token]]:
+    """Return the greedy tokens of each prompt."""
+    params = SamplingParams(max_tokens=tokens, temperature=0, logprobs=True)
+    found: list[list[Token]] = [[] for _ in prompts]
+    for token in Engine(decoding).stream(prompts, params):
+        found[token.row].append(token)
+    return found
+
+
+def largest_regret(preset: str, prompts: Sequence[Sequence[int]], found: Sequence[Sequence[Token]]) -> float:
+    """Return how much less likely than the best one the worst token is, by the plain model in fp32 on the CPU."""
+    plain, worst = model(preset), 0.0
+    for prompt, tokens in zip(prompts, found, strict=True):
+        text = [*prompt, *(token.id for token in tokens)]
+        with torch.no_grad():
+            logits = plain(torch.tensor([text]))[0, len(prompt) - 1 : -1]
+        chosen = logits.gather(1, torch.tensor([[token.id] for token in tokens]))[:, 0]
+        worst = max(worst, (logits.amax(-1) - chosen).max().item())
+    return worst
+
+
+@check
+def greedy_tokens(setting: Setting) -> Iterator[Row]:
+    """Greedy tokens in fp32, bf16 and int8 are the most likely ones by the CPU's logits, but for rounding."""
+    tokens = 16 if setting.is_small else 64
+    for preset in ("test-gpt2", "test-modern", "test-gpt3", "test-moe"):
+        for weights in ("fp32", "bf16", "int8"):
+            name = f"{preset}: greedy in {weights}, regret in nats"
+            try:
+                decoding = decoder(preset, weights, setting.device)
+            except MachineError as error:
+                yield Row(name, None, note=f"refused: {error.message}")
+                continue
+            found = greedy(decoding, PROMPTS, tokens)
+            # Rounded weights have other logits, by about this much where logits are near 10.
+            bound = REGRETS[weights] if weights == "fp32" else 2.0
+            yield Row(name, largest_regret(preset, PROMPTS, found), bound)
+            if weights != "fp32" and not setting.is_small:
+                same = greedy(decoder(preset, weights, torch.device("cpu")), PROMPTS, tokens)
+                yield Row(
+                    f"{preset}: tokens in {weights} as on the CPU, share", equal_share(found, same), 0.5, at_least=True
+                )
+
+
+def equal_share(found: Sequence[Sequence[Token]], expected: Sequence[Sequence[Token]]) -> float:
+    """Return the share of tokens before the first difference of each row."""
+    equal = total = 0
+    for one, other in zip(found, expected, strict=True):
+        differs = [number for number, (a, b) in enumerate(zip(one, other, strict=True)) if a.id != b.id]
+        equal, total = equal + (differs[0] if differs else len(one)), total + len(one)
+    return equal / total
+
+
+@check
+def batch_invariance(setting: Setting) -> Iterator[Row]:
+    """A prompt has the same greedy tokens in a ragged batch and alone, but for rounding; in int8 exactly."""
+    tokens = 16 if setting.is_small else 64
+    for weights in ("fp32", "bf16", "int8"):
+        name = f"test-modern in {weights}: ln p in a batch and alone"
+        try:
+            decoding = decoder("test-modern", weights, setting.device)
+        except MachineError as error:
+            yield Row(name, None, note=f"refused: {error.message}")
+            continue
+        together = greedy(decoding, PROMPTS, tokens)
+        worst = 0.0
+        for row, prompt in enumerate(PROMPTS):
+            (alone,) = greedy(decoding, [prompt], tokens)
+            for one, other in zip(together[row], alone, strict=True):
+                worst = max(worst, abs(one.logprob - other.logprob))
+                if one.id != other.id:  # a near-tie: what follows is another text
+                    break
+        yield Row(name, worst, LOGPROBS[weights])
+
+
+@check
+def sampling_with_log_probabilities(setting: Setting) -> Iterator[Row]:
+    """Sampled tokens have the log-probabilities of the CPU's model."""
+    params = SamplingParams(max_tokens=16, temperature=1.0, top_p=0.95, seed=3, logprobs=True)
+    found: list[list[Token]] = [[] for _ in PROMPTS]
+    for token in Engine(decoder("test-gpt2", "fp32", setting.device)).stream(PROMPTS, params):
+        found[token.row].append(token)
+    plain, worst = model("test-gpt2"), 0.0
+    for prompt, tokens in zip(PROMPTS, found, strict=True):
+        with torch.no_grad():
+            text = torch.tensor([[*prompt, *(token.id for token in tokens)]])
+            expected = plain(text).log_softmax(-1)[0, len(prompt) - 1 : -1]
+        worst = max([worst, *(abs(token.logprob - expected[i, token.id].item()) for i, token in enumerate(tokens))])
+    yield Row("test-gpt2: ln p of sampled tokens against the CPU", worst, 1e-3)
