@@ -143,8 +143,10 @@ def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context:
 
 def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
     """Report how the training documents fill sequences."""
-    lengths = token_io.document_lengths(data.folder, "train")
-    return packing.packing_report(config.pack, lengths, config.effective_recipe().seq_len, config.seed)
+    seq_len = config.effective_recipe().seq_len
+    if config.pack == "bestfit":
+        return packing.best_fit_report(token_io.document_lengths(data.folder, "train"), seq_len)
+    return packing.concat_report(data.documents("train"), data.count("train"), seq_len)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
@@ -174,7 +176,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
     val_data = partial(pretraining.open_windows, data.folder, recipe.seq_len, seed, "val")
     return TrainJob(
         recipe=recipe,
-        build_model=partial(pretraining.build_model, model, seed),
+        model=pretraining.NewModel(model, seed),
         train_sources=(WeightedSource(train_data),),
         val_data=val_data if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,

@@ -29,7 +29,7 @@ ITERATIONS = 5
 def build(
     parameters: Mapping[str, nn.Parameter], recipe: Recipe, strategy: Strategy, precision: str = "fp32"
 ) -> list[Optimizer]:
-    """Return Muon for the blocks' matrices, and AdamW for embeddings, head, norms and biases."""
+    """Return Muon for the blocks' matrices, and AdamW for embeddings, head, norms, biases and routers."""
     named = [(name, parameter) for name, parameter in parameters.items() if parameter.requires_grad]
     hidden = {name: parameter for name, parameter in named if is_hidden_matrix(name, parameter)}
     scales = list(adamw.lr_scales(list(hidden), recipe.layer_decay).values())
@@ -39,8 +39,12 @@ def build(
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Return whether a parameter is a matrix of a block, or a stack of matrices (of the experts)."""
-    return parameter.ndim >= 2 and "blocks." in name
+    """Return whether a parameter is a matrix of a block, or a stack of matrices (of the experts).
+
+    A router is the output head of a small classifier rather than a hidden matrix: its rows are one expert each, and an
+    orthogonal update would move those of rarely chosen experts as far as the others.
+    """
+    return parameter.ndim >= 2 and "blocks." in name and not name.endswith("router.weight")
 
 
 class Muon(Optimizer):
@@ -55,6 +59,7 @@ class Muon(Optimizer):
         scales: Sequence[float] = (),
     ) -> None:
         self.strategy = strategy
+        self.state_dtype = torch.bfloat16 if recipe.optimizer_state_dtype == "bf16" else torch.float32
         self.orthogonalize = partial(orthogonalize, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
         defaults = {"lr": recipe.matrix_lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
         groups: dict[float, list[nn.Parameter]] = defaultdict(list)
@@ -82,13 +87,17 @@ class Muon(Optimizer):
                     parameter.add_(update, alpha=-lr)
 
     def nesterov(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """Update the running mean of the gradient and return the Nesterov direction."""
+        """Update the running mean of the gradient and return the Nesterov direction.
+
+        Of a mean in bfloat16, a step changes much more than rounding does.
+        """
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        return torch.lerp(parameter.grad, state["momentum"], group["momentum"])
+            state["momentum"] = torch.zeros_like(parameter, dtype=self.state_dtype)
+        mean = state["momentum"].float().lerp_(parameter.grad, 1 - group["momentum"])
+        state["momentum"].copy_(mean)
+        return torch.lerp(parameter.grad, mean, group["momentum"])
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
