@@ -164,7 +164,7 @@ def autocast_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
 
 
 def bucket_bytes(model: ModelConfig, parameters: int) -> int:
-    """Count the bytes of the buckets of gradients in flight. A tensor is never cut, so the largest one may come on top."""
+    """Count the bytes of the buckets of gradients in flight, one of which may end with the largest tensor."""
     hidden = model.hidden_size * model.intermediate_size * max(1, model.experts)
     largest = FLOAT_BYTES * max(model.padded_vocab_size * model.hidden_size, hidden)
     return min(BUCKETS_IN_FLIGHT * BUCKET_BYTES + largest, FLOAT_BYTES * parameters)
