@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -17,8 +19,8 @@ from typing import Any
 
 import torch
 
-SUITES = {"right": ("training", "ranks", "decoding", "memory"), "fast": ("speed", "generation")}
-SECONDS = 210.0  # after this time no further check is started on a GPU, so that a suite takes at most 4 minutes
+SUITES = {"right": ("training", "ranks", "decoding", "memory"), "fast": ("speed", "generation", "variants")}
+SECONDS = 180.0  # after this time no further check is started on a GPU, so that a suite takes at most 4 minutes
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Setting:
     @cached_property
     def folder(self) -> Path:
         """Return a temporary folder for runs."""
-        self.__dict__["kept"] = tempfile.TemporaryDirectory(prefix="gptctl-gpu-")
-        return Path(self.__dict__["kept"].name)
+        found = tempfile.mkdtemp(prefix="gptctl-gpu-")
+        atexit.register(shutil.rmtree, found, ignore_errors=True)
+        return Path(found)
 
     def new_folder(self) -> Path:
         """Return a new folder."""

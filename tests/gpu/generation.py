@@ -29,7 +29,7 @@ def config(setting: Setting) -> ModelConfig:
     return ModelConfig.model_validate(values)
 
 
-def fastest(setting: Setting, generate: Callable[[], None], repeats: int = 3) -> float:
+def fastest(setting: Setting, generate: Callable[[], None], repeats: int = 2) -> float:
     """Return the seconds of the fastest of some calls, after one that warms up."""
     found = []
     for _ in range(repeats + 1):
@@ -53,7 +53,7 @@ def prompts(setting: Setting, batch: int) -> list[list[int]]:
 @check
 def decoding(setting: Setting) -> Iterator[Row]:
     """Greedy and sampled tokens per second in bf16 at batch 1, 8 and 64, beside transformers."""
-    tokens = 8 if setting.is_small else 256
+    tokens = 8 if setting.is_small else 128
     model = GPT(config(setting))
     initialize(model, 0)
     engine = Engine(Decoder(model.to(setting.device).eval(), "bf16"))
@@ -101,7 +101,7 @@ def beside_transformers(setting: Setting, asked: list[list[int]], tokens: int, o
             ids, attention_mask=mask, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0
         )
 
-    speed = batch * tokens / fastest(setting, theirs, 2)
+    speed = batch * tokens / fastest(setting, theirs)
     yield Row(f"batch {batch}: transformers, tokens/s", speed)
     goal = None if setting.is_small else GOAL
     yield Row(f"batch {batch}: times as fast as transformers", ours / speed, goal, at_least=True, is_goal=True)

@@ -143,6 +143,7 @@ def compiled_blocks(setting: Setting) -> Iterator[Row]:
         return
     presets, steps = (("test-gpt2",), 2) if setting.is_small else (("test-gpt2", "test-modern", "test-moe"), STEPS)
     for preset in presets:
+        torch._dynamo.reset()  # what was compiled for other models counts against the limit of recompilations
         eager, compiled = (
             losses(setting, job(preset, setting, compile=choice, steps=steps)) for choice in ("off", "on")
         )
