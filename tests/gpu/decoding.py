@@ -18,17 +18,22 @@ from tests.gpu.check import Row, Setting, check
 PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [200, 100], [3] * 30]
 # How much less likely (in nats) than the most likely one a greedy token may be by the CPU's logits, which decide near-ties
 # otherwise.
-REGRETS: dict[WeightFormat, float] = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.1}
+REGRETS: dict[WeightFormat, float] = {"fp32": 1e-3, "bf16": 0.2, "int8": 0.2}
 LOGPROBS: dict[WeightFormat, float] = {"fp32": 1e-4, "bf16": 0.1, "int8": 1e-6}  # between a batch and single prompts
 
 
 def model(preset: str) -> GPT:
-    """Build a model whose logits differ enough to have clear favourites."""
-    values = load_preset(preset)["model"] | {"vocab_size": 256, "max_seq_len": 128, "init": "normal"}
+    """Build a model whose logits differ enough to have favourites. With tied embeddings it would repeat one token."""
+    values = load_preset(preset)["model"] | {
+        "vocab_size": 256,
+        "max_seq_len": 128,
+        "init": "normal",
+        "tie_embeddings": False,
+    }
     network = GPT(ModelConfig.model_validate(values))
     initialize(network, 2)
     with torch.no_grad():
-        network.head_weight().mul_(20)
+        network.head_weight().mul_(4)
     return network.eval()
 
 
@@ -71,9 +76,7 @@ def greedy_tokens(setting: Setting) -> Iterator[Row]:
                 yield Row(name, None, note=f"refused: {error.message}")
                 continue
             found = greedy(decoding, PROMPTS, tokens)
-            # Rounded weights have other logits, by about this much where logits are near 10.
-            bound = REGRETS[weights] if weights == "fp32" else 2.0
-            yield Row(name, largest_regret(preset, PROMPTS, found), bound)
+            yield Row(name, largest_regret(preset, PROMPTS, found), REGRETS[weights])
             if weights != "fp32" and not setting.is_small:
                 same = greedy(decoder(preset, weights, torch.device("cpu")), PROMPTS, tokens)
                 yield Row(

@@ -27,8 +27,9 @@ from gptctl.train.recipe import Recipe
 from gptctl.train.setup import setup
 from gptctl.train.step import train_step
 from gptctl.train.strategies.single import SingleDevice
+from gptctl.train.tasks.pretraining import NewModel
 from tests.gpu.check import Row, Setting, check
-from tests.train.jobs import build, only
+from tests.train.jobs import only
 
 STEPS = 9
 COUNTED = 3  # the last steps; the first ones compile
@@ -70,7 +71,7 @@ def described(
     _, micro = choose_layout(model, full, [Layout(bf16=True)], 0, available)
     job = TrainJob(
         recipe=full,
-        build_model=partial(build, model, 0),
+        model=NewModel(model, 0),
         train_sources=only(partial(stream, model.vocab_size, full.seq_len)),
         device=setting.device.type,
         precision="bf16",
