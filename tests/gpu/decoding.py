@@ -10,6 +10,7 @@ from gptctl.core.errors import MachineError
 from gptctl.infer.decoder import Decoder, WeightFormat
 from gptctl.infer.engine import Engine, Token
 from gptctl.infer.sampling import SamplingParams
+from gptctl.infer.speculative import Drafter, DraftModel, PromptLookup
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
@@ -42,11 +43,13 @@ def decoder(preset: str, weights: WeightFormat, device: torch.device) -> Decoder
     return Decoder(model(preset).to(device), weights)
 
 
-def greedy(decoding: Decoder, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[Token]]:
+def greedy(
+    decoding: Decoder, prompts: Sequence[Sequence[int]], tokens: int, drafter: Drafter | None = None
+) -> list[list[Token]]:
     """Return the greedy tokens of each prompt."""
     params = SamplingParams(max_tokens=tokens, temperature=0, logprobs=True)
     found: list[list[Token]] = [[] for _ in prompts]
-    for token in Engine(decoding).stream(prompts, params):
+    for token in Engine(decoding, drafter, 4).stream(prompts, params):
         found[token.row].append(token)
     return found
 
@@ -104,15 +107,37 @@ def batch_invariance(setting: Setting) -> Iterator[Row]:
         except MachineError as error:
             yield Row(name, None, note=f"refused: {error.message}")
             continue
-        together = greedy(decoding, PROMPTS, tokens)
-        worst = 0.0
-        for row, prompt in enumerate(PROMPTS):
-            (alone,) = greedy(decoding, [prompt], tokens)
-            for one, other in zip(together[row], alone, strict=True):
-                worst = max(worst, abs(one.logprob - other.logprob))
-                if one.id != other.id:  # a near-tie: what follows is another text
-                    break
-        yield Row(name, worst, LOGPROBS[weights])
+        alone = [row for prompt in PROMPTS for row in greedy(decoding, [prompt], tokens)]
+        yield Row(name, largest_difference(greedy(decoding, PROMPTS, tokens), alone), LOGPROBS[weights])
+
+
+def largest_difference(found: Sequence[Sequence[Token]], expected: Sequence[Sequence[Token]]) -> float:
+    """Return the largest difference of log-probabilities up to the first other token of each row, which is a near-tie."""
+    worst = 0.0
+    for row, other_row in zip(found, expected, strict=True):
+        for one, other in zip(row, other_row, strict=True):
+            worst = max(worst, abs(one.logprob - other.logprob))
+            if one.id != other.id:
+                break
+    return worst
+
+
+@check
+def drafted_tokens(setting: Setting) -> Iterator[Row]:
+    """Speculative decoding gives the tokens of decoding without drafts, but for rounding."""
+    tokens = 16 if setting.is_small else 64
+    for weights in ("fp32", "bf16"):
+        decoding = decoder("test-modern", weights, setting.device)
+        plain = greedy(decoding, PROMPTS, tokens)
+        drafters = {
+            "prompt lookup": PromptLookup(),
+            "a draft model": DraftModel(decoder("test-modern", weights, setting.device)),
+        }
+        for name, drafter in drafters.items():
+            found = greedy(decoding, PROMPTS, tokens, drafter)
+            yield Row(
+                f"test-modern in {weights}: ln p with {name}", largest_difference(found, plain), LOGPROBS[weights]
+            )
 
 
 @check
