@@ -59,10 +59,13 @@ class Mixture:
         numbers = np.repeat(np.arange(len(self.sources)), self.quotas)
         return numbers[permute(np.arange(BLOCK), BLOCK, derive(self.seed, "mixture", block))]
 
-    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield all samples once, source after source. Batch i of a source belongs to rank i modulo `world_size`."""
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1, limit: int = 0) -> Iterator[Batch]:
+        """Yield all samples once, source after source. Batch i of a source belongs to rank i modulo `world_size`.
+
+        `limit` is that of each source.
+        """
         for source in self.sources:
-            yield from source.sequential(batch_size, rank, world_size)
+            yield from source.sequential(batch_size, rank, world_size, limit)
 
 
 def block_quotas(weights: Sequence[float]) -> list[int]:
