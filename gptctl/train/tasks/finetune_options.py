@@ -87,7 +87,9 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     )
     max_seq_len: int = key(0, "Tokens of the longest sequence that is trained on; 0 is the model's context.", ge=0)
     micro_batch_size: int = key(
-        0, "Texts per forward pass and process (gradient accumulation); 0 takes a process's whole share.", ge=0
+        0,
+        "Texts per forward pass and process (gradient accumulation); 0 takes as much of a process's share as fits.",
+        ge=0,
     )
 
     @field_validator("fold", mode="before")
