@@ -83,7 +83,9 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard, wandb.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
     eval_batches: int = key(
-        0, "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.", ge=0
+        0,
+        "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.",
+        ge=0,
     )
     max_seq_len: int = key(0, "Tokens of the longest sequence that is trained on; 0 is the model's context.", ge=0)
     micro_batch_size: int = key(

@@ -65,7 +65,9 @@ class PretrainOptions(DistributedOptions, SeedOption):
     )
     eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates only at the end.", ge=0)
     eval_batches: int = key(
-        0, "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.", ge=0
+        0,
+        "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.",
+        ge=0,
     )
     log_every: int = key(10, "Steps between events of kind step in events.jsonl.", runtime=True, ge=1)
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard, wandb.", runtime=True)
