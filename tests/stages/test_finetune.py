@@ -57,13 +57,13 @@ def test_finetune_lm_lowers_the_loss(gptctl: Gptctl, workspace: Path, tmp_path: 
 
 
 def test_finetune_honours_a_shorter_context(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
-    base = json.loads((workspace / "run" / "model" / "config.json").read_text())["gptctl"]["model"]["max_seq_len"]
+    base = json.loads((workspace / "run" / "model" / "config.json").read_text())["gptctl"]["max_seq_len"]
     shorter = ("--set", f"max_seq_len={base // 4}", "--epochs", "0.2", "--json")
     done = gptctl("finetune", workspace / "run", workspace / "labelled", "-o", "classifier", *shorter)
     assert done.code == 0, done.err
-    stored = json.loads((tmp_path / "classifier" / "model" / "config.json").read_text())["gptctl"]
-    assert stored["classifier_inputs"]["max_seq_len"] == base // 4
-    assert stored["model"]["max_seq_len"] == base  # the model itself keeps its context
+    stored = json.loads((tmp_path / "classifier" / "model" / "config.json").read_text())
+    assert stored["extra"]["classifier_inputs"]["max_seq_len"] == base // 4
+    assert stored["gptctl"]["max_seq_len"] == base  # the model itself keeps its context
     lm = gptctl("finetune", workspace / "run", workspace / "unique", "-o", "lm", "--task", "lm", *shorter)
     assert lm.code == 0, lm.err
     batch = lm.json["metrics"]["tokens"] // lm.json["metrics"]["steps"]
