@@ -25,7 +25,7 @@ from gptctl.core.errors import DataError
 from gptctl.model.files.json_files import read_json
 
 SHARD_INDEX = "shard-index.json"
-DTYPES = {str(dtype): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)}
+DTYPES = {str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 
 
 class StoredPart(NamedTuple):
