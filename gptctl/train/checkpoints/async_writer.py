@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -112,8 +112,7 @@ class AsyncCheckpointWriter:
         """Copy tensors to main memory. What is copied from a GPU is valid until the next checkpoint."""
         if self.stager is None:
             return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        staged: Tensors = self.stager.stage(tensors)
-        return staged
+        return cast(Tensors, self.stager.stage(tensors))
 
     def write_and_prune(self, path: Path, snapshot: Snapshot) -> None:
         """Write a checkpoint, remove old ones, and keep the error if there was one."""
