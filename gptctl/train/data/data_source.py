@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gptctl.train.data.batch import Batch
+if TYPE_CHECKING:
+    from gptctl.train.data.batch import Batch
 
 
 class DataSource(Protocol):
@@ -30,12 +31,19 @@ class DataSource(Protocol):
         """
 
 
+class TokenData(DataSource, Protocol):
+    """Samples whose targets are tokens, which a mixture counts for each source."""
+
+    def count_targets(self, first_index: int, count: int) -> int:
+        """Count the targets of `count` samples from a global index on."""
+
+
 @dataclass(frozen=True)
-class WeightedSource:
-    """One of the sources that a run mixes. Weights are relative to their sum."""
+class TrainSource:
+    """One of the sources that a run reads. The name is empty where metrics do not list sources."""
 
     open: Callable[[], DataSource]  # picklable if the run has several ranks
-    weight: float = 1.0
+    name: str = ""
 
 
 def evaluation_batches(

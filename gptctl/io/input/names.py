@@ -1,0 +1,38 @@
+"""Names of inputs: the last part of each path, with as many parts before it as tell it from the others."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+
+from gptctl.io.files import plain_path
+from gptctl.io.object_storage.address import Address, is_uri
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """Return a name for each path: `web` for data/web, or `a/web` and `b/web` for a/web and b/web.
+
+    Paths that are equal have equal names.
+    """
+    parts = [parts_of(path) for path in paths]
+    lengths = [1] * len(paths)
+    while True:
+        names = ["/".join(one[-length:]) for one, length in zip(parts, lengths, strict=True)]
+        called: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+        for one, name in zip(parts, names, strict=True):
+            called[name].add(one)
+        longer = [
+            min(length + (len(called[name]) > 1), len(one))
+            for one, name, length in zip(parts, names, lengths, strict=True)
+        ]
+        if longer == lengths:
+            return names
+        lengths = longer
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """Return the parts of an absolute path, or of the bucket and path of a URI."""
+    path = plain_path(path)
+    whole = Address.parse(path).path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 (links stay)
+    return tuple(part for part in whole.split("/") if part) or ("/",)
