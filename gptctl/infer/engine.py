@@ -262,7 +262,9 @@ def accept_tokens(
         numbers = next_numbers([rows[place] for place in live], params, scores.device)
         chosen = sample_tokens(adjusted, params, numbers)  # (b,)
         ids, logprobs = read_tokens(chosen, log_probabilities(scores, chosen) if params.logprobs else None)
-        if seen is not None:
+        if seen is not None and is_whole:
+            seen.scatter_(1, chosen[:, None], True)
+        elif seen is not None:
             seen.index_put_((to_device(live, seen.device), chosen), torch.ones_like(chosen, dtype=torch.bool))
         for place, token, logprob in zip(live, ids, logprobs, strict=True):
             yield rows[place], rows[place].append(token, logprob)
