@@ -14,7 +14,6 @@ class TrainProgress:
     trained_samples: int = 0  # of all updates, fewer than next_sample if some were skipped; the learning rate follows
     tokens: int = 0
     train_seconds: float = 0.0  # spent on updates
-    elapsed_minutes: float = 0.0  # since the start of the run, evaluations and checkpoints included
     threads: int = 1
     precision: str = "fp32"  # of the model's matrix products
     optimizer_precision: str = "fp32"  # of the optimizer's own matrix products
