@@ -1,0 +1,179 @@
+"""The plan of `gptctl pretrain`: made from its options, its data and this machine, or read from a run folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from gptctl.core import atomic
+from gptctl.core.context import Context
+from gptctl.core.errors import ConflictError, UsageError
+from gptctl.core.formatting import format_duration
+from gptctl.core.run_folder import Run
+from gptctl.core.run_record import MANIFEST, read_record
+from gptctl.io.dataset import tokens as token_io
+from gptctl.model.config import ModelConfig
+from gptctl.train.planning.compute_optimal import Candidate
+from gptctl.train.planning.estimate import Layout, estimate
+from gptctl.train.planning.gpu_specs import Accelerator
+from gptctl.train.planning.plan_training import Measure, PlanRequest, plan_training
+from gptctl.train.planning.time_budget import PLAN_FILE, minutes_used, read_plan, recorded_totals
+from gptctl.train.planning.training_plan import TrainingPlan
+from gptctl.train.schedule import steps_for
+from gptctl.train.tasks.pretrain_options import PretrainOptions
+
+DEFAULT_VOCABULARY = 8192  # of a plan without TOKENS
+MIN_PLAN_SECONDS = 1.0  # for measuring without a time budget
+
+
+def is_planned(config: PretrainOptions) -> bool:
+    """Return whether the run follows a plan, and not only a preset."""
+    return bool(config.chooses_model or config.max_minutes or config.follow_plan)
+
+
+def make_plan(
+    config: PretrainOptions, data: token_io.Tokens | None, end_of_text: int | None, measure: Measure, used: float = 0.0
+) -> TrainingPlan:
+    """Return the plan for a command, of whose minutes `used` seconds have passed."""
+    vocab_size = data.vocab_size if data else None
+    fixed = None
+    if not config.chooses_model:
+        recipe = config.effective_recipe()
+        fixed = Candidate(config.model_config_for(vocab_size, end_of_text), recipe)
+        if not config.minutes:
+            if config.train_tokens:
+                steps = steps_for(recipe, math.ceil(positions(config, data, recipe.seq_len) / recipe.seq_len))
+                recipe = recipe.model_copy(update={"steps": steps})
+            unique = data.count("train") if data else 0
+            return TrainingPlan(fixed.model, recipe, eval_every=config.eval_every, unique_tokens=unique)
+    given_vocabulary = config.model.vocab_size if config.is_given("model.vocab_size") else DEFAULT_VOCABULARY
+    request = PlanRequest(
+        vocab_size=vocab_size or given_vocabulary,
+        unique_tokens=data.count("train") if data else 0,
+        val_tokens=max(0, data.count("val") - 1) if data else 0,
+        minutes=config.minutes,
+        size=int(config.size or 0),
+        train_tokens=int(config.train_tokens or 0),
+        steps=config.steps_given,
+        processes=config.world_size(),
+        preset=fixed,
+        keeps_warmup=config.chooses_model or config.training.warmup_steps != preset_warmup(config),
+        eval_every=config.eval_every if config.is_given("eval_every") else None,
+        adapt=config.with_given_keys,
+    )
+    plan = plan_training(request, measure, used)
+    given = {"vocab_size": vocab_size, "end_of_text": end_of_text}
+    update = {name: value for name, value in given.items() if value is not None}
+    return replace(plan, model=plan.model.model_copy(update=update))
+
+
+def preset_warmup(config: PretrainOptions) -> int:
+    """Return the warm-up of the preset."""
+    return int(type(config).preset_layer({"preset": config.preset})["training"].get("warmup_steps", 100))
+
+
+def positions(config: PretrainOptions, data: token_io.Tokens | None, seq_len: int) -> int:
+    """Return the positions, padding included, of --train-tokens tokens."""
+    from gptctl.text.packing import packing_report
+
+    wanted = int(config.train_tokens or 0)
+    if data is None:
+        return wanted
+    lengths = token_io.document_lengths(data.folder, "train")
+    return packing_report(config.pack, lengths, seq_len, config.seed).positions(wanted)
+
+
+def measure_here(config: PretrainOptions) -> Measure:
+    """Return a function that measures this machine."""
+    from gptctl.train.planning.measure_machine import Machine, measure_speed
+
+    processes = config.world_size()
+    machine = Machine(
+        device=config.device_name(),
+        processes=processes,
+        local_processes=processes // config.nodes,
+        precision=config.precision,
+        compile=config.compile,
+        micro_batch_size=config.micro_batch_size,
+    )
+    return lambda candidate, seconds: measure_speed(candidate, machine, seconds)
+
+
+def assume(accelerator: Accelerator, processes: int) -> Measure:
+    """Return a function that computes the speed of so many GPUs from their data sheet."""
+
+    def speed(candidate: Candidate, seconds: float) -> float:
+        found = estimate(candidate.model, candidate.recipe, Layout(bf16=True), 0, accelerator)
+        return processes * float(found["tokens_per_second"])
+
+    return speed
+
+
+def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
+    """Raise ConflictError (5) for more minutes for a finished run: its learning rate has fallen already."""
+    record = read_record(out)
+    before = record.get("settings", {}).get("max_minutes")
+    if force or not (out / MANIFEST).exists() or before is None or before == config.max_minutes:
+        return
+    spent = format_duration(60 * (before or config.minutes))
+    raise ConflictError(
+        f"{out} has trained for its {spent}, and its learning rate has fallen to its final value",
+        "train a new run with another -o, or use --force to start afresh",
+    )
+
+
+def prepare_plan(
+    config: PretrainOptions, data: token_io.Tokens, end_of_text: int | None, run: Run, context: Context, began: float
+) -> TrainingPlan:
+    """Return the plan of a run folder, or make and record one. `began` is when the command began, on `time.time`."""
+    if not is_planned(config):
+        return make_plan(config, data, end_of_text, measure_here(config))
+    plan, totals = read_recorded(config, run.path), []
+    if plan is None and config.follow_plan:
+        plan, totals = read_other(config.follow_plan)
+    if plan is None:
+        used = time.time() - began + 60 * minutes_used(run.path)
+        plan = make_plan(config, data, end_of_text, measure_here(config), used)
+    else:
+        totals = totals or recorded_totals(read_plan(run.path))
+        context.info("plan: as recorded in " + (str(run.path / PLAN_FILE)))
+    written = plan.to_json() | {"totals": totals}
+    atomic.write_json(run.path / PLAN_FILE, written)
+    run.record["plan"] = written
+    run.save()
+    if not totals:
+        for line in plan.reasons:
+            context.info(line)
+    return plan
+
+
+def read_recorded(config: PretrainOptions, folder: Path) -> TrainingPlan | None:
+    """Return the recorded plan of a run, with the minutes and steps that the command asks for now."""
+    found = read_plan(folder)
+    if not found:
+        return None
+    plan = TrainingPlan.from_json(found, str(folder / PLAN_FILE))
+    if config.follow_plan:
+        return plan
+    if plan.minutes:
+        return replace(plan, minutes=config.minutes, max_steps=config.steps_given or 0)
+    if config.steps_given is not None:
+        return replace(plan, recipe=plan.recipe.model_copy(update={"steps": config.steps_given}))
+    return plan
+
+
+def read_other(name: str) -> tuple[TrainingPlan, list[tuple[int, int]]]:
+    """Return the plan in a file, and its totals. Raises UsageError (2) if there is none."""
+    path = Path(name)
+    found = read_plan(path.parent) if path.name == PLAN_FILE else {}
+    if not found:
+        raise UsageError(f"no plan: {name}", f"pass RUN/{PLAN_FILE} of a run with a plan")
+    return TrainingPlan.from_json(found, name), recorded_totals(found)
+
+
+def plan_of(config: PretrainOptions, data: token_io.Tokens, model: ModelConfig, folder: Path) -> TrainingPlan:
+    """Return the plan that the leading node has recorded, or that of the preset."""
+    recorded = read_recorded(config, folder)
+    return recorded or make_plan(config, data, model.end_of_text, measure_here(config))
