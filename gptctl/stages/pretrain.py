@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,25 +20,26 @@ from gptctl.core.run_record import Extendable
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.config import ModelConfig
 from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
+from gptctl.train.planning.time_budget import minutes_used
 from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
 
 if TYPE_CHECKING:
     from gptctl.train.distributed.nodes import Nodes
     from gptctl.train.job import TrainJob
+    from gptctl.train.planning.training_plan import TrainingPlan
 
 
-def budget(limit: float) -> float:
-    """Return a budget as a number to compare: 0 means no limit."""
-    return limit or math.inf
+def budget(limit: float | str | None) -> float:
+    """Return a budget as a number to compare: 0 and None mean no limit."""
+    return float(limit or math.inf)
 
 
-EXTENDABLE: Extendable = {"training.steps": float, "max_minutes": budget, "max_tokens": budget}
+EXTENDABLE: Extendable = {"training.steps": float, "max_minutes": budget, "train_tokens": budget}
 EXAMPLES = (
-    "gptctl pretrain tokens -o run --preset test-modern --steps 200",
-    "gptctl pretrain tokens -o timed --preset test-vaswani --max-minutes 0.1 --set patience=3",
+    "gptctl pretrain tokens -o run --max-minutes 10",
+    "gptctl pretrain tokens -o sized --size 5M --train-tokens 20M --dry-run",
     "gptctl pretrain --preset gpt2 --gpus 8 --dry-run",
 )
 
@@ -45,8 +47,9 @@ EXAMPLES = (
 class Pretrain(PretrainOptions):
     """Pretrain a GPT on token shards to predict the next token.
 
-    A preset sets the model (model.*) and the recipe (training.*); flags and config keys change single values. The same
-    command resumes a run that was stopped or killed. Raise --steps to extend a finished run.
+    Without a preset, model and recipe are chosen for the lowest expected val loss after --max-minutes on this machine,
+    or for --size or --train-tokens. A preset sets the model (model.*) and the recipe (training.*). Flags and config keys
+    change single values of either. The same command resumes a run that was stopped or killed.
     """
 
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
@@ -68,13 +71,14 @@ def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time, and simulate a sharded step without its GPUs."""
     from gptctl.train.planning.plan_run import PlanOptions, plan_run
     from gptctl.train.planning.plan_table import plan_table
+    from gptctl.train.tasks.plan_pretraining import plan_without_training
 
     if config.list_presets:
         return list_presets()
     data = token_io.open_tokens(config.tokens) if config.tokens else None
-    model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
-    if recipe.optimizer not in plugins.names(OPTIMIZERS):
-        raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
+    chosen = plan_without_training(config, data)
+    if chosen.recipe.optimizer not in plugins.names(OPTIMIZERS):
+        raise plugins.unknown("optimizer", chosen.recipe.optimizer, plugins.names(OPTIMIZERS))
     options = PlanOptions(
         strategy=config.parallel,
         world_size=config.world_size(),
@@ -83,18 +87,20 @@ def plan(config: Pretrain, context: Context) -> Summary:
         hybrid_shard=config.hybrid_shard,
         micro_batch_size=config.micro_batch_size,
         bf16=config.precision != "fp32" and not config.on_cpu(),
-        accelerator=None if config.on_cpu() else config.accelerator,
+        accelerator=config.assumed_accelerator(),
     )
-    found = plan_run(model, recipe, options)
+    found = plan_run(chosen.model, chosen.recipe, options) | chosen.figures()
     if data:
-        found["packing"] = asdict(packing_report(config, data))
+        found["packing"] = asdict(packing_report(config, data, chosen.recipe.seq_len))
+    for line in chosen.reasons:
+        context.info(line)
     table = plan_table(found, options.accelerator)
     return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=found, tables=(table,))
 
 
 def run(config: Pretrain, context: Context | None = None) -> Summary:
     """Pretrain into a run folder."""
-    context = context or Context()
+    context, began = context or Context(), time.time()
     if config.list_presets:
         return list_presets()
     if config.tokens is None:
@@ -112,27 +118,34 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
             f"{config.tokens}/tokenizer.json is not the tokenizer that the tokens were made with",
             "restore it, or make the tokens again: gptctl tokenize ... --force",
         )
-    model = config.model_config_for(data.vocab_size, tokenizer.end_of_text_id)
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
-        return (lead if nodes.is_leader else follow)(config, data, model, context, nodes)
+        if nodes.is_leader:
+            return lead(config, data, tokenizer.end_of_text_id, context, nodes, began)
+        return follow(config, data, tokenizer.end_of_text_id, context, nodes)
 
 
-def lead(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
-    """Open the run folder, train, and write the model."""
+def lead(
+    config: Pretrain, data: token_io.Tokens, end_of_text: int | None, context: Context, nodes: Nodes, began: float
+) -> Summary:
+    """Open the run folder, plan, train, and write the model. `began` is when the command began, on `time.time`."""
     from gptctl.train.distributed.follow import has_model
+    from gptctl.train.tasks import plan_pretraining
 
     assert config.out is not None
-    inputs = {"tokens": data.manifest.content()}
+    inputs = {"tokens": data.manifest.content()} | plan_pretraining.other_plan(config)
+    plan_pretraining.check_finished(config, Path(config.out), context.force)
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, has_model) as record:
         if record.up_to_date:
             return record.previous_summary()
+        planned = plan_pretraining.prepare_plan(config, data, end_of_text, record, context, began)
         nodes.announce_training()
-        report = packing_report(config, data)
+        report = packing_report(config, data, planned.recipe.seq_len)
         context.info(report.summary())
         record.event("packing", **asdict(report))
-        job = make_job(config, data, model, report)
+        job = make_job(config, data, planned, began - 60 * minutes_used(record.path))
         metrics = train(config, job, record, context, {"packing": asdict(report)})
-        write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
+        plan_pretraining.record_plan(record)
+        write_curve(record, f"{config.preset or 'chosen model'}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
         declared = Manifest(
             "run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer
@@ -140,20 +153,25 @@ def lead(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: C
         return record.finish(summarise(config, metrics), declared)
 
 
-def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
+def follow(config: Pretrain, data: token_io.Tokens, end_of_text: int | None, context: Context, nodes: Nodes) -> Summary:
     """Train with this node's processes in a run that another node leads."""
     from gptctl.train.distributed.follow import follow_leader
+    from gptctl.train.tasks.plan_pretraining import plan_of
 
     assert config.out is not None
-    job = partial(make_job, config, data, model, packing_report(config, data))
-    metrics = follow_leader(nodes, job, Path(config.out), "pretrain", context)
+    folder = Path(config.out)
+
+    def job() -> TrainJob:
+        return make_job(config, data, plan_of(config, data, end_of_text, folder), time.time())
+
+    metrics = follow_leader(nodes, job, folder, "pretrain", context)
     return Summary("pretrain", "up to date", (config.out,)) if metrics is None else summarise(config, metrics)
 
 
-def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
+def packing_report(config: Pretrain, data: token_io.Tokens, seq_len: int) -> packing.PackingReport:
     """Report how the training documents fill sequences."""
     lengths = token_io.document_lengths(data.folder, "train")
-    return packing.packing_report(config.pack, lengths, config.effective_recipe().seq_len, config.seed)
+    return packing.packing_report(config.pack, lengths, seq_len, config.seed)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
@@ -171,14 +189,14 @@ def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra:
     return metrics
 
 
-def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report: packing.PackingReport) -> TrainJob:
-    """Describe the training run."""
+def make_job(config: Pretrain, data: token_io.Tokens, planned: TrainingPlan, began: float) -> TrainJob:
+    """Describe the training run, whose minutes began at a time, in seconds since the epoch."""
     from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import replicated_memory
     from gptctl.train.tasks import pretraining
 
-    recipe, seed = config.effective_recipe(), config.seed
+    model, recipe, seed = planned.model, planned.recipe, config.seed
     train_data = pretraining.training_data(data.folder, config.pack, recipe.seq_len, seed, model.end_of_text)
     val_data = partial(pretraining.open_windows, data.folder, recipe.seq_len, seed, "val")
     return TrainJob(
@@ -190,10 +208,9 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
         metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=seed,
         micro_batch_size=config.micro_batch_size,
-        max_tokens=report.positions(config.max_tokens),  # the loop counts padding as tokens
-        max_minutes=config.max_minutes,
+        time_budget=planned.time_budget(began),
         patience=config.patience,
-        eval_every=config.eval_every,
+        eval_every=planned.eval_every,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,

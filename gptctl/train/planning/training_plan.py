@@ -60,6 +60,17 @@ class TrainingPlan:
             max_steps=self.max_steps,
         )
 
+    def figures(self) -> dict[str, Any]:
+        """Return what a dry run shows of a plan beside its size: what is known of loss, epochs, speed and time."""
+        found = {
+            "expected_loss": self.expected_loss,
+            "epochs": round(self.epochs, 4),
+            "minutes": self.minutes,
+            "tokens_per_second": self.tokens_per_second,
+            "seconds": round(self.seconds, 1),
+        }
+        return {name: value for name, value in found.items() if value}
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plan.json and run.json contain it."""
         return {

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gptctl.core import atomic
+from gptctl.core.config import fingerprint
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, UsageError
 from gptctl.core.formatting import format_duration
 from gptctl.core.run_folder import Run
 from gptctl.core.run_record import MANIFEST, read_record
 from gptctl.io.dataset import tokens as token_io
-from gptctl.model.config import ModelConfig
 from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.estimate import Layout, estimate
 from gptctl.train.planning.gpu_specs import Accelerator
@@ -25,7 +25,7 @@ from gptctl.train.schedule import steps_for
 from gptctl.train.tasks.pretrain_options import PretrainOptions
 
 DEFAULT_VOCABULARY = 8192  # of a plan without TOKENS
-MIN_PLAN_SECONDS = 1.0  # for measuring without a time budget
+DRY_RUN_SECONDS = 3.0  # for measuring without a time budget
 
 
 def is_planned(config: PretrainOptions) -> bool:
@@ -173,7 +173,33 @@ def read_other(name: str) -> tuple[TrainingPlan, list[tuple[int, int]]]:
     return TrainingPlan.from_json(found, name), recorded_totals(found)
 
 
-def plan_of(config: PretrainOptions, data: token_io.Tokens, model: ModelConfig, folder: Path) -> TrainingPlan:
+def plan_of(config: PretrainOptions, data: token_io.Tokens, end_of_text: int | None, folder: Path) -> TrainingPlan:
     """Return the plan that the leading node has recorded, or that of the preset."""
-    recorded = read_recorded(config, folder)
-    return recorded or make_plan(config, data, model.end_of_text, measure_here(config))
+    return read_recorded(config, folder) or make_plan(config, data, end_of_text, measure_here(config))
+
+
+def record_plan(run: Run) -> None:
+    """Copy a run's plan, with the totals that were planned on the way, into run.json."""
+    if plan := read_plan(run.path):
+        run.record["plan"] = plan
+
+
+def other_plan(config: PretrainOptions) -> dict[str, str]:
+    """Return the fingerprint of the plan that is followed, as an input of the run."""
+    return {"plan": fingerprint(read_plan(Path(config.follow_plan).parent))} if config.follow_plan else {}
+
+
+def plan_without_training(config: PretrainOptions, data: token_io.Tokens | None) -> TrainingPlan:
+    """Return the plan for --dry-run, with the speed of this machine, or of the GPUs that are assumed.
+
+    Raises UsageError (2) if there is nothing to plan with.
+    """
+    if data is None and config.chooses_model and not (config.max_minutes or config.size or config.train_tokens):
+        raise UsageError("nothing to plan", "give TOKENS, --preset, --size, --train-tokens or --max-minutes")
+    accelerator = config.assumed_accelerator()
+    measure = assume(accelerator, config.world_size()) if accelerator else measure_here(config)
+    plan = make_plan(config, data, None, measure)
+    if plan.tokens_per_second:
+        return plan
+    speed = measure(Candidate(plan.model, plan.recipe), DRY_RUN_SECONDS)
+    return replace(plan, tokens_per_second=round(speed, 1))

@@ -166,6 +166,12 @@ class PretrainOptions(DistributedOptions, SeedOption):
         """The steps that the user gave, or without a budget the preset."""
         return self.training.steps if self.is_given("training.steps") else None
 
+    def assumed_accelerator(self) -> Accelerator | None:
+        """Return the GPU that a dry run assumes; None if it measures this machine."""
+        if self.on_cpu() or not (self.gpus or self.accelerator):
+            return None
+        return self.accelerator or "h100"
+
     def is_given(self, name: str) -> bool:
         """Return whether a dotted key was given, by the user or by the preset."""
         return name in self._given
