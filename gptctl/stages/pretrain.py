@@ -48,8 +48,8 @@ class Pretrain(PretrainOptions):
     """Pretrain a GPT on token shards to predict the next token.
 
     Without a preset, model and recipe are chosen for the lowest expected val loss after --max-minutes on this machine,
-    or for --size or --train-tokens. A preset sets the model (model.*) and the recipe (training.*). Flags and config keys
-    change single values of either. The same command resumes a run that was stopped or killed.
+    or for --size or --train-tokens. A preset sets the model (model.*) and the recipe (training.*). Flags and
+    config keys change single values of either. The same command resumes a run that was stopped or killed.
     """
 
     tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")

@@ -269,7 +269,7 @@ def size_line(model: ModelConfig) -> str:
 
 def data_text(plan: TrainingPlan) -> str:
     """Say how many tokens and epochs a plan has."""
-    epochs = f", {format_number(round(plan.epochs, 2))} epochs" if plan.epochs else ""
+    epochs = f", {plan.epochs:.2g} epochs" if plan.epochs else ""
     return f"{format_compact(plan.tokens)} tokens{epochs}"
 
 

@@ -130,7 +130,8 @@ def prepare_plan(
     """Return the plan of a run folder, or make and record one. `began` is when the command began, on `time.time`."""
     if not is_planned(config):
         return make_plan(config, data, end_of_text, measure_here(config))
-    plan, totals = read_recorded(config, run.path), []
+    plan = read_recorded(config, run.path)
+    totals: list[tuple[int, int]] = []
     if plan is None and config.follow_plan:
         plan, totals = read_other(config.follow_plan)
     if plan is None:
