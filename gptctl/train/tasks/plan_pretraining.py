@@ -142,7 +142,7 @@ def prepare_plan(
         context.info("plan: as recorded in " + (str(run.path / PLAN_FILE)))
     written = plan.to_json() | {"totals": totals}
     atomic.write_json(run.path / PLAN_FILE, written)
-    run.record["plan"] = written
+    record_plan(run)
     run.save()
     if not totals:
         for line in plan.reasons:
@@ -200,7 +200,7 @@ def plan_without_training(config: PretrainOptions, data: token_io.Tokens | None)
     accelerator = config.assumed_accelerator()
     measure = assume(accelerator, config.world_size()) if accelerator else measure_here(config)
     plan = make_plan(config, data, None, measure)
-    if plan.tokens_per_second:
+    if plan.tokens_per_second or accelerator:
         return plan
     speed = measure(Candidate(plan.model, plan.recipe), DRY_RUN_SECONDS)
     return replace(plan, tokens_per_second=round(speed, 1))

@@ -130,15 +130,13 @@ class PretrainOptions(DistributedOptions, SeedOption):
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Return the preset's model and recipe; its steps only if no budget decides. Without a preset return {}."""
+        """Return the preset's model and recipe; nothing without a preset."""
         if chosen.get("preset") is None:
             return {}
         preset = str(chosen["preset"])
         tables = load_preset(preset)
-        training = apply_recipe(tables["training"], str(chosen.get("recipe", "preset")), preset)
-        if chosen.get("max_minutes") or chosen.get("train_tokens"):
-            training = without(training, {"steps"})
-        return tables | {"training": training}
+        name = str(chosen.get("recipe", "preset"))
+        return tables | {"training": apply_recipe(tables["training"], name, preset)}
 
     @classmethod
     def below(cls, given: Values) -> Values:
@@ -163,8 +161,10 @@ class PretrainOptions(DistributedOptions, SeedOption):
 
     @property
     def steps_given(self) -> int | None:
-        """The steps that the user gave, or without a budget the preset."""
-        return self.training.steps if self.is_given("training.steps") else None
+        """The steps that were given; None if they are the preset's."""
+        preset = load_preset(self.preset)["training"] if self.preset else {}
+        is_own = self.is_given("training.steps") and self.training.steps != preset.get("steps")
+        return self.training.steps if is_own else None
 
     def assumed_accelerator(self) -> Accelerator | None:
         """Return the GPU that a dry run assumes; None if it measures this machine."""
