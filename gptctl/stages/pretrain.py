@@ -20,7 +20,6 @@ from gptctl.core.run_record import Extendable
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset import tokens as token_io
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.text import packing
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.planning.time_budget import minutes_used
 from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
@@ -69,29 +68,20 @@ class Pretrain(PretrainOptions):
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time, and simulate a sharded step without its GPUs."""
-    from gptctl.train.planning.plan_run import PlanOptions, plan_run
+    from gptctl.train.planning.plan_run import plan_run
     from gptctl.train.planning.plan_table import plan_table
-    from gptctl.train.tasks.plan_pretraining import plan_without_training
+    from gptctl.train.tasks import plan_pretraining
 
     if config.list_presets:
         return list_presets()
     data = token_io.open_tokens(config.tokens) if config.tokens else None
     if config.training.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", config.training.optimizer, plugins.names(OPTIMIZERS))
-    chosen = plan_without_training(config, data)
-    options = PlanOptions(
-        strategy=config.parallel,
-        world_size=config.world_size(),
-        nodes=config.nodes,
-        tp_size=config.tp_size,
-        hybrid_shard=config.hybrid_shard,
-        micro_batch_size=config.micro_batch_size,
-        bf16=config.precision != "fp32" and not config.on_cpu(),
-        accelerator=config.assumed_accelerator(),
-    )
+    chosen = plan_pretraining.plan_without_training(config, data)
+    options = config.plan_options(config.micro_batch_size, config.assumed_accelerator())
     found = chosen.figures() | plan_run(chosen.model, chosen.recipe, options)
     if data:
-        found["packing"] = asdict(packing_report(config, data, chosen.recipe.seq_len))
+        found["packing"] = asdict(plan_pretraining.packing_report(config, data, chosen.recipe.seq_len))
     for line in chosen.reasons:
         context.info(line)
     table = plan_table(found, options.accelerator)
@@ -139,7 +129,7 @@ def lead(
             return record.previous_summary()
         planned = plan_pretraining.prepare_plan(config, data, end_of_text, record, context, began)
         nodes.announce_training()
-        report = packing_report(config, data, planned.recipe.seq_len)
+        report = plan_pretraining.packing_report(config, data, planned.recipe.seq_len)
         context.info(report.summary())
         record.event("packing", **asdict(report))
         job = make_job(config, data, planned, began - 60 * minutes_used(record.path))
@@ -168,12 +158,6 @@ def follow(config: Pretrain, data: token_io.Tokens, end_of_text: int | None, con
     return Summary("pretrain", "up to date", (config.out,)) if metrics is None else summarise(config, metrics)
 
 
-def packing_report(config: Pretrain, data: token_io.Tokens, seq_len: int) -> packing.PackingReport:
-    """Report how the training documents fill sequences."""
-    lengths = token_io.document_lengths(data.folder, "train")
-    return packing.packing_report(config.pack, lengths, seq_len, config.seed)
-
-
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
     """Train, then write the model folder."""
     from gptctl.model.save import save_model
@@ -193,7 +177,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, planned: TrainingPlan, beg
     """Describe the training run, whose minutes began at a time, in seconds since the epoch."""
     from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.plan_run import replicated_memory
+    from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining
 
     model, recipe, seed = planned.model, planned.recipe, config.seed
@@ -207,7 +191,6 @@ def make_job(config: Pretrain, data: token_io.Tokens, planned: TrainingPlan, beg
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=seed,
-        micro_batch_size=config.micro_batch_size,
         time_budget=planned.time_budget(began),
         patience=config.patience,
         eval_every=planned.eval_every,
@@ -218,8 +201,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, planned: TrainingPlan, beg
         loggers=config.loggers,
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
-        memory_bytes=replicated_memory(model, recipe, config.world_size(), config.micro_batch_size),
-        **config.distributed(),
+        **config.distributed(arrange(model, recipe, config.plan_options(config.micro_batch_size))),
     )
 
 

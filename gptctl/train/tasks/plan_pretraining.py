@@ -15,6 +15,7 @@ from gptctl.core.formatting import format_duration
 from gptctl.core.run_folder import Run
 from gptctl.core.run_record import MANIFEST, read_record
 from gptctl.io.dataset import tokens as token_io
+from gptctl.text import packing
 from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.estimate import Layout, estimate
 from gptctl.train.planning.gpu_specs import Accelerator
@@ -76,13 +77,15 @@ def preset_warmup(config: PretrainOptions) -> int:
 
 def positions(config: PretrainOptions, data: token_io.Tokens | None, seq_len: int) -> int:
     """Return the positions, padding included, of --train-tokens tokens."""
-    from gptctl.text.packing import packing_report
-
     wanted = int(config.train_tokens or 0)
-    if data is None:
-        return wanted
-    lengths = token_io.document_lengths(data.folder, "train")
-    return packing_report(config.pack, lengths, seq_len, config.seed).positions(wanted)
+    return packing_report(config, data, seq_len).positions(wanted) if data else wanted
+
+
+def packing_report(config: PretrainOptions, data: token_io.Tokens, seq_len: int) -> packing.PackingReport:
+    """Report how the training documents fill sequences."""
+    if config.pack == "bestfit":
+        return packing.best_fit_report(token_io.document_lengths(data.folder, "train"), seq_len)
+    return packing.concat_report(data.documents("train"), data.count("train"), seq_len)
 
 
 def measure_here(config: PretrainOptions) -> Measure:
