@@ -217,7 +217,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
     lora = {"lora": plain(config.lora_config())} if config.lora else {}
     return TrainJob(
         recipe=recipe,
-        build_model=task.build_model,
+        model=task.model,
         train_sources=(WeightedSource(task.train_data),),
         val_data=task.val_data,
         objective=task.objective,

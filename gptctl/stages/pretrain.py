@@ -185,7 +185,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, planned: TrainingPlan, beg
     val_data = partial(pretraining.open_windows, data.folder, recipe.seq_len, seed, "val")
     return TrainJob(
         recipe=recipe,
-        build_model=partial(pretraining.build_model, model, seed),
+        model=pretraining.NewModel(model, seed),
         train_sources=(WeightedSource(train_data),),
         val_data=val_data if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,

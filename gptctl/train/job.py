@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from gptctl.model.classifier import Classifier
 from gptctl.model.gpt import GPT
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.data_source import DataSource, WeightedSource
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.faults import FaultPolicy
@@ -20,16 +22,29 @@ from gptctl.train.recipe import Recipe
 Model = GPT | Classifier
 
 
+class ModelSource(Protocol):
+    """Where the model of a run comes from: its modules, and its weights before training."""
+
+    def build(self) -> Model:
+        """Return the model on the meta device, without values."""
+
+    def init_weights(self, model: Model, parts: Mapping[str, TensorPart]) -> None:
+        """Fill a rank's parts of all parameters, given by name and in the model's order.
+
+        No more than one parameter is ever whole in memory.
+        """
+
+
 @dataclass(frozen=True)
 class TrainJob:
     """One training run.
 
     Every rank builds the model and opens the data itself, with the same result. So with more than one rank these
-    callables must be picklable: functools.partial of functions in modules.
+    objects must be picklable: dataclasses, and functools.partial of functions in modules.
     """
 
     recipe: Recipe
-    build_model: Callable[[], Model]  # initialized, on the CPU
+    model: ModelSource
     train_sources: tuple[WeightedSource, ...]
     val_data: Callable[[], DataSource] | None = None
     objective: str = "language_model"  # a file in gptctl/train/objectives
@@ -37,7 +52,7 @@ class TrainJob:
     metadata: dict[str, Any] = field(default_factory=dict)  # likewise: label names, what it was trained on
     seed: int = 0
     device: str = "auto"
-    precision: str = "auto"  # auto, fp32 or bf16
+    precision: str = "auto"  # auto, fp32, bf16 or bf16-master
     compile: str = "auto"  # auto, on or off
     micro_batch_size: int = 0  # sequences per forward pass and rank; 0 takes a rank's whole share of a batch
     eval_batch_size: int = MIN_EVAL_BATCH  # sequences per forward pass and rank of an evaluation
@@ -80,3 +95,13 @@ class TrainJob:
 def transformer_blocks(model: Model) -> nn.ModuleList:
     """Return the blocks of a model."""
     return model.gpt.blocks if isinstance(model, Classifier) else model.blocks
+
+
+def allocate(model: Model, device: torch.device) -> None:
+    """Allocate the parameters of a model on the meta device, or a rank's shards, and compute its position tables.
+
+    The parameters have no values yet.
+    """
+    model.to_empty(device=device)
+    gpt = model.gpt if isinstance(model, Classifier) else model
+    gpt.make_tables()

@@ -15,7 +15,7 @@ class TrainProgress:
     tokens: int = 0
     train_seconds: float = 0.0  # spent on updates
     threads: int = 1
-    precision: str = "fp32"  # of the model's matrix products
+    precision: str = "fp32"  # fp32, bf16 (the model's matrix products) or bf16-master (the model)
     optimizer_precision: str = "fp32"  # of the optimizer's own matrix products
     compiled: bool = False
     world_size: int = 1

@@ -39,7 +39,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     with strategy.busy("verify"):
         checkpoint = find_checkpoint(run.path, strategy, context.warn)
     strategy.heartbeat(0, "build")
-    model = job.build_model()
+    model = job.model.build()
     progress = initial_progress(job, strategy, model.config, threads, checkpoint)
     job = replace(job, micro_batch_size=progress.micro_batch_size)
     parameters = strategy.prepare_model(model, progress.precision, progress.compiled)
@@ -48,7 +48,11 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     build_optimizers = plugins.load("gptctl.train.optimizers", job.recipe.optimizer).build
     optimizers = build_optimizers(parameters, job.recipe, strategy, progress.optimizer_precision)
     skipped = faults.read_skipped_samples(run.path / "checkpoints")
-    if checkpoint is not None:
+    if checkpoint is None:
+        with strategy.busy("build"):
+            job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+            strategy.update_model()
+    else:
         with strategy.busy("load"):
             progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
         progress.micro_batch_size = job.micro_batch_size
@@ -109,7 +113,8 @@ def initial_progress(
         recorded = progress.micro_batch_size if progress.world_size == strategy.dims.world_size else 0
         progress.micro_batch_size = min(recorded or job.micro_batch_size, job.micro_batch_size)
         return strategy.broadcast_object(progress)
-    precision = optimizer_precision = job.precision
+    precision = job.precision
+    optimizer_precision = "fp32" if job.precision == "fp32" else "bf16"
     if job.precision == "auto":
         precision = device.select_precision(strategy.device, config.hidden_size)
         optimizer_precision = device.optimizer_precision(strategy.device)

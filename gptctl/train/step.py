@@ -74,6 +74,7 @@ def update_parameters(state: TrainerState, found: StepResult) -> dict[str, float
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         optimizer.step()
+    state.strategy.update_model()
     zero_grad(state)
     keys = ("lr", "matrix_lr") if recipe.optimizer == "muon" else ("lr",)
     return {key: factor * getattr(recipe, key) for key in keys}

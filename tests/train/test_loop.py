@@ -31,7 +31,20 @@ from gptctl.train.data.labelled_texts import LabelledTexts
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.distributed.launch import as_gptctl_error
 from tests.conftest import REPO, warm
-from tests.train.jobs import VOCABULARY, assert_equal, build, events, make_job, only, run_in, text, weights, windows
+from tests.train.jobs import (
+    VOCABULARY,
+    WholeModel,
+    assert_equal,
+    build,
+    events,
+    make_job,
+    only,
+    run_in,
+    text,
+    weights,
+    whole_model,
+    windows,
+)  # fmt: skip
 
 
 def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:
@@ -118,7 +131,7 @@ def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:
     )
     metrics = run_in(tmp_path, job)
     assert metrics["steps"] == metrics["best_step"] + 20 < 400
-    model = job.build_model()
+    model = whole_model(job)
     best = checkpoint_folders.best_or_latest(tmp_path)
     load_weights_into(model, best)
     state = read_progress(best)
@@ -257,7 +270,7 @@ def test_the_same_loop_finetunes_a_classifier(tmp_path: Path) -> None:
     """Indented deeply or not: learned to more than 95 % in a few steps; accuracy and F1 are reported and select."""
     job = replace(
         make_job("test-modern", recipe={"steps": 120, "batch_size": 16, "lm_weight": 0.1}),
-        build_model=partial(classifier, 0),
+        model=WholeModel(partial(classifier, 0)),
         train_sources=only(partial(labelled, "train")),
         val_data=partial(labelled, "val"),
         objective="classification",

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gptctl.model import device
 from gptctl.model.moe import Router
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.distributed.base_strategy import DistributedStrategy
 from gptctl.train.distributed.collectives import MatrixFunction, chunk_sizes, map_sharded_matrices, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims
-from gptctl.train.job import Model, transformer_blocks
+from gptctl.train.job import Model, allocate, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
 BF16_DEVICES = ("cuda",)  # whose blocks are gathered in bfloat16
@@ -37,16 +39,20 @@ class ShardedStrategy(DistributedStrategy):
         self.full_parameters: dict[nn.Parameter, nn.Parameter] = {}  # the model's parameter of each shard
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Shard a model over the ranks and return this rank's shards by name."""
+        """Shard a model over the ranks, allocate this rank's shards without values, and return them by name."""
         if compiled:
             device.compile_modules(transformer_blocks(model))
         if self.mesh is not None:
-            apply_fsdp(model, self.mesh, precision)  # this also moves the parameters to the device
+            apply_fsdp(model, self.mesh, precision)
+        allocate(model, self.device)
         shards = {}
         for name, full in model.named_parameters():
             shards[name] = nn.Parameter(local_shard(full.detach()), full.requires_grad)
             self.full_parameters[shards[name]] = full
         return shards
+
+    def update_model(self) -> None:
+        """Do nothing: the model's parameters are the shards, and rounded when they are gathered."""
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Move the gradients, which the backward pass has summed over ranks, to the shards."""
@@ -82,6 +88,15 @@ class ShardedStrategy(DistributedStrategy):
             values, full.device_mesh, full.placements, run_check=False, shape=full.shape, stride=full.stride()
         )
 
+    def part_of(self, parameter: nn.Parameter) -> TensorPart:
+        """Return one of this rank's shards as a part of the full parameter."""
+        full = self.full_parameters[parameter]
+        if not isinstance(full, DTensor):
+            return TensorPart.whole(parameter.detach())
+        sizes, offsets = compute_local_shape_and_global_offset(full.shape, full.device_mesh, full.placements)
+        place = tuple(slice(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True))
+        return TensorPart(parameter.detach(), full.shape, place)
+
     def full_shape(self, parameter: nn.Parameter) -> torch.Size:
         """Return the shape of the parameter that a shard belongs to."""
         return self.full_parameters[parameter].shape
@@ -111,17 +126,22 @@ def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
 
     Zhao et al. 2023, "PyTorch FSDP". A block's parameters are gathered for its forward pass and again for its backward
     pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; routers, embeddings, head
-    and the residual stream stay in float32, as under autocast.
+    and the residual stream stay in float32, as under autocast. With bf16-master, all but routers is gathered in
+    bfloat16 on every device.
     """
     narrow = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    block_policy = narrow if precision == "bf16" and mesh.device_type in BF16_DEVICES else MixedPrecisionPolicy()
+    block_policy = root_policy = MixedPrecisionPolicy()
+    if precision == "bf16-master":
+        block_policy = root_policy = narrow
+    elif precision == "bf16" and mesh.device_type in BF16_DEVICES:
+        block_policy = narrow
     policies: dict[nn.Module, MixedPrecisionPolicy] = {}
     for block in transformer_blocks(model):
         if block_policy is narrow:
             routers = (module for module in block.modules() if isinstance(module, Router))
             policies |= dict.fromkeys(routers, MixedPrecisionPolicy())
         policies[block] = block_policy
-    policies[model] = MixedPrecisionPolicy()
+    policies[model] = root_policy
     for module, policy in policies.items():
         fully_shard(module, mesh=mesh, mp_policy=policy)
         assert isinstance(module, FSDPModule)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.distributed.collectives import MatrixFunction
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.job import Model, TrainJob
@@ -37,7 +38,13 @@ class Strategy(Protocol):
     checkpoint_group: Any  # a process group that only the checkpoint writer's thread uses
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Move a model to the device, sharding it if the strategy does, and return this rank's shards by name."""
+        """Shard a model on the meta device if the strategy does, and allocate this rank's shards, which have no values.
+
+        Return the shards by name, in float32 for every precision. Call `update_model` once they have values.
+        """
+
+    def update_model(self) -> None:
+        """Copy this rank's shards into the model, if it computes with rounded copies of them."""
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Sum the gradients of this rank's shards over all ranks."""
@@ -62,6 +69,9 @@ class Strategy(Protocol):
 
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return values of one of this rank's shards as the tensor that all ranks hold together."""
+
+    def part_of(self, parameter: nn.Parameter) -> TensorPart:
+        """Return one of this rank's shards as a part of the full parameter."""
 
     def full_shape(self, parameter: nn.Parameter) -> torch.Size:
         """Return the shape of the parameter that a shard belongs to."""

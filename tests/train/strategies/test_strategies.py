@@ -16,13 +16,23 @@ import torch
 
 from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.stragglers import StragglerDetector
 from gptctl.train.strategies import tp
-from tests.train.jobs import make_job, only, run_in, text
-from tests.train.rank_pool import RankPool, count_held, cubes, gathered_dtypes, tensors, train_half_frozen
+from tests.train.jobs import WholeModel, make_job, only, run_in, text, whole_model
+from tests.train.rank_pool import (
+    RankPool,
+    count_held,
+    cubes,
+    gathered_dtypes,
+    initial_parts,
+    peak_of_build,
+    tensors,
+    train_half_frozen,
+)  # fmt: skip
 from tests.train.test_loop import classifier, events, labelled
 
 STRATEGIES = ("ddp", "fsdp", "tp")
@@ -44,7 +54,7 @@ def job_of(case: str, **changes: Any) -> TrainJob:
         job = make_job("test-modern", recipe={**recipe, "optimizer": "adamw", "lm_weight": 0.3}, **settings)
         return replace(
             job,
-            build_model=calm_classifier,
+            model=WholeModel(calm_classifier),
             train_sources=only(partial(labelled, "train")),
             val_data=partial(labelled, "val"),
             objective="classification",
@@ -200,6 +210,54 @@ def test_heads_within_rows(four: RankPool, tmp_path: Path) -> None:
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
 
 
+def assert_parts_are_of(whole: dict[str, torch.Tensor], parts: list[dict[str, TensorPart]]) -> None:
+    """Every part is bit for bit what one process has there, and together the parts are the whole."""
+    for name, tensor in whole.items():
+        found = torch.full_like(tensor, torch.nan)
+        for rank in parts:
+            assert torch.equal(rank[name].values, tensor[rank[name].place]), name
+            found[rank[name].place] = rank[name].values
+        assert torch.equal(found, tensor), name
+
+
+def initial_weights(job: TrainJob) -> dict[str, torch.Tensor]:
+    """Return what one process starts with."""
+    return {name: parameter.detach() for name, parameter in whole_model(job).named_parameters()}
+
+
+@pytest.mark.parametrize("preset", ["test-gpt2", "test-modern", "test-moe"])
+def test_two_ranks_start_as_one(two: RankPool, tmp_path: Path, preset: str) -> None:
+    """Weights are drawn where they live, and are those of one process."""
+    for strategy in STRATEGIES:
+        job = make_job(preset, world_size=2, strategy=strategy)
+        assert_parts_are_of(initial_weights(job), two.call(initial_parts, job, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["test-gpt2", "test-modern", "test-moe"])
+def test_four_ranks_start_as_one(four: RankPool, tmp_path: Path, preset: str) -> None:
+    """The same for four ranks, for two groups of two that split matrices, and for two machines with a copy each."""
+    layouts: list[dict[str, Any]] = [
+        {"strategy": "ddp"}, {"strategy": "fsdp"}, {"strategy": "fsdp", "nodes": 2, "hybrid_shard": True},
+        {"strategy": "tp", "tp_size": 2},
+    ]  # fmt: skip
+    for layout in layouts:
+        job = make_job(preset, world_size=4, **layout)
+        assert_parts_are_of(initial_weights(job), four.call(initial_parts, job, tmp_path))
+
+
+@pytest.mark.slow
+def test_no_rank_ever_holds_the_whole(four: RankPool, tmp_path: Path) -> None:
+    """While a model is built and filled, a rank allocates at most its part and 15 %; with ddp, the whole once."""
+    shape = {"hidden_size": 128, "layers": 4, "intermediate_size": 512, "vocab_size": 2048, "heads": 4, "kv_heads": 4}
+    for strategy, share in (("ddp", 1.0), ("fsdp", 0.25), ("tp", 1.0)):
+        job = make_job("test-modern", shape, world_size=4, strategy=strategy)
+        whole = sum(tensor.nbytes for tensor in initial_weights(job).values())
+        for peak, own in four.call(peak_of_build, job, tmp_path):
+            assert own <= peak <= 1.15 * own
+            assert own <= share * whole
+
+
 def test_each_rank_holds_its_part(two: RankPool, tmp_path: Path) -> None:
     """Sharding halves what a rank holds; cutting heads halves the blocks' matrices."""
     for strategy, least, most in (("ddp", 1.0, 1.0), ("fsdp", 0.49, 0.51), ("tp", 0.5, 0.8)):
@@ -269,7 +327,7 @@ def test_frozen_parameters_stay_as_they_are(two: RankPool, tmp_path: Path, strat
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     """Heads that do not divide; groups that do not fill a machine."""
     with pytest.raises(UsageError, match=r"model.kv_heads 2 is not divisible by tp_size 4"):
-        tp.check_divisible(make_job("test-modern").build_model().config, 4)
+        tp.check_divisible(make_job("test-modern").model.build().config, 4)
     with pytest.raises(UsageError, match="cannot be split into groups of tp_size 4"):
         run_in(tmp_path, replace(make_job(), world_size=6, strategy="tp", tp_size=4))
 
