@@ -5,24 +5,22 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptctl.core import atomic, plugins
 from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import Extendable
-from gptctl.core.summary import Counts, Summary, Table
-from gptctl.io.dataset import tokens as token_io
+from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.text.tokenizer import Tokenizer
+from gptctl.train.planning.reading_plan import plan_reading
 from gptctl.train.planning.time_budget import minutes_used
 from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
+from gptctl.train.tasks.token_sources import TokenSources, open_token_sources
 
 if TYPE_CHECKING:
     from gptctl.train.distributed.nodes import Nodes
@@ -51,7 +49,9 @@ class Pretrain(PretrainOptions):
     config keys change single values of either. The same command resumes a run that was stopped or killed.
     """
 
-    tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
+    tokens: tuple[str, ...] = argument(
+        (), "TOKENS...", "Folder that gptctl tokenize wrote; several are mixed, see --weights."
+    )
     out: str | None = output(None, "Folder of the run.")
     list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True, switch=True)
 
@@ -60,8 +60,8 @@ class Pretrain(PretrainOptions):
         if self.list_presets:
             others = (name for name in type(self).own_keys() if name != "list_presets")
             return dict.fromkeys(others, "with --list-presets")
-        found = super().without_effect()
-        if self.tokens is not None:
+        found = super().without_effect() | self.without_weights(len(self.tokens))
+        if self.tokens:
             found |= dict.fromkeys(("model.vocab_size", "model.end_of_text"), "beside TOKENS, whose tokenizer decides")
         return found
 
@@ -74,16 +74,16 @@ def plan(config: Pretrain, context: Context) -> Summary:
 
     if config.list_presets:
         return list_presets()
-    data = token_io.open_tokens(config.tokens) if config.tokens else None
     if config.training.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", config.training.optimizer, plugins.names(OPTIMIZERS))
+    data = open_token_sources(config.tokens, config) if config.tokens else None
     chosen = plan_pretraining.plan_without_training(config, data)
+    for line in chosen.reasons:
+        context.info(line)
     options = config.plan_options(config.micro_batch_size, config.assumed_accelerator())
     found = chosen.figures() | plan_run(chosen.model, chosen.recipe, options)
     if data:
-        found["packing"] = asdict(plan_pretraining.packing_report(config, data, chosen.recipe.seq_len))
-    for line in chosen.reasons:
-        context.info(line)
+        found |= plan_reading(data, config, chosen.recipe, context).to_json()
     table = plan_table(found, options.accelerator)
     return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=found, tables=(table,))
 
@@ -93,57 +93,48 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     context, began = context or Context(), time.time()
     if config.list_presets:
         return list_presets()
-    if config.tokens is None:
+    if not config.tokens:
         raise UsageError("TOKENS is missing", "gptctl pretrain TOKENS -o RUN; only --dry-run works without")
     if config.out is None:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
-    data = token_io.open_tokens(config.tokens)
+    data = open_token_sources(config.tokens, config)
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join_nodes
 
     device.select_device(config.device_name(), config.gpus)
-    tokenizer = Tokenizer.from_json(data.tokenizer_json)
-    if tokenizer.hash != data.manifest.tokenizer:
-        raise DataError(
-            f"{config.tokens}/tokenizer.json is not the tokenizer that the tokens were made with",
-            "restore it, or make the tokens again: gptctl tokenize ... --force",
-        )
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
         if nodes.is_leader:
-            return lead(config, data, tokenizer.end_of_text_id, context, nodes, began)
-        return follow(config, data, tokenizer.end_of_text_id, context, nodes)
+            return lead(config, data, context, nodes, began)
+        return follow(config, data, context, nodes)
 
 
-def lead(
-    config: Pretrain, data: token_io.Tokens, end_of_text: int | None, context: Context, nodes: Nodes, began: float
-) -> Summary:
+def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, began: float) -> Summary:
     """Open the run folder, plan, train, and write the model. `began` is when the command began, on `time.time`."""
     from gptctl.train.distributed.follow import has_model
     from gptctl.train.tasks import plan_pretraining
 
     assert config.out is not None
-    inputs = {"tokens": data.manifest.content()} | plan_pretraining.other_plan(config)
+    inputs = data.inputs() | plan_pretraining.other_plan(config)
     plan_pretraining.check_finished(config, Path(config.out), context.force)
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, has_model) as record:
         if record.up_to_date:
             return record.previous_summary()
-        planned = plan_pretraining.prepare_plan(config, data, end_of_text, record, context, began)
+        planned = plan_pretraining.prepare_plan(config, data, record, context, began)
         nodes.announce_training()
-        report = plan_pretraining.packing_report(config, data, planned.recipe.seq_len)
-        context.info(report.summary())
-        record.event("packing", **asdict(report))
+        reading = plan_reading(data, config, planned.recipe, context)
+        context.info(reading.summary())
+        record.event("packing", **reading.packing)
+        record.event("sources", sources=reading.sources)
         job = make_job(config, data, planned, began - 60 * minutes_used(record.path))
-        metrics = train(config, job, record, context, {"packing": asdict(report)})
+        metrics = train(config, job, record, context, {"packing": reading.packing})
         plan_pretraining.record_plan(record)
         write_curve(record, f"{config.preset or 'chosen model'}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-        declared = Manifest(
-            "run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer
-        )
+        declared = Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.tokenizer.hash)
         return record.finish(summarise(config, metrics), declared)
 
 
-def follow(config: Pretrain, data: token_io.Tokens, end_of_text: int | None, context: Context, nodes: Nodes) -> Summary:
+def follow(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes) -> Summary:
     """Train with this node's processes in a run that another node leads."""
     from gptctl.train.distributed.follow import follow_leader
     from gptctl.train.tasks.plan_pretraining import plan_of
@@ -152,7 +143,7 @@ def follow(config: Pretrain, data: token_io.Tokens, end_of_text: int | None, con
     folder = Path(config.out)
 
     def job() -> TrainJob:
-        return make_job(config, data, plan_of(config, data, end_of_text, folder), time.time())
+        return make_job(config, data, plan_of(config, data, folder), time.time())
 
     metrics = follow_leader(nodes, job, folder, "pretrain", context)
     return Summary("pretrain", "up to date", (config.out,)) if metrics is None else summarise(config, metrics)
@@ -173,23 +164,22 @@ def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra:
     return metrics
 
 
-def make_job(config: Pretrain, data: token_io.Tokens, planned: TrainingPlan, began: float) -> TrainJob:
+def make_job(config: Pretrain, data: TokenSources, planned: TrainingPlan, began: float) -> TrainJob:
     """Describe the training run, whose minutes began at a time, in seconds since the epoch."""
-    from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining
 
     model, recipe, seed = planned.model, planned.recipe, config.seed
-    train_data = pretraining.training_data(data.folder, config.pack, recipe.seq_len, seed, model.end_of_text)
-    val_data = partial(pretraining.open_windows, data.folder, recipe.seq_len, seed, "val")
+    opening = pretraining.Opening(config.pack, recipe.seq_len, seed, model.end_of_text)
     return TrainJob(
         recipe=recipe,
         model=pretraining.NewModel(model, seed),
-        train_sources=(WeightedSource(train_data),),
-        val_data=val_data if data.count("val") > 1 else None,
+        train_sources=pretraining.train_sources(data, opening),
+        phases=data.phases,
+        val_data=pretraining.val_data(data, opening),
         tokenizer_json=data.tokenizer_json,
-        metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
+        metadata={"stage": "pretrain", "preset": config.preset, "data": data.inputs()},
         seed=seed,
         time_budget=planned.time_budget(began),
         patience=config.patience,
@@ -228,5 +218,6 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
     table = Table(
         "pretrain", ("", "value"), tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
     )
+    tables = (table, source_table(metrics["sources"])) if len(metrics["sources"]) > 1 else (table,)
     next_command = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
-    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=(table,), next=next_command)
+    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=tables, next=next_command)

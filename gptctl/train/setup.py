@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.checkpoints.resume import find_checkpoint, restore
 from gptctl.train.data.mixture import open_sources
+from gptctl.train.data.phases import phase_starts
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor import device_stats
 from gptctl.train.monitor.monitor import Mark, Monitor
@@ -65,6 +65,8 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     if strategy.rank == 0:
         warn_of_warmup(job, model.config, totals[0][1], context)
     total_steps = schedule.total_at(totals, progress.step)
+    planned_samples = schedule.samples_after(job.recipe, totals[0][1])  # phases do not move when steps are replanned
+    progress.phase_starts = phase_starts(job.phases, planned_samples, progress.next_sample, progress.phase_starts)
     monitor = Monitor(run, context, strategy.rank == 0, total_steps, objective.unit)
     open_monitor(monitor, job, model, strategy, progress)
     return TrainerState(
@@ -77,7 +79,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         parameters=parameters,
         optimizers=optimizers,
         checkpoint_writer=AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers),
-        train_data=open_sources(job.train_sources, job.seed),
+        train_data=open_sources(job.train_sources, job.phases, progress.phase_starts),
         val_data=job.val_data() if job.val_data else None,
         progress=progress,
         totals=totals,
@@ -130,18 +132,10 @@ def initial_progress(
     )
 
 
-def count_steps(job: TrainJob) -> int:
-    """Return the number of updates that the recipe and the token budget allow."""
-    steps = job.recipe.steps
-    if job.max_tokens:
-        steps = min(steps, schedule.steps_for(job.recipe, math.ceil(job.max_tokens / job.recipe.seq_len)))
-    return steps
-
-
 def planned_totals(job: TrainJob, run: Run, strategy: Strategy) -> list[tuple[int, int]]:
     """Return the steps at which the total of steps was planned, each with that total; the first rank reads them."""
     replanned = recorded_totals(read_plan(run.path)) if job.time_budget and strategy.rank == 0 else []
-    return [(0, count_steps(job)), *strategy.broadcast_object(replanned)]
+    return [(0, schedule.planned_steps(job.recipe, job.max_tokens)), *strategy.broadcast_object(replanned)]
 
 
 def warn_of_warmup(job: TrainJob, config: ModelConfig, total_steps: int, context: Context) -> None:

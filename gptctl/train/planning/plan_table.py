@@ -46,6 +46,10 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
             ("speed", f"{format_compact(facts['tokens_per_second'])} tokens/s on this machine"),
             ("training time", format_duration(facts["seconds"])),
         ]
+    rows += [
+        (f"source {source['name']}", f"{format_compact(source['tokens'])} tokens, {source['epochs']:.2f} epochs")
+        for source in facts.get("sources", ())
+    ]
     for name in ("simulated_step", "packing"):
         rows += [
             (f"{name.replace('_', ' ')}: {key}", format_number(value)) for key, value in facts.get(name, {}).items()

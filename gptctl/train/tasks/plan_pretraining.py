@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +13,15 @@ from gptctl.core.errors import ConflictError, UsageError
 from gptctl.core.formatting import format_duration
 from gptctl.core.run_folder import Run
 from gptctl.core.run_record import MANIFEST, read_record
-from gptctl.io.dataset import tokens as token_io
-from gptctl.text import packing
 from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.estimate import Layout, estimate
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.planning.plan_training import Measure, PlanRequest, plan_training
+from gptctl.train.planning.reading_plan import steps_for_targets
 from gptctl.train.planning.time_budget import PLAN_FILE, minutes_used, read_plan, recorded_totals
 from gptctl.train.planning.training_plan import TrainingPlan
-from gptctl.train.schedule import steps_for
 from gptctl.train.tasks.pretrain_options import PretrainOptions
+from gptctl.train.tasks.token_sources import TokenSources
 
 DEFAULT_VOCABULARY = 8192  # of a plan without TOKENS
 DRY_RUN_SECONDS = 3.0  # for measuring without a time budget
@@ -34,18 +32,18 @@ def is_planned(config: PretrainOptions) -> bool:
     return bool(config.chooses_model or config.max_minutes or config.follow_plan)
 
 
-def make_plan(
-    config: PretrainOptions, data: token_io.Tokens | None, end_of_text: int | None, measure: Measure, used: float = 0.0
-) -> TrainingPlan:
+def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measure, used: float = 0.0) -> TrainingPlan:
     """Return the plan for a command, of whose minutes `used` seconds have passed."""
-    vocab_size = data.vocab_size if data else None
+    vocab_size, end_of_text = (data.vocab_size, data.tokenizer.end_of_text_id) if data else (None, None)
     fixed = None
     if not config.chooses_model:
         recipe = config.effective_recipe()
         fixed = Candidate(config.model_config_for(vocab_size, end_of_text), recipe)
         if not config.minutes:
             if config.train_tokens:
-                steps = steps_for(recipe, math.ceil(positions(config, data, recipe.seq_len) / recipe.seq_len))
+                wanted = int(config.train_tokens)
+                steps = -(-wanted // (recipe.batch_size * recipe.seq_len))
+                steps = steps_for_targets(data, config, recipe, wanted) if data else steps
                 recipe = recipe.model_copy(update={"steps": steps})
             unique = data.count("train") if data else 0
             return TrainingPlan(fixed.model, recipe, eval_every=config.eval_every, unique_tokens=unique)
@@ -73,19 +71,6 @@ def make_plan(
 def preset_warmup(config: PretrainOptions) -> int:
     """Return the warm-up of the preset."""
     return int(type(config).preset_layer({"preset": config.preset})["training"].get("warmup_steps", 100))
-
-
-def positions(config: PretrainOptions, data: token_io.Tokens | None, seq_len: int) -> int:
-    """Return the positions, padding included, of --train-tokens tokens."""
-    wanted = int(config.train_tokens or 0)
-    return packing_report(config, data, seq_len).positions(wanted) if data else wanted
-
-
-def packing_report(config: PretrainOptions, data: token_io.Tokens, seq_len: int) -> packing.PackingReport:
-    """Report how the training documents fill sequences."""
-    if config.pack == "bestfit":
-        return packing.best_fit_report(token_io.document_lengths(data.folder, "train"), seq_len)
-    return packing.concat_report(data.documents("train"), data.count("train"), seq_len)
 
 
 def measure_here(config: PretrainOptions) -> Measure:
@@ -127,19 +112,17 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
     )
 
 
-def prepare_plan(
-    config: PretrainOptions, data: token_io.Tokens, end_of_text: int | None, run: Run, context: Context, began: float
-) -> TrainingPlan:
+def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context: Context, began: float) -> TrainingPlan:
     """Return the plan of a run folder, or make and record one. `began` is when the command began, on `time.time`."""
     if not is_planned(config):
-        return make_plan(config, data, end_of_text, measure_here(config))
+        return make_plan(config, data, measure_here(config))
     plan = read_recorded(config, run.path)
     totals: list[tuple[int, int]] = []
     if plan is None and config.follow_plan:
         plan, totals = read_other(config.follow_plan)
     if plan is None:
         used = time.time() - began + 60 * minutes_used(run.path)
-        plan = make_plan(config, data, end_of_text, measure_here(config), used)
+        plan = make_plan(config, data, measure_here(config), used)
     else:
         totals = totals or recorded_totals(read_plan(run.path))
         context.info("plan: as recorded in " + (str(run.path / PLAN_FILE)))
@@ -177,9 +160,9 @@ def read_other(name: str) -> tuple[TrainingPlan, list[tuple[int, int]]]:
     return TrainingPlan.from_json(found, name), recorded_totals(found)
 
 
-def plan_of(config: PretrainOptions, data: token_io.Tokens, end_of_text: int | None, folder: Path) -> TrainingPlan:
+def plan_of(config: PretrainOptions, data: TokenSources, folder: Path) -> TrainingPlan:
     """Return the plan that the leading node has recorded, or that of the preset."""
-    return read_recorded(config, folder) or make_plan(config, data, end_of_text, measure_here(config))
+    return read_recorded(config, folder) or make_plan(config, data, measure_here(config))
 
 
 def record_plan(run: Run) -> None:
@@ -193,7 +176,7 @@ def other_plan(config: PretrainOptions) -> dict[str, str]:
     return {"plan": fingerprint(read_plan(Path(config.follow_plan).parent))} if config.follow_plan else {}
 
 
-def plan_without_training(config: PretrainOptions, data: token_io.Tokens | None) -> TrainingPlan:
+def plan_without_training(config: PretrainOptions, data: TokenSources | None) -> TrainingPlan:
     """Return the plan for --dry-run, with the speed of this machine, or of the GPUs that are assumed.
 
     Raises UsageError (2) if there is nothing to plan with.
@@ -202,7 +185,7 @@ def plan_without_training(config: PretrainOptions, data: token_io.Tokens | None)
         raise UsageError("nothing to plan", "give TOKENS, --preset, --size, --train-tokens or --max-minutes")
     accelerator = config.assumed_accelerator()
     measure = assume(accelerator, config.world_size()) if accelerator else measure_here(config)
-    plan = make_plan(config, data, None, measure)
+    plan = make_plan(config, data, measure)
     if plan.tokens_per_second or accelerator:
         return plan
     speed = measure(Candidate(plan.model, plan.recipe), DRY_RUN_SECONDS)

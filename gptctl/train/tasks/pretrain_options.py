@@ -17,6 +17,7 @@ from gptctl.train.planning import compute_optimal
 from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import PretrainRecipe, Recipe, apply_recipe
+from gptctl.train.tasks.mixing_options import MixingOptions
 
 DEFAULT_MINUTES = 10.0
 OPTIMIZERS = "gptctl.train.optimizers"
@@ -29,7 +30,7 @@ class CheckpointOptions(Settings):
     keep: int = key(2, "How many of the newest checkpoints are kept.", ge=1)
 
 
-class PretrainOptions(DistributedOptions, SeedOption):
+class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
     """Model, recipe, budget, evaluation and logging."""
 
     preset: str | None = flag(

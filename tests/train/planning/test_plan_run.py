@@ -11,13 +11,13 @@ import torch
 
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.io.dataset import tokens as token_io
 from gptctl.model.config import ModelConfig
 from gptctl.stages import pretrain
 from gptctl.train.job import TrainJob
 from gptctl.train.planning.estimate import Layout, choose_eval_batch, memory_parts
 from gptctl.train.planning.plan_run import PlanOptions, arrange
 from gptctl.train.tasks.plan_pretraining import plan_of
+from gptctl.train.tasks.token_sources import open_token_sources
 from tests.train.planning.test_estimate import of
 
 H200 = 141e9
@@ -35,9 +35,9 @@ def eight_h200(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned_and_run(tokens: Path, **settings: object) -> tuple[dict[str, object], TrainJob]:
     """Return the plan of --dry-run and the job of the run, for the same settings."""
-    config = pretrain.Pretrain(tokens=str(tokens), out="run", **settings)  # type: ignore[arg-type]
-    data = token_io.open_tokens(str(tokens))
-    job = pretrain.make_job(config, data, plan_of(config, data, None, Path("run")), 0.0)
+    config = pretrain.Pretrain(tokens=(str(tokens),), out="run", **settings)  # type: ignore[arg-type]
+    data = open_token_sources(config.tokens, config)
+    job = pretrain.make_job(config, data, plan_of(config, data, Path("run")), 0.0)
     return pretrain.plan(config, Context()).plan, job
 
 
