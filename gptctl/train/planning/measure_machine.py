@@ -9,14 +9,13 @@ import torch
 
 from gptctl.core import plugins
 from gptctl.model import device as devices
-from gptctl.model.gpt import GPT
-from gptctl.model.initialize import initialize
 from gptctl.train.data.batch import Batch
 from gptctl.train.monitor.device_stats import peak_flops, synchronize
 from gptctl.train.objectives.language_model import LanguageModeling
 from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.gpu_specs import EFFICIENCY
 from gptctl.train.strategies.single import SingleDevice
+from gptctl.train.tasks.pretraining import NewModel
 
 __all__ = ["Machine", "measure_speed"]
 
@@ -40,8 +39,7 @@ class Machine:
 def measure_speed(candidate: Candidate, machine: Machine, seconds: float) -> float:
     """Return the tokens per second of all processes, measured in this process within about so many seconds.
 
-    A model that is too large for that is not built: its speed
-    follows from that of large matrix products.
+    A model that is too large for that is not built: its speed follows from that of large matrix products.
 
     The first step is not counted, unless no time is left for a second one: it compiles and allocates. Gradients are
     not exchanged, so several processes are a little slower. Random numbers of torch are left as they were.
@@ -50,7 +48,8 @@ def measure_speed(candidate: Candidate, machine: Machine, seconds: float) -> flo
     chosen = devices.select_device(machine.device)
     threads = devices.cpu_threads(machine.local_processes)
     devices.configure_process(threads)
-    precision, optimizer_precision = machine.precision, machine.precision
+    precision = machine.precision
+    optimizer_precision = "fp32" if precision == "fp32" else "bf16"
     if machine.precision == "auto":
         precision = devices.select_precision(chosen, model.hidden_size)
         optimizer_precision = devices.optimizer_precision(chosen)
@@ -62,10 +61,11 @@ def measure_speed(candidate: Candidate, machine: Machine, seconds: float) -> flo
     size = max(1, min(share, machine.micro_batch_size or share, tokens // recipe.seq_len))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        gpt = GPT(model)
-        initialize(gpt, 0)
-        strategy = SingleDevice(chosen)
+        new = NewModel(model, seed=0)
+        gpt, strategy = new.build(), SingleDevice(chosen)
         parameters = strategy.prepare_model(gpt, precision, devices.should_compile(chosen, machine.compile))
+        new.init_weights(gpt, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+        strategy.update_model()
         optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(
             parameters, recipe, strategy, optimizer_precision
         )
@@ -83,6 +83,7 @@ def measure_speed(candidate: Candidate, machine: Machine, seconds: float) -> flo
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+            strategy.update_model()
             synchronize(chosen)
             updating = time.perf_counter() - start - forward_and_backward
             found.append(forward_and_backward * share / size + updating)
