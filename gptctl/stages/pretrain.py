@@ -184,6 +184,7 @@ def make_job(config: Pretrain, data: TokenSources, planned: TrainingPlan, began:
         time_budget=planned.time_budget(began),
         patience=config.patience,
         eval_every=planned.eval_every,
+        eval_batches=config.eval_batches,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,
