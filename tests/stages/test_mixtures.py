@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
 Gptctl = Callable[..., Ran]
-SHORT = ("--steps", 12, "--device", "cpu")
+SHORT = ("--preset", "test-modern", "--steps", 12, "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def test_weights_decide_how_much_of_each_source_is_read(gptctl: Gptctl, sources:
 def test_without_weights_each_source_is_read_as_it_has_tokens(gptctl: Gptctl, sources: Path) -> None:
     """So all have as many epochs. Folders of equal names are told apart by the folders above."""
     folders = (sources / "web", sources / "code", sources / "old" / "web")
-    plan = gptctl("pretrain", *folders, "--steps", 200, "--dry-run", "--json").json["plan"]["sources"]
+    plan = gptctl("pretrain", *folders, "--preset", "test-modern", "--steps", 200, "--dry-run", "--json").json["plan"][
+        "sources"
+    ]
     assert [source["name"] for source in plan] == [f"{sources.name}/web", "code", "old/web"]
     assert max(source["epochs"] for source in plan) < 1.1 * min(source["epochs"] for source in plan)
 
@@ -86,7 +88,18 @@ def test_phases_change_the_weights(gptctl: Gptctl, sources: Path, tmp_path: Path
 
 def test_a_source_that_is_repeated_too_often_is_a_warning(gptctl: Gptctl, sources: Path) -> None:
     """Four times is not too often."""
-    mixed = ("pretrain", sources / "web", sources / "code", "--weights", "1,9", "--dry-run", "--json", "--steps")
+    mixed = (
+        "pretrain",
+        sources / "web",
+        sources / "code",
+        "--weights",
+        "1,9",
+        "--preset",
+        "test-modern",
+        "--dry-run",
+        "--json",
+        "--steps",
+    )
     (_, code) = gptctl(*mixed, 100).json["plan"]["sources"]
     steps = int(100 / code["epochs"] * 4)
     assert "would be read" not in gptctl(*mixed, steps).err
@@ -135,7 +148,7 @@ def test_wrong_sources_are_refused(gptctl: Gptctl, sources: Path) -> None:
 
 def test_other_weights_or_sources_are_another_run(gptctl: Gptctl, sources: Path, tmp_path: Path) -> None:
     shutil.copytree(sources / "code", tmp_path / "code")
-    mixed = ("pretrain", sources / "web", "code", "-o", "run", "--steps", 2, "--weights")
+    mixed = ("pretrain", sources / "web", "code", "-o", "run", "--preset", "test-modern", "--steps", 2, "--weights")
     assert gptctl(*mixed, "1,2").code == 0
     assert gptctl(*mixed, "2,1").code == 5
     assert gptctl("pretrain", "code", sources / "web", *mixed[3:], "1,2").code == 5
@@ -146,7 +159,7 @@ def test_other_weights_or_sources_are_another_run(gptctl: Gptctl, sources: Path,
 def test_killed_and_resumed_in_the_second_phase(gptctl: Gptctl, sources: Path, tmp_path: Path, pack: str) -> None:
     """kill -9: the same weights, and the same tokens of each source, which add up to all."""
     mixed = (
-        "pretrain", sources / "web", sources / "code", "--weights", "0.7,0.3", "--steps", 24, "--device", "cpu",
+        "pretrain", sources / "web", sources / "code", "--weights", "0.7,0.3", "--preset", "test-modern", "--steps", 24, "--device", "cpu",
         "--set", "mixture.phases=[{start=0.5, weights=[0.1, 0.9]}]", "--set", f"pack={pack}",
         "--set", "training.document_mask=true", "--set", "checkpoint.every=6", "--json", "-o",
     )  # fmt: skip
