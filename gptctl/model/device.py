@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError, UsageError
@@ -65,6 +65,11 @@ def compile_modules(modules: Iterable[nn.Module]) -> None:
     """Compile each module in place. Equal modules share their code, and parameters keep their names."""
     for module in modules:
         module.compile()
+
+
+def to_double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, or in float32 on Apple GPUs, which have no float64."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def cpu_threads(ranks: int = 1) -> int:

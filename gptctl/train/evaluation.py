@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 
+from gptctl.model.device import to_double
 from gptctl.model.gpt import GPT
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.data_source import DataSource
@@ -52,15 +53,14 @@ def split_metrics(state: TrainerState, data: DataSource) -> dict[str, float]:
     """Return the objective's metrics over a split, of which each rank reads its part; {} if a signal came."""
     job, strategy, objective = state.job, state.strategy, state.objective
     size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
-    sums = objective.init_metrics(state.model)
+    sums = to_double(objective.init_metrics(state.model).float().to(strategy.device))
     state.model.eval()
     for batch, counts in eval_batches(state, data, size):
         strategy.heartbeat(state.progress.step, "evaluate")
         with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.progress.precision == "bf16"):
             sums += counts * objective.batch_metrics(state.model, batch.to(strategy.device))
     strategy.heartbeat(state.progress.step, WAITING)
-    signalled = torch.tensor([float(state.signalled)], dtype=torch.float64)
-    total = strategy.all_reduce(torch.cat((sums, signalled)))
+    total = strategy.all_reduce(torch.cat((sums, sums.new_tensor([float(state.signalled)]))))
     state.stop_requested = state.stop_requested or total[-1].item() > 0
     return {} if state.stop_requested else objective.compute_metrics(total[:-1])
 

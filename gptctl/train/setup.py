@@ -22,6 +22,7 @@ from gptctl.train.data.mixture import open_sources
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor import device_stats
 from gptctl.train.monitor.monitor import Mark, Monitor
+from gptctl.train.monitor.stragglers import ShareTimer
 from gptctl.train.objectives import Objective
 from gptctl.train.planning.estimate import flops_per_token
 from gptctl.train.progress import TrainProgress
@@ -77,6 +78,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         skipped_samples=skipped,
         monitor=monitor,
         saved_step=progress.step if checkpoint is not None else -1,
+        share_timer=ShareTimer(strategy.device),
         start_time=start_time,
     )
 

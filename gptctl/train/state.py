@@ -16,7 +16,7 @@ from gptctl.train.data.data_source import DataSource
 from gptctl.train.faults import SkippedSamples
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor.monitor import Monitor
-from gptctl.train.monitor.stragglers import StragglerDetector
+from gptctl.train.monitor.stragglers import ShareTimer, StragglerDetector
 from gptctl.train.objectives import Objective
 from gptctl.train.progress import TrainProgress
 from gptctl.train.strategies import Strategy
@@ -43,6 +43,7 @@ class TrainerState:
     skipped_samples: tuple[SkippedSamples, ...]
     monitor: Monitor
     saved_step: int  # of the newest checkpoint, -1 without one
+    share_timer: ShareTimer
     start_time: float  # on the monotonic clock, as if the run had never been interrupted
     stop_requested: bool = False  # some rank got a signal; all ranks know
     out_of_time: bool = False

@@ -15,7 +15,7 @@ from gptctl.train.fault_handling import handle_fault
 from gptctl.train.monitor.heartbeat import WAITING
 from gptctl.train.state import TrainerState
 from gptctl.train.step_logging import report_step, warn_of_stragglers
-from gptctl.train.step_sums import StepSums
+from gptctl.train.step_sums import RankSums
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
 
     Return None if a signal came before the last micro-batch: then the step ends, unless other ranks wait for this one.
     """
-    began = time.perf_counter()
     job, progress, strategy = state.job, state.progress, state.strategy
-    sums = StepSums(share_seconds=[0.0] * strategy.dims.dp_size)
+    sums = RankSums(strategy.device, strategy.dims.dp_size)
+    state.share_timer.start()
     state.model.train()
     for number, micro_batch in enumerate(micro_batches(state, samples)):
         if number and strategy.dims.world_size == 1 and state.signalled:
@@ -109,16 +109,15 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
         if is_repeat:
             loss, targets = loss * 0, targets * 0
         loss.backward()  # type: ignore[no-untyped-call]
-        sums.loss += loss.item()
-        sums.targets += targets.item()
-    sums.share_seconds[strategy.dp_rank] = time.perf_counter() - began
+        sums.add(loss, targets)
+    sums.share_seconds[strategy.dp_rank] = state.share_timer.stop()
     strategy.heartbeat(progress.step + 1, WAITING)
     strategy.reduce_gradients(state.parameters)
-    sums.squared_grad_norm = strategy.squared_grad_norm(state.parameters.values()).item()
+    sums.squared_grad_norm = strategy.squared_grad_norm(state.parameters.values())
     return reduce_step(state, sums)
 
 
-def reduce_step(state: TrainerState, sums: StepSums) -> StepResult:
+def reduce_step(state: TrainerState, sums: RankSums) -> StepResult:
     """Add the numbers of a step up over ranks, and note what any rank has to say."""
     strategy, max_minutes = state.strategy, state.job.max_minutes
     sums.stop_requested = state.signalled

@@ -30,7 +30,7 @@ class DistributedStrategy:
         self.checkpoint_group = dist.new_group(backend=backend)  # for the checkpoint writer's thread
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Return the sum of float64 values over all ranks."""
+        """Return the sum of float64 values over all ranks, on the CPU."""
         values = values.to(self.device)
         dist.all_reduce(values)
         return values.cpu()

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gptctl.model.device import to_double
+
 BUCKET_BYTES = 25 * 2**20  # large enough to be bound by bandwidth, small enough to overlap with one another
 
 Group = Any  # a dist.ProcessGroup; None is the group of all ranks
@@ -120,8 +122,6 @@ def chunk_sizes(size: int, chunks: int) -> list[int]:
 
 
 def squared_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the sum of the squares of all gradients, () float64 on the CPU."""
-    if not gradients:
-        return torch.zeros((), dtype=torch.float64)
+    """Return the sum of the squares of one or more gradients, () float64 on their device."""
     norms = torch._foreach_norm(list(gradients))  # in float32, one kernel for all on a GPU
-    return torch.stack(norms).double().square().sum().cpu()
+    return to_double(torch.stack(norms)).square().sum()

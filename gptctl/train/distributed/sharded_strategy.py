@@ -59,7 +59,7 @@ class ShardedStrategy(DistributedStrategy):
             if shard.grad is not None:
                 by_copies.setdefault(self.copies(self.full_parameters[shard]), []).append(shard.grad)
         sums = [squared_norm(gradients) / copies for copies, gradients in by_copies.items()]
-        total = torch.stack(sums).sum() if sums else torch.zeros((), dtype=torch.float64)
+        total = torch.stack(sums).sum() if sums else device.to_double(torch.zeros((), device=self.device))
         return total * (self.dims.world_size // self.dims.dp_size)  # `all_reduce` counts the ranks of one share as one
 
     def copies(self, full: Tensor) -> int:

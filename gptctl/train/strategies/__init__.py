@@ -40,13 +40,13 @@ class Strategy(Protocol):
         """Sum the gradients of this rank's shards over all ranks."""
 
     def squared_grad_norm(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Return this rank's part of the squared norm of the gradient, () float64 on the CPU.
+        """Return this rank's part of the squared norm of the gradient, () float64 on the device.
 
         `all_reduce` of these parts is the squared norm.
         """
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Return the sum of float64 values over all shares of a batch."""
+        """Return the sum of float64 values over all shares of a batch, on the CPU."""
 
     def broadcast_object(self, value: T) -> T:
         """Return the first rank's value."""
