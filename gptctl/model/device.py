@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError, UsageError
@@ -59,12 +58,6 @@ def optimizer_precision(device: torch.device) -> str:
 def should_compile(device: torch.device, choice: str) -> bool:
     """Return whether to compile the blocks: `choice` is "on", "off" or "auto", which compiles on CUDA."""
     return choice == "on" or (choice == "auto" and device.type == "cuda")
-
-
-def compile_modules(modules: Iterable[nn.Module]) -> None:
-    """Compile each module in place. Equal modules share their code, and parameters keep their names."""
-    for module in modules:
-        module.compile()
 
 
 def to_double(tensor: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ title are to Vaswani et al. 2017, "Attention Is All You Need".
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 from gptctl.model.attention import Attention, RopeTables, rope_tables
@@ -131,8 +132,18 @@ class GPT(nn.Module):
         # With tied embeddings, the embedding matrix is the output head, too (3.4; Press and Wolf 2017).
         untied = not config.tie_embeddings
         self.head = nn.Linear(config.hidden_size, config.padded_vocab_size, bias=False) if untied else None
+        self.is_compiled = False
         if not self.embedding.weight.is_meta:  # computing on the meta device would import torch's compiler
             self.make_tables()
+
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Compile the blocks in place, and on CUDA the loss of the head. Equal blocks share their code.
+
+        Parameters keep their names. Embeddings, masks and caches stay eager.
+        """
+        self.is_compiled = True
+        for block in self.blocks:
+            block.compile(backend=backend)
 
     def make_tables(self) -> None:
         """Compute the position tables, which follow from the config and are never saved.
@@ -175,6 +186,8 @@ class GPT(nn.Module):
         routers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             inputs = x, rope, cache, masks[self.config.layer_window(layer)], document_starts
+            if self.is_compiled and len(masks) > 1:
+                mark_batch_dynamic(inputs, tokens.size(0))
             if checkpoint_activations:  # Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"
                 x, router_logits = checkpoint(block, *inputs, use_reentrant=False)
             else:
@@ -244,13 +257,24 @@ class GPT(nn.Module):
         else:
             cross_entropy = fused_cross_entropy_sum(
                 hidden.flatten(0, 1), self.head_weight(), targets.flatten(), config.vocab_size,
-                config.logit_softcap, label_smoothing,
+                config.logit_softcap, label_smoothing, compiled=self.is_compiled and hidden.is_cuda,
             )  # fmt: skip
         load_balancing = router_z = torch.zeros_like(cross_entropy)
         for logits in routers:
             balance, squares = router_losses(logits, counted, config.experts_per_token)
             load_balancing, router_z = load_balancing + balance, router_z + squares
         return LossSums(cross_entropy, load_balancing, router_z, counted.sum())
+
+
+def mark_batch_dynamic(inputs: tuple[Any, ...], batch_size: int) -> None:
+    """Let torch.compile make code for any batch size above 1 when it first sees these inputs of a block.
+
+    Otherwise it makes code for the first size alone, and then for any. Where full and sliding layers have code of their
+    own, training and evaluation would need more versions than torch keeps (8), and the others would not be compiled.
+    """
+    for tensor in pytree.tree_leaves(inputs):
+        if isinstance(tensor, Tensor) and tensor.size(0) == batch_size > 1:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
 
 def find_document_starts(tokens: Tensor, end_of_text: int) -> Tensor:

@@ -78,4 +78,9 @@ class TrainJob:
 
 def transformer_blocks(model: Model) -> nn.ModuleList:
     """Return the blocks of a model."""
-    return model.gpt.blocks if isinstance(model, Classifier) else model.blocks
+    return language_model(model).blocks
+
+
+def language_model(model: Model) -> GPT:
+    """Return the GPT of a model."""
+    return model.gpt if isinstance(model, Classifier) else model

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gptctl.model import device
-from gptctl.train.job import Model, transformer_blocks
+from gptctl.train.job import Model, language_model
 
 
 class ReplicatedParameters:
@@ -18,7 +17,7 @@ class ReplicatedParameters:
         """Move a model to the device and return its parameters by name."""
         model.to(self.device)
         if compiled:
-            device.compile_modules(transformer_blocks(model))
+            language_model(model).compile_parts()
         return dict(model.named_parameters())
 
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:

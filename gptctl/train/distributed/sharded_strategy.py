@@ -19,7 +19,7 @@ from gptctl.model import device
 from gptctl.train.distributed.base_strategy import DistributedStrategy
 from gptctl.train.distributed.collectives import MatrixFunction, chunk_sizes, map_sharded_matrices, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims
-from gptctl.train.job import Model, transformer_blocks
+from gptctl.train.job import Model, language_model, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
 
@@ -36,7 +36,7 @@ class ShardedStrategy(DistributedStrategy):
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
         """Shard a model over the ranks and return this rank's shards by name."""
         if compiled:
-            device.compile_modules(transformer_blocks(model))
+            language_model(model).compile_parts()
         if self.mesh is not None:
             apply_fsdp(model, self.mesh, precision)  # this also moves the parameters to the device
         shards = {}
