@@ -1,0 +1,227 @@
+"""The model and recipe with the lowest expected loss for a time, a size, or a number of tokens. Needs no torch.
+
+Loss follows L(N, D) = E + A / N^a + B / D^b (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models",
+3.3). N counts the weights that each token is multiplied with: those of the blocks and the output head. At a vocabulary
+of 8,192 the head is most of a small model, so leaving it out, as Kaplan et al. 2020 do, would favour wide models. D
+counts the trained tokens; a token that is trained on again counts less (Muennighoff et al. 2023, "Scaling
+Data-Constrained Language Models", 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gptctl.model.config import ModelConfig
+from gptctl.train.planning.estimate import flops_per_token
+from gptctl.train.recipe import Recipe
+
+__all__ = [
+    "FIT",
+    "Candidate",
+    "LossFit",
+    "candidates",
+    "choose",
+    "effective_tokens",
+    "for_size",
+    "for_tokens",
+    "optimal_tokens",
+    "predicted_loss",
+    "recipe_for",
+]
+
+
+class LossFit(NamedTuple):
+    """The constants of L(N, D) = irreducible + size_scale / N^size_power + data_scale / D^data_power."""
+
+    irreducible: float
+    size_scale: float
+    size_power: float
+    data_scale: float
+    data_power: float
+
+
+# The powers of Hoffmann et al. 2022 (table A3, approach 3), scaled to the loss of 4.52 that 2 layers of width 128
+# reach after 1.6 million tokens of documentation.
+FIT = LossFit(irreducible=1.5, size_scale=150.0, size_power=0.339, data_scale=100.0, data_power=0.285)
+REPEAT_TOKENS = 15.4  # epochs after which repeated tokens have lost most of their value: R*_D of Muennighoff et al.
+
+# Depth d has a width of 64 d, the rule of nanochat's models, down to the smallest that is useful.
+DEPTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
+WIDTH_PER_LAYER = 64
+HEAD_DIM = 64
+
+# The recipe that was tuned with 2 layers of width 128, and how it scales.
+REFERENCE_WIDTH = 128
+REFERENCE_TOKENS = 1.6e6
+REFERENCE_BATCH = 4096  # tokens
+BATCH_POWER = 0.5  # the best batch grows with the tokens; nanochat uses 0.383, from Bergsma et al. 2025, "Power Lines"
+MATRIX_LR = 0.03  # Muon's update has the same size for all widths
+LR = 2e-2  # of embeddings and norms; falls with the square root of the width, as in nanochat
+COOLDOWN_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model and the recipe that trains it."""
+
+    model: ModelConfig
+    recipe: Recipe
+
+    @property
+    def parameters(self) -> int:
+        """The weights that each token is multiplied with."""
+        return multiplied_weights(self.model)
+
+    @property
+    def flops_per_token(self) -> int:
+        """The floating-point operations of training on one token."""
+        return flops_per_token(self.model, self.recipe.seq_len)
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of the whole run."""
+        return self.recipe.steps * self.recipe.batch_size * self.recipe.seq_len
+
+
+def multiplied_weights(model: ModelConfig) -> int:
+    """Count the weights that each token is multiplied with: the N of the fit."""
+    return model.matrix_parameters() + model.vocab_size * model.hidden_size
+
+
+def effective_tokens(trained_tokens: float, unique_tokens: float) -> float:
+    """Return how many unique tokens are worth as much as `trained_tokens` that repeat `unique_tokens`.
+
+    D' = U + U R* (1 - exp(-R / R*)), with R the repetitions after the first epoch and R* = 15.4 (Muennighoff et al.
+    2023, equation 5).
+    """
+    if trained_tokens <= unique_tokens:
+        return trained_tokens
+    repetitions = trained_tokens / unique_tokens - 1
+    return unique_tokens * (1 + REPEAT_TOKENS * (1 - math.exp(-repetitions / REPEAT_TOKENS)))
+
+
+def predicted_loss(parameters: int, trained_tokens: float, unique_tokens: float, fit: LossFit = FIT) -> float:
+    """Return the expected val loss, in nats per token.
+
+    `parameters` are those of `Candidate.parameters`.
+    """
+    tokens = max(1.0, effective_tokens(trained_tokens, unique_tokens))
+    return (
+        fit.irreducible
+        + fit.size_scale * math.pow(parameters, -fit.size_power)
+        + fit.data_scale * math.pow(tokens, -fit.data_power)
+    )
+
+
+def optimal_tokens(parameters: int, fit: LossFit = FIT) -> int:
+    """Return the tokens for which a model of so many multiplied weights is the best use of computation.
+
+    At a fixed product N D the loss is lowest where a A / N^a = b B / D^b.
+    """
+    size_term = fit.size_power * fit.size_scale * math.pow(parameters, -fit.size_power)
+    return round(math.pow(fit.data_power * fit.data_scale / size_term, 1 / fit.data_power))
+
+
+def model_of_depth(depth: int, vocab_size: int, seq_len: int) -> ModelConfig:
+    """Return the model of a depth: the block of `char-modern`, which transformers opens."""
+    width = WIDTH_PER_LAYER * depth
+    return ModelConfig(
+        layers=depth,
+        heads=max(1, width // HEAD_DIM),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        max_seq_len=seq_len,
+        vocab_size=vocab_size,
+        norm="rmsnorm",
+        norm_eps=1e-6,
+        positions="rope",
+        activation="relu2",
+        bias=False,
+        qk_norm=True,
+        tie_embeddings=True,
+        init="zero_out",
+    )
+
+
+def context_for(train_tokens: float) -> int:
+    """Return the context for a number of training tokens: 512, 1024 from 100 million, 2048 from 1 billion."""
+    return 512 if train_tokens < 1e8 else 1024 if train_tokens < 1e9 else 2048
+
+
+def batch_for(train_tokens: float) -> int:
+    """Return the tokens of a batch, a power of two."""
+    best = REFERENCE_BATCH * (max(train_tokens, 1.0) / REFERENCE_TOKENS) ** BATCH_POWER
+    return int(2 ** min(21, max(11, round(math.log2(best)))))
+
+
+def recipe_for(model: ModelConfig, train_tokens: int) -> Recipe:
+    """Return the recipe that trains a model on a number of tokens."""
+    seq_len = model.max_seq_len
+    batch = max(1, batch_for(train_tokens) // seq_len)
+    steps = max(1, round(train_tokens / (batch * seq_len)))
+    return Recipe(
+        optimizer="muon",
+        schedule="wsd",
+        warmup_steps=min(40, steps // 40),
+        cooldown_share=COOLDOWN_SHARE,
+        min_lr_share=0.0,
+        lr=LR * (REFERENCE_WIDTH / model.hidden_size) ** 0.5,
+        matrix_lr=MATRIX_LR,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        grad_clip=1.0,
+        batch_size=batch,
+        seq_len=seq_len,
+        steps=steps,
+    )
+
+
+def candidate_of_depth(depth: int, vocab_size: int, train_tokens: int) -> Candidate:
+    """Return the model of a depth, with its recipe."""
+    model = model_of_depth(depth, vocab_size, context_for(train_tokens))
+    return Candidate(model, recipe_for(model, train_tokens))
+
+
+def candidates(vocab_size: int, train_tokens: int) -> list[Candidate]:
+    """Return the models to choose among, smallest first, each with its recipe for a number of tokens."""
+    return [candidate_of_depth(depth, vocab_size, train_tokens) for depth in DEPTHS]
+
+
+def choose(speeds: Mapping[Candidate, float], seconds: float, unique_tokens: int) -> Candidate:
+    """Return the candidate with the lowest expected loss after some seconds of training.
+
+    `speeds` are tokens per second. The recipe that is returned is for the tokens of these seconds; its context is that
+    of the candidate.
+    """
+
+    def loss(candidate: Candidate) -> float:
+        return predicted_loss(candidate.parameters, speeds[candidate] * seconds, unique_tokens)
+
+    best = min(speeds, key=loss)
+    return Candidate(best.model, recipe_for(best.model, max(1, int(speeds[best] * seconds))))
+
+
+def for_size(parameters: int, vocab_size: int, train_tokens: int = 0) -> Candidate:
+    """Return the candidate whose number of parameters is nearest, as a ratio.
+
+    `parameters` counts all weights, as `ModelConfig.parameters` does. With `train_tokens` 0 the recipe is for the
+    tokens at which this size is the best use of computation.
+    """
+
+    def distance(candidate: Candidate) -> float:
+        return abs(math.log(candidate.model.parameters() / parameters))
+
+    nearest = min(candidates(vocab_size, train_tokens or 1), key=distance)
+    return candidate_of_depth(nearest.model.layers, vocab_size, train_tokens or optimal_tokens(nearest.parameters))
+
+
+def for_tokens(train_tokens: int, vocab_size: int) -> Candidate:
+    """Return the candidate for which a number of tokens is nearest to the best use of computation, as a ratio."""
+
+    def distance(candidate: Candidate) -> float:
+        return abs(math.log(optimal_tokens(candidate.parameters) / train_tokens))
+
+    return min(candidates(vocab_size, train_tokens), key=distance)
