@@ -94,7 +94,8 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
     sums = RankSums(strategy.device, strategy.dims.dp_size)
     state.share_timer.start()
     state.model.train()
-    for number, micro_batch in enumerate(micro_batches(state, samples)):
+    passes = list(micro_batches(state, samples))
+    for number, micro_batch in enumerate(passes):
         if number and strategy.dims.world_size == 1 and state.signalled:
             state.stop_requested = True
             return None
@@ -108,6 +109,7 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
             loss, targets = state.objective.loss(state.model, batch)
         if is_repeat:
             loss, targets = loss * 0, targets * 0
+        strategy.start_backward(is_last=number == len(passes) - 1)
         loss.backward()  # type: ignore[no-untyped-call]
         sums.add(loss, targets)
     sums.share_seconds[strategy.dp_rank] = state.share_timer.stop()

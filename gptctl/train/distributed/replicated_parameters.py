@@ -20,6 +20,9 @@ class ReplicatedParameters:
             language_model(model).compile_parts()
         return dict(model.named_parameters())
 
+    def start_backward(self, is_last: bool) -> None:
+        """Do nothing: the backward pass adds to gradients that are summed after the last one."""
+
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return the values: this rank holds all of them."""
         return values

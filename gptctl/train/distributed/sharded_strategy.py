@@ -22,6 +22,8 @@ from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.job import Model, language_model, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
+DEFERRED_SHARE = 0.05  # of a GPU's memory that full gradients may take: 1.7 billion parameters on an H200
+
 
 class ShardedStrategy(DistributedStrategy):
     """Shards rows over the mesh dimension "dp_shard". Without a mesh, rows are not sharded."""
@@ -32,6 +34,7 @@ class ShardedStrategy(DistributedStrategy):
         super().__init__(device, heartbeat_writer, dims)
         self.mesh = mesh
         self.full_parameters: dict[nn.Parameter, nn.Parameter] = {}  # the model's parameter of each shard
+        self.deferring: list[FSDPModule] = []  # models whose gradients are summed in the last backward pass alone
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
         """Shard a model over the ranks and return this rank's shards by name."""
@@ -39,11 +42,29 @@ class ShardedStrategy(DistributedStrategy):
             language_model(model).compile_parts()
         if self.mesh is not None:
             apply_fsdp(model, self.mesh, precision)  # this also moves the parameters to the device
+            if self.may_defer_sums(model):
+                assert isinstance(model, FSDPModule)
+                self.deferring.append(model)
         shards = {}
         for name, full in model.named_parameters():
             shards[name] = nn.Parameter(local_shard(full.detach()), full.requires_grad)
             self.full_parameters[shards[name]] = full
         return shards
+
+    def may_defer_sums(self, model: Model) -> bool:
+        """Return whether a rank may hold the full gradients of a model, so that it sends them once per batch.
+
+        It may if they take little of a GPU's memory. On the CPU the order of additions would change for nothing.
+        """
+        if self.device.type != "cuda":
+            return False
+        memory = torch.cuda.get_device_properties(self.device).total_memory
+        return 4 * sum(parameter.numel() for parameter in model.parameters()) <= DEFERRED_SHARE * memory
+
+    def start_backward(self, is_last: bool) -> None:
+        """Let the models that may wait with the sum of their gradients wait for the last backward pass."""
+        for model in self.deferring:
+            model.set_requires_gradient_sync(is_last)
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Move the gradients, which the backward pass has summed over ranks, to the shards."""

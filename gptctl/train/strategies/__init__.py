@@ -36,6 +36,9 @@ class Strategy(Protocol):
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
         """Move a model to the device, sharding it if the strategy does, and return this rank's shards by name."""
 
+    def start_backward(self, is_last: bool) -> None:
+        """Prepare for the backward pass of a micro-batch: the last of a batch, or one whose sums may wait for it."""
+
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Sum the gradients of this rank's shards over all ranks."""
 
