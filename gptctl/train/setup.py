@@ -18,6 +18,7 @@ from gptctl.train import faults, schedule
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.checkpoints.resume import find_checkpoint, restore
+from gptctl.train.data.batch_reader import BatchReader
 from gptctl.train.data.mixture import open_sources
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor import device_stats
@@ -70,7 +71,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         parameters=parameters,
         optimizers=optimizers,
         checkpoint_writer=AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers),
-        train_data=open_sources(job.train_sources, job.seed),
+        train_data=BatchReader(open_sources(job.train_sources, job.seed), strategy.device),
         val_data=job.val_data() if job.val_data else None,
         progress=progress,
         total_steps=total_steps,

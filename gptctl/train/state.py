@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
+from gptctl.train.data.batch_reader import BatchReader
 from gptctl.train.data.data_source import DataSource
 from gptctl.train.faults import SkippedSamples
 from gptctl.train.job import Model, TrainJob
@@ -35,7 +36,7 @@ class TrainerState:
     parameters: Mapping[str, nn.Parameter]  # this rank's shards
     optimizers: Sequence[Optimizer]
     checkpoint_writer: AsyncCheckpointWriter
-    train_data: DataSource
+    train_data: BatchReader
     val_data: DataSource | None
     progress: TrainProgress
     total_steps: int

@@ -102,7 +102,8 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
         strategy.heartbeat(progress.step + 1, "read")
         is_repeat = not micro_batch
         if not is_repeat:
-            batch = state.train_data.batch(micro_batch.start, len(micro_batch)).to(strategy.device)
+            following = passes[number + 1] if any(passes[number + 1 :]) else next_micro_batch(state, samples)
+            batch = state.train_data.read(micro_batch, following)
         strategy.heartbeat(progress.step + 1, "update")
         torch.manual_seed(derive(job.seed, "dropout", progress.step, number, strategy.dp_rank))
         with torch.autocast(strategy.device.type, torch.bfloat16, enabled=progress.precision == "bf16"):
@@ -149,6 +150,16 @@ def micro_batches(state: TrainerState, samples: range) -> Iterator[range]:
         if not micro_batch and dims.is_replicated:
             return
         yield micro_batch
+
+
+def next_micro_batch(state: TrainerState, samples: range) -> range | None:
+    """Return the samples of this rank's first forward pass after a batch, or None after the last batch."""
+    progress = state.progress
+    if progress.step + 1 >= state.total_steps:
+        return None
+    size = schedule.batch_size(state.job.recipe, progress.trained_samples + len(samples))
+    first = faults.next_batch_start(samples.stop, size, state.skipped_samples)
+    return next(micro_batches(state, range(first, first + size)), None)
 
 
 def rank_share(samples: range, rank: int, world_size: int) -> range:
