@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
-from gptctl.model.attention import Attention, RopeTables, rope_tables
+from gptctl.model.attention import Attention, AttentionMask, RopeTables, rope_tables
+from gptctl.model.block_mask import causal_block_mask, first_keys
 from gptctl.model.config import ModelConfig
 from gptctl.model.cross_entropy import IGNORE_INDEX, MIN_FUSED_LOGITS, cross_entropy_sum, fused_cross_entropy_sum
 from gptctl.model.kv_cache import KVCache
@@ -88,7 +89,7 @@ class Block(nn.Module):
         x: Tensor,
         rope: RopeTables | None,
         cache: KVCache | None,
-        mask: Tensor | None,
+        mask: AttentionMask,
         document_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Map (B, T, C) to (B, T, C); with experts, return the router logits (B, T, E), too."""
@@ -182,7 +183,7 @@ class GPT(nn.Module):
             assert cache is None
             positions = positions - document_starts  # (B, T)
         x, rope = self.embed(tokens, positions)
-        masks = self.attention_masks(T, cache, document_starts)
+        masks = self.attention_masks(tokens, cache, document_starts)
         routers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             inputs = x, rope, cache, masks[self.config.layer_window(layer)], document_starts
@@ -213,14 +214,27 @@ class GPT(nn.Module):
         return self.dropout(x), rope
 
     def attention_masks(
-        self, T: int, cache: KVCache | None, document_starts: Tensor | None
-    ) -> dict[int, Tensor | None]:
+        self, tokens: Tensor, cache: KVCache | None, document_starts: Tensor | None
+    ) -> dict[int, AttentionMask]:
         """Return an attention mask for each window size among the layers; None where attention is plainly causal."""
         windows = {self.config.layer_window(layer) for layer in range(self.config.layers)}
         if cache is not None and not cache.is_empty:
-            return {window: cache.mask(T, window) for window in windows}
+            return {window: cache.mask(tokens.size(1), window) for window in windows}
+        if cache is None and self.uses_block_masks(tokens.device):
+            return {
+                window: None
+                if not window and document_starts is None
+                else causal_block_mask(first_keys(tokens.shape, tokens.device, window, document_starts))
+                for window in windows
+            }
         full = None if document_starts is None or 0 not in windows else document_mask(document_starts)
         return {window: None if window else full for window in windows}
+
+    def uses_block_masks(self, device: torch.device) -> bool:
+        """Return whether masks are for FlexAttention, which must be compiled, and has no dropout and no small heads."""
+        config = self.config
+        has_dropout = self.training and config.attention_dropout > 0
+        return self.is_compiled and device.type == "cuda" and config.head_dim >= 16 and not has_dropout
 
     def head_weight(self) -> Tensor:
         """Return the matrix (padded V, C) of the output head."""

@@ -44,3 +44,23 @@ def test_blocks_are_whole_graphs_that_are_not_compiled_again(preset: str, docume
     with torch._dynamo.config.patch(error_on_recompile=True):
         for shape in OTHERS:
             run(model, *shape, documents)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("documents", [False, True])
+def test_block_masks_do_not_compile_blocks_again(monkeypatch: pytest.MonkeyPatch, documents: bool) -> None:
+    """Each batch has a mask of its own, made outside of the blocks: whole graphs, and other documents add none.
+
+    Without gradients, because torch has FlexAttention's backward pass on CUDA alone.
+    """
+    monkeypatch.setattr(GPT, "uses_block_masks", lambda self, device: True)
+    model = make("test-gpt3")
+    torch._dynamo.reset()
+    counters.clear()
+    model.compile_parts(backend="eager")
+    for batch_size in (4, 3, 1):
+        run(model, batch_size, False, False, documents)
+    assert not counters["graph_break"]
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for batch_size in (4, 5, 1, 2):
+            run(model, batch_size, False, False, documents)
