@@ -9,6 +9,7 @@ from torch._dynamo.utils import counters
 from gptctl.model.gpt import GPT, find_document_starts
 from tests.model.test_gpt import make, some_tokens
 
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 # Batch size, whether it is trained on, and whether activations are recomputed: full and ragged micro-batches, a single
 # sequence, and the same in evaluation.
 SHAPES = [(4, True, False), (3, True, False), (1, True, False), (2, True, True), (4, False, False), (3, False, False)]
