@@ -147,18 +147,18 @@ class GPT(nn.Module):
             block.compile(backend=backend)
 
     def make_tables(self) -> None:
-        """Compute the position tables, which follow from the config and are never saved.
+        """Compute the position tables, which follow from the config and are never saved, on the model's device.
 
         A model that was built on the meta device has none until this is called.
         """
-        config = self.config
+        config, device = self.config, self.embedding.weight.device
         if config.positions == "sinusoidal":
             table = sinusoidal_positions(config.max_seq_len, config.hidden_size)
-            self.register_buffer("sines", table, persistent=False)
+            self.register_buffer("sines", table.to(device), persistent=False)
         elif config.positions == "rope":
             cosines, sines = rope_tables(config, config.max_seq_len)
-            self.register_buffer("rope_cosines", cosines, persistent=False)
-            self.register_buffer("rope_sines", sines, persistent=False)
+            self.register_buffer("rope_cosines", cosines.to(device), persistent=False)
+            self.register_buffer("rope_sines", sines.to(device), persistent=False)
 
     def hidden_states(
         self,

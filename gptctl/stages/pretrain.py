@@ -66,7 +66,7 @@ class Pretrain(PretrainOptions):
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time, and simulate a sharded step without its GPUs."""
-    from gptctl.train.planning.plan_run import PlanOptions, plan_run
+    from gptctl.train.planning.plan_run import plan_run
     from gptctl.train.planning.plan_table import plan_table
 
     if config.list_presets:
@@ -75,16 +75,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
     model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    options = PlanOptions(
-        strategy=config.parallel,
-        world_size=config.world_size(),
-        nodes=config.nodes,
-        tp_size=config.tp_size,
-        hybrid_shard=config.hybrid_shard,
-        micro_batch_size=config.micro_batch_size,
-        bf16=config.precision != "fp32" and not config.on_cpu(),
-        accelerator=None if config.on_cpu() else config.accelerator,
-    )
+    options = config.plan_options(config.micro_batch_size, None if config.on_cpu() else config.accelerator)
     found = plan_run(model, recipe, options)
     if data:
         found["packing"] = asdict(packing_report(config, data))
@@ -152,8 +143,10 @@ def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context:
 
 def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
     """Report how the training documents fill sequences."""
-    lengths = token_io.document_lengths(data.folder, "train")
-    return packing.packing_report(config.pack, lengths, config.effective_recipe().seq_len, config.seed)
+    seq_len = config.effective_recipe().seq_len
+    if config.pack == "bestfit":
+        return packing.best_fit_report(token_io.document_lengths(data.folder, "train"), seq_len)
+    return packing.concat_report(data.documents("train"), data.count("train"), seq_len)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
@@ -175,7 +168,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
     """Describe the training run."""
     from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.plan_run import replicated_memory
+    from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining
 
     recipe, seed = config.effective_recipe(), config.seed
@@ -183,13 +176,12 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
     val_data = partial(pretraining.open_windows, data.folder, recipe.seq_len, seed, "val")
     return TrainJob(
         recipe=recipe,
-        build_model=partial(pretraining.build_model, model, seed),
+        model=pretraining.NewModel(model, seed),
         train_sources=(WeightedSource(train_data),),
         val_data=val_data if data.count("val") > 1 else None,
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=seed,
-        micro_batch_size=config.micro_batch_size,
         max_tokens=report.positions(config.max_tokens),  # the loop counts padding as tokens
         max_minutes=config.max_minutes,
         patience=config.patience,
@@ -201,8 +193,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
         loggers=config.loggers,
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
-        memory_bytes=replicated_memory(model, recipe, config.world_size(), config.micro_batch_size),
-        **config.distributed(),
+        **config.distributed(arrange(model, recipe, config.plan_options(config.micro_batch_size))),
     )
 
 

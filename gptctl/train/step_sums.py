@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptctl.model.device import to_double
+from gptctl.model.device import to_device, to_double
 from gptctl.train.strategies import Strategy
 
 
@@ -31,8 +31,7 @@ class RankSums:
         """Return all numbers as one tensor on the device."""
         tensors = torch.stack((self.loss, self.targets, self.squared_grad_norm))
         flags = [float(self.stop_requested), float(self.out_of_time), float(self.write_failed)]
-        known = torch.tensor([*flags, *self.share_seconds], dtype=tensors.dtype, pin_memory=tensors.is_cuda)
-        return torch.cat((tensors, known.to(tensors.device, non_blocking=True)))
+        return torch.cat((tensors, to_device([*flags, *self.share_seconds], tensors.device, tensors.dtype)))
 
     def all_reduce(self, strategy: Strategy) -> StepSums:
         """Return the sums over all ranks. This is the one point of a step at which the host waits for the device."""

@@ -29,7 +29,9 @@ def plain(model: GPT, prompt: list[int], sampling: SamplingParams, row: int) -> 
             tokens.append(
                 int(
                     sample_tokens(
-                        apply_repetition_penalty(logits, seen, sampling.repetition_penalty), sampling, [draws.peek()]
+                        apply_repetition_penalty(logits, seen, sampling.repetition_penalty),
+                        sampling,
+                        torch.tensor([draws.peek()], dtype=torch.float64),
                     )
                 )
             )

@@ -19,7 +19,7 @@ from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.job import TrainJob
-from tests.train.jobs import VOCABULARY, Deadly, make_job, only, run_in, text, windows_of
+from tests.train.jobs import VOCABULARY, Deadly, WholeModel, make_job, only, run_in, text, windows_of
 
 POISON = 255  # a byte that the text does not have
 
@@ -89,7 +89,7 @@ def faulty_job(
     config = ModelConfig.model_validate(tables["model"] | {"vocab_size": VOCABULARY, "max_seq_len": 32, "dropout": 0.1})
     return replace(
         make_job(**job),
-        build_model=partial(build_touchy, config, 5),
+        model=WholeModel(partial(build_touchy, config, 5)),
         train_sources=only(partial(Spoiled, frozenset(bad), how, kill_at)),
         faults=FaultPolicy.model_validate(faults or {}),
     )

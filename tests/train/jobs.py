@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from gptctl.core.run_folder import Run
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.data_source import DataSource, WeightedSource
 from gptctl.train.data.token_windows import TokenWindows
-from gptctl.train.job import TrainJob
+from gptctl.train.job import Model, TrainJob
 from gptctl.train.loop import train
 from gptctl.train.recipe import Recipe
+from gptctl.train.strategies.single import SingleDevice
+from gptctl.train.tasks.pretraining import NewModel
 
 VOCABULARY = 256
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more, and tests share the machine
@@ -75,6 +79,30 @@ def build(config: ModelConfig, seed: int) -> GPT:
     return model
 
 
+@dataclass(frozen=True)
+class WholeModel:
+    """A model that a function builds and initializes, as the source of a job's model."""
+
+    build_whole: Callable[[], Model]
+
+    def build(self) -> Model:
+        """Return the model on the meta device."""
+        return self.build_whole().to("meta")
+
+    def init_weights(self, model: Model, parts: Mapping[str, TensorPart]) -> None:
+        """Copy the values of the initialized model."""
+        for name, parameter in self.build_whole().named_parameters():
+            parts[name].copy_rows(0, parameter.detach())
+
+
+def whole_model(job: TrainJob) -> Model:
+    """Return the model of a job with its weights before training."""
+    model = job.model.build()
+    parameters = SingleDevice(torch.device("cpu")).prepare_model(model, "fp32", False)
+    job.model.init_weights(model, {name: TensorPart.whole(p.detach()) for name, p in parameters.items()})
+    return model
+
+
 def make_job(
     preset: str = "test-gpt2",
     model: dict[str, Any] | None = None,
@@ -88,7 +116,7 @@ def make_job(
     full = Recipe.model_validate(tables["training"] | {"steps": 30, "seq_len": 32, "batch_size": 6} | (recipe or {}))
     return TrainJob(
         recipe=full,
-        build_model=partial(build, config, 5),
+        model=NewModel(config, 5),
         train_sources=only(partial(windows, "train", full.seq_len, 7, kill_at)),
         val_data=partial(windows, "val", full.seq_len, 7),
         **{"seed": 5, "device": "cpu", **job},

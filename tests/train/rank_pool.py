@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.profiler import ProfilerActivity, profile
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
+from gptctl.model import tensor_part
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train import loop
-from gptctl.train.distributed import collectives
+from gptctl.train.distributed import collectives, sharded_strategy
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
@@ -113,10 +117,32 @@ def stored_in(path: Path) -> list[str]:
         return list(file.keys())
 
 
+def initial_parts(job: TrainJob, folder: Path) -> dict[str, TensorPart]:
+    """Build the model of a job as this rank does before it trains, and return its parts of the parameters."""
+    strategy = build_strategy(job, folder)
+    model = job.model.build()
+    parameters = strategy.prepare_model(model, "fp32", False)
+    parts = {name: strategy.part_of(shard) for name, shard in parameters.items()}
+    job.model.init_weights(model, parts)
+    strategy.heartbeat_writer.close()
+    return parts
+
+
+def peak_of_build(job: TrainJob, folder: Path) -> tuple[int, int]:
+    """Return the largest sum of bytes allocated while this rank builds and fills its part, and the bytes of the part."""
+    tensor_part.CHUNK_ELEMENTS = 2**12  # small beside the model
+    initial_parts(job, folder)  # the first call loads modules
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        parts = initial_parts(job, folder)
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes)), sum(part.values.nbytes for part in parts.values())
+
+
 def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:
     """Count the parameters that this rank holds, and those of the full model."""
     strategy = build_strategy(job, folder)
-    model = job.build_model()
+    model = job.model.build()
     total = sum(parameter.numel() for parameter in model.parameters())
     shards = strategy.prepare_model(model, "fp32", False)
     strategy.heartbeat_writer.close()
@@ -140,3 +166,58 @@ def cubes(matrices: list[torch.Tensor]) -> bool:
 def cube(matrices: torch.Tensor) -> torch.Tensor:
     """Return the cube of each matrix: a function that needs full matrices."""
     return matrices @ matrices.mT @ matrices
+
+
+def gathered_dtypes(job: TrainJob, folder: Path) -> dict[str, torch.dtype]:
+    """Return the formats in which this rank computes a mixture of experts in bfloat16, as on a GPU."""
+    usual = sharded_strategy.BF16_DEVICES
+    sharded_strategy.BF16_DEVICES = ("cpu",)
+    try:
+        model, strategy, parameters = prepared(job, folder, "bf16")
+    finally:
+        sharded_strategy.BF16_DEVICES = usual
+    found: dict[str, torch.dtype] = {}
+    mixture = model.blocks[0].feed_forward
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, *_: found.update({name: next(module.parameters()).dtype})
+
+    mixture.router.register_forward_hook(note("router"), prepend=True)
+    mixture.experts.register_forward_hook(note("experts"), prepend=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        step(model, strategy, parameters)
+    gradients = {name: shard.grad for name, shard in parameters.items() if shard.grad is not None and shard.numel()}
+    assert gradients.keys() == {name for name, shard in parameters.items() if shard.numel()}
+    (dtype,) = {gradient.dtype for gradient in gradients.values()}
+    return found | {"gradient": dtype}
+
+
+def train_half_frozen(job: TrainJob, folder: Path) -> tuple[bool, bool]:
+    """Update a model whose first block is frozen; return whether that block has stayed, and the other has changed."""
+    model, strategy, parameters = prepared(job, folder, "fp32", frozen="blocks.0.")
+    before = {name: shard.detach().clone() for name, shard in parameters.items()}
+    step(model, strategy, parameters)
+    for optimizer in plugins.load("gptctl.train.optimizers", "adamw").build(parameters, job.recipe, strategy):
+        optimizer.step()
+    same = {name: torch.equal(before[name], shard) for name, shard in parameters.items() if shard.numel()}
+    frozen = [name for name in same if name.startswith("blocks.0.")]
+    return all(same[name] for name in frozen), not any(same[name] for name in same if name not in frozen)
+
+
+def prepared(job: TrainJob, folder: Path, precision: str, frozen: str = "no") -> tuple[Any, Any, dict[str, Any]]:
+    """Return the model, the strategy and the shards of this rank; parameters whose name begins with `frozen` do not learn."""
+    strategy = build_strategy(job, folder)
+    strategy.heartbeat_writer.close()
+    model = job.model.build()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
+    parameters = strategy.prepare_model(model, precision, False)
+    job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+    return model, strategy, parameters
+
+
+def step(model: Any, strategy: Any, parameters: dict[str, Any]) -> None:
+    """Compute the gradients of some tokens."""
+    tokens = torch.arange(64).view(2, 32)
+    model(tokens, targets=tokens).cross_entropy.backward()
+    strategy.reduce_gradients(parameters)

@@ -24,7 +24,7 @@ from gptctl.train.data.batch import Batch
 from gptctl.train.faults import FaultPolicy, SkippedSamples, choose_action, detect_fault, next_batch_start
 from tests.conftest import REPO, warm
 from tests.train.fault_jobs import WithoutSome, faulty_job
-from tests.train.jobs import assert_equal, events, make_job, only, run_in, weights
+from tests.train.jobs import assert_equal, events, make_job, only, run_in, weights, whole_model
 
 
 @given(st.lists(st.floats(0.5, 9), max_size=40), st.floats(0.5, 30), st.integers(2, 32), st.floats(1, 8))
@@ -230,7 +230,7 @@ def test_every_strategy_goes_back_exactly(tmp_path: Path, parallel: str) -> None
     found = []
     for name, job in (("back", back), ("cut", cut)):
         assert run_in(tmp_path / name, job)["steps"] == 14
-        model = job.build_model()
+        model = whole_model(job)
         newest = checkpoint_folders.latest_valid(tmp_path / name)
         assert newest is not None
         load_weights_into(model, newest)

@@ -28,8 +28,23 @@ from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.labelled_texts import LabelledTexts
+from gptctl.train.data.token_windows import TokenWindows
+from gptctl.train.distributed.launch import as_gptctl_error
 from tests.conftest import REPO, warm
-from tests.train.jobs import VOCABULARY, assert_equal, build, events, make_job, only, run_in, text, weights, windows
+from tests.train.jobs import (
+    VOCABULARY,
+    WholeModel,
+    assert_equal,
+    build,
+    events,
+    make_job,
+    only,
+    run_in,
+    text,
+    weights,
+    whole_model,
+    windows,
+)  # fmt: skip
 
 
 def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:
@@ -122,7 +137,7 @@ def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:
     )
     metrics = run_in(tmp_path, job)
     assert metrics["steps"] == metrics["best_step"] + 20 < 400
-    model = job.build_model()
+    model = whole_model(job)
     best = checkpoint_folders.best_or_latest(tmp_path)
     load_weights_into(model, best)
     state = read_progress(best)
@@ -223,6 +238,22 @@ def test_no_gpu_is_said_plainly(tmp_path: Path) -> None:
     assert "--dry-run" in str(caught.value.hint)
 
 
+def without_memory() -> TokenWindows:
+    """Fail as torch does on a GPU that is full."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of ...")
+
+
+def test_a_full_gpu_is_said_plainly(tmp_path: Path) -> None:
+    """Exit 4 with what was asked for and the way out, on one device and in a rank of several."""
+    with pytest.raises(MachineError, match=r"^out of memory: tried to allocate 20\.00 GiB$") as caught:
+        run_in(tmp_path, replace(make_job(), train_sources=only(without_memory)))
+    assert "micro_batch_size=1" in str(caught.value.hint)
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    known = as_gptctl_error(caught.value.__cause__)
+    assert isinstance(known, MachineError)
+    assert (known.message, known.hint) == (caught.value.message, caught.value.hint)
+
+
 def labelled(split: str) -> LabelledTexts:
     """Lines of source code that are comments or not: a task with an answer."""
     lines = [line for line in bytes(text().astype(np.uint8)).decode("ascii", "replace").splitlines() if len(line) > 4]
@@ -245,7 +276,7 @@ def test_the_same_loop_finetunes_a_classifier(tmp_path: Path) -> None:
     """Indented deeply or not: learned to more than 95 % in a few steps; accuracy and F1 are reported and select."""
     job = replace(
         make_job("test-modern", recipe={"steps": 120, "batch_size": 16, "lm_weight": 0.1}),
-        build_model=partial(classifier, 0),
+        model=WholeModel(partial(classifier, 0)),
         train_sources=only(partial(labelled, "train")),
         val_data=partial(labelled, "val"),
         objective="classification",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gptctl.train.job import Model, language_model
+from gptctl.model.tensor_part import TensorPart
+from gptctl.train.job import Model, allocate, language_model
 
 
 class ReplicatedParameters:
@@ -14,8 +15,8 @@ class ReplicatedParameters:
     device: torch.device
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Move a model to the device and return its parameters by name."""
-        model.to(self.device)
+        """Allocate a model's parameters on the device, without values, and return them by name."""
+        allocate(model, self.device)
         if compiled:
             language_model(model).compile_parts()
         return dict(model.named_parameters())
@@ -26,6 +27,10 @@ class ReplicatedParameters:
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return the values: this rank holds all of them."""
         return values
+
+    def part_of(self, parameter: nn.Parameter) -> TensorPart:
+        """Return a parameter as the part that is all of it."""
+        return TensorPart.whole(parameter.detach())
 
     def full_shape(self, parameter: nn.Parameter) -> torch.Size:
         """Return the shape of a parameter."""

@@ -14,14 +14,18 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gptctl.model import device
+from gptctl.model.moe import Router
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.distributed.base_strategy import DistributedStrategy
 from gptctl.train.distributed.collectives import MatrixFunction, chunk_sizes, map_sharded_matrices, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims
-from gptctl.train.job import Model, language_model, transformer_blocks
+from gptctl.train.job import Model, allocate, language_model, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
+BF16_DEVICES = ("cuda",)  # whose blocks are gathered in bfloat16
 DEFERRED_SHARE = 0.05  # of a GPU's memory that full gradients may take: 1.7 billion parameters on an H200
 
 
@@ -37,14 +41,15 @@ class ShardedStrategy(DistributedStrategy):
         self.deferring: list[FSDPModule] = []  # models whose gradients are summed in the last backward pass alone
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Shard a model over the ranks and return this rank's shards by name."""
+        """Shard a model over the ranks, allocate this rank's shards without values, and return them by name."""
         if compiled:
             language_model(model).compile_parts()
         if self.mesh is not None:
-            apply_fsdp(model, self.mesh, precision)  # this also moves the parameters to the device
+            apply_fsdp(model, self.mesh, precision)
             if self.may_defer_sums(model):
                 assert isinstance(model, FSDPModule)
                 self.deferring.append(model)
+        allocate(model, self.device)
         shards = {}
         for name, full in model.named_parameters():
             shards[name] = nn.Parameter(local_shard(full.detach()), full.requires_grad)
@@ -100,6 +105,15 @@ class ShardedStrategy(DistributedStrategy):
             values, full.device_mesh, full.placements, run_check=False, shape=full.shape, stride=full.stride()
         )
 
+    def part_of(self, parameter: nn.Parameter) -> TensorPart:
+        """Return one of this rank's shards as a part of the full parameter."""
+        full = self.full_parameters[parameter]
+        if not isinstance(full, DTensor):
+            return TensorPart.whole(parameter.detach())
+        sizes, offsets = compute_local_shape_and_global_offset(full.shape, full.device_mesh, full.placements)
+        place = tuple(slice(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True))
+        return TensorPart(parameter.detach(), full.shape, place)
+
     def full_shape(self, parameter: nn.Parameter) -> torch.Size:
         """Return the shape of the parameter that a shard belongs to."""
         return self.full_parameters[parameter].shape
@@ -128,14 +142,20 @@ def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
     """Shard each parameter's rows over the last dimension of a mesh, and replicate over the first if there are two.
 
     Zhao et al. 2023, "PyTorch FSDP". A block's parameters are gathered for its forward pass and again for its backward
-    pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; embeddings, head and the
-    residual stream stay in float32, as under autocast.
+    pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; routers, embeddings, head
+    and the residual stream stay in float32, as under autocast.
     """
-    block_policy = MixedPrecisionPolicy()
-    if precision == "bf16" and mesh.device_type == "cuda":
-        block_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    for module in (*transformer_blocks(model), model):
-        fully_shard(module, mesh=mesh, mp_policy=MixedPrecisionPolicy() if module is model else block_policy)
+    narrow = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    block_policy = narrow if precision == "bf16" and mesh.device_type in BF16_DEVICES else MixedPrecisionPolicy()
+    policies: dict[nn.Module, MixedPrecisionPolicy] = {}
+    for block in transformer_blocks(model):
+        if block_policy is narrow:
+            routers = (module for module in block.modules() if isinstance(module, Router))
+            policies |= dict.fromkeys(routers, MixedPrecisionPolicy())
+        policies[block] = block_policy
+    policies[model] = MixedPrecisionPolicy()
+    for module, policy in policies.items():
+        fully_shard(module, mesh=mesh, mp_policy=policy)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)  # the loop divides, by the number of targets
         module.set_force_sum_reduction_for_comms(True)

@@ -62,5 +62,5 @@ class ShareTimer:
 
     def record(self) -> None:
         """Mark this point of the device's work."""
-        self.events.append(torch.cuda.Event(enable_timing=True))
+        self.events.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
         self.events[-1].record()

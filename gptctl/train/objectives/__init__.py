@@ -49,7 +49,7 @@ class ObjectiveModule(Protocol):
     """What the module of an objective defines."""
 
     def build(self, job: TrainJob) -> Objective:
-        """Return the objective of a run. job.build_model() is the model before training."""
+        """Return the objective of a run. job.model is the source of the model before training."""
 
 
 CONTRACT = ObjectiveModule

@@ -6,6 +6,7 @@ A strategy's module defines `launch`, which calls a function once per rank with 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.distributed.collectives import MatrixFunction
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.job import Model, TrainJob
 
 T = TypeVar("T")
+
+MEMORY_HINT = "use --set micro_batch_size=1 or parallel=fsdp, with another -o; pretrain --dry-run shows what is needed"
 
 
 class Strategy(Protocol):
@@ -34,7 +38,10 @@ class Strategy(Protocol):
     checkpoint_group: Any  # a process group that only the checkpoint writer's thread uses
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Move a model to the device, sharding it if the strategy does, and return this rank's shards by name."""
+        """Shard a model on the meta device if the strategy does, and allocate this rank's shards, which have no values.
+
+        Return the shards by name.
+        """
 
     def start_backward(self, is_last: bool) -> None:
         """Prepare for the backward pass of a micro-batch: the last of a batch, or one whose sums may wait for it."""
@@ -57,8 +64,14 @@ class Strategy(Protocol):
     def heartbeat(self, step: int, phase: str) -> None:
         """Report that this rank has reached a phase of a step."""
 
+    def busy(self, phase: str) -> AbstractContextManager[None]:
+        """Report that this rank is at work, for up to an hour, while a block runs that cannot call `heartbeat`."""
+
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return values of one of this rank's shards as the tensor that all ranks hold together."""
+
+    def part_of(self, parameter: nn.Parameter) -> TensorPart:
+        """Return one of this rank's shards as a part of the full parameter."""
 
     def full_shape(self, parameter: nn.Parameter) -> torch.Size:
         """Return the shape of the parameter that a shard belongs to."""

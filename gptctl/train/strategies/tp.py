@@ -78,9 +78,8 @@ class TensorParallel(ShardedStrategy):
         self.dp_rank = mesh.get_local_rank("dp_shard")
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
-        """Split a model's matrices among the ranks of a group, shard them, and return this rank's shards by name."""
+        """Split a model's matrices among the ranks of a group, and shard them. Return this rank's shards by name."""
         check_divisible(model.config, self.dims.tp)
-        model.to(self.device)
         for block in transformer_blocks(model):
             modules = dict(block.named_modules())
             plan: dict[str, ParallelStyle] = {name: style() for name, style in TP_PLAN.items() if name in modules}

@@ -43,7 +43,7 @@ def prepare(inputs: TaskInputs, template_file: str | None) -> FinetuneTask:
         data[split] = partial(Conversations, tokens, learned, max_seq_len, inputs.seed, split)
     metadata: dict[str, Any] = {"chat_template": source, "stop_ids": list(template.stop_ids), "counts": counts}
     return FinetuneTask(
-        build_model=partial(initial_models.language_model, inputs.initial_for(tokenizer)),
+        model=initial_models.PretrainedModel(inputs.initial_for(tokenizer)),
         train_data=data["train"],
         val_data=data["val"],
         train_samples=data["train"]().samples_per_epoch,

@@ -53,7 +53,7 @@ def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
         labels[split] = [names.index(label) for label in known]
         data[split] = partial(LabelledTexts, texts, labels[split], inputs.seed, split)
     return FinetuneTask(
-        build_model=partial(initial_models.classifier, inputs.initial_for(tokenizer), len(names), options.pooling),
+        model=initial_models.PretrainedModel(inputs.initial_for(tokenizer), len(names), options.pooling),
         train_data=data["train"],
         val_data=data["val"],
         train_samples=len(labels["train"]),

@@ -30,6 +30,6 @@ def load_best(job: TrainJob, run: Path) -> tuple[Model, dict[str, Any]]:
 
 def load(job: TrainJob, folder: Path) -> Model:
     """Return the model of a checkpoint."""
-    model = job.build_model().eval()
+    model = job.model.build().eval()
     load_weights_into(model, folder)
     return model

@@ -11,7 +11,7 @@ import pyarrow as pa
 from gptctl.model.config import ModelConfig
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.data.data_source import DataSource
-from gptctl.train.job import Model
+from gptctl.train.job import ModelSource
 from gptctl.train.tasks.initial_models import InitialModel
 
 SPLITS = ("train", "val")
@@ -38,7 +38,7 @@ class TaskInputs:
 class FinetuneTask:
     """A task that is ready for training. The callables are picklable."""
 
-    build_model: Callable[[], Model]
+    model: ModelSource
     train_data: Callable[[], DataSource]
     val_data: Callable[[], DataSource]
     train_samples: int  # per epoch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from torch import Tensor, nn
 from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
 from gptctl.model.classifier import Classifier, Pooling
+from gptctl.model.config import ModelConfig
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
 from gptctl.model.lora import apply_lora
 from gptctl.model.lora_config import LoraConfig
+from gptctl.model.meta_init import meta_init
+from gptctl.model.tensor_part import TensorPart
 from gptctl.model.vocab_padding import PADDED_TENSORS
+from gptctl.train.job import Model
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,40 @@ class InitialModel:
     freeze: tuple[str, ...] = ()
     freeze_layers: int = 0
 
-
-def language_model(initial: InitialModel) -> GPT:
-    """Build a language model with the folder's weights."""
-    model, has_new_tokens = load_pretrained(initial)
-    prepare_parameters(model, model, initial, has_new_tokens)
-    return model
+    def model_config(self, base: ModelConfig) -> ModelConfig:
+        """Return the config of the model, from that of the folder."""
+        return base.model_copy(update={"dropout": self.dropout, "vocab_size": self.vocab_size})
 
 
-def classifier(initial: InitialModel, labels: int, pooling: Pooling) -> Classifier:
-    """Build a classifier with the folder's weights and a new label head, which is never frozen."""
-    gpt, has_new_tokens = load_pretrained(initial)
-    model = Classifier(gpt, labels, initial.seed, initial.dropout, pooling)
-    prepare_parameters(model, gpt, initial, has_new_tokens)
-    model.label_head.requires_grad_(True)
-    return model
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A language model with a folder's weights, or with `labels` a classifier with a new head."""
+
+    initial: InitialModel
+    labels: int = 0
+    pooling: Pooling = "last"
+
+    def build(self) -> Model:
+        """Return the model on the meta device, without values. The new label head is never frozen."""
+        saved = load_model(self.initial.folder)
+        config = self.initial.model_config(saved.config)
+        with meta_init():
+            gpt = GPT(config)
+            model = Classifier(gpt, self.labels, 0, self.initial.dropout, self.pooling) if self.labels else gpt
+        prepare_parameters(model, gpt, self.initial, config.vocab_size > saved.config.vocab_size)
+        if isinstance(model, Classifier):
+            model.label_head.requires_grad_(True)
+        return model
+
+    def init_weights(self, model: Model, parts: Mapping[str, TensorPart]) -> None:
+        """Fill a rank's parts of all parameters."""
+        whole, has_new_tokens = load_pretrained(self.initial)
+        full: Model = whole
+        if isinstance(model, Classifier):
+            full = Classifier(whole, self.labels, self.initial.seed, self.initial.dropout, self.pooling)
+        prepare_parameters(full, whole, self.initial, has_new_tokens)
+        for name, parameter in full.named_parameters():
+            parts[name].copy_rows(0, parameter.detach())
 
 
 def load_pretrained(initial: InitialModel) -> tuple[GPT, bool]:
@@ -53,8 +77,7 @@ def load_pretrained(initial: InitialModel) -> tuple[GPT, bool]:
     saved = load_model(initial.folder)
     source = saved.model.gpt if isinstance(saved.model, Classifier) else saved.model
     old_size = saved.config.vocab_size
-    config = saved.config.model_copy(update={"dropout": initial.dropout, "vocab_size": initial.vocab_size})
-    model = GPT(config)
+    model = GPT(initial.model_config(saved.config))
     weights = source.state_dict()
     generator = torch.Generator().manual_seed(derive(initial.seed, "new symbols"))
     for name in PADDED_TENSORS:

@@ -20,7 +20,7 @@ def prepare(inputs: TaskInputs) -> FinetuneTask:
     streams = {split: encode_stream(inputs.tables[split], tokenizer) for split in SPLITS}
     data = {split: partial(TokenWindows, [streams[split]], max_seq_len, inputs.seed, split) for split in SPLITS}
     return FinetuneTask(
-        build_model=partial(initial_models.language_model, inputs.initial_for(tokenizer)),
+        model=initial_models.PretrainedModel(inputs.initial_for(tokenizer)),
         train_data=data["train"],
         val_data=data["val"],
         train_samples=max(1, (len(streams["train"]) - 1) // max_seq_len),

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gptctl.io.dataset import tokens as token_io
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
-from gptctl.model.initialize import initialize
+from gptctl.model.initialize import initialize_parts
+from gptctl.model.meta_init import meta_init
+from gptctl.model.tensor_part import TensorPart
 from gptctl.text.packing import Pack
 from gptctl.train.data.data_source import DataSource
 from gptctl.train.data.packed_documents import PackedDocuments
 from gptctl.train.data.token_windows import TokenWindows
+from gptctl.train.job import Model
 
 
-def build_model(config: ModelConfig, seed: int) -> GPT:
-    """Build and initialize a model. The weights are a function of the arguments."""
-    model = GPT(config)
-    initialize(model, seed)
-    return model
+@dataclass(frozen=True)
+class NewModel:
+    """A model that pretraining starts from. Its weights are a function of config and seed."""
+
+    config: ModelConfig
+    seed: int
+
+    def build(self) -> GPT:
+        """Return the model on the meta device, without values."""
+        with meta_init():
+            return GPT(self.config)
+
+    def init_weights(self, model: Model, parts: Mapping[str, TensorPart]) -> None:
+        """Fill a rank's parts of all parameters."""
+        initialize_parts(parts, self.config, self.seed)
 
 
 def training_data(tokens: Path, pack: Pack, seq_len: int, seed: int, end_of_text: int) -> Callable[[], DataSource]:

@@ -23,7 +23,7 @@ from gptctl.train.checkpoints import async_writer, checkpoint_folders
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.job import TrainJob
 from gptctl.train.strategies.single import SingleDevice
-from tests.train.jobs import make_job, run_in
+from tests.train.jobs import make_job, run_in, whole_model
 from tests.train.rank_pool import RankPool, stored_in, tensors, train_as_rank
 from tests.train.test_loop import events
 
@@ -32,7 +32,7 @@ FILES = ("config.json", "manifest.json", "state.json", "tokenizer.json")
 
 def writer_of(folder: Path, job: TrainJob) -> AsyncCheckpointWriter:
     """Make a writer of a fresh model, without optimizers."""
-    model = job.build_model()
+    model = whole_model(job)
     return AsyncCheckpointWriter(
         folder, job, SingleDevice(torch.device("cpu")), model, dict(model.named_parameters()), ()
     )

@@ -26,7 +26,7 @@ def test_events_carry_speed_memory_and_utilisation(tmp_path: Path) -> None:
     job = make_job("test-modern", log_every=5)
     run_in(tmp_path, job)
     lines = events(tmp_path, "step")
-    config = job.build_model().config
+    config = job.model.build().config
     planned = estimate(config, job.recipe)
     peak = device_stats.peak_flops(torch.device("cpu"), "fp32", torch.get_num_threads())
     for before, line in zip([{"tokens": 0, "step": 0}, *lines], lines, strict=False):

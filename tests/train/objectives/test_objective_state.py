@@ -16,7 +16,7 @@ from gptctl.train.job import Model, TrainJob
 from gptctl.train.objectives import SummedLoss
 from gptctl.train.objectives.language_model import LanguageModeling
 from gptctl.train.strategies import Strategy
-from tests.train.jobs import make_job, run_in
+from tests.train.jobs import make_job, run_in, whole_model
 from tests.train.rank_pool import RankPool, tensors, train_as_rank
 
 load = plugins.load
@@ -27,10 +27,13 @@ class StayClose(LanguageModeling):
 
     def __init__(self, job: TrainJob) -> None:
         super().__init__(job.recipe)
-        self.reference = job.build_model().eval().requires_grad_(False)
+        self.source = job.model
+        self.reference = self.source.build().eval().requires_grad_(False)
 
     def prepare(self, strategy: Strategy, precision: str, compiled: bool) -> None:
-        strategy.prepare_model(self.reference, precision, compiled)
+        parameters = strategy.prepare_model(self.reference, precision, compiled)
+        parts = {name: strategy.part_of(shard) for name, shard in parameters.items()}
+        self.source.init_weights(self.reference, parts)
 
     def loss(self, model: Model, batch: Batch) -> SummedLoss:
         found = super().loss(model, batch)
@@ -79,7 +82,7 @@ def test_a_reference_model_is_prepared_like_the_trained_one(
             )
     run_in(tmp_path / "free", make_job(**options | {"objective": "language_model"}))
     free = tensors(tmp_path / "free" / "checkpoints" / "step-000006")
-    start = {name: parameter.detach() for name, parameter in job.build_model().named_parameters()}
+    start = {name: parameter.detach() for name, parameter in whole_model(job).named_parameters()}
 
     def distance(weights: dict[str, torch.Tensor]) -> float:
         return sum((weights[name] - start[name][: len(weights[name])]).square().sum().item() for name in start)

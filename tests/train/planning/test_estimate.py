@@ -33,6 +33,7 @@ from gptctl.train.optimizers import adamw, muon
 from gptctl.train.recipe import Recipe
 from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
+from gptctl.model.meta_init import meta_init
 from gptctl.train.data.batch import Batch
 from gptctl.train.objectives.language_model import LanguageModeling
 model_values, recipe_values = json.loads(sys.argv[1])
@@ -43,10 +44,11 @@ def resident():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = resident()
 config, recipe = ModelConfig.model_validate(model_values), Recipe.model_validate(recipe_values)
-model = GPT(config)
-initialize(model, 0)
+with meta_init():
+    model = GPT(config)
 strategy = SingleDevice(torch.device("cpu"))
 optimizers = {"adamw": adamw, "muon": muon}[recipe.optimizer].build(strategy.prepare_model(model, "fp32", False), recipe, strategy)
+initialize(model, 0)
 for _ in range(2):
     batch = Batch.from_windows(torch.randint(config.vocab_size, (recipe.batch_size, recipe.seq_len + 1)))
     LanguageModeling(recipe).loss(model, batch).total.backward()

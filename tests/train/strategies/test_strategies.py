@@ -16,14 +16,23 @@ import torch
 
 from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
+from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
-from gptctl.train.distributed.choose_strategy import choose_strategy
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.stragglers import StragglerDetector
 from gptctl.train.strategies import tp
-from tests.train.jobs import make_job, only, run_in, text
-from tests.train.rank_pool import RankPool, count_held, cubes, tensors
+from tests.train.jobs import WholeModel, make_job, only, run_in, text, whole_model
+from tests.train.rank_pool import (
+    RankPool,
+    count_held,
+    cubes,
+    gathered_dtypes,
+    initial_parts,
+    peak_of_build,
+    tensors,
+    train_half_frozen,
+)  # fmt: skip
 from tests.train.test_loop import classifier, events, labelled
 
 STRATEGIES = ("ddp", "fsdp", "tp")
@@ -45,7 +54,7 @@ def job_of(case: str, **changes: Any) -> TrainJob:
         job = make_job("test-modern", recipe={**recipe, "optimizer": "adamw", "lm_weight": 0.3}, **settings)
         return replace(
             job,
-            build_model=calm_classifier,
+            model=WholeModel(calm_classifier),
             train_sources=only(partial(labelled, "train")),
             val_data=partial(labelled, "val"),
             objective="classification",
@@ -201,6 +210,54 @@ def test_heads_within_rows(four: RankPool, tmp_path: Path) -> None:
     assert_close(last(tmp_path / "alone"), last(tmp_path / "straight"))
 
 
+def assert_parts_are_of(whole: dict[str, torch.Tensor], parts: list[dict[str, TensorPart]]) -> None:
+    """Every part is bit for bit what one process has there, and together the parts are the whole."""
+    for name, tensor in whole.items():
+        found = torch.full_like(tensor, torch.nan)
+        for rank in parts:
+            assert torch.equal(rank[name].values, tensor[rank[name].place]), name
+            found[rank[name].place] = rank[name].values
+        assert torch.equal(found, tensor), name
+
+
+def initial_weights(job: TrainJob) -> dict[str, torch.Tensor]:
+    """Return what one process starts with."""
+    return {name: parameter.detach() for name, parameter in whole_model(job).named_parameters()}
+
+
+@pytest.mark.parametrize("preset", ["test-gpt2", "test-modern", "test-moe"])
+def test_two_ranks_start_as_one(two: RankPool, tmp_path: Path, preset: str) -> None:
+    """Weights are drawn where they live, and are those of one process."""
+    for strategy in STRATEGIES:
+        job = make_job(preset, world_size=2, strategy=strategy)
+        assert_parts_are_of(initial_weights(job), two.call(initial_parts, job, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["test-gpt2", "test-modern", "test-moe"])
+def test_four_ranks_start_as_one(four: RankPool, tmp_path: Path, preset: str) -> None:
+    """The same for four ranks, for two groups of two that split matrices, and for two machines with a copy each."""
+    layouts: list[dict[str, Any]] = [
+        {"strategy": "ddp"}, {"strategy": "fsdp"}, {"strategy": "fsdp", "nodes": 2, "hybrid_shard": True},
+        {"strategy": "tp", "tp_size": 2},
+    ]  # fmt: skip
+    for layout in layouts:
+        job = make_job(preset, world_size=4, **layout)
+        assert_parts_are_of(initial_weights(job), four.call(initial_parts, job, tmp_path))
+
+
+@pytest.mark.slow
+def test_no_rank_ever_holds_the_whole(four: RankPool, tmp_path: Path) -> None:
+    """While a model is built and filled, a rank allocates at most its part and 15 %; with ddp, the whole once."""
+    shape = {"hidden_size": 128, "layers": 4, "intermediate_size": 512, "vocab_size": 2048, "heads": 4, "kv_heads": 4}
+    for strategy, share in (("ddp", 1.0), ("fsdp", 0.25), ("tp", 1.0)):
+        job = make_job("test-modern", shape, world_size=4, strategy=strategy)
+        whole = sum(tensor.nbytes for tensor in initial_weights(job).values())
+        for peak, own in four.call(peak_of_build, job, tmp_path):
+            assert own <= peak <= 1.15 * own
+            assert own <= share * whole
+
+
 def test_each_rank_holds_its_part(two: RankPool, tmp_path: Path) -> None:
     """Sharding halves what a rank holds; cutting heads halves the blocks' matrices."""
     for strategy, least, most in (("ddp", 1.0, 1.0), ("fsdp", 0.49, 0.51), ("tp", 0.5, 0.8)):
@@ -251,22 +308,26 @@ def test_a_straggler_is_named(two: RankPool, tmp_path: Path) -> None:
     assert not any(usual.add([1.0, 1.2, 1.4, 1.0]) for _ in range(120))
 
 
-def test_auto_takes_what_fits() -> None:
-    """One rank alone, copies where they fit, rows where they do not; contradictions are refused."""
-    job = replace(make_job(), world_size=2, memory_bytes=1000)
-    assert choose_strategy(replace(job, world_size=1)) == "single"
-    assert choose_strategy(job) == "ddp"
-    assert choose_strategy(replace(job, memory_bytes=10**15)) == "fsdp"
-    assert choose_strategy(replace(job, tp_size=2)) == "tp"
-    assert choose_strategy(replace(job, strategy="fsdp")) == "fsdp"
-    with pytest.raises(UsageError, match="tp_size cannot be used with parallel=ddp"):
-        choose_strategy(replace(job, strategy="ddp", tp_size=2))
+def test_routers_stay_in_single_precision(two: RankPool, tmp_path: Path) -> None:
+    """Where fsdp gathers blocks in bfloat16: near-ties decide the routing."""
+    for found in two.call(gathered_dtypes, job_of("test-moe", strategy="fsdp", world_size=2), tmp_path):
+        assert found == {"router": torch.float32, "experts": torch.bfloat16, "gradient": torch.float32}
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "tp"])
+def test_frozen_parameters_stay_as_they_are(two: RankPool, tmp_path: Path, strategy: str) -> None:
+    """And have no gradient in any rank."""
+    for unchanged, changed in two.call(
+        train_half_frozen, job_of("test-gpt2", strategy=strategy, world_size=2), tmp_path
+    ):
+        assert unchanged
+        assert changed
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     """Heads that do not divide; groups that do not fill a machine."""
     with pytest.raises(UsageError, match=r"model.kv_heads 2 is not divisible by tp_size 4"):
-        tp.check_divisible(make_job("test-modern").build_model().config, 4)
+        tp.check_divisible(make_job("test-modern").model.build().config, 4)
     with pytest.raises(UsageError, match="cannot be split into groups of tp_size 4"):
         run_in(tmp_path, replace(make_job(), world_size=6, strategy="tp", tp_size=4))
 
