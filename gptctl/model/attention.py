@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
-from gptctl.model.block_mask import BlockMask, block_attention
+from gptctl.model.block_mask import block_attention
 from gptctl.model.config import ModelConfig
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.sliding_window import sliding_window_attention
