@@ -16,7 +16,7 @@ FLOAT_BYTES = 4  # parameters, gradients and optimizer state are kept in single 
 # Copies of constants from modules that import torch; a test compares them.
 BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients in flight at once: collectives.BUCKET_BYTES
 WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
-CHUNK_ROWS = 256  # cross_entropy.CHUNK_ROWS
+CHUNK_ROWS, CUDA_CHUNK_ROWS = 256, 4096  # those of cross_entropy
 MEMORY_SHARE = 0.85  # share of a device's memory that a run may take; buffers and fragmentation take the rest
 MIN_EVAL_BATCH = 32  # sequences per forward pass of an evaluation, if they fit: it keeps nothing for a backward pass
 
@@ -103,7 +103,7 @@ def choose_eval_batch(model: ModelConfig, recipe: Recipe, layout: Layout, micro:
 
     def fits(size: int) -> bool:
         tokens = size * recipe.seq_len
-        logits = 2 * FLOAT_BYTES * logits_at_once(model, tokens)
+        logits = logit_bytes(model, layout, tokens)
         return held + tokens * per_token + logits <= MEMORY_SHARE * memory
 
     size = max(MIN_EVAL_BATCH, micro)
@@ -163,21 +163,29 @@ def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:
     """Count the bytes that one forward pass of `tokens` tokens keeps for the backward pass.
 
-    Logits and their gradient are kept once each if they are few, else chunk by chunk.
+    The gradient of the head's matrix is kept apart while logits are computed chunk by chunk.
     """
     per_block = block_bytes(model, recipe, layout)
     blocks = model.layers * per_block
     if recipe.checkpoint_activations:
         blocks = model.layers * FLOAT_BYTES * model.hidden_size + per_block
-    logits, whole = logits_at_once(model, tokens), tokens * model.padded_vocab_size
-    head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
-    return tokens * (blocks + 2 * FLOAT_BYTES * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
-
-
-def logits_at_once(model: ModelConfig, tokens: int) -> int:
-    """Count the logits that exist at the same time in a forward pass with a loss."""
     whole = tokens * model.padded_vocab_size
-    return whole if whole < WHOLE_LOGITS else min(whole, CHUNK_ROWS * model.padded_vocab_size)
+    head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
+    head *= FLOAT_BYTES
+    return tokens * (blocks + 2 * FLOAT_BYTES * model.hidden_size) + logit_bytes(model, layout, tokens) + head
+
+
+def logit_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
+    """Count the bytes of the logits that exist at the same time, and of their gradient.
+
+    These are all logits if they are few, else those of a chunk. On a GPU a chunk's are in bfloat16, because what is
+    computed in single precision is compiled, and never stored.
+    """
+    whole = tokens * model.padded_vocab_size
+    if whole < WHOLE_LOGITS:
+        return 2 * FLOAT_BYTES * whole
+    rows = min(tokens, CUDA_CHUNK_ROWS if layout.bf16 else CHUNK_ROWS)
+    return 2 * (2 if layout.bf16 else FLOAT_BYTES) * rows * model.padded_vocab_size
 
 
 def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
