@@ -38,7 +38,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def sums_of_a_pass(job: TrainJob, folder: Path) -> tuple[int, int]:
     """Count the collectives of the forward pass of this rank, and those of the backward pass."""
     strategy = build_strategy(job, folder)
-    model = job.build_model()
+    model = job.model.build()
     strategy.prepare_model(model, "fp32", False)
     tokens = torch.arange(2 * 17).view(2, 17)
     with Traffic() as forward:
@@ -53,7 +53,7 @@ def sums_of_a_pass(job: TrainJob, folder: Path) -> tuple[int, int]:
 def test_tensor_parallelism_sums_twice_a_block_in_each_direction(two: RankPool, tmp_path: Path, preset: str) -> None:
     """Once for attention and once for the feed-forward part, however many matrices read the same input."""
     job = job_of(preset, world_size=2, strategy="tp")
-    layers = job.build_model().config.layers
+    layers = job.model.build().config.layers
     assert two.call(sums_of_a_pass, job, tmp_path) == [(2 * layers, 2 * layers)] * 2
 
 
@@ -74,6 +74,6 @@ def test_sums_of_gradients_may_wait_for_the_last_micro_batch(two: RankPool, tmp_
     at_once, deferred = (
         two.call(train_and_count, job, tmp_path / f"deferred-{defers}", defers) for defers in (False, True)
     )
-    groups = job.build_model().config.layers + 1  # the blocks, and the rest of the model
+    groups = job.model.build().config.layers + 1  # the blocks, and the rest of the model
     assert (at_once, deferred) == ([2 * STEPS * groups] * 2, [STEPS * groups] * 2)
     assert_close(last(tmp_path / "alone"), last(tmp_path / "deferred-True"))
