@@ -98,7 +98,7 @@ class FusedCrossEntropy(torch.autograd.Function):
         matrix = weight.to(dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
-        weight_gradient = torch.zeros_like(weight) if needs_gradient else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
         with torch.autocast(device, enabled=False):
             for start in range(0, targets.numel(), size):
                 rows = slice(start, start + size)

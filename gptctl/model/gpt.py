@@ -210,7 +210,7 @@ class GPT(nn.Module):
         elif self.positions is not None:
             x = x + self.positions(positions)
         else:
-            x = x + self.sines[positions]  # 3.5
+            x = x + self.sines[positions].type_as(x)  # 3.5
         return self.dropout(x), rope
 
     def attention_masks(

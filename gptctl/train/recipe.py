@@ -40,6 +40,9 @@ class SharedRecipe(Settings):
     cooldown_share: float = key(0.4, "Share of the steps, at the end, over which wsd decays.", ge=0, le=1)
     betas: tuple[float, float] = key((0.9, 0.95), "Adam's decay rates.")
     eps: float = key(1e-8, "Adam's epsilon.", gt=0)
+    optimizer_state_dtype: Literal["fp32", "bf16"] = key(
+        "fp32", "Number format of the optimizer's running means. bf16 takes half the memory."
+    )
     momentum: float = key(0.95, "Muon's momentum.", ge=0, lt=1)
     weight_decay: float = key(0.1, "Decoupled weight decay of matrices.", ge=0)
     decay_embeddings: bool = key(False, "Decay embeddings too.")

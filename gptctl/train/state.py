@@ -36,7 +36,8 @@ class TrainerState:
     parameters: Mapping[str, nn.Parameter]  # this rank's shards
     optimizers: Sequence[Optimizer]
     checkpoint_writer: AsyncCheckpointWriter
-    train_data: BatchReader
+    train_data: DataSource
+    batch_reader: BatchReader  # of train_data
     val_data: DataSource | None
     progress: TrainProgress
     total_steps: int

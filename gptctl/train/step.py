@@ -13,6 +13,7 @@ from gptctl.core.seeds import derive
 from gptctl.train import faults, schedule
 from gptctl.train.fault_handling import handle_fault
 from gptctl.train.monitor.heartbeat import WAITING
+from gptctl.train.source_metrics import count_sources
 from gptctl.train.state import TrainerState
 from gptctl.train.step_logging import report_step, warn_of_stragglers
 from gptctl.train.step_sums import RankSums
@@ -57,6 +58,7 @@ def train_step(state: TrainerState) -> None:
     progress.consecutive_skips = 0
     progress.recent_losses = faults.append_loss(progress.recent_losses, found.loss, state.job.faults)
     progress.tokens += found.targets
+    count_sources(state, samples)
     progress.loss_sum += found.loss_sum
     progress.loss_targets += found.targets
     progress.train_seconds += time.perf_counter() - began
@@ -74,6 +76,7 @@ def update_parameters(state: TrainerState, found: StepResult) -> dict[str, float
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         optimizer.step()
+    state.strategy.update_model()
     zero_grad(state)
     keys = ("lr", "matrix_lr") if recipe.optimizer == "muon" else ("lr",)
     return {key: factor * getattr(recipe, key) for key in keys}
@@ -103,7 +106,7 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
         is_repeat = not micro_batch
         if not is_repeat:
             following = passes[number + 1] if any(passes[number + 1 :]) else next_micro_batch(state, samples)
-            batch = state.train_data.read(micro_batch, following)
+            batch = state.batch_reader.read(micro_batch, following)
         strategy.heartbeat(progress.step + 1, "update")
         torch.manual_seed(derive(job.seed, "dropout", progress.step, number, strategy.dp_rank))
         with torch.autocast(strategy.device.type, torch.bfloat16, enabled=progress.precision == "bf16"):

@@ -76,7 +76,7 @@ def measure(rank: int, case: Case, folder: str) -> None:
 def job_of(case: Case) -> TrainJob:
     """Describe the run, of which only the model matters."""
     from gptctl.model.config import ModelConfig
-    from gptctl.train.data.data_source import WeightedSource
+    from gptctl.train.data.data_source import TrainSource
     from gptctl.train.job import TrainJob
     from gptctl.train.recipe import Recipe
     from gptctl.train.tasks.pretraining import NewModel
@@ -89,7 +89,7 @@ def job_of(case: Case) -> TrainJob:
         vocab_size=case.vocab_size,
         max_seq_len=1024,
     )
-    data = (WeightedSource(ValueError),)  # never opened
+    data = (TrainSource(ValueError),)  # never opened
     return TrainJob(Recipe(), NewModel(config, 0), data, world_size=case.ranks, strategy=case.parallel)
 
 

@@ -20,7 +20,6 @@ from torch.optim import Optimizer
 from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
 from gptctl.model.files.json_files import read_json
-from gptctl.model.saved_model import load_weights_into
 from gptctl.model.vocab_padding import pad_vocab
 from gptctl.train.job import Model
 from gptctl.train.strategies import Strategy
@@ -36,10 +35,8 @@ def load_checkpoint(
 
     Raises DataError (3) if it does not fit.
     """
-    if strategy.dims.is_replicated:
-        load_weights_into(model, path)
-    else:
-        load_shards(path, model, parameters, strategy)
+    load_weights(path, model, parameters, strategy)
+    strategy.update_model()
     load_optimizers(path, parameters, optimizers, strategy)
     return read_progress(path)
 
@@ -49,7 +46,7 @@ def read_progress(path: Path) -> dict[str, Any]:
     return read_json(path / "state.json")
 
 
-def load_shards(path: Path, model: Model, parameters: Parameters, strategy: Strategy) -> None:
+def load_weights(path: Path, model: Model, parameters: Parameters, strategy: Strategy) -> None:
     """Load the weights into this rank's shards."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -79,7 +76,7 @@ def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Opt
         if parameter is None or int(index) >= len(optimizers) or parameter not in owned[int(index)]:
             raise DataError(f"{path} does not fit the optimizer: {full_name}", FORCE_HINT)
         assert isinstance(stored, TensorStorageMetadata)
-        values = torch.zeros_like(parameter)
+        values = torch.zeros_like(parameter, dtype=stored.properties.dtype)
         targets[full_name] = strategy.as_dtensor(parameter, values)
         if stored.size != targets[full_name].shape:
             # A fused optimizer keeps its step count on the parameter's device, like the rest of its state.

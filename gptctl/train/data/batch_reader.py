@@ -18,8 +18,8 @@ def should_read_ahead(device: torch.device) -> bool:
 class BatchReader:
     """Reads the batches of a training source.
 
-    What is read ahead is a guess. A batch depends on its samples alone, so a wrong guess only costs time. The source is
-    used by one thread at a time.
+    What is read ahead is a guess. A batch depends on its samples alone, so a wrong guess only costs time. One thread
+    reads.
     """
 
     def __init__(self, source: DataSource, device: torch.device) -> None:

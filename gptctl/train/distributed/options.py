@@ -41,7 +41,10 @@ class DistributedOptions(ProcessOptions):
         600.0, "Seconds without a heartbeat, or without progress, before a process is declared dead.", gt=0,
         runtime=True,
     )  # fmt: skip
-    precision: Literal["auto", "fp32", "bf16"] = key("auto", "Number format of matrix products.")
+    precision: Literal["auto", "fp32", "bf16", "bf16-master"] = key(
+        "auto", "Number format of training. bf16: matrix products, by autocast. bf16-master: the model itself; "
+        "optimizers update a copy of the weights in fp32.",
+    )  # fmt: skip
     compile: Literal["auto", "on", "off"] = key("auto", "Compile the blocks with torch.compile; auto: on CUDA.")
 
     def world_size(self) -> int:
@@ -75,7 +78,8 @@ class DistributedOptions(ProcessOptions):
             tp_size=self.tp_size,
             hybrid_shard=self.hybrid_shard,
             micro_batch_size=micro_batch_size,
-            bf16=bf16,
+            bf16=bf16 or self.precision == "bf16-master",
+            bf16_master=self.precision == "bf16-master",
             memory=memory,
             accelerator=accelerator,
         )

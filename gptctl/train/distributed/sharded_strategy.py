@@ -71,6 +71,9 @@ class ShardedStrategy(DistributedStrategy):
         for model in self.deferring:
             model.set_requires_gradient_sync(is_last)
 
+    def update_model(self) -> None:
+        """Do nothing: the model's parameters are the shards, and rounded when they are gathered."""
+
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Move the gradients, which the backward pass has summed over ranks, to the shards."""
         for shard in parameters.values():
@@ -143,17 +146,22 @@ def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
 
     Zhao et al. 2023, "PyTorch FSDP". A block's parameters are gathered for its forward pass and again for its backward
     pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; routers, embeddings, head
-    and the residual stream stay in float32, as under autocast.
+    and the residual stream stay in float32, as under autocast. With bf16-master, all but routers is gathered in
+    bfloat16 on every device.
     """
     narrow = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    block_policy = narrow if precision == "bf16" and mesh.device_type in BF16_DEVICES else MixedPrecisionPolicy()
+    block_policy = root_policy = MixedPrecisionPolicy()
+    if precision == "bf16-master":
+        block_policy = root_policy = narrow
+    elif precision == "bf16" and mesh.device_type in BF16_DEVICES:
+        block_policy = narrow
     policies: dict[nn.Module, MixedPrecisionPolicy] = {}
     for block in transformer_blocks(model):
         if block_policy is narrow:
             routers = (module for module in block.modules() if isinstance(module, Router))
             policies |= dict.fromkeys(routers, MixedPrecisionPolicy())
         policies[block] = block_policy
-    policies[model] = MixedPrecisionPolicy()
+    policies[model] = root_policy
     for module, policy in policies.items():
         fully_shard(module, mesh=mesh, mp_policy=policy)
         assert isinstance(module, FSDPModule)

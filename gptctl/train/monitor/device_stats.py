@@ -23,7 +23,7 @@ def peak_flops(device: torch.device, precision: str, threads: int) -> float:
     """
     side = SIDE[device.type]
     generator = torch.Generator(device).manual_seed(0)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     left, right = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)
     torch.mm(left, right, out=out)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from gptctl.train.low_precision_state import AdamWLowPrecision
 from gptctl.train.recipe import Recipe
 from gptctl.train.strategies import Strategy
 
@@ -43,6 +44,8 @@ def build_adamw(parameters: Iterable[NamedParameter], recipe: Recipe) -> Optimiz
         }
         for decays, scale in sorted(groups, reverse=True)
     ]
+    if recipe.optimizer_state_dtype == "bf16":
+        return AdamWLowPrecision(options, recipe.lr, recipe.betas, recipe.eps)
     return AdamW(options, recipe.lr, recipe.betas, recipe.eps, fused=True)
 
 

@@ -61,6 +61,7 @@ class Muon(Optimizer):
         scales: Sequence[float] = (),
     ) -> None:
         self.strategy = strategy
+        self.state_dtype = torch.bfloat16 if recipe.optimizer_state_dtype == "bf16" else torch.float32
         self.orthogonalize = partial(orthogonalize, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
         defaults = {"lr": recipe.matrix_lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
         groups: dict[float, list[nn.Parameter]] = defaultdict(list)
@@ -93,13 +94,17 @@ class Muon(Optimizer):
             parameter.add_(update, alpha=-lr)
 
     def nesterov(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """Update the running mean of the gradient and return the Nesterov direction."""
+        """Update the running mean of the gradient and return the Nesterov direction.
+
+        Of a mean in bfloat16, a step changes much more than rounding does.
+        """
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        return torch.lerp(parameter.grad, state["momentum"], group["momentum"])
+            state["momentum"] = torch.zeros_like(parameter, dtype=self.state_dtype)
+        mean = state["momentum"].float().lerp_(parameter.grad, 1 - group["momentum"])
+        state["momentum"].copy_(mean)
+        return torch.lerp(parameter.grad, mean, group["momentum"])
 
 
 def stacks(parameters: Sequence[nn.Parameter], numbers: int, ranks: int) -> Iterator[Sequence[nn.Parameter]]:

@@ -12,7 +12,8 @@ from gptctl.train.planning.gpu_specs import EFFICIENCY, EFFICIENT_LINK, GPU_SPEC
 from gptctl.train.recipe import Recipe
 from gptctl.train.schedule import samples_after
 
-FLOAT_BYTES = 4  # parameters, gradients and optimizer state are kept in single precision
+FLOAT_BYTES = 4  # parameters and gradients are kept in single precision
+STATE_BYTES = {"fp32": 4, "bf16": 2}  # of a number that an optimizer keeps, by training.optimizer_state_dtype
 # Copies of constants from modules that import torch; a test compares them.
 BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients in flight at once: collectives.BUCKET_BYTES
 WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
@@ -23,12 +24,13 @@ MIN_EVAL_BATCH = 32  # sequences per forward pass of an evaluation, if they fit:
 
 @dataclass(frozen=True)
 class Layout:
-    """How ranks share a model, on how many nodes, and whether matrix products are in bfloat16."""
+    """How ranks share a model, on how many nodes, and in which number formats."""
 
     dims: ParallelDims = field(default_factory=ParallelDims)
     strategy: str = "single"  # only shown, never tested
     nodes: int = 1
-    bf16: bool = False
+    bf16: bool = False  # matrix products
+    bf16_master: bool = False  # the model, of which optimizers update a copy in fp32
 
 
 def estimate(
@@ -98,8 +100,8 @@ def choose_eval_batch(model: ModelConfig, recipe: Recipe, layout: Layout, micro:
     An evaluation holds the weights, the optimizer's state and the activations of one block.
     """
     parts = memory_parts(model, recipe, layout, micro)
-    held = parts["weights"] + parts["optimizer"] + parts["gathered"]
-    per_token = block_bytes(model, recipe, layout) + 2 * FLOAT_BYTES * model.hidden_size
+    held = parts["weights"] + parts["rounded weights"] + parts["optimizer"] + parts["gathered"]
+    per_token = block_bytes(model, recipe, layout) + 2 * stream_bytes(layout) * model.hidden_size
 
     def fits(size: int) -> bool:
         tokens = size * recipe.seq_len
@@ -123,18 +125,21 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
     """Count the bytes that one rank holds at the peak, part by part."""
     parameters = parameters_per_rank(model, layout.dims)
     gathered = 0
-    if layout.dims.dp_shard > 1:
+    if layout.dims.dp_shard > 1 or (layout.bf16_master and layout.dims.tp > 1):
         # The full parameters of one block and of the next one, which is prefetched, and the block's gradients before
         # they are reduced and scattered. The root (embeddings, head, last norm) stays gathered from the forward to the
         # backward pass.
         block = model.count_matrix_parameters(model.experts) // model.layers // layout.dims.tp
         root = model.other_parameters()
-        gathered = (2 * block) * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * (block + 2 * root)
-    state = optimizer_floats(model, recipe)
+        root_bytes = 2 if layout.bf16_master else FLOAT_BYTES
+        gathered = 2 * block * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * block + 2 * root_bytes * root
+    state = STATE_BYTES[recipe.optimizer_state_dtype] * optimizer_floats(model, recipe)
+    rounded = 2 * parameters if layout.bf16_master and layout.dims.is_replicated else 0
     return {
         "weights": FLOAT_BYTES * parameters,
         "gradients": FLOAT_BYTES * parameters,
-        "optimizer": FLOAT_BYTES * (state * parameters // model.parameters()),
+        "rounded weights": rounded,
+        "optimizer": state * parameters // model.parameters(),
         "gathered": gathered,
         "buckets": min(BUCKET_BYTES, FLOAT_BYTES * parameters) if layout.dims.world_size > 1 else 0,
         "activations": activation_bytes(model, recipe, layout, micro * recipe.seq_len),
@@ -165,14 +170,20 @@ def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens:
 
     The gradient of the head's matrix is kept apart while logits are computed chunk by chunk.
     """
+    stream = stream_bytes(layout)
     per_block = block_bytes(model, recipe, layout)
     blocks = model.layers * per_block
     if recipe.checkpoint_activations:
-        blocks = model.layers * FLOAT_BYTES * model.hidden_size + per_block
+        blocks = model.layers * stream * model.hidden_size + per_block
     whole = tokens * model.padded_vocab_size
     head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
     head *= FLOAT_BYTES
-    return tokens * (blocks + 2 * FLOAT_BYTES * model.hidden_size) + logit_bytes(model, layout, tokens) + head
+    return tokens * (blocks + 2 * stream * model.hidden_size) + logit_bytes(model, layout, tokens) + head
+
+
+def stream_bytes(layout: Layout) -> int:
+    """Count the bytes of an entry of the residual stream."""
+    return 2 if layout.bf16_master else FLOAT_BYTES
 
 
 def logit_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
@@ -191,9 +202,9 @@ def logit_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
 def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     """Count the bytes per token that a block keeps for the backward pass.
 
-    These are the inputs of both norms (in single precision), the inputs of both sublayers, q, k, v, the attention's
-    output, and the feed-forward hidden layer before and after its activation function (of each expert that a token is
-    routed to). Attention weights are recomputed.
+    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers, q,
+    k, v, the attention's output, and the feed-forward hidden layer before and after its activation function (of each
+    expert that a token is routed to). Attention weights are recomputed.
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
     tp = layout.dims.tp
@@ -206,7 +217,7 @@ def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
-    return 2 * FLOAT_BYTES * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
+    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:

@@ -25,6 +25,7 @@ class PlanOptions:
     hybrid_shard: bool
     micro_batch_size: int
     bf16: bool
+    bf16_master: bool = False
     memory: float = math.inf  # bytes of each rank
     accelerator: Accelerator | None = None  # whose time is estimated
 
@@ -33,7 +34,7 @@ class PlanOptions:
         dims = ParallelDims.for_strategy(
             strategy, self.world_size, nodes=self.nodes, tp_size=self.tp_size, hybrid_shard=self.hybrid_shard
         )
-        return Layout(dims, strategy, self.nodes, self.bf16)
+        return Layout(dims, strategy, self.nodes, self.bf16, self.bf16_master)
 
     def strategies(self) -> tuple[str, ...]:
         """Return the strategies to choose from, the one that communicates least first.

@@ -40,11 +40,14 @@ class Strategy(Protocol):
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
         """Shard a model on the meta device if the strategy does, and allocate this rank's shards, which have no values.
 
-        Return the shards by name.
+        Return the shards by name, in float32 for every precision. Call `update_model` once they have values.
         """
 
     def start_backward(self, is_last: bool) -> None:
         """Prepare for the backward pass of a micro-batch: the last of a batch, or one whose sums may wait for it."""
+
+    def update_model(self) -> None:
+        """Copy this rank's shards into the model, if it computes with rounded copies of them."""
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Sum the gradients of this rank's shards over all ranks."""

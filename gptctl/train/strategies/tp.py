@@ -64,16 +64,22 @@ def build(job: TrainJob, device: torch.device, heartbeat_writer: HeartbeatWriter
     """Build the strategy of one rank."""
     dims = job.parallel_dims
     mesh = init_device_mesh(device.type, (dims.dp_shard, dims.tp), mesh_dim_names=("dp_shard", "tp"))
-    return TensorParallel(device, heartbeat_writer, dims, mesh)
+    # A single group has no rows to shard, but with bf16-master, FSDP is what keeps weights in two precisions.
+    return TensorParallel(device, heartbeat_writer, dims, mesh, dims.dp_shard > 1 or job.precision == "bf16-master")
 
 
 class TensorParallel(ShardedStrategy):
     """A rank that holds some heads and hidden units of each block, or a shard of their rows."""
 
     def __init__(
-        self, device: torch.device, heartbeat_writer: HeartbeatWriter, dims: ParallelDims, mesh: DeviceMesh
+        self,
+        device: torch.device,
+        heartbeat_writer: HeartbeatWriter,
+        dims: ParallelDims,
+        mesh: DeviceMesh,
+        shards_rows: bool,
     ) -> None:
-        super().__init__(device, heartbeat_writer, dims, mesh["dp_shard"] if dims.dp_shard > 1 else None)
+        super().__init__(device, heartbeat_writer, dims, mesh["dp_shard"] if shards_rows else None)
         self.tp_mesh = mesh["tp"]
         self.dp_rank = mesh.get_local_rank("dp_shard")
 
