@@ -18,13 +18,11 @@ from gptctl.train import faults, schedule
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.checkpoints.resume import find_checkpoint, restore
-from gptctl.train.data.batch_reader import BatchReader
 from gptctl.train.data.mixture import open_sources
 from gptctl.train.data.phases import phase_starts
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor import device_stats
 from gptctl.train.monitor.monitor import Mark, Monitor
-from gptctl.train.monitor.stragglers import ShareTimer
 from gptctl.train.objectives import Objective
 from gptctl.train.planning.estimate import flops_per_token
 from gptctl.train.progress import TrainProgress
@@ -71,7 +69,9 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     start_time = time.monotonic() - 60 * progress.elapsed_minutes
     monitor = Monitor(run, context, strategy.rank == 0, total_steps, objective.unit)
     open_monitor(monitor, job, model, strategy, progress, start_time)
-    train_data = open_sources(job.train_sources, job.phases, progress.phase_starts)
+    writer = AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers)
+    if checkpoint is not None:
+        writer.verified.add(checkpoint)
     return TrainerState(
         job=job,
         run=run,
@@ -81,9 +81,8 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         model=model,
         parameters=parameters,
         optimizers=optimizers,
-        checkpoint_writer=AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers),
-        train_data=train_data,
-        batch_reader=BatchReader(train_data, strategy.device),
+        checkpoint_writer=writer,
+        train_data=open_sources(job.train_sources, job.phases, progress.phase_starts),
         val_data=job.val_data() if job.val_data else None,
         progress=progress,
         total_steps=total_steps,
@@ -91,7 +90,6 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         skipped_samples=skipped,
         monitor=monitor,
         saved_step=progress.step if checkpoint is not None else -1,
-        share_timer=ShareTimer(strategy.device),
         start_time=start_time,
     )
 

@@ -37,7 +37,6 @@ class TrainerState:
     optimizers: Sequence[Optimizer]
     checkpoint_writer: AsyncCheckpointWriter
     train_data: DataSource
-    batch_reader: BatchReader  # of train_data
     val_data: DataSource | None
     progress: TrainProgress
     total_steps: int
@@ -45,12 +44,17 @@ class TrainerState:
     skipped_samples: tuple[SkippedSamples, ...]
     monitor: Monitor
     saved_step: int  # of the newest checkpoint, -1 without one
-    share_timer: ShareTimer
     start_time: float  # on the monotonic clock, as if the run had never been interrupted
     stop_requested: bool = False  # some rank got a signal; all ranks know
     out_of_time: bool = False
     write_failed: bool = False  # some rank could not write a checkpoint
     stragglers: StragglerDetector = field(default_factory=StragglerDetector)
+    batch_reader: BatchReader = field(init=False)  # of train_data
+    share_timer: ShareTimer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.batch_reader = BatchReader(self.train_data, self.strategy.device)
+        self.share_timer = ShareTimer(self.strategy.device)
 
     @property
     def is_main(self) -> bool:

@@ -106,10 +106,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             return {name: tensor for file in files for name, tensor in read_tensors(file).items()}
         return read_tensors(files[0])
     from torch.distributed.checkpoint import state_dict_loader
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-    reader = HuggingFaceStorageReader(str(folder))
+    from gptctl.model.files.shard_index import IndexedReader
+
+    reader = IndexedReader(folder)
     tensors = {
         name: torch.empty(stored.size, dtype=stored.properties.dtype)
         for name, stored in reader.read_metadata().state_dict_metadata.items()

@@ -149,13 +149,15 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
 def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
     """Count the parameters that one rank holds.
 
-    Rows are sharded over dp_shard. Stacked experts are sharded one by one, so over no more ranks than there are
+    Rows are sharded over dp_shard. So are the rows of experts, or else whole experts, over no more ranks than there are
     experts. Tensor parallelism splits the other matrices of a block first.
     """
     dense = model.count_matrix_parameters(0)
     experts = model.count_matrix_parameters(model.experts) - dense
     others = model.parameters() - experts - dense + dense // dims.tp
-    return -(-others // dims.dp_shard) + -(-experts // max(1, min(dims.dp_shard, model.experts)))
+    divides_rows = model.intermediate_size % dims.dp_shard == model.hidden_size % dims.dp_shard == 0
+    expert_ranks = dims.dp_shard if divides_rows else max(1, min(dims.dp_shard, model.experts))
+    return -(-others // dims.dp_shard) + -(-experts // expert_ranks)
 
 
 def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
