@@ -103,7 +103,7 @@ class ShardedStrategy(DistributedStrategy):
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return values of one of this rank's shards as the tensor that all ranks hold together."""
         full = self.full_parameters[parameter]
-        if not isinstance(full, DTensor):
+        if not isinstance(full, DTensor) or self.dims.world_size == 1:
             return values
         return DTensor.from_local(
             values, full.device_mesh, full.placements, run_check=False, shape=full.shape, stride=full.stride()

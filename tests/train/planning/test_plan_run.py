@@ -80,4 +80,4 @@ def test_an_evaluation_fits_where_training_does() -> None:
     model = model.model_copy(update={"layers": 2, "max_seq_len": 8192})
     roomy, tight = (choose_eval_batch(model, recipe, Layout(bf16=True), 1, memory) for memory in (H200, 4e9))
     assert sum(memory_parts(model, recipe, Layout(bf16=True), 1).values()) < 0.85 * 4e9
-    assert (roomy, tight) == (32, 4)
+    assert (roomy, tight) == (32, 8)
