@@ -181,6 +181,7 @@ def prepare_task(
 
     initial = InitialModel(
         folder.absolute(),
+        saved.config,
         dropout=config.dropout,
         seed=config.seed,
         lora=config.lora_config(),

@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gptctl.model.files import tensor_files
+from gptctl.model.save import save_model
 from gptctl.model.saved_model import load_weights_into
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.job import Model, TrainJob
 
 
-def load_latest(job: TrainJob, run: Path) -> Model:
-    """Return the model of the newest checkpoint, in evaluation mode."""
-    folder = checkpoint_folders.latest_valid(run)
+def save(job: TrainJob, run: Path, best: bool, metrics: dict[str, Any]) -> None:
+    """Write the model folder of a finished run from its newest checkpoint, or from that of the best evaluation.
+
+    The weights are copied one after the other. So the model is never whole in the memory of this process.
+    """
+    folder = checkpoint_folders.best_or_latest(run) if best else checkpoint_folders.latest_valid(run)
     assert folder is not None  # a finished run has saved one
-    return load(job, folder)
+    weights = tensor_files.open_weights(folder)
+    save_model(run / "model", job.model.build(), job.tokenizer_json, job.metadata | {"metrics": metrics}, weights)
 
 
 def load_best(job: TrainJob, run: Path) -> tuple[Model, dict[str, Any]]:
