@@ -95,7 +95,10 @@ def update_generator(seed: int) -> torch.Generator:
 
 
 def init_lora(model: nn.Module, parts: Mapping[str, TensorPart], seed: int) -> None:
-    """Fill a rank's parts of the updates of a model that was adapted on the meta device, once its weights have values."""
+    """Fill a rank's parts of the updates of a model that was adapted on the meta device.
+
+    The weights must have values.
+    """
     generator = update_generator(seed)
     for name, layer in lora_layers(model):
         layer.init_update({inner: parts[f"{name}.{inner}"] for inner, _ in layer.named_parameters()}, generator)

@@ -37,8 +37,8 @@ def save_model(
 ) -> None:
     """Write a model folder atomically, one tensor after the other.
 
-    `extra` is stored in config.json, e.g. the names of a classifier's labels. `weights` under our names replace those of
-    the model, which may then be on the meta device.
+    `extra` is stored in config.json, e.g. the names of a classifier's labels. `weights` under our names replace those
+    of the model, which may then be on the meta device.
     """
     with atomic.atomic_folder(folder) as temporary:
         write_model(temporary, model, tokenizer_json, extra, weights or own_weights(model))

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.core.seeds import derive
 from gptctl.model.classifier import Classifier, Pooling, init_label_head
 from gptctl.model.config import ModelConfig
 from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.folder import open_model_weights
 from gptctl.model.gpt import GPT
+from gptctl.model.hf.adapter_format import UPDATE_TENSORS
 from gptctl.model.lora import apply_lora, init_lora
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
@@ -70,8 +71,12 @@ class PretrainedModel:
             if name in stored:
                 stored[name] = resize_embedding(stored[name], self.initial, generator)
         for name, part in parts.items():
-            if (plain := name.removeprefix("gpt.")) in stored and not plain.startswith("label_head."):
-                part.fill(stored[plain].read())
+            plain = name.removeprefix("gpt.")
+            if plain.startswith("label_head.") or plain.endswith(UPDATE_TENSORS):
+                continue  # new
+            if plain not in stored:
+                raise DataError(f"the weights in {self.initial.folder} have no {plain}", "see gptctl doctor")
+            part.fill(stored[plain].read())
         if isinstance(model, Classifier):
             init_label_head(parts["label_head.weight"], parts["label_head.bias"], self.initial.seed)
         init_lora(model, parts, self.initial.seed)
