@@ -16,6 +16,8 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,10 @@ __all__ = [
 STORAGE_ERROR = re.compile(r"AWS Error ([A-Z_]+)(?: \(HTTP status (\d+)\))?[^:]*: ?(.*)", re.S)
 STORAGE_PLACE = re.compile(r"key '(.*)' in bucket '(.*?)'")
 DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "INVALID_TOKEN_ID")
+
+# The error messages of torch for a lack of memory: of a GPU, its libraries, an Apple GPU, a CPU.
+OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|can't allocate memory|not enough memory", re.I)
+REQUESTED_BYTES = re.compile(r"[Tt](ried to allocate [\d.]+ \w+)")
 
 
 class GptctlError(Exception):
@@ -110,14 +116,38 @@ def from_exception(error: Exception) -> GptctlError:
     """Return any exception as a GptctlError. An unexpected one becomes an internal error (exit code 1)."""
     if isinstance(error, GptctlError):
         return error
-    if isinstance(error, MemoryError):
-        return MachineError("out of memory", "use fewer workers (--workers 1) or smaller batches")
+    if is_out_of_memory(error):
+        return from_out_of_memory(error, "use fewer workers (--workers 1) or smaller batches")
     if isinstance(error, OSError):
         return from_os_error(error)
     return GptctlError(
         f"internal error: {type(error).__name__}: {error}",
         "run again with --debug and report the traceback; log.txt in the output folder has it too",
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception is Python's or torch's for a lack of memory, of a CPU or a GPU."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+def from_out_of_memory(error: BaseException, hint: str) -> MachineError:
+    """Return the MachineError for a lack of memory, with the size of the request if it is known."""
+    requested = REQUESTED_BYTES.search(str(error))
+    return MachineError(f"out of memory: t{requested[1]}" if requested else "out of memory", hint)
+
+
+@contextmanager
+def memory_hint(hint: str) -> Iterator[None]:
+    """Raise MachineError (4) with this hint where the block runs out of memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise from_out_of_memory(error, hint) from error
 
 
 def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError:

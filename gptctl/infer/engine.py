@@ -212,7 +212,7 @@ def accept_tokens(
         chosen = sample_tokens(adjusted, params, [rows[place].random.peek() for place in live])  # (b,)
         logprobs = [0.0] * len(live)
         if params.logprobs:
-            logprobs = (scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)).tolist()
+            logprobs = log_probabilities(scores, chosen).tolist()
         if seen is not None:
             seen[live, chosen] = True
         for place, token, logprob in zip(live, chosen.tolist(), logprobs, strict=True):
@@ -226,6 +226,12 @@ def accept_tokens(
         ]
         if not live:
             return
+
+
+def log_probabilities(scores: Tensor, chosen: Tensor) -> Tensor:
+    """Return ln p (b,) of tokens chosen (b,), which may be on another device, for scores (b, V)."""
+    picked = scores.gather(1, chosen.to(scores.device).unsqueeze(1))  # (b, 1)
+    return picked.squeeze(1) - scores.logsumexp(-1)
 
 
 def seen_tokens(rows: list[Row], logits: Tensor) -> Tensor:

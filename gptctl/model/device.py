@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+import psutil
 import torch
 from torch import nn
 
@@ -39,6 +40,15 @@ def select_device(name: str, gpus: int = 0) -> torch.device:
     if name == "mps" and not has_mps:
         raise MachineError("no Apple GPU found", "use --device cpu")
     return torch.device(name)
+
+
+def memory_per_rank(device: torch.device, ranks: int) -> float:
+    """Return the bytes of memory that each of `ranks` processes on this machine has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    return psutil.virtual_memory().total / ranks
 
 
 def select_precision(device: torch.device, hidden_size: int) -> str:

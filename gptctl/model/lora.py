@@ -67,8 +67,8 @@ class LoraLinear(nn.Linear):
 def apply_lora(model: nn.Module, lora: LoraConfig, seed: int) -> None:
     """Freeze a model and replace the linear layers that `lora` selects by LoraLinear.
 
-    Experts are stacked tensors, not linear layers, and are not adapted. Neither is their router, whose weight is used
-    directly for a product in float32. Raises UsageError (2) if no layer is selected.
+    Experts are stacked tensors, not linear layers, and are not adapted. Neither is their router, which computes in
+    float32. Raises UsageError (2) if no layer is selected.
     """
     generator = update_generator(seed)
     model.requires_grad_(False)

@@ -59,18 +59,27 @@ def looped_matmul(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     return torch.cat([F.linear(piece, matrix) for piece, matrix in pieces])
 
 
+class Router(nn.Linear):
+    """The logits of E experts for each token. fsdp gathers this module by itself, because it stays in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C) to (..., E) in float32, as near-ties decide the routing (Fedus et al. 2022, 2.4)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight.float())
+
+
 class MixtureOfExperts(nn.Module):
     """y = sum over the K experts with the largest router logits of softmax(those K logits) * expert(x)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.top_k = config.experts_per_token
-        self.router = nn.Linear(config.hidden_size, config.experts, bias=False)
+        self.router = Router(config.hidden_size, config.experts, bias=False)
         self.experts = Experts(config)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, T, C) to (B, T, C); return the router logits (B, T, E), too."""
-        logits = self.route(x)
+        logits = self.router(x)
         top, chosen = logits.flatten(0, 1).topk(self.top_k)  # (N, K)
         # Each token appears once for each of its experts, sorted by expert. Sorting and its inverse only permute, so
         # the sum of K outputs below has a fixed order on every device, which index_add does not have on a GPU.
@@ -80,11 +89,6 @@ class MixtureOfExperts(nn.Module):
         outputs = rows[order.argsort()].view(*chosen.shape, -1)  # (N, K, C)
         mixed = (outputs * top.softmax(-1)[..., None]).sum(1)
         return mixed.view_as(x).type_as(x), logits
-
-    def route(self, x: Tensor) -> Tensor:
-        """Return the router logits (B, T, E) in float32, as near-ties decide the routing (Fedus et al. 2022, 2.4)."""
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), self.router.weight.float())
 
 
 def router_losses(logits: Tensor, counted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

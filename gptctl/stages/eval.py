@@ -9,7 +9,7 @@ from pathlib import Path
 from gptctl.core import atomic
 from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.evals import evaluation
 from gptctl.evals import metrics as metric_plugins
@@ -84,6 +84,7 @@ def plan(config: Eval, context: Context) -> Summary:
     return Summary("eval", "planned", (config.out,) if config.out else (), plan=facts)
 
 
+@memory_hint("use --set batch_size=1 or --device cpu")
 def run(config: Eval, context: Context | None = None) -> Summary:
     """Evaluate, and write predictions and metrics if -o was given. A missed gate makes the summary a failure."""
     context, started = context or Context(), time.monotonic()

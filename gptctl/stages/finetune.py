@@ -87,8 +87,8 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     folder = find_model(config.base)
     saved = load_model(folder)
     device.select_device(config.device_name(), config.gpus)
-    if config.lora and config.parallel == "tp":
-        raise UsageError("--lora cannot be used with tensor parallelism", "leave parallel=tp out")
+    if config.lora and "tp" in config.plan_options(config.micro_batch_size).strategies():
+        raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
     tables, fingerprints = config.read_splits(config.data)
     inputs, repeats = {"model": model_manifest.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
     if repeats and config.nodes > 1:
@@ -211,7 +211,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
     """Describe the training run: an evaluation and a checkpoint at the end of each epoch."""
     from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.plan_run import replicated_memory
+    from gptctl.train.planning.plan_run import arrange
 
     recipe = config.effective_recipe(task.label_weights, task.train_samples, model.max_seq_len)
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
@@ -225,15 +225,13 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
         tokenizer_json=task.tokenizer.to_json(),
         metadata={"stage": "finetune", "task": config.task, "data": fingerprints} | task.metadata | lora,
         seed=config.seed,
-        memory_bytes=replicated_memory(model, recipe, config.world_size(), config.micro_batch_size),
-        micro_batch_size=config.micro_batch_size,
         patience=config.patience,
         select_on=task.select_on,
         eval_every=every,
         checkpoint_every=every,
         faults=config.faults,
         loggers=config.loggers,
-        **config.distributed(),
+        **config.distributed(arrange(model, recipe, config.plan_options(config.micro_batch_size))),
     )
 
 

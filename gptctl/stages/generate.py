@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import DataError, UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
 from gptctl.infer.options import LoadingOptions, SamplingOptions
@@ -94,6 +94,7 @@ def plan(config: Generate, context: Context) -> Summary:
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 
 
+@memory_hint("use --set batch_size=1, --set precision=bf16, or --device cpu")
 def run(config: Generate, context: Context | None = None) -> Summary:
     """Generate text: into a dataset, to standard output, or in a conversation."""
     context = context or Context()

@@ -66,7 +66,7 @@ class Pretrain(PretrainOptions):
 
 def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time, and simulate a sharded step without its GPUs."""
-    from gptctl.train.planning.plan_run import PlanOptions, plan_run
+    from gptctl.train.planning.plan_run import plan_run
     from gptctl.train.planning.plan_table import plan_table
 
     if config.list_presets:
@@ -75,17 +75,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
     model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    options = PlanOptions(
-        strategy=config.parallel,
-        world_size=config.world_size(),
-        nodes=config.nodes,
-        tp_size=config.tp_size,
-        hybrid_shard=config.hybrid_shard,
-        micro_batch_size=config.micro_batch_size,
-        bf16=config.precision == "bf16-master" or (config.precision != "fp32" and not config.on_cpu()),
-        bf16_master=config.precision == "bf16-master",
-        accelerator=None if config.on_cpu() else config.accelerator,
-    )
+    options = config.plan_options(config.micro_batch_size, None if config.on_cpu() else config.accelerator)
     found = plan_run(model, recipe, options)
     if data:
         found["packing"] = asdict(packing_report(config, data))
@@ -171,7 +161,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
     """Describe the training run."""
     from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
-    from gptctl.train.planning.plan_run import replicated_memory
+    from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining
 
     recipe, seed = config.effective_recipe(), config.seed
@@ -185,7 +175,6 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
         seed=seed,
-        micro_batch_size=config.micro_batch_size,
         max_tokens=report.positions(config.max_tokens),  # the loop counts padding as tokens
         max_minutes=config.max_minutes,
         patience=config.patience,
@@ -197,8 +186,7 @@ def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report
         loggers=config.loggers,
         sample_every=config.sample_every,
         sample_prompt=config.sample_prompt,
-        memory_bytes=replicated_memory(model, recipe, config.world_size(), config.micro_batch_size),
-        **config.distributed(),
+        **config.distributed(arrange(model, recipe, config.plan_options(config.micro_batch_size))),
     )
 
 

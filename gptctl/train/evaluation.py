@@ -16,8 +16,6 @@ from gptctl.train.monitor.heartbeat import WAITING
 from gptctl.train.monitor.sample_text import generate_sample
 from gptctl.train.state import TrainerState
 
-MIN_EVAL_BATCH = 32
-
 
 def evaluate(state: TrainerState) -> None:
     """Evaluate on the val split, report the metrics, and save the weights if they are the best so far."""
@@ -51,10 +49,9 @@ def evaluate(state: TrainerState) -> None:
 def split_metrics(state: TrainerState, data: DataSource) -> dict[str, float]:
     """Return the objective's metrics over a split, of which each rank reads its part; {} if a signal came."""
     job, strategy, objective = state.job, state.strategy, state.objective
-    size = job.eval_batch_size or max(MIN_EVAL_BATCH, job.micro_batch_size or job.recipe.batch_size)
     sums = objective.init_metrics(state.model)
     state.model.eval()
-    for batch, counts in eval_batches(state, data, size):
+    for batch, counts in eval_batches(state, data, job.eval_batch_size):
         strategy.heartbeat(state.progress.step, "evaluate")
         with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.progress.precision == "bf16"):
             sums += counts * objective.batch_metrics(state.model, batch.to(strategy.device))

@@ -47,11 +47,12 @@ def roll_back(state: TrainerState, skipped: faults.SkippedSamples) -> None:
     if state.is_main:
         faults.write_skipped_samples(state.run.path / "checkpoints", state.skipped_samples)
     state.checkpoint_writer.wait()
-    checkpoint = find_checkpoint(state.run.path, state.strategy)
-    assert checkpoint is not None  # one was saved before the first update
-    progress = restore(
-        checkpoint, state.strategy, state.model, state.parameters, state.optimizers, state.skipped_samples
-    )
+    with state.strategy.busy("load"):
+        checkpoint = find_checkpoint(state.run.path, state.strategy)
+        assert checkpoint is not None  # one was saved before the first update
+        progress = restore(
+            checkpoint, state.strategy, state.model, state.parameters, state.optimizers, state.skipped_samples
+        )
     details = {"from_step": state.progress.step, "first_sample": skipped.first, "end": skipped.end}
     state.monitor.log_event("rollback", progress.step, **details)
     state.monitor.reset_speed(Mark(progress.step, progress.tokens, progress.train_seconds))

@@ -15,6 +15,7 @@ from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.data_source import DataSource, WeightedSource
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.faults import FaultPolicy
+from gptctl.train.planning.estimate import MIN_EVAL_BATCH
 from gptctl.train.recipe import Recipe
 
 Model = GPT | Classifier
@@ -53,7 +54,7 @@ class TrainJob:
     precision: str = "auto"  # auto, fp32, bf16 or bf16-master
     compile: str = "auto"  # auto, on or off
     micro_batch_size: int = 0  # sequences per forward pass and rank; 0 takes a rank's whole share of a batch
-    eval_batch_size: int = 0  # 0 takes the micro-batch size, at least 32
+    eval_batch_size: int = MIN_EVAL_BATCH  # sequences per forward pass and rank of an evaluation
 
     max_tokens: int = 0  # 0 is no limit, here and below
     max_minutes: float = 0.0
@@ -70,10 +71,9 @@ class TrainJob:
 
     world_size: int = 1  # ranks: one process per GPU, or gloo processes on the CPU
     nodes: int = 1  # machines, each with the same number of ranks
-    strategy: str = "auto"  # a file in gptctl/train/strategies; choose_strategy.py resolves auto
+    strategy: str = "ddp"  # a file in gptctl/train/strategies; a single rank always uses single.py
     tp_size: int = 0  # for tp: ranks that share each matrix; 0 takes all of a machine
     hybrid_shard: bool = False  # for fsdp: each machine holds a copy of the model
-    memory_bytes: int = 0  # that a rank needs to hold the whole model, as estimated; 0 is unknown
     rdzv_endpoint: str = ""  # HOST:PORT where the machines find each other
     heartbeat_timeout: float = 600.0  # seconds after which a silent rank counts as lost
     max_restarts: int = 0  # of all ranks, from the last checkpoint, when one of them dies
@@ -85,7 +85,7 @@ class TrainJob:
 
     @property
     def parallel_dims(self) -> ParallelDims:
-        """Return the layout of the ranks, once the strategy is chosen."""
+        """Return the layout of the ranks."""
         return ParallelDims.for_strategy(
             self.strategy, self.world_size, nodes=self.nodes, tp_size=self.tp_size, hybrid_shard=self.hybrid_shard
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from gptctl.core import plugins
@@ -10,7 +9,6 @@ from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
 from gptctl.train import gc_control
 from gptctl.train.checkpointing import report_checkpoints, save_checkpoint, stop_if_requested
-from gptctl.train.distributed.choose_strategy import choose_strategy
 from gptctl.train.evaluation import evaluate
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.setup import setup
@@ -31,8 +29,7 @@ def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """
     for name in job.loggers:
         plugins.load("gptctl.train.loggers", name).check()
-    job = replace(job, strategy=choose_strategy(job))
-    module = plugins.load("gptctl.train.strategies", job.strategy)
+    module = plugins.load("gptctl.train.strategies", job.strategy if job.world_size > 1 else "single")
     metrics: dict[str, Any] = module.launch(train_rank, job, run, context)
     return metrics
 

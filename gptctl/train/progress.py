@@ -20,6 +20,7 @@ class TrainProgress:
     optimizer_precision: str = "fp32"  # of the optimizer's own matrix products
     compiled: bool = False
     world_size: int = 1
+    micro_batch_size: int = 0  # sequences per forward pass and rank
     best: float | None = None  # the metric that selects the best weights
     best_step: int = 0
     stale_evaluations: int = 0  # evaluations in a row without improvement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,10 +35,12 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     check_batch_size(job, strategy)
     threads = device.cpu_threads(strategy.local_world_size)
     device.configure_process(threads)
-    checkpoint = find_checkpoint(run.path, strategy, context.warn)
+    with strategy.busy("verify"):
+        checkpoint = find_checkpoint(run.path, strategy, context.warn)
     strategy.heartbeat(0, "build")
     model = job.model.build()
     progress = initial_progress(job, strategy, model.config, threads, checkpoint)
+    job = replace(job, micro_batch_size=progress.micro_batch_size)
     parameters = strategy.prepare_model(model, progress.precision, progress.compiled)
     objective: Objective = plugins.load("gptctl.train.objectives", job.objective).build(job)
     objective.prepare(strategy, progress.precision, progress.compiled)
@@ -45,11 +48,13 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     optimizers = build_optimizers(parameters, job.recipe, strategy, progress.optimizer_precision)
     skipped = faults.read_skipped_samples(run.path / "checkpoints")
     if checkpoint is None:
-        job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
-        strategy.update_model()
+        with strategy.busy("build"):
+            job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+            strategy.update_model()
     else:
-        strategy.heartbeat(0, "load")
-        progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
+        with strategy.busy("load"):
+            progress = restore(checkpoint, strategy, model, parameters, optimizers, skipped)
+        progress.micro_batch_size = job.micro_batch_size
         if progress.world_size != strategy.dims.world_size:
             progress.threads, progress.world_size = threads, strategy.dims.world_size
         torch.set_num_threads(progress.threads)  # another number of threads would add in another order
@@ -102,7 +107,11 @@ def initial_progress(
     It is the first rank's choice for all, because machines may differ in what is fastest.
     """
     if checkpoint is not None:
-        return strategy.broadcast_object(TrainProgress(**read_progress(checkpoint)))
+        progress = TrainProgress(**read_progress(checkpoint))
+        # The micro-batches of the run so far, because dropout depends on them, unless this device has less memory.
+        recorded = progress.micro_batch_size if progress.world_size == strategy.dims.world_size else 0
+        progress.micro_batch_size = min(recorded or job.micro_batch_size, job.micro_batch_size)
+        return strategy.broadcast_object(progress)
     precision = job.precision
     optimizer_precision = "fp32" if job.precision == "fp32" else "bf16"
     if job.precision == "auto":
@@ -115,6 +124,7 @@ def initial_progress(
             optimizer_precision=optimizer_precision,
             compiled=device.should_compile(strategy.device, job.compile),
             world_size=strategy.dims.world_size,
+            micro_batch_size=job.micro_batch_size,
         )
     )
 

@@ -130,12 +130,12 @@ def test_the_balancing_loss_spreads_the_load() -> None:
     optimizer = torch.optim.SGD(part.router.parameters(), lr=1e-4)
 
     def largest_share() -> float:
-        chosen = part.route(x).topk(2).indices.flatten()
+        chosen = part.router(x).topk(2).indices.flatten()
         return float(torch.bincount(chosen, minlength=4).max() / chosen.numel())
 
     before = largest_share()
     for _ in range(40):
-        part.router.weight.grad = torch.autograd.grad(router_losses(part.route(x), counted, 2)[0], part.router.weight)[
+        part.router.weight.grad = torch.autograd.grad(router_losses(part.router(x), counted, 2)[0], part.router.weight)[
             0
         ]
         optimizer.step()

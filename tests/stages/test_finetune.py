@@ -210,6 +210,15 @@ def test_long_documents_are_read_as_stated(gptctl: Gptctl, workspace: Path, tmp_
     assert (report["accuracy"], report["long_documents"]) == (1.0, "windows")
 
 
+def test_lora_is_refused_with_tensor_parallelism(gptctl: Gptctl, workspace: Path) -> None:
+    """Also where tp_size alone asks for it."""
+    for asked in (("--parallel", "tp"), ("--set", "tp_size=2")):
+        done = gptctl("finetune", workspace / "run", workspace / "labelled", "-o", "out", "--lora", "2",
+                      "--device", "cpu", "--nproc-per-node", "2", *asked)  # fmt: skip
+        assert done.code == 2
+        assert done.error_lines[0] == "error: --lora cannot be used with tensor parallelism"
+
+
 def test_lora_trains_little_resumes_and_merges(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """Killed and resumed it ends with the same bits; the base's matrices are those of the base plus a low rank."""
     command = ("finetune", workspace / "run", workspace / "labelled", "--epochs", "3", "--lora", "2", "--json", "-o")

@@ -23,7 +23,7 @@ from gptctl.core.run_folder import Run
 from gptctl.model import tensor_part
 from gptctl.model.tensor_part import TensorPart
 from gptctl.train import loop
-from gptctl.train.distributed import collectives
+from gptctl.train.distributed import collectives, sharded_strategy
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from tests.allocations import peak_allocated
@@ -162,3 +162,58 @@ def cubes(matrices: list[torch.Tensor]) -> bool:
 def cube(matrices: torch.Tensor) -> torch.Tensor:
     """Return the cube of each matrix: a function that needs full matrices."""
     return matrices @ matrices.mT @ matrices
+
+
+def gathered_dtypes(job: TrainJob, folder: Path) -> dict[str, torch.dtype]:
+    """Return the formats in which this rank computes a mixture of experts in bfloat16, as on a GPU."""
+    usual = sharded_strategy.BF16_DEVICES
+    sharded_strategy.BF16_DEVICES = ("cpu",)
+    try:
+        model, strategy, parameters = prepared(job, folder, "bf16")
+    finally:
+        sharded_strategy.BF16_DEVICES = usual
+    found: dict[str, torch.dtype] = {}
+    mixture = model.blocks[0].feed_forward
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, *_: found.update({name: next(module.parameters()).dtype})
+
+    mixture.router.register_forward_hook(note("router"), prepend=True)
+    mixture.experts.register_forward_hook(note("experts"), prepend=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        step(model, strategy, parameters)
+    gradients = {name: shard.grad for name, shard in parameters.items() if shard.grad is not None and shard.numel()}
+    assert gradients.keys() == {name for name, shard in parameters.items() if shard.numel()}
+    (dtype,) = {gradient.dtype for gradient in gradients.values()}
+    return found | {"gradient": dtype}
+
+
+def train_half_frozen(job: TrainJob, folder: Path) -> tuple[bool, bool]:
+    """Update a model whose first block is frozen; return whether that block has stayed, and the other has changed."""
+    model, strategy, parameters = prepared(job, folder, "fp32", frozen="blocks.0.")
+    before = {name: shard.detach().clone() for name, shard in parameters.items()}
+    step(model, strategy, parameters)
+    for optimizer in plugins.load("gptctl.train.optimizers", "adamw").build(parameters, job.recipe, strategy):
+        optimizer.step()
+    same = {name: torch.equal(before[name], shard) for name, shard in parameters.items() if shard.numel()}
+    frozen = [name for name in same if name.startswith("blocks.0.")]
+    return all(same[name] for name in frozen), not any(same[name] for name in same if name not in frozen)
+
+
+def prepared(job: TrainJob, folder: Path, precision: str, frozen: str = "no") -> tuple[Any, Any, dict[str, Any]]:
+    """Return the model, the strategy and the shards of this rank; parameters whose name begins with `frozen` do not learn."""
+    strategy = build_strategy(job, folder)
+    strategy.heartbeat_writer.close()
+    model = job.model.build()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
+    parameters = strategy.prepare_model(model, precision, False)
+    job.model.init_weights(model, {name: strategy.part_of(shard) for name, shard in parameters.items()})
+    return model, strategy, parameters
+
+
+def step(model: Any, strategy: Any, parameters: dict[str, Any]) -> None:
+    """Compute the gradients of some tokens."""
+    tokens = torch.arange(64).view(2, 32)
+    model(tokens, targets=tokens).cross_entropy.backward()
+    strategy.reduce_gradients(parameters)

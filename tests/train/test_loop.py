@@ -28,6 +28,8 @@ from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.labelled_texts import LabelledTexts
+from gptctl.train.data.token_windows import TokenWindows
+from gptctl.train.distributed.launch import as_gptctl_error
 from tests.conftest import REPO, warm
 from tests.train.jobs import (
     VOCABULARY,
@@ -234,6 +236,22 @@ def test_no_gpu_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="1 GPUs requested, 0 found") as caught:
         run_in(tmp_path, make_job(device="cuda"))
     assert "--dry-run" in str(caught.value.hint)
+
+
+def without_memory() -> TokenWindows:
+    """Fail as torch does on a GPU that is full."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of ...")
+
+
+def test_a_full_gpu_is_said_plainly(tmp_path: Path) -> None:
+    """Exit 4 with what was asked for and the way out, on one device and in a rank of several."""
+    with pytest.raises(MachineError, match=r"^out of memory: tried to allocate 20\.00 GiB$") as caught:
+        run_in(tmp_path, replace(make_job(), train_sources=only(without_memory)))
+    assert "micro_batch_size=1" in str(caught.value.hint)
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    known = as_gptctl_error(caught.value.__cause__)
+    assert isinstance(known, MachineError)
+    assert (known.message, known.hint) == (caught.value.message, caught.value.hint)
 
 
 def labelled(split: str) -> LabelledTexts:

@@ -163,7 +163,8 @@ class AsyncCheckpointWriter:
     def wait(self) -> None:
         """Wait until nothing is being written. Raises the error of what was."""
         if self.thread is not None:
-            self.thread.join()
+            with self.strategy.busy("save"):
+                self.thread.join()
             self.thread = None
         error, self.error = self.error, None
         if error is not None:

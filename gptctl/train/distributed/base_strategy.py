@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -13,6 +15,10 @@ from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
 T = TypeVar("T")
+
+# The watchdog decides whether a rank is lost, and names it. It must come before the timeout of a collective, which does
+# not say who is missing and is 10 minutes for NCCL by default.
+COLLECTIVE_TIMEOUT = timedelta(days=7)
 
 
 class DistributedStrategy:
@@ -26,8 +32,12 @@ class DistributedStrategy:
         self.local_world_size = int(os.environ["LOCAL_WORLD_SIZE"])
         self.dp_rank = self.rank
         backend = "fake" if dist.get_backend() == "fake" else "gloo"  # simulate_step.py uses the fake one
-        self.control_group = dist.new_group(backend=backend)  # for objects, which are not on the device
-        self.checkpoint_group = dist.new_group(backend=backend)  # for the checkpoint writer's thread
+        self.control_group = dist.new_group(
+            backend=backend, timeout=COLLECTIVE_TIMEOUT
+        )  # for objects, which are not on the device
+        self.checkpoint_group = dist.new_group(
+            backend=backend, timeout=COLLECTIVE_TIMEOUT
+        )  # for the checkpoint writer's thread
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum of float64 values over all ranks."""
@@ -44,3 +54,7 @@ class DistributedStrategy:
     def heartbeat(self, step: int, phase: str) -> None:
         """Report that this rank has reached a phase of a step."""
         self.heartbeat_writer.beat(step, phase)
+
+    def busy(self, phase: str) -> AbstractContextManager[None]:
+        """Report that this rank is at work while a block runs that cannot call `heartbeat`."""
+        return self.heartbeat_writer.busy(phase)

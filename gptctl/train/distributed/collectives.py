@@ -5,6 +5,7 @@ Every order of additions is fixed, so that a resumed run computes bit for bit wh
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 BUCKET_BYTES = 25 * 2**20  # large enough to be bound by bandwidth, small enough to overlap with one another
+BUCKETS_IN_FLIGHT = 2
 
 Group = Any  # a dist.ProcessGroup; None is the group of all ranks
 MatrixFunction = Callable[[Tensor], Tensor]  # maps (N, rows, ...) to the same shape, each of the N matrices by itself
@@ -29,16 +31,26 @@ def broadcast_in_buckets(tensors: Sequence[Tensor], group: Group) -> None:
 
 
 def run_in_buckets(tensors: Sequence[Tensor], start: Callable[[Tensor], Any]) -> None:
-    """Concatenate tensors into flat buckets, start a collective on each bucket, and copy the results back."""
-    pending = []
-    for bucket in buckets(tensors):
-        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-        pending.append((bucket, flat, start(flat)))
-    for bucket, flat, work in pending:
+    """Concatenate tensors into flat buckets, start a collective on each bucket, and copy the results back.
+
+    At most BUCKETS_IN_FLIGHT buckets exist at a time, so that there is no second copy of all tensors.
+    """
+    pending: deque[tuple[list[Tensor], Tensor, Any]] = deque()
+
+    def finish_one() -> None:
+        bucket, flat, work = pending.popleft()
         work.wait()
         pieces = torch.split(flat, [tensor.numel() for tensor in bucket])
         for tensor, piece in zip(bucket, pieces, strict=True):
             tensor.copy_(piece.view_as(tensor))
+
+    for bucket in buckets(tensors):
+        if len(pending) == BUCKETS_IN_FLIGHT:
+            finish_one()
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        pending.append((bucket, flat, start(flat)))
+    while pending:
+        finish_one()
 
 
 def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -124,4 +136,4 @@ def squared_norm(gradients: Sequence[Tensor]) -> Tensor:
     if not gradients:
         return torch.zeros((), dtype=torch.float64)
     norms = torch._foreach_norm(list(gradients))  # in float32, one kernel for all on a GPU
-    return torch.stack(norms).double().square().sum().cpu()
+    return torch.stack(norms).cpu().double().square().sum()  # Apple GPUs have no double precision

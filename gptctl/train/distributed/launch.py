@@ -34,11 +34,12 @@ from gptctl.core.main_module import without_current_folder, without_main_module
 from gptctl.core.run_folder import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.model import device
+from gptctl.train.distributed.base_strategy import COLLECTIVE_TIMEOUT
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat import heartbeat_path
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from gptctl.train.monitor.watchdog import Watchdog
-from gptctl.train.strategies import RankFunction
+from gptctl.train.strategies import MEMORY_HINT, RankFunction
 
 BuildStrategy = Callable[[TrainJob, torch.device, HeartbeatWriter], Any]  # called inside a rank
 
@@ -160,7 +161,11 @@ def run_rank(
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # With a device, NCCL connects the ranks now and not in the first step.
+    on_gpu = chosen.type == "cuda"
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=COLLECTIVE_TIMEOUT, device_id=chosen if on_gpu else None
+    )
     try:
         with RankStopFlag() as stop:
             context = Context(
@@ -189,11 +194,8 @@ def as_gptctl_error(error: Exception) -> GptctlError | None:
     """Return a rank's error in the user's terms, or None if it is a bug."""
     if isinstance(error, GptctlError):
         return error
-    if isinstance(error, torch.OutOfMemoryError):
-        return MachineError(
-            f"out of memory: {str(error).splitlines()[0]}",
-            "use --set micro_batch_size=1 or parallel=fsdp, with another -o; pretrain --dry-run shows what is needed",
-        )
+    if errors.is_out_of_memory(error):
+        return errors.from_out_of_memory(error, MEMORY_HINT)
     if isinstance(error, dist.DistError | torch.AcceleratorError) or "gloo" in str(error):
         reason = str(error).partition(". ")[0].partition("\n")[0]  # gloo adds advice
         return LostRankError(f"the connection to another rank was lost: {reason}", RESUME_HINT)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from gptctl.core.config import ProcessOptions, Values, flag, key
+from gptctl.train.planning.gpu_specs import GPU_SPECS, Accelerator
+from gptctl.train.planning.plan_run import Arrangement, PlanOptions
 
 
 class DistributedOptions(ProcessOptions):
@@ -59,14 +61,39 @@ class DistributedOptions(ProcessOptions):
         """Return whether it is certain that the CPU trains."""
         return self.device_name() == "cpu"
 
-    def distributed(self) -> Values:
-        """Return the fields of a TrainJob that these options set."""
+    def plan_options(self, micro_batch_size: int, accelerator: Accelerator | None = None) -> PlanOptions:
+        """Return the ranks and their memory: that of an accelerator, or without one that of this machine's device."""
+        if accelerator:
+            memory, bf16 = GPU_SPECS[accelerator].memory, self.precision != "fp32"
+        else:
+            from gptctl.model import device
+
+            chosen = device.select_device(self.device_name(), self.gpus)
+            memory = device.memory_per_rank(chosen, self.world_size() // self.nodes)
+            bf16 = chosen.type == "cuda" and self.precision != "fp32" and device.optimizer_precision(chosen) == "bf16"
+        return PlanOptions(
+            strategy=self.parallel,
+            world_size=self.world_size(),
+            nodes=self.nodes,
+            tp_size=self.tp_size,
+            hybrid_shard=self.hybrid_shard,
+            micro_batch_size=micro_batch_size,
+            bf16=bf16 or self.precision == "bf16-master",
+            bf16_master=self.precision == "bf16-master",
+            memory=memory,
+            accelerator=accelerator,
+        )
+
+    def distributed(self, arranged: Arrangement) -> Values:
+        """Return the fields of a TrainJob that follow from these options and the arrangement of its ranks."""
         return {
             "device": self.device_name(),
             "world_size": self.world_size(),
             "nodes": self.nodes,
             "rdzv_endpoint": self.rdzv_endpoint,
-            "strategy": self.parallel,
+            "strategy": arranged.layout.strategy,
+            "micro_batch_size": arranged.micro_batch_size,
+            "eval_batch_size": arranged.eval_batch_size,
             "tp_size": self.tp_size,
             "hybrid_shard": self.hybrid_shard,
             "max_restarts": self.max_restarts,

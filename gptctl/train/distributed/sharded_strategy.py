@@ -17,12 +17,15 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gptctl.model import device
+from gptctl.model.moe import Router
 from gptctl.model.tensor_part import TensorPart
 from gptctl.train.distributed.base_strategy import DistributedStrategy
 from gptctl.train.distributed.collectives import MatrixFunction, chunk_sizes, map_sharded_matrices, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.job import Model, allocate, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+
+BF16_DEVICES = ("cuda",)  # whose blocks are gathered in bfloat16
 
 
 class ShardedStrategy(DistributedStrategy):
@@ -122,17 +125,25 @@ def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
     """Shard each parameter's rows over the last dimension of a mesh, and replicate over the first if there are two.
 
     Zhao et al. 2023, "PyTorch FSDP". A block's parameters are gathered for its forward pass and again for its backward
-    pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; embeddings, head and the
-    residual stream stay in float32, as under autocast.
+    pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; routers, embeddings, head
+    and the residual stream stay in float32, as under autocast. With bf16-master, all but routers is gathered in
+    bfloat16 on every device.
     """
-    block_policy = root_policy = MixedPrecisionPolicy()
     narrow = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    block_policy = root_policy = MixedPrecisionPolicy()
     if precision == "bf16-master":
         block_policy = root_policy = narrow
-    elif precision == "bf16" and mesh.device_type == "cuda":
+    elif precision == "bf16" and mesh.device_type in BF16_DEVICES:
         block_policy = narrow
-    for module in (*transformer_blocks(model), model):
-        fully_shard(module, mesh=mesh, mp_policy=root_policy if module is model else block_policy)
+    policies: dict[nn.Module, MixedPrecisionPolicy] = {}
+    for block in transformer_blocks(model):
+        if block_policy is narrow:
+            routers = (module for module in block.modules() if isinstance(module, Router))
+            policies |= dict.fromkeys(routers, MixedPrecisionPolicy())
+        policies[block] = block_policy
+    policies[model] = root_policy
+    for module, policy in policies.items():
+        fully_shard(module, mesh=mesh, mp_policy=policy)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)  # the loop divides, by the number of targets
         module.set_force_sum_reduction_for_comms(True)

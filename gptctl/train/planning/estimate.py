@@ -19,6 +19,7 @@ BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients in flight at once: col
 WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
 CHUNK_ROWS = 256  # cross_entropy.CHUNK_ROWS
 MEMORY_SHARE = 0.85  # share of a device's memory that a run may take; buffers and fragmentation take the rest
+MIN_EVAL_BATCH = 32  # sequences per forward pass of an evaluation, if they fit: it keeps nothing for a backward pass
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,26 @@ def choose_layout(
     return layout, micro
 
 
+def choose_eval_batch(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int, memory: float) -> int:
+    """Return the sequences per forward pass of an evaluation: the micro-batch or MIN_EVAL_BATCH, or fewer if need be.
+
+    An evaluation holds the weights, the optimizer's state and the activations of one block.
+    """
+    parts = memory_parts(model, recipe, layout, micro)
+    held = parts["weights"] + parts["rounded weights"] + parts["optimizer"] + parts["gathered"]
+    per_token = block_bytes(model, recipe, layout) + 2 * stream_bytes(layout) * model.hidden_size
+
+    def fits(size: int) -> bool:
+        tokens = size * recipe.seq_len
+        logits = 2 * FLOAT_BYTES * logits_at_once(model, tokens)
+        return held + tokens * per_token + logits <= MEMORY_SHARE * memory
+
+    size = max(MIN_EVAL_BATCH, micro)
+    while size > 1 and not fits(size):
+        size = -(-size // 2)
+    return size
+
+
 def flops_per_token(model: ModelConfig, seq_len: int) -> int:
     """Count the floating-point operations of one token, forward and backward pass."""
     weights = model.matrix_parameters() + model.vocab_size * model.hidden_size
@@ -104,7 +125,7 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
     """Count the bytes that one rank holds at the peak, part by part."""
     parameters = parameters_per_rank(model, layout.dims)
     gathered = 0
-    if layout.dims.dp_shard > 1:
+    if layout.dims.dp_shard > 1 or (layout.bf16_master and layout.dims.tp > 1):
         # The full parameters of one block and of the next one, which is prefetched, and the block's gradients before
         # they are reduced and scattered. The root (embeddings, head, last norm) stays gathered from the forward to the
         # backward pass.
@@ -146,13 +167,37 @@ def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:
     """Count the bytes that one forward pass of `tokens` tokens keeps for the backward pass.
 
-    Per block and token these are the inputs of both norms (in single precision, except with bf16-master), the inputs
-    of both sublayers, q, k, v, the attention's output, and the feed-forward hidden layer before and after its
-    activation function (of each expert that a token is routed to). Attention weights are recomputed. Logits and their
-    gradient are kept once each if they are few, else chunk by chunk.
+    Logits and their gradient are kept once each if they are few, else chunk by chunk.
+    """
+    stream = stream_bytes(layout)
+    per_block = block_bytes(model, recipe, layout)
+    blocks = model.layers * per_block
+    if recipe.checkpoint_activations:
+        blocks = model.layers * stream * model.hidden_size + per_block
+    logits, whole = logits_at_once(model, tokens), tokens * model.padded_vocab_size
+    head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
+    return tokens * (blocks + 2 * stream * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
+
+
+def stream_bytes(layout: Layout) -> int:
+    """Count the bytes of an entry of the residual stream."""
+    return 2 if layout.bf16_master else FLOAT_BYTES
+
+
+def logits_at_once(model: ModelConfig, tokens: int) -> int:
+    """Count the logits that exist at the same time in a forward pass with a loss."""
+    whole = tokens * model.padded_vocab_size
+    return whole if whole < WHOLE_LOGITS else min(whole, CHUNK_ROWS * model.padded_vocab_size)
+
+
+def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
+    """Count the bytes per token that a block keeps for the backward pass.
+
+    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers, q,
+    k, v, the attention's output, and the feed-forward hidden layer before and after its activation function (of each
+    expert that a token is routed to). Attention weights are recomputed.
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
-    stream = 2 if layout.bf16_master else FLOAT_BYTES  # an entry of the residual stream
     tp = layout.dims.tp
     keys = model.resolved_kv_heads * model.head_dim
     kept = {"swiglu": 4, "relu": 1}.get(model.activation, 2)  # relu's gradient needs only its output
@@ -163,14 +208,7 @@ def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens:
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
-    per_block = 2 * stream * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
-    blocks = model.layers * per_block
-    if recipe.checkpoint_activations:
-        blocks = model.layers * stream * model.hidden_size + per_block
-    whole = tokens * model.padded_vocab_size
-    logits = whole if whole < WHOLE_LOGITS else min(whole, CHUNK_ROWS * model.padded_vocab_size)
-    head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
-    return tokens * (blocks + 2 * stream * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
+    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:

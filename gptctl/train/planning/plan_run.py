@@ -1,15 +1,16 @@
-"""The plan of a pretraining run for --dry-run: layout, micro-batch size, and what a step takes."""
+"""The arrangement of a training run, and for --dry-run what a step of it takes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from gptctl.core.errors import UsageError
 from gptctl.model.config import ModelConfig
 from gptctl.train.distributed.parallel_dims import ParallelDims
-from gptctl.train.planning.estimate import Layout, choose_layout, estimate
-from gptctl.train.planning.gpu_specs import GPU_SPECS, Accelerator
+from gptctl.train.planning.estimate import Layout, choose_eval_batch, choose_layout, estimate
+from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import Recipe
 
 
@@ -24,8 +25,9 @@ class PlanOptions:
     hybrid_shard: bool
     micro_batch_size: int
     bf16: bool
-    bf16_master: bool
-    accelerator: Accelerator | None  # None is the CPU
+    bf16_master: bool = False
+    memory: float = math.inf  # bytes of each rank
+    accelerator: Accelerator | None = None  # whose time is estimated
 
     def layout(self, strategy: str) -> Layout:
         """Return the layout of a strategy."""
@@ -34,23 +36,46 @@ class PlanOptions:
         )
         return Layout(dims, strategy, self.nodes, self.bf16, self.bf16_master)
 
+    def strategies(self) -> tuple[str, ...]:
+        """Return the strategies to choose from, the one that communicates least first.
+
+        Raises UsageError (2) for settings that contradict each other.
+        """
+        if self.tp_size > 1 and self.strategy not in ("auto", "tp"):
+            raise UsageError(
+                f"tp_size cannot be used with parallel={self.strategy}", "use parallel=tp, or leave one out"
+            )
+        if self.world_size == 1:
+            return ("single",)
+        if self.strategy != "auto":
+            return (self.strategy,)
+        return ("tp",) if self.tp_size > 1 else ("ddp", "fsdp")
+
+
+class Arrangement(NamedTuple):
+    """How a run is divided: over its ranks, and each rank's share of a batch into forward passes."""
+
+    layout: Layout
+    micro_batch_size: int  # sequences
+    eval_batch_size: int  # sequences
+
+
+def arrange(model: ModelConfig, recipe: Recipe, options: PlanOptions) -> Arrangement:
+    """Return the arrangement of a run, which --dry-run and the run itself share.
+
+    The strategy is the first that fits into each rank's memory, and the micro-batch the largest that does.
+    """
+    layouts = [options.layout(strategy) for strategy in options.strategies()]
+    layout, micro = choose_layout(model, recipe, layouts, options.micro_batch_size, options.memory)
+    return Arrangement(layout, micro, choose_eval_batch(model, recipe, layout, micro, options.memory))
+
 
 def plan_run(model: ModelConfig, recipe: Recipe, options: PlanOptions) -> dict[str, Any]:
     """Return the estimate of a run. A sharded step is simulated, which raises torch's error if it is impossible."""
-    candidates = ("ddp", "fsdp") if options.strategy == "auto" else (options.strategy,)
-    layouts = [options.layout(strategy) for strategy in candidates]
-    memory = GPU_SPECS[options.accelerator].memory if options.accelerator else math.inf
-    layout, micro_batch_size = choose_layout(model, recipe, layouts, options.micro_batch_size, memory)
+    layout, micro_batch_size, _ = arrange(model, recipe, options)
     plan = estimate(model, recipe, layout, micro_batch_size, options.accelerator)
     if layout.dims.dp_shard > 1 and layout.dims.tp == 1:
         from gptctl.train.planning.simulate_step import simulate_step  # imports torch
 
         plan["simulated_step"] = simulate_step(model, recipe, layout.dims)
     return plan
-
-
-def replicated_memory(model: ModelConfig, recipe: Recipe, world_size: int, micro_batch_size: int) -> int:
-    """Return the bytes that a rank needs if every rank holds the whole model."""
-    layout = Layout(ParallelDims(dp_replicate=world_size))
-    needed: int = estimate(model, recipe, layout, micro_batch_size)["memory_bytes_per_rank"]
-    return needed

@@ -6,6 +6,7 @@ A strategy's module defines `launch`, which calls a function once per rank with 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -19,6 +20,8 @@ from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.job import Model, TrainJob
 
 T = TypeVar("T")
+
+MEMORY_HINT = "use --set micro_batch_size=1 or parallel=fsdp, with another -o; pretrain --dry-run shows what is needed"
 
 
 class Strategy(Protocol):
@@ -60,6 +63,9 @@ class Strategy(Protocol):
 
     def heartbeat(self, step: int, phase: str) -> None:
         """Report that this rank has reached a phase of a step."""
+
+    def busy(self, phase: str) -> AbstractContextManager[None]:
+        """Report that this rank is at work, for up to an hour, while a block runs that cannot call `heartbeat`."""
 
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return values of one of this rank's shards as the tensor that all ranks hold together."""

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gptctl.core.context import Context
+from gptctl.core.errors import memory_hint
 from gptctl.core.run_folder import Run
 from gptctl.model import device
 from gptctl.train.distributed.collectives import MatrixFunction, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.distributed.replicated_parameters import ReplicatedParameters
 from gptctl.train.job import TrainJob
-from gptctl.train.strategies import RankFunction
+from gptctl.train.strategies import MEMORY_HINT, RankFunction
 
 T = TypeVar("T")
 
 
 def launch(train_rank: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """Call train_rank with the strategy in this process."""
-    return train_rank(job, run, context, SingleDevice(device.select_device(job.device)))
+    with memory_hint(MEMORY_HINT):
+        return train_rank(job, run, context, SingleDevice(device.select_device(job.device)))
 
 
 class SingleDevice(ReplicatedParameters):
@@ -53,6 +56,10 @@ class SingleDevice(ReplicatedParameters):
 
     def heartbeat(self, step: int, phase: str) -> None:
         """Do nothing: no launcher watches this process."""
+
+    def busy(self, phase: str) -> AbstractContextManager[None]:
+        """Do nothing: no launcher watches this process."""
+        return nullcontext()
 
     def map_matrices(
         self, function: MatrixFunction, shards: Sequence[Tensor], parameters: Sequence[nn.Parameter]

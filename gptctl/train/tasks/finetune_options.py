@@ -82,7 +82,9 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
     micro_batch_size: int = key(
-        0, "Texts per forward pass and process (gradient accumulation); 0 takes a process's whole share.", ge=0
+        0,
+        "Texts per forward pass and process (gradient accumulation); 0 takes as much of a process's share as fits.",
+        ge=0,
     )
 
     @field_validator("fold", mode="before")

@@ -71,7 +71,9 @@ class PretrainOptions(DistributedOptions, SeedOption):
     )
     sample_prompt: str = key("", "Text that the samples continue. Empty: the start of a document.", runtime=True)
     micro_batch_size: int = key(
-        0, "Sequences per forward pass and process (gradient accumulation); 0 takes a process's whole share.", ge=0
+        0,
+        "Sequences per forward pass and process (gradient accumulation); 0 takes as much of a process's share as fits.",
+        ge=0,
     )
     accelerator: Accelerator = key("h100", "GPU model assumed by --dry-run.", runtime=True)
 

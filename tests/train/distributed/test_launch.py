@@ -1,4 +1,4 @@
-"""The launcher with real processes: lost ranks, restarts, the command line, several machines. All slow."""
+"""The launcher with real processes: lost ranks, restarts, the command line, several machines. Mostly slow."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from gptctl.core.errors import MachineError
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
+from gptctl.train.distributed import launch
+from gptctl.train.monitor.heartbeat_writer import BUSY_SECONDS
+from gptctl.train.monitor.watchdog import START_SECONDS
 from tests.conftest import REPO, Ran
 from tests.train.jobs import make_job, only, run_in, text
 from tests.train.strategies.test_strategies import assert_close, last
@@ -42,6 +45,29 @@ class Unlucky(TokenWindows):
             self.marker.touch()
             os.kill(os.getpid(), self.number)
         return super().batch(first_index, count)
+
+
+class ConnectedError(Exception):
+    """Raised where a rank would connect to the others."""
+
+
+def test_collectives_do_not_time_out_before_the_watchdog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL's own timeout, 10 minutes, would end a run whose heartbeat_timeout is longer. Its device is the rank's."""
+    given: dict[str, Any] = {}
+
+    def connect(backend: str, **options: Any) -> None:
+        given.update(options, backend=backend)
+        raise ConnectedError
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(launch.device, "select_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(launch.dist, "init_process_group", connect)
+    with pytest.raises(ConnectedError):
+        launch.run_rank(None, None, make_job(), tmp_path, "pretrain", str(tmp_path), None)  # type: ignore[arg-type]
+    assert (given["backend"], given["device_id"]) == ("nccl", torch.device("cuda", 1))
+    assert given["timeout"].total_seconds() > 10 * max(START_SECONDS, BUSY_SECONDS)
 
 
 @pytest.mark.slow

@@ -9,7 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from gptctl.train.monitor import heartbeat_writer as heartbeat_module
 from gptctl.train.monitor.heartbeat import WAITING, Heartbeat, Position, read_heartbeats
+from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from gptctl.train.monitor.watchdog import Watchdog, diagnose
 from tests.conftest import REPO
 
@@ -54,3 +58,31 @@ def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
         os.kill(child.pid, signal.SIGSTOP)
         assert child.wait(timeout=30) == -signal.SIGKILL
     assert watchdog.diagnosis.startswith("rank 3 has been silent for")
+
+
+def test_work_on_a_checkpoint_counts_as_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that is busy moves on without calling `beat`, but not for ever, and not once it is done."""
+    monkeypatch.setattr(heartbeat_module, "INTERVAL_SECONDS", 0.01)
+    writer = HeartbeatWriter(tmp_path / "heartbeat-0")
+
+    def waits_for_progress() -> bool:
+        """Return whether the position moves within three signs of life."""
+        before = read_heartbeats(tmp_path)[0]
+        alive, signs = before.alive, 0
+        while signs < 3:
+            now = read_heartbeats(tmp_path)[0]
+            signs, alive = signs + (now.alive > alive), now.alive
+            if now.position.time > before.position.time:
+                return True
+        return False
+
+    writer.beat(7, "update")
+    with writer.busy("save"):
+        assert waits_for_progress()
+        assert read_heartbeats(tmp_path)[0].position.phase == "save"
+        assert read_heartbeats(tmp_path)[0].position.step == 7
+    assert not waits_for_progress()
+    monkeypatch.setattr(heartbeat_module, "BUSY_SECONDS", 0.0)
+    with writer.busy("save"):
+        assert not waits_for_progress()
+    writer.close()

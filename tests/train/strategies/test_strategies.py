@@ -19,12 +19,20 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
-from gptctl.train.distributed.choose_strategy import choose_strategy
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.stragglers import StragglerDetector
 from gptctl.train.strategies import tp
 from tests.train.jobs import WholeModel, make_job, only, run_in, text, whole_model
-from tests.train.rank_pool import RankPool, count_held, cubes, initial_parts, peak_of_build, tensors
+from tests.train.rank_pool import (
+    RankPool,
+    count_held,
+    cubes,
+    gathered_dtypes,
+    initial_parts,
+    peak_of_build,
+    tensors,
+    train_half_frozen,
+)  # fmt: skip
 from tests.train.test_loop import classifier, events, labelled
 
 STRATEGIES = ("ddp", "fsdp", "tp")
@@ -300,16 +308,20 @@ def test_a_straggler_is_named(two: RankPool, tmp_path: Path) -> None:
     assert not any(usual.add([1.0, 1.2, 1.4, 1.0]) for _ in range(120))
 
 
-def test_auto_takes_what_fits() -> None:
-    """One rank alone, copies where they fit, rows where they do not; contradictions are refused."""
-    job = replace(make_job(), world_size=2, memory_bytes=1000)
-    assert choose_strategy(replace(job, world_size=1)) == "single"
-    assert choose_strategy(job) == "ddp"
-    assert choose_strategy(replace(job, memory_bytes=10**15)) == "fsdp"
-    assert choose_strategy(replace(job, tp_size=2)) == "tp"
-    assert choose_strategy(replace(job, strategy="fsdp")) == "fsdp"
-    with pytest.raises(UsageError, match="tp_size cannot be used with parallel=ddp"):
-        choose_strategy(replace(job, strategy="ddp", tp_size=2))
+def test_routers_stay_in_single_precision(two: RankPool, tmp_path: Path) -> None:
+    """Where fsdp gathers blocks in bfloat16: near-ties decide the routing."""
+    for found in two.call(gathered_dtypes, job_of("test-moe", strategy="fsdp", world_size=2), tmp_path):
+        assert found == {"router": torch.float32, "experts": torch.bfloat16, "gradient": torch.float32}
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "tp"])
+def test_frozen_parameters_stay_as_they_are(two: RankPool, tmp_path: Path, strategy: str) -> None:
+    """And have no gradient in any rank."""
+    for unchanged, changed in two.call(
+        train_half_frozen, job_of("test-gpt2", strategy=strategy, world_size=2), tmp_path
+    ):
+        assert unchanged
+        assert changed
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
