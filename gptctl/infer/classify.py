@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from gptctl.model.classifier import Classifier
+from gptctl.model.device import to_device
 
 
 @torch.no_grad()
@@ -30,13 +31,13 @@ def label_probabilities(
     found = np.empty((len(texts), model.labels))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        lengths = torch.zeros(len(rows), max(len(texts[i]) for i in rows), dtype=torch.long)  # (B, W)
-        tokens = torch.zeros(*lengths.shape, max(len(s) for i in rows for s in texts[i]), dtype=torch.long)
+        lengths = np.zeros((len(rows), max(len(texts[i]) for i in rows)), np.int64)  # (B, W)
+        tokens = np.zeros((*lengths.shape, max(len(s) for i in rows for s in texts[i])), np.int64)
         for row, i in enumerate(rows):
             for number, sequence in enumerate(texts[i]):
                 lengths[row, number] = len(sequence)
-                tokens[row, number, : len(sequence)] = torch.from_numpy(sequence)
-        logits, _ = model(tokens.to(device), lengths.to(device))
-        found[rows] = F.softmax(logits.double(), dim=-1).cpu().numpy()
+                tokens[row, number, : len(sequence)] = sequence
+        logits, _ = model(to_device(tokens, device), to_device(lengths, device))
+        found[rows] = F.softmax(logits.cpu().double(), dim=-1).numpy()
         on_batch(start + len(rows))
     return found

@@ -14,8 +14,16 @@ from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
-from gptctl.infer.sampling import RandomNumbers, SamplingParams, apply_repetition_penalty, sample_tokens
+from gptctl.infer.sampling import (
+    RandomNumbers,
+    SamplingParams,
+    apply_repetition_penalty,
+    log_probabilities,
+    sample_tokens,
+    sampling_device,
+)
 from gptctl.infer.speculative import Drafter
+from gptctl.model.device import to_device
 from gptctl.model.gpt import GPT
 from gptctl.model.kv_cache import KVCache
 
@@ -148,11 +156,11 @@ class Engine:
         slots = min(max_length + self.num_draft_tokens, self.max_seq_len)
         cache = KVCache(self.model.config, len(prompts), slots, self.like)
         padded = [[*prompt, *[0] * (max(lengths) - len(prompt))] for prompt in prompts]
-        tokens = torch.tensor(padded, device=self.like.device)
+        tokens = to_device(padded, self.like.device)
         known = (lengths,) if isinstance(self.model, Decoder) else ()
         hidden = self.model.hidden_states(tokens, cache, *known)  # (B, T, C)
         cache.set_lengths(lengths)  # forget the padding
-        last = hidden[torch.arange(len(prompts)), torch.tensor(lengths) - 1][:, None]  # (B, 1, C)
+        last = hidden[torch.arange(len(prompts), device=hidden.device), cache.length_tensor - 1][:, None]  # (B, 1, C)
         if self.drafter:
             self.drafter.start([list(prompt) for prompt in prompts], max_length)
         if samples_per_prompt > 1:
@@ -170,7 +178,7 @@ class Engine:
         free = min(self.num_draft_tokens, cache.keys.size(3) - max(len(row.text) for row in rows))
 
         def sample(logits: Tensor, offset: int) -> Tensor:
-            return sample_tokens(logits, params, [row.random.peek(offset) for row in rows])
+            return sample_tokens(logits, params, next_numbers(rows, params, logits.device, offset))
 
         return self.drafter.propose([row.text for row in rows], [min(free, row.room - 1) for row in rows], sample)
 
@@ -180,7 +188,7 @@ class Engine:
         padded = [
             [row.text[-1], *draft, *[0] * (longest - len(draft))] for row, draft in zip(rows, drafts, strict=True)
         ]
-        return torch.tensor(padded, device=self.like.device)
+        return to_device(padded, self.like.device)
 
     def check_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
         """Raise UsageError (2) for prompts that no token can follow."""
@@ -205,17 +213,17 @@ def accept_tokens(
     """
     live = list(range(len(rows)))
     for step in range(logits.size(1)):
-        scores = logits[:, step] if len(live) == len(rows) else logits[live, step]  # (b, V)
+        is_whole = len(live) == len(rows)
+        scores = logits[:, step] if is_whole else logits[live, step]  # (b, V)
         adjusted = scores
         if seen is not None:
-            adjusted = apply_repetition_penalty(scores, seen[live], params.repetition_penalty)
-        chosen = sample_tokens(adjusted, params, [rows[place].random.peek() for place in live])  # (b,)
-        logprobs = [0.0] * len(live)
-        if params.logprobs:
-            logprobs = log_probabilities(scores, chosen).tolist()
+            adjusted = apply_repetition_penalty(scores, seen if is_whole else seen[live], params.repetition_penalty)
+        numbers = next_numbers([rows[place] for place in live], params, scores.device)
+        chosen = sample_tokens(adjusted, params, numbers)  # (b,)
+        ids, logprobs = read_tokens(chosen, log_probabilities(scores, chosen) if params.logprobs else None)
         if seen is not None:
-            seen[live, chosen] = True
-        for place, token, logprob in zip(live, chosen.tolist(), logprobs, strict=True):
+            seen.index_put_((to_device(live, seen.device), chosen), torch.ones_like(chosen, dtype=torch.bool))
+        for place, token, logprob in zip(live, ids, logprobs, strict=True):
             row = rows[place]
             row.text.append(token)
             row.room -= 1
@@ -228,15 +236,23 @@ def accept_tokens(
             return
 
 
-def log_probabilities(scores: Tensor, chosen: Tensor) -> Tensor:
-    """Return ln p (b,) of tokens chosen (b,), which may be on another device, for scores (b, V)."""
-    picked = scores.gather(1, chosen.to(scores.device).unsqueeze(1))  # (b, 1)
-    return picked.squeeze(1) - scores.logsumexp(-1)
+def next_numbers(rows: list[Row], params: SamplingParams, device: torch.device, offset: int = 0) -> Tensor:
+    """Return the random number (B,) of the token that is `offset` tokens after the next one of each row."""
+    numbers = [] if params.temperature == 0 else [row.random.peek(offset) for row in rows]
+    return to_device(numbers, sampling_device(device), torch.float64)
+
+
+def read_tokens(chosen: Tensor, logprobs: Tensor | None) -> tuple[list[int], list[float]]:
+    """Read tokens (B,) and their log-probabilities (B,), 0 without them, with one wait for the device."""
+    if logprobs is None:
+        return chosen.tolist(), [0.0] * len(chosen)
+    ids, values = torch.stack((chosen.float(), logprobs.float())).tolist()  # ids below 2^24 are exact
+    return [int(token) for token in ids], values
 
 
 def seen_tokens(rows: list[Row], logits: Tensor) -> Tensor:
     """Return which tokens occur in each row: (B, V) bool for logits (B, 1, V)."""
+    places = [(place, token) for place, row in enumerate(rows) for token in row.text]
+    row_of, tokens = to_device(places, logits.device).unbind(1)
     seen = torch.zeros(logits.size(0), logits.size(-1), dtype=torch.bool, device=logits.device)
-    for place, row in enumerate(rows):
-        seen[place, row.text] = True
-    return seen
+    return seen.index_put_((row_of, tokens), torch.ones_like(tokens, dtype=torch.bool))

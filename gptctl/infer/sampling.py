@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,22 +50,31 @@ class RandomNumbers:
             self.waiting += drawn.tolist()
         return self.waiting[offset]
 
+    def peek_many(self, count: int) -> list[float]:
+        """Return the numbers of the next `count` tokens."""
+        return [self.peek(offset) for offset in range(count)]
+
     def advance(self) -> None:
         """Move to the number of the next token."""
         self.peek()
         del self.waiting[0]
 
 
-def sample_tokens(logits: Tensor, params: SamplingParams, numbers: Sequence[float]) -> Tensor:
-    """Choose one token for each row of logits (B, V) by its random number: (B,) int64.
+def sampling_device(device: torch.device) -> torch.device:
+    """Return where tokens are sampled for logits on a device: there, but for Apple GPUs, which have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
-    Of equally likely tokens, greedy sampling takes the lowest id. Sampling inverts the cumulative distribution, so it
-    needs one number for each token, whatever is filtered.
+
+def sample_tokens(logits: Tensor, params: SamplingParams, numbers: Tensor) -> Tensor:
+    """Choose one token for each row of logits (B, V) by its random number: (B,) int64 on the device of the logits.
+
+    `numbers` (B,) are float64. Greedy sampling does not read them, and of equally likely tokens takes the lowest id.
+    Sampling inverts the cumulative distribution, so it needs one number for each token, whatever is filtered.
     """
     if params.temperature == 0:
         return logits.argmax(-1)
-    logits = logits.cpu()
-    draws = torch.tensor(numbers, dtype=torch.float64)[:, None]  # (B, 1)
+    device = logits.device
+    logits, draws = logits.to(numbers.device), numbers[:, None]  # (B, V), (B, 1)
     kept = None
     if 0 < params.top_k < logits.size(-1):  # in the order of ids, so that top_k = V changes nothing
         logits, kept = logits.topk(params.top_k, dim=-1)
@@ -74,7 +82,7 @@ def sample_tokens(logits: Tensor, params: SamplingParams, numbers: Sequence[floa
         logits = logits.gather(-1, order)
     cumulative = sampling_distribution(logits, params).cumsum(-1, dtype=torch.float64)
     chosen = torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True).clamp_(max=logits.size(-1) - 1)
-    return (chosen if kept is None else kept.gather(-1, chosen))[:, 0]
+    return (chosen if kept is None else kept.gather(-1, chosen))[:, 0].to(device)
 
 
 def sampling_distribution(logits: Tensor, params: SamplingParams) -> Tensor:
@@ -99,15 +107,34 @@ def sampling_distribution(logits: Tensor, params: SamplingParams) -> Tensor:
 def top_p_filter(probs: Tensor, top_p: float) -> Tensor:
     """Set all probabilities but the fewest largest that sum to `top_p` to 0; the largest one always stays.
 
-    Probabilities equal to the smallest of those stay, too. Sorting the largest ones mostly suffices and takes 0.5 ms
-    for a row of 50,000. Sorting all values takes 1 ms; sorting them with their tokens, as torch does, takes 20 ms.
+    Probabilities equal to the smallest of those stay, too.
     """
-    ordered = probs.topk(min(TOP_P_CANDIDATES, probs.size(-1)), dim=-1).values
-    if ordered.sum(-1).min() < top_p:
-        ordered = torch.from_numpy(np.sort(probs.numpy())[:, ::-1].copy())
+    ordered = sort_on_cpu(probs, top_p) if sorts_on_cpu(probs) else probs.sort(dim=-1, descending=True).values
     before = ordered.cumsum(-1) - ordered
     last = (before < top_p).sum(-1, keepdim=True).clamp_(min=1) - 1
     return probs.masked_fill(probs < ordered.gather(-1, last), 0)
+
+
+def sorts_on_cpu(probs: Tensor) -> bool:
+    """Return whether to sort with `sort_on_cpu`, which a compiled step cannot call."""
+    return probs.is_cpu and not torch.compiler.is_compiling()
+
+
+def sort_on_cpu(probs: Tensor, top_p: float) -> Tensor:
+    """Return the largest probabilities of each row, in descending order, of which some sum to `top_p`.
+
+    Sorting the largest ones mostly suffices and takes 0.5 ms for a row of 50,000. Sorting all values takes 1 ms;
+    sorting them with their tokens, as torch does, takes 20 ms.
+    """
+    ordered = probs.topk(min(TOP_P_CANDIDATES, probs.size(-1)), dim=-1).values
+    if ordered.sum(-1).min() < top_p:
+        return torch.from_numpy(np.sort(probs.numpy())[:, ::-1].copy())
+    return ordered
+
+
+def log_probabilities(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return ln p of tokens (B,) under logits (B, V): (B,)."""
+    return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.infer.request import Request
+from gptctl.model.device import HostCopy, to_device
 from gptctl.model.gpt import GPT
 
 CHUNK_LOGITS = 2**24  # logits in memory at once, 64 MiB: a batch of long texts and a large vocabulary need gigabytes
@@ -45,24 +46,16 @@ def score_requests(
     order = sorted(
         (i for i, request in enumerate(requests) if request.num_targets), key=lambda i: len(requests[i].tokens)
     )
+    waiting: BatchScores | None = None
     for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        longest = max(len(requests[i].tokens) for i in part) - 1
-        tokens = torch.zeros(len(part), longest, dtype=torch.long)
-        rows: list[NDArray[Any]] = []
-        columns: list[NDArray[Any]] = []
-        for row, i in enumerate(part):
-            inputs = requests[i].tokens[:-1]
-            tokens[row, : len(inputs)] = torch.from_numpy(inputs)
-            columns.append(np.arange(len(inputs) - requests[i].num_targets, len(inputs)))
-            rows.append(np.full(requests[i].num_targets, row))
-        hidden = model.hidden_states(tokens.to(device))  # (B, T, C)
-        row_of, column_of = np.concatenate(rows), np.concatenate(columns)
-        targets = np.concatenate([requests[i].tokens[-requests[i].num_targets :] for i in part])
-        losses, correct = target_losses(model, hidden, row_of, column_of, targets)
-        nll[part] = np.bincount(row_of, losses, len(part))
-        is_greedy[part] = np.bincount(row_of, ~correct, len(part)) == 0
-        on_batch(start + len(part))
+        launched = BatchScores.launch(model, requests, order[start : start + batch_size], device)
+        if waiting is not None:  # a GPU works on the next batch in the meantime
+            waiting.store(nll, is_greedy)
+            on_batch(start)
+        waiting = launched
+    if waiting is not None:
+        waiting.store(nll, is_greedy)
+        on_batch(len(order))
     if not np.isfinite(nll).all():
         raise DataError(
             "the model returns a log-probability that is not a finite number",
@@ -71,22 +64,53 @@ def score_requests(
     return TokenScores(nll, is_greedy)
 
 
-def target_losses(
-    model: GPT, hidden: Tensor, rows: NDArray[Any], columns: NDArray[Any], targets: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return -ln p of each target (M,), and whether it is the most likely token.
+class BatchScores(NamedTuple):
+    """The scores of the targets of a batch, which a device may still compute.
 
-    `rows` and `columns` are the places of the hidden states (B, T, C) that predict the targets; only their logits are
-    computed.
+    `part` are the numbers of its requests, `row_of` (M,) the place in it of each target's request. `found` (2, M) is
+    ln p of each target, and whether it is the most likely token.
+    """
+
+    part: list[int]
+    row_of: NDArray[Any]
+    found: HostCopy
+
+    @classmethod
+    def launch(cls, model: GPT, requests: Sequence[Request], part: list[int], device: torch.device) -> BatchScores:
+        """Start to score requests, padded on the right to the longest one."""
+        longest = max(len(requests[i].tokens) for i in part) - 1
+        tokens = np.zeros((len(part), longest), np.int64)
+        rows: list[NDArray[Any]] = []
+        columns: list[NDArray[Any]] = []
+        for row, i in enumerate(part):
+            inputs = requests[i].tokens[:-1]
+            tokens[row, : len(inputs)] = inputs
+            columns.append(np.arange(len(inputs) - requests[i].num_targets, len(inputs)))
+            rows.append(np.full(requests[i].num_targets, row))
+        targets = np.concatenate([requests[i].tokens[-requests[i].num_targets :] for i in part])
+        row_of, column_of = np.concatenate(rows), np.concatenate(columns)
+        places = to_device(np.stack((row_of, column_of, targets.astype(np.int64))), device)  # (3, M)
+        hidden = model.hidden_states(to_device(tokens, device))  # (B, T, C)
+        return cls(part, row_of, HostCopy(target_scores(model, hidden, *places.unbind())))
+
+    def store(self, nll: NDArray[np.float64], is_greedy: NDArray[np.bool_]) -> None:
+        """Wait for the scores, and write those of each request into the arrays of all requests."""
+        log_probs, correct = self.found.wait().double().numpy()
+        nll[self.part] = np.bincount(self.row_of, -log_probs, len(self.part))
+        is_greedy[self.part] = np.bincount(self.row_of, correct == 0, len(self.part)) == 0
+
+
+def target_scores(model: GPT, hidden: Tensor, rows: Tensor, columns: Tensor, targets: Tensor) -> Tensor:
+    """Return ln p of each target (M,), and 1 where it is the most likely token, else 0: (2, M) float32.
+
+    `rows` and `columns` (M,) are the places of the hidden states (B, T, C) that predict the targets; only their logits
+    are computed.
     """
     step = max(1, CHUNK_LOGITS // model.config.vocab_size)
-    losses, correct = np.empty(len(targets)), np.empty(len(targets), np.bool_)
+    found = []
     for start in range(0, len(targets), step):
         part = slice(start, start + step)
-        chosen = hidden[torch.from_numpy(rows[part]), torch.from_numpy(columns[part])]  # (m, C)
-        wanted = torch.from_numpy(targets[part].astype(np.int64)).to(hidden.device)
-        logits = model.logits(chosen).float()  # (m, V)
-        log_probs = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
-        losses[part] = -log_probs.double().cpu().numpy()
-        correct[part] = (logits.argmax(-1) == wanted).cpu().numpy()
-    return losses, correct
+        logits = model.logits(hidden[rows[part], columns[part]]).float()  # (m, V)
+        log_probs = logits.log_softmax(-1).gather(1, targets[part, None])[:, 0]
+        found.append(torch.stack((log_probs, (logits.argmax(-1) == targets[part]).float())))
+    return torch.cat(found, dim=1)

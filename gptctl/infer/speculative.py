@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gptctl.infer.decoder import Decoder
+from gptctl.model.device import to_device
 from gptctl.model.kv_cache import KVCache
 
 MAX_NGRAM, MIN_NGRAM = 3, 2  # how many tokens must be equal for prompt lookup to find a passage
@@ -101,7 +102,7 @@ class DraftModel:
         longest = max(map(len, texts))
         padded = [[*text, *[0] * (longest - len(text))] for text in texts]
         lengths = [len(text) for text in texts]
-        self.model.hidden_states(torch.tensor(padded, device=self.model.like.device), self.cache, lengths)
+        self.model.hidden_states(to_device(padded, self.model.like.device), self.cache, lengths)
         self.cache.set_lengths(lengths)
 
     def select_rows(self, rows: list[int]) -> None:
@@ -118,11 +119,11 @@ class DraftModel:
         # If all drafts were accepted, the draft model has not read the last two tokens, else not the last one. It reads
         # both again.
         self.cache.set_lengths([len(text) - 2 for text in texts])
-        tokens = torch.tensor([text[-2:] for text in texts], device=self.model.like.device)
+        tokens = to_device([text[-2:] for text in texts], self.model.like.device)
         drafts: list[Tensor] = []
         for offset in range(count):
             last = self.model.hidden_states(tokens, self.cache)[:, -1]
-            tokens = sample(self.model.logits(last), offset).to(last.device)[:, None]  # (B, 1)
+            tokens = sample(self.model.logits(last), offset)[:, None]  # (B, 1)
             drafts.append(tokens)
         columns = torch.cat(drafts, 1).tolist()
         return [row[:size] for row, size in zip(columns, counts, strict=True)]

@@ -19,10 +19,14 @@ RopeTables = tuple[Tensor, Tensor]  # cosines and sines
 
 
 def rope_tables(config: ModelConfig, length: int) -> RopeTables:
-    """Return the cosines and sines of rotary positions, each (length, D/2) (Su et al. 2021, "RoFormer", 3.2.2)."""
-    half = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * config.rope_theta**-half
-    return angles.cos().float(), angles.sin().float()
+    """Return the cosines and sines of rotary positions, each (length, D/2) (Su et al. 2021, "RoFormer", 3.2.2).
+
+    They are computed in float32 as in transformers, whose models were trained with the rounding errors of that: at
+    position 1,000,000 a cosine differs by up to 0.08 from the exact one.
+    """
+    frequencies = 1.0 / config.rope_theta ** (torch.arange(0, config.head_dim, 2).float() / config.head_dim)
+    angles = torch.arange(length).float()[:, None] * frequencies
+    return angles.cos(), angles.sin()
 
 
 def apply_rope(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

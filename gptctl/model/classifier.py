@@ -39,14 +39,16 @@ class Classifier(nn.Module):
         tokens (B, W, T) are padded on the right to T; `lengths` (B, W) are those of the sequences. The pooled states of
         a text's sequences are averaged. `checkpoint_activations` is that of GPT.forward.
         """
+        if lengths.size(1) == 1:  # without a mask, whose size a GPU would have to send first
+            hidden = self.gpt.hidden_states(tokens[:, 0], checkpoint_activations=checkpoint_activations)
+            return self.label_head(self.label_dropout(self.pool(hidden, lengths[:, 0]))), hidden
         present = lengths > 0
         flat = lengths[present]  # (N,)
         hidden = self.gpt.hidden_states(tokens[present], checkpoint_activations=checkpoint_activations)
-        pooled = self.pool(hidden, flat)
-        if lengths.size(1) > 1:
-            owner = present.nonzero()[:, 0]
-            sums = pooled.new_zeros(lengths.size(0), pooled.size(1)).index_add(0, owner, pooled)
-            pooled = sums / present.sum(1, keepdim=True)
+        states = self.pool(hidden, flat)
+        owner = present.nonzero()[:, 0]
+        sums = states.new_zeros(lengths.size(0), states.size(1)).index_add(0, owner, states)
+        pooled = sums / present.sum(1, keepdim=True)
         return self.label_head(self.label_dropout(pooled)), hidden
 
     def pool(self, hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError, UsageError
@@ -40,6 +42,31 @@ def select_device(name: str, gpus: int = 0) -> torch.device:
     if name == "mps" and not has_mps:
         raise MachineError("no Apple GPU found", "use --device cpu")
     return torch.device(name)
+
+
+def to_device(
+    values: Sequence[object] | NDArray[Any], device: torch.device, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Return numbers as a tensor on a device. The host does not wait for CUDA to copy them."""
+    pinned = device.type == "cuda"  # it copies asynchronously only from page-locked memory
+    return torch.tensor(values, dtype=dtype, pin_memory=pinned).to(device, non_blocking=pinned)
+
+
+class HostCopy:
+    """A copy of a tensor in the memory of the host. CUDA makes it while the host launches further work."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        """Start the copy."""
+        self.event = torch.cuda.Event() if tensor.is_cuda else None  # type: ignore[no-untyped-call]
+        self.tensor = tensor.to("cpu", non_blocking=tensor.is_cuda)
+        if self.event is not None:
+            self.event.record()
+
+    def wait(self) -> Tensor:
+        """Return the copy when it is complete."""
+        if self.event is not None:
+            self.event.synchronize()
+        return self.tensor
 
 
 def memory_per_rank(device: torch.device, ranks: int) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gptctl.model.config import ModelConfig
+from gptctl.model.device import to_device
 
 
 class KVCache:
@@ -29,11 +30,12 @@ class KVCache:
         """Set how many tokens of each row count."""
         self.lengths = lengths
         self.is_uniform = len(set(lengths)) == 1
-        self.length_tensor = torch.tensor(lengths, device=self.keys.device)  # (B,)
+        self.length_tensor = to_device(lengths, self.keys.device)  # (B,)
 
     def advance(self, count: int) -> None:
-        """Add `count` tokens to the length of every row."""
-        self.set_lengths([length + count for length in self.lengths])
+        """Add `count` tokens to the length of every row, on the device without a transfer."""
+        self.lengths = [length + count for length in self.lengths]
+        self.length_tensor = self.length_tensor + count
 
     def select_rows(self, rows: list[int]) -> None:
         """Keep only the given rows, in this order."""

@@ -143,8 +143,10 @@ def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context:
 
 def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
     """Report how the training documents fill sequences."""
-    lengths = token_io.document_lengths(data.folder, "train")
-    return packing.packing_report(config.pack, lengths, config.effective_recipe().seq_len, config.seed)
+    seq_len = config.effective_recipe().seq_len
+    if config.pack == "bestfit":
+        return packing.best_fit_report(token_io.document_lengths(data.folder, "train"), seq_len)
+    return packing.concat_report(data.documents("train"), data.count("train"), seq_len)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:

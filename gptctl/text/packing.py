@@ -51,7 +51,7 @@ class PackingReport:
     tokens: int
     sequences: int
     seq_len: int
-    truncated: int  # documents that are cut at the end of a sequence
+    truncated: int | None  # documents that are cut at the end of a sequence; None if their lengths are not known
     padding: float  # share of positions in sequences without a target
     unused_tokens: int  # tokens that are not a target in the epoch
     utilisation: float  # share of tokens that are a target
@@ -62,33 +62,35 @@ class PackingReport:
 
     def summary(self) -> str:
         """Return the report in one line."""
+        truncated = "" if self.truncated is None else f"{self.truncated:,} of {self.documents:,} documents truncated, "
         return (
-            f"packing {self.pack}: {self.sequences:,} sequences of {self.seq_len:,} tokens, "
-            f"{self.truncated:,} of {self.documents:,} documents truncated, "
+            f"packing {self.pack}: {self.sequences:,} sequences of {self.seq_len:,} tokens, {truncated}"
             f"{self.padding:.2%} padding, {self.utilisation:.2%} of {self.tokens:,} tokens used per epoch"
         )
 
 
-def packing_report(pack: Pack, lengths: Integers, seq_len: int, seed: int) -> PackingReport:
-    """Return a report on an epoch over documents of `lengths` tokens.
+def concat_report(documents: int, tokens: int, seq_len: int) -> PackingReport:
+    """Return a report on an epoch over one stream of documents.
 
-    "concat" cuts documents where its windows of seq_len + 1 tokens end, and leaves less than two windows unread at the
-    end. The cuts move from epoch to epoch: the report is on the first one.
+    Windows of seq_len + 1 tokens cut documents where they end, and leave less than two windows unread at the end. Which
+    documents are cut depends on their lengths, which are not needed otherwise.
     """
-    tokens = int(lengths.sum())
-    if pack == "bestfit":
-        sequences, used = best_fit(lengths, seq_len).sequences, tokens
-        truncated = int((lengths > seq_len).sum())
-    else:
-        sequences = window_count(tokens, seq_len)
-        used = max(0, min(sequences * seq_len, tokens - 1))
-        last = np.cumsum(lengths) - 1 - window_offset(tokens, seq_len, seed, epoch=0)
-        first = last - lengths + 1
-        truncated = int((last > (first // seq_len + 1) * seq_len).sum())
+    sequences = window_count(tokens, seq_len)
+    used = max(0, min(sequences * seq_len, tokens - 1))
     return PackingReport(
-        pack, len(lengths), tokens, sequences, seq_len, truncated,
+        "concat", documents, tokens, sequences, seq_len, None,
         1 - used / max(1, sequences * seq_len), tokens - used, used / max(1, tokens),
     )  # fmt: skip
+
+
+def best_fit_report(lengths: Integers, seq_len: int) -> PackingReport:
+    """Return a report on an epoch over documents of `lengths` tokens that are packed by best fit."""
+    tokens, sequences = int(lengths.sum()), best_fit(lengths, seq_len).sequences
+    padding = 1 - tokens / max(1, sequences * seq_len)
+    truncated = int((lengths > seq_len).sum())
+    return PackingReport(
+        "bestfit", len(lengths), tokens, sequences, seq_len, truncated, padding, 0, tokens / max(1, tokens)
+    )
 
 
 def window_count(tokens: int, seq_len: int) -> int:

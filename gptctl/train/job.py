@@ -97,7 +97,7 @@ def transformer_blocks(model: Model) -> nn.ModuleList:
 
 
 def allocate(model: Model, device: torch.device) -> None:
-    """Give a model on the meta device, or a rank's shards of it, memory on a device, and compute its position tables.
+    """Allocate the parameters of a model on the meta device, or a rank's shards, and compute its position tables.
 
     The parameters have no values yet.
     """

@@ -15,21 +15,23 @@ def lr_factor(recipe: Recipe, full_batches: float, total_full_batches: float) ->
 
     cosine    half a cosine down to min_lr_share, over decay_share of the steps (Loshchilov and Hutter 2017, "SGDR")
     linear    linear decay to min_lr_share, over decay_share of the steps
-    wsd       constant, then linear decay over the last cooldown_share of the steps (Hu et al. 2024, "MiniCPM", 4)
+    wsd       constant, then linear decay over the last cooldown_share of the steps (Hu et al. 2024, "MiniCPM", 4);
+              where that begins during the warm-up, the smaller of both
     constant  constant
     noam      the inverse square root of the step ("Attention Is All You Need", 5.3, with its peak scaled to 1)
     """
-    warmup = recipe.warmup_steps
+    warmup, end = recipe.warmup_steps, recipe.min_lr_share
+    warmed = min(1.0, (full_batches + 1) / max(1, warmup))
+    if recipe.schedule == "wsd":
+        cooldown = max(1, round(total_full_batches * recipe.cooldown_share))
+        cooled = end + (1 - end) * min(1.0, max(0.0, (total_full_batches - full_batches) / cooldown))
+        return min(warmed, cooled)
     if full_batches < warmup:
-        return min(1.0, (full_batches + 1) / warmup)
+        return warmed
     if recipe.schedule == "constant":
         return 1.0
     if recipe.schedule == "noam":
         return math.sqrt(max(warmup, 1) / (full_batches + 1))
-    end = recipe.min_lr_share
-    if recipe.schedule == "wsd":
-        cooldown = max(1, round(total_full_batches * recipe.cooldown_share))
-        return end + (1 - end) * min(1.0, max(0.0, (total_full_batches - full_batches) / cooldown))
     decayed = full_batches - warmup
     done = min(1.0, decayed / max(1, total_full_batches * recipe.decay_share - warmup))
     if recipe.schedule == "linear":

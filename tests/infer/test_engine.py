@@ -9,11 +9,10 @@ import torch
 
 from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
-from gptctl.infer.engine import Engine, Token, log_probabilities
+from gptctl.infer.engine import Engine, Token
 from gptctl.infer.sampling import RandomNumbers, SamplingParams, apply_repetition_penalty, sample_tokens
 from gptctl.infer.speculative import Drafter, DraftModel, PromptLookup
 from gptctl.model.gpt import GPT
-from tests.fake_devices import fake_devices
 from tests.model.test_gpt import FAMILIES, make
 
 PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
@@ -30,7 +29,9 @@ def plain(model: GPT, prompt: list[int], sampling: SamplingParams, row: int) -> 
             tokens.append(
                 int(
                     sample_tokens(
-                        apply_repetition_penalty(logits, seen, sampling.repetition_penalty), sampling, [draws.peek()]
+                        apply_repetition_penalty(logits, seen, sampling.repetition_penalty),
+                        sampling,
+                        torch.tensor([draws.peek()], dtype=torch.float64),
                     )
                 )
             )
@@ -140,13 +141,6 @@ def test_log_probabilities_are_the_models(temperature: float) -> None:
             whole = model(torch.tensor([text])).log_softmax(-1)[0]
         wanted = [whole[len(prompt) + i - 1, token.id].item() for i, token in enumerate(mine)]
         assert [token.logprob for token in mine] == pytest.approx(wanted, abs=1e-4)
-
-
-def test_log_probabilities_are_on_the_device_of_the_scores() -> None:
-    """Where tokens are chosen on the CPU for scores of a GPU."""
-    with fake_devices():
-        found = log_probabilities(torch.empty(2, 8, device="cuda"), torch.zeros(2, dtype=torch.long))
-    assert found.device.type == "cuda"
 
 
 def test_the_caller_may_end_a_row() -> None:

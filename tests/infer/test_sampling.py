@@ -18,9 +18,9 @@ from gptctl.infer.sampling import (
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -1.5]])
 
 
-def numbers(seed: int, rows: range) -> list[float]:
+def numbers(seed: int, rows: range) -> torch.Tensor:
     """Return the first number of some rows."""
-    return [RandomNumbers(seed, row).peek() for row in rows]
+    return torch.tensor([RandomNumbers(seed, row).peek() for row in rows], dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_filters_keep_what_they_should() -> None:
 
 def test_temperature_zero_is_greedy() -> None:
     """The likeliest, the lowest id among equals."""
-    assert sample_tokens(torch.tensor([[0.0, 3.0, 3.0]]), SamplingParams(temperature=0), [0.5]).tolist() == [1]
+    assert sample_tokens(torch.tensor([[0.0, 3.0, 3.0]]), SamplingParams(temperature=0), torch.empty(0)).tolist() == [1]
 
 
 def test_rows_have_their_own_numbers() -> None:
     """A row draws the same whoever stands beside it."""
     logits = torch.randn(5, 50)
     together = sample_tokens(logits, SamplingParams(), numbers(3, range(5)))
-    alone = [sample_tokens(logits[i : i + 1], SamplingParams(), [RandomNumbers(3, i).peek()]).item() for i in range(5)]
+    alone = [sample_tokens(logits[i : i + 1], SamplingParams(), numbers(3, range(i, i + 1))).item() for i in range(5)]
     assert together.tolist() == alone
 
 
@@ -95,7 +95,7 @@ def test_top_k_of_a_large_vocabulary_is_the_same_drawn_from_all() -> None:
     logits, sampling = torch.randn(200, 1000), SamplingParams(top_k=20, top_p=0.9)
     drawn = sample_tokens(logits, sampling, numbers(5, range(200)))
     heights = sampling_distribution(logits, sampling).double().cumsum(-1)
-    wanted = torch.searchsorted(heights, torch.tensor(numbers(5, range(200)))[:, None].double() * heights[:, -1:])[:, 0]
+    wanted = torch.searchsorted(heights, numbers(5, range(200))[:, None] * heights[:, -1:])[:, 0]
     assert (drawn == wanted).float().mean() > 0.99  # but where a number falls on an edge
 
 

@@ -9,10 +9,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gptctl.model.attention import rope_tables
+from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
 from tests.model.test_gpt import make, some_tokens
 
 transformers = pytest.importorskip("transformers")
+
+
+@pytest.mark.parametrize("theta", [10_000.0, 500_000.0])
+def test_rotary_tables_are_equal_at_long_positions(theta: float) -> None:
+    """Bit for bit, up to position 32,767 and at the last ones before 1,000,000."""
+    cosines, sines = rope_tables(ModelConfig(hidden_size=32, heads=2, positions="rope", rope_theta=theta), 1_000_000)
+    llama = transformers.LlamaConfig(
+        hidden_size=32, num_attention_heads=2, rope_parameters={"rope_theta": theta, "rope_type": "default"}
+    )
+    theirs = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(llama)
+    for positions in (torch.arange(32_768), torch.arange(999_000, 1_000_000)):
+        cos, sin = theirs(torch.zeros(1), positions[None])
+        assert torch.equal(cosines[positions], cos[0, :, :8])
+        assert torch.equal(sines[positions], sin[0, :, :8])
 
 
 def outcome(model: GPT, theirs: Any) -> list[tuple[Tensor, Tensor]]:

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.text.packing import MAX_REMAINDERS, Packing, best_fit, packing_report, window_count, window_offset
+from gptctl.text.packing import (
+    MAX_REMAINDERS,
+    Packing,
+    best_fit,
+    best_fit_report,
+    concat_report,
+    window_count,
+)
 
 lengths_and_capacity = st.tuples(st.lists(st.integers(0, 70), max_size=60), st.integers(1, 30))
 Piece = tuple[int, int, int]  # document, start, length
@@ -82,7 +89,7 @@ def test_the_example_of_the_paper() -> None:
     lengths = np.array([14, 7, 5, 2, 3])
     packed = sequences(best_fit(lengths, 8))
     assert sorted(packed) == [[(0, 0, 8)], [(0, 8, 6), (3, 0, 2)], [(1, 0, 7)], [(2, 0, 5), (4, 0, 3)]]
-    figures = packing_report("bestfit", lengths, 8, seed=0)
+    figures = best_fit_report(lengths, 8)
     assert (figures.sequences, figures.truncated, figures.unused_tokens) == (4, 1, 0)
     assert (figures.padding, figures.utilisation) == (1 / 32, 1.0)
     assert figures.positions(31) == 32
@@ -97,12 +104,12 @@ def paragraphs() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 @pytest.mark.parametrize("capacity", [64, 256, 1024, 4096])
 def test_real_lengths_come_within_a_percent_of_the_fewest_sequences(capacity: int) -> None:
-    """No packing has less than sum / capacity; joining the stream cuts several times as many documents."""
+    """No packing has less than sum / capacity."""
     lengths = paragraphs()
     fewest = -(-int(lengths.sum()) // capacity)
-    figures, stream = (packing_report(pack, lengths, capacity, seed=0) for pack in ("bestfit", "concat"))
+    figures = best_fit_report(lengths, capacity)
     assert fewest <= figures.sequences <= 1.01 * fewest
-    assert figures.truncated == (lengths > capacity).sum() < stream.truncated
+    assert figures.truncated == (lengths > capacity).sum()
 
 
 def test_a_million_documents_leave_hardly_any_room() -> None:
@@ -112,23 +119,17 @@ def test_a_million_documents_leave_hardly_any_room() -> None:
         assert best_fit(lengths, capacity).sequences <= 1.001 * lengths.sum() / capacity
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 20), st.integers(0, 5))
-def test_concat_counts_the_documents_that_window_ends_cut(lengths: list[int], seq_len: int, seed: int) -> None:
-    """Windows hold seq_len + 1 tokens and overlap by one: a document is whole if some window has all of it."""
-    tokens = sum(lengths)
-    figures = packing_report("concat", np.array(lengths), seq_len, seed)
-    offset = window_offset(tokens, seq_len, seed, epoch=0)
-    windows = [set(range(offset + n * seq_len, offset + (n + 1) * seq_len + 1)) for n in range(-25 * 40, tokens)]
-    ends = np.cumsum(lengths).tolist()
-    documents = [set(range(end - length, end)) for end, length in zip(ends, lengths, strict=True)]
-    assert figures.truncated == sum(not any(document <= window for window in windows) for document in documents)
+@given(st.integers(0, 600), st.integers(1, 20))
+def test_concat_uses_all_but_the_end_of_the_stream(tokens: int, seq_len: int) -> None:
+    figures = concat_report(7, tokens, seq_len)
     targets = min(window_count(tokens, seq_len) * seq_len, max(tokens - 1, 0))
     assert figures.unused_tokens == tokens - targets
     assert figures.utilisation == pytest.approx(targets / tokens if tokens else 0)
+    assert (figures.documents, figures.truncated) == (7, None)
+    assert "truncated" not in figures.summary()
 
 
 def test_reports_of_nothing() -> None:
-    for pack in ("concat", "bestfit"):
-        figures = packing_report(pack, np.empty(0, np.int64), 8, seed=0)
-        assert (figures.tokens, figures.truncated, figures.utilisation) == (0, 0, 0)
-        assert "0 documents truncated" in figures.summary()
+    nothing = best_fit_report(np.empty(0, np.int64), 8)
+    assert (nothing.tokens, nothing.truncated, nothing.utilisation) == (0, 0, 0)
+    assert "0 documents truncated" in nothing.summary()

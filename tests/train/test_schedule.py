@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,17 @@ def test_corners(name: str, warmup: int, steps: int) -> None:
         share = lr_factor(recipe, step, steps)
         assert 0 < share <= 1
         if step < warmup:
-            assert share == (step + 1) / warmup
+            assert share == (step + 1) / warmup or (name == "wsd" and share < (step + 1) / warmup)
     assert lr_factor(recipe, 0, max(steps, 1)) == pytest.approx(1 / max(warmup, 1))
+
+
+def test_wsd_takes_the_smaller_rate_where_warm_up_and_cooldown_overlap() -> None:
+    """A warm-up over 60 of 100 steps and a cooldown over the last 80 meet below the peak, without a jump."""
+    found = shares(100, schedule="wsd", warmup_steps=60, cooldown_share=0.8, min_lr_share=0.0)
+    up, down = ([(step + 1) / 60 for step in range(100)], [min(1.0, (100 - step) / 80) for step in range(100)])
+    assert found == pytest.approx([min(pair) for pair in zip(up, down, strict=True)])
+    assert max(found) < 1
+    assert max(abs(later - earlier) for earlier, later in pairwise(found)) <= 1 / 60 + 1e-12
 
 
 def test_the_floor_is_reached_and_kept() -> None:

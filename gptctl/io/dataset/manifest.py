@@ -28,12 +28,13 @@ Folder = Path | str  # a local folder or a URI
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of a dataset. `path` is relative to the dataset's folder."""
+    """A file of a dataset. `path` is relative to the dataset's folder. `tokens` is 0 for shards of documents."""
 
     path: str
     rows: int
     bytes: int
     xxh3_128: str
+    tokens: int = 0
 
     @property
     def split(self) -> str:
@@ -42,7 +43,8 @@ class Shard:
 
     def to_json(self) -> dict[str, Any]:
         """Return the shard's entry in the manifest."""
-        return {"path": self.path, "rows": self.rows, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
+        entry = {"path": self.path, "rows": self.rows, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
+        return entry | ({"tokens": self.tokens} if self.tokens else {})
 
 
 class StoredShard(BaseModel):
@@ -54,6 +56,7 @@ class StoredShard(BaseModel):
     rows: int
     bytes: int
     xxh3_128: str
+    tokens: int = 0
 
     @field_validator("path")
     @classmethod
@@ -173,14 +176,22 @@ def read(folder: Folder) -> Manifest:
 
 def read_shard(folder: Folder, shard: Shard) -> bytes:
     """Read a shard and verify its checksum. Raises DataError (3) if it is missing, truncated or changed."""
-    path = join(folder, shard.path)
-    data = read_if_exists(path)
+    data = read_if_exists(join(folder, shard.path))
     if data is None:
-        what = f"shard is missing: {path}"
-    elif len(data) == shard.bytes and xxhash.xxh3_128_hexdigest(data) == shard.xxh3_128:
-        return data
-    elif len(data) < shard.bytes:
-        what = f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes"
-    else:
-        what = f"checksum mismatch: {path}"
-    raise DataError(what, f"make it again: gptctl {read(folder).stage} ... -o {folder} --force")
+        raise damaged_shard(folder, f"shard is missing: {join(folder, shard.path)}")
+    verify_shard(folder, shard, data)
+    return data
+
+
+def verify_shard(folder: Folder, shard: Shard, data: bytes | memoryview) -> None:
+    """Raise DataError (3) if the content of a shard's file is not what was written."""
+    path = join(folder, shard.path)
+    if len(data) < shard.bytes:
+        raise damaged_shard(folder, f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes")
+    if len(data) > shard.bytes or xxhash.xxh3_128_hexdigest(data) != shard.xxh3_128:
+        raise damaged_shard(folder, f"checksum mismatch: {path}")
+
+
+def damaged_shard(folder: Folder, what: str) -> DataError:
+    """Return the error of a damaged shard, whose hint names the command that makes the dataset again."""
+    return DataError(what, f"make it again: gptctl {read(folder).stage} ... -o {folder} --force")

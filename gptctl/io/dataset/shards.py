@@ -9,7 +9,8 @@ import pyarrow.ipc as ipc
 import xxhash
 
 from gptctl.core import atomic
-from gptctl.io.dataset.manifest import Folder, Manifest, Shard, read_shard
+from gptctl.io.dataset.manifest import Folder, Manifest, Shard, damaged_shard, read_shard, verify_shard
+from gptctl.io.dataset.schema import kind_of
 
 ROWS_PER_BATCH = 1024
 
@@ -25,7 +26,8 @@ def write_shard(
         writer.write_table(whole, max_chunksize=ROWS_PER_BATCH)
     data = sink.getvalue()
     atomic.write_bytes(folder / path, data, flush)
-    return Shard(path, len(table), data.size, xxhash.xxh3_128_hexdigest(data))
+    tokens = sum(len(chunk.flatten()) for chunk in table["tokens"].chunks) if kind_of(table.schema) == "tokens" else 0
+    return Shard(path, len(table), data.size, xxhash.xxh3_128_hexdigest(data), tokens)
 
 
 def has_size(folder: Path, shard: Shard) -> bool:
@@ -34,10 +36,24 @@ def has_size(folder: Path, shard: Shard) -> bool:
     return path.is_file() and path.stat().st_size == shard.bytes
 
 
-def table_from(data: bytes) -> pa.Table:
+def table_from(data: bytes | pa.Buffer) -> pa.Table:
     """Decode a shard whose checksum was verified."""
     with ipc.open_file(pa.BufferReader(data)) as reader:
         return reader.read_all()
+
+
+def map_verified(folder: Path, shard: Shard) -> pa.Table:
+    """Memory-map a shard after a comparison with its checksum, for which all of it is read once.
+
+    Raises DataError (3) if it is missing, truncated or changed.
+    """
+    try:
+        with pa.memory_map(str(folder / shard.path)) as source:
+            data = source.read_buffer()
+    except FileNotFoundError as error:
+        raise damaged_shard(folder, f"shard is missing: {folder / shard.path}") from error
+    verify_shard(folder, shard, memoryview(data))
+    return table_from(data)
 
 
 def map_shard(folder: Path, shard: Shard) -> pa.Table:

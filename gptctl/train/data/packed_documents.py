@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
+from gptctl.io.dataset.tokens import TokenPart
 from gptctl.text.packing import best_fit
 from gptctl.train.data.token_windows import TokenWindows
 
@@ -24,7 +25,12 @@ class PackedDocuments(TokenWindows):
     """
 
     def __init__(
-        self, parts: Sequence[NDArray[Any]], lengths: NDArray[np.int64], seq_len: int, seed: int, end_of_text: int
+        self,
+        parts: Sequence[NDArray[Any] | TokenPart],
+        lengths: NDArray[np.int64],
+        seq_len: int,
+        seed: int,
+        end_of_text: int,
     ) -> None:
         super().__init__(parts, seq_len, seed)
         if lengths.sum() != self.tokens:

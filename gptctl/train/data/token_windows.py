@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
+from gptctl.io.dataset.tokens import TokenPart
 from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.text.packing import window_count, window_offset
 from gptctl.train.data.batch import Batch
@@ -20,11 +21,11 @@ from gptctl.train.data.permutation import shuffled_samples
 class TokenWindows:
     """Windows of seq_len + 1 tokens that overlap by one token, so that every token is predicted from the one before.
 
-    `parts` are flat token arrays (uint16 or uint32, memory-mapped), joined end to end. Each epoch visits every window
-    once in a new order, and starts the first window elsewhere, so that the cuts move.
+    `parts` are token arrays (uint16 or uint32), or shards that are mapped when they are read, joined end to end. Each
+    epoch visits every window once in a new order, and starts the first window elsewhere, so that the cuts move.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]], seq_len: int, seed: int, name: str = "train") -> None:
+    def __init__(self, parts: Sequence[NDArray[Any] | TokenPart], seq_len: int, seed: int, name: str = "train") -> None:
         self.parts = [part for part in parts if len(part)]
         self.ends = np.cumsum([len(part) for part in self.parts], dtype=np.int64)
         self.tokens = int(self.ends[-1]) if self.parts else 0

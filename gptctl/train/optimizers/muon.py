@@ -29,7 +29,7 @@ ITERATIONS = 5
 def build(
     parameters: Mapping[str, nn.Parameter], recipe: Recipe, strategy: Strategy, precision: str = "fp32"
 ) -> list[Optimizer]:
-    """Return Muon for the blocks' matrices, and AdamW for embeddings, head, norms and biases."""
+    """Return Muon for the blocks' matrices, and AdamW for embeddings, head, norms, biases and routers."""
     named = [(name, parameter) for name, parameter in parameters.items() if parameter.requires_grad]
     hidden = {name: parameter for name, parameter in named if is_hidden_matrix(name, parameter)}
     scales = list(adamw.lr_scales(list(hidden), recipe.layer_decay).values())
@@ -39,8 +39,12 @@ def build(
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Return whether a parameter is a matrix of a block, or a stack of matrices (of the experts)."""
-    return parameter.ndim >= 2 and "blocks." in name
+    """Return whether a parameter is a matrix of a block, or a stack of matrices (of the experts).
+
+    A router is the output head of a small classifier rather than a hidden matrix: its rows are one expert each, and an
+    orthogonal update would move those of rarely chosen experts as far as the others.
+    """
+    return parameter.ndim >= 2 and "blocks." in name and not name.endswith("router.weight")
 
 
 class Muon(Optimizer):

@@ -160,8 +160,9 @@ def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
 
 def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
     """Count the numbers that an optimizer keeps: two per parameter for Adam, one per hidden matrix entry for Muon."""
-    adam = 2 * model.parameters()
-    return adam - model.count_matrix_parameters(model.experts) if recipe.optimizer == "muon" else adam
+    routers = model.layers * model.experts * model.hidden_size  # which Adam trains beside Muon
+    muon = model.count_matrix_parameters(model.experts) - routers if recipe.optimizer == "muon" else 0
+    return 2 * model.parameters() - muon
 
 
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:

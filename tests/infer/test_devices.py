@@ -1,0 +1,66 @@
+"""What generation and scoring exchange with a GPU: nothing that a step of the model does not need."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gptctl.infer.classify import label_probabilities
+from gptctl.infer.decoder import Decoder
+from gptctl.infer.engine import Engine
+from gptctl.infer.request import Request
+from gptctl.infer.sampling import SamplingParams
+from gptctl.infer.score import score_requests
+from gptctl.infer.speculative import DraftModel, PromptLookup
+from gptctl.model.classifier import Classifier
+from tests.fake_cuda import CUDA, fake_cuda, on_fake_cuda
+from tests.model.test_devices import bf16
+from tests.model.test_gpt import FAMILIES, make
+
+PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
+EVERYTHING = SamplingParams(max_tokens=3, top_k=5, top_p=0.9, min_p=0.1, repetition_penalty=1.2, logprobs=True)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_generation(name: str) -> None:
+    """Prefill, cached steps and sampling make no tensor on the CPU, and each step waits for the device once."""
+    model = bf16(name, layers=2)
+    with fake_cuda() as (transfers, cpu_tensors):
+        decoder = Decoder(on_fake_cuda(model))
+        assert len(list(Engine(decoder).stream(PROMPTS, EVERYTHING))) == 9
+    assert (cpu_tensors.found, transfers.downloads) == ([], 3)
+
+
+def test_generation_while_a_model_is_trained() -> None:
+    """The model itself, greedily."""
+    model, params = bf16("test-gpt2"), SamplingParams(max_tokens=3, temperature=0)
+    with fake_cuda() as (transfers, cpu_tensors):
+        assert len(list(Engine(on_fake_cuda(model)).stream(PROMPTS, params))) == 9
+    assert (cpu_tensors.found, transfers.downloads) == ([], 3)
+
+
+@pytest.mark.parametrize("drafted", [False, True])
+def test_drafts(drafted: bool) -> None:
+    """A draft model's tokens are sampled on the device, and read once for all drafts of a pass."""
+    model = make("test-gpt3", layers=1)
+    with fake_cuda() as (_, cpu_tensors):
+        decoder = Decoder(on_fake_cuda(model))
+        drafter = DraftModel(decoder) if drafted else PromptLookup()
+        assert len(list(Engine(decoder, drafter, 3).stream(PROMPTS, EVERYTHING))) == 9
+    assert cpu_tensors.found == []
+
+
+def test_scoring_reads_once_a_batch() -> None:
+    """Two requests in a batch: three batches, three waits."""
+    model, requests = make("test-modern"), [Request(np.arange(n), n // 2) for n in (9, 4, 30, 22, 7)]
+    with fake_cuda() as (transfers, cpu_tensors):
+        found = score_requests(on_fake_cuda(model), requests, 2, CUDA)
+    assert (cpu_tensors.found, transfers.downloads, found.nll.shape) == ([], 3, (5,))
+
+
+def test_classification_reads_once_a_batch() -> None:
+    """Two texts in a batch."""
+    model, texts = Classifier(make("test-modern"), 3), [[np.arange(n)] for n in (9, 4, 30)]
+    with fake_cuda() as (transfers, cpu_tensors):
+        found = label_probabilities(on_fake_cuda(model), texts, 2, CUDA)
+    assert (cpu_tensors.found, transfers.downloads, found.shape) == ([], 2, (3, 3))
