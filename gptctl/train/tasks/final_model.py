@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gptctl.model.files import tensor_files
-from gptctl.model.save import save_model
+from gptctl.model.save import Weights, save_model
 from gptctl.model.saved_model import load_weights_into
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.load_checkpoint import read_progress
@@ -24,18 +24,16 @@ def save(job: TrainJob, run: Path, best: bool, metrics: dict[str, Any]) -> None:
     save_model(run / "model", job.model.build(), job.tokenizer_json, job.metadata | {"metrics": metrics}, weights)
 
 
-def load_best(job: TrainJob, run: Path) -> tuple[Model, dict[str, Any]]:
+def open_best(job: TrainJob, run: Path, load: bool) -> tuple[Model, Weights | None, dict[str, Any]]:
     """Return the model of the best evaluation, in evaluation mode, and its metrics on val as best_val_*.
 
-    Without a val split it is the newest checkpoint, without metrics.
+    Without `load` the model is on the meta device, and its weights are returned beside it, to be read later. Without a
+    val split it is the newest checkpoint, without metrics.
     """
     folder = checkpoint_folders.best_or_latest(run)
-    val = read_progress(folder)["val"]
-    return load(job, folder), {f"best_val_{name}": value for name, value in val.items()}
-
-
-def load(job: TrainJob, folder: Path) -> Model:
-    """Return the model of a checkpoint."""
+    metrics = {f"best_val_{name}": value for name, value in read_progress(folder)["val"].items()}
     model = job.model.build().eval()
+    if not load:
+        return model, tensor_files.open_weights(folder), metrics
     load_weights_into(model, folder)
-    return model
+    return model, None, metrics

@@ -98,7 +98,7 @@ def test_a_model_is_saved_without_being_loaded(tmp_path: Path) -> None:
     run_in(tmp_path, job)
     weights = tmp_path / "checkpoints" / "step-000001" / "model.safetensors"
     peak, _ = peak_allocated(lambda: final_model.save(job, tmp_path, False, {}), mapped=weights)
-    model, _ = final_model.load_best(job, tmp_path)
+    model, _, _ = final_model.open_best(job, tmp_path, load=True)
     assert peak < sum(parameter.nbytes for parameter in model.parameters()) / 4
     save_model(tmp_path / "other", model, job.tokenizer_json, job.metadata | {"metrics": {}})
     for file in ("model.safetensors", "config.json"):
