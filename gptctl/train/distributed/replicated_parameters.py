@@ -45,7 +45,7 @@ class ReplicatedParameters:
             master = masters[name] = nn.Parameter(parameter.detach(), parameter.requires_grad)
             parameter.data = torch.empty_like(parameter, dtype=torch.bfloat16)
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(partial(move_gradient, master))
+                parameter.register_post_accumulate_grad_hook(partial(move_gradient, master))  # type: ignore[no-untyped-call]
             self.rounded = {**self.rounded, master: parameter}
         return masters
 
