@@ -125,9 +125,10 @@ def tokenize(
     quiet: bool = ...,
 ) -> Summary: ...
 def pretrain(
-    tokens: str | Path | None = ...,
+    tokens: str | Path | Sequence[str | Path] | None = ...,
     *,
     seed: int | None = ...,
+    weights: float | Sequence[float] | None = ...,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = ...,
     nproc_per_node: int | None = ...,
     gpus: int | None = ...,
@@ -145,6 +146,7 @@ def pretrain(
     out: str | Path | None = ...,
     list_presets: bool | None = ...,
     plugins: str | Sequence[str] | None = ...,
+    mixture: Mapping[str, Any] | None = ...,
     tp_size: int | None = ...,
     hybrid_shard: bool | None = ...,
     max_restarts: int | None = ...,

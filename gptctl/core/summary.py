@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gptctl.core.errors import GptctlError
-from gptctl.core.formatting import format_bytes, format_duration
+from gptctl.core.formatting import format_bytes, format_duration, format_number
 
 Status = Literal["done", "up to date", "planned", "explained"]
 
@@ -128,6 +129,18 @@ class Summary:
         if self.plan is not None:
             document["plan"] = self.plan
         return document
+
+
+def source_table(sources: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of what a run read of each of its sources, from the metric or event `sources`."""
+    rows = [
+        (
+            str(source["name"]), f"{source['tokens']:,}", format_number(source["epochs"]),
+            format_number(source.get("val_loss")),
+        )
+        for source in sources
+    ]  # fmt: skip
+    return Table("sources", ("source", "tokens", "epochs", "val loss"), tuple(rows))
 
 
 def funnel(title: str, counts: Counts) -> Table:

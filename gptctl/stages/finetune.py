@@ -210,7 +210,7 @@ def prepare_task(
 
 def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerprints: Values) -> TrainJob:
     """Describe the training run: an evaluation and a checkpoint at the end of each epoch."""
-    from gptctl.train.data.data_source import WeightedSource
+    from gptctl.train.data.data_source import TrainSource
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import arrange
 
@@ -220,7 +220,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
     return TrainJob(
         recipe=recipe,
         model=task.model,
-        train_sources=(WeightedSource(task.train_data),),
+        train_sources=(TrainSource(task.train_data),),
         val_data=task.val_data,
         objective=task.objective,
         tokenizer_json=task.tokenizer.to_json(),

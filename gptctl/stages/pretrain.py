@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +11,16 @@ from typing import TYPE_CHECKING
 from gptctl.core import atomic, plugins
 from gptctl.core.config import Values, argument, flag, output, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import Extendable
-from gptctl.core.summary import Counts, Summary, Table
-from gptctl.io.dataset import tokens as token_io
+from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.model.config import ModelConfig
-from gptctl.text import packing
-from gptctl.text.tokenizer import Tokenizer
+from gptctl.train.planning.reading_plan import ReadingPlan, plan_reading
 from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
+from gptctl.train.tasks.token_sources import TokenSources, open_token_sources
 
 if TYPE_CHECKING:
     from gptctl.train.distributed.nodes import Nodes
@@ -49,7 +47,9 @@ class Pretrain(PretrainOptions):
     command resumes a run that was stopped or killed. Raise --steps to extend a finished run.
     """
 
-    tokens: str | None = argument(None, "TOKENS", "Folder that gptctl tokenize wrote.")
+    tokens: tuple[str, ...] = argument(
+        (), "TOKENS...", "Folder that gptctl tokenize wrote; several are mixed, see --weights."
+    )
     out: str | None = output(None, "Folder of the run.")
     list_presets: bool = flag(False, "List the presets and stop.", panel="Model", runtime=True, switch=True)
 
@@ -58,8 +58,8 @@ class Pretrain(PretrainOptions):
         if self.list_presets:
             others = (name for name in type(self).own_keys() if name != "list_presets")
             return dict.fromkeys(others, "with --list-presets")
-        found = super().without_effect()
-        if self.tokens is not None:
+        found = super().without_effect() | self.without_weights(len(self.tokens))
+        if self.tokens:
             found |= dict.fromkeys(("model.vocab_size", "model.end_of_text"), "beside TOKENS, whose tokenizer decides")
         return found
 
@@ -71,14 +71,14 @@ def plan(config: Pretrain, context: Context) -> Summary:
 
     if config.list_presets:
         return list_presets()
-    data = token_io.open_tokens(config.tokens) if config.tokens else None
+    data = open_token_sources(config.tokens, config) if config.tokens else None
     model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
     if recipe.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
     options = config.plan_options(config.micro_batch_size, None if config.on_cpu() else config.accelerator)
     found = plan_run(model, recipe, options)
     if data:
-        found["packing"] = asdict(packing_report(config, data))
+        found |= plan_reading(data, config, context).to_json()
     table = plan_table(found, options.accelerator)
     return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=found, tables=(table,))
 
@@ -88,65 +88,50 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     context = context or Context()
     if config.list_presets:
         return list_presets()
-    if config.tokens is None:
+    if not config.tokens:
         raise UsageError("TOKENS is missing", "gptctl pretrain TOKENS -o RUN; only --dry-run works without")
     if config.out is None:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
-    data = token_io.open_tokens(config.tokens)
+    data = open_token_sources(config.tokens, config)
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join_nodes
 
     device.select_device(config.device_name(), config.gpus)
-    tokenizer = Tokenizer.from_json(data.tokenizer_json)
-    if tokenizer.hash != data.manifest.tokenizer:
-        raise DataError(
-            f"{config.tokens}/tokenizer.json is not the tokenizer that the tokens were made with",
-            "restore it, or make the tokens again: gptctl tokenize ... --force",
-        )
-    model = config.model_config_for(data.vocab_size, tokenizer.end_of_text_id)
+    model = config.model_config_for(data.vocab_size, data.tokenizer.end_of_text_id)
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
         return (lead if nodes.is_leader else follow)(config, data, model, context, nodes)
 
 
-def lead(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
+def lead(config: Pretrain, data: TokenSources, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Open the run folder, train, and write the model."""
     from gptctl.train.distributed.follow import has_model
 
     assert config.out is not None
-    inputs = {"tokens": data.manifest.content()}
+    inputs = data.inputs()
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, has_model) as record:
         if record.up_to_date:
             return record.previous_summary()
         nodes.announce_training()
-        report = packing_report(config, data)
-        context.info(report.summary())
-        record.event("packing", **asdict(report))
-        job = make_job(config, data, model, report)
-        metrics = train(config, job, record, context, {"packing": asdict(report)})
+        reading = plan_reading(data, config, context)
+        context.info(reading.summary())
+        record.event("packing", **reading.packing)
+        record.event("sources", sources=reading.sources)
+        job = make_job(config, data, model, reading)
+        metrics = train(config, job, record, context, {"packing": reading.packing})
         write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-        declared = Manifest(
-            "run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.manifest.tokenizer
-        )
+        declared = Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.tokenizer.hash)
         return record.finish(summarise(config, metrics), declared)
 
 
-def follow(config: Pretrain, data: token_io.Tokens, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
+def follow(config: Pretrain, data: TokenSources, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
     """Train with this node's processes in a run that another node leads."""
     from gptctl.train.distributed.follow import follow_leader
 
     assert config.out is not None
-    job = partial(make_job, config, data, model, packing_report(config, data))
+    job = partial(make_job, config, data, model, plan_reading(data, config, context))
     metrics = follow_leader(nodes, job, Path(config.out), "pretrain", context)
     return Summary("pretrain", "up to date", (config.out,)) if metrics is None else summarise(config, metrics)
-
-
-def packing_report(config: Pretrain, data: token_io.Tokens) -> packing.PackingReport:
-    """Report how the training documents fill sequences."""
-    seq_len = config.effective_recipe().seq_len
-    if config.pack == "bestfit":
-        return packing.best_fit_report(token_io.document_lengths(data.folder, "train"), seq_len)
-    return packing.concat_report(data.documents("train"), data.count("train"), seq_len)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
@@ -159,25 +144,24 @@ def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra:
     return metrics
 
 
-def make_job(config: Pretrain, data: token_io.Tokens, model: ModelConfig, report: packing.PackingReport) -> TrainJob:
+def make_job(config: Pretrain, data: TokenSources, model: ModelConfig, reading: ReadingPlan) -> TrainJob:
     """Describe the training run."""
-    from gptctl.train.data.data_source import WeightedSource
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining
 
     recipe, seed = config.effective_recipe(), config.seed
-    train_data = pretraining.training_data(data.folder, config.pack, recipe.seq_len, seed, model.end_of_text)
-    val_data = partial(pretraining.open_windows, data.folder, recipe.seq_len, seed, "val")
+    opening = pretraining.Opening(config.pack, recipe.seq_len, seed, model.end_of_text)
     return TrainJob(
         recipe=recipe,
         model=pretraining.NewModel(model, seed),
-        train_sources=(WeightedSource(train_data),),
-        val_data=val_data if data.count("val") > 1 else None,
+        train_sources=pretraining.train_sources(data, opening),
+        phases=data.phases,
+        val_data=pretraining.val_data(data, opening),
         tokenizer_json=data.tokenizer_json,
-        metadata={"stage": "pretrain", "preset": config.preset, "data": {"tokens": data.manifest.content()}},
+        metadata={"stage": "pretrain", "preset": config.preset, "data": data.inputs()},
         seed=seed,
-        max_tokens=report.positions(config.max_tokens),  # the loop counts padding as tokens
+        max_tokens=reading.positions,
         max_minutes=config.max_minutes,
         patience=config.patience,
         eval_every=config.eval_every,
@@ -215,5 +199,6 @@ def summarise(config: Pretrain, metrics: Values) -> Summary:
     table = Table(
         "pretrain", ("", "value"), tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
     )
+    tables = (table, source_table(metrics["sources"])) if len(metrics["sources"]) > 1 else (table,)
     next_command = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
-    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=(table,), next=next_command)
+    return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=tables, next=next_command)

@@ -10,7 +10,7 @@ in front and the beginning of one behind. Where a document is cut depends on whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,9 +56,14 @@ class PackingReport:
     unused_tokens: int  # tokens that are not a target in the epoch
     utilisation: float  # share of tokens that are a target
 
+    @property
+    def targets(self) -> int:
+        """Return the number of targets in the epoch."""
+        return self.tokens - self.unused_tokens
+
     def positions(self, targets: int) -> int:
         """Return the number of positions, padding included, of sequences with this many targets."""
-        return -(-targets * self.sequences * self.seq_len // max(1, self.tokens - self.unused_tokens))
+        return -(-targets * self.sequences * self.seq_len // max(1, self.targets))
 
     def summary(self) -> str:
         """Return the report in one line."""
@@ -80,6 +85,23 @@ def concat_report(documents: int, tokens: int, seq_len: int) -> PackingReport:
     return PackingReport(
         "concat", documents, tokens, sequences, seq_len, None,
         1 - used / max(1, sequences * seq_len), tokens - used, used / max(1, tokens),
+    )  # fmt: skip
+
+
+def combine_reports(reports: Sequence[PackingReport]) -> PackingReport:
+    """Return a report on an epoch over the documents of all reports, whose sequences are equally long."""
+    if len(reports) == 1:
+        return reports[0]
+    documents, tokens, sequences, unused = (
+        sum(getattr(report, name) for report in reports)
+        for name in ("documents", "tokens", "sequences", "unused_tokens")
+    )
+    cut = [report.truncated for report in reports if report.truncated is not None]
+    truncated = sum(cut) if len(cut) == len(reports) else None
+    used, seq_len = tokens - unused, reports[0].seq_len
+    return PackingReport(
+        reports[0].pack, documents, tokens, sequences, seq_len, truncated,
+        1 - used / max(1, sequences * seq_len), unused, used / max(1, tokens),
     )  # fmt: skip
 
 

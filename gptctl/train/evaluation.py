@@ -11,6 +11,7 @@ import torch
 from gptctl.model.gpt import GPT
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.data_source import DataSource
+from gptctl.train.data.mixture import ValSources
 from gptctl.train.fault_handling import diverge
 from gptctl.train.monitor.heartbeat import WAITING
 from gptctl.train.monitor.sample_text import generate_sample
@@ -36,7 +37,8 @@ def evaluate(state: TrainerState) -> None:
         progress.best, progress.best_step = value, progress.step
     progress.evaluations += 1
     named = {f"val_{name}": metrics[name] for name in metrics}
-    state.monitor.log_event("eval", progress.step, best=improved, **named)
+    by_source = {f"val_loss/{name}": loss for name, loss in progress.val_losses.items()}
+    state.monitor.log_event("eval", progress.step, best=improved, **named, **by_source)
     state.monitor.update_live_view(phase="", best_loss=progress.best if lower_is_better else None, **named)
     if improved:
         state.strategy.heartbeat(progress.step, "save")
@@ -47,19 +49,30 @@ def evaluate(state: TrainerState) -> None:
 
 @torch.no_grad()
 def split_metrics(state: TrainerState, data: DataSource) -> dict[str, float]:
-    """Return the objective's metrics over a split, of which each rank reads its part; {} if a signal came."""
+    """Return the objective's metrics over a split, of which each rank reads its part; {} if a signal came.
+
+    The metrics of several sources are those of all their targets together. The loss of each is noted in the progress.
+    """
     job, strategy, objective = state.job, state.strategy, state.objective
-    sums = objective.init_metrics(state.model)
+    sources = data.sources if isinstance(data, ValSources) else {"": data}
+    sums = torch.stack([objective.init_metrics(state.model)] * len(sources))
     state.model.eval()
-    for batch, counts in eval_batches(state, data, job.eval_batch_size):
-        strategy.heartbeat(state.progress.step, "evaluate")
-        with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.progress.precision == "bf16"):
-            sums += counts * objective.batch_metrics(state.model, batch.to(strategy.device))
+    for number, source in enumerate(sources.values()):
+        for batch, counts in eval_batches(state, source, job.eval_batch_size):
+            strategy.heartbeat(state.progress.step, "evaluate")
+            with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.progress.precision == "bf16"):
+                sums[number] += counts * objective.batch_metrics(state.model, batch.to(strategy.device))
     strategy.heartbeat(state.progress.step, WAITING)
     signalled = torch.tensor([float(state.signalled)], dtype=torch.float64)
-    total = strategy.all_reduce(torch.cat((sums, signalled)))
+    total = strategy.all_reduce(torch.cat((sums.flatten(), signalled)))
     state.stop_requested = state.stop_requested or total[-1].item() > 0
-    return {} if state.stop_requested else objective.compute_metrics(total[:-1])
+    if state.stop_requested:
+        return {}
+    sums = total[:-1].view_as(sums)
+    if isinstance(data, ValSources):
+        losses = [objective.compute_metrics(one)["loss"] for one in sums]
+        state.progress.val_losses = dict(zip(sources, losses, strict=True))
+    return objective.compute_metrics(sums.sum(0))
 
 
 def eval_batches(state: TrainerState, data: DataSource, size: int) -> Iterator[tuple[Batch, bool]]:

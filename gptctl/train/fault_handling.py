@@ -53,6 +53,7 @@ def roll_back(state: TrainerState, skipped: faults.SkippedSamples) -> None:
         progress = restore(
             checkpoint, state.strategy, state.model, state.parameters, state.optimizers, state.skipped_samples
         )
+    progress.phase_starts = state.progress.phase_starts  # of the data source
     details = {"from_step": state.progress.step, "first_sample": skipped.first, "end": skipped.end}
     state.monitor.log_event("rollback", progress.step, **details)
     state.monitor.reset_speed(Mark(progress.step, progress.tokens, progress.train_seconds))

@@ -12,7 +12,8 @@ from torch import nn
 from gptctl.model.classifier import Classifier
 from gptctl.model.gpt import GPT
 from gptctl.model.tensor_part import TensorPart
-from gptctl.train.data.data_source import DataSource, WeightedSource
+from gptctl.train.data.data_source import DataSource, TrainSource
+from gptctl.train.data.phases import MixturePhase
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.planning.estimate import MIN_EVAL_BATCH
@@ -44,8 +45,9 @@ class TrainJob:
 
     recipe: Recipe
     model: ModelSource
-    train_sources: tuple[WeightedSource, ...]
+    train_sources: tuple[TrainSource, ...]
     val_data: Callable[[], DataSource] | None = None
+    phases: tuple[MixturePhase, ...] = ()  # of several sources: their weights, from the start of the run on
     objective: str = "language_model"  # a file in gptctl/train/objectives
     tokenizer_json: str = ""  # stored with each checkpoint, so that it can be used as a model
     metadata: dict[str, Any] = field(default_factory=dict)  # likewise: label names, what it was trained on

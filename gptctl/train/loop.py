@@ -12,6 +12,7 @@ from gptctl.train.checkpointing import report_checkpoints, save_checkpoint, stop
 from gptctl.train.evaluation import evaluate
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.setup import setup
+from gptctl.train.source_metrics import source_metrics
 from gptctl.train.state import TrainerState
 from gptctl.train.step import train_step
 from gptctl.train.strategies import Strategy
@@ -96,6 +97,7 @@ def final_metrics(state: TrainerState) -> dict[str, Any]:
         "parameters": count_parameters(state.model),
         "best_step": progress.best_step,
         "train_seconds": round(progress.train_seconds, 3),
+        **({"sources": source_metrics(state)} if state.job.train_sources[0].name else {}),
     }
 
 

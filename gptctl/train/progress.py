@@ -13,6 +13,9 @@ class TrainProgress:
     next_sample: int = 0  # where in the data the next batch begins
     trained_samples: int = 0  # of all updates, fewer than next_sample if some were skipped; the learning rate follows
     tokens: int = 0
+    phase_starts: list[int] = field(default_factory=list)  # the sample with which each phase of a mixture begins
+    source_samples: list[int] = field(default_factory=list)  # of all updates, from each source of a mixture
+    source_tokens: list[int] = field(default_factory=list)  # likewise
     train_seconds: float = 0.0  # spent on updates
     elapsed_minutes: float = 0.0  # since the start of the run, evaluations and checkpoints included
     threads: int = 1
@@ -28,6 +31,7 @@ class TrainProgress:
     loss_targets: int = 0
     train_loss: float = 0.0  # of the last "step" event
     val: dict[str, float] = field(default_factory=dict)  # metrics of the last evaluation
+    val_losses: dict[str, float] = field(default_factory=dict)  # of each source, if there are several
     val_step: int = -1
     evaluations: int = 0
     recent_losses: list[float] = field(default_factory=list)  # mean losses of the last updates, to detect spikes

@@ -64,6 +64,13 @@ def steps_for(recipe: Recipe, samples: int) -> int:
     return step + max(0, math.ceil((samples - ramped) / recipe.batch_size))
 
 
+def planned_steps(recipe: Recipe, max_tokens: int) -> int:
+    """Return the number of updates that a recipe and a budget of tokens (0 is none) allow."""
+    if not max_tokens:
+        return recipe.steps
+    return min(recipe.steps, steps_for(recipe, math.ceil(max_tokens / recipe.seq_len)))
+
+
 def _ramp(recipe: Recipe, max_steps: float, max_samples: float) -> tuple[int, int]:
     """Return the sequences and the updates of a ramp, up to its end or a limit."""
     samples = step = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.checkpoints.load_checkpoint import read_progress
 from gptctl.train.checkpoints.resume import find_checkpoint, restore
 from gptctl.train.data.mixture import open_sources
+from gptctl.train.data.phases import phase_starts
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor import device_stats
 from gptctl.train.monitor.monitor import Mark, Monitor
@@ -60,10 +60,12 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         torch.set_num_threads(progress.threads)  # another number of threads would add in another order
         if strategy.rank == 0:
             run.event("resumed", step=progress.step, checkpoint=checkpoint.name)
-    total_steps = count_steps(job)
+    total_steps = schedule.planned_steps(job.recipe, job.max_tokens)
     total_full_batches = schedule.samples_after(job.recipe, total_steps) / job.recipe.batch_size
     if strategy.rank == 0:
         warn_of_warmup(job, model.config, total_full_batches, context)
+    total_samples = schedule.samples_after(job.recipe, total_steps)
+    progress.phase_starts = phase_starts(job.phases, total_samples, progress.next_sample, progress.phase_starts)
     start_time = time.monotonic() - 60 * progress.elapsed_minutes
     monitor = Monitor(run, context, strategy.rank == 0, total_steps, objective.unit)
     open_monitor(monitor, job, model, strategy, progress, start_time)
@@ -77,7 +79,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         parameters=parameters,
         optimizers=optimizers,
         checkpoint_writer=AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers),
-        train_data=open_sources(job.train_sources, job.seed),
+        train_data=open_sources(job.train_sources, job.phases, progress.phase_starts),
         val_data=job.val_data() if job.val_data else None,
         progress=progress,
         total_steps=total_steps,
@@ -127,14 +129,6 @@ def initial_progress(
             micro_batch_size=job.micro_batch_size,
         )
     )
-
-
-def count_steps(job: TrainJob) -> int:
-    """Return the number of updates that the recipe and the token budget allow."""
-    steps = job.recipe.steps
-    if job.max_tokens:
-        steps = min(steps, schedule.steps_for(job.recipe, math.ceil(job.max_tokens / job.recipe.seq_len)))
-    return steps
 
 
 def warn_of_warmup(job: TrainJob, config: ModelConfig, total_full_batches: float, context: Context) -> None:

@@ -13,6 +13,7 @@ from gptctl.core.seeds import derive
 from gptctl.train import faults, schedule
 from gptctl.train.fault_handling import handle_fault
 from gptctl.train.monitor.heartbeat import WAITING
+from gptctl.train.source_metrics import count_sources
 from gptctl.train.state import TrainerState
 from gptctl.train.step_logging import report_step, warn_of_stragglers
 from gptctl.train.step_sums import StepSums
@@ -57,6 +58,7 @@ def train_step(state: TrainerState) -> None:
     progress.consecutive_skips = 0
     progress.recent_losses = faults.append_loss(progress.recent_losses, found.loss, state.job.faults)
     progress.tokens += found.targets
+    count_sources(state, samples)
     progress.loss_sum += found.loss_sum
     progress.loss_targets += found.targets
     progress.train_seconds += time.perf_counter() - began

@@ -80,7 +80,7 @@ def measure(rank: int, case: Case, folder: str) -> None:
 def job_of(case: Case, folder: str) -> TrainJob:
     """Describe the run, of which only the model matters."""
     from gptctl.model.config import ModelConfig
-    from gptctl.train.data.data_source import WeightedSource
+    from gptctl.train.data.data_source import TrainSource
     from gptctl.train.job import TrainJob
     from gptctl.train.recipe import Recipe
     from gptctl.train.tasks.initial_models import InitialModel, PretrainedModel
@@ -96,7 +96,7 @@ def job_of(case: Case, folder: str) -> TrainJob:
     )
     base = InitialModel(Path(folder) / "model", config, config.vocab_size)
     model = PretrainedModel(base) if case.load else NewModel(config, 0)
-    data = (WeightedSource(ValueError),)  # never opened
+    data = (TrainSource(ValueError),)  # never opened
     return TrainJob(Recipe(), model, data, world_size=case.ranks, strategy=case.parallel)
 
 

@@ -4,6 +4,7 @@ through. What is read by the code that compares, prints and records configs does
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +115,10 @@ def tokenize(read: Read, workspace: Path, out: Path) -> None:
 
 def pretrain(read: Read, workspace: Path, out: Path) -> None:
     tokens = str(workspace / "tokens")
-    common: Values = {"tokens": tokens, "steps": 4, "device": "cpu"}
+    common: Values = {"tokens": (tokens,), "steps": 4, "device": "cpu"}
+    shutil.copytree(tokens, out / "other")
+    call("pretrain", read, **common | {"tokens": (tokens, str(out / "other"))}, out=str(out / "m"), weights=(2, 1),
+         mixture={"phases": [{"start": 0.5, "weights": (1, 2)}]})  # fmt: skip
     call("pretrain", read, **common, out=str(out / "a"), preset="test-moe", checkpoint={"every": 1})
     call("pretrain", read, **common, out=str(out / "b"), preset="test-gpt3", pack="bestfit", patience=1, eval_every=1,
          faults={"spike_window": 2}, training={"ramp_start_batch": 1, "ramp_tokens": 99, "document_mask": True,

@@ -188,7 +188,7 @@ def test_another_tokenizer_beside_the_tokens(
     assert failure is not None and "tokenizer" in str(failure)
     with pytest.raises(DataError, match="tokenizer"):
         pretrain.run(
-            pretrain.Pretrain(tokens=str(tmp_path / "t"), out=str(tmp_path / "r"), preset="test-gpt2", steps=1)
+            pretrain.Pretrain(tokens=(str(tmp_path / "t"),), out=str(tmp_path / "r"), preset="test-gpt2", steps=1)
         )
 
 

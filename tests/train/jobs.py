@@ -24,7 +24,7 @@ from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
 from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.batch import Batch
-from gptctl.train.data.data_source import DataSource, WeightedSource
+from gptctl.train.data.data_source import DataSource, TrainSource
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.loop import train
@@ -62,9 +62,9 @@ class Deadly(TokenWindows):
         return super().batch(first_index, count)
 
 
-def only(open_source: Callable[[], DataSource]) -> tuple[WeightedSource, ...]:
+def only(open_source: Callable[[], DataSource]) -> tuple[TrainSource, ...]:
     """Return the sources of a run that reads one source."""
-    return (WeightedSource(open_source),)
+    return (TrainSource(open_source),)
 
 
 def windows_of(batch: Batch) -> torch.Tensor:

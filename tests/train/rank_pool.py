@@ -34,16 +34,25 @@ class RankPool:
 
     def __init__(self, pipes: list[Any]) -> None:
         self.pipes = pipes
+        self.calls = 0
 
     def call(self, function: Callable[..., Any], *args: Any) -> list[Any]:
         """Call a function of a module in every rank, and return the results by rank. Fails if a rank raised an error."""
+        self.calls += 1
         for pipe in self.pipes:
-            pipe.send((function, args))
-        assert all(pipe.poll(120) for pipe in self.pipes), "a rank hangs"
-        answers = [pipe.recv() for pipe in self.pipes]
+            pipe.send((self.calls, function, args))
+        answers = [self.answer(pipe) for pipe in self.pipes]
         for error, _ in answers:
             assert not error, error
         return [value for _, value in answers]
+
+    def answer(self, pipe: Any) -> tuple[str, Any]:
+        """Return a rank's answer to the newest call. Answers to calls that were given up as hanging are dropped."""
+        while True:
+            assert pipe.poll(240), "a rank hangs"
+            number, error, value = pipe.recv()
+            if number == self.calls:
+                return error, value
 
     def train(self, strategy: str, folder: Path, job: TrainJob) -> dict[str, Any]:
         """Train in a run folder with a strategy, and return the first rank's metrics."""
@@ -80,11 +89,11 @@ def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
     while (task := pipe.recv()) is not None:
-        function, args = task
+        number, function, args = task
         try:
-            pipe.send(("", function(*args)))
+            pipe.send((number, "", function(*args)))
         except Exception:
-            pipe.send((traceback.format_exc(), None))
+            pipe.send((number, traceback.format_exc(), None))
 
 
 def build_strategy(job: TrainJob, folder: Path) -> Any:

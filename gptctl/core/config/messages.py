@@ -134,6 +134,8 @@ def accepted(info: FieldInfo) -> str:
         return "a table of keys"
     if is_list(kind):
         items = [item for item in get_args(kind) if item is not Ellipsis]
+        if table := table_of(items[0]):
+            return f"a list of tables with {' and '.join(table.model_fields)}"
         if Ellipsis in get_args(kind):
             return f"a list of {PLURALS.get(items[0], 'values')}, such as a,b"
         return f"a list of {len(items)} {PLURALS.get(items[0], 'values')}"

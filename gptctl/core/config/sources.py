@@ -83,10 +83,11 @@ def show(config: StageConfig, origins: Mapping[str, str]) -> str:
     absent = [name for name, info in fields.items() if info.is_required() and name not in origins]
     values = {name: value for name, value in redacted(plain(config)).items() if name not in absent}
     lines = [f"# required by {command(type(config))}: {', '.join(absent)}"] if absent else []
-    table = ""
+    table, listed = "", DEFAULT  # the origin of a list of tables is that of its keys
     for line in to_toml(values).splitlines():
         if line.startswith("["):
             table = line.strip("[]") + "."
+            listed = origins.get(table.removesuffix("."), DEFAULT) if line.startswith("[[") else DEFAULT
         name = line.split(" = ")[0] if " = " in line and not line.startswith("[") else ""
-        lines.append(f"{line}  # {origins.get(table + name, DEFAULT)}" if name else line)
+        lines.append(f"{line}  # {origins.get(table + name, listed)}" if name else line)
     return "\n".join(lines) + "\n"

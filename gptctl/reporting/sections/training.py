@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gptctl.core.config import Values
+from gptctl.core.summary import source_table
 from gptctl.reporting import svg_charts
 from gptctl.reporting.events import Event, points, read_events
 from gptctl.reporting.sections.section import Sample, Section, metrics_of, show_figures
@@ -20,7 +22,7 @@ def show_training(section: Section) -> None:
     events = read_events(section.output.folder)
     metrics = metrics_of(section.output)
     if not metrics:
-        records = [event for event in events if event.get("event") in ("step", "eval")]
+        records = [event for event in events if event.get("event") in ("step", "eval", "sources")]
         metrics = {name: value for event in records for name, value in event.items()}
     show_figures(section, metrics, FIGURES)
     loss = [
@@ -38,6 +40,7 @@ def show_training(section: Section) -> None:
     section.charts.append(
         svg_charts.lines("Learning rate", [Series("learning rate", points(events, "step", "lr"), 4)], "step", "", True)
     )
+    show_sources(section, events, metrics)
     speed = [Series("tokens per second", points(events, "step", "tokens_per_second"), 3)]
     section.charts.append(svg_charts.lines("Throughput", speed, "step", "tokens/s", True))
     section.samples += samples_of(events)
@@ -45,6 +48,19 @@ def show_training(section: Section) -> None:
         if event.get("event") in ("fault", "rollback"):
             what = event.get("reason") or "training continues from here"
             section.remarks.append(("note", f"{event['event']} at step {event.get('step')}: {what}"))
+
+
+def show_sources(section: Section, events: Sequence[Event], metrics: Values) -> None:
+    """Show what was read of each source, and its val loss, if the run has several."""
+    sources = metrics.get("sources") or []
+    if len(sources) < 2:
+        return
+    section.tables.append(source_table(sources))
+    losses = [
+        Series(source["name"], points(events, "eval", f"val_loss/{source['name']}"), 1 + number % 4, dots=True)
+        for number, source in enumerate(sources)
+    ]
+    section.charts.append(svg_charts.lines("Val loss of each source", losses, "step", "nats per token"))
 
 
 def samples_of(events: Sequence[Event]) -> Iterator[Sample]:

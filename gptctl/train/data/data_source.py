@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gptctl.train.data.batch import Batch
+if TYPE_CHECKING:
+    from gptctl.train.data.batch import Batch
 
 
 class DataSource(Protocol):
@@ -27,12 +28,19 @@ class DataSource(Protocol):
         """Yield all samples once, in order, for evaluation. Batch i belongs to rank i modulo `world_size`."""
 
 
+class TokenData(DataSource, Protocol):
+    """Samples whose targets are tokens, which a mixture counts for each source."""
+
+    def count_targets(self, first_index: int, count: int) -> int:
+        """Count the targets of `count` samples from a global index on."""
+
+
 @dataclass(frozen=True)
-class WeightedSource:
-    """One of the sources that a run mixes. Weights are relative to their sum."""
+class TrainSource:
+    """One of the sources that a run reads. The name is empty where metrics do not list sources."""
 
     open: Callable[[], DataSource]  # picklable if the run has several ranks
-    weight: float = 1.0
+    name: str = ""
 
 
 def batch_ranges(samples: int, batch_size: int, rank: int, world_size: int) -> Iterator[range]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gptctl.core.errors import DataError
 from gptctl.io.dataset.tokens import TokenPart
 from gptctl.text.packing import best_fit
+from gptctl.train.data.permutation import shuffled_samples
 from gptctl.train.data.token_windows import TokenWindows
 
 
@@ -43,8 +44,14 @@ class PackedDocuments(TokenWindows):
         self.windows = packing.sequences
         self.bounds = packing.bounds
         self.lengths = packing.length
+        self.targets = np.diff(np.concatenate(([0], np.cumsum(packing.length)))[packing.bounds])  # of each sequence
         self.starts = (np.cumsum(lengths) - lengths)[packing.document] + packing.start  # in the stream
         self.continues = packing.start > 0
+
+    def count_targets(self, first_index: int, count: int) -> int:
+        """Count the targets of `count` sequences from a global index on: padding is none."""
+        windows = [window for _, window in shuffled_samples(first_index, count, self.windows, self.seed)]
+        return int(self.targets[windows].sum())
 
     def fill_window(self, row: NDArray[np.int64], window: int, epoch: int) -> None:
         """Write one packed sequence into `row`, which is all padding."""

@@ -40,6 +40,10 @@ class TokenWindows:
         """Count the windows of an epoch."""
         return self.windows
 
+    def count_targets(self, first_index: int, count: int) -> int:
+        """Count the targets of `count` windows from a global index on."""
+        return count * min(self.seq_len, self.tokens - 1)
+
     def batch(self, first_index: int, count: int) -> Batch:
         """Return `count` windows in training order; one longer than the stream is padded."""
         out = np.full((count, self.seq_len + 1), IGNORE_INDEX, dtype=np.int64)

@@ -37,6 +37,10 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
             ("speed", f"{speed}, at {facts['assumed_efficiency']:.0%} of the peak"),
             ("total time", format_duration(3600 * facts["hours"])),
         ]
+    rows += [
+        (f"source {source['name']}", f"{format_compact(source['tokens'])} tokens, {source['epochs']:.2f} epochs")
+        for source in facts.get("sources", ())
+    ]
     for name in ("simulated_step", "packing"):
         rows += [
             (f"{name.replace('_', ' ')}: {key}", format_number(value)) for key, value in facts.get(name, {}).items()

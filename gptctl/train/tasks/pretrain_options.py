@@ -12,6 +12,7 @@ from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import PretrainRecipe, Recipe, apply_recipe
+from gptctl.train.tasks.mixing_options import MixingOptions
 
 DEFAULT_PRESET = "test-modern"
 OPTIMIZERS = "gptctl.train.optimizers"
@@ -24,7 +25,7 @@ class CheckpointOptions(Settings):
     keep: int = key(2, "How many of the newest checkpoints are kept.", ge=1)
 
 
-class PretrainOptions(DistributedOptions, SeedOption):
+class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
     """Model, recipe, budget, evaluation and logging."""
 
     preset: str = flag(

@@ -14,10 +14,12 @@ from gptctl.model.initialize import initialize_parts
 from gptctl.model.meta_init import meta_init
 from gptctl.model.tensor_part import TensorPart
 from gptctl.text.packing import Pack
-from gptctl.train.data.data_source import DataSource
+from gptctl.train.data.data_source import DataSource, TrainSource
+from gptctl.train.data.mixture import ValSources
 from gptctl.train.data.packed_documents import PackedDocuments
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import Model
+from gptctl.train.tasks.token_sources import TokenSources
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,43 @@ class NewModel:
         initialize_parts(parts, self.config, self.seed)
 
 
-def training_data(tokens: Path, pack: Pack, seq_len: int, seed: int, end_of_text: int) -> Callable[[], DataSource]:
+@dataclass(frozen=True)
+class Opening:
+    """How tokens become samples."""
+
+    pack: Pack
+    seq_len: int
+    seed: int
+    end_of_text: int
+
+
+def train_sources(data: TokenSources, opening: Opening) -> tuple[TrainSource, ...]:
+    """Return the training splits of the sources. Each function that opens one is picklable."""
+    return tuple(TrainSource(training_data(tokens.folder, opening), name) for name, tokens in data.folders.items())
+
+
+def training_data(tokens: Path, opening: Opening) -> Callable[[], DataSource]:
     """Return a picklable function that opens the training split with a packing."""
-    if pack == "bestfit":
-        return partial(open_packed_documents, tokens, seq_len, seed, end_of_text)
-    return partial(open_windows, tokens, seq_len, seed, "train")
+    if opening.pack == "bestfit":
+        return partial(open_packed_documents, tokens, opening.seq_len, opening.seed, opening.end_of_text)
+    return partial(open_windows, tokens, opening.seq_len, opening.seed, "train")
+
+
+def val_data(data: TokenSources, opening: Opening) -> Callable[[], DataSource] | None:
+    """Return a picklable function that opens the val splits of the sources that have one, or None if none has."""
+    opens = {
+        name: partial(open_windows, tokens.folder, opening.seq_len, opening.seed, "val")
+        for name, tokens in data.folders.items()
+        if tokens.count("val") > 1
+    }
+    if len(data.folders) == 1:
+        return next(iter(opens.values()), None)
+    return partial(open_val_sources, opens) if opens else None
+
+
+def open_val_sources(opens: Mapping[str, Callable[[], DataSource]]) -> ValSources:
+    """Open the val splits of several sources."""
+    return ValSources({name: opened() for name, opened in opens.items()})
 
 
 def open_windows(tokens: Path, seq_len: int, seed: int, split: str) -> TokenWindows:

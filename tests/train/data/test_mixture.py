@@ -1,9 +1,11 @@
-"""Mixtures of data sources: weights are kept, order is a pure function of seed and index, one source is itself."""
+"""Mixtures of data sources: weights are kept, each source has its own order, one source is itself, runs resume."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptctl.core.errors import UsageError
-from gptctl.train.data.data_source import DataSource, WeightedSource
-from gptctl.train.data.mixture import BLOCK, Mixture, block_quotas, open_sources
+from gptctl.train.data.data_source import TrainSource
+from gptctl.train.data.mixture import Mixture, ValSources, open_sources
+from gptctl.train.data.phases import MixturePhase, Phases
 from gptctl.train.data.token_windows import TokenWindows
-from tests.train.jobs import assert_equal, make_job, run_in, weights, windows, windows_of
+from gptctl.train.job import TrainJob
+from tests.train.jobs import assert_equal, events, make_job, run_in, weights, windows, windows_of
+from tests.train.rank_pool import RankPool
+
+PHASES = (MixturePhase(0.0, (0.75, 0.25)), MixturePhase(0.6, (0.1, 0.9)))
 
 
 def numbered(first: int, count: int, seq_len: int = 8) -> TokenWindows:
@@ -23,86 +29,121 @@ def numbered(first: int, count: int, seq_len: int = 8) -> TokenWindows:
     return TokenWindows([np.arange(first, first + count * seq_len + 1, dtype=np.uint32)], seq_len, seed=5)
 
 
-def two(seed: int = 0, share: float = 0.25) -> Mixture:
-    """Mix two sources."""
-    return Mixture([numbered(0, 40), numbered(100_000, 700)], [share, 1 - share], seed)
+def two() -> Mixture:
+    """Mix two sources, from sample 200 on by other weights."""
+    return Mixture([numbered(0, 40), numbered(100_000, 700)], Phases(PHASES, [0, 200]))
 
 
 def test_a_single_source_is_read_as_it_is() -> None:
-    """Whatever its weight."""
-    source = open_sources([WeightedSource(partial(numbered, 0, 40), 0.3)], seed=1)
+    source = open_sources([TrainSource(partial(numbered, 0, 40))], (), ())
     assert isinstance(source, TokenWindows)
     assert torch.equal(windows_of(source.batch(7, 50)), windows_of(numbered(0, 40).batch(7, 50)))
 
 
 def test_each_source_has_its_share_and_its_own_order() -> None:
-    """In every block exactly; over epochs of the smaller source, and across the border of two blocks."""
+    """Over epochs of the smaller source, and across phases."""
     mixture = two()
-    rows = windows_of(mixture.batch(0, 2 * BLOCK))
-    for block in (rows[:BLOCK], rows[BLOCK:]):
-        assert (block[:, 0] < 100_000).sum() == BLOCK // 4
-    from_first, from_second = rows[rows[:, 0] < 100_000], rows[rows[:, 0] >= 100_000]
+    rows = windows_of(mixture.batch(0, 400))
+    is_first = rows[:, 0] < 100_000
+    assert (is_first[:200].sum(), is_first[200:].sum()) == (150, 20)
+    from_first, from_second = rows[is_first], rows[~is_first]
     assert torch.equal(from_first, windows_of(numbered(0, 40).batch(0, len(from_first))))
     assert torch.equal(from_second, windows_of(numbered(100_000, 700).batch(0, len(from_second))))
     assert mixture.samples_per_epoch == sum(source.samples_per_epoch for source in mixture.sources)
 
 
-@given(st.integers(BLOCK - 60, BLOCK + 60), st.integers(1, 50), st.integers(0, 3))
-def test_batches_do_not_depend_on_how_they_are_cut(first: int, count: int, seed: int) -> None:
-    """One sample at a time or together, by another object of the same seed."""
-    together = windows_of(two(seed).batch(first, count))
-    again = two(seed)
+@given(st.integers(0, 300), st.integers(1, 50))
+def test_batches_do_not_depend_on_how_they_are_cut(first: int, count: int) -> None:
+    """One sample at a time or together, by another object."""
+    together = windows_of(two().batch(first, count))
+    again = two()
     assert torch.equal(together, torch.cat([windows_of(again.batch(first + i, 1)) for i in range(count)]))
-
-
-def test_the_seed_decides_the_order() -> None:
-    """Another seed interleaves the sources in another way, and neighbours are mixed."""
-    one, other = (windows_of(two(seed).batch(0, 200))[:, 0] < 100_000 for seed in (0, 1))
-    assert not torch.equal(one, other)
-    assert 20 < one.sum() < 80
-    assert one.diff().any()
 
 
 def test_evaluation_reads_every_sample_of_every_source_once() -> None:
     """For any number of readers."""
-    mixture = two()
+    sources = {"a": numbered(0, 40), "b": numbered(100_000, 70)}
     found = [
         row
         for rank in range(3)
-        for batch in mixture.sequential(16, rank, 3)
+        for batch in ValSources(sources).sequential(16, rank, 3)
         for row in windows_of(batch)[:, 0].tolist()
     ]
     expected = [
-        row for source in mixture.sources for batch in source.sequential(16) for row in windows_of(batch)[:, 0].tolist()
+        row
+        for source in sources.values()
+        for batch in source.sequential(16)
+        for row in windows_of(batch)[:, 0].tolist()
     ]
     assert sorted(found) == sorted(expected)
 
 
-@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=12))
-def test_quotas_fill_a_block(shares: list[float]) -> None:
-    """Every source has at least one place; each is within rounding of its weight if no weight is tiny."""
-    quotas = block_quotas(shares)
-    assert sum(quotas) == BLOCK
-    assert min(quotas) >= 1
-    exact = [share / sum(shares) * BLOCK for share in shares]
-    if min(exact) >= 1:
-        assert all(abs(quota - wanted) <= 1 for quota, wanted in zip(quotas, exact, strict=True))
+def open_two() -> ValSources:
+    """Open two val splits."""
+    return ValSources({"code": windows("val", 32, 7), "prose": windows("train", 32, 7)})
 
 
-def test_a_weight_must_be_positive() -> None:
-    """Exit 2."""
-    with pytest.raises(UsageError, match="must be positive, not 0"):
-        block_quotas([1.0, 0.0])
+def mixed_job(**changes: Any) -> TrainJob:
+    """Describe a run of two sources in two phases."""
+    opened = (partial(windows, "train", 32, 7), partial(windows, "val", 32, 8))
+    sources = tuple(TrainSource(part, name) for part, name in zip(opened, ("code", "prose"), strict=True))
+    job = make_job(recipe={"schedule": "constant"}, precision="fp32")
+    return replace(job, **{"train_sources": sources, "phases": PHASES, "val_data": open_two, **changes})
+
+
+def test_a_run_reports_each_source(tmp_path: Path) -> None:
+    """Tokens to the sample, epochs, and a val loss of its own; the whole val loss is that of all targets."""
+    metrics = run_in(tmp_path, mixed_job(eval_every=10))
+    code, prose = metrics["sources"]
+    samples = (81 + 7, 27 + 65)  # of 108 in the first phase and 72 in the second
+    assert (code["tokens"], prose["tokens"]) == (samples[0] * 32, samples[1] * 32)
+    assert code["tokens"] + prose["tokens"] == metrics["tokens"] == 30 * 6 * 32
+    sizes = [source.open().samples_per_epoch for source in mixed_job().train_sources]
+    assert [code["epochs"], prose["epochs"]] == [round(n / size, 4) for n, size in zip(samples, sizes, strict=True)]
+    targets = (4_000 - 1, 36_000 - 1)
+    mean = (code["val_loss"] * targets[0] + prose["val_loss"] * targets[1]) / sum(targets)
+    assert metrics["val_loss"] == pytest.approx(mean)
+    assert [line["val_loss/code"] for line in events(tmp_path, "eval")][-1] == code["val_loss"]
+    assert len(events(tmp_path, "eval")) == 3
 
 
 def test_a_run_on_a_mixture_resumes_exactly(tmp_path: Path) -> None:
     """Two sources: stopped half way and resumed, every bit as without."""
-    from dataclasses import replace
-
-    parts: list[partial[DataSource]] = [partial(windows, split, 32, 7) for split in ("train", "val")]
-    sources = tuple(WeightedSource(part, weight) for part, weight in zip(parts, (0.8, 0.2), strict=True))
-    job = replace(make_job(recipe={"schedule": "constant"}), train_sources=sources)
-    run_in(tmp_path / "straight", job)
+    job = mixed_job(phases=PHASES[:1])
+    straight = run_in(tmp_path / "straight", job)
     run_in(tmp_path / "halves", replace(job, max_tokens=13 * 6 * 32))
-    run_in(tmp_path / "halves", job)
+    assert run_in(tmp_path / "halves", job)["sources"] == straight["sources"]
     assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "halves"))
+
+
+def test_a_longer_run_stays_in_a_phase_that_has_begun(tmp_path: Path) -> None:
+    """The first 108 of 180 samples are in the first phase, and no sample of a source is read twice or left out."""
+    run_in(tmp_path, mixed_job())
+    job = mixed_job()
+    longer = run_in(tmp_path, replace(job, recipe=job.recipe.model_copy(update={"steps": 40})))
+    assert [source["tokens"] for source in longer["sources"]] == [(81 + 13) * 32, (27 + 119) * 32]
+
+
+def test_two_ranks_train_as_one(two: RankPool, tmp_path: Path) -> None:
+    """The same samples of each source, and the same losses."""
+    compare(two, tmp_path)
+
+
+@pytest.mark.slow
+def test_four_ranks_train_as_one(four: RankPool, tmp_path: Path) -> None:
+    """As two."""
+    compare(four, tmp_path)
+
+
+def compare(ranks: RankPool, folder: Path) -> None:
+    """Train alone and together."""
+    job = mixed_job(eval_every=10)
+    alone, together = run_in(folder / "alone", job), ranks.train("ddp", folder / "together", job)
+    for one, other in zip(alone["sources"], together["sources"], strict=True):
+        assert other == one | {"val_loss": pytest.approx(one["val_loss"], abs=1e-5)}
+    assert together["val_loss"] == pytest.approx(alone["val_loss"], abs=1e-5)
+    assert torch.allclose(
+        weights(folder / "alone")["embedding.weight"][:256],
+        weights(folder / "together")["embedding.weight"][:256],
+        atol=1e-5,
+    )

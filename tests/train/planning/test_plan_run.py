@@ -11,12 +11,13 @@ import torch
 
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.io.dataset import tokens as token_io
 from gptctl.model.config import ModelConfig
 from gptctl.stages import pretrain
 from gptctl.train.job import TrainJob
 from gptctl.train.planning.estimate import Layout, choose_eval_batch, memory_parts
 from gptctl.train.planning.plan_run import PlanOptions, arrange
+from gptctl.train.planning.reading_plan import plan_reading
+from gptctl.train.tasks.token_sources import open_token_sources
 from tests.train.planning.test_estimate import of
 
 H200 = 141e9
@@ -34,11 +35,10 @@ def eight_h200(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned_and_run(tokens: Path, **settings: object) -> tuple[dict[str, object], TrainJob]:
     """Return the plan of --dry-run and the job of the run, for the same settings."""
-    config = pretrain.Pretrain(tokens=str(tokens), out="run", **settings)  # type: ignore[arg-type]
-    data = token_io.open_tokens(str(tokens))
-    job = pretrain.make_job(
-        config, data, config.model_config_for(data.vocab_size), pretrain.packing_report(config, data)
-    )
+    config = pretrain.Pretrain(tokens=(str(tokens),), out="run", **settings)  # type: ignore[arg-type]
+    data = open_token_sources(config.tokens, config)
+    reading = plan_reading(data, config, Context())
+    job = pretrain.make_job(config, data, config.model_config_for(data.vocab_size), reading)
     return pretrain.plan(config, Context()).plan, job
 
 
