@@ -93,7 +93,15 @@ def fake_cuda() -> Iterator[tuple[Transfers, CpuTensors]]:
     allow_cuda_tensors()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(mock.patch("torch.cuda.Event"))
+        for name in (
+            "Event",
+            "CUDAGraph",
+            "graph",
+            "graph_pool_handle",
+            "current_stream",
+            "set_stream",
+        ):  # a graph is computed once, when it is recorded
+            stack.enter_context(mock.patch(f"torch.cuda.{name}"))
         stack.enter_context(mock.patch.object(nn.Module, "to", lambda model, *where: model))
         stack.enter_context(FakeTensorMode())
         transfers = stack.enter_context(Transfers())

@@ -28,10 +28,12 @@ from gptctl.model.attention import Attention, RopeTables, apply_rope
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT, Block, FeedForward
 from gptctl.model.kv_cache import KVCache
-from gptctl.model.moe import Experts, MixtureOfExperts
+from gptctl.model.moe import Experts, MixtureOfExperts, can_group
 from gptctl.model.sliding_window import sliding_window_attention
+from gptctl.model.static_kv_cache import StaticKVCache
 
 WeightFormat = Literal["fp32", "bf16", "int8"]
+MAX_STEP_TOKENS = 16  # of a row: a longer pass reads a prompt
 Function = Callable[[Tensor], Tensor]
 MakeLinear = Callable[[Tensor, Tensor | None], Function]  # (weight, bias) -> x W^T + b
 
@@ -51,12 +53,14 @@ class QuerySlice(NamedTuple):
 class AttentionSpec(NamedTuple):
     """What new tokens attend to: in a prefill to each other, later to the cache where `mask` is True.
 
-    If there are `slices`, each of them is computed by itself.
+    If there are `slices`, each of them is computed by itself. With `is_static` the cache is a StaticKVCache, whose mask
+    is added to the logits.
     """
 
     is_prefill: bool
     mask: Tensor | None
     slices: Sequence[QuerySlice] = ()
+    is_static: bool = False
 
 
 def slices_per_token(lengths: Sequence[int], T: int, window: int) -> list[QuerySlice]:
@@ -113,6 +117,8 @@ class Decoder:
     def attention_specs(self, T: int, cache: KVCache, lengths: Sequence[int] | None) -> dict[int, AttentionSpec]:
         """Return for each window size among the layers what T new tokens attend to."""
         windows, is_prefill = {layer.window for layer in self.layers}, cache.is_empty
+        if isinstance(cache, StaticKVCache):
+            return {window: AttentionSpec(False, cache.mask(T, window), is_static=True) for window in windows}
         if self.batch_invariant and is_prefill and lengths and min(lengths) < T:
             slices = [QuerySlice(row, 0, 0, length) for row, length in enumerate(lengths)]
             return dict.fromkeys(windows, AttentionSpec(True, None, slices))
@@ -165,7 +171,10 @@ class DecoderLayer:
         if rope is not None:
             q, k = apply_rope(q, *rope), apply_rope(k, *rope)
         cached = cache.update(number, k, v, self.window)
-        if not spec.slices:
+        if spec.is_static:
+            assert spec.mask is not None
+            y = self.masked_attention(q, *cached, spec.mask)
+        elif not spec.slices:
             k, v = (k, v) if spec.is_prefill else cached
             y = self.softmax_attention(q, k, v, spec.is_prefill, spec.mask)
         else:
@@ -179,6 +188,18 @@ class DecoderLayer:
                     query = q[row, None, :, step, None]
                     y[row, None, :, step, None] = self.softmax_attention(query, keys, values, False, None)
         return self.output(y.transpose(1, 2).reshape(B, T, -1))
+
+    def masked_attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Return softmax(q k^T / sqrt(D) + mask) v of all heads: (B, H, T, D), for a mask (B, 1, T, S).
+
+        CUDA's fused kernels take either a mask or shared key heads. So the queries of heads that share keys are given
+        as further tokens of one head.
+        """
+        T, sharing = q.size(2), self.heads // self.kv_heads
+        queries = q.reshape(q.size(0), self.kv_heads, sharing * T, self.head_dim)
+        if T > 1 and sharing > 1:
+            mask = mask.repeat(1, 1, sharing, 1)
+        return F.scaled_dot_product_attention(queries, k, v, attn_mask=mask).reshape(q.shape)
 
     def softmax_attention(self, q: Tensor, k: Tensor, v: Tensor, is_prefill: bool, mask: Tensor | None) -> Tensor:
         """Return softmax(q k^T / sqrt(D)) v of all heads: (B, H, T, D)."""
@@ -252,7 +273,26 @@ ACTIVATIONS: dict[str, Function] = {
 
 def mixture_output(module: MixtureOfExperts, x: Tensor) -> Tensor:
     """Return the output of a mixture of experts without its router logits."""
-    return module(x)[0]  # type: ignore[no-any-return]
+    experts = module.experts
+    assert isinstance(experts, Experts)
+    on_cpu = x.is_cpu and not torch.compiler.is_compiling()
+    if on_cpu or x.size(1) > MAX_STEP_TOKENS or can_group(x, experts.gate):
+        return module(x)[0]  # type: ignore[no-any-return]
+    return dense_mixture_output(module, experts, x)
+
+
+def dense_mixture_output(module: MixtureOfExperts, experts: Experts, x: Tensor) -> Tensor:
+    """Compute all experts for every token, where the device would have to send the host how many tokens each one has.
+
+    A step of many rows reads the weights of all experts anyway.
+    """
+    rows = x.flatten(0, 1)  # (N, C)
+    top, chosen = module.router(x).flatten(0, 1).topk(module.top_k)  # (N, k)
+    hidden = F.silu(rows @ experts.gate.mT) * (rows @ experts.up.mT)  # (E, N, F)
+    outputs = (hidden @ experts.down.mT).transpose(0, 1)  # (N, E, C)
+    picked = outputs.gather(1, chosen[..., None].expand(-1, -1, outputs.size(-1)))  # (N, k, C)
+    mixed: Tensor = (picked * top.softmax(-1)[..., None]).sum(1)
+    return mixed.view_as(x).type_as(x)
 
 
 class Int8Experts:

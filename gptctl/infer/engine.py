@@ -7,36 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gptctl.core.errors import UsageError
 from gptctl.infer.decoder import Decoder
+from gptctl.infer.decoding_step import DecodingStep
+from gptctl.infer.rows import Row, Token, next_numbers
 from gptctl.infer.sampling import (
     RandomNumbers,
     SamplingParams,
     apply_repetition_penalty,
     log_probabilities,
     sample_tokens,
-    sampling_device,
 )
 from gptctl.infer.speculative import Drafter
+from gptctl.infer.static_decoding import StaticDecoding
 from gptctl.model.device import to_device
 from gptctl.model.gpt import GPT
 from gptctl.model.kv_cache import KVCache
 
 FinishReason = Literal["stop", "length"]
 ShouldStop = Callable[[int, int], bool]  # (row, token) -> whether the row ends with this token
-
-
-class Token(NamedTuple):
-    """One token of a row. `logprob` is ln p under the model itself, before penalty, temperature and filters."""
-
-    row: int
-    id: int
-    logprob: float
 
 
 @dataclass
@@ -51,26 +45,33 @@ class Generated:
     finish_reason: FinishReason = "length"
 
 
-@dataclass
-class Row:
-    """The state of one sample: prompt and tokens so far, how many more may follow, and its random numbers."""
-
-    number: int
-    text: list[int]
-    room: int
-    random: RandomNumbers
-
-
 class Engine:
     """Generates tokens with a model, on the device that the model is on."""
 
-    def __init__(self, model: GPT | Decoder, drafter: Drafter | None = None, num_draft_tokens: int = 0) -> None:
-        """Take a model and, for speculative decoding, a drafter that proposes up to `num_draft_tokens` at a time."""
+    def __init__(
+        self,
+        model: GPT | Decoder,
+        drafter: Drafter | None = None,
+        num_draft_tokens: int = 0,
+        static: bool | None = None,
+    ) -> None:
+        """Take a model and, for speculative decoding, a drafter that proposes up to `num_draft_tokens` at a time.
+
+        `static` chooses a DecodingStep, which CUDA runs as a graph. By default a Decoder on CUDA has one.
+        """
         self.model = model.eval() if isinstance(model, GPT) else model
         self.like = model.embedding.weight if isinstance(model, GPT) else model.like
         self.max_seq_len = model.config.max_seq_len
         self.drafter = drafter
         self.num_draft_tokens = num_draft_tokens if drafter else 0
+        self.static = isinstance(model, Decoder) and self.like.is_cuda if static is None else static
+        self.idle_steps: list[DecodingStep] = []
+
+    @classmethod
+    def on_device(cls, model: GPT, device: torch.device) -> Engine:
+        """Return an engine for a model on a device. On CUDA the model is arranged for it, so that steps are graphs."""
+        model = model.to(device).eval()
+        return cls(Decoder(model) if device.type == "cuda" else model)
 
     def generate(
         self,
@@ -118,14 +119,58 @@ class Engine:
             for i, (prompt, n) in enumerate(zip(prompts, first_sample, strict=True))
             for j in range(samples_per_prompt)
         ]
-        cache, logits = self.prefill(prompts, samples_per_prompt, max(len(row.text) + row.room for row in rows))
+        generated = self.stream_static if self.static else self.stream_dynamic
+        for row, token in generated(rows, prompts, samples_per_prompt, params):
+            yield token
+            if token.id in stop_ids or should_stop(row.number, token.id):
+                row.room = 0
+
+    def stream_static(
+        self, rows: list[Row], prompts: Sequence[Sequence[int]], samples_per_prompt: int, params: SamplingParams
+    ) -> Iterator[tuple[Row, Token]]:
+        """Yield the tokens of rows, generated with a DecodingStep. A row ends where the caller sets its room to 0."""
+        assert isinstance(self.model, Decoder)
+        max_length = max(len(row.text) + row.room for row in rows)
+        cache, logits = self.prefill(prompts, samples_per_prompt, max(map(len, prompts)), max_length)
+        step = self.take_step(len(rows), max_length)
+        drafted = rows
+
+        def propose(running: list[Row]) -> list[list[int]]:
+            nonlocal drafted
+            if self.drafter and len(running) < len(drafted):
+                numbers = {row.number for row in running}
+                self.drafter.select_rows([place for place, row in enumerate(drafted) if row.number in numbers])
+            drafted = [row for row in drafted if row.room > 0]
+            drafts = self.propose(drafted, params, self.max_seq_len)
+            by_number = {row.number: draft for row, draft in zip(drafted, drafts, strict=True)}
+            return [by_number[row.number] for row in running]
+
+        try:
+            yield from StaticDecoding(step, rows, params).stream(cache, logits, propose if self.drafter else None)
+        finally:
+            self.idle_steps.append(step)
+
+    def take_step(self, rows: int, slots: int) -> DecodingStep:
+        """Return an idle DecodingStep with its graphs, or a new one if none is large enough."""
+        assert isinstance(self.model, Decoder)
+        found, self.idle_steps = self.idle_steps, []
+        for place, step in enumerate(found):
+            if step.fits(rows, slots, self.num_draft_tokens):
+                self.idle_steps = found[:place] + found[place + 1 :]
+                return step
+        return DecodingStep(self.model, rows, slots, self.num_draft_tokens)
+
+    def stream_dynamic(
+        self, rows: list[Row], prompts: Sequence[Sequence[int]], samples_per_prompt: int, params: SamplingParams
+    ) -> Iterator[tuple[Row, Token]]:
+        """Yield the tokens of rows, generated with a KVCache. A row ends where the caller sets its room to 0."""
+        max_length = max(len(row.text) + row.room for row in rows)
+        slots = min(max_length + self.num_draft_tokens, self.max_seq_len)
+        cache, logits = self.prefill(prompts, samples_per_prompt, slots, max_length)
         seen = seen_tokens(rows, logits) if params.repetition_penalty != 1 else None
         drafts: list[list[int]] = [[] for _ in rows]
         while True:
-            for row, token in accept_tokens(rows, logits, drafts, params, seen):
-                yield token
-                if token.id in stop_ids or should_stop(row.number, token.id):
-                    row.room = 0
+            yield from accept_tokens(rows, logits, drafts, params, seen)
             running = [place for place, row in enumerate(rows) if row.room > 0]
             if not running:
                 return
@@ -138,7 +183,7 @@ class Engine:
             lengths = [len(row.text) - 1 for row in rows]  # the model has not read the last token of each row
             if lengths != cache.lengths:  # forget rejected drafts and padding
                 cache.set_lengths(lengths)
-            drafts = self.propose(rows, params, cache)
+            drafts = self.propose(rows, params, slots)
             logits = self.model.logits(self.model.hidden_states(self.next_tokens(rows, drafts), cache))  # (B, T, V)
 
     def room(self, prompt: Sequence[int], params: SamplingParams) -> int:
@@ -146,14 +191,13 @@ class Engine:
         return min(params.max_tokens, self.max_seq_len - len(prompt))
 
     def prefill(
-        self, prompts: Sequence[Sequence[int]], samples_per_prompt: int, max_length: int
+        self, prompts: Sequence[Sequence[int]], samples_per_prompt: int, slots: int, max_length: int
     ) -> tuple[KVCache, Tensor]:
-        """Read the prompts, padded on the right, once for all their samples.
+        """Read the prompts, padded on the right, once for all their samples, none of which exceeds `max_length`.
 
-        Return the cache, with a row for each sample, and the logits (B, 1, V) after each prompt.
+        Return a cache of `slots` slots, with a row for each sample, and the logits (B, 1, V) after each prompt.
         """
         lengths = [len(prompt) for prompt in prompts]
-        slots = min(max_length + self.num_draft_tokens, self.max_seq_len)
         cache = KVCache(self.model.config, len(prompts), slots, self.like)
         padded = [[*prompt, *[0] * (max(lengths) - len(prompt))] for prompt in prompts]
         tokens = to_device(padded, self.like.device)
@@ -171,11 +215,11 @@ class Engine:
                 self.drafter.select_rows(places)
         return cache, self.model.logits(last)
 
-    def propose(self, rows: list[Row], params: SamplingParams, cache: KVCache) -> list[list[int]]:
-        """Return draft tokens for each row, as many as it may still have and the cache has slots for."""
+    def propose(self, rows: list[Row], params: SamplingParams, slots: int) -> list[list[int]]:
+        """Return draft tokens for each row, as many as it may still have and a cache of `slots` slots has room for."""
         if not self.drafter:
             return [[] for _ in rows]
-        free = min(self.num_draft_tokens, cache.keys.size(3) - max(len(row.text) for row in rows))
+        free = min(self.num_draft_tokens, slots - max(len(row.text) for row in rows))
 
         def sample(logits: Tensor, offset: int) -> Tensor:
             return sample_tokens(logits, params, next_numbers(rows, params, logits.device, offset))
@@ -224,22 +268,12 @@ def accept_tokens(
         if seen is not None:
             seen.index_put_((to_device(live, seen.device), chosen), torch.ones_like(chosen, dtype=torch.bool))
         for place, token, logprob in zip(live, ids, logprobs, strict=True):
-            row = rows[place]
-            row.text.append(token)
-            row.room -= 1
-            row.random.advance()
-            yield row, Token(row.number, token, logprob)
+            yield rows[place], rows[place].append(token, logprob)
         live = [
             place for place in live if rows[place].room > 0 and drafts[place][step : step + 1] == rows[place].text[-1:]
         ]
         if not live:
             return
-
-
-def next_numbers(rows: list[Row], params: SamplingParams, device: torch.device, offset: int = 0) -> Tensor:
-    """Return the random number (B,) of the token that is `offset` tokens after the next one of each row."""
-    numbers = [] if params.temperature == 0 else [row.random.peek(offset) for row in rows]
-    return to_device(numbers, sampling_device(device), torch.float64)
 
 
 def read_tokens(chosen: Tensor, logprobs: Tensor | None) -> tuple[list[int], list[float]]:

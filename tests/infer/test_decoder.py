@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.infer.decoder import Decoder, WeightFormat
+from gptctl.infer.decoder import Decoder, WeightFormat, dense_mixture_output
 from gptctl.infer.quantize import LEVELS, Int8Linear, quantize_rows
 from gptctl.model.config import preset_names
 from gptctl.model.gpt import GPT
@@ -103,3 +104,11 @@ def test_int8_keeps_no_float_matrices(name: str) -> None:
     assert len(places) > 10
     assert not places & alive
     assert decoder.config.layers == 2
+
+
+def test_experts_without_counts_are_those_of_the_model() -> None:
+    """All experts are computed for each token, and those that it was routed to are added."""
+    module: Any = make("test-moe").blocks[1].feed_forward  # type: ignore[union-attr]
+    x = torch.randn(5, 3, module.router.in_features)
+    with torch.no_grad():
+        torch.testing.assert_close(dense_mixture_output(module, module.experts, x), module(x)[0], atol=1e-5, rtol=1e-5)

@@ -185,3 +185,27 @@ def test_punkt_is_trained_on_the_input(gptctl: Gptctl, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert done.json["metrics"]["words"] == "nltk words (punkt trained on this input)"
     assert gptctl(*command, "-o", "out").json["status"] == "up to date"
+
+
+def test_sources_of_several_inputs_begin_with_their_names(gptctl: Gptctl, tmp_path: Path) -> None:
+    """So dedup can prefer an input. A row that names its source keeps it, and a single input is as it was."""
+    shared = documents(12)[:6]
+    for folder, first in (("web", 0), ("code", 20), ("more/web", 40)):
+        (tmp_path / folder).mkdir(parents=True)
+        own = [{"text": row["text"]} for row in documents(60)[first : first + 5]]
+        write_jsonl(tmp_path / folder / "part-1.jsonl", [{"text": row["text"]} for row in shared] + own)
+    write_jsonl(tmp_path / "named.jsonl", [{"text": PROSE, "source": "a book"}, {"text": PROSE + PROSE}])
+    named = ("web", "code", "more/web", "named.jsonl")
+    assert gptctl("clean", *named, "-o", "clean").code == 0
+    found = rows(gptctl, "clean")
+    folder = tmp_path.name
+    assert {row["source"] for row in found} == {
+        f"{folder}/web/part-1.jsonl", "code/part-1.jsonl", "more/web/part-1.jsonl", "a book", "named.jsonl",
+    }  # fmt: skip
+    assert len({row["id"] for row in found}) == len(found)
+    for out, first, second in (("unique", "code", "more/web"), ("other", "more/web", "code")):
+        assert gptctl("dedup", "clean", "-o", out, "--keep", f"priority:{first},{second}").code == 0
+        kept = [row["source"] for row in rows(gptctl, out)]
+        assert kept.count(f"{first}/part-1.jsonl") > kept.count(f"{second}/part-1.jsonl") > 0
+    assert gptctl("clean", "web", "-o", "alone").code == 0
+    assert {row["source"] for row in rows(gptctl, "alone")} == {"part-1.jsonl"}

@@ -86,7 +86,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Continue each prompt up to its first stop text; greedily, unless the task sets a temperature."""
         generated: list[str] = []
-        engine = Engine(self.model.to(self.torch_device))
+        engine = Engine.on_device(self.model, self.torch_device)
         for number, request in enumerate(requests):
             prompt, arguments = request.args
             stops = arguments.get("until") or []

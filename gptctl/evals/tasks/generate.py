@@ -71,7 +71,7 @@ def run_requests(
     from gptctl.model.gpt import GPT
 
     assert isinstance(model.model, GPT)
-    engine = Engine(model.model.to(device))
+    engine = Engine.on_device(model.model, device)
     sampling = SamplingParams(max_tokens=options.max_tokens, temperature=0.0)
     texts: list[str] = []
     for start in range(0, len(requests), options.batch_size):

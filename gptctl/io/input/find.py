@@ -16,19 +16,22 @@ from gptctl.io.formats import InputFile
 from gptctl.io.object_storage.address import Address, file_info, is_uri, list_files
 
 
-def find_files(argument: str) -> list[InputFile]:
+def find_files(argument: str, name: str = "") -> list[InputFile]:
     """Return the files that a path, glob, folder or URI names, sorted by path.
+
+    `name` is what the files are called after, if the argument is one of several: the file itself, and before a slash
+    all files of a folder. What a glob finds is called by the name of each file.
 
     Raises UsageError (2) if nothing has that name, DataError (3) for a folder without files and for a file whose name
     is not UTF-8.
     """
     argument = plain_path(argument)
     if is_uri(argument):
-        return find_remote(argument)
-    return find_local(argument)
+        return find_remote(argument, name)
+    return find_local(argument, name)
 
 
-def find_local(argument: str) -> list[InputFile]:
+def find_local(argument: str, name: str) -> list[InputFile]:
     """Return the local files that a path, glob or folder names. Raises the same errors as `find_files`."""
     path = Path(argument)
     try:
@@ -36,14 +39,14 @@ def find_local(argument: str) -> list[InputFile]:
             found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path).parts))
             if not found:
                 raise empty(argument)
-            return [local_file(str(p), p.relative_to(path).as_posix()) for p in found]
+            return [local_file(str(p), below(name, p.relative_to(path).as_posix())) for p in found]
         if path.exists():
-            return [local_file(argument, path.name)]
+            return [local_file(argument, name or path.name)]
     except OSError as error:
         raise from_os_error(error, path) from error
     # Path.glob does not accept absolute patterns.
     matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
-    files = [local_file(name, Path(name).name) for name in matches if Path(name).is_file()]
+    files = [local_file(match, Path(match).name) for match in matches if Path(match).is_file()]
     if not files:
         raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
     return files
@@ -59,12 +62,17 @@ def local_file(path: str, name: str) -> InputFile:
     return InputFile(path, name, Path(path).stat().st_size)
 
 
-def find_remote(uri: str) -> list[InputFile]:
+def below(name: str, path: str) -> str:
+    """Return the name of a file at a path below a folder that is called `name`, or not called at all."""
+    return f"{name}/{path}" if name else path
+
+
+def find_remote(uri: str, name: str) -> list[InputFile]:
     """Return the files at or below a URI, or those that match it as a glob. Raises the same errors as `find_files`."""
     address = Address.parse(uri)
     info = file_info(uri)
     if info.type == pafs.FileType.File:
-        return [InputFile(uri, info.base_name, info.size)]
+        return [InputFile(uri, name or info.base_name, info.size)]
     if info.type == pafs.FileType.Directory:
         start = len(address.path) + 1
         # Sorted by the parts of the path, as local paths are: "a/x" comes before "a-b/x".
@@ -72,7 +80,7 @@ def find_remote(uri: str) -> list[InputFile]:
         found = [f for f in everything if f.is_file and not hidden(f.path[start:].split("/"))]
         if not found:
             raise empty(uri)
-        return [InputFile(str(address.at(f.path)), f.path[start:], f.size) for f in found]
+        return [InputFile(str(address.at(f.path)), below(name, f.path[start:]), f.size) for f in found]
     matches = match(address) if glob.has_magic(address.path) else []
     if not matches:
         bucket = address.at(address.path.split("/")[0])

@@ -25,6 +25,7 @@ from gptctl.io.files import content_hash, object_fingerprint, plain_path
 from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import Block, ReadOptions, ShardTask
 from gptctl.io.input.find import find_files
+from gptctl.io.input.names import distinct_names
 from gptctl.io.input.read_task import read_task
 from gptctl.io.input.stdin_blocks import read_stdin_blocks
 from gptctl.io.object_storage.address import is_uri
@@ -57,11 +58,12 @@ class Inputs:
         self.sources: list[str | InputFile] = []  # folders and files, in the order of the arguments
         self._names: set[str] = set()
         self._stream_hash = xxhash.xxh3_128()
-        for argument in () if self.is_stream else arguments:
-            self._add(argument)
+        names = distinct_names(arguments) if len(arguments) > 1 else [""]
+        for argument, name in () if self.is_stream else zip(arguments, names, strict=True):
+            self._add(argument, name)
 
-    def _add(self, argument: str) -> None:
-        """Add what one INPUT argument names."""
+    def _add(self, argument: str, name: str) -> None:
+        """Add what one INPUT argument names. The names of its files begin with `name`, unless it is empty."""
         folder = plain_path(argument)
         if manifest.is_ours(folder):
             self._add_dataset(folder)
@@ -75,7 +77,7 @@ class Inputs:
                 "remove it and run the command that makes it; see gptctl doctor",
             )
         else:
-            for file in find_files(folder):
+            for file in find_files(folder, name):
                 self._add_file(file)
 
     def _add_dataset(self, folder: str) -> None:

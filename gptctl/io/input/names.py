@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 
 from gptctl.io.files import plain_path
@@ -18,20 +19,20 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
     lengths = [1] * len(paths)
     while True:
         names = ["/".join(one[-length:]) for one, length in zip(parts, lengths, strict=True)]
-        unclear = [
-            place
-            for place, (one, name) in enumerate(zip(parts, names, strict=True))
-            if lengths[place] < len(one)
-            and any(other != one for other, same in zip(parts, names, strict=True) if same == name)
+        called: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+        for one, name in zip(parts, names, strict=True):
+            called[name].add(one)
+        longer = [
+            min(length + (len(called[name]) > 1), len(one))
+            for one, name, length in zip(parts, names, lengths, strict=True)
         ]
-        if not unclear:
+        if longer == lengths:
             return names
-        for place in unclear:
-            lengths[place] += 1
+        lengths = longer
 
 
-def parts_of(path: str) -> list[str]:
+def parts_of(path: str) -> tuple[str, ...]:
     """Return the parts of an absolute path, or of the bucket and path of a URI."""
     path = plain_path(path)
     whole = Address.parse(path).path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 (links stay)
-    return [part for part in whole.split("/") if part] or ["/"]
+    return tuple(part for part in whole.split("/") if part) or ("/",)

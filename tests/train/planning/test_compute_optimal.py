@@ -39,6 +39,18 @@ def test_recipes_train_the_tokens_asked_for() -> None:
             assert recipe.seq_len == candidate.model.max_seq_len
             assert recipe.warmup_steps < recipe.steps * (1 - recipe.cooldown_share) or recipe.steps < 5
             assert recipe.min_lr_share == 0
+            assert 0.8 <= recipe.momentum <= 0.95
+
+
+def test_longer_runs_have_larger_batches_and_more_momentum() -> None:
+    """Batch and momentum never fall with the tokens, and both change between a minute and a day."""
+    recipes = [candidates(VOCAB, 10**power)[1].recipe for power in range(5, 11)]
+    batches = [recipe.batch_size * recipe.seq_len for recipe in recipes]
+    momenta = [recipe.momentum for recipe in recipes]
+    assert batches == sorted(batches)
+    assert momenta == sorted(momenta)
+    assert batches[0] < batches[-1]
+    assert momenta[0] < momenta[-1]
 
 
 def test_repeated_tokens_are_worth_less() -> None:

@@ -36,9 +36,7 @@ def ranks(policy: str, table: pa.Table) -> NDArray[np.float64]:
     if name == "longest":
         return -np.asarray(pc.binary_length(table["text"]).to_numpy(), np.float64)
     if name == "priority":
-        order = pa.array([source.strip() for source in argument.split(",")])
-        position = pc.index_in(table["source"].cast(pa.string()), value_set=order)
-        return np.asarray(pc.fill_null(position.cast(pa.float64()), np.inf).to_numpy())
+        return priorities(table["source"].cast(pa.string()), argument.split(","))
     if argument not in table.column_names:
         raise DataError(
             f"there is no column '{argument}' to choose survivors by; columns: {', '.join(table.column_names)}",
@@ -50,3 +48,12 @@ def ranks(policy: str, table: pa.Table) -> NDArray[np.float64]:
         message = f"column '{argument}' does not hold numbers"
         raise DataError(message, "name another column: --keep highest:COLUMN") from error
     return -np.asarray(pc.fill_null(values, -np.inf).to_numpy())
+
+
+def priorities(sources: pa.ChunkedArray, order: list[str]) -> NDArray[np.float64]:
+    """Return the place in `order` of each source: of its whole name, or of the folder that its name begins with."""
+    ranks = np.full(len(sources), np.inf)
+    for place, name in reversed(list(enumerate(map(str.strip, order)))):
+        belongs = pc.or_(pc.equal(sources, name), pc.starts_with(sources, f"{name.rstrip('/')}/"))
+        ranks[pc.fill_null(belongs, False).to_numpy()] = place
+    return ranks
