@@ -119,7 +119,7 @@ def lazy_hf_tensors(
 
 
 def join(module: MappedModule, parts: list[LazyTensor]) -> LazyTensor:
-    """Return the tensor of a module of transformers that holds some of ours."""
+    """Return the tensor of a module of transformers that joins some of gptctl's."""
     shape = torch.Size((sum(part.shape[0] for part in parts), *parts[0].shape[1:]))
     is_transposed = module.kind.transposed and len(shape) == 2
 
