@@ -69,12 +69,9 @@ class DecodingStep:
 
     def start(self, cache: KVCache, texts: Sequence[Sequence[int]], logits: Tensor, params: SamplingParams) -> HostCopy:
         """Sample the first token of each row from logits (B, 1, V) after the prompts in `cache`; see `run`."""
-        count, device = len(texts), self.lengths.device
-        self.keys[:, :count, :, : cache.keys.size(3)] = cache.keys
-        self.values[:, :count, :, : cache.values.size(3)] = cache.values
-        self.tokens.fill_(NO_DRAFT)
-        self.lengths.zero_()
-        self.lengths[:count] = to_device([len(text) - 1 for text in texts], device)
+        device = self.lengths.device
+        self.load(cache)
+        self.lengths[: len(texts)] = to_device([len(text) - 1 for text in texts], device)
         if params.repetition_penalty != 1:
             places = [(row, token) for row, text in enumerate(texts) for token in text]
             row_of, tokens = to_device(places, device).unbind(1)
@@ -83,9 +80,22 @@ class DecodingStep:
             self.seen.zero_().index_put_((row_of, tokens), torch.ones_like(tokens, dtype=torch.bool))
         return HostCopy(self.accept(logits, params))
 
+    def load(self, cache: KVCache) -> None:
+        """Take the keys and values of a cache. The first rows are its rows, and the others have no tokens."""
+        rows, slots = cache.keys.size(1), cache.keys.size(3)
+        self.keys[:, :rows, :, :slots] = cache.keys
+        self.values[:, :rows, :, :slots] = cache.values
+        self.tokens.fill_(NO_DRAFT)
+        self.lengths.zero_()
+
+    def set_next(self, tokens: Sequence[int], lengths: Sequence[int]) -> None:
+        """Set the next token of the first rows, and how many tokens before it count."""
+        both = to_device([tokens, lengths], self.lengths.device)
+        self.tokens[: len(tokens), 0], self.lengths[: len(tokens)] = both[0], both[1]
+
     def set_numbers(self, numbers: Sequence[Sequence[float]]) -> None:
-        """Set the next random numbers of each row, as many as `numbers` has columns."""
-        self.numbers[: len(numbers)] = to_device(numbers, self.numbers.device, torch.float64)
+        """Set the next random numbers of the first rows, at most as many as the tensor `numbers` has columns."""
+        self.numbers[: len(numbers), : len(numbers[0])] = to_device(numbers, self.numbers.device, torch.float64)
         self.used.zero_()
 
     def set_drafts(self, drafts: Sequence[Sequence[int]]) -> None:

@@ -23,7 +23,7 @@ from gptctl.infer.sampling import (
     log_probabilities,
     sample_tokens,
 )
-from gptctl.infer.speculative import Drafter
+from gptctl.infer.speculative import Drafter, Draws
 from gptctl.infer.static_decoding import StaticDecoding
 from gptctl.model.device import to_device
 from gptctl.model.gpt import GPT
@@ -220,11 +220,8 @@ class Engine:
         if not self.drafter:
             return [[] for _ in rows]
         free = min(self.num_draft_tokens, slots - max(len(row.text) for row in rows))
-
-        def sample(logits: Tensor, offset: int) -> Tensor:
-            return sample_tokens(logits, params, next_numbers(rows, params, logits.device, offset))
-
-        return self.drafter.propose([row.text for row in rows], [min(free, row.room - 1) for row in rows], sample)
+        counts = [min(free, row.room - 1) for row in rows]
+        return self.drafter.propose([row.text for row in rows], counts, Draws(rows, params))
 
     def next_tokens(self, rows: list[Row], drafts: list[list[int]]) -> Tensor:
         """Return each row's last token and the drafts after it: (B, T), padded on the right."""

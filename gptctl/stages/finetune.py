@@ -86,6 +86,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     saved = load_model(folder)
+    saved = saved._replace(config=config.limit_context(saved.config))
     device.select_device(config.device_name(), config.gpus)
     if config.lora and "tp" in config.plan_options(config.micro_batch_size).strategies():
         raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
@@ -229,6 +230,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
         patience=config.patience,
         select_on=task.select_on,
         eval_every=every,
+        eval_batches=config.eval_batches,
         checkpoint_every=every,
         faults=config.faults,
         loggers=config.loggers,

@@ -165,6 +165,7 @@ def make_job(config: Pretrain, data: TokenSources, model: ModelConfig, reading: 
         max_minutes=config.max_minutes,
         patience=config.patience,
         eval_every=config.eval_every,
+        eval_batches=config.eval_batches,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,

@@ -81,8 +81,9 @@ def eval_batches(state: TrainerState, data: DataSource, size: int) -> Iterator[t
     Where the model is sharded, all ranks take part in each forward pass. A rank that has read its part yields batches
     that do not count until the others have read theirs, and all ranks stop together.
     """
-    strategy = state.strategy
-    batches = data.sequential(size, strategy.dp_rank, strategy.dims.dp_size)
+    strategy, job = state.strategy, state.job
+    limit = job.eval_batches * job.recipe.batch_size
+    batches = data.sequential(size, strategy.dp_rank, strategy.dims.dp_size, limit)
     while True:
         batch = next(batches, None)
         is_left, is_stopped = batch is not None, state.signalled

@@ -7,7 +7,7 @@ from typing import NoReturn
 from gptctl.core.errors import DivergedError
 from gptctl.train import faults
 from gptctl.train.checkpoints import checkpoint_folders
-from gptctl.train.checkpoints.resume import find_checkpoint, restore
+from gptctl.train.checkpoints.resume import find_checkpoint, newest_valid, restore
 from gptctl.train.monitor.monitor import Mark
 from gptctl.train.state import TrainerState
 
@@ -63,7 +63,8 @@ def roll_back(state: TrainerState, skipped: faults.SkippedSamples) -> None:
 def diverge(state: TrainerState, description: str) -> NoReturn:
     """Raise DivergedError (6). Every rank sees the same sums, so all of them do."""
     state.checkpoint_writer.wait()
-    found = checkpoint_folders.latest_valid(state.run.path)
+    folders = state.strategy.broadcast_object(checkpoint_folders.list_checkpoints(state.run.path / "checkpoints"))
+    found = newest_valid(folders, state.strategy)
     kept = f"; {found.name} is kept" if found else ""
     rates = "--lr and training.matrix_lr" if state.job.recipe.optimizer == "muon" else "--lr"
     raise DivergedError(

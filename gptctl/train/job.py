@@ -63,6 +63,7 @@ class TrainJob:
     patience: int = 0  # evaluations without improvement after which to stop
     select_on: str = "loss"  # the metric on the val split that selects the best weights
     eval_every: int = 0  # steps; 0 evaluates at the end only
+    eval_batches: int = 0  # of the recipe's batch size, spread over the val split; 0 reads all of it
     log_every: int = 10
     checkpoint_every: int = 0  # 0 saves at the end and when stopped
     keep_checkpoints: int = 2

@@ -69,6 +69,9 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     start_time = time.monotonic() - 60 * progress.elapsed_minutes
     monitor = Monitor(run, context, strategy.rank == 0, total_steps, objective.unit)
     open_monitor(monitor, job, model, strategy, progress, start_time)
+    writer = AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers)
+    if checkpoint is not None:
+        writer.verified.add(checkpoint)
     return TrainerState(
         job=job,
         run=run,
@@ -78,7 +81,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         model=model,
         parameters=parameters,
         optimizers=optimizers,
-        checkpoint_writer=AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers),
+        checkpoint_writer=writer,
         train_data=open_sources(job.train_sources, job.phases, progress.phase_starts),
         val_data=job.val_data() if job.val_data else None,
         progress=progress,

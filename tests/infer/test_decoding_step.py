@@ -46,7 +46,7 @@ def test_drafts_change_nothing(drafted: bool) -> None:
     decoder = Decoder(model)
     sampling = SamplingParams(max_tokens=100, temperature=0.7, repetition_penalty=1.5, seed=2)
     engines = [
-        Engine(decoder, DraftModel(decoder) if drafted else PromptLookup(), 4, static=static)
+        Engine(decoder, DraftModel(decoder, static) if drafted else PromptLookup(), 4, static=static)
         for static in (True, False)
     ]
     stop = {Engine(decoder).generate(PROMPTS, sampling)[0].tokens[7]}

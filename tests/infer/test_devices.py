@@ -75,7 +75,7 @@ def test_a_step_that_cannot_be_recorded_is_launched() -> None:
 
 @pytest.mark.parametrize("drafted", [False, True])
 def test_drafts(drafted: bool) -> None:
-    """A draft model's tokens are sampled on the device, and read once for all drafts of a pass."""
+    """Tokens of the draft model and the model are sampled on the device, with a wait for each of them in a pass."""
     model = make("test-gpt3", layers=1)
     with fake_cuda() as (_, cpu_tensors):
         decoder = Decoder(on_fake_cuda(model))

@@ -11,8 +11,9 @@ from scipy.stats import chisquare
 
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine
-from gptctl.infer.sampling import SamplingParams, sampling_distribution
-from gptctl.infer.speculative import Drafter, DraftModel, NgramIndex, PromptLookup
+from gptctl.infer.rows import Row
+from gptctl.infer.sampling import RandomNumbers, SamplingParams, sampling_distribution
+from gptctl.infer.speculative import Drafter, DraftModel, Draws, NgramIndex, PromptLookup
 from tests.model.test_gpt import FAMILIES, make
 
 PROMPTS = [[5, 9, 2, 7, 5, 9], [7], [1, 2, 3, 1, 2, 3, 1, 2]]
@@ -105,3 +106,27 @@ def test_ngrams_are_found_where_they_last_occurred() -> None:
     assert index.following([*text, 4, 7], 2) == []
     assert NgramIndex().following([8, 2, 3, 7, 2, 3], 9) == [7, 2, 3]
     assert NgramIndex().following([1], 3) == []
+
+
+@pytest.mark.parametrize("params", [SamplingParams(temperature=0), SamplingParams(temperature=0.7, top_k=9)])
+def test_drafts_of_a_static_cache_are_those_of_a_growing_one(params: SamplingParams) -> None:
+    """Two rows of each prompt, of which some drafts are rejected and one row ends."""
+    decoder = Decoder(make("test-modern"))
+    found = []
+    for static in (False, True):
+        model = DraftModel(decoder, static)
+        model.start([list(prompt) for prompt in PROMPTS], 50)
+        rows = [Row(2 * i + j, [*prompt, 4 + j], 9, RandomNumbers(1, 2 * i + j)) for i, prompt in enumerate(PROMPTS)
+                for j in range(2)]  # fmt: skip
+        model.select_rows([0, 0, 1, 1, 2, 2])
+        drafts = [model.propose([row.text for row in rows], [3] * 6, Draws(rows, params))]
+        for row, draft in zip(rows, drafts[0], strict=True):
+            for token in draft[: row.number % 4]:  # up to all three, and one more that was not drafted
+                row.append(token, 0.0)
+            row.append(8, 0.0)
+        model.select_rows([0, 2, 3, 4, 5])
+        del rows[1]
+        drafts.append(model.propose([row.text for row in rows], [3, 2, 3, 1, 3], Draws(rows, params)))
+        found.append(drafts)
+    assert found[0] == found[1]
+    assert [len(draft) for draft in found[0][1]] == [3, 2, 3, 1, 3]

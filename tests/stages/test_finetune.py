@@ -56,6 +56,24 @@ def test_finetune_lm_lowers_the_loss(gptctl: Gptctl, workspace: Path, tmp_path: 
     assert after["n"] < before["n"]
 
 
+def test_finetune_honours_a_shorter_context(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    base = json.loads((workspace / "run" / "model" / "config.json").read_text())["gptctl"]["max_seq_len"]
+    shorter = ("--set", f"max_seq_len={base // 4}", "--epochs", "0.2", "--json")
+    done = gptctl("finetune", workspace / "run", workspace / "labelled", "-o", "classifier", *shorter)
+    assert done.code == 0, done.err
+    stored = json.loads((tmp_path / "classifier" / "model" / "config.json").read_text())
+    assert stored["extra"]["classifier_inputs"]["max_seq_len"] == base // 4
+    assert stored["gptctl"]["max_seq_len"] == base  # the model itself keeps its context
+    lm = gptctl("finetune", workspace / "run", workspace / "unique", "-o", "lm", "--task", "lm", *shorter)
+    assert lm.code == 0, lm.err
+    batch = lm.json["metrics"]["tokens"] // lm.json["metrics"]["steps"]
+    assert batch % (base // 4) == 0 and batch // (base // 4) <= 32
+    longer = gptctl(
+        "finetune", workspace / "run", workspace / "labelled", "-o", "x", "--set", f"max_seq_len={base + 1}"
+    )
+    assert (longer.code, "longer than the model's context" in longer.err) == (2, True)
+
+
 def test_finetune_refuses_one_label_and_unknown_val_labels(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     write_jsonl(tmp_path / "d" / "train.jsonl", [{"text": f"x{i}", "label": "a"} for i in range(5)])

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
@@ -21,9 +22,12 @@ from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
 from gptctl.model import tensor_part
+from gptctl.model.files import model_manifest
 from gptctl.model.tensor_part import TensorPart
 from gptctl.train import loop
+from gptctl.train.checkpoints.resume import find_checkpoint
 from gptctl.train.distributed import collectives, sharded_strategy
+from gptctl.train.distributed.connections import connect_on_demand
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from tests.allocations import peak_allocated
@@ -87,6 +91,7 @@ def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
     """Call functions as one rank until None arrives."""
     os.environ |= {"RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
+    connect_on_demand()
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
     while (task := pipe.recv()) is not None:
         number, function, args = task
@@ -152,6 +157,44 @@ def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:
     shards = strategy.prepare_model(model, "fp32", False)
     strategy.heartbeat_writer.close()
     return sum(shard.numel() for shard in shards.values()), total
+
+
+def files_verified(folder: Path, job: TrainJob) -> list[str]:
+    """Look for the newest checkpoint; return the names of the files that this rank has hashed."""
+    strategy, checksum = build_strategy(job, folder), model_manifest.checksum
+    hashed: list[str] = []
+
+    def note(path: Path) -> str:
+        hashed.append(path.name)
+        return checksum(path)
+
+    model_manifest.checksum = note
+    try:
+        assert find_checkpoint(folder, strategy) is not None
+    finally:
+        model_manifest.checksum = checksum
+        strategy.heartbeat_writer.close()
+    return hashed
+
+
+def count_sockets(folder: Path, job: TrainJob) -> list[int]:
+    """Return how many sockets this rank has more after it built a strategy, broadcast and gathered an object."""
+    dist.barrier()
+    before, counts = open_sockets(), []
+    strategy = build_strategy(job, folder)
+    counts.append(open_sockets() - before)
+    strategy.broadcast_object("x")
+    counts.append(open_sockets() - before)
+    strategy.gather_objects("x")
+    counts.append(open_sockets() - before)
+    dist.barrier(strategy.control_group)
+    strategy.heartbeat_writer.close()
+    return counts
+
+
+def open_sockets() -> int:
+    """Count the connected sockets of this process."""
+    return sum(found.status == psutil.CONN_ESTABLISHED for found in psutil.Process().net_connections("tcp"))
 
 
 def cubes(matrices: list[torch.Tensor]) -> bool:

@@ -199,7 +199,7 @@ def test_a_signal_inside_an_evaluation_is_served(tmp_path: Path) -> None:
         def batch(self, first_index: int, count: int) -> Batch:
             raise AssertionError
 
-        def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1) -> Any:
+        def sequential(self, batch_size: int, rank: int = 0, ranks: int = 1, limit: int = 0) -> Any:
             for batch in self.windows.sequential(batch_size, rank, ranks):
                 context.stop.signal_number = signal.SIGINT
                 yield batch

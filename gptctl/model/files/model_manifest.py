@@ -67,12 +67,14 @@ def has_manifest(folder: Path) -> bool:
     return (folder / MANIFEST).exists() and "kind" in read_json(folder / MANIFEST)
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
     """Compare each file with its size and checksum in the manifest. Raises DataError (3) that names the first bad one.
 
-    The manifest is that of `write_manifest`, or that of the stage export, which lists its files as shards.
+    The manifest is that of `write_manifest`, or that of the stage export, which lists its files as shards. Several
+    processes can share the files out: process `part` of `parts` verifies the shard of the rank of that number.
     """
-    for entry in read_manifest(folder):
+    entries = sorted(read_manifest(folder), key=lambda entry: (not entry.path.startswith("shard-0"), entry.path))
+    for entry in entries[part::parts]:
         path = folder / entry.path
         if not path.is_file():
             raise DataError(f"{path} is missing", "copy the folder again, or train again")

@@ -161,10 +161,11 @@ def open_weights(folder: Path) -> dict[str, LazyTensor]:
 
 def open_shards(folder: Path) -> dict[str, LazyTensor]:
     """Return the weights of a folder with a file per rank, to be read later."""
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 
-    metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
+    from gptctl.model.files.shard_index import IndexedReader
+
+    metadata = IndexedReader(folder).read_metadata()
     found = {}
     for name, stored in metadata.state_dict_metadata.items():
         if not isinstance(stored, TensorStorageMetadata) or name[0].isdigit():

@@ -15,15 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.optim import Optimizer
 
 from gptctl.core import atomic
 from gptctl.core.errors import GptctlError, MachineError
-from gptctl.model.files import model_manifest, tensor_files
+from gptctl.model.files import model_manifest, shard_index, tensor_files
 from gptctl.model.save import write_config, write_weights
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.sharded_files import gather_checksums, write_shards
@@ -66,6 +68,7 @@ class AsyncCheckpointWriter:
         self.error: BaseException | None = None
         self.finished: list[Path] = []  # since the last call of `take_finished`
         self.verified: set[Path] = set()
+        self.stager = pinned_stager(strategy.device)
 
     def save(self, step: int, progress: dict[str, Any]) -> None:
         """Start to write the checkpoint of a step, after the one before is complete. Every rank must call it."""
@@ -87,19 +90,29 @@ class AsyncCheckpointWriter:
 
     def copy_weights(self) -> Tensors:
         """Copy this rank's shards of the weights."""
-        return {
-            name: copy_to_cpu(self.strategy.as_dtensor(parameter, parameter.detach()))
-            for name, parameter in self.parameters.items()
-        }
+        return self.copy_to_cpu(
+            {
+                name: self.strategy.as_dtensor(parameter, parameter.detach())
+                for name, parameter in self.parameters.items()
+            }
+        )
 
     def copy_optimizers(self) -> Tensors:
         """Copy this rank's shards of the optimizers' state."""
-        return {
-            f"{index}.{name}.{key}": copy_to_cpu(self.strategy.as_dtensor(parameter, value) if value.ndim else value)
-            for index, optimizer in enumerate(self.optimizers)
-            for name, parameter in self.parameters.items()
-            for key, value in optimizer.state.get(parameter, {}).items()
-        }
+        return self.copy_to_cpu(
+            {
+                f"{index}.{name}.{key}": self.strategy.as_dtensor(parameter, value) if value.ndim else value
+                for index, optimizer in enumerate(self.optimizers)
+                for name, parameter in self.parameters.items()
+                for key, value in optimizer.state.get(parameter, {}).items()
+            }
+        )
+
+    def copy_to_cpu(self, tensors: Tensors) -> Tensors:
+        """Copy tensors to main memory. What is copied from a GPU is valid until the next checkpoint."""
+        if self.stager is None:
+            return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        return cast(Tensors, self.stager.stage(tensors))
 
     def write_and_prune(self, path: Path, snapshot: Snapshot) -> None:
         """Write a checkpoint, remove old ones, and keep the error if there was one."""
@@ -134,6 +147,8 @@ class AsyncCheckpointWriter:
         """Add what is not a tensor, the manifest last."""
         write_config(folder, self.model, self.job.tokenizer_json, self.job.metadata)
         atomic.write_json(folder / "state.json", progress)
+        if checksums:
+            shard_index.write_index(folder)
         model_manifest.write_manifest(folder, "checkpoint", checksums)
 
     def on_first_rank(self, function: Callable[[], Any]) -> Any:
@@ -176,6 +191,11 @@ class AsyncCheckpointWriter:
             self.thread.join(CLOSE_SECONDS)
 
 
-def copy_to_cpu(tensor: Tensor) -> Tensor:
-    """Copy a tensor to main memory."""
-    return tensor.detach().to("cpu", copy=True)
+def pinned_stager(device: torch.device) -> DefaultStager | None:
+    """Return what copies tensors from a GPU into pinned memory, which the next checkpoint uses again; else None."""
+    if device.type != "cuda":
+        return None
+    options = StagingOptions(
+        use_pinned_memory=True, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=True
+    )
+    return DefaultStager(options)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
@@ -19,6 +18,7 @@ from torch.optim import Optimizer
 from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
 from gptctl.model.files.json_files import read_json
+from gptctl.model.files.shard_index import IndexedReader
 from gptctl.model.vocab_padding import unpadded_shape
 from gptctl.train.job import Model
 from gptctl.train.strategies import Strategy
@@ -67,7 +67,7 @@ def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Opt
     """Load this rank's shards of the optimizers' state. Hyperparameters follow from the recipe and are not stored."""
     owned = [{p for group in optimizer.param_groups for p in group["params"]} for optimizer in optimizers]
     targets: dict[str, Tensor] = {}
-    for full_name, stored in HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata.items():
+    for full_name, stored in IndexedReader(path).read_metadata().state_dict_metadata.items():
         index, _, rest = full_name.partition(".")
         name, _, key = rest.rpartition(".")
         if not index.isdigit():
@@ -91,7 +91,7 @@ def read_into(path: Path, targets: dict[str, Tensor]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that each rank reads for itself, which is intended
-            state_dict_loader.load(dict(targets), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+            state_dict_loader.load(dict(targets), storage_reader=IndexedReader(path), no_dist=True)
     except CheckpointException as error:
         reason = str(next(iter(error.failures.values()))[0])
         raise DataError(f"{path} does not fit the model: {reason}", FORCE_HINT) from error

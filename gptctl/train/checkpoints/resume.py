@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import nn
 from torch.optim import Optimizer
 
-from gptctl.core.errors import DataError
+from gptctl.core.errors import DataError, GptctlError
+from gptctl.model.files import model_manifest
 from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.load_checkpoint import load_checkpoint
 from gptctl.train.faults import SkippedSamples
@@ -18,14 +19,31 @@ from gptctl.train.strategies import Strategy
 
 
 def find_checkpoint(run: Path, strategy: Strategy, warn: Callable[[str], None] | None = None) -> Path | None:
-    """Return the newest valid checkpoint of a run, or None if there is none. The first rank looks for all.
+    """Return the newest valid checkpoint of a run, or None if there is none. Every rank must call it.
 
     Raises DataError (3) if all checkpoints are damaged: starting from step 0 without a word could cost days.
     """
-    found = checkpoint_folders.latest_valid(run, warn) if strategy.rank == 0 else None
-    if strategy.rank == 0 and found is None and (damaged := checkpoint_folders.list_checkpoints(run / "checkpoints")):
-        raise DataError(f"every checkpoint is damaged: {damaged[-1]}", "restore one, or use --force to start afresh")
-    return strategy.broadcast_object(found)
+    folders = strategy.broadcast_object(checkpoint_folders.list_checkpoints(run / "checkpoints"))
+    found = newest_valid(folders, strategy, warn)
+    if folders and found is None:
+        raise DataError(f"every checkpoint is damaged: {folders[-1]}", "restore one, or use --force to start afresh")
+    return found
+
+
+def newest_valid(folders: Sequence[Path], strategy: Strategy, warn: Callable[[str], None] | None = None) -> Path | None:
+    """Return the last of some checkpoints that is valid. Each rank verifies a part of the files, and all agree."""
+    for folder in reversed(folders):
+        damage = ""
+        try:
+            model_manifest.verify(folder, strategy.rank, strategy.dims.world_size)
+        except GptctlError as error:
+            damage = error.message
+        found = next(filter(None, strategy.gather_objects(damage)), "")
+        if not found:
+            return folder
+        if warn and strategy.rank == 0:
+            warn(f"skipping damaged {folder.name}: {found}")
+    return None
 
 
 def restore(

@@ -13,7 +13,7 @@ from gptctl.core.errors import DataError
 from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.text.packing import best_fit
 from gptctl.train.data.batch import Batch
-from gptctl.train.data.data_source import batch_ranges
+from gptctl.train.data.data_source import evaluation_batches
 from gptctl.train.data.permutation import shuffled_samples
 
 
@@ -51,9 +51,9 @@ class Conversations:
         """Return `count` rows in training order."""
         return self.rows([row for _, row in shuffled_samples(first_index, count, self.samples_per_epoch, self.seed)])
 
-    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield all rows once, in order. Batch i belongs to rank i modulo `world_size`."""
-        for part in batch_ranges(self.samples_per_epoch, batch_size, rank, world_size):
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1, limit: int = 0) -> Iterator[Batch]:
+        """Yield all rows once, in order, or `limit` of them. Batch i belongs to rank i modulo `world_size`."""
+        for part in evaluation_batches(self.samples_per_epoch, batch_size, rank, world_size, limit):
             yield self.rows(part)
 
     def rows(self, chosen: Sequence[int]) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,8 +24,11 @@ class DataSource(Protocol):
     def batch(self, first_index: int, count: int) -> Batch:
         """Return `count` samples from a global index on, in training order: each epoch in a new order."""
 
-    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield all samples once, in order, for evaluation. Batch i belongs to rank i modulo `world_size`."""
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1, limit: int = 0) -> Iterator[Batch]:
+        """Yield samples once, in order, for evaluation. Batch i belongs to rank i modulo `world_size`.
+
+        With a limit these are `limit` samples that are spread evenly over the source, otherwise all.
+        """
 
 
 class TokenData(DataSource, Protocol):
@@ -43,7 +46,15 @@ class TrainSource:
     name: str = ""
 
 
-def batch_ranges(samples: int, batch_size: int, rank: int, world_size: int) -> Iterator[range]:
-    """Yield the batches of one rank, as ranges of samples in order: batch i belongs to rank i modulo `world_size`."""
-    for start in range(rank * batch_size, samples, world_size * batch_size):
-        yield range(start, min(start + batch_size, samples))
+def evaluation_batches(
+    samples: int, batch_size: int, rank: int, world_size: int, limit: int = 0
+) -> Iterator[Sequence[int]]:
+    """Yield the samples of each batch that one rank evaluates, in order: batch i belongs to rank i modulo `world_size`.
+
+    They are all samples, or `limit` of them at equal distances. A subset that only began the source would depend on how
+    its documents are ordered.
+    """
+    is_limited = 0 < limit < samples
+    chosen = [number * samples // limit for number in range(limit)] if is_limited else range(samples)
+    for start in range(rank * batch_size, len(chosen), world_size * batch_size):
+        yield chosen[start : start + batch_size]

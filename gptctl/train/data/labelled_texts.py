@@ -13,7 +13,7 @@ from gptctl.core.errors import DataError
 from gptctl.core.seeds import derive
 from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.train.data.batch import Batch
-from gptctl.train.data.data_source import batch_ranges
+from gptctl.train.data.data_source import evaluation_batches
 from gptctl.train.data.permutation import permute
 
 POOL = 1024  # texts that are sorted by length together: enough for similar lengths, few enough to stay random
@@ -66,9 +66,9 @@ class LabelledTexts:
         shuffled = permute(np.arange(groups), groups, derive(self.seed, "groups", first))
         return np.concatenate([texts[group * GROUP : (group + 1) * GROUP] for group in shuffled.tolist()])
 
-    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield all texts once, in order. Batch i belongs to rank i modulo `world_size`."""
-        for part in batch_ranges(len(self.texts), batch_size, rank, world_size):
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1, limit: int = 0) -> Iterator[Batch]:
+        """Yield all texts once, in order, or `limit` of them. Batch i belongs to rank i modulo `world_size`."""
+        for part in evaluation_batches(len(self.texts), batch_size, rank, world_size, limit):
             yield self.rows(part)
 
     def rows(self, chosen: Sequence[int]) -> Batch:

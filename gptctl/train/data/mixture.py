@@ -48,10 +48,13 @@ class Mixture:
         places = np.argsort(np.argsort(chosen, kind="stable"))
         return concatenate(parts).select(torch.from_numpy(places))
 
-    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield all samples once, source after source. Batch i of a source belongs to rank i modulo `world_size`."""
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1, limit: int = 0) -> Iterator[Batch]:
+        """Yield all samples once, source after source. Batch i of a source belongs to rank i modulo `world_size`.
+
+        `limit` is that of each source.
+        """
         for source in self.sources:
-            yield from source.sequential(batch_size, rank, world_size)
+            yield from source.sequential(batch_size, rank, world_size, limit)
 
 
 class ValSources:
@@ -69,7 +72,10 @@ class ValSources:
         """Return samples of the first source."""
         return next(iter(self.sources.values())).batch(first_index, count)
 
-    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield all samples once, source after source. Batch i of a source belongs to rank i modulo `world_size`."""
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1, limit: int = 0) -> Iterator[Batch]:
+        """Yield all samples once, source after source. Batch i of a source belongs to rank i modulo `world_size`.
+
+        `limit` is that of each source.
+        """
         for source in self.sources.values():
-            yield from source.sequential(batch_size, rank, world_size)
+            yield from source.sequential(batch_size, rank, world_size, limit)

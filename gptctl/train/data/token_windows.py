@@ -14,7 +14,7 @@ from gptctl.io.dataset.tokens import TokenPart
 from gptctl.model.cross_entropy import IGNORE_INDEX
 from gptctl.text.packing import window_count, window_offset
 from gptctl.train.data.batch import Batch
-from gptctl.train.data.data_source import batch_ranges
+from gptctl.train.data.data_source import evaluation_batches
 from gptctl.train.data.permutation import shuffled_samples
 
 
@@ -56,17 +56,17 @@ class TokenWindows:
         """Write one window of an epoch into `row`, which is all padding."""
         self.copy_tokens(window_offset(self.tokens, self.seq_len, self.seed, epoch) + window * self.seq_len, row)
 
-    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+    def sequential(self, batch_size: int, rank: int = 0, world_size: int = 1, limit: int = 0) -> Iterator[Batch]:
         """Yield windows that cover the stream once, for evaluation: each token but the first is predicted exactly once.
 
-        The last window is padded. Batch i belongs to rank i modulo `world_size`.
+        The last window is padded. Batch i belongs to rank i modulo `world_size`. With a limit these are `limit` windows
+        that are spread evenly over the stream.
         """
         starts = range(0, self.tokens - 1, self.seq_len)
-        for part in batch_ranges(len(starts), batch_size, rank, world_size):
-            chosen = starts[part.start : part.stop]
-            out = np.full((len(chosen), self.seq_len + 1), IGNORE_INDEX, dtype=np.int64)
-            for row, start in zip(out, chosen, strict=True):
-                self.copy_tokens(start, row)
+        for part in evaluation_batches(len(starts), batch_size, rank, world_size, limit):
+            out = np.full((len(part), self.seq_len + 1), IGNORE_INDEX, dtype=np.int64)
+            for row, number in zip(out, part, strict=True):
+                self.copy_tokens(starts[number], row)
             yield Batch.from_windows(torch.from_numpy(out))
 
     def copy_tokens(self, start: int, row: NDArray[np.int64]) -> None:

@@ -51,6 +51,12 @@ class DistributedStrategy:
         dist.broadcast_object_list(values, group=self.control_group, group_src=0)
         return values[0]
 
+    def gather_objects(self, value: T) -> list[T]:
+        """Return the values of all ranks, by rank."""
+        values = [value] * dist.get_world_size()
+        dist.all_gather_object(values, value, group=self.control_group)
+        return values
+
     def heartbeat(self, step: int, phase: str) -> None:
         """Report that this rank has reached a phase of a step."""
         self.heartbeat_writer.beat(step, phase)

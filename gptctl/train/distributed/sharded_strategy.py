@@ -8,12 +8,13 @@ parameter. An optimizer that needs full matrices (Muon) calls `map_matrices`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gptctl.model import device
@@ -82,7 +83,7 @@ class ShardedStrategy(DistributedStrategy):
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return values of one of this rank's shards as the tensor that all ranks hold together."""
         full = self.full_parameters[parameter]
-        if not isinstance(full, DTensor):
+        if not isinstance(full, DTensor) or self.dims.world_size == 1:
             return values
         return DTensor.from_local(
             values, full.device_mesh, full.placements, run_check=False, shape=full.shape, stride=full.stride()
@@ -107,9 +108,15 @@ class ShardedStrategy(DistributedStrategy):
         """Apply a function to matrices of one shape: each is gathered on one rank, and its result sent back."""
         if self.mesh is None:
             return list(function(torch.stack(list(shards))))
-        mesh = self.mesh["dp_shard"]
-        rows = chunk_sizes(self.sharded_rows(self.full_parameters[parameters[0]]), mesh.size())
-        return map_sharded_matrices(function, shards, rows, mesh.get_group())
+        mesh, full = self.mesh["dp_shard"], self.full_parameters[parameters[0]]
+        if not is_sharded_inside(full):
+            rows = chunk_sizes(self.sharded_rows(full), mesh.size())
+            return map_sharded_matrices(function, shards, rows, mesh.get_group())
+        rows = chunk_sizes(full.size(1), mesh.size())
+        matrices = [matrix for shard in shards for matrix in shard.unbind()]
+        results = map_sharded_matrices(function, matrices, rows, mesh.get_group())
+        experts = full.size(0)
+        return [torch.stack(results[first : first + experts]) for first in range(0, len(results), experts)]
 
     def sharded_rows(self, full: Tensor) -> int:
         """Count the rows of a parameter that are sharded over the mesh."""
@@ -121,8 +128,25 @@ def local_shard(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def is_sharded_inside(full: Tensor) -> bool:
+    """Return whether ranks share each matrix of a stack, rather than sharing out the matrices."""
+    return isinstance(full, DTensor) and full.placements[-1].is_shard(1)
+
+
+def expert_placement(parameter: nn.Parameter, ranks: int) -> Shard | None:
+    """Return how stacked experts (E, rows, columns) are sharded; None shards any parameter's first dimension.
+
+    If the experts cannot be shared out evenly, each rank gets some rows of every expert. Otherwise only E of, say, 64
+    ranks would hold experts. FSDP requires that the rows can be divided.
+    """
+    is_stack = parameter.ndim == 3
+    return Shard(1) if is_stack and parameter.size(0) % ranks and parameter.size(1) % ranks == 0 else None
+
+
 def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
     """Shard each parameter's rows over the last dimension of a mesh, and replicate over the first if there are two.
+
+    The rows of stacked experts are whole experts, or rows of every expert (`expert_placement`).
 
     Zhao et al. 2023, "PyTorch FSDP". A block's parameters are gathered for its forward pass and again for its backward
     pass, and its gradients are summed right after. On a GPU, blocks are gathered in bfloat16; routers, embeddings, head
@@ -142,8 +166,9 @@ def apply_fsdp(model: Model, mesh: DeviceMesh, precision: str) -> None:
             policies |= dict.fromkeys(routers, MixedPrecisionPolicy())
         policies[block] = block_policy
     policies[model] = root_policy
+    placement = partial(expert_placement, ranks=mesh.size(mesh.ndim - 1))
     for module, policy in policies.items():
-        fully_shard(module, mesh=mesh, mp_policy=policy)
+        fully_shard(module, mesh=mesh, mp_policy=policy, shard_placement_fn=placement)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)  # the loop divides, by the number of targets
         module.set_force_sum_reduction_for_comms(True)

@@ -15,9 +15,11 @@ from gptctl.train.schedule import samples_after
 FLOAT_BYTES = 4  # parameters and gradients are kept in single precision
 STATE_BYTES = {"fp32": 4, "bf16": 2}  # of a number that an optimizer keeps, by training.optimizer_state_dtype
 # Copies of constants from modules that import torch; a test compares them.
-BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients in flight at once: collectives.BUCKET_BYTES
+BUCKET_BYTES = 25 * 2**20  # collectives.BUCKET_BYTES
+BUCKETS_IN_FLIGHT = 2  # collectives.BUCKETS_IN_FLIGHT
 WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
 CHUNK_ROWS = 256  # cross_entropy.CHUNK_ROWS
+LOGIT_COPIES = 3  # of a chunk: logits, log-probabilities, and those of the chunk before
 MEMORY_SHARE = 0.85  # share of a device's memory that a run may take; buffers and fragmentation take the rest
 MIN_EVAL_BATCH = 32  # sequences per forward pass of an evaluation, if they fit: it keeps nothing for a backward pass
 
@@ -135,27 +137,66 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
         gathered = 2 * block * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * block + 2 * root_bytes * root
     state = STATE_BYTES[recipe.optimizer_state_dtype] * optimizer_floats(model, recipe)
     rounded = 2 * parameters if layout.bf16_master and layout.dims.is_replicated else 0
+    activations = activation_bytes(model, recipe, layout, micro * recipe.seq_len)
+    copies = autocast_bytes(model, layout, micro * recipe.seq_len)
     return {
         "weights": FLOAT_BYTES * parameters,
         "gradients": FLOAT_BYTES * parameters,
         "rounded weights": rounded,
         "optimizer": state * parameters // model.parameters(),
         "gathered": gathered,
-        "buckets": min(BUCKET_BYTES, FLOAT_BYTES * parameters) if layout.dims.world_size > 1 else 0,
-        "activations": activation_bytes(model, recipe, layout, micro * recipe.seq_len),
+        "buckets": bucket_bytes(model, parameters) if layout.dims.world_size > 1 else 0,
+        "activations": activations,
+        "copies in bf16": copies,
+        "optimizer step": max(0, muon_step_bytes(model, recipe, layout) - activations - copies),
     }
+
+
+def autocast_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
+    """Count the bytes of the bfloat16 copies of matrices that autocast makes, and keeps until the backward pass.
+
+    Blocks that fsdp gathers are in bfloat16 already.
+    """
+    if not layout.bf16 or layout.bf16_master:
+        return 0
+    blocks = 0 if layout.dims.dp_shard > 1 else model.count_matrix_parameters(model.experts) // layout.dims.tp
+    return 2 * (blocks + model.padded_vocab_size * model.hidden_size)
+
+
+def bucket_bytes(model: ModelConfig, parameters: int) -> int:
+    """Count the bytes of the buckets of gradients in flight, one of which may end with the largest tensor."""
+    hidden = model.hidden_size * model.intermediate_size * max(1, model.experts)
+    largest = FLOAT_BYTES * max(model.padded_vocab_size * model.hidden_size, hidden)
+    return min(BUCKETS_IN_FLIGHT * BUCKET_BYTES + largest, FLOAT_BYTES * parameters)
+
+
+def muon_step_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
+    """Count the bytes that Muon's step takes for the matrices of one shape, which it updates together.
+
+    These are their directions and updates on every rank that holds them, and on the rank that orthogonalizes a matrix
+    three more copies of it.
+    """
+    if recipe.optimizer != "muon":
+        return 0
+    square = 4 if model.resolved_kv_heads == model.heads else 2  # query, output, and key and value if they are as large
+    wide = (2 if model.activation == "swiglu" else 1) * model.intermediate_size * max(1, model.experts)
+    group = FLOAT_BYTES * model.layers * model.hidden_size * max(square * model.hidden_size, wide)
+    held = 2 * group if layout.dims.is_replicated else 2 * group // layout.dims.world_size
+    return held + 3 * group // layout.dims.world_size
 
 
 def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
     """Count the parameters that one rank holds.
 
-    Rows are sharded over dp_shard. Stacked experts are sharded one by one, so over no more ranks than there are
+    Rows are sharded over dp_shard. So are the rows of experts, or else whole experts, over no more ranks than there are
     experts. Tensor parallelism splits the other matrices of a block first.
     """
     dense = model.count_matrix_parameters(0)
     experts = model.count_matrix_parameters(model.experts) - dense
     others = model.parameters() - experts - dense + dense // dims.tp
-    return -(-others // dims.dp_shard) + -(-experts // max(1, min(dims.dp_shard, model.experts)))
+    divides_rows = model.intermediate_size % dims.dp_shard == model.hidden_size % dims.dp_shard == 0
+    expert_ranks = dims.dp_shard if divides_rows else max(1, min(dims.dp_shard, model.experts))
+    return -(-others // dims.dp_shard) + -(-experts // expert_ranks)
 
 
 def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
@@ -168,7 +209,7 @@ def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:
     """Count the bytes that one forward pass of `tokens` tokens keeps for the backward pass.
 
-    Logits and their gradient are kept once each if they are few, else chunk by chunk.
+    Logits and their gradient are kept once each if they are few, else LOGIT_COPIES of a chunk exist at a time.
     """
     stream = stream_bytes(layout)
     per_block = block_bytes(model, recipe, layout)
@@ -177,7 +218,8 @@ def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens:
         blocks = model.layers * stream * model.hidden_size + per_block
     logits, whole = logits_at_once(model, tokens), tokens * model.padded_vocab_size
     head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
-    return tokens * (blocks + 2 * stream * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
+    copies = 2 if whole < WHOLE_LOGITS else LOGIT_COPIES
+    return tokens * (blocks + 2 * stream * model.hidden_size) + FLOAT_BYTES * (copies * logits + head)
 
 
 def stream_bytes(layout: Layout) -> int:
@@ -194,9 +236,10 @@ def logits_at_once(model: ModelConfig, tokens: int) -> int:
 def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     """Count the bytes per token that a block keeps for the backward pass.
 
-    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers, q,
-    k, v, the attention's output, and the feed-forward hidden layer before and after its activation function (of each
-    expert that a token is routed to). Attention weights are recomputed.
+    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers (of
+    which autocast makes a copy for each matrix), q, k, v, the attention's output, and the feed-forward hidden layer
+    before and after its activation function (of each expert that a token is routed to). Attention weights are
+    recomputed. Autocast normalizes queries and keys in single precision.
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
     tp = layout.dims.tp
@@ -205,11 +248,16 @@ def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     hidden = model.intermediate_size * kept
     if model.experts:
         hidden = model.experts_per_token * (hidden + 2 * model.hidden_size)
-    inside = 2 * (model.hidden_size + keys) + (model.hidden_size + keys if model.qk_norm else 0) + hidden
+    autocast = layout.bf16 and not layout.bf16_master
+    normed = (2 if autocast else 1) * (model.hidden_size + keys) if model.qk_norm else 0
+    inside = 2 * (model.hidden_size + keys) + normed + hidden
+    inputs = 2
+    if autocast:
+        inputs = 5 if model.activation == "swiglu" and not model.experts else 4
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
-    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
+    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (inputs * model.hidden_size + inside // tp + dropout)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:

@@ -61,6 +61,9 @@ class Strategy(Protocol):
     def broadcast_object(self, value: T) -> T:
         """Return the first rank's value."""
 
+    def gather_objects(self, value: T) -> list[T]:
+        """Return the values of all ranks, by rank."""
+
     def heartbeat(self, step: int, phase: str) -> None:
         """Report that this rank has reached a phase of a step."""
 

@@ -54,6 +54,10 @@ class SingleDevice(ReplicatedParameters):
         """Return the value."""
         return value
 
+    def gather_objects(self, value: T) -> list[T]:
+        """Return the value."""
+        return [value]
+
     def heartbeat(self, step: int, phase: str) -> None:
         """Do nothing: no launcher watches this process."""
 

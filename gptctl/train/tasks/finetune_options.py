@@ -9,6 +9,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
 from gptctl.core.errors import DataError, UsageError
+from gptctl.model.config import ModelConfig
 from gptctl.model.lora_config import LoraConfig, LoraOptions
 from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import LongDocuments
@@ -32,7 +33,7 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     instead: ClassVar[dict[str, str]] = {
         "training.steps": "--epochs decides how long it trains",
         "training.warmup_steps": "the warm-up is a tenth of all steps",
-        "training.seq_len": "the base model's context decides",
+        "training.seq_len": "the base model's context decides, or max_seq_len",
         "adapter.rank": "use --lora",
     }
 
@@ -79,8 +80,14 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     chat_template: str | None = key(None, "File with a Jinja chat template. Default: the model's own, or ChatML.")
     patience: int = key(0, "Stop after this many evaluations without improvement; 0 never stops.", ge=0)
     faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
-    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
+    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard, wandb.", runtime=True)
     eval_per_epoch: int = key(1, "Evaluations on val per epoch.", ge=1)
+    eval_batches: int = key(
+        0,
+        "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.",
+        ge=0,
+    )
+    max_seq_len: int = key(0, "Tokens of the longest sequence that is trained on; 0 is the model's context.", ge=0)
     micro_batch_size: int = key(
         0,
         "Texts per forward pass and process (gradient accumulation); 0 takes as much of a process's share as fits.",
@@ -120,6 +127,18 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
         """Return the recipe that training uses, with the steps that follow from the epochs."""
         recipe = self.training.model_copy(update={"label_weights": label_weights} if label_weights else {})
         return recipe_for_epochs(recipe, self.epochs, samples, seq_len, WARMUP_SHARE)
+
+    def limit_context(self, model: ModelConfig) -> ModelConfig:
+        """Return a model's config with the context that is trained on.
+
+        Raises UsageError (2) if max_seq_len is longer than the model's context.
+        """
+        if self.max_seq_len > model.max_seq_len:
+            raise UsageError(
+                f"max_seq_len {self.max_seq_len} is longer than the model's context of {model.max_seq_len} tokens",
+                "leave max_seq_len out",
+            )
+        return model.model_copy(update={"max_seq_len": self.max_seq_len or model.max_seq_len})
 
     def lora_config(self) -> LoraConfig:
         """Return the settings of LoRA with the rank of --lora."""

@@ -65,8 +65,13 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
         "How sequences are filled: concat cuts one stream, bestfit cuts only documents longer than a sequence.",
     )
     eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates only at the end.", ge=0)
+    eval_batches: int = key(
+        0,
+        "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.",
+        ge=0,
+    )
     log_every: int = key(10, "Steps between events of kind step in events.jsonl.", runtime=True, ge=1)
-    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard.", runtime=True)
+    loggers: tuple[str, ...] = key((), "Where events go besides events.jsonl: tensorboard, wandb.", runtime=True)
     sample_every: int = key(
         1, "Evaluations between samples of the model's text in events.jsonl; 0 writes none.", ge=0, runtime=True
     )

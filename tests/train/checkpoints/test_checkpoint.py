@@ -10,24 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError
 from gptctl.model.files import model_manifest, tensor_files
+from gptctl.model.files.shard_index import SHARD_INDEX, IndexedReader
 from gptctl.model.folder import load_model
 from gptctl.train.checkpoints import async_writer, checkpoint_folders
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
 from gptctl.train.job import TrainJob
 from gptctl.train.strategies.single import SingleDevice
 from tests.train.jobs import make_job, run_in, whole_model
-from tests.train.rank_pool import RankPool, stored_in, tensors, train_as_rank
+from tests.train.rank_pool import RankPool, files_verified, stored_in, tensors, train_as_rank
 from tests.train.test_loop import events
 
-FILES = ("config.json", "manifest.json", "state.json", "tokenizer.json")
+FILES = ("config.json", "manifest.json", "state.json", "tokenizer.json", SHARD_INDEX)
 
 
 def writer_of(folder: Path, job: TrainJob) -> AsyncCheckpointWriter:
@@ -155,6 +157,7 @@ def test_layout(tmp_path: Path, two: RankPool, strategy: str) -> None:
             assert names == ["model.safetensors", "optimizer.safetensors"][: 2 if folder == newest else 1]
         else:
             assert names == [f"shard-0000{number}-model-00001-of-00001.safetensors" for number in (1, 2)]
+            assert (folder / SHARD_INDEX).exists()
         listed = {entry["path"] for entry in json.loads((folder / "manifest.json").read_bytes())["files"]}
         assert listed == {path.name for path in folder.iterdir()} - {"manifest.json"}
     assert not any(name[0].isdigit() for name in tensors(best))
@@ -184,6 +187,50 @@ def test_a_damaged_shard_is_passed_over(tmp_path: Path, two: RankPool) -> None:
     one, other = (tensors(tmp_path / name / "checkpoints" / "step-000012") for name in ("straight", "hurt"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_index_replaces_the_headers(tmp_path: Path, two: RankPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says the same, and no file is opened but for its values."""
+    two.train("fsdp", tmp_path, make_job("test-moe", {"experts": 3}, {"steps": 1}))
+    folder = tmp_path / "checkpoints" / "step-000001"
+    headers, weights = HuggingFaceStorageReader(str(folder)).read_metadata(), tensor_files.read_weights(folder)
+    opened: list[str] = []
+    open_file = safetensors.safe_open
+
+    def note(filename: str, *args: Any, **options: Any) -> Any:
+        opened.append(Path(filename).name)
+        return open_file(filename, *args, **options)
+
+    monkeypatch.setattr(safetensors, "safe_open", note)
+    found = IndexedReader(folder).read_metadata()
+    assert not opened
+    assert found.state_dict_metadata.keys() == headers.state_dict_metadata.keys()
+    for name, stored in headers.state_dict_metadata.items():
+        same = found.state_dict_metadata[name]
+        assert (same.size, same.properties.dtype) == (stored.size, stored.properties.dtype)
+        assert sorted(map(str, same.chunks)) == sorted(map(str, stored.chunks))
+    places = {index: Path(part.relative_path) for index, part in headers.storage_data.items()}
+    assert {index: Path(part.relative_path) for index, part in found.storage_data.items()} == places
+    again = tensor_files.read_weights(folder)
+    assert sorted(opened) == sorted(path.name for path in folder.glob("shard-0*"))
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def test_each_rank_verifies_its_own_file(tmp_path: Path, two: RankPool) -> None:
+    """When a run resumes or diverges, every byte is hashed once over all ranks; on one rank alone, all of them."""
+    job = replace(make_job("test-modern", recipe={"steps": 2}, checkpoint_every=2), world_size=2, strategy="fsdp")
+    two.train("fsdp", tmp_path, job)
+    folder = tmp_path / "checkpoints" / "step-000002"
+    hashed = two.call(files_verified, tmp_path, job)
+    names = {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert sorted(hashed[0] + hashed[1]) == sorted(names)
+    for rank, files in enumerate(hashed):
+        assert [name for name in files if name.startswith("shard-0")] == [
+            f"shard-0000{rank + 1}-model-00001-of-00001.safetensors"
+        ]
+    (folder / "state.json").write_text("{}")
+    with pytest.raises(AssertionError, match="every checkpoint is damaged"):
+        two.call(files_verified, tmp_path, job)
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path, two: RankPool) -> None:

@@ -113,6 +113,30 @@ def test_four_ranks_train_as_one(four: RankPool, tmp_path: Path, case: str) -> N
     compare(four, tmp_path, case, ("ddp", "fsdp"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_four_ranks_share_two_experts(four: RankPool, tmp_path: Path, optimizer: str) -> None:
+    """Each rank holds a quarter of every expert, and the training is that of one rank."""
+    job = job_of("test-moe", model={"experts": 2}, recipe={"optimizer": optimizer})
+    run_in(tmp_path / "alone", job)
+    four.train("fsdp", tmp_path / "fsdp", job)
+    assert_close(last(tmp_path / "alone"), last(tmp_path / "fsdp"))
+    held = four.call(count_held, replace(job, world_size=4, strategy="fsdp"), tmp_path)
+    assert all(own < 0.3 * total for own, total in held)
+
+
+def test_two_ranks_share_three_experts(two: RankPool, tmp_path: Path) -> None:
+    """Three cannot be shared out evenly. One rank goes on with what two have written."""
+    job = job_of("test-moe", model={"experts": 3}, recipe={"optimizer": "muon", "schedule": "constant"})
+    run_in(tmp_path / "alone", job)
+    two.train("fsdp", tmp_path / "fsdp", replace(job, max_tokens=2 * 5 * 32))
+    shutil.copytree(tmp_path / "fsdp", tmp_path / "one")
+    two.train("fsdp", tmp_path / "fsdp", job)
+    run_in(tmp_path / "one", job)
+    for name in ("fsdp", "one"):
+        assert_close(last(tmp_path / "alone"), last(tmp_path / name))
+
+
 def resume(ranks: RankPool, folder: Path, strategy: str, job: TrainJob) -> None:
     """Train without a break, and stopped after two of five steps and gone on with: every bit the same."""
     ranks.train(strategy, folder / "straight", job)
