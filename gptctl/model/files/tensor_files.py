@@ -11,21 +11,22 @@ checkpoint hold the optimizer's state too, under names that begin with a number.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import safetensors
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
 from gptctl.model.files.json_files import read_json
-from gptctl.model.files.lazy_tensor import LazyTensor, read_all
+from gptctl.model.files.lazy_tensor import LazyTensor
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -114,7 +115,7 @@ def read_tensor(path: Path, name: str) -> Tensor:
 def open_file(path: Path) -> Iterator[Any]:
     """Open a safetensors file. Raises DataError (3) if it is missing or damaged."""
     try:
-        with safe_open(path, "pt") as file:
+        with safetensors.safe_open(path, "pt") as file:
             yield file
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing", "give a folder with a complete model") from error
@@ -148,7 +149,7 @@ def weight_files(folder: Path) -> list[Path]:
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Return all weights of a folder, in any layout. Raises DataError (3) if there are none."""
     if is_sharded(folder):
-        return read_all(open_shards(folder))
+        return read_all_pieces(find_pieces(folder))
     return {name: tensor for file in weight_files(folder) for name, tensor in read_tensors(file).items()}
 
 
@@ -161,6 +162,22 @@ def open_weights(folder: Path) -> dict[str, LazyTensor]:
 
 def open_shards(folder: Path) -> dict[str, LazyTensor]:
     """Return the weights of a folder with a file per rank, to be read later."""
+    return {
+        name: LazyTensor(tensor.shape, tensor.dtype, partial(read_pieces, {name: tensor}, name))
+        for name, tensor in find_pieces(folder).items()
+    }
+
+
+class PiecedTensor(NamedTuple):
+    """A tensor whose parts are in several files."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    pieces: list[tuple[Path, tuple[slice, ...]]]  # each with its place in the tensor
+
+
+def find_pieces(folder: Path) -> dict[str, PiecedTensor]:
+    """Return where the weights of a folder with a file per rank are. No file is opened if there is an index."""
     from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 
     from gptctl.model.files.shard_index import IndexedReader
@@ -170,21 +187,26 @@ def open_shards(folder: Path) -> dict[str, LazyTensor]:
     for name, stored in metadata.state_dict_metadata.items():
         if not isinstance(stored, TensorStorageMetadata) or name[0].isdigit():
             continue
-        pieces = []
+        tensor = found[name] = PiecedTensor(stored.size, stored.properties.dtype, [])
         for chunk in stored.chunks:
             file = metadata.storage_data[MetadataIndex(name, chunk.offsets)].relative_path
             places = zip(chunk.offsets, chunk.sizes, strict=True)
-            pieces.append((Path(file), tuple(slice(offset, offset + size) for offset, size in places)))
-        dtype = stored.properties.dtype
-        found[name] = LazyTensor(stored.size, dtype, partial(join_pieces, name, stored.size, dtype, pieces))
+            tensor.pieces.append((Path(file), tuple(slice(offset, offset + size) for offset, size in places)))
     return found
 
 
-def join_pieces(
-    name: str, shape: torch.Size, dtype: torch.dtype, pieces: Sequence[tuple[Path, tuple[slice, ...]]]
-) -> Tensor:
-    """Read a tensor from the files that hold its parts, each with its place in the tensor."""
-    whole = torch.empty(shape, dtype=dtype)
-    for path, place in pieces:
-        whole[place] = read_tensor(path, name)
-    return whole
+def read_all_pieces(tensors: Mapping[str, PiecedTensor]) -> dict[str, Tensor]:
+    """Read tensors from the files that hold their parts. Each file is opened once."""
+    found = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    files = sorted({path for tensor in tensors.values() for path, _ in tensor.pieces})
+    for path in files:
+        with open_file(path) as file:
+            for name, tensor in tensors.items():
+                for place in [place for at, place in tensor.pieces if at == path]:
+                    found[name][place] = file.get_tensor(name)
+    return found
+
+
+def read_pieces(tensors: Mapping[str, PiecedTensor], name: str) -> Tensor:
+    """Read one tensor from the files that hold its parts."""
+    return read_all_pieces(tensors)[name]
