@@ -18,7 +18,6 @@ class StepSums:
     targets: float = 0.0
     squared_grad_norm: float = 0.0
     stop_requested: float = 0.0  # the flags are positive if they are set in any rank
-    out_of_time: float = 0.0
     write_failed: float = 0.0
     share_seconds: list[float] = field(default_factory=list)  # the time of each share of the batch
 
@@ -29,12 +28,12 @@ class StepSums:
     def pack(self) -> Tensor:
         """Return all numbers as one float64 tensor."""
         sums = [self.loss, self.targets, self.squared_grad_norm]
-        flags = [float(self.stop_requested), float(self.out_of_time), float(self.write_failed)]
+        flags = [float(self.stop_requested), float(self.write_failed)]
         return torch.tensor([*sums, *flags, *self.share_seconds], dtype=torch.float64)
 
     @classmethod
     def unpack(cls, packed: Tensor) -> StepSums:
         """Return the numbers of a packed tensor."""
         loss, targets, squared_grad_norm, *rest = packed.tolist()
-        stop_requested, out_of_time, write_failed, *share_seconds = rest
-        return cls(loss, targets, squared_grad_norm, stop_requested, out_of_time, write_failed, share_seconds)
+        stop_requested, write_failed, *share_seconds = rest
+        return cls(loss, targets, squared_grad_norm, stop_requested, write_failed, share_seconds)
