@@ -48,6 +48,8 @@ def to_device(
     values: Sequence[object] | NDArray[Any], device: torch.device, dtype: torch.dtype = torch.int64
 ) -> Tensor:
     """Return numbers as a tensor on a device. The host does not wait for CUDA to copy them."""
+    if device.type == "cpu":
+        return torch.tensor(values, dtype=dtype)
     pinned = device.type == "cuda"  # it copies asynchronously only from page-locked memory
     return torch.tensor(values, dtype=dtype, pin_memory=pinned).to(device, non_blocking=pinned)
 

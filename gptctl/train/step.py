@@ -71,7 +71,7 @@ def update_parameters(state: TrainerState, found: StepResult) -> dict[str, float
     clip = min(1.0, recipe.grad_clip / (found.grad_norm + 1e-6)) if recipe.grad_clip else 1.0
     gradients = [parameter.grad for parameter in state.parameters.values() if parameter.grad is not None]
     torch._foreach_mul_(gradients, clip / found.targets)
-    factor = schedule.lr_factor(recipe, progress.trained_samples / recipe.batch_size, state.total_full_batches)
+    factor = schedule.planned_lr_factor(recipe, state.totals, progress.trained_samples / recipe.batch_size)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
@@ -125,13 +125,11 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
 
 def reduce_step(state: TrainerState, sums: RankSums) -> StepResult:
     """Add the numbers of a step up over ranks, and note what any rank has to say."""
-    strategy, max_minutes = state.strategy, state.job.max_minutes
+    strategy = state.strategy
     sums.stop_requested = state.signalled
-    sums.out_of_time = state.is_main and 0 < max_minutes <= state.elapsed_minutes
     sums.write_failed = state.checkpoint_writer.failed
     total = sums.all_reduce(strategy)
-    state.stop_requested, state.out_of_time = total.stop_requested > 0, total.out_of_time > 0
-    state.write_failed = total.write_failed > 0
+    state.stop_requested, state.write_failed = total.stop_requested > 0, total.write_failed > 0
     if strategy.dims.is_replicated and strategy.dims.world_size > 1:  # sharded ranks wait for each other in every block
         warn_of_stragglers(state, total.share_seconds)
     targets = max(1, round(total.targets))

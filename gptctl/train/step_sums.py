@@ -19,7 +19,7 @@ class RankSums:
 
     def __init__(self, device: torch.device, dp_size: int) -> None:
         self.loss = self.targets = self.squared_grad_norm = to_double(torch.zeros((), device=device))
-        self.stop_requested = self.out_of_time = self.write_failed = False
+        self.stop_requested = self.write_failed = False
         self.share_seconds = [0.0] * dp_size  # the time of each share of the batch
 
     def add(self, loss: Tensor, targets: Tensor) -> None:
@@ -30,7 +30,7 @@ class RankSums:
     def pack(self) -> Tensor:
         """Return all numbers as one tensor on the device."""
         tensors = torch.stack((self.loss, self.targets, self.squared_grad_norm))
-        flags = [float(self.stop_requested), float(self.out_of_time), float(self.write_failed)]
+        flags = [float(self.stop_requested), float(self.write_failed)]
         return torch.cat((tensors, to_device([*flags, *self.share_seconds], tensors.device, tensors.dtype)))
 
     def all_reduce(self, strategy: Strategy) -> StepSums:
@@ -46,7 +46,6 @@ class StepSums:
     targets: float
     squared_grad_norm: float
     stop_requested: float  # the flags are positive if they are set in any rank
-    out_of_time: float
     write_failed: float
     share_seconds: list[float]
 
@@ -54,5 +53,5 @@ class StepSums:
     def unpack(cls, packed: Tensor) -> StepSums:
         """Return the numbers of a packed tensor."""
         loss, targets, squared_grad_norm, *rest = packed.tolist()
-        stop_requested, out_of_time, write_failed, *share_seconds = rest
-        return cls(loss, targets, squared_grad_norm, stop_requested, out_of_time, write_failed, share_seconds)
+        stop_requested, write_failed, *share_seconds = rest
+        return cls(loss, targets, squared_grad_norm, stop_requested, write_failed, share_seconds)
