@@ -5,4 +5,5 @@
 # that are missing; they are installed into a temporary folder. tests/gpu/__main__.py describes the options.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"  # for the processes that the checks start, too
 exec "${PYTHON:-python3}" -m tests.gpu "$@"

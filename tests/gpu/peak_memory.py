@@ -72,12 +72,14 @@ def counted_peak(model: ModelConfig, recipe: Recipe, micro: int, bf16: bool) -> 
 
 def train(model: ModelConfig, recipe: Recipe, micro: int, bf16: bool, device: torch.device) -> None:
     """Do some steps of two micro-batches, as the training loop does."""
-    strategy = SingleDevice(device)
+    strategy, precision = SingleDevice(device), "bf16" if bf16 else "fp32"
     with device:
         network = GPT(model)
     parameters = dict(network.named_parameters())
+    if device.type == "cuda":  # compiled, as runs on a GPU are
+        torch._dynamo.reset()
+        parameters = strategy.prepare_model(network, precision, True)
     objective = LanguageModeling(recipe)
-    precision = "bf16" if bf16 else "fp32"
     optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(
         parameters, recipe, strategy, precision
     )

@@ -22,7 +22,7 @@ from gptctl.train import gc_control
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor import device_stats
-from gptctl.train.planning.estimate import Layout, choose_layout, flops_per_token
+from gptctl.train.planning.estimate import Layout, choose_layout, flops_per_token, memory_parts
 from gptctl.train.recipe import Recipe
 from gptctl.train.setup import setup
 from gptctl.train.step import train_step
@@ -68,7 +68,7 @@ def described(
         values["training"] | {"batch_size": batch_size, "steps": steps, "warmup_steps": 4} | recipe
     )
     available = memory or (torch.cuda.get_device_properties(0).total_memory if setting.device.type == "cuda" else 4e9)
-    _, micro = choose_layout(model, full, [Layout(bf16=True)], 0, available)
+    _, micro = choose_layout(model, full, [Layout(bf16=True, on_gpu=True)], 0, available)
     job = TrainJob(
         recipe=full,
         model=NewModel(model, 0),
@@ -99,9 +99,14 @@ def tokens_per_second(setting: Setting, job: TrainJob) -> float:
 
 def rows(name: str, setting: Setting, job: TrainJob, model: ModelConfig, goal: float | None = None) -> Iterator[Row]:
     """Yield the speed of a run and its MFU."""
+    if setting.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     speed = tokens_per_second(setting, job)
     mfu = speed * flops_per_token(model, job.recipe.seq_len) / matrix_peak(setting)
     note = f"micro-batches of {job.micro_batch_size}"
+    if setting.device.type == "cuda":
+        estimate = sum(memory_parts(model, job.recipe, Layout(bf16=True), job.micro_batch_size).values())
+        note += f", {torch.cuda.max_memory_allocated() / 1e9:.1f} GB at the peak, {estimate / 1e9:.1f} GB estimated"
     yield Row(f"{name}: tokens/s", speed, note=note)
     yield Row(f"{name}: MFU", mfu, None if setting.is_small else goal, at_least=True, is_goal=True)
 

@@ -26,6 +26,7 @@ def run_script(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a busy machine
 @pytest.mark.parametrize("suite", ["right", "fast"])
 def test_the_checks_pass_on_the_cpu(suite: str, tmp_path: Path) -> None:
     """Every check of both suites, at a small size; the JSON has a verdict for each bound."""
