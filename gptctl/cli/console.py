@@ -139,7 +139,8 @@ class Console:
             return
         for table in summary.tables:
             self.table(table)
-        if summary.plan is not None and all(table.title != "plan" for table in summary.tables):
+        has_table = any(table.title == "plan" for table in summary.tables)
+        if summary.status == "planned" and summary.plan is not None and not has_table:
             self.table(Table("plan", ("key", "value"), plan_rows(summary.plan)))
         where = ", ".join(summary.outputs)
         self.info(

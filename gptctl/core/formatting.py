@@ -58,6 +58,15 @@ def parse_bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (" kmgt".index(unit) if unit else 0))
 
 
+def parse_count(text: str) -> int:
+    """Return the number that "20M", "1.5B", "2k", "1T" or "3000" means. Raises ValueError for other text."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmbt]?)", text.strip().lower().replace(",", "").replace("_", ""))
+    count = round(float(match[1]) * 1000 ** " kmbt".index(match[2] or " ")) if match else 0
+    if count < 1:
+        raise ValueError(f"'{text}' is not a number; write for example 20M, 1.5B or 3000")
+    return count
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration in at most two units: 230 ms, 4.2 s, 48 s, 3 min 05 s, 2 h 05 min, 1 d 01 h."""
     if seconds <= 0:

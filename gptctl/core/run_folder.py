@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gptctl.core import atomic
-from gptctl.core.config import StageConfig, Values, look_up, plain, to_toml
+from gptctl.core.config import StageConfig, Values, look_up, to_toml
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError
 from gptctl.core.redact import redact, redacted
@@ -159,7 +159,7 @@ def open_run(
         else:
             run.record = new_record(config, inputs, context, resumed=bool(old))
             run.save()
-            atomic.write_text(out / "config.toml", to_toml(redacted(plain(config))))
+            atomic.write_text(out / "config.toml", to_toml(redacted(config.recorded())))
             run.event("resume" if old else "start", stage=stage, argv=list(context.argv))
             yield from record_failure(run, fresh=not old)
         if store:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gptctl import __version__
 from gptctl.core import plugins
-from gptctl.core.config import StageConfig, Values, differing, flatten, plain
+from gptctl.core.config import StageConfig, Values, differing, flatten
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, from_os_error
 from gptctl.core.redact import redacted
@@ -70,7 +70,7 @@ def new_record(config: StageConfig, inputs: Values | None, context: Context, res
         "cwd": str(Path.cwd()),
         "sources": config.sources(),
         "settings": redacted(config.settings()),
-        "config": plain(config),
+        "config": config.recorded(),
         "inputs": inputs,
         "plugins": plugins.record(),
         "versions": library_versions(),
@@ -101,7 +101,7 @@ def check_same_run(name: str, old: Values, settings: Values, inputs: Values | No
     """Raise ConflictError (5) if an earlier run had other settings or other inputs than this one."""
     before, now = flatten(old["settings"]), flatten(json.loads(json.dumps(settings)))
     for key, size in extendable.items():
-        if key in before and size(now[key]) > size(before[key]):
+        if key in before and key in now and size(now[key]) > size(before[key]):
             before[key] = now[key]
     changed = differing(before, now)
     if changed:

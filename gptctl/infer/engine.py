@@ -131,7 +131,6 @@ class Engine:
         """Yield the tokens of rows, generated with a DecodingStep. A row ends where the caller sets its room to 0."""
         assert isinstance(self.model, Decoder)
         max_length = max(len(row.text) + row.room for row in rows)
-        cache, logits = self.prefill(prompts, samples_per_prompt, max(map(len, prompts)), max_length)
         step = self.take_step(len(rows), max_length)
         drafted = rows
 
@@ -146,18 +145,19 @@ class Engine:
             return [by_number[row.number] for row in running]
 
         try:
-            yield from StaticDecoding(step, rows, params).stream(cache, logits, propose if self.drafter else None)
+            decoding = StaticDecoding(step, rows, params)
+            decoding.start(*self.prefill(prompts, samples_per_prompt, max(map(len, prompts)), max_length))
+            yield from decoding.stream(propose if self.drafter else None)
         finally:
             self.idle_steps.append(step)
 
     def take_step(self, rows: int, slots: int) -> DecodingStep:
         """Return an idle DecodingStep with its graphs, or a new one if none is large enough."""
         assert isinstance(self.model, Decoder)
-        found, self.idle_steps = self.idle_steps, []
-        for place, step in enumerate(found):
-            if step.fits(rows, slots, self.num_draft_tokens):
-                self.idle_steps = found[:place] + found[place + 1 :]
-                return step
+        fitting = [place for place, step in enumerate(self.idle_steps) if step.fits(rows, slots, self.num_draft_tokens)]
+        if fitting:
+            return self.idle_steps.pop(fitting[0])
+        self.idle_steps.clear()  # which frees their memory for the new one
         return DecodingStep(self.model, rows, slots, self.num_draft_tokens)
 
     def stream_dynamic(
@@ -262,7 +262,9 @@ def accept_tokens(
         numbers = next_numbers([rows[place] for place in live], params, scores.device)
         chosen = sample_tokens(adjusted, params, numbers)  # (b,)
         ids, logprobs = read_tokens(chosen, log_probabilities(scores, chosen) if params.logprobs else None)
-        if seen is not None:
+        if seen is not None and is_whole:
+            seen.scatter_(1, chosen[:, None], True)
+        elif seen is not None:
             seen.index_put_((to_device(live, seen.device), chosen), torch.ones_like(chosen, dtype=torch.bool))
         for place, token, logprob in zip(live, ids, logprobs, strict=True):
             yield rows[place], rows[place].append(token, logprob)

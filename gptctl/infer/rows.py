@@ -12,6 +12,8 @@ from torch import Tensor
 from gptctl.infer.sampling import RandomNumbers, SamplingParams, sampling_device
 from gptctl.model.device import to_device
 
+NO_NUMBERS = torch.empty(0, dtype=torch.float64)
+
 
 class Token(NamedTuple):
     """One token of a row. `logprob` is ln p under the model itself, before penalty, temperature and filters."""
@@ -39,9 +41,13 @@ class Row:
 
 
 def next_numbers(rows: Sequence[Row], params: SamplingParams, device: torch.device, offset: int = 0) -> Tensor:
-    """Return the random number (B,) of the token that is `offset` tokens after the next one of each row."""
-    numbers = [] if params.temperature == 0 else [row.random.peek(offset) for row in rows]
-    return to_device(numbers, sampling_device(device), torch.float64)
+    """Return the random number (B,) of the token that is `offset` tokens after the next one of each row.
+
+    Greedy sampling needs none.
+    """
+    if params.temperature == 0:
+        return NO_NUMBERS
+    return to_device([row.random.peek(offset) for row in rows], sampling_device(device), torch.float64)
 
 
 def take_tokens(

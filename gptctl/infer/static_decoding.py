@@ -28,14 +28,14 @@ class StaticDecoding:
         self.places = list(rows)
         self.drawn = step.numbers.size(1)  # random numbers that the rows may have used of those on the device
 
-    def stream(self, cache: KVCache, logits: Tensor, propose: Propose | None) -> Iterator[tuple[Row, Token]]:
-        """Yield tokens of the rows after the prompts in `cache`; `logits` (B, 1, V) follow those.
-
-        A row ends where the caller sets its `room` to 0.
-        """
+    def start(self, cache: KVCache, logits: Tensor) -> None:
+        """Take the prompts in `cache`, and sample the tokens after them from logits (B, 1, V)."""
         self.refill_numbers(unread=0)
-        members, drafts = list(self.places), [list[int]() for _ in self.places]
-        copy = self.step.start(cache, [row.text for row in members], logits, self.params)
+        self.first = self.step.start(cache, [row.text for row in self.places], logits, self.params)
+
+    def stream(self, propose: Propose | None) -> Iterator[tuple[Row, Token]]:
+        """Yield the tokens of the rows, once `start` was called. A row ends where the caller sets its `room` to 0."""
+        members, drafts, copy = list(self.places), [list[int]() for _ in self.places], self.first
         while True:
             following = None
             if propose is None and any(row.room > 1 for row in self.places):

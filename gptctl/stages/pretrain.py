@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from functools import partial
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,25 +17,26 @@ from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import Extendable
 from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.model.config import ModelConfig
-from gptctl.train.planning.reading_plan import ReadingPlan, plan_reading
+from gptctl.train.planning.reading_plan import plan_reading
+from gptctl.train.planning.time_budget import minutes_used
 from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
 from gptctl.train.tasks.token_sources import TokenSources, open_token_sources
 
 if TYPE_CHECKING:
     from gptctl.train.distributed.nodes import Nodes
     from gptctl.train.job import TrainJob
+    from gptctl.train.planning.training_plan import TrainingPlan
 
 
-def budget(limit: float) -> float:
-    """Return a budget as a number to compare: 0 means no limit."""
-    return limit or math.inf
+def budget(limit: float | str | None) -> float:
+    """Return a budget as a number to compare: 0 and None mean no limit."""
+    return float(limit or math.inf)
 
 
-EXTENDABLE: Extendable = {"training.steps": float, "max_minutes": budget, "max_tokens": budget}
+EXTENDABLE: Extendable = {"training.steps": float, "max_minutes": budget, "train_tokens": budget}
 EXAMPLES = (
-    "gptctl pretrain tokens -o run --preset test-modern --steps 200",
-    "gptctl pretrain tokens -o timed --preset test-vaswani --max-minutes 0.1 --set patience=3",
+    "gptctl pretrain tokens -o run --max-minutes 10",
+    "gptctl pretrain tokens -o sized --size 5M --train-tokens 20M --dry-run",
     "gptctl pretrain --preset gpt2 --gpus 8 --dry-run",
 )
 
@@ -43,8 +44,9 @@ EXAMPLES = (
 class Pretrain(PretrainOptions):
     """Pretrain a GPT on token shards to predict the next token.
 
-    A preset sets the model (model.*) and the recipe (training.*); flags and config keys change single values. The same
-    command resumes a run that was stopped or killed. Raise --steps to extend a finished run.
+    Without a preset, model and recipe are chosen for the lowest expected val loss after --max-minutes on this machine,
+    or for --size or --train-tokens. A preset sets the model (model.*) and the recipe (training.*). Flags and
+    config keys change single values of either. The same command resumes a run that was stopped or killed.
     """
 
     tokens: tuple[str, ...] = argument(
@@ -68,24 +70,27 @@ def plan(config: Pretrain, context: Context) -> Summary:
     """Estimate parameters, memory, FLOPs, communication and time, and simulate a sharded step without its GPUs."""
     from gptctl.train.planning.plan_run import plan_run
     from gptctl.train.planning.plan_table import plan_table
+    from gptctl.train.tasks import plan_pretraining
 
     if config.list_presets:
         return list_presets()
+    if config.training.optimizer not in plugins.names(OPTIMIZERS):
+        raise plugins.unknown("optimizer", config.training.optimizer, plugins.names(OPTIMIZERS))
     data = open_token_sources(config.tokens, config) if config.tokens else None
-    model, recipe = config.model_config_for(data.vocab_size if data else None), config.effective_recipe()
-    if recipe.optimizer not in plugins.names(OPTIMIZERS):
-        raise plugins.unknown("optimizer", recipe.optimizer, plugins.names(OPTIMIZERS))
-    options = config.plan_options(config.micro_batch_size, None if config.on_cpu() else config.accelerator)
-    found = plan_run(model, recipe, options)
+    chosen = plan_pretraining.plan_without_training(config, data)
+    for line in chosen.reasons:
+        context.info(line)
+    options = config.plan_options(config.micro_batch_size, config.assumed_accelerator())
+    found = chosen.figures() | plan_run(chosen.model, chosen.recipe, options)
     if data:
-        found |= plan_reading(data, config, context).to_json()
+        found |= plan_reading(data, config, chosen.recipe, context).to_json()
     table = plan_table(found, options.accelerator)
     return Summary("pretrain", "planned", (config.out,) if config.out else (), plan=found, tables=(table,))
 
 
 def run(config: Pretrain, context: Context | None = None) -> Summary:
     """Pretrain into a run folder."""
-    context = context or Context()
+    context, began = context or Context(), time.time()
     if config.list_presets:
         return list_presets()
     if not config.tokens:
@@ -97,65 +102,70 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     from gptctl.train.distributed.nodes import join_nodes
 
     device.select_device(config.device_name(), config.gpus)
-    model = config.model_config_for(data.vocab_size, data.tokenizer.end_of_text_id)
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
-        return (lead if nodes.is_leader else follow)(config, data, model, context, nodes)
+        if nodes.is_leader:
+            return lead(config, data, context, nodes, began)
+        return follow(config, data, context, nodes)
 
 
-def lead(config: Pretrain, data: TokenSources, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
-    """Open the run folder, train, and write the model."""
+def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, began: float) -> Summary:
+    """Open the run folder, plan, train, and write the model. `began` is when the command began, on `time.time`."""
     from gptctl.train.distributed.follow import has_model
+    from gptctl.train.tasks import plan_pretraining
 
     assert config.out is not None
-    inputs = data.inputs()
+    inputs = data.inputs() | plan_pretraining.other_plan(config)
+    plan_pretraining.check_finished(config, Path(config.out), context.force)
     with open_run(Path(config.out), config, context, inputs, EXTENDABLE, has_model) as record:
         if record.up_to_date:
             return record.previous_summary()
+        planned = plan_pretraining.prepare_plan(config, data, record, context, began)
         nodes.announce_training()
-        reading = plan_reading(data, config, context)
+        reading = plan_reading(data, config, planned.recipe, context)
         context.info(reading.summary())
         record.event("packing", **reading.packing)
         record.event("sources", sources=reading.sources)
-        job = make_job(config, data, model, reading)
+        job = make_job(config, data, planned, began - 60 * minutes_used(record.path))
         metrics = train(config, job, record, context, {"packing": reading.packing})
-        write_curve(record, f"{config.preset}, {metrics['parameters']:,} parameters")
+        plan_pretraining.record_plan(record)
+        write_curve(record, f"{config.preset or 'chosen model'}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
         declared = Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.tokenizer.hash)
         return record.finish(summarise(config, metrics), declared)
 
 
-def follow(config: Pretrain, data: TokenSources, model: ModelConfig, context: Context, nodes: Nodes) -> Summary:
+def follow(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes) -> Summary:
     """Train with this node's processes in a run that another node leads."""
     from gptctl.train.distributed.follow import follow_leader
+    from gptctl.train.tasks.plan_pretraining import plan_of
 
     assert config.out is not None
-    job = partial(make_job, config, data, model, plan_reading(data, config, context))
-    metrics = follow_leader(nodes, job, Path(config.out), "pretrain", context)
+    folder = Path(config.out)
+
+    def job() -> TrainJob:
+        return make_job(config, data, plan_of(config, data, folder), time.time())
+
+    metrics = follow_leader(nodes, job, folder, "pretrain", context)
     return Summary("pretrain", "up to date", (config.out,)) if metrics is None else summarise(config, metrics)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
     """Train, then write the model folder."""
-    from gptctl.model.save import save_model
     from gptctl.train import loop
     from gptctl.train.tasks import final_model
 
     metrics = loop.train(job, record, context) | extra
-    if config.patience and job.val_data:
-        model, _ = final_model.load_best(job, record.path)
-    else:
-        model = final_model.load_latest(job, record.path)
-    save_model(record.path / "model", model, job.tokenizer_json, job.metadata | {"metrics": metrics})
+    final_model.save(job, record.path, bool(config.patience and job.val_data), metrics)
     return metrics
 
 
-def make_job(config: Pretrain, data: TokenSources, model: ModelConfig, reading: ReadingPlan) -> TrainJob:
-    """Describe the training run."""
+def make_job(config: Pretrain, data: TokenSources, planned: TrainingPlan, began: float) -> TrainJob:
+    """Describe the training run, whose minutes began at a time, in seconds since the epoch."""
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining
 
-    recipe, seed = config.effective_recipe(), config.seed
+    model, recipe, seed = planned.model, planned.recipe, config.seed
     opening = pretraining.Opening(config.pack, recipe.seq_len, seed, model.end_of_text)
     return TrainJob(
         recipe=recipe,
@@ -166,10 +176,9 @@ def make_job(config: Pretrain, data: TokenSources, model: ModelConfig, reading: 
         tokenizer_json=data.tokenizer_json,
         metadata={"stage": "pretrain", "preset": config.preset, "data": data.inputs()},
         seed=seed,
-        max_tokens=reading.positions,
-        max_minutes=config.max_minutes,
+        time_budget=planned.time_budget(began),
         patience=config.patience,
-        eval_every=config.eval_every,
+        eval_every=planned.eval_every,
         eval_batches=config.eval_batches,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,

@@ -95,7 +95,7 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, share in (("val", config.val), ("test", config.test)):
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
-    follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --preset test-modern"
+    follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
     return replace(summary, tables=(metrics.table(summary.metrics),), next=follow)
 
 

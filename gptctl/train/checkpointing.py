@@ -11,7 +11,6 @@ from gptctl.train.state import TrainerState
 
 def save_checkpoint(state: TrainerState) -> None:
     """Start to write a checkpoint, in a thread."""
-    state.progress.elapsed_minutes = state.elapsed_minutes
     state.saved_step = state.progress.step
     state.strategy.heartbeat(state.progress.step, "save")
     state.checkpoint_writer.save(state.progress.step, asdict(state.progress))

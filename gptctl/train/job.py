@@ -17,6 +17,7 @@ from gptctl.train.data.phases import MixturePhase
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.planning.estimate import MIN_EVAL_BATCH
+from gptctl.train.planning.time_budget import TimeBudget
 from gptctl.train.recipe import Recipe
 
 Model = GPT | Classifier
@@ -58,8 +59,8 @@ class TrainJob:
     micro_batch_size: int = 0  # sequences per forward pass and rank; 0 takes a rank's whole share of a batch
     eval_batch_size: int = MIN_EVAL_BATCH  # sequences per forward pass and rank of an evaluation
 
-    max_tokens: int = 0  # 0 is no limit, here and below
-    max_minutes: float = 0.0
+    max_tokens: int = 0  # 0 is no limit
+    time_budget: TimeBudget | None = None  # the steps follow from it; those of the recipe are the first plan
     patience: int = 0  # evaluations without improvement after which to stop
     select_on: str = "loss"  # the metric on the val split that selects the best weights
     eval_every: int = 0  # steps; 0 evaluates at the end only
@@ -96,7 +97,12 @@ class TrainJob:
 
 def transformer_blocks(model: Model) -> nn.ModuleList:
     """Return the blocks of a model."""
-    return model.gpt.blocks if isinstance(model, Classifier) else model.blocks
+    return language_model(model).blocks
+
+
+def language_model(model: Model) -> GPT:
+    """Return the GPT of a model."""
+    return model.gpt if isinstance(model, Classifier) else model
 
 
 def allocate(model: Model, device: torch.device) -> None:
@@ -105,5 +111,4 @@ def allocate(model: Model, device: torch.device) -> None:
     The parameters have no values yet.
     """
     model.to_empty(device=device)
-    gpt = model.gpt if isinstance(model, Classifier) else model
-    gpt.make_tables()
+    language_model(model).make_tables()

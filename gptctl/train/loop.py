@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from gptctl.core import plugins
@@ -16,12 +17,13 @@ from gptctl.train.source_metrics import source_metrics
 from gptctl.train.state import TrainerState
 from gptctl.train.step import train_step
 from gptctl.train.strategies import Strategy
+from gptctl.train.time_control import replan
 
 COLLECT_EVERY = 100  # updates between two garbage collections
 
 
 def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
-    """Train until the steps, tokens, minutes or patience are used up, resuming from the newest valid checkpoint.
+    """Train until the steps, tokens, time or patience are used up, resuming from the newest valid checkpoint.
 
     Return steps, tokens, train_loss, val_loss (and the objective's other metrics as val_*), tokens_per_second,
     parameters, best_step. A loss or gradient that is not finite never changes a weight: job.faults says what happens
@@ -42,6 +44,7 @@ def train_rank(job: TrainJob, run: Run, context: Context, strategy: Strategy) ->
         try:
             return run_loop(state)
         finally:
+            state.batch_reader.close()
             state.checkpoint_writer.close()
             state.monitor.close()
 
@@ -51,10 +54,13 @@ def run_loop(state: TrainerState) -> dict[str, Any]:
     job, is_frozen = state.job, False
     while True:
         progress = state.progress  # a rollback replaces it
-        is_last = progress.step >= state.total_steps or state.out_of_time or should_stop_early(state)
+        replan(state)
+        is_last = progress.step >= state.total_steps or should_stop_early(state)
         is_evaluated = state.val_data is None or progress.val_step == progress.step
         if not is_evaluated and (is_last or is_due(progress.step, job.eval_every)):
+            began = time.perf_counter()
             evaluate(state)
+            state.evaluation_seconds = time.perf_counter() - began
             is_last = is_last or should_stop_early(state)
         stop_if_requested(state)
         needs_first = state.saved_step < 0 and job.faults.may_roll_back  # a rollback needs a checkpoint to return to

@@ -17,7 +17,6 @@ class TrainProgress:
     source_samples: list[int] = field(default_factory=list)  # of all updates, from each source of a mixture
     source_tokens: list[int] = field(default_factory=list)  # likewise
     train_seconds: float = 0.0  # spent on updates
-    elapsed_minutes: float = 0.0  # since the start of the run, evaluations and checkpoints included
     threads: int = 1
     precision: str = "fp32"  # fp32, bf16 (the model's matrix products) or bf16-master (the model)
     optimizer_precision: str = "fp32"  # of the optimizer's own matrix products

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 from gptctl.train.recipe import Recipe
 
@@ -39,6 +41,31 @@ def lr_factor(recipe: Recipe, full_batches: float, total_full_batches: float) ->
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def total_at(totals: Sequence[tuple[int, int]], step: int) -> int:
+    """Return the total of steps that is planned at a step. `totals` are pairs of a step and the total planned there."""
+    return max((first, total) for first, total in totals if first <= step)[1]
+
+
+def planned_lr_factor(recipe: Recipe, totals: Sequence[tuple[int, int]], full_batches: float) -> float:
+    """Return `lr_factor` of the update after `full_batches` where the total of steps was planned again on the way.
+
+    `totals` are pairs of a step and the total planned there, the first at step 0. Each new total stretches or shortens
+    what is left of the schedule, so the learning rate goes on from where it is and never rises after the warm-up.
+    """
+    planned = [tuple(samples_after(recipe, steps) / recipe.batch_size for steps in pair) for pair in totals]
+    whole = planned[0][1]
+    if len(planned) == 1 or full_batches < recipe.warmup_steps or recipe.schedule in ("constant", "noam"):
+        return lr_factor(recipe, full_batches, whole)
+    share, start, total = 0.0, 0.0, whole
+    for new_start, new_total in planned[1:]:
+        if new_start > full_batches:
+            break
+        share += (1 - share) * (new_start - start) / (total - start)
+        start, total = new_start, new_total
+    share += (1 - share) * (full_batches - start) / (total - start)
+    return lr_factor(recipe, max(recipe.warmup_steps, share * whole), whole)
+
+
 def batch_size(recipe: Recipe, samples: int) -> int:
     """Return the batch size, in sequences, of the update after training on `samples` sequences.
 
@@ -52,6 +79,7 @@ def batch_size(recipe: Recipe, samples: int) -> int:
     return start + (full - start) * tokens // recipe.ramp_tokens // start * start
 
 
+@lru_cache(maxsize=256)
 def samples_after(recipe: Recipe, steps: int) -> int:
     """Count the sequences of the first `steps` updates."""
     samples, step = _ramp(recipe, steps, math.inf)

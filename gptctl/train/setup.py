@@ -25,6 +25,7 @@ from gptctl.train.monitor import device_stats
 from gptctl.train.monitor.monitor import Mark, Monitor
 from gptctl.train.objectives import Objective
 from gptctl.train.planning.estimate import flops_per_token
+from gptctl.train.planning.time_budget import Pace, read_plan, recorded_totals
 from gptctl.train.progress import TrainProgress
 from gptctl.train.state import TrainerState
 from gptctl.train.strategies import Strategy
@@ -60,15 +61,14 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         torch.set_num_threads(progress.threads)  # another number of threads would add in another order
         if strategy.rank == 0:
             run.event("resumed", step=progress.step, checkpoint=checkpoint.name)
-    total_steps = schedule.planned_steps(job.recipe, job.max_tokens)
-    total_full_batches = schedule.samples_after(job.recipe, total_steps) / job.recipe.batch_size
+    totals = planned_totals(job, run, strategy)
     if strategy.rank == 0:
-        warn_of_warmup(job, model.config, total_full_batches, context)
-    total_samples = schedule.samples_after(job.recipe, total_steps)
-    progress.phase_starts = phase_starts(job.phases, total_samples, progress.next_sample, progress.phase_starts)
-    start_time = time.monotonic() - 60 * progress.elapsed_minutes
+        warn_of_warmup(job, model.config, totals[0][1], context)
+    total_steps = schedule.total_at(totals, progress.step)
+    planned_samples = schedule.samples_after(job.recipe, totals[0][1])  # phases do not move when steps are replanned
+    progress.phase_starts = phase_starts(job.phases, planned_samples, progress.next_sample, progress.phase_starts)
     monitor = Monitor(run, context, strategy.rank == 0, total_steps, objective.unit)
-    open_monitor(monitor, job, model, strategy, progress, start_time)
+    open_monitor(monitor, job, model, strategy, progress)
     writer = AsyncCheckpointWriter(run.path, job, strategy, model, parameters, optimizers)
     if checkpoint is not None:
         writer.verified.add(checkpoint)
@@ -85,12 +85,13 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         train_data=open_sources(job.train_sources, job.phases, progress.phase_starts),
         val_data=job.val_data() if job.val_data else None,
         progress=progress,
-        total_steps=total_steps,
-        total_full_batches=total_full_batches,
+        totals=totals,
         skipped_samples=skipped,
         monitor=monitor,
         saved_step=progress.step if checkpoint is not None else -1,
-        start_time=start_time,
+        first_step=progress.step,
+        pace=Pace(time.time),
+        evaluation_seconds=job.time_budget.evaluation_seconds if job.time_budget else 0.0,
     )
 
 
@@ -134,8 +135,15 @@ def initial_progress(
     )
 
 
-def warn_of_warmup(job: TrainJob, config: ModelConfig, total_full_batches: float, context: Context) -> None:
+def planned_totals(job: TrainJob, run: Run, strategy: Strategy) -> list[tuple[int, int]]:
+    """Return the steps at which the total of steps was planned, each with that total; the first rank reads them."""
+    replanned = recorded_totals(read_plan(run.path)) if job.time_budget and strategy.rank == 0 else []
+    return [(0, schedule.planned_steps(job.recipe, job.max_tokens)), *strategy.broadcast_object(replanned)]
+
+
+def warn_of_warmup(job: TrainJob, config: ModelConfig, total_steps: int, context: Context) -> None:
     """Warn if the warm-up is missing where it is needed, or takes the whole run."""
+    total_full_batches = schedule.samples_after(job.recipe, total_steps) / job.recipe.batch_size
     warmup_steps = job.recipe.warmup_steps
     if config.norm_position == "post" and not warmup_steps:
         # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", 3: gradients are large at first
@@ -144,14 +152,12 @@ def warn_of_warmup(job: TrainJob, config: ModelConfig, total_full_batches: float
         context.warn(f"the warm-up ({warmup_steps} steps) is as long as the run: set training.warmup_steps")
 
 
-def open_monitor(
-    monitor: Monitor, job: TrainJob, model: Model, strategy: Strategy, progress: TrainProgress, start_time: float
-) -> None:
+def open_monitor(monitor: Monitor, job: TrainJob, model: Model, strategy: Strategy, progress: TrainProgress) -> None:
     """Let the monitor know the peak speed and the deadline, and open its loggers."""
     peak = device_stats.peak_flops(strategy.device, progress.precision, progress.threads)
     monitor.peak_flops = peak * strategy.dims.world_size
     if monitor.unit == "tokens":
         monitor.flops_per_token = flops_per_token(model.config, job.recipe.seq_len)
-    if job.max_minutes:
-        monitor.deadline = start_time + 60 * job.max_minutes
+    if job.time_budget:
+        monitor.deadline = time.monotonic() + job.time_budget.seconds_left(time.time())
     monitor.open(job.loggers, Mark(progress.step, progress.tokens, progress.train_seconds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,13 +10,16 @@ from torch.optim import Optimizer
 
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
+from gptctl.train import schedule
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
+from gptctl.train.data.batch_reader import BatchReader
 from gptctl.train.data.data_source import DataSource
 from gptctl.train.faults import SkippedSamples
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor.monitor import Monitor
-from gptctl.train.monitor.stragglers import StragglerDetector
+from gptctl.train.monitor.stragglers import ShareTimer, StragglerDetector
 from gptctl.train.objectives import Objective
+from gptctl.train.planning.time_budget import Pace
 from gptctl.train.progress import TrainProgress
 from gptctl.train.strategies import Strategy
 
@@ -38,16 +40,22 @@ class TrainerState:
     train_data: DataSource
     val_data: DataSource | None
     progress: TrainProgress
-    total_steps: int
-    total_full_batches: float  # total_steps in full batches, which the first steps of a batch ramp are not
+    totals: list[tuple[int, int]]  # steps, and the total of steps that was planned at each
     skipped_samples: tuple[SkippedSamples, ...]
     monitor: Monitor
     saved_step: int  # of the newest checkpoint, -1 without one
-    start_time: float  # on the monotonic clock, as if the run had never been interrupted
+    first_step: int  # after which this process started
+    pace: Pace
+    evaluation_seconds: float  # of the last evaluation, or as planned
     stop_requested: bool = False  # some rank got a signal; all ranks know
-    out_of_time: bool = False
     write_failed: bool = False  # some rank could not write a checkpoint
     stragglers: StragglerDetector = field(default_factory=StragglerDetector)
+    batch_reader: BatchReader = field(init=False)  # of train_data
+    share_timer: ShareTimer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.batch_reader = BatchReader(self.train_data, self.strategy.device)
+        self.share_timer = ShareTimer(self.strategy.device)
 
     @property
     def is_main(self) -> bool:
@@ -55,9 +63,9 @@ class TrainerState:
         return self.strategy.rank == 0
 
     @property
-    def elapsed_minutes(self) -> float:
-        """Return the time since the start of the run, without interruptions."""
-        return (time.monotonic() - self.start_time) / 60
+    def total_steps(self) -> int:
+        """Return the total of steps that is planned now."""
+        return schedule.total_at(self.totals, self.progress.step)
 
     @property
     def signalled(self) -> bool:

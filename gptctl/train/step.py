@@ -16,7 +16,7 @@ from gptctl.train.monitor.heartbeat import WAITING
 from gptctl.train.source_metrics import count_sources
 from gptctl.train.state import TrainerState
 from gptctl.train.step_logging import report_step, warn_of_stragglers
-from gptctl.train.step_sums import StepSums
+from gptctl.train.step_sums import RankSums
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def update_parameters(state: TrainerState, found: StepResult) -> dict[str, float
     clip = min(1.0, recipe.grad_clip / (found.grad_norm + 1e-6)) if recipe.grad_clip else 1.0
     gradients = [parameter.grad for parameter in state.parameters.values() if parameter.grad is not None]
     torch._foreach_mul_(gradients, clip / found.targets)
-    factor = schedule.lr_factor(recipe, progress.trained_samples / recipe.batch_size, state.total_full_batches)
+    factor = schedule.planned_lr_factor(recipe, state.totals, progress.trained_samples / recipe.batch_size)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
@@ -93,43 +93,43 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
 
     Return None if a signal came before the last micro-batch: then the step ends, unless other ranks wait for this one.
     """
-    began = time.perf_counter()
     job, progress, strategy = state.job, state.progress, state.strategy
-    sums = StepSums(share_seconds=[0.0] * strategy.dims.dp_size)
+    sums = RankSums(strategy.device, strategy.dims.dp_size)
+    state.share_timer.start()
     state.model.train()
-    for number, micro_batch in enumerate(micro_batches(state, samples)):
+    passes = list(micro_batches(state, samples))
+    for number, micro_batch in enumerate(passes):
         if number and strategy.dims.world_size == 1 and state.signalled:
             state.stop_requested = True
             return None
         strategy.heartbeat(progress.step + 1, "read")
         is_repeat = not micro_batch
         if not is_repeat:
-            batch = state.train_data.batch(micro_batch.start, len(micro_batch)).to(strategy.device)
+            following = passes[number + 1] if any(passes[number + 1 :]) else next_micro_batch(state, samples)
+            batch = state.batch_reader.read(micro_batch, following)
         strategy.heartbeat(progress.step + 1, "update")
         torch.manual_seed(derive(job.seed, "dropout", progress.step, number, strategy.dp_rank))
         with torch.autocast(strategy.device.type, torch.bfloat16, enabled=progress.precision == "bf16"):
             loss, targets = state.objective.loss(state.model, batch)
         if is_repeat:
             loss, targets = loss * 0, targets * 0
+        strategy.start_backward(is_last=number == len(passes) - 1)
         loss.backward()  # type: ignore[no-untyped-call]
-        sums.loss += loss.item()
-        sums.targets += targets.item()
-    sums.share_seconds[strategy.dp_rank] = time.perf_counter() - began
+        sums.add(loss, targets)
+    sums.share_seconds[strategy.dp_rank] = state.share_timer.stop()
     strategy.heartbeat(progress.step + 1, WAITING)
     strategy.reduce_gradients(state.parameters)
-    sums.squared_grad_norm = strategy.squared_grad_norm(state.parameters.values()).item()
+    sums.squared_grad_norm = strategy.squared_grad_norm(state.parameters.values())
     return reduce_step(state, sums)
 
 
-def reduce_step(state: TrainerState, sums: StepSums) -> StepResult:
+def reduce_step(state: TrainerState, sums: RankSums) -> StepResult:
     """Add the numbers of a step up over ranks, and note what any rank has to say."""
-    strategy, max_minutes = state.strategy, state.job.max_minutes
+    strategy = state.strategy
     sums.stop_requested = state.signalled
-    sums.out_of_time = state.is_main and 0 < max_minutes <= state.elapsed_minutes
     sums.write_failed = state.checkpoint_writer.failed
     total = sums.all_reduce(strategy)
-    state.stop_requested, state.out_of_time = total.stop_requested > 0, total.out_of_time > 0
-    state.write_failed = total.write_failed > 0
+    state.stop_requested, state.write_failed = total.stop_requested > 0, total.write_failed > 0
     if strategy.dims.is_replicated and strategy.dims.world_size > 1:  # sharded ranks wait for each other in every block
         warn_of_stragglers(state, total.share_seconds)
     targets = max(1, round(total.targets))
@@ -151,6 +151,16 @@ def micro_batches(state: TrainerState, samples: range) -> Iterator[range]:
         if not micro_batch and dims.is_replicated:
             return
         yield micro_batch
+
+
+def next_micro_batch(state: TrainerState, samples: range) -> range | None:
+    """Return the samples of this rank's first forward pass after a batch, or None after the last batch."""
+    progress = state.progress
+    if progress.step + 1 >= state.total_steps:
+        return None
+    size = schedule.batch_size(state.job.recipe, progress.trained_samples + len(samples))
+    first = faults.next_batch_start(samples.stop, size, state.skipped_samples)
+    return next(micro_batches(state, range(first, first + size)), None)
 
 
 def rank_share(samples: range, rank: int, world_size: int) -> range:

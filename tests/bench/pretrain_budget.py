@@ -161,7 +161,7 @@ class Split:
     def write_flat(self, folder: Path) -> None:
         """Write the tokens as nanochat's script reads them."""
         for name in ("train", "val"):
-            parts = [np.asarray(part) for part in token_io.flat_parts(self.folder, name)]
+            parts = [part[: len(part)] for part in token_io.flat_parts(self.folder, name)]
             np.concatenate(parts).astype(np.uint16).tofile(folder / f"{name}.bin")
 
 

@@ -1,9 +1,9 @@
 """Measure the constants of gptctl/train/planning/compute_optimal.py: val loss by size, tokens and FLOPs.
 
-    python tests/bench/scaling_ladder.py TOKENS --points ladder.json [--depths 1,2,3,4,5] [--budgets 8e11,2.5e12,8e12]
+    python tests/bench/scaling_ladder.py TOKENS --points ladder.json [--widths 64,96,128,192,256] [--budgets 8e11,2.5e12,8e12]
                                          [--picture docs/pictures/scaling.svg] [--fit-only]
 
-For each budget of FLOPs and each depth, `gptctl pretrain` trains the model and the recipe of compute_optimal.py for
+For each budget of FLOPs and each width, `gptctl pretrain` trains the model and the recipe of compute_optimal.py for
 budget / FLOPs per token. Lengths are counted in steps, so a busy machine only takes longer. Each finished point is
 appended to the JSON file at once, and points that are there are not measured again: the ladder may be stopped and
 started. At the end it fits L(N, D) = E + A / N^a + B / D^b, prints a table in Markdown, and draws the picture.
@@ -30,7 +30,7 @@ from gptctl.io.dataset import tokens as token_io
 from gptctl.train.planning.compute_optimal import (
     Candidate,
     LossFit,
-    candidate_of_depth,
+    candidate_of_width,
     effective_tokens,
     optimal_tokens,
     predicted_loss,
@@ -63,7 +63,7 @@ def measure(tokens: Path, candidate: Candidate, budget: float) -> Point:
         run = gptctl.pretrain(tokens, out=f"{folder}/run", quiet=True, **configuration(candidate))
     return {
         "budget": budget,
-        "depth": candidate.model.layers,
+        "layers": candidate.model.layers,
         "hidden_size": candidate.model.hidden_size,
         "parameters": candidate.parameters,
         "tokens": candidate.tokens,
@@ -74,16 +74,16 @@ def measure(tokens: Path, candidate: Candidate, budget: float) -> Point:
     }
 
 
-def climb(tokens: Path, budgets: list[float], depths: list[int], kept: Path) -> list[Point]:
+def climb(tokens: Path, budgets: list[float], widths: list[int], kept: Path) -> list[Point]:
     """Measure all points that the file does not have, cheapest budget first."""
     points: list[Point] = json.loads(kept.read_text()) if kept.exists() else []
-    done = {(point["budget"], point["depth"]) for point in points}
+    done = {(point["budget"], point["hidden_size"]) for point in points}
     vocab_size = token_io.open_tokens(str(tokens)).vocab_size
     for budget in sorted(budgets):
-        for depth in depths:
-            candidate = candidate_of_depth(depth, vocab_size, 1)
-            candidate = candidate_of_depth(depth, vocab_size, int(budget / candidate.flops_per_token))
-            if (budget, depth) in done or candidate.recipe.steps < FEWEST_STEPS:
+        for width in widths:
+            candidate = candidate_of_width(width, vocab_size, 1)
+            candidate = candidate_of_width(width, vocab_size, int(budget / candidate.flops_per_token))
+            if (budget, width) in done or candidate.recipe.steps < FEWEST_STEPS:
                 continue
             points.append(measure(tokens, candidate, budget))
             kept.write_text(json.dumps(points, indent=1) + "\n")
@@ -114,14 +114,14 @@ def fit_loss(points: list[Point], unique_tokens: float) -> tuple[LossFit, float]
 def table(points: list[Point], fit: LossFit, unique_tokens: float) -> str:
     """Return the points as Markdown; the lowest loss of each budget is bold."""
     lowest = {budget: min(p["val_loss"] for p in points if p["budget"] == budget) for budget in budgets_of(points)}
-    rows = ["| FLOPs | Depth | Width | N | Tokens | Steps | Val loss | Fit |", "|---|---|---|---|---|---|---|---|"]
-    for point in sorted(points, key=lambda point: (point["budget"], point["depth"])):
+    rows = ["| FLOPs | Layers | Width | N | Tokens | Steps | Val loss | Fit |", "|---|---|---|---|---|---|---|---|"]
+    for point in sorted(points, key=lambda point: (point["budget"], point["hidden_size"])):
         loss = f"{point['val_loss']:.3f}"
         if point["val_loss"] == lowest[point["budget"]]:
             loss = f"**{loss}**"
         fitted = predicted_loss(point["parameters"], point["tokens"], unique_tokens, fit)
         rows.append(
-            f"| {point['budget']:.0e} | {point['depth']} | {point['hidden_size']} | {point['parameters'] / 1e6:.2f} M "
+            f"| {point['budget']:.0e} | {point['layers']} | {point['hidden_size']} | {point['parameters'] / 1e6:.2f} M "
             f"| {point['tokens'] / 1e6:.2f} M | {point['steps']:,} | {loss} | {fitted:.3f} |"
         )
     return "\n".join(rows)
@@ -138,15 +138,15 @@ def draw(points: list[Point], fit: LossFit, vocab_size: int, unique_tokens: floa
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    depths = sorted({point["depth"] for point in points})
+    widths = sorted({point["hidden_size"] for point in points})
     flops = np.geomspace(min(p["flops"] for p in points) / 2, 10 * max(p["flops"] for p in points), 60)
     with matplotlib.rc_context({"svg.hashsalt": "gptctl", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.add_subplot()
-        colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(depths)))
-        for depth, colour in zip(depths, colours, strict=True):
-            chosen = [point for point in points if point["depth"] == depth]
-            candidate = candidate_of_depth(depth, vocab_size, chosen[0]["tokens"])
+        colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(widths)))
+        for width, colour in zip(widths, colours, strict=True):
+            chosen = [point for point in points if point["hidden_size"] == width]
+            candidate = candidate_of_width(width, vocab_size, chosen[0]["tokens"])
             curve = [
                 predicted_loss(candidate.parameters, one / candidate.flops_per_token, unique_tokens, fit)
                 for one in flops
@@ -154,7 +154,7 @@ def draw(points: list[Point], fit: LossFit, vocab_size: int, unique_tokens: floa
             axes.plot(flops, curve, color=colour, linewidth=1)
             axes.plot(
                 [point["flops"] for point in chosen], [point["val_loss"] for point in chosen], "o", color=colour,
-                markersize=4, label=f"{depth} x {64 * depth}",
+                markersize=4, label=f"{candidate.model.layers} x {width}",
             )  # fmt: skip
         best = [point for point in points if point["val_loss"] == lowest_of(points, point["budget"])]
         axes.plot(
@@ -165,7 +165,7 @@ def draw(points: list[Point], fit: LossFit, vocab_size: int, unique_tokens: floa
         highest = max(point["val_loss"] for point in points)
         axes.set_ylim(0.75 * min(point["val_loss"] for point in points), 1.05 * highest)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, title="depth x width")
+        axes.legend(frameon=False, title="layers x width")
         FigureCanvasSVG(figure)
         sink = io.BytesIO()
         figure.savefig(sink, format="svg", metadata={"Date": None})
@@ -182,13 +182,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tokens", type=Path)
     parser.add_argument("--points", type=Path, required=True, help="JSON file of finished points")
-    parser.add_argument("--depths", default="1,2,3,4,5")
+    parser.add_argument("--widths", default="64,96,128,192,256")
     parser.add_argument("--budgets", default="8e11,2.5e12,8e12")
     parser.add_argument("--picture", type=Path, help="SVG file to draw")
     parser.add_argument("--fit-only", action="store_true", help="measure nothing")
     options = parser.parse_args()
     budgets = [] if options.fit_only else [float(budget) for budget in options.budgets.split(",")]
-    points = climb(options.tokens, budgets, [int(depth) for depth in options.depths.split(",")], options.points)
+    points = climb(options.tokens, budgets, [int(width) for width in options.widths.split(",")], options.points)
     data = token_io.open_tokens(str(options.tokens))
     unique = data.count("train")
     fit, error = fit_loss(points, unique)

@@ -55,7 +55,7 @@ def test_both_ways_are_the_same_settings() -> None:
 
 def test_more_steps_by_any_name(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """A run started with flags goes on with the same values from --set, and with more steps."""
-    command = ("pretrain", workspace / "tokens", "-o", tmp_path / "run", "--device", "cpu")
+    command = ("pretrain", workspace / "tokens", "-o", tmp_path / "run", "--preset", "test-modern", "--device", "cpu")
     assert gptctl(*command, "--steps", "1", "--lr", "0.01").code == 0
     same = ("--set", "training.steps=1", "--set", "training.lr=0.01", "--json")
     assert gptctl(*command, *same).json["status"] == "up to date"

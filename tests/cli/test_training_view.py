@@ -169,7 +169,16 @@ def on_a_terminal(*args: str, cwd: Path, **environment: str) -> tuple[int, str]:
 @pytest.mark.slow
 def test_on_a_terminal(workspace: Path, tmp_path: Path) -> None:
     """Pictures that replace one another, no line too wide, no colour where none is wanted, the result at the end."""
-    command = ["pretrain", str(workspace / "tokens"), "--steps", "40", "--set", "eval_every=20"]
+    command = [
+        "pretrain",
+        str(workspace / "tokens"),
+        "--preset",
+        "test-modern",
+        "--steps",
+        "40",
+        "--set",
+        "eval_every=20",
+    ]
     code, seen = on_a_terminal(*command, "-o", "run", cwd=tmp_path, NO_COLOR="1")
     assert code == 0, seen
     assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38)[0-9;]*m", seen)

@@ -18,7 +18,7 @@ Gptctl = Callable[..., Ran]
 # stage -> command; IN is what is bad, OUT where it would go, W the workspace of good things
 DATA = {"clean": "clean IN -o OUT", "dedup": "dedup IN -o OUT", "tokenize": "tokenize IN -o OUT --vocab-size 300"}
 MODELS = {
-    "pretrain": "pretrain IN -o OUT --steps 2",
+    "pretrain": "pretrain IN -o OUT --preset test-modern --steps 2",
     "finetune": "finetune W/run IN -o OUT --epochs 1",
     "eval": "eval W/classifier IN -o OUT",
     "generate": "generate W/run --prompts IN -o OUT --max-tokens 4",

@@ -106,7 +106,7 @@ def test_other_data_or_another_model_is_refused(workspace: Path, tmp_path: Path,
 )
 def test_a_lost_process_ends_all(number: int, words: str, workspace: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     """Of two on this machine: exit 4 with its number, nobody left behind, and the same command goes on."""
-    command = ("pretrain", workspace / "tokens", "-o", "run", "--device", "cpu", "--nproc-per-node", "2", "--set", "max_restarts=0",
+    command = ("pretrain", workspace / "tokens", "-o", "run", "--preset", "test-modern", "--device", "cpu", "--nproc-per-node", "2", "--set", "max_restarts=0",
                "--set", "heartbeat_timeout=5", "--set", "checkpoint.every=5", "--max-minutes")  # fmt: skip
     process = start(*command, "5", cwd=tmp_path)
     wait_for(process, lambda: checkpoint_folders.latest_valid(tmp_path / "run"))

@@ -87,14 +87,14 @@ def test_pretrain_stopped_by_a_signal_saves_and_goes_on(gptctl: Gptctl, workspac
 
 
 def test_pretrain_extends_and_reports(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
-    first = gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "4", "--json")
+    first = gptctl("pretrain", workspace / "tokens", "-o", "run", "--preset", "test-modern", "--steps", "4", "--json")
     assert first.code == 0
     assert {"steps", "tokens", "train_loss", "val_loss", "tokens_per_second", "parameters"} <= set(
         first.json["metrics"]
     )
-    more = gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "8", "--json")
+    more = gptctl("pretrain", workspace / "tokens", "-o", "run", "--preset", "test-modern", "--steps", "8", "--json")
     assert (more.code, more.json["metrics"]["steps"]) == (0, 8)
-    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "4").code == 5
+    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--preset", "test-modern", "--steps", "4").code == 5
     assert (tmp_path / "run" / "loss.svg").read_bytes().startswith(b"<?xml")
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
@@ -122,12 +122,26 @@ def test_pretrain_diverges_with_code_6(gptctl: Gptctl, workspace: Path) -> None:
 
 @pytest.mark.slow
 def test_pretrain_with_two_processes(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
-    one = gptctl("pretrain", workspace / "tokens", "-o", "one", "--steps", "6", "--device", "cpu", "--json")
+    one = gptctl(
+        "pretrain",
+        workspace / "tokens",
+        "-o",
+        "one",
+        "--preset",
+        "test-modern",
+        "--steps",
+        "6",
+        "--device",
+        "cpu",
+        "--json",
+    )
     two = gptctl(
         "pretrain",
         workspace / "tokens",
         "-o",
         "two",
+        "--preset",
+        "test-modern",
         "--steps",
         "6",
         "--device",
@@ -143,12 +157,12 @@ def test_pretrain_with_two_processes(gptctl: Gptctl, workspace: Path, tmp_path: 
 @pytest.mark.slow
 def test_time_and_token_budgets(gptctl: Gptctl, workspace: Path) -> None:
     done = gptctl(
-        "pretrain", workspace / "tokens", "-o", "timed", "--steps", "1000000", "--max-minutes", "0.05", "--json"
+        "pretrain", workspace / "tokens", "-o", "timed", "--preset", "test-modern", "--max-minutes", "0.05", "--json"
     )
     assert done.code == 0
-    assert 0 < done.json["metrics"]["steps"] < 1_000_000
+    assert done.json["metrics"]["steps"] > 0
     done = gptctl(
-        "pretrain", workspace / "tokens", "-o", "counted", "--steps", "1000000", "--set", "max_tokens=3000", "--json"
+        "pretrain", workspace / "tokens", "-o", "counted", "--preset", "test-modern", "--train-tokens", "3k", "--json"
     )
     assert 3000 <= done.json["metrics"]["tokens"] < 4000
 
@@ -327,7 +341,7 @@ def test_the_wheel_runs_outside_the_checkout(tmp_path: Path, workspace: Path) ->
     assert (tmp_path / "site" / "bin" / "gptctl").exists()
     for args in (
         ["pretrain", "--list-presets"],
-        ["pretrain", str(workspace / "tokens"), "-o", "run", "--steps", "2"],
+        ["pretrain", str(workspace / "tokens"), "-o", "run", "--preset", "test-modern", "--steps", "2"],
         ["clean", str(workspace / "raw.jsonl"), "-o", "clean", "--remove-stopwords", "english"],
     ):
         done = run_gptctl(*args, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
@@ -351,13 +365,15 @@ def test_training_data_is_never_scored_as_val(gptctl: Gptctl, workspace: Path) -
 
 @pytest.mark.slow
 def test_fewer_steps_are_a_conflict_and_other_processes_are_not(gptctl: Gptctl, workspace: Path) -> None:
-    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "6").code == 0
-    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "5").code == 5
+    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--preset", "test-modern", "--steps", "6").code == 0
+    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--preset", "test-modern", "--steps", "5").code == 5
     same = gptctl(
         "pretrain",
         workspace / "tokens",
         "-o",
         "run",
+        "--preset",
+        "test-modern",
         "--steps",
         "6",
         "--device",

@@ -14,7 +14,8 @@ from gptctl.io.dataset import tokens as token_io
 from tests.conftest import Ran, tree_bytes
 
 Gptctl = Callable[..., Ran]
-BESTFIT = ("--set", "pack=bestfit")
+PRESET = ("--preset", "test-modern")
+BESTFIT = (*PRESET, "--set", "pack=bestfit")
 
 
 def test_figures_are_printed_recorded_and_planned(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
@@ -35,15 +36,15 @@ def test_figures_are_printed_recorded_and_planned(gptctl: Gptctl, workspace: Pat
     assert manifest["metrics"]["packing"] == figures
     assert gptctl("pretrain", tokens, *BESTFIT, "--dry-run", "--json").json["plan"]["packing"] == figures
 
-    stream = gptctl("pretrain", tokens, "--dry-run", "--json").json["plan"]["packing"]
+    stream = gptctl("pretrain", tokens, *PRESET, "--dry-run", "--json").json["plan"]["packing"]
     assert (stream["pack"], stream["truncated"]) == ("concat", None)
     assert (stream["documents"], stream["tokens"]) == (figures["documents"], figures["tokens"])
     assert stream["utilisation"] < 1
-    assert "packing" not in gptctl("pretrain", "--dry-run", "--json").json["plan"]
+    assert "packing" not in gptctl("pretrain", *PRESET, "--dry-run", "--json").json["plan"]
 
 
 def test_another_packing_is_a_conflict(gptctl: Gptctl, workspace: Path) -> None:
-    assert gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "2").code == 0
+    assert gptctl("pretrain", workspace / "tokens", "-o", "run", *PRESET, "--steps", "2").code == 0
     done = gptctl("pretrain", workspace / "tokens", "-o", "run", "--steps", "2", *BESTFIT)
     assert (done.code, "pack (was 'concat', now 'bestfit')" in done.err) == (5, True)
     assert gptctl("pretrain", workspace / "tokens", "-o", "other", "--set", "pack=best").code == 2
@@ -53,9 +54,9 @@ def test_another_packing_is_a_conflict(gptctl: Gptctl, workspace: Path) -> None:
 def test_val_loss_does_not_depend_on_the_packing(gptctl: Gptctl, workspace: Path) -> None:
     """Val is one stream for both: the same untrained weights score the same."""
     losses = [
-        gptctl("pretrain", workspace / "tokens", "-o", pack, "--steps", "0", "--set", f"pack={pack}", "--json").json[
-            "metrics"
-        ]["val_loss"]
+        gptctl(
+            "pretrain", workspace / "tokens", "-o", pack, *PRESET, "--steps", "0", "--set", f"pack={pack}", "--json"
+        ).json["metrics"]["val_loss"]
         for pack in ("concat", "bestfit")
     ]
     assert losses[0] == losses[1]
@@ -89,7 +90,7 @@ def test_a_bound_on_tokens_counts_no_padding(gptctl: Gptctl, workspace: Path) ->
     """With sequences longer than two documents, a tenth and more of the places stay empty."""
     done = gptctl(
         "pretrain", workspace / "tokens", "-o", "run", *BESTFIT, "--seq-len", "256", "--set", "training.batch_size=4",
-        "--set", "max_tokens=8000", "--steps", "1000", "--json",
+        "--train-tokens", "8k", "--json",
     )  # fmt: skip
     metrics = done.json["metrics"]
     assert metrics["packing"]["padding"] > 0.02

@@ -80,7 +80,18 @@ def test_keys_of_faults_are_checked(gptctl: Gptctl) -> None:
 
 def test_samples_are_in_the_events(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """One an evaluation by default, none where none is wanted, which is no other run."""
-    command = ("pretrain", workspace / "tokens", "-o", "run", "--steps", "4", "--set", "eval_every=2")
+    command = (
+        "pretrain",
+        workspace / "tokens",
+        "-o",
+        "run",
+        "--preset",
+        "test-modern",
+        "--steps",
+        "4",
+        "--set",
+        "eval_every=2",
+    )
     assert gptctl(*command, "--set", "sample_prompt=The ").code == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     samples = [line for line in lines if line["event"] == "sample"]

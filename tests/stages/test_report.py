@@ -131,7 +131,7 @@ def test_data_stays_data(gptctl: Gptctl, tmp_path: Path) -> None:
 
 def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_path: Path) -> None:
     """What there is is shown, and what is the matter is said."""
-    killed = gptctl("pretrain", workspace / "tokens", "-o", "killed", "--steps", "40", "--set", "log_every=1",
+    killed = gptctl("pretrain", workspace / "tokens", "-o", "killed", "--preset", "test-modern", "--steps", "40", "--set", "log_every=1",
                     "--set", "eval_every=10", fault="kill:30")  # fmt: skip
     assert killed.code == -9
     shutil.copytree(workspace / "clean", tmp_path / "damaged")
@@ -152,7 +152,20 @@ def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_
 
 def test_runs_are_compared(workspace: Path, gptctl: Gptctl, tmp_path: Path) -> None:
     for name, lr in (("low", "0.0001"), ("high", "0.01")):
-        made = gptctl("pretrain", workspace / "tokens", "-o", name, "--steps", "4", "--lr", lr, "--set", "eval_every=2")
+        made = gptctl(
+            "pretrain",
+            workspace / "tokens",
+            "-o",
+            name,
+            "--preset",
+            "test-modern",
+            "--steps",
+            "4",
+            "--lr",
+            lr,
+            "--set",
+            "eval_every=2",
+        )
         assert made.code == 0, made.err
     assert gptctl("report", "low", "high").code == 0
     page = Page(tmp_path / "report.html")

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-from torch.profiler import ProfilerActivity, profile
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
@@ -31,6 +29,7 @@ from gptctl.train.checkpoints.resume import find_checkpoint
 from gptctl.train.distributed import collectives, sharded_strategy
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+from tests.allocations import peak_allocated
 
 
 class RankPool:
@@ -144,11 +143,8 @@ def peak_of_build(job: TrainJob, folder: Path) -> tuple[int, int]:
     """Return the largest sum of bytes allocated while this rank builds and fills its part, and the bytes of the part."""
     tensor_part.CHUNK_ELEMENTS = 2**12  # small beside the model
     initial_parts(job, folder)  # the first call loads modules
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        parts = initial_parts(job, folder)
-    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(accumulate(changes)), sum(part.values.nbytes for part in parts.values())
+    peak, parts = peak_allocated(lambda: initial_parts(job, folder))
+    return peak, sum(part.values.nbytes for part in parts.values())
 
 
 def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:

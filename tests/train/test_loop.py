@@ -68,7 +68,7 @@ def test_killed_and_resumed_is_never_interrupted(tmp_path: Path, preset: str, dr
         for name in ("straight", "killed")
     )
     for state in (straight, killed):
-        del state["train_seconds"], state["elapsed_minutes"]
+        del state["train_seconds"]
     assert straight == killed
 
 
@@ -118,14 +118,8 @@ def test_more_steps_extend_a_run(tmp_path: Path) -> None:
     assert [line["step"] for line in events(tmp_path, "resumed")] == [10]
 
 
-def test_budgets(tmp_path: Path) -> None:
-    """Tokens round up to whole steps; minutes end a run in good order."""
-    assert run_in(tmp_path / "tokens", make_job(max_tokens=6 * 32 * 4 + 1))["steps"] == 5
-    timed = run_in(tmp_path / "minutes", make_job(recipe={"steps": 100_000}, max_minutes=0.02))
-    assert 0 < timed["steps"] < 100_000
-    assert 0 < timed["train_loss"] < 10
-    assert "val_loss" in timed
-    assert checkpoint_folders.latest_valid(tmp_path / "minutes") is not None
+def test_tokens_round_up_to_whole_steps(tmp_path: Path) -> None:
+    assert run_in(tmp_path, make_job(max_tokens=6 * 32 * 4 + 1))["steps"] == 5
 
 
 def test_patience_stops_and_the_best_is_kept(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from gptctl.core.config.fields import (
 from gptctl.core.config.layers import Layer, Others, build
 from gptctl.core.config.option_groups import DeviceOption, ProcessOptions, ReadingOptions, SeedOption, WorkerOptions
 from gptctl.core.config.plugin_tables import with_plugin_tables
-from gptctl.core.config.settings import Settings, StageConfig
+from gptctl.core.config.settings import Settings, StageConfig, given_in
 from gptctl.core.config.sources import parse_set, read_environment, read_sets, read_toml, show, to_toml
-from gptctl.core.config.values import Values, differing, fingerprint, flatten, look_up, merge, nest, plain
+from gptctl.core.config.values import Values, differing, fingerprint, flatten, look_up, merge, nest, plain, without
 
 __all__ = [
     "Declaration",
@@ -46,6 +46,7 @@ __all__ = [
     "fingerprint",
     "flag",
     "flatten",
+    "given_in",
     "is_list",
     "key",
     "look_up",
@@ -62,4 +63,5 @@ __all__ = [
     "table_of",
     "to_toml",
     "with_plugin_tables",
+    "without",
 ]

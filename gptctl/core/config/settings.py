@@ -106,6 +106,10 @@ class StageConfig(Settings):
         """List the keys of this group of options, without those that every command has."""
         return [name for name in cls.model_fields if name not in StageConfig.model_fields]
 
+    def recorded(self) -> Values:
+        """Return all keys, in TOML's types, as --print-config shows them and config.toml keeps them."""
+        return dict(plain(self))
+
     def settings(self) -> Values:
         """Return the keys that can change a result, in TOML's types."""
         fields, values = type(self).model_fields, plain(self)

@@ -12,7 +12,7 @@ import tomli_w
 from gptctl.core.config.layers import Layer
 from gptctl.core.config.messages import DEFAULT, ENVIRONMENT, SET, command
 from gptctl.core.config.settings import StageConfig
-from gptctl.core.config.values import Values, merge, nest, plain
+from gptctl.core.config.values import Values, merge, nest
 from gptctl.core.errors import UsageError
 from gptctl.core.redact import redacted
 
@@ -81,7 +81,7 @@ def show(config: StageConfig, origins: Mapping[str, str]) -> str:
     """
     fields = type(config).model_fields
     absent = [name for name, info in fields.items() if info.is_required() and name not in origins]
-    values = {name: value for name, value in redacted(plain(config)).items() if name not in absent}
+    values = {name: value for name, value in redacted(config.recorded()).items() if name not in absent}
     lines = [f"# required by {command(type(config))}: {', '.join(absent)}"] if absent else []
     table, listed = "", DEFAULT  # the origin of a list of tables is that of its keys
     for line in to_toml(values).splitlines():

@@ -15,9 +15,11 @@ from gptctl.train.schedule import samples_after
 FLOAT_BYTES = 4  # parameters and gradients are kept in single precision
 STATE_BYTES = {"fp32": 4, "bf16": 2}  # of a number that an optimizer keeps, by training.optimizer_state_dtype
 # Copies of constants from modules that import torch; a test compares them.
-BUCKET_BYTES = 2 * 25 * 2**20  # two buckets of gradients in flight at once: collectives.BUCKET_BYTES
+BUCKET_BYTES = 25 * 2**20  # collectives.BUCKET_BYTES
+BUCKETS_IN_FLIGHT = 2  # collectives.BUCKETS_IN_FLIGHT
 WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
-CHUNK_ROWS = 256  # cross_entropy.CHUNK_ROWS
+CHUNK_ROWS, CUDA_CHUNK_ROWS = 256, 4096  # those of cross_entropy
+LOGIT_COPIES = 3  # of a chunk: logits, log-probabilities or the gradient, and those of the chunk before
 MEMORY_SHARE = 0.85  # share of a device's memory that a run may take; buffers and fragmentation take the rest
 MIN_EVAL_BATCH = 32  # sequences per forward pass of an evaluation, if they fit: it keeps nothing for a backward pass
 
@@ -31,6 +33,7 @@ class Layout:
     nodes: int = 1
     bf16: bool = False  # matrix products
     bf16_master: bool = False  # the model, of which optimizers update a copy in fp32
+    on_gpu: bool = False
 
 
 def estimate(
@@ -105,7 +108,7 @@ def choose_eval_batch(model: ModelConfig, recipe: Recipe, layout: Layout, micro:
 
     def fits(size: int) -> bool:
         tokens = size * recipe.seq_len
-        logits = 2 * FLOAT_BYTES * logits_at_once(model, tokens)
+        logits = logit_bytes(model, layout, tokens)
         return held + tokens * per_token + logits <= MEMORY_SHARE * memory
 
     size = max(MIN_EVAL_BATCH, micro)
@@ -135,15 +138,52 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
         gathered = 2 * block * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * block + 2 * root_bytes * root
     state = STATE_BYTES[recipe.optimizer_state_dtype] * optimizer_floats(model, recipe)
     rounded = 2 * parameters if layout.bf16_master and layout.dims.is_replicated else 0
+    activations = activation_bytes(model, recipe, layout, micro * recipe.seq_len)
+    copies = autocast_bytes(model, layout, micro * recipe.seq_len)
     return {
         "weights": FLOAT_BYTES * parameters,
         "gradients": FLOAT_BYTES * parameters,
         "rounded weights": rounded,
         "optimizer": state * parameters // model.parameters(),
         "gathered": gathered,
-        "buckets": min(BUCKET_BYTES, FLOAT_BYTES * parameters) if layout.dims.world_size > 1 else 0,
-        "activations": activation_bytes(model, recipe, layout, micro * recipe.seq_len),
+        "buckets": bucket_bytes(model, parameters) if layout.dims.world_size > 1 else 0,
+        "activations": activations,
+        "copies in bf16": copies,
+        "optimizer step": max(0, muon_step_bytes(model, recipe, layout) - activations - copies),
     }
+
+
+def autocast_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
+    """Count the bytes of the bfloat16 copies of matrices that autocast makes, and keeps until the backward pass.
+
+    Blocks that fsdp gathers are in bfloat16 already.
+    """
+    if not layout.bf16 or layout.bf16_master:
+        return 0
+    blocks = 0 if layout.dims.dp_shard > 1 else model.count_matrix_parameters(model.experts) // layout.dims.tp
+    return 2 * (blocks + model.padded_vocab_size * model.hidden_size)
+
+
+def bucket_bytes(model: ModelConfig, parameters: int) -> int:
+    """Count the bytes of the buckets of gradients in flight, one of which may end with the largest tensor."""
+    hidden = model.hidden_size * model.intermediate_size * max(1, model.experts)
+    largest = FLOAT_BYTES * max(model.padded_vocab_size * model.hidden_size, hidden)
+    return min(BUCKETS_IN_FLIGHT * BUCKET_BYTES + largest, FLOAT_BYTES * parameters)
+
+
+def muon_step_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
+    """Count the bytes that Muon's step takes for the matrices of one shape, which it updates together.
+
+    These are their directions and updates on every rank that holds them, and on the rank that orthogonalizes a matrix
+    three more copies of it.
+    """
+    if recipe.optimizer != "muon":
+        return 0
+    square = 4 if model.resolved_kv_heads == model.heads else 2  # query, output, and key and value if they are as large
+    wide = (2 if model.activation == "swiglu" else 1) * model.intermediate_size * max(1, model.experts)
+    group = FLOAT_BYTES * model.layers * model.hidden_size * max(square * model.hidden_size, wide)
+    held = 2 * group if layout.dims.is_replicated else 2 * group // layout.dims.world_size
+    return held + 3 * group // layout.dims.world_size
 
 
 def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
@@ -170,16 +210,17 @@ def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:
     """Count the bytes that one forward pass of `tokens` tokens keeps for the backward pass.
 
-    Logits and their gradient are kept once each if they are few, else chunk by chunk.
+    The gradient of the head's matrix is kept apart while logits are computed chunk by chunk.
     """
     stream = stream_bytes(layout)
     per_block = block_bytes(model, recipe, layout)
     blocks = model.layers * per_block
     if recipe.checkpoint_activations:
         blocks = model.layers * stream * model.hidden_size + per_block
-    logits, whole = logits_at_once(model, tokens), tokens * model.padded_vocab_size
+    whole = tokens * model.padded_vocab_size
     head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
-    return tokens * (blocks + 2 * stream * model.hidden_size) + FLOAT_BYTES * (2 * logits + head)
+    head *= FLOAT_BYTES
+    return tokens * (blocks + 2 * stream * model.hidden_size) + logit_bytes(model, layout, tokens) + head
 
 
 def stream_bytes(layout: Layout) -> int:
@@ -187,18 +228,26 @@ def stream_bytes(layout: Layout) -> int:
     return 2 if layout.bf16_master else FLOAT_BYTES
 
 
-def logits_at_once(model: ModelConfig, tokens: int) -> int:
-    """Count the logits that exist at the same time in a forward pass with a loss."""
+def logit_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
+    """Count the bytes of the logits that exist at the same time, and of their gradient.
+
+    These are all logits if they are few, else LOGIT_COPIES of a chunk. On a GPU, what is computed in single
+    precision between products in bfloat16 is compiled, and never stored.
+    """
     whole = tokens * model.padded_vocab_size
-    return whole if whole < WHOLE_LOGITS else min(whole, CHUNK_ROWS * model.padded_vocab_size)
+    if whole < WHOLE_LOGITS:
+        return 2 * FLOAT_BYTES * whole
+    rows = min(tokens, CUDA_CHUNK_ROWS if layout.on_gpu else CHUNK_ROWS)
+    return LOGIT_COPIES * (2 if layout.on_gpu and layout.bf16 else FLOAT_BYTES) * rows * model.padded_vocab_size
 
 
 def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     """Count the bytes per token that a block keeps for the backward pass.
 
-    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers, q,
-    k, v, the attention's output, and the feed-forward hidden layer before and after its activation function (of each
-    expert that a token is routed to). Attention weights are recomputed.
+    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers (of
+    which autocast makes a copy for each matrix), q, k, v, the attention's output, and the feed-forward hidden layer
+    before and after its activation function (of each expert that a token is routed to). Attention weights are
+    recomputed. Autocast normalizes queries and keys in single precision.
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
     tp = layout.dims.tp
@@ -207,11 +256,16 @@ def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     hidden = model.intermediate_size * kept
     if model.experts:
         hidden = model.experts_per_token * (hidden + 2 * model.hidden_size)
-    inside = 2 * (model.hidden_size + keys) + (model.hidden_size + keys if model.qk_norm else 0) + hidden
+    autocast = layout.bf16 and not layout.bf16_master
+    normed = (2 if autocast else 1) * (model.hidden_size + keys) if model.qk_norm else 0
+    inside = 2 * (model.hidden_size + keys) + normed + hidden
+    inputs = 2
+    if autocast:
+        inputs = 5 if model.activation == "swiglu" and not model.experts else 4
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
-    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
+    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (inputs * model.hidden_size + inside // tp + dropout)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:

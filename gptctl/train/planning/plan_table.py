@@ -21,6 +21,10 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
         ("per step", f"{facts['tokens_per_step']:,} tokens: {sequences}"),
         ("training", f"{facts['steps']:,} steps, {format_compact(facts['tokens'])} tokens"),
     ]
+    if "epochs" in facts:
+        rows.append(("epochs", format_number(facts["epochs"])))
+    if "expected_loss" in facts:
+        rows.append(("expected val loss", format_number(facts["expected_loss"])))
     memory = format_bytes(facts["memory_bytes_per_rank"])
     if accelerator:
         fits = "fits" if facts["fits"] else "does not fit"
@@ -36,6 +40,11 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
         rows += [
             ("speed", f"{speed}, at {facts['assumed_efficiency']:.0%} of the peak"),
             ("total time", format_duration(3600 * facts["hours"])),
+        ]
+    elif "seconds" in facts:
+        rows += [
+            ("speed", f"{format_compact(facts['tokens_per_second'])} tokens/s on this machine"),
+            ("training time", format_duration(facts["seconds"])),
         ]
     rows += [
         (f"source {source['name']}", f"{format_compact(source['tokens'])} tokens, {source['epochs']:.2f} epochs")

@@ -13,6 +13,7 @@ from gptctl.io.dataset.tokens import Tokens
 from gptctl.text.packing import PackingReport, best_fit_report, combine_reports, concat_report
 from gptctl.train import schedule
 from gptctl.train.data.phases import MixturePhase, Phases, phase_starts
+from gptctl.train.recipe import Recipe
 from gptctl.train.tasks.pretrain_options import PretrainOptions
 from gptctl.train.tasks.token_sources import TokenSources
 
@@ -24,7 +25,6 @@ class ReadingPlan:
     """What a run reads: how documents fill sequences, and how much of each source it reads."""
 
     reports: dict[str, PackingReport]  # by the name of the source
-    positions: int  # that max_tokens allows, padding included; 0 is no limit
     sources: list[Values]  # name, tokens (trained on) and epochs of each
 
     @property
@@ -43,21 +43,24 @@ class ReadingPlan:
         return {"packing": self.packing, "sources": self.sources}
 
 
-def plan_reading(data: TokenSources, options: PretrainOptions, context: Context) -> ReadingPlan:
-    """Plan what is read of some sources, and warn of a source that would be repeated too often."""
-    recipe = options.effective_recipe()
-    reports = {name: report_packing(options, tokens) for name, tokens in data.folders.items()}
-    limit = positions(list(reports.values()), data.phases, options.max_tokens)
-    samples = schedule.samples_after(recipe, schedule.planned_steps(recipe, limit))
+def plan_reading(data: TokenSources, options: PretrainOptions, recipe: Recipe, context: Context) -> ReadingPlan:
+    """Plan what a recipe reads of some sources, and warn of a source that would be repeated too often."""
+    reports = {name: report_packing(options, tokens, recipe.seq_len) for name, tokens in data.folders.items()}
+    samples = schedule.samples_after(recipe, recipe.steps)
     sources = plan_sources(reports, data.phases, samples)
     for warning in repetition_warnings(sources):
         context.warn(warning)
-    return ReadingPlan(reports, limit, sources)
+    return ReadingPlan(reports, sources)
 
 
-def report_packing(options: PretrainOptions, tokens: Tokens) -> PackingReport:
+def steps_for_targets(data: TokenSources, options: PretrainOptions, recipe: Recipe, targets: int) -> int:
+    """Return the number of updates that train on this many tokens, without padding; the last may train on more."""
+    reports = [report_packing(options, tokens, recipe.seq_len) for tokens in data.folders.values()]
+    return schedule.steps_for(recipe, math.ceil(positions(reports, data.phases, targets) / recipe.seq_len))
+
+
+def report_packing(options: PretrainOptions, tokens: Tokens, seq_len: int) -> PackingReport:
     """Report how the training documents of a folder fill sequences."""
-    seq_len = options.effective_recipe().seq_len
     if options.pack == "bestfit":
         return best_fit_report(token_io.document_lengths(tokens.folder, "train"), seq_len)
     return concat_report(tokens.documents("train"), tokens.count("train"), seq_len)

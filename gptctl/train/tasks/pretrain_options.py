@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import SeedOption, Settings, Values, flag, key, merge, plain
+from gptctl.core.config import SeedOption, Settings, Values, flag, flatten, given_in, key, merge, plain, spread, without
 from gptctl.core.errors import UsageError
+from gptctl.core.formatting import parse_count
 from gptctl.model.config import ModelConfig, load_preset, preset_names
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
+from gptctl.train.planning import compute_optimal
+from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import PretrainRecipe, Recipe, apply_recipe
 from gptctl.train.tasks.mixing_options import MixingOptions
 
-DEFAULT_PRESET = "test-modern"
+DEFAULT_MINUTES = 10.0
 OPTIMIZERS = "gptctl.train.optimizers"
 
 
@@ -28,8 +33,12 @@ class CheckpointOptions(Settings):
 class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
     """Model, recipe, budget, evaluation and logging."""
 
-    preset: str = flag(
-        DEFAULT_PRESET, "Model and recipe; --list-presets shows all.", panel="Model", choices=preset_names
+    preset: str | None = flag(
+        None, "Model and recipe; --list-presets shows all. Default: the best for the budget.", panel="Model",
+        choices=preset_names,
+    )  # fmt: skip
+    size: str | None = flag(
+        None, "Parameters of the model to choose, such as 20M; the nearest size is taken.", metavar="N", panel="Model"
     )
     recipe: Literal["preset", "paper", "modern"] = flag(
         "preset",
@@ -51,12 +60,21 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
         None, "Peak learning rate. With muon, training.matrix_lr is that of hidden matrices.", panel="Training",
         paths=("training.lr",), gt=0,
     )  # fmt: skip
-    max_minutes: float = flag(0, "Stop after this many minutes; 0 is no limit.", panel="Training", ge=0)
+    max_minutes: float = flag(
+        0, "Train for this many minutes, measuring and evaluating included; the steps follow. Without any budget: 10.",
+        panel="Training", ge=0,
+    )  # fmt: skip
+    train_tokens: str | None = flag(
+        None, "Train on this many tokens, such as 1B; the steps follow.", metavar="N", panel="Training"
+    )
+    follow_plan: str | None = flag(
+        None, "Follow the recorded plan of another run, RUN/plan.json: equal data and plans give equal weights.",
+        metavar="FILE", panel="Training", runtime=True, reads=True,
+    )  # fmt: skip
     model: ModelConfig = key(ModelConfig(), "The model's shape.")
     training: PretrainRecipe = key(PretrainRecipe(), "The recipe.")
     checkpoint: CheckpointOptions = key(CheckpointOptions(), "When checkpoints are written.")
     faults: FaultPolicy = key(FaultPolicy(), "What happens when a step goes wrong.")
-    max_tokens: int = key(0, "Stop after this many tokens; 0 is no limit.", ge=0)
     patience: int = key(
         0, "Stop after this many evaluations without a lower val loss, and keep the best weights; 0 never stops.", ge=0
     )
@@ -64,7 +82,12 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
         "concat",
         "How sequences are filled: concat cuts one stream, bestfit cuts only documents longer than a sequence.",
     )
-    eval_every: int = key(250, "Steps between evaluations on the val split; 0 evaluates only at the end.", ge=0)
+    eval_every: int = key(
+        250,
+        "Steps between evaluations on the val split; 0 evaluates only at the end. Where the steps follow from a budget "
+        "the default is planned: at most 10 evaluations, in at most 2.5 % of the time.",
+        ge=0,
+    )
     eval_batches: int = key(
         0,
         "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.",
@@ -81,19 +104,114 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
         "Sequences per forward pass and process (gradient accumulation); 0 takes as much of a process's share as fits.",
         ge=0,
     )
-    accelerator: Accelerator = key("h100", "GPU model assumed by --dry-run.", runtime=True)
+    accelerator: Accelerator | None = key(
+        None, "GPU model assumed by --dry-run. Default: h100 with --gpus; otherwise this machine is measured.",
+        runtime=True,
+    )  # fmt: skip
+
+    _given: frozenset[str] = PrivateAttr(default=frozenset())  # dotted keys that were given, those of the preset too
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def remember_given(cls, values: Any, handler: ModelWrapValidatorHandler[PretrainOptions]) -> PretrainOptions:
+        """Note which keys were given: without a preset the others are chosen."""
+        config = handler(values)
+        if isinstance(values, dict):
+            config._given = frozenset(flatten(spread(cls, given_in(values))))
+        config.check_budgets()
+        return config
+
+    @field_validator("size", "train_tokens", mode="before")
+    @classmethod
+    def counts_are_written_out(cls, value: Any) -> str | None:
+        """Return a count in digits, so that 1B and 1000000000 are the same setting."""
+        return None if value is None else str(parse_count(str(value)))
+
+    def check_budgets(self) -> None:
+        """Raise ValueError for two options that decide the same."""
+        if self.size and self.preset:
+            raise ValueError("--size and --preset both choose the model: give one of them")
+        if self.train_tokens and self.max_minutes:
+            raise ValueError("--train-tokens and --max-minutes both decide how long to train: give one of them")
+        if self.train_tokens and self.steps_given is not None:
+            raise ValueError("--train-tokens and --steps both decide how long to train: give one of them")
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
-        """Return the preset's model and recipe."""
-        preset = str(chosen.get("preset", DEFAULT_PRESET))
+        """Return the preset's model and recipe; nothing without a preset."""
+        if chosen.get("preset") is None:
+            return {}
+        preset = str(chosen["preset"])
         tables = load_preset(preset)
         name = str(chosen.get("recipe", "preset"))
         return tables | {"training": apply_recipe(tables["training"], name, preset)}
 
+    @classmethod
+    def below(cls, given: Values) -> Values:
+        """Return the preset's values over the defaults of tables; without a preset, those of a chosen model."""
+        found = super().below(given)
+        if given.get("preset") is None:
+            usual = compute_optimal.for_tokens(1_000_000, 8192)
+            training = plain(PretrainRecipe.model_validate(given_in(usual.recipe)))
+            found = merge(found, {"model": plain(usual.model), "training": training})
+        return found
+
+    @property
+    def chooses_model(self) -> bool:
+        """Whether model and recipe follow from the budget."""
+        return self.preset is None
+
+    @property
+    def minutes(self) -> float:
+        """The minutes of training; 0 if something else decides how long it takes."""
+        has_other = self.preset or self.size or self.train_tokens or self.steps_given is not None
+        return self.max_minutes or (0.0 if has_other else DEFAULT_MINUTES)
+
+    @property
+    def steps_given(self) -> int | None:
+        """The steps that were given; None if they are the preset's."""
+        preset = load_preset(self.preset)["training"] if self.preset else {}
+        is_own = self.is_given("training.steps") and self.training.steps != preset.get("steps")
+        return self.training.steps if is_own else None
+
+    def assumed_accelerator(self) -> Accelerator | None:
+        """Return the GPU that a dry run assumes; None if it measures this machine."""
+        if self.on_cpu() or not (self.gpus or self.accelerator):
+            return None
+        return self.accelerator or "h100"
+
+    def is_given(self, name: str) -> bool:
+        """Return whether a dotted key was given, by the user or by the preset."""
+        return name in self._given
+
+    def with_given_keys(self, candidate: Candidate) -> Candidate | None:
+        """Return a candidate with the keys of model and training that were given; None if they do not fit together."""
+        model, recipe = plain(candidate.model), plain(candidate.recipe)
+        values = flatten({"model": plain(self.model), "training": plain(self.training)})
+        given = {name: value for name, value in values.items() if self.is_given(name) and name != "training.steps"}
+        own = {name.removeprefix("model."): value for name, value in given.items() if name.startswith("model.")}
+        recipe |= {
+            name.removeprefix("training."): value for name, value in given.items() if name.startswith("training.")
+        }
+        if width := own.get("hidden_size"):
+            own = {"intermediate_size": 4 * width, "heads": width // 64 if width % 64 == 0 else 1} | own
+        if "max_seq_len" in own:
+            recipe["seq_len"] = min(recipe["seq_len"], own["max_seq_len"])
+        model |= {"max_seq_len": recipe["seq_len"]} | own
+        if self.batch_tokens:
+            recipe["batch_size"] = max(1, self.batch_tokens // recipe["seq_len"])
+        try:
+            return Candidate(ModelConfig.model_validate(model), Recipe.model_validate(recipe))
+        except ValueError:
+            return None
+
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
+        if self.chooses_model:
+            found["recipe"] = "without --preset"
+        if self.size:
+            found |= dict.fromkeys(("model.layers", "model.hidden_size"), "beside --size")
         if self.batch_tokens is not None:
             found["training.batch_size"] = "beside --batch-tokens"
         if not self.model.experts:
@@ -104,8 +222,21 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
             found["accelerator"] = "on CPUs"
         return found
 
+    def without_chosen(self, values: Values) -> Values:
+        """Leave out the keys of model and training that are not given but chosen."""
+        chosen = {
+            name for name in flatten(values) if name.startswith(("model.", "training.")) and name not in self._given
+        }
+        return {name: value for name, value in without(values, chosen).items() if value != {}}
+
+    def recorded(self) -> Values:
+        """Return all keys but those that are chosen: another run with these values may choose others."""
+        return self.without_chosen(super().recorded()) if self.chooses_model else super().recorded()
+
     def settings(self) -> Values:
         """Return the settings, with the batch size that --batch-tokens stands for."""
+        if self.chooses_model:
+            return self.without_chosen(super().settings())
         return merge(super().settings(), {"training": {"batch_size": self.effective_recipe().batch_size}})
 
     def effective_recipe(self) -> Recipe:

@@ -82,7 +82,11 @@ def others(value: Any, field: FieldInfo) -> list[Any]:
         return [one for one in lists if one != value]
     if kind in (int, float):
         return [n for n in (1, 2, 3, 4, 8, 16, 4096, 0, 0.5, 0.25, 0.125, (value or 1) * 2) if n != value]
-    return [text for text in ("other", "muon", "adamw", "longest", "web", "db", "b", "2MB", "serial") if text != value]
+    return [
+        text
+        for text in ("other", "muon", "adamw", "longest", "web", "db", "b", "2MB", "serial", "3000")
+        if text != value
+    ]
 
 
 def made(model: type[StageConfig], *layers: Values) -> Values:

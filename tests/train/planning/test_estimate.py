@@ -18,10 +18,11 @@ from gptctl.model.gpt import GPT
 from gptctl.train.distributed import collectives
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.planning import estimate as estimate_module
-from gptctl.train.planning.estimate import Layout, choose_layout, estimate, flops_per_token
+from gptctl.train.planning.estimate import Layout, choose_layout, estimate, flops_per_token, memory_parts
 from gptctl.train.planning.simulate_step import simulate_step
 from gptctl.train.recipe import Recipe
 from tests.conftest import REPO
+from tests.gpu.peak_memory import counted_peak
 
 MEASURE = """
 import json, resource, sys
@@ -89,10 +90,12 @@ def test_every_preset_can_be_estimated() -> None:
 
 def test_constants_are_those_of_training() -> None:
     """The estimate, which does without torch, knows the sizes that the code with torch uses."""
-    assert estimate_module.BUCKET_BYTES == 2 * collectives.BUCKET_BYTES
-    assert (estimate_module.WHOLE_LOGITS, estimate_module.CHUNK_ROWS) == (
-        cross_entropy.MIN_FUSED_LOGITS,
+    assert estimate_module.BUCKET_BYTES == collectives.BUCKET_BYTES
+    assert estimate_module.BUCKETS_IN_FLIGHT == collectives.BUCKETS_IN_FLIGHT
+    assert estimate_module.WHOLE_LOGITS == cross_entropy.MIN_FUSED_LOGITS
+    assert (estimate_module.CHUNK_ROWS, estimate_module.CUDA_CHUNK_ROWS) == (
         cross_entropy.CHUNK_ROWS,
+        cross_entropy.CUDA_CHUNK_ROWS,
     )
 
 
@@ -167,6 +170,20 @@ def test_activations_are_what_autograd_keeps() -> None:
         found = estimate(config, recipe)["memory"]["activations"]
         assert 0.7 < found / sum(seen.values()) < 1.4, (name, found, sum(seen.values()))
         total.backward()
+
+
+@pytest.mark.parametrize(
+    ("bf16", "optimizer", "tokens"),
+    [(True, "adamw", 640), (False, "adamw", 640), (False, "muon", 8), (True, "muon", 8)],
+)
+def test_memory_is_what_tensors_take(bf16: bool, optimizer: str, tokens: int) -> None:
+    """Autocast's copies of matrices, and Muon's step, which takes more than a few tokens do: within 10 %."""
+    config, recipe = of("gpt2", batch_size=1, seq_len=tokens, optimizer=optimizer)
+    sizes = {"layers": 6, "heads": 4, "hidden_size": 256, "intermediate_size": 1024, "vocab_size": 1024}
+    config = config.model_copy(update=sizes)
+    parts = memory_parts(config, recipe, Layout(bf16=bf16), 1)
+    assert (parts["optimizer step"] > 0) == (optimizer == "muon")
+    assert sum(parts.values()) == pytest.approx(counted_peak(config, recipe, 1, bf16), rel=0.1)
 
 
 @pytest.mark.slow

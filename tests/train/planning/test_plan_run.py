@@ -16,7 +16,7 @@ from gptctl.stages import pretrain
 from gptctl.train.job import TrainJob
 from gptctl.train.planning.estimate import Layout, choose_eval_batch, memory_parts
 from gptctl.train.planning.plan_run import PlanOptions, arrange
-from gptctl.train.planning.reading_plan import plan_reading
+from gptctl.train.tasks.plan_pretraining import plan_of
 from gptctl.train.tasks.token_sources import open_token_sources
 from tests.train.planning.test_estimate import of
 
@@ -37,8 +37,7 @@ def planned_and_run(tokens: Path, **settings: object) -> tuple[dict[str, object]
     """Return the plan of --dry-run and the job of the run, for the same settings."""
     config = pretrain.Pretrain(tokens=(str(tokens),), out="run", **settings)  # type: ignore[arg-type]
     data = open_token_sources(config.tokens, config)
-    reading = plan_reading(data, config, Context())
-    job = pretrain.make_job(config, data, config.model_config_for(data.vocab_size), reading)
+    job = pretrain.make_job(config, data, plan_of(config, data, Path("run")), 0.0)
     return pretrain.plan(config, Context()).plan, job
 
 
