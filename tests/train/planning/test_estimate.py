@@ -92,9 +92,10 @@ def test_constants_are_those_of_training() -> None:
     """The estimate, which does without torch, knows the sizes that the code with torch uses."""
     assert estimate_module.BUCKET_BYTES == collectives.BUCKET_BYTES
     assert estimate_module.BUCKETS_IN_FLIGHT == collectives.BUCKETS_IN_FLIGHT
-    assert (estimate_module.WHOLE_LOGITS, estimate_module.CHUNK_ROWS) == (
-        cross_entropy.MIN_FUSED_LOGITS,
+    assert estimate_module.WHOLE_LOGITS == cross_entropy.MIN_FUSED_LOGITS
+    assert (estimate_module.CHUNK_ROWS, estimate_module.CUDA_CHUNK_ROWS) == (
         cross_entropy.CHUNK_ROWS,
+        cross_entropy.CUDA_CHUNK_ROWS,
     )
 
 
