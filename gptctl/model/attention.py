@@ -8,7 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
+from gptctl.model.block_mask import block_attention
 from gptctl.model.config import ModelConfig
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.sliding_window import sliding_window_attention
@@ -16,6 +18,7 @@ from gptctl.model.sliding_window import sliding_window_attention
 EAGER_MAX_TOKENS = 512  # sequence length up to which eager attention is faster and needs little memory
 
 RopeTables = tuple[Tensor, Tensor]  # cosines and sines
+AttentionMask = Tensor | BlockMask | None
 
 
 def rope_tables(config: ModelConfig, length: int) -> RopeTables:
@@ -79,13 +82,14 @@ class Attention(nn.Module):
         x: Tensor,
         rope: RopeTables | None,
         cache: KVCache | None,
-        mask: Tensor | None,
+        mask: AttentionMask,
         document_starts: Tensor | None = None,
     ) -> Tensor:
         """Map (B, T, C) to (B, T, C).
 
-        `mask` (B or 1, 1, T, S) is True where a token may attend; None means plain causal attention. A sliding layer
-        without a cache makes its own mask from `document_starts` (B, T), the index of each document's first token.
+        `mask` (B or 1, 1, T, S) is True where a token may attend, or a block mask; None means plain causal attention.
+        A sliding layer without a mask makes its own from `document_starts` (B, T), the index of each document's first
+        token.
         """
         B, T, _ = x.shape
         q = self.query(x).view(B, T, -1, self.head_dim)  # (B, T, H, D): Q W_i^Q for all i at once
@@ -101,7 +105,9 @@ class Attention(nn.Module):
             cached = cache.update(self.layer, k, v, self.window)
             k, v = (k, v) if is_prefill else cached
         dropout = self.dropout if self.training else 0.0
-        if is_prefill and self.window:
+        if isinstance(mask, BlockMask):
+            y = block_attention(q, k, v, mask)
+        elif is_prefill and self.window:
             y = sliding_window_attention(q, k, v, self.window, document_starts, dropout)
         elif self.uses_eager_attention(q, dropout) and is_prefill and mask is None:
             y = eager_attention(q, k, v)

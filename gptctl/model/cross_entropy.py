@@ -11,6 +11,8 @@ Shapes: N rows (tokens), C hidden size, V vocabulary. The head has padding rows 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,10 +22,13 @@ from torch.nn import functional as F
 
 IGNORE_INDEX = -1  # a target that does not count
 CHUNK_ROWS = 256  # enough to keep a matrix product busy; 128 rows are no faster (GPT-2's vocabulary, Zen 4)
-# Columns of the vocabulary: adding a bfloat16 product while it is in the cache is twice as fast as all columns at once.
+CUDA_CHUNK_ROWS = 4096  # a GPU needs large products, and few kernels: 91 for 16,384 rows where 256 rows take 2,947
+# Columns of the vocabulary, on the CPU: there adding a bfloat16 product while it is in the cache is twice as fast.
 CHUNK_COLUMNS = 4096
 # Fewer logits stay in the caches of the processor, and the plain way is a quarter faster.
 MIN_FUSED_LOGITS = 2**21
+
+ChunkLoss = Callable[[Tensor, Tensor, int, float, float, bool], tuple[Tensor, Tensor]]
 
 
 def cross_entropy_sum(
@@ -52,14 +57,21 @@ def cross_entropy_sum(
 
 
 def fused_cross_entropy_sum(
-    hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float, label_smoothing: float
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    vocab_size: int,
+    softcap: float,
+    label_smoothing: float,
+    compiled: bool = False,
 ) -> Tensor:
     """Return the cross-entropy in nats, summed over rows, of hidden (N, C), the head's weight (V, C) and targets (N,).
 
     Rows whose target is IGNORE_INDEX do not count. Matrix products are in autocast's dtype, all else is in float32.
-    `softcap` is that of GPT.logits, `label_smoothing` that of cross_entropy_sum.
+    `softcap` is that of GPT.logits, `label_smoothing` that of cross_entropy_sum. With `compiled`, torch.compile fuses
+    what happens between the matrix products.
     """
-    options = vocab_size, softcap, label_smoothing, torch.is_grad_enabled()
+    options = vocab_size, softcap, label_smoothing, torch.is_grad_enabled(), compiled
     return FusedCrossEntropy.apply(hidden, weight, targets, *options)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -76,34 +88,30 @@ class FusedCrossEntropy(torch.autograd.Function):
         softcap: float,
         label_smoothing: float,
         needs_gradient: bool,
+        compiled: bool,
     ) -> Tensor:
         """Add up the chunks."""
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        size = CUDA_CHUNK_ROWS if device == "cuda" else CHUNK_ROWS
+        chunk_loss = compiled_chunk_loss() if compiled else chunk_loss_in_place
         matrix = weight.to(dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
         with torch.autocast(device, enabled=False):
-            for start in range(0, targets.numel(), CHUNK_ROWS):
-                rows = slice(start, start + CHUNK_ROWS)
+            for start in range(0, targets.numel(), size):
+                rows = slice(start, start + size)
                 h, target = hidden[rows].to(dtype), targets[rows, None]
-                logits = F.linear(h, matrix).float()  # (rows, V)
-                slope = apply_softcap(logits, softcap, needs_gradient)
-                logits[:, vocab_size:] = -torch.inf
-                log_probs = logits.log_softmax(-1)
-                del logits
-                counted, target = target != IGNORE_INDEX, target.clamp(min=0)
-                loss = (label_smoothing - 1) * log_probs.gather(1, target)
-                if label_smoothing:
-                    loss -= label_smoothing * log_probs[:, :vocab_size].mean(1, keepdim=True)
-                total += loss.where(counted, 0).sum()
+                loss, gradient = chunk_loss(
+                    F.linear(h, matrix), target, vocab_size, softcap, label_smoothing, needs_gradient
+                )
+                total += loss
                 if hidden_gradient is None or weight_gradient is None:
                     continue
-                gradient = logit_gradient(log_probs, target, vocab_size, label_smoothing)
-                narrow = (gradient if slope is None else gradient.mul_(slope)).to(dtype)
-                hidden_gradient[rows] = (narrow @ matrix) * counted
-                add_weight_gradient(weight_gradient, narrow, h * counted)
+                counted = target != IGNORE_INDEX
+                hidden_gradient[rows] = (gradient @ matrix) * counted
+                add_weight_gradient(weight_gradient, gradient, h * counted)
         if needs_gradient:
             ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
@@ -113,7 +121,62 @@ class FusedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         """Multiply both gradients in place by the incoming one, a single number; torch refuses a second pass."""
         hidden, weight = ctx.saved_tensors
-        return hidden.mul_(above), weight.mul_(above), None, None, None, None, None
+        return hidden.mul_(above), weight.mul_(above), None, None, None, None, None, None
+
+
+def chunk_loss_in_place(
+    logits: Tensor, target: Tensor, vocab_size: int, softcap: float, label_smoothing: float, needs_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the summed loss of a chunk of rows, and its gradient with respect to the logits, in their dtype.
+
+    logits (rows, V), which are overwritten if they are in float32; target (rows, 1). The gradient is empty if it is not
+    needed, and arbitrary for rows whose target does not count.
+    """
+    dtype, logits = logits.dtype, logits.float()
+    slope = apply_softcap(logits, softcap, needs_gradient)
+    logits[:, vocab_size:] = -torch.inf
+    log_probs = logits.log_softmax(-1)
+    del logits
+    counted, target = target != IGNORE_INDEX, target.clamp(min=0)
+    loss = (label_smoothing - 1) * log_probs.gather(1, target)
+    if label_smoothing:
+        loss -= label_smoothing * log_probs[:, :vocab_size].mean(1, keepdim=True)
+    total = loss.where(counted, 0).sum()
+    if not needs_gradient:
+        return total, log_probs.new_empty(0)
+    gradient = logit_gradient(log_probs, target, vocab_size, label_smoothing)
+    return total, (gradient if slope is None else gradient.mul_(slope)).to(dtype)
+
+
+def chunk_loss_to_fuse(
+    logits: Tensor, target: Tensor, vocab_size: int, softcap: float, label_smoothing: float, needs_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Compute what chunk_loss_in_place does, by element-wise operations and sums over rows alone.
+
+    torch.compile makes a few kernels of them, which read the logits and write the gradient without any large tensor in
+    float32 in between.
+    """
+    column = torch.arange(logits.size(1), device=logits.device)
+    is_token, is_target = column < vocab_size, column == target  # (V,), (rows, V)
+    raw = logits.float()
+    capped = softcap * torch.tanh(raw / softcap) if softcap else raw
+    log_probs = capped.where(is_token, -torch.inf).log_softmax(-1)
+    loss = (label_smoothing - 1) * log_probs.where(is_target, 0).sum(1, keepdim=True)
+    if label_smoothing:
+        loss = loss - label_smoothing / vocab_size * log_probs.where(is_token, 0).sum(1, keepdim=True)
+    total = loss.where(target != IGNORE_INDEX, 0).sum()
+    if not needs_gradient:
+        return total, raw.new_empty(0)
+    gradient = log_probs.exp() - (1 - label_smoothing) * is_target - label_smoothing / vocab_size * is_token
+    if softcap:
+        gradient = gradient * (1 - (capped / softcap).square())
+    return total, gradient.to(logits.dtype)
+
+
+@functools.cache
+def compiled_chunk_loss() -> ChunkLoss:
+    """Return chunk_loss_to_fuse, compiled."""
+    return torch.compile(chunk_loss_to_fuse)
 
 
 def apply_softcap(logits: Tensor, softcap: float, needs_slope: bool) -> Tensor | None:
@@ -134,11 +197,12 @@ def logit_gradient(log_probs: Tensor, target: Tensor, vocab_size: int, label_smo
     return gradient.scatter_add_(1, target, torch.full_like(target, label_smoothing - 1, dtype=torch.float32))
 
 
-def add_weight_gradient(weight_gradient: Tensor, narrow: Tensor, h: Tensor) -> None:
+def add_weight_gradient(weight_gradient: Tensor, gradient: Tensor, h: Tensor) -> None:
     """Add the product of logit gradients (rows, V) and hidden states (rows, C) to the head's gradient (V, C)."""
-    if narrow.dtype == weight_gradient.dtype:
-        weight_gradient.addmm_(narrow.mT, h)
+    if gradient.dtype == weight_gradient.dtype:
+        weight_gradient.addmm_(gradient.mT, h)
         return
-    for first in range(0, weight_gradient.size(0), CHUNK_COLUMNS):
-        columns = slice(first, first + CHUNK_COLUMNS)
-        weight_gradient[columns] += narrow[:, columns].mT @ h
+    size = CHUNK_COLUMNS if gradient.is_cpu else weight_gradient.size(0)
+    for first in range(0, weight_gradient.size(0), size):
+        columns = slice(first, first + size)
+        weight_gradient[columns] += gradient[:, columns].mT @ h

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError, UsageError
@@ -100,10 +100,9 @@ def should_compile(device: torch.device, choice: str) -> bool:
     return choice == "on" or (choice == "auto" and device.type == "cuda")
 
 
-def compile_modules(modules: Iterable[nn.Module]) -> None:
-    """Compile each module in place. Equal modules share their code, and parameters keep their names."""
-    for module in modules:
-        module.compile()
+def to_double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, or in float32 on Apple GPUs, which have no float64."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def cpu_threads(ranks: int = 1) -> int:

@@ -5,6 +5,7 @@ The names of the tensors tell which side wrote a folder. gptctl/model/save.py de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,17 @@ from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import locate, model_manifest, tensor_files
 from gptctl.model.files.json_files import read_json
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import adapter_load, files
 from gptctl.model.hf.config_import import candidate_configs, read_model_config
-from gptctl.model.hf.tensors import ChangedError, from_hf_tensors
+from gptctl.model.hf.tensors import ChangedError, import_hf_tensors
 from gptctl.model.lora import apply_lora, merge_lora
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
 from gptctl.model.saved_model import SavedModel, assign_weights
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "open_model_weights"]
 
 
 def load_model(folder: Path) -> SavedModel:
@@ -48,6 +50,21 @@ def load_model(folder: Path) -> SavedModel:
     stored = tensor_files.read_weights(folder)
     model, extra = (load_gptctl if is_ours else load_transformers)(folder, values, stored)
     return SavedModel(model.eval(), model.config, files.read_tokenizer(folder), extra)
+
+
+def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
+    """Return the weights of any folder that `load_model` reads, under our names, to be read later. Nothing is verified.
+
+    The tensors of an adapter or of a checkpoint with a low-rank update are all read now, because it must be merged.
+    """
+    if not locate.is_adapter(folder):
+        values = read_json(folder / "config.json")
+        stored = tensor_files.open_weights(folder)
+        if "model_type" in values:
+            return open_transformers(folder, values, stored)[1]
+        if not any(name.endswith(".lora_a") for name in stored):
+            return stored
+    return {name: LazyTensor.of(tensor) for name, tensor in load_model(folder).model.state_dict().items()}
 
 
 class StoredSettings(BaseModel):
@@ -96,25 +113,32 @@ def load_gptctl(
 
 def load_transformers(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -> tuple[GPT, dict[str, Any]]:
     """Return the model and the extra values of a folder with the names of transformers."""
+    lazy = {name: LazyTensor.of(tensor) for name, tensor in stored.items()}
+    config, tensors = open_transformers(folder, values, lazy)
+    with meta_init():
+        model = GPT(config)
+    assign_weights(model, {name: tensor.read().float().contiguous() for name, tensor in tensors.items()}, folder)
+    is_ours = "gptctl" in values
+    return model, StoredSettings.read(values, folder).extra if is_ours else files.read_extra(folder, values)
+
+
+def open_transformers(
+    folder: Path, values: dict[str, Any], stored: Mapping[str, LazyTensor]
+) -> tuple[ModelConfig, dict[str, LazyTensor]]:
+    """Return the config of a folder with the names of transformers, and its tensors under ours."""
     reason = ""
     for family, config in candidate_configs(values, str(folder / "config.json")):
         check_size(config, stored, folder)
         try:
-            tensors = from_hf_tensors(stored, family, config)
+            return config, import_hf_tensors(stored, family, config)
         except ChangedError as error:
             reason = str(error)
-            continue
-        with meta_init():
-            model = GPT(config)
-        assign_weights(model, tensors, folder)
-        is_ours = "gptctl" in values
-        return model, StoredSettings.read(values, folder).extra if is_ours else files.read_extra(folder, values)
     raise DataError(f"the weights in {folder} are not what config.json says: {reason}", "gptctl does not compute that")
 
 
-def check_size(config: ModelConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
+def check_size(config: ModelConfig, stored: Mapping[str, Tensor | LazyTensor], folder: Path) -> None:
     """Raise DataError (3), before a model is built, for a config that describes a far larger model than the weights."""
-    held = sum(tensor.numel() for tensor in stored.values())
+    held = sum(math.prod(tensor.shape) for tensor in stored.values())
     if config.parameters() > 2 * held:  # some biases may be absent
         raise DataError(
             f"config.json in {folder} describes {config.parameters():,} parameters, the weights have {held:,} numbers",

@@ -10,14 +10,16 @@ title are to Vaswani et al. 2017, "Attention Is All You Need".
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
-from gptctl.model.attention import Attention, RopeTables, rope_tables
+from gptctl.model.attention import Attention, AttentionMask, RopeTables, rope_tables
+from gptctl.model.block_mask import causal_block_mask, first_keys
 from gptctl.model.config import ModelConfig
 from gptctl.model.cross_entropy import IGNORE_INDEX, MIN_FUSED_LOGITS, cross_entropy_sum, fused_cross_entropy_sum
 from gptctl.model.kv_cache import KVCache
@@ -87,7 +89,7 @@ class Block(nn.Module):
         x: Tensor,
         rope: RopeTables | None,
         cache: KVCache | None,
-        mask: Tensor | None,
+        mask: AttentionMask,
         document_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Map (B, T, C) to (B, T, C); with experts, return the router logits (B, T, E), too."""
@@ -131,8 +133,18 @@ class GPT(nn.Module):
         # With tied embeddings, the embedding matrix is the output head, too (3.4; Press and Wolf 2017).
         untied = not config.tie_embeddings
         self.head = nn.Linear(config.hidden_size, config.padded_vocab_size, bias=False) if untied else None
+        self.is_compiled = False
         if not self.embedding.weight.is_meta:  # computing on the meta device would import torch's compiler
             self.make_tables()
+
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Compile the blocks in place, and on CUDA the loss of the head. Equal blocks share their code.
+
+        Parameters keep their names. Embeddings, masks and caches stay eager.
+        """
+        self.is_compiled = True
+        for block in self.blocks:
+            block.compile(backend=backend)
 
     def make_tables(self) -> None:
         """Compute the position tables, which follow from the config and are never saved, on the model's device.
@@ -171,10 +183,12 @@ class GPT(nn.Module):
             assert cache is None
             positions = positions - document_starts  # (B, T)
         x, rope = self.embed(tokens, positions)
-        masks = self.attention_masks(T, cache, document_starts)
+        masks = self.attention_masks(tokens, cache, document_starts)
         routers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             inputs = x, rope, cache, masks[self.config.layer_window(layer)], document_starts
+            if self.is_compiled and len(masks) > 1:
+                mark_batch_dynamic(inputs, tokens.size(0))
             if checkpoint_activations:  # Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"
                 x, router_logits = checkpoint(block, *inputs, use_reentrant=False)
             else:
@@ -200,14 +214,27 @@ class GPT(nn.Module):
         return self.dropout(x), rope
 
     def attention_masks(
-        self, T: int, cache: KVCache | None, document_starts: Tensor | None
-    ) -> dict[int, Tensor | None]:
+        self, tokens: Tensor, cache: KVCache | None, document_starts: Tensor | None
+    ) -> dict[int, AttentionMask]:
         """Return an attention mask for each window size among the layers; None where attention is plainly causal."""
         windows = {self.config.layer_window(layer) for layer in range(self.config.layers)}
         if cache is not None and not cache.is_empty:
-            return {window: cache.mask(T, window) for window in windows}
+            return {window: cache.mask(tokens.size(1), window) for window in windows}
+        if cache is None and self.uses_block_masks(tokens.device):
+            return {
+                window: None
+                if not window and document_starts is None
+                else causal_block_mask(first_keys(tokens.shape, tokens.device, window, document_starts))
+                for window in windows
+            }
         full = None if document_starts is None or 0 not in windows else document_mask(document_starts)
         return {window: None if window else full for window in windows}
+
+    def uses_block_masks(self, device: torch.device) -> bool:
+        """Return whether masks are for FlexAttention, which must be compiled, and has no dropout and no small heads."""
+        config = self.config
+        has_dropout = self.training and config.attention_dropout > 0
+        return self.is_compiled and device.type == "cuda" and config.head_dim >= 16 and not has_dropout
 
     def head_weight(self) -> Tensor:
         """Return the matrix (padded V, C) of the output head."""
@@ -244,13 +271,24 @@ class GPT(nn.Module):
         else:
             cross_entropy = fused_cross_entropy_sum(
                 hidden.flatten(0, 1), self.head_weight(), targets.flatten(), config.vocab_size,
-                config.logit_softcap, label_smoothing,
+                config.logit_softcap, label_smoothing, compiled=self.is_compiled and hidden.is_cuda,
             )  # fmt: skip
         load_balancing = router_z = torch.zeros_like(cross_entropy)
         for logits in routers:
             balance, squares = router_losses(logits, counted, config.experts_per_token)
             load_balancing, router_z = load_balancing + balance, router_z + squares
         return LossSums(cross_entropy, load_balancing, router_z, counted.sum())
+
+
+def mark_batch_dynamic(inputs: tuple[Any, ...], batch_size: int) -> None:
+    """Let torch.compile make code for any batch size above 1 when it first sees these inputs of a block.
+
+    Otherwise it makes code for the first size alone, and then for any. Where full and sliding layers have code of their
+    own, training and evaluation would need more versions than torch keeps (8), and the others would not be compiled.
+    """
+    for tensor in pytree.tree_leaves(inputs):
+        if isinstance(tensor, Tensor) and tensor.size(0) == batch_size > 1:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
 
 def find_document_starts(tokens: Tensor, end_of_text: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
+from gptctl.model.tensor_part import TensorPart
 
 
 class LoraLinear(nn.Linear):
@@ -27,11 +28,23 @@ class LoraLinear(nn.Linear):
         super().__init__(inner.in_features, inner.out_features, inner.bias is not None, device="meta")
         self.weight, self.bias = inner.weight, inner.bias
         self.scale, self.dropout = lora.scale, nn.Dropout(lora.dropout)
-        bound = 1 / math.sqrt(inner.in_features)  # as in PEFT; B = 0, so the layer first computes what it did
-        down = torch.empty(lora.rank, inner.in_features, device="cpu").uniform_(-bound, bound, generator=generator)
-        self.lora_a = nn.Parameter(down.to(inner.weight.device))
-        self.lora_b = nn.Parameter(inner.weight.new_zeros(inner.out_features, lora.rank))
-        self.magnitude = nn.Parameter(inner.weight.detach().norm(dim=1)) if lora.dora else None
+        self.lora_a = nn.Parameter(inner.weight.new_empty(lora.rank, inner.in_features))
+        self.lora_b = nn.Parameter(inner.weight.new_empty(inner.out_features, lora.rank))
+        self.magnitude = nn.Parameter(inner.weight.new_empty(inner.out_features)) if lora.dora else None
+        if not inner.weight.is_meta:
+            own = {name: TensorPart.whole(parameter.detach()) for name, parameter in self.named_parameters()}
+            self.init_update(own, generator)
+
+    def init_update(self, parts: Mapping[str, TensorPart], generator: torch.Generator) -> None:
+        """Fill a rank's parts of the update, given by the names of this layer's parameters, once its weight has values.
+
+        B is zero, so that the layer first computes what it did.
+        """
+        bound = 1 / math.sqrt(self.in_features)  # as in PEFT
+        parts["lora_a"].fill(torch.empty(self.lora_a.shape).uniform_(-bound, bound, generator=generator))
+        parts["lora_b"].values.zero_()
+        if "magnitude" in parts:
+            parts["magnitude"].values.copy_(parts["weight"].values.norm(dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
@@ -57,7 +70,7 @@ def apply_lora(model: nn.Module, lora: LoraConfig, seed: int) -> None:
     Experts are stacked tensors, not linear layers, and are not adapted. Neither is their router, which computes in
     float32. Raises UsageError (2) if no layer is selected.
     """
-    generator = torch.Generator().manual_seed(derive(seed, "lora"))
+    generator = update_generator(seed)
     model.requires_grad_(False)
     chosen = [
         (name, module)
@@ -74,6 +87,21 @@ def apply_lora(model: nn.Module, lora: LoraConfig, seed: int) -> None:
     for name, module in chosen:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, LoraLinear(module, lora, generator))
+
+
+def update_generator(seed: int) -> torch.Generator:
+    """Return the generator of the random numbers of all updates, layer by layer."""
+    return torch.Generator().manual_seed(derive(seed, "lora"))
+
+
+def init_lora(model: nn.Module, parts: Mapping[str, TensorPart], seed: int) -> None:
+    """Fill a rank's parts of the updates of a model that was adapted on the meta device.
+
+    The weights must have values.
+    """
+    generator = update_generator(seed)
+    for name, layer in lora_layers(model):
+        layer.init_update({inner: parts[f"{name}.{inner}"] for inner, _ in layer.named_parameters()}, generator)
 
 
 def plain_name(name: str) -> str:

@@ -18,30 +18,46 @@ from gptctl.core.config import plain
 from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import model_manifest, tensor_files
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.config_export import to_hf_config
 from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
 from gptctl.model.hf.files import write_tokenizer_files
 from gptctl.model.hf.model_card import model_card
-from gptctl.model.hf.tensors import to_hf_tensors
-from gptctl.model.vocab_padding import unpad_vocab
+from gptctl.model.hf.tensors import lazy_hf_tensors
+from gptctl.model.vocab_padding import unpad_lazily
 
 __all__ = ["save_model"]
 
+Weights = Mapping[str, LazyTensor]
 
-def save_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
-    """Write a model folder atomically. `extra` is stored in config.json, e.g. the names of a classifier's labels."""
+
+def save_model(
+    folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any], weights: Weights | None = None
+) -> None:
+    """Write a model folder atomically, one tensor after the other.
+
+    `extra` is stored in config.json, e.g. the names of a classifier's labels. `weights` under our names replace those
+    of the model, which may then be on the meta device.
+    """
     with atomic.atomic_folder(folder) as temporary:
-        write_model(temporary, model, tokenizer_json, extra)
+        write_model(temporary, model, tokenizer_json, extra, weights or own_weights(model))
         model_manifest.write_manifest(temporary, "model")
 
 
-def write_model(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:
+def own_weights(model: GPT | Classifier) -> Weights:
+    """Return the weights of a model."""
+    return {name: LazyTensor.of(tensor.detach()) for name, tensor in model.state_dict().items()}
+
+
+def write_model(
+    folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any], weights: Weights
+) -> None:
     """Write the files of a model for transformers if one of its classes fits, else with our own names."""
     try:
-        write_transformers(folder, model, tokenizer_json, extra)
+        write_transformers(folder, model, tokenizer_json, extra, weights=weights)
     except UsageError:
-        write_weights(folder, model, model.state_dict())
+        write_weights(folder, model, weights)
         write_config(folder, model, tokenizer_json, extra)
         atomic.write_text(folder / model_manifest.CARD, model_card(model.config, "", extra))
 
@@ -53,8 +69,11 @@ def write_transformers(
     extra: dict[str, Any],
     dtype: torch.dtype = torch.float32,
     max_bytes: int = 0,
+    weights: Weights | None = None,
 ) -> None:
     """Write the files of a model for transformers. `max_bytes` is passed to tensor_files.write_weights.
+
+    `weights` under our names replace those of the model.
 
     Raises UsageError (2), before anything is written, if no class of transformers computes the same.
     """
@@ -64,19 +83,19 @@ def write_transformers(
     if reason := unsupported_reason(model.config):
         raise UsageError(reason, hint)
     family = closest_family(model.config)
-    tensor_files.write_weights(folder, to_hf_tensors(model.state_dict(), model.config, family, dtype), max_bytes)
+    tensors = lazy_hf_tensors(weights or own_weights(model), model.config, family, dtype)
+    tensor_files.write_weights(folder, tensors, max_bytes)
     values = to_hf_config(model.config, str(dtype).removeprefix("torch."))
     atomic.write_json(folder / "config.json", values | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     write_tokenizer_files(folder, model.config, tokenizer_json, extra)
     atomic.write_text(folder / model_manifest.CARD, model_card(model.config, family.architecture, extra))
 
 
-def write_weights(folder: Path, model: GPT | Classifier, tensors: Mapping[str, Tensor]) -> None:
+def write_weights(folder: Path, model: GPT | Classifier, weights: Mapping[str, Tensor | LazyTensor]) -> None:
     """Write weights under our names. They may be older than those that the model has now."""
-    tensor_files.write_tensors(
-        folder / tensor_files.WEIGHTS,
-        {name: unpad_vocab(name, tensor, model.config) for name, tensor in tensors.items()},
-    )
+    lazy = {name: t if isinstance(t, LazyTensor) else LazyTensor.of(t) for name, t in weights.items()}
+    tensors = {name: unpad_lazily(name, tensor, model.config) for name, tensor in lazy.items()}
+    tensor_files.write_tensors(folder / tensor_files.WEIGHTS, tensors)
 
 
 def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:

@@ -34,6 +34,11 @@ class TensorPart:
             found = rows[(slice(start - first, stop - first), *self.place[1:])]
             self.values[start - own.start : stop - own.start].copy_(found)
 
+    def fill(self, tensor: Tensor) -> None:
+        """Copy what belongs to this part from a full tensor. Rows that the tensor does not have become zero."""
+        self.values[max(0, tensor.size(0) - self.place[0].start) :] = 0
+        self.copy_rows(0, tensor)
+
 
 def row_chunks(shape: torch.Size) -> Iterator[slice]:
     """Yield the rows of a tensor in chunks.

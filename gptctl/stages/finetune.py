@@ -174,7 +174,8 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         record.event("sources", sources=planned)
         warn_of_repetition(planned, context)
     metrics = loop.train(job, record, context)
-    model, best = final_model.load_best(job, record.path)
+    needs_model = bool(config.lora) or "held out" in tables
+    model, weights, best = final_model.open_best(job, record.path, load=needs_model)
     metrics |= best | job.metadata.get("counts", {})
     metadata = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
@@ -192,7 +193,7 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
         )
         rows = held_out.predict_texts(loaded, config.label_column, tables["held out"], device.select_device(job.device))
         metrics |= held_out.score_rows(rows, record.path)
-    save_model(record.path / "model", model, job.tokenizer_json, metadata | {"metrics": metrics})
+    save_model(record.path / "model", model, job.tokenizer_json, metadata | {"metrics": metrics}, weights)
     return metrics
 
 

@@ -151,16 +151,11 @@ def follow(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes)
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
     """Train, then write the model folder."""
-    from gptctl.model.save import save_model
     from gptctl.train import loop
     from gptctl.train.tasks import final_model
 
     metrics = loop.train(job, record, context) | extra
-    if config.patience and job.val_data:
-        model, _ = final_model.load_best(job, record.path)
-    else:
-        model = final_model.load_latest(job, record.path)
-    save_model(record.path / "model", model, job.tokenizer_json, job.metadata | {"metrics": metrics})
+    final_model.save(job, record.path, bool(config.patience and job.val_data), metrics)
     return metrics
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 
+from gptctl.model.device import to_double
 from gptctl.model.gpt import GPT
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.data_source import DataSource
@@ -56,6 +57,7 @@ def split_metrics(state: TrainerState, data: DataSource) -> dict[str, float]:
     job, strategy, objective = state.job, state.strategy, state.objective
     sources = data.sources if isinstance(data, ValSources) else {"": data}
     sums = torch.stack([objective.init_metrics(state.model)] * len(sources))
+    sums = to_double(sums.float().to(strategy.device))
     state.model.eval()
     for number, source in enumerate(sources.values()):
         for batch, counts in eval_batches(state, source, job.eval_batch_size):
@@ -63,8 +65,7 @@ def split_metrics(state: TrainerState, data: DataSource) -> dict[str, float]:
             with torch.autocast(strategy.device.type, torch.bfloat16, enabled=state.progress.precision == "bf16"):
                 sums[number] += counts * objective.batch_metrics(state.model, batch.to(strategy.device))
     strategy.heartbeat(state.progress.step, WAITING)
-    signalled = torch.tensor([float(state.signalled)], dtype=torch.float64)
-    total = strategy.all_reduce(torch.cat((sums.flatten(), signalled)))
+    total = strategy.all_reduce(torch.cat((sums.flatten(), sums.new_tensor([float(state.signalled)]))))
     state.stop_requested = state.stop_requested or total[-1].item() > 0
     if state.stop_requested:
         return {}

@@ -97,7 +97,12 @@ class TrainJob:
 
 def transformer_blocks(model: Model) -> nn.ModuleList:
     """Return the blocks of a model."""
-    return model.gpt.blocks if isinstance(model, Classifier) else model.blocks
+    return language_model(model).blocks
+
+
+def language_model(model: Model) -> GPT:
+    """Return the GPT of a model."""
+    return model.gpt if isinstance(model, Classifier) else model
 
 
 def allocate(model: Model, device: torch.device) -> None:
@@ -106,5 +111,4 @@ def allocate(model: Model, device: torch.device) -> None:
     The parameters have no values yet.
     """
     model.to_empty(device=device)
-    gpt = model.gpt if isinstance(model, Classifier) else model
-    gpt.make_tables()
+    language_model(model).make_tables()

@@ -44,6 +44,7 @@ def train_rank(job: TrainJob, run: Run, context: Context, strategy: Strategy) ->
         try:
             return run_loop(state)
         finally:
+            state.batch_reader.close()
             state.checkpoint_writer.close()
             state.monitor.close()
 

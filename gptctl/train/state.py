@@ -12,11 +12,12 @@ from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
 from gptctl.train import schedule
 from gptctl.train.checkpoints.async_writer import AsyncCheckpointWriter
+from gptctl.train.data.batch_reader import BatchReader
 from gptctl.train.data.data_source import DataSource
 from gptctl.train.faults import SkippedSamples
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.monitor.monitor import Monitor
-from gptctl.train.monitor.stragglers import StragglerDetector
+from gptctl.train.monitor.stragglers import ShareTimer, StragglerDetector
 from gptctl.train.objectives import Objective
 from gptctl.train.planning.time_budget import Pace
 from gptctl.train.progress import TrainProgress
@@ -49,6 +50,12 @@ class TrainerState:
     stop_requested: bool = False  # some rank got a signal; all ranks know
     write_failed: bool = False  # some rank could not write a checkpoint
     stragglers: StragglerDetector = field(default_factory=StragglerDetector)
+    batch_reader: BatchReader = field(init=False)  # of train_data
+    share_timer: ShareTimer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.batch_reader = BatchReader(self.train_data, self.strategy.device)
+        self.share_timer = ShareTimer(self.strategy.device)
 
     @property
     def is_main(self) -> bool:

@@ -16,7 +16,7 @@ from gptctl.train.monitor.heartbeat import WAITING
 from gptctl.train.source_metrics import count_sources
 from gptctl.train.state import TrainerState
 from gptctl.train.step_logging import report_step, warn_of_stragglers
-from gptctl.train.step_sums import StepSums
+from gptctl.train.step_sums import RankSums
 
 
 @dataclass(frozen=True)
@@ -93,35 +93,37 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
 
     Return None if a signal came before the last micro-batch: then the step ends, unless other ranks wait for this one.
     """
-    began = time.perf_counter()
     job, progress, strategy = state.job, state.progress, state.strategy
-    sums = StepSums(share_seconds=[0.0] * strategy.dims.dp_size)
+    sums = RankSums(strategy.device, strategy.dims.dp_size)
+    state.share_timer.start()
     state.model.train()
-    for number, micro_batch in enumerate(micro_batches(state, samples)):
+    passes = list(micro_batches(state, samples))
+    for number, micro_batch in enumerate(passes):
         if number and strategy.dims.world_size == 1 and state.signalled:
             state.stop_requested = True
             return None
         strategy.heartbeat(progress.step + 1, "read")
         is_repeat = not micro_batch
         if not is_repeat:
-            batch = state.train_data.batch(micro_batch.start, len(micro_batch)).to(strategy.device)
+            following = passes[number + 1] if any(passes[number + 1 :]) else next_micro_batch(state, samples)
+            batch = state.batch_reader.read(micro_batch, following)
         strategy.heartbeat(progress.step + 1, "update")
         torch.manual_seed(derive(job.seed, "dropout", progress.step, number, strategy.dp_rank))
         with torch.autocast(strategy.device.type, torch.bfloat16, enabled=progress.precision == "bf16"):
             loss, targets = state.objective.loss(state.model, batch)
         if is_repeat:
             loss, targets = loss * 0, targets * 0
+        strategy.start_backward(is_last=number == len(passes) - 1)
         loss.backward()  # type: ignore[no-untyped-call]
-        sums.loss += loss.item()
-        sums.targets += targets.item()
-    sums.share_seconds[strategy.dp_rank] = time.perf_counter() - began
+        sums.add(loss, targets)
+    sums.share_seconds[strategy.dp_rank] = state.share_timer.stop()
     strategy.heartbeat(progress.step + 1, WAITING)
     strategy.reduce_gradients(state.parameters)
-    sums.squared_grad_norm = strategy.squared_grad_norm(state.parameters.values()).item()
+    sums.squared_grad_norm = strategy.squared_grad_norm(state.parameters.values())
     return reduce_step(state, sums)
 
 
-def reduce_step(state: TrainerState, sums: StepSums) -> StepResult:
+def reduce_step(state: TrainerState, sums: RankSums) -> StepResult:
     """Add the numbers of a step up over ranks, and note what any rank has to say."""
     strategy = state.strategy
     sums.stop_requested = state.signalled
@@ -149,6 +151,16 @@ def micro_batches(state: TrainerState, samples: range) -> Iterator[range]:
         if not micro_batch and dims.is_replicated:
             return
         yield micro_batch
+
+
+def next_micro_batch(state: TrainerState, samples: range) -> range | None:
+    """Return the samples of this rank's first forward pass after a batch, or None after the last batch."""
+    progress = state.progress
+    if progress.step + 1 >= state.total_steps:
+        return None
+    size = schedule.batch_size(state.job.recipe, progress.trained_samples + len(samples))
+    first = faults.next_batch_start(samples.stop, size, state.skipped_samples)
+    return next(micro_batches(state, range(first, first + size)), None)
 
 
 def rank_share(samples: range, rank: int, world_size: int) -> range:

@@ -1,35 +1,53 @@
-"""The numbers that ranks add up once per step, in one collective."""
+"""The numbers that ranks add up once per step, in one collective, and that the host reads all at once.
+
+Until then they stay on the device: each read makes the host wait until a GPU has done everything queued before it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gptctl.model.device import to_device, to_double
 from gptctl.train.strategies import Strategy
 
 
-@dataclass
-class StepSums:
-    """One rank's part of a step, or after `all_reduce` the sums over all ranks."""
+class RankSums:
+    """One rank's part of a step: tensors on its device, and flags and times that the host knows."""
 
-    loss: float = 0.0
-    targets: float = 0.0
-    squared_grad_norm: float = 0.0
-    stop_requested: float = 0.0  # the flags are positive if they are set in any rank
-    write_failed: float = 0.0
-    share_seconds: list[float] = field(default_factory=list)  # the time of each share of the batch
+    def __init__(self, device: torch.device, dp_size: int) -> None:
+        self.loss = self.targets = self.squared_grad_norm = to_double(torch.zeros((), device=device))
+        self.stop_requested = self.write_failed = False
+        self.share_seconds = [0.0] * dp_size  # the time of each share of the batch
 
-    def all_reduce(self, strategy: Strategy) -> StepSums:
-        """Return the sums over all ranks."""
-        return StepSums.unpack(strategy.all_reduce(self.pack()))
+    def add(self, loss: Tensor, targets: Tensor) -> None:
+        """Add the loss sum and the number of targets of a micro-batch, without waiting for them."""
+        self.loss = self.loss + to_double(loss.detach())
+        self.targets = self.targets + to_double(targets)
 
     def pack(self) -> Tensor:
-        """Return all numbers as one float64 tensor."""
-        sums = [self.loss, self.targets, self.squared_grad_norm]
+        """Return all numbers as one tensor on the device."""
+        tensors = torch.stack((self.loss, self.targets, self.squared_grad_norm))
         flags = [float(self.stop_requested), float(self.write_failed)]
-        return torch.tensor([*sums, *flags, *self.share_seconds], dtype=torch.float64)
+        return torch.cat((tensors, to_device([*flags, *self.share_seconds], tensors.device, tensors.dtype)))
+
+    def all_reduce(self, strategy: Strategy) -> StepSums:
+        """Return the sums over all ranks. This is the one point of a step at which the host waits for the device."""
+        return StepSums.unpack(strategy.all_reduce(self.pack()))
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """The sums of a step over all ranks."""
+
+    loss: float
+    targets: float
+    squared_grad_norm: float
+    stop_requested: float  # the flags are positive if they are set in any rank
+    write_failed: float
+    share_seconds: list[float]
 
     @classmethod
     def unpack(cls, packed: Tensor) -> StepSums:

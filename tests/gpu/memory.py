@@ -25,7 +25,8 @@ def memory_estimate(setting: Setting) -> Iterator[Row]:
             model = model.model_copy(update={"layers": 2})
         for micro in (1, 8) if setting.is_small else (4, 16, 64):
             peak = (counted_peak if setting.is_small else measured_peak)(model, recipe, micro, bf16)
-            estimate = sum(memory_parts(model, recipe, Layout(bf16=bf16), micro).values())
+            layout = Layout(bf16=bf16, on_gpu=not setting.is_small)
+            estimate = sum(memory_parts(model, recipe, layout, micro).values())
             name = f"{preset}: estimate for micro-batches of {micro}"
             note = f"{estimate / 1e9:.2f} GB for {peak / 1e9:.2f}"
             yield Row(name, abs(estimate / peak - 1), 0.1, note=note)

@@ -68,7 +68,7 @@ def described(
         values["training"] | {"batch_size": batch_size, "steps": steps, "warmup_steps": 4} | recipe
     )
     available = memory or (torch.cuda.get_device_properties(0).total_memory if setting.device.type == "cuda" else 4e9)
-    _, micro = choose_layout(model, full, [Layout(bf16=True)], 0, available)
+    _, micro = choose_layout(model, full, [Layout(bf16=True, on_gpu=True)], 0, available)
     job = TrainJob(
         recipe=full,
         model=NewModel(model, 0),

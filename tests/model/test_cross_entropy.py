@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -41,12 +42,25 @@ def chunked(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, smo
     return fused_cross_entropy_sum(hidden, weight, targets, V, softcap, smoothing)
 
 
+def to_fuse(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, smoothing: float) -> Tensor:
+    """Do it in chunks, by the operations that are compiled."""
+    return fused_cross_entropy_sum(hidden, weight, targets, V, softcap, smoothing, compiled=True)
+
+
+@pytest.fixture
+def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the operations that are compiled without the compiler."""
+    monkeypatch.setattr(cross_entropy, "compiled_chunk_loss", lambda: cross_entropy.chunk_loss_to_fuse)
+
+
+@pytest.mark.usefixtures("not_compiled")
+@pytest.mark.parametrize("chunks", [chunked, to_fuse])
 @pytest.mark.parametrize("softcap", [0.0, 3.0])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_equals_the_plain_loss(softcap: float, smoothing: float) -> None:
+def test_equals_the_plain_loss(chunks: Any, softcap: float, smoothing: float) -> None:
     """In float32 the mean loss and its gradients agree to 1e-6; padding rows of the vocabulary get none."""
     results = []
-    for function in (chunked, plain):
+    for function in (chunks, plain):
         hidden, weight, targets = inputs()
         mean = function(hidden, weight, targets, softcap, smoothing) / (targets >= 0).sum()
         results.append([mean.detach(), *torch.autograd.grad(mean, (hidden, weight))])
@@ -56,13 +70,40 @@ def test_equals_the_plain_loss(softcap: float, smoothing: float) -> None:
     assert not results[0][1][::7].any()
 
 
-def test_in_bfloat16_it_is_no_worse_than_the_plain_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+def test_compiled_is_as_eager_for_any_number_of_rows() -> None:
+    """The same loss and gradients in bfloat16, with and without gradients; the compiler runs for two sizes at most."""
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs g++")
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    for rows in (N, N - 5, N - 80):
+        results = []
+        for function in (to_fuse, chunked):
+            hidden, weight, targets = inputs()
+            hidden = hidden.detach()[:rows].requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16):
+                total = function(hidden, weight, targets[:rows], 3.0, 0.1)
+                with torch.no_grad():
+                    value = function(hidden, weight, targets[:rows], 3.0, 0.0)
+            results.append([total.detach(), value, *torch.autograd.grad(total, (hidden, weight))])
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, atol=2e-3, rtol=1e-2)
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] <= 4
+
+
+@pytest.mark.usefixtures("not_compiled")
+@pytest.mark.parametrize("chunks", [chunked, to_fuse])
+def test_in_bfloat16_it_is_no_worse_than_the_plain_loss(monkeypatch: pytest.MonkeyPatch, chunks: Any) -> None:
     """Under autocast: products in bfloat16, the rest in float32, sums over chunks in float32, block by block."""
     monkeypatch.setattr(cross_entropy, "CHUNK_COLUMNS", 200)  # 512 symbols: two whole blocks and a short one
     hidden, weight, targets = inputs()
     exact = torch.autograd.grad(plain(hidden, weight, targets, 0.0, 0.0), (hidden, weight))
     errors = []
-    for function in (chunked, plain):
+    for function in (chunks, plain):
         with torch.autocast("cpu", torch.bfloat16):
             total = function(hidden, weight, targets, 0.0, 0.0)
         assert total.dtype == torch.float32

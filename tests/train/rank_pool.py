@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-from torch.profiler import ProfilerActivity, profile
 
 from gptctl.core import plugins
 from gptctl.core.context import Context
@@ -29,9 +27,9 @@ from gptctl.model.tensor_part import TensorPart
 from gptctl.train import loop
 from gptctl.train.checkpoints.resume import find_checkpoint
 from gptctl.train.distributed import collectives, sharded_strategy
-from gptctl.train.distributed.connections import connect_on_demand
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
+from tests.allocations import peak_allocated
 
 
 class RankPool:
@@ -92,7 +90,6 @@ def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
     """Call functions as one rank until None arrives."""
     os.environ |= {"RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
-    connect_on_demand()
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
     while (task := pipe.recv()) is not None:
         number, function, args = task
@@ -146,11 +143,8 @@ def peak_of_build(job: TrainJob, folder: Path) -> tuple[int, int]:
     """Return the largest sum of bytes allocated while this rank builds and fills its part, and the bytes of the part."""
     tensor_part.CHUNK_ELEMENTS = 2**12  # small beside the model
     initial_parts(job, folder)  # the first call loads modules
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        parts = initial_parts(job, folder)
-    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(accumulate(changes)), sum(part.values.nbytes for part in parts.values())
+    peak, parts = peak_allocated(lambda: initial_parts(job, folder))
+    return peak, sum(part.values.nbytes for part in parts.values())
 
 
 def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:
@@ -181,19 +175,15 @@ def files_verified(folder: Path, job: TrainJob) -> list[str]:
     return hashed
 
 
-def count_sockets(folder: Path, job: TrainJob) -> list[int]:
-    """Return how many sockets this rank has more after it built a strategy, broadcast and gathered an object."""
+def count_sockets(folder: Path, job: TrainJob) -> int:
+    """Return how many sockets this rank has more after it built a strategy."""
     dist.barrier()
-    before, counts = open_sockets(), []
+    before = open_sockets()
     strategy = build_strategy(job, folder)
-    counts.append(open_sockets() - before)
-    strategy.broadcast_object("x")
-    counts.append(open_sockets() - before)
-    strategy.gather_objects("x")
-    counts.append(open_sockets() - before)
     dist.barrier(strategy.control_group)
+    dist.barrier(strategy.checkpoint_group)
     strategy.heartbeat_writer.close()
-    return counts
+    return open_sockets() - before
 
 
 def open_sockets() -> int:

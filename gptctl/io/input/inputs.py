@@ -58,7 +58,7 @@ class Inputs:
         self.sources: list[str | InputFile] = []  # folders and files, in the order of the arguments
         self._names: set[str] = set()
         self._stream_hash = xxhash.xxh3_128()
-        names = distinct_names(arguments) if len(arguments) > 1 else [""]
+        names = distinct_names(arguments) if len(arguments) > 1 else [""] * len(arguments)
         for argument, name in () if self.is_stream else zip(arguments, names, strict=True):
             self._add(argument, name)
 

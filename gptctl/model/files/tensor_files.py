@@ -10,44 +10,66 @@ checkpoint hold the optimizer's state too, under names that begin with a number.
 
 from __future__ import annotations
 
-import errno
-import re
-import warnings
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import safetensors
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
 from gptctl.model.files.json_files import read_json
+from gptctl.model.files.lazy_tensor import LazyTensor
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARDS = "shard-*.safetensors"
+HEADER_ALIGNMENT = 8
+# By the names of safetensors, which writes the types with the largest numbers first.
+DTYPE_NAMES = {
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.float16: "F16",
+    torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64",
+}  # fmt: skip
+DTYPES = list(DTYPE_NAMES)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file. Call it inside `atomic_folder`. Raises OSError if the system refuses."""
-    try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
-    except SafetensorError as error:  # it has the errno in its text only
-        number = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it readable by its owner only
+def write_tensors(path: Path, tensors: Mapping[str, Tensor | LazyTensor]) -> None:
+    """Write a safetensors file, one tensor after the other. Call it inside `atomic_folder`.
+
+    The bytes are those that the package safetensors writes. It takes all tensors at once.
+    """
+    names = sorted(tensors, key=lambda name: (-DTYPES.index(tensors[name].dtype), name))
+    ends = list(accumulate((tensors[name].nbytes for name in names), initial=0))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for name, start, end in zip(names, ends, ends[1:], strict=False):
+        dtype = DTYPE_NAMES[tensors[name].dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % HEADER_ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            stored = tensors[name]
+            tensor = stored.read() if isinstance(stored, LazyTensor) else stored
+            file.write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
-def write_weights(folder: Path, tensors: dict[str, Tensor], max_bytes: int = 0) -> None:
+def write_weights(folder: Path, tensors: Mapping[str, Tensor | LazyTensor], max_bytes: int = 0) -> None:
     """Write weights into one file, or into several of at most `max_bytes` if that is not 0.
 
     A larger tensor gets a file by itself. The names of files and index are those of transformers.
     """
-    parts: list[dict[str, Tensor]] = [{}]
+    parts: list[dict[str, Tensor | LazyTensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size()
+        size = tensor.nbytes
         if max_bytes and parts[-1] and filled + size > max_bytes:
             parts.append({})
             filled = 0
@@ -61,14 +83,40 @@ def write_weights(folder: Path, tensors: dict[str, Tensor], max_bytes: int = 0) 
         file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
         write_tensors(folder / file, part)
         places |= dict.fromkeys(part, file)
-    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    total = sum(tensor.nbytes for tensor in tensors.values())
     atomic.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file. Raises DataError (3) if it is missing or damaged."""
+    with open_file(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+
+
+def open_tensors(path: Path) -> dict[str, LazyTensor]:
+    """Return the tensors of a safetensors file, to be read later. Raises DataError (3) if it is missing or damaged."""
+    # The file is mapped into memory, so this reads the header only.
+    return {
+        name: LazyTensor(tensor.shape, tensor.dtype, partial(read_tensor, path, name))
+        for name, tensor in read_tensors(path).items()
+    }
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """Return one tensor of a safetensors file: a view of the mapped file, of which only what is used is read.
+
+    Each call maps the file again. Otherwise what was read would count as memory until the last tensor is dropped.
+    """
+    with open_file(path) as file:
+        return file.get_tensor(name)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[Any]:
+    """Open a safetensors file. Raises DataError (3) if it is missing or damaged."""
     try:
-        return load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            yield file
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing", "give a folder with a complete model") from error
     except SafetensorError as error:
@@ -100,23 +148,65 @@ def weight_files(folder: Path) -> list[Path]:
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Return all weights of a folder, in any layout. Raises DataError (3) if there are none."""
-    if not is_sharded(folder):
-        files = weight_files(folder)
-        if len(files) > 1:
-            return {name: tensor for file in files for name, tensor in read_tensors(file).items()}
-        return read_tensors(files[0])
-    from torch.distributed.checkpoint import state_dict_loader
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    if is_sharded(folder):
+        return read_all_pieces(find_pieces(folder))
+    return {name: tensor for file in weight_files(folder) for name, tensor in read_tensors(file).items()}
+
+
+def open_weights(folder: Path) -> dict[str, LazyTensor]:
+    """Return the weights of a folder, in any layout, to be read later. Raises DataError (3) if there are none."""
+    if is_sharded(folder):
+        return open_shards(folder)
+    return {name: tensor for file in weight_files(folder) for name, tensor in open_tensors(file).items()}
+
+
+def open_shards(folder: Path) -> dict[str, LazyTensor]:
+    """Return the weights of a folder with a file per rank, to be read later."""
+    return {
+        name: LazyTensor(tensor.shape, tensor.dtype, partial(read_pieces, {name: tensor}, name))
+        for name, tensor in find_pieces(folder).items()
+    }
+
+
+class PiecedTensor(NamedTuple):
+    """A tensor whose parts are in several files."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    pieces: list[tuple[Path, tuple[slice, ...]]]  # each with its place in the tensor
+
+
+def find_pieces(folder: Path) -> dict[str, PiecedTensor]:
+    """Return where the weights of a folder with a file per rank are. No file is opened if there is an index."""
+    from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 
     from gptctl.model.files.shard_index import IndexedReader
 
-    reader = IndexedReader(folder)
-    tensors = {
-        name: torch.empty(stored.size, dtype=stored.properties.dtype)
-        for name, stored in reader.read_metadata().state_dict_metadata.items()
-        if isinstance(stored, TensorStorageMetadata) and not name[0].isdigit()
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about reading in a single process, as intended here
-        state_dict_loader.load(tensors, storage_reader=reader, no_dist=True)
-    return tensors
+    metadata = IndexedReader(folder).read_metadata()
+    found = {}
+    for name, stored in metadata.state_dict_metadata.items():
+        if not isinstance(stored, TensorStorageMetadata) or name[0].isdigit():
+            continue
+        tensor = found[name] = PiecedTensor(stored.size, stored.properties.dtype, [])
+        for chunk in stored.chunks:
+            file = metadata.storage_data[MetadataIndex(name, chunk.offsets)].relative_path
+            places = zip(chunk.offsets, chunk.sizes, strict=True)
+            tensor.pieces.append((Path(file), tuple(slice(offset, offset + size) for offset, size in places)))
+    return found
+
+
+def read_all_pieces(tensors: Mapping[str, PiecedTensor]) -> dict[str, Tensor]:
+    """Read tensors from the files that hold their parts. Each file is opened once."""
+    found = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    files = sorted({path for tensor in tensors.values() for path, _ in tensor.pieces})
+    for path in files:
+        with open_file(path) as file:
+            for name, tensor in tensors.items():
+                for place in [place for at, place in tensor.pieces if at == path]:
+                    found[name][place] = file.get_tensor(name)
+    return found
+
+
+def read_pieces(tensors: Mapping[str, PiecedTensor], name: str) -> Tensor:
+    """Read one tensor from the files that hold its parts."""
+    return read_all_pieces(tensors)[name]

@@ -7,19 +7,22 @@ for positions. So nothing is lost, and what is exported in float32 is imported b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig
+from gptctl.model.files.lazy_tensor import LazyTensor, read_all
 from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.hf.family_lookup import hf_ties_head
 from gptctl.model.hf.family_spec import Family, ModuleMap
 from gptctl.model.meta_init import meta_init
-from gptctl.model.vocab_padding import unpad_vocab
+from gptctl.model.vocab_padding import unpad_lazily, unpad_vocab
 
 SINES = "sines"  # our sinusoidal table, which is never saved
 # Older files also hold masks and the frequencies of rotary positions, which are no parameters.
@@ -85,42 +88,74 @@ def map_modules(family: Family, config: ModelConfig) -> list[MappedModule]:
 
 
 def to_hf_tensors(weights: Tensors, config: ModelConfig, family: Family, dtype: torch.dtype = torch.float32) -> Tensors:
-    """Return a model's state_dict under the names of a family, without the padding of the vocabulary.
+    """Return a model's state_dict under the names of a family. See `lazy_hf_tensors`."""
+    lazy = {name: LazyTensor.of(tensor.detach()) for name, tensor in weights.items()}
+    return read_all(lazy_hf_tensors(lazy, config, family, dtype))
 
-    Raises UsageError (2) if the class does not have biases that are not zero.
+
+def lazy_hf_tensors(
+    weights: Mapping[str, LazyTensor], config: ModelConfig, family: Family, dtype: torch.dtype = torch.float32
+) -> dict[str, LazyTensor]:
+    """Return a model's tensors under the names of a family, without the padding of the vocabulary.
+
+    Each is computed when it is read. Raises UsageError (2) if the class does not have biases that are not zero.
     """
-    state = {name: unpad_vocab(name, tensor.detach(), config).to(dtype) for name, tensor in weights.items()}
-    state[SINES] = sinusoidal_positions(config.max_seq_len, config.hidden_size).to(dtype)
-    found: Tensors = {}
+    state = {name: converted(unpad_lazily(name, tensor, config), dtype) for name, tensor in weights.items()}
+    positions = torch.Size((config.max_seq_len, config.hidden_size))
+    state[SINES] = LazyTensor(positions, dtype, lambda: sinusoidal_positions(*positions).to(dtype))
+    found: dict[str, LazyTensor] = {}
     written = {SINES}
     for module in map_modules(family, config):
         for hf_name, names in module.tensor_names():
             written.update(names)
-            whole = torch.cat([part_of(state, name, module.expert) for name in names])
-            whole = whole if module.scale == 1 else whole * module.scale
-            found[hf_name] = whole.T if module.kind.transposed and whole.ndim == 2 else whole
-    missing = [name for name, tensor in state.items() if name not in written and bool(tensor.any())]
+            found[hf_name] = join(module, [part_of(state, name, module.expert) for name in names])
+    missing = [name for name, tensor in state.items() if name not in written and bool(tensor.read().any())]
     if missing:
         raise UsageError(
             f"{family.architecture} has no place for {missing[0]} (and {len(missing) - 1} more)",
             "it holds models without such biases: train with --set model.bias=false",
         )
-    return {name: tensor.contiguous() for name, tensor in found.items()}
+    return found
 
 
-def part_of(state: Tensors, name: str, expert: int | None) -> Tensor:
+def join(module: MappedModule, parts: list[LazyTensor]) -> LazyTensor:
+    """Return the tensor of a module of transformers that joins some of gptctl's."""
+    shape = torch.Size((sum(part.shape[0] for part in parts), *parts[0].shape[1:]))
+    is_transposed = module.kind.transposed and len(shape) == 2
+
+    def read() -> Tensor:
+        whole = torch.cat([part.read() for part in parts]) if len(parts) > 1 else parts[0].read()
+        whole = whole if module.scale == 1 else whole * module.scale
+        return (whole.T if is_transposed else whole).contiguous()
+
+    return LazyTensor(torch.Size(reversed(shape)) if is_transposed else shape, parts[0].dtype, read)
+
+
+def converted(tensor: LazyTensor, dtype: torch.dtype) -> LazyTensor:
+    """Return a tensor in another type."""
+    return LazyTensor(tensor.shape, dtype, lambda: tensor.read().to(dtype))
+
+
+def part_of(state: Mapping[str, LazyTensor], name: str, expert: int | None) -> LazyTensor:
     """Return a tensor of gptctl's model, or the part of one expert. A bias that the model does not have is zeros."""
     if name not in state:
         weight = state[name.removesuffix("bias") + "weight"]
-        return weight.new_zeros(weight.size(0))
-    return state[name] if expert is None else state[name][expert]
+        return LazyTensor(weight.shape[:1], weight.dtype, lambda: torch.zeros(weight.shape[0], dtype=weight.dtype))
+    tensor = state[name]
+    return tensor if expert is None else tensor.map(lambda whole: whole[expert], tensor.shape[1:])
 
 
 def from_hf_tensors(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
-    """Return tensors under our names, in float32, without the padding of the vocabulary.
+    """Return tensors under our names, in float32. See `import_hf_tensors`."""
+    lazy = {name: LazyTensor.of(tensor) for name, tensor in stored.items()}
+    return {name: t.float().contiguous() for name, t in read_all(import_hf_tensors(lazy, family, config)).items()}
 
-    Raises DataError (3) if a tensor is missing, unknown or has another shape, and ChangedError if the tensors are not
-    those that the config implies.
+
+def import_hf_tensors(stored: Mapping[str, LazyTensor], family: Family, config: ModelConfig) -> dict[str, LazyTensor]:
+    """Return tensors under our names, without the padding of the vocabulary, in the stored type.
+
+    Each is computed when it is read. Raises DataError (3) if a tensor is missing, unknown or has another shape, and
+    ChangedError if the tensors are not those that the config implies.
     """
     return TensorImport(stored, family, config).run()
 
@@ -128,16 +163,17 @@ def from_hf_tensors(stored: Tensors, family: Family, config: ModelConfig) -> Ten
 class TensorImport:
     """The import of one model's tensors."""
 
-    def __init__(self, stored: Tensors, family: Family, config: ModelConfig) -> None:
+    def __init__(self, stored: Mapping[str, LazyTensor], family: Family, config: ModelConfig) -> None:
         self.stored = add_prefix(stored, family)
         self.family = family
         self.config = config
         with meta_init():
             state = GPT(config).state_dict()
-        self.wanted = {name: unpad_vocab(name, tensor, config) for name, tensor in state.items()}
-        self.found: Tensors = {}
+        self.wanted = {name: unpad_vocab(name, tensor, config).shape for name, tensor in state.items()}
+        self.found: dict[str, LazyTensor] = {}
+        self.experts: dict[str, list[LazyTensor]] = {}
 
-    def run(self) -> Tensors:
+    def run(self) -> dict[str, LazyTensor]:
         """Import all tensors."""
         # Scaled copies come last: they are only compared if the tensor itself is there, too.
         for module in sorted(map_modules(self.family, self.config), key=lambda module: module.scale != 1):
@@ -146,69 +182,89 @@ class TensorImport:
                 if hf_name not in self.stored and optional:
                     continue
                 tensor = self.take(hf_name)
-                tensor = tensor.T if module.kind.transposed and tensor.ndim == 2 else tensor
+                if module.kind.transposed and len(tensor.shape) == 2:
+                    tensor = tensor.map(lambda whole: whole.T, torch.Size(reversed(tensor.shape)))
                 self.split(tensor, hf_name, names, module)
         unknown = [name for name in self.stored if not name.endswith(NOT_PARAMETERS) and name != "lm_head.weight"]
         if unknown:
             raise DataError(
                 f"a {self.family.architecture} has no tensor {unknown[0]}", "check that config.json is the model's"
             )
+        for name, matrices in self.experts.items():
+            self.found[name] = stack(matrices)
         for name in self.wanted.keys() - self.found.keys():  # biases that the file does not have
-            self.found[name] = torch.zeros(self.wanted[name].shape)
-        return {name: tensor.float().contiguous() for name, tensor in self.found.items()}
+            self.found[name] = LazyTensor(self.wanted[name], torch.float32, partial(torch.zeros, self.wanted[name]))
+        return self.found
 
-    def take(self, hf_name: str) -> Tensor:
+    def take(self, hf_name: str) -> LazyTensor:
         """Remove and return a stored tensor. Raises DataError (3) if it is missing."""
         if hf_name not in self.stored:
             raise DataError(f"the weights have no tensor {hf_name}", "check that config.json is the model's")
         return self.stored.pop(hf_name)
 
-    def split(self, tensor: Tensor, hf_name: str, names: tuple[str, ...], module: MappedModule) -> None:
+    def split(self, tensor: LazyTensor, hf_name: str, names: tuple[str, ...], module: MappedModule) -> None:
         """Split one stored tensor into ours."""
         sizes = [self.output_size(name, module) for name in names]
-        if tensor.size(0) != sum(sizes):
-            raise DataError(f"{hf_name} has {tensor.size(0)} rows, not {sum(sizes)}", "check config.json")
-        for name, part in zip(names, torch.split(tensor, sizes), strict=True):
+        if tensor.shape[:1] != (sum(sizes),):
+            rows = tensor.shape[0] if tensor.shape else 0
+            raise DataError(f"{hf_name} has {rows} rows, not {sum(sizes)}", "check config.json")
+        for name, start, end in zip(names, accumulate(sizes, initial=0), accumulate(sizes), strict=False):
+            part = rows_of(tensor, start, end)
             if name not in self.wanted:
                 self.check_implied(hf_name, name, part)
             elif module.expert is not None:
-                empty = torch.empty(self.wanted[name].shape, dtype=part.dtype)
-                stacked = self.found.setdefault(name, empty)
-                check_shape(hf_name, part, stacked[module.expert])
-                stacked[module.expert] = part
+                check_shape(hf_name, part, self.wanted[name][1:])
+                self.experts.setdefault(name, []).append(part)
             elif name in self.found:
-                expected = self.found[name] if module.scale == 1 else self.found[name] * module.scale
-                if not torch.equal(expected, part):
+                ours = self.found[name].read()
+                if not torch.equal(ours if module.scale == 1 else ours * module.scale, part.read()):
                     raise ChangedError(f"{hf_name} is not what the config's {name} is")
             else:
                 check_shape(hf_name, part, self.wanted[name])
-                self.found[name] = part if module.scale == 1 else part / module.scale
+                self.found[name] = part if module.scale == 1 else part.map(partial(divide, divisor=module.scale))
 
-    def check_implied(self, hf_name: str, name: str, part: Tensor) -> None:
+    def check_implied(self, hf_name: str, name: str, part: LazyTensor) -> None:
         """Raise ChangedError if a tensor that our model does not have is not what it implies."""
+        stored = part.read()
         if name == SINES:
-            implied = sinusoidal_positions(self.config.max_seq_len, self.config.hidden_size).to(part)
+            implied = sinusoidal_positions(self.config.max_seq_len, self.config.hidden_size).to(stored)
         else:
-            implied = torch.zeros_like(part)
-        if part.shape != implied.shape or not torch.equal(part, implied):
+            implied = torch.zeros_like(stored)
+        if stored.shape != implied.shape or not torch.equal(stored, implied):
             raise ChangedError(f"{hf_name} is not what the config's {name} is")
 
     def output_size(self, name: str, module: MappedModule) -> int:
         """Return how many rows of a stored tensor belong to one tensor of gptctl's model."""
         if name == SINES:
             return self.config.max_seq_len
-        size = self.wanted[name if name in self.wanted else name.removesuffix("bias") + "weight"].shape
-        return size[0] if module.expert is None else size[1]
+        shape = self.wanted[name if name in self.wanted else name.removesuffix("bias") + "weight"]
+        return shape[0] if module.expert is None else shape[1]
 
 
-def add_prefix(stored: Tensors, family: Family) -> Tensors:
+def rows_of(tensor: LazyTensor, start: int, end: int) -> LazyTensor:
+    """Return some rows of a tensor."""
+    return tensor.map(lambda whole: whole[start:end], torch.Size((end - start, *tensor.shape[1:])))
+
+
+def divide(tensor: Tensor, divisor: float) -> Tensor:
+    """Return a tensor divided by a number."""
+    return tensor / divisor
+
+
+def stack(matrices: list[LazyTensor]) -> LazyTensor:
+    """Return the matrices of all experts as one tensor."""
+    shape = torch.Size((len(matrices), *matrices[0].shape))
+    return LazyTensor(shape, matrices[0].dtype, lambda: torch.stack([matrix.read() for matrix in matrices]))
+
+
+def add_prefix(stored: Mapping[str, LazyTensor], family: Family) -> dict[str, LazyTensor]:
     """Return a copy in which all names have the prefix of the family: files of models without a head do not."""
     if any(name.startswith(family.prefix) for name in stored):
         return dict(stored)
     return {name if name.startswith("lm_head.") else family.prefix + name: tensor for name, tensor in stored.items()}
 
 
-def check_shape(name: str, tensor: Tensor, wanted: Tensor) -> None:
+def check_shape(name: str, tensor: LazyTensor, wanted: torch.Size) -> None:
     """Raise DataError (3) for a tensor of another shape."""
-    if tensor.shape != wanted.shape:
-        raise DataError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(wanted.shape)}", "check config.json")
+    if tensor.shape != wanted:
+        raise DataError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(wanted)}", "check config.json")

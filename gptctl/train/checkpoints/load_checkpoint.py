@@ -13,14 +13,13 @@ from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
 from gptctl.model.files.json_files import read_json
 from gptctl.model.files.shard_index import IndexedReader
-from gptctl.model.vocab_padding import pad_vocab
+from gptctl.model.vocab_padding import unpadded_shape
 from gptctl.train.job import Model
 from gptctl.train.strategies import Strategy
 
@@ -51,16 +50,17 @@ def load_weights(path: Path, model: Model, parameters: Parameters, strategy: Str
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()  # parameters that an evaluation left gathered would be out of date
-    targets = {name: strategy.as_dtensor(shard, shard.detach()) for name, shard in parameters.items()}
     if tensor_files.is_sharded(path):
-        read_into(path, targets)
+        read_into(path, {name: strategy.as_dtensor(shard, shard.detach()) for name, shard in parameters.items()})
         return
-    weights = tensor_files.read_weights(path).items()
-    stored = {name: pad_vocab(name, tensor, model.config) for name, tensor in weights}
-    for name in sorted(stored.keys() | targets.keys()):
-        if name not in stored or name not in targets or stored[name].shape != targets[name].shape:
-            raise DataError(f"{path} does not fit the model: {name}", FORCE_HINT)
-        copy_shard(stored[name], targets[name])
+    stored = tensor_files.open_weights(path)
+    for name in sorted(stored.keys() | parameters.keys()):
+        if name in stored and name in parameters:
+            part = strategy.part_of(parameters[name])
+            if stored[name].shape in (part.shape, unpadded_shape(name, part.shape, model.config)):
+                part.fill(stored[name].read())
+                continue
+        raise DataError(f"{path} does not fit the model: {name}", FORCE_HINT)
 
 
 def load_optimizers(path: Path, parameters: Parameters, optimizers: Sequence[Optimizer], strategy: Strategy) -> None:
@@ -95,13 +95,3 @@ def read_into(path: Path, targets: dict[str, Tensor]) -> None:
     except CheckpointException as error:
         reason = str(next(iter(error.failures.values()))[0])
         raise DataError(f"{path} does not fit the model: {reason}", FORCE_HINT) from error
-
-
-def copy_shard(tensor: Tensor, target: Tensor) -> None:
-    """Copy this rank's shard of a tensor into a target, in place."""
-    if isinstance(target, DTensor):
-        tensor = distribute_tensor(
-            tensor.to(target.device), target.device_mesh, target.placements, src_data_rank=None
-        ).to_local()
-        target = target.to_local()
-    target.copy_(tensor)

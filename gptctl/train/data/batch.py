@@ -31,8 +31,14 @@ class Batch:
         return self.input_ids.size(0)
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        return Batch(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        """Return the batch on a device. Copies to CUDA are queued, from pinned memory: the host does not wait."""
+        is_queued = device.type == "cuda" and self.input_ids.is_cpu
+        batch = self.pin_memory() if is_queued else self
+        return Batch(**{name: tensor.to(device, non_blocking=is_queued) for name, tensor in batch.tensors().items()})
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in pinned main memory, from which a GPU reads by itself."""
+        return Batch(**{name: tensor.contiguous().pin_memory() for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that the batch has, by name."""

@@ -40,7 +40,7 @@ class DistributedStrategy:
         )  # for the checkpoint writer's thread
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Return the sum of float64 values over all ranks."""
+        """Return the sum of float64 values over all ranks, on the CPU."""
         values = values.to(self.device)
         dist.all_reduce(values)
         return values.cpu()

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gptctl.model.device import to_double
+
 BUCKET_BYTES = 25 * 2**20  # large enough to be bound by bandwidth, small enough to overlap with one another
 BUCKETS_IN_FLIGHT = 2
 
@@ -132,8 +134,6 @@ def chunk_sizes(size: int, chunks: int) -> list[int]:
 
 
 def squared_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the sum of the squares of all gradients, () float64 on the CPU."""
-    if not gradients:
-        return torch.zeros((), dtype=torch.float64)
+    """Return the sum of the squares of one or more gradients, () float64 on their device."""
     norms = torch._foreach_norm(list(gradients))  # in float32, one kernel for all on a GPU
-    return torch.stack(norms).cpu().double().square().sum()  # Apple GPUs have no double precision
+    return to_double(torch.stack(norms)).square().sum()

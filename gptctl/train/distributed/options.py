@@ -64,13 +64,14 @@ class DistributedOptions(ProcessOptions):
     def plan_options(self, micro_batch_size: int, accelerator: Accelerator | None = None) -> PlanOptions:
         """Return the ranks and their memory: that of an accelerator, or without one that of this machine's device."""
         if accelerator:
-            memory, bf16 = GPU_SPECS[accelerator].memory, self.precision != "fp32"
+            memory, bf16, on_gpu = GPU_SPECS[accelerator].memory, self.precision != "fp32", True
         else:
             from gptctl.model import device
 
             chosen = device.select_device(self.device_name(), self.gpus)
             memory = device.memory_per_rank(chosen, self.world_size() // self.nodes)
-            bf16 = chosen.type == "cuda" and self.precision != "fp32" and device.optimizer_precision(chosen) == "bf16"
+            on_gpu = chosen.type == "cuda"
+            bf16 = on_gpu and self.precision != "fp32" and device.optimizer_precision(chosen) == "bf16"
         return PlanOptions(
             strategy=self.parallel,
             world_size=self.world_size(),
@@ -80,6 +81,7 @@ class DistributedOptions(ProcessOptions):
             micro_batch_size=micro_batch_size,
             bf16=bf16 or self.precision == "bf16-master",
             bf16_master=self.precision == "bf16-master",
+            on_gpu=on_gpu,
             memory=memory,
             accelerator=accelerator,
         )

@@ -9,9 +9,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from gptctl.model import device
 from gptctl.model.tensor_part import TensorPart
-from gptctl.train.job import Model, allocate, transformer_blocks
+from gptctl.train.job import Model, allocate, language_model
 
 
 class ReplicatedParameters:
@@ -28,7 +27,7 @@ class ReplicatedParameters:
         """
         allocate(model, self.device)
         if compiled:
-            device.compile_modules(transformer_blocks(model))
+            language_model(model).compile_parts()
         parameters = dict(model.named_parameters())
         return self.keep_masters(model, parameters) if precision == "bf16-master" else parameters
 
@@ -54,6 +53,9 @@ class ReplicatedParameters:
         """Round the copies in float32 to the model's parameters, if there are any."""
         if self.rounded:
             torch._foreach_copy_([parameter.data for parameter in self.rounded.values()], list(self.rounded))
+
+    def start_backward(self, is_last: bool) -> None:
+        """Do nothing: the backward pass adds to gradients that are summed after the last one."""
 
     def as_dtensor(self, parameter: nn.Parameter, values: Tensor) -> Tensor:
         """Return the values: this rank holds all of them."""

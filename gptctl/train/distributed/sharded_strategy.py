@@ -23,10 +23,11 @@ from gptctl.model.tensor_part import TensorPart
 from gptctl.train.distributed.base_strategy import DistributedStrategy
 from gptctl.train.distributed.collectives import MatrixFunction, chunk_sizes, map_sharded_matrices, squared_norm
 from gptctl.train.distributed.parallel_dims import ParallelDims
-from gptctl.train.job import Model, allocate, transformer_blocks
+from gptctl.train.job import Model, allocate, language_model, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 
 BF16_DEVICES = ("cuda",)  # whose blocks are gathered in bfloat16
+DEFERRED_SHARE = 0.05  # of a GPU's memory that full gradients may take: 1.7 billion parameters on an H200
 
 
 class ShardedStrategy(DistributedStrategy):
@@ -38,19 +39,38 @@ class ShardedStrategy(DistributedStrategy):
         super().__init__(device, heartbeat_writer, dims)
         self.mesh = mesh
         self.full_parameters: dict[nn.Parameter, nn.Parameter] = {}  # the model's parameter of each shard
+        self.deferring: list[FSDPModule] = []  # models whose gradients are summed in the last backward pass alone
 
     def prepare_model(self, model: Model, precision: str, compiled: bool) -> dict[str, nn.Parameter]:
         """Shard a model over the ranks, allocate this rank's shards without values, and return them by name."""
         if compiled:
-            device.compile_modules(transformer_blocks(model))
+            language_model(model).compile_parts()
         if self.mesh is not None:
             apply_fsdp(model, self.mesh, precision)
+            if self.may_defer_sums(model):
+                assert isinstance(model, FSDPModule)
+                self.deferring.append(model)
         allocate(model, self.device)
         shards = {}
         for name, full in model.named_parameters():
             shards[name] = nn.Parameter(local_shard(full.detach()), full.requires_grad)
             self.full_parameters[shards[name]] = full
         return shards
+
+    def may_defer_sums(self, model: Model) -> bool:
+        """Return whether a rank may hold the full gradients of a model, so that it sends them once per batch.
+
+        It may if they take little of a GPU's memory. On the CPU the order of additions would change for nothing.
+        """
+        if self.device.type != "cuda":
+            return False
+        memory = torch.cuda.get_device_properties(self.device).total_memory
+        return 4 * sum(parameter.numel() for parameter in model.parameters()) <= DEFERRED_SHARE * memory
+
+    def start_backward(self, is_last: bool) -> None:
+        """Let the models that may wait with the sum of their gradients wait for the last backward pass."""
+        for model in self.deferring:
+            model.set_requires_gradient_sync(is_last)
 
     def update_model(self) -> None:
         """Do nothing: the model's parameters are the shards, and rounded when they are gathered."""
@@ -69,7 +89,7 @@ class ShardedStrategy(DistributedStrategy):
             if shard.grad is not None:
                 by_copies.setdefault(self.copies(self.full_parameters[shard]), []).append(shard.grad)
         sums = [squared_norm(gradients) / copies for copies, gradients in by_copies.items()]
-        total = torch.stack(sums).sum() if sums else torch.zeros((), dtype=torch.float64)
+        total = torch.stack(sums).sum() if sums else device.to_double(torch.zeros((), device=self.device))
         return total * (self.dims.world_size // self.dims.dp_size)  # `all_reduce` counts the ranks of one share as one
 
     def copies(self, full: Tensor) -> int:

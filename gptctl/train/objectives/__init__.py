@@ -39,7 +39,7 @@ class Objective(Protocol):
         """Return the metrics' sums over no samples, (N,) float64 on the CPU."""
 
     def batch_metrics(self, model: Model, batch: Batch) -> Tensor:
-        """Return the metrics' sums over a batch, (N,) float64 on the CPU. They are added over batches and ranks."""
+        """Return the metrics' sums over a batch, (N,) float64 on its device. They are added over batches and ranks."""
 
     def compute_metrics(self, sums: Tensor) -> dict[str, float]:
         """Return metrics by name from the sums over a whole split; one of them is "loss"."""

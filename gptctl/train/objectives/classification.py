@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from gptctl.model.classifier import Classifier
 from gptctl.model.cross_entropy import IGNORE_INDEX, cross_entropy_sum
+from gptctl.model.device import to_double
 from gptctl.train.data.batch import Batch
 from gptctl.train.job import Model, TrainJob
 from gptctl.train.objectives import SummedLoss
@@ -55,14 +56,15 @@ class Classification:
         return torch.zeros(2 + model.labels**2, dtype=torch.float64)
 
     def batch_metrics(self, model: Model, batch: Batch) -> Tensor:
-        """Return loss, count and the flattened confusion counts [true, predicted], (2 + L * L,) float64 on the CPU."""
+        """Return loss, count and the confusion counts [true, predicted], flat: (2 + L * L,) float64 on its device."""
         assert isinstance(model, Classifier)
         assert batch.class_labels is not None
         logits, _ = model(batch.model_inputs(), batch.sequence_lengths)
         total, count = cross_entropy_sum(logits, batch.class_labels)
         cells = batch.class_labels * model.labels + logits.argmax(-1)
-        confusion = torch.bincount(cells.cpu(), minlength=model.labels**2).double()
-        return torch.cat((torch.tensor((total.item(), count.item()), dtype=torch.float64), confusion))
+        ones = to_double(torch.ones_like(cells))
+        confusion = ones.new_zeros(model.labels**2).index_add_(0, cells, ones)
+        return torch.cat((torch.stack((to_double(total), to_double(count))), confusion))
 
     def compute_metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the mean loss, accuracy, and macro F1 over the labels that occur as truth or prediction."""

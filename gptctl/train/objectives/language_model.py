@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gptctl.core.errors import UsageError
+from gptctl.model.device import to_double
 from gptctl.model.gpt import GPT, LossSums, find_document_starts
 from gptctl.train.data.batch import Batch
 from gptctl.train.job import Model, TrainJob
@@ -67,9 +68,9 @@ class LanguageModeling:
         return torch.zeros(2, dtype=torch.float64)
 
     def batch_metrics(self, model: Model, batch: Batch) -> Tensor:
-        """Return the cross-entropy and the count of a batch, (2,) float64 on the CPU."""
+        """Return the cross-entropy and the count of a batch, (2,) float64 on its device."""
         found = self.forward(model, batch)
-        return torch.tensor((found.cross_entropy.item(), found.targets.item()), dtype=torch.float64)
+        return torch.stack((to_double(found.cross_entropy), to_double(found.targets)))
 
     def compute_metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the mean loss in nats per token."""

@@ -7,8 +7,9 @@ are stacked, bfloat16 is used only where it is fast, and ranks share the matrice
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from gptctl.train.strategies import Strategy
 # them to between about 0.7 and 1.2.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+STACKED_NUMBERS = 2**27  # of matrices that are orthogonalized together: 512 MiB, beyond which a GPU gains nothing
 
 
 def build(
@@ -79,12 +81,17 @@ class Muon(Optimizer):
                 if parameter.grad is not None:
                     same_shape[tuple(self.strategy.full_shape(parameter))].append(parameter)
             for shape, parameters in same_shape.items():
-                directions = [self.nesterov(parameter, group) for parameter in parameters]
-                updates = self.strategy.map_matrices(self.orthogonalize, directions, parameters)
-                lr = group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5  # the same change of outputs for all shapes
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update, alpha=-lr)
+                for stack in stacks(parameters, math.prod(shape), self.strategy.dims.world_size):
+                    self.update_stack(stack, shape, group)
+
+    def update_stack(self, parameters: Sequence[nn.Parameter], shape: Sequence[int], group: dict[str, Any]) -> None:
+        """Update matrices of one full shape together."""
+        directions = [self.nesterov(parameter, group) for parameter in parameters]
+        updates = self.strategy.map_matrices(self.orthogonalize, directions, parameters)
+        lr = group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5  # the same change of outputs for all shapes
+        for parameter, update in zip(parameters, updates, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update, alpha=-lr)
 
     def nesterov(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
         """Update the running mean of the gradient and return the Nesterov direction.
@@ -98,6 +105,16 @@ class Muon(Optimizer):
         mean = state["momentum"].float().lerp_(parameter.grad, 1 - group["momentum"])
         state["momentum"].copy_(mean)
         return torch.lerp(parameter.grad, mean, group["momentum"])
+
+
+def stacks(parameters: Sequence[nn.Parameter], numbers: int, ranks: int) -> Iterator[Sequence[nn.Parameter]]:
+    """Yield parameters of so many numbers each in stacks of at most STACKED_NUMBERS, but of one for each rank at least.
+
+    A step needs five times the memory of a stack.
+    """
+    size = max(1, STACKED_NUMBERS // (numbers * ranks)) * ranks
+    for first in range(0, len(parameters), size):
+        yield parameters[first : first + size]
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -18,8 +18,8 @@ STATE_BYTES = {"fp32": 4, "bf16": 2}  # of a number that an optimizer keeps, by 
 BUCKET_BYTES = 25 * 2**20  # collectives.BUCKET_BYTES
 BUCKETS_IN_FLIGHT = 2  # collectives.BUCKETS_IN_FLIGHT
 WHOLE_LOGITS = 2**21  # above this many, logits are computed in chunks: cross_entropy.MIN_FUSED_LOGITS
-CHUNK_ROWS = 256  # cross_entropy.CHUNK_ROWS
-LOGIT_COPIES = 3  # of a chunk: logits, log-probabilities, and those of the chunk before
+CHUNK_ROWS, CUDA_CHUNK_ROWS = 256, 4096  # those of cross_entropy
+LOGIT_COPIES = 3  # of a chunk: logits, log-probabilities or the gradient, and those of the chunk before
 MEMORY_SHARE = 0.85  # share of a device's memory that a run may take; buffers and fragmentation take the rest
 MIN_EVAL_BATCH = 32  # sequences per forward pass of an evaluation, if they fit: it keeps nothing for a backward pass
 
@@ -33,6 +33,7 @@ class Layout:
     nodes: int = 1
     bf16: bool = False  # matrix products
     bf16_master: bool = False  # the model, of which optimizers update a copy in fp32
+    on_gpu: bool = False
 
 
 def estimate(
@@ -107,7 +108,7 @@ def choose_eval_batch(model: ModelConfig, recipe: Recipe, layout: Layout, micro:
 
     def fits(size: int) -> bool:
         tokens = size * recipe.seq_len
-        logits = 2 * FLOAT_BYTES * logits_at_once(model, tokens)
+        logits = logit_bytes(model, layout, tokens)
         return held + tokens * per_token + logits <= MEMORY_SHARE * memory
 
     size = max(MIN_EVAL_BATCH, micro)
@@ -209,17 +210,17 @@ def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
 def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens: int) -> int:
     """Count the bytes that one forward pass of `tokens` tokens keeps for the backward pass.
 
-    Logits and their gradient are kept once each if they are few, else LOGIT_COPIES of a chunk exist at a time.
+    The gradient of the head's matrix is kept apart while logits are computed chunk by chunk.
     """
     stream = stream_bytes(layout)
     per_block = block_bytes(model, recipe, layout)
     blocks = model.layers * per_block
     if recipe.checkpoint_activations:
         blocks = model.layers * stream * model.hidden_size + per_block
-    logits, whole = logits_at_once(model, tokens), tokens * model.padded_vocab_size
+    whole = tokens * model.padded_vocab_size
     head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
-    copies = 2 if whole < WHOLE_LOGITS else LOGIT_COPIES
-    return tokens * (blocks + 2 * stream * model.hidden_size) + FLOAT_BYTES * (copies * logits + head)
+    head *= FLOAT_BYTES
+    return tokens * (blocks + 2 * stream * model.hidden_size) + logit_bytes(model, layout, tokens) + head
 
 
 def stream_bytes(layout: Layout) -> int:
@@ -227,37 +228,42 @@ def stream_bytes(layout: Layout) -> int:
     return 2 if layout.bf16_master else FLOAT_BYTES
 
 
-def logits_at_once(model: ModelConfig, tokens: int) -> int:
-    """Count the logits that exist at the same time in a forward pass with a loss."""
+def logit_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
+    """Count the bytes of the logits that exist at the same time, and of their gradient.
+
+    These are all logits if they are few, else LOGIT_COPIES of a chunk. On a GPU, what is computed in single
+    precision between products in bfloat16 is compiled, and never stored.
+    """
     whole = tokens * model.padded_vocab_size
-    return whole if whole < WHOLE_LOGITS else min(whole, CHUNK_ROWS * model.padded_vocab_size)
+    if whole < WHOLE_LOGITS:
+        return 2 * FLOAT_BYTES * whole
+    rows = min(tokens, CUDA_CHUNK_ROWS if layout.on_gpu else CHUNK_ROWS)
+    return LOGIT_COPIES * (2 if layout.on_gpu and layout.bf16 else FLOAT_BYTES) * rows * model.padded_vocab_size
 
 
 def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     """Count the bytes per token that a block keeps for the backward pass.
 
-    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers (of
-    which autocast makes a copy for each matrix), q, k, v, the attention's output, and the feed-forward hidden layer
-    before and after its activation function (of each expert that a token is routed to). Attention weights are
-    recomputed. Autocast normalizes queries and keys in single precision.
+    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers, q,
+    k, v, the attention's output, and the feed-forward hidden layer before and after its activation function (of each
+    expert that a token is routed to). Attention weights are recomputed. In bf16, which is for GPUs, blocks are
+    compiled: they keep the output of the attention sublayer in place of the second norm's input, and gate, up and their
+    product of SwiGLU.
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
     tp = layout.dims.tp
     keys = model.resolved_kv_heads * model.head_dim
-    kept = {"swiglu": 4, "relu": 1}.get(model.activation, 2)  # relu's gradient needs only its output
+    # relu's gradient needs only its output.
+    kept = {"swiglu": 3 if layout.bf16 else 4, "relu": 1}.get(model.activation, 2)
     hidden = model.intermediate_size * kept
     if model.experts:
         hidden = model.experts_per_token * (hidden + 2 * model.hidden_size)
-    autocast = layout.bf16 and not layout.bf16_master
-    normed = (2 if autocast else 1) * (model.hidden_size + keys) if model.qk_norm else 0
-    inside = 2 * (model.hidden_size + keys) + normed + hidden
-    inputs = 2
-    if autocast:
-        inputs = 5 if model.activation == "swiglu" and not model.experts else 4
+    inside = 2 * (model.hidden_size + keys) + (model.hidden_size + keys if model.qk_norm else 0) + hidden
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
-    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (inputs * model.hidden_size + inside // tp + dropout)
+    norms = stream_bytes(layout) + (narrow if layout.bf16 else stream_bytes(layout))
+    return norms * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:

@@ -26,6 +26,7 @@ class PlanOptions:
     micro_batch_size: int
     bf16: bool
     bf16_master: bool = False
+    on_gpu: bool = False
     memory: float = math.inf  # bytes of each rank
     accelerator: Accelerator | None = None  # whose time is estimated
 
@@ -34,7 +35,7 @@ class PlanOptions:
         dims = ParallelDims.for_strategy(
             strategy, self.world_size, nodes=self.nodes, tp_size=self.tp_size, hybrid_shard=self.hybrid_shard
         )
-        return Layout(dims, strategy, self.nodes, self.bf16, self.bf16_master)
+        return Layout(dims, strategy, self.nodes, self.bf16, self.bf16_master, self.on_gpu)
 
     def strategies(self) -> tuple[str, ...]:
         """Return the strategies to choose from, the one that communicates least first.

@@ -43,6 +43,9 @@ class Strategy(Protocol):
         Return the shards by name, in float32 for every precision. Call `update_model` once they have values.
         """
 
+    def start_backward(self, is_last: bool) -> None:
+        """Prepare for the backward pass of a micro-batch: the last of a batch, or one whose sums may wait for it."""
+
     def update_model(self) -> None:
         """Copy this rank's shards into the model, if it computes with rounded copies of them."""
 
@@ -50,13 +53,13 @@ class Strategy(Protocol):
         """Sum the gradients of this rank's shards over all ranks."""
 
     def squared_grad_norm(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Return this rank's part of the squared norm of the gradient, () float64 on the CPU.
+        """Return this rank's part of the squared norm of the gradient, () float64 on the device.
 
         `all_reduce` of these parts is the squared norm.
         """
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Return the sum of float64 values over all shares of a batch."""
+        """Return the sum of float64 values over all shares of a batch, on the CPU."""
 
     def broadcast_object(self, value: T) -> T:
         """Return the first rank's value."""

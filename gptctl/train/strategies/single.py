@@ -47,8 +47,8 @@ class SingleDevice(ReplicatedParameters):
         return squared_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Return the values."""
-        return values
+        """Return the values on the CPU."""
+        return values.cpu()
 
     def broadcast_object(self, value: T) -> T:
         """Return the value."""

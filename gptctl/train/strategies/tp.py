@@ -1,9 +1,9 @@
 """Tensor parallelism: ranks of one machine share each block's matrices and see the same samples.
 
 Shoeybi et al. 2019, "Megatron-LM", 3. Around the groups of such ranks, rows are sharded as in fsdp.py. Query, key,
-value, up and gate are split by their outputs (heads, hidden units), output and down by their inputs, so one sum after
-attention and one after the feed-forward part suffice. Embeddings, head, norms, routers and experts are replicated
-within a group.
+value, up and gate are split by their outputs (heads, hidden units), output and down by their inputs. So one sum after
+attention and one after the feed-forward part suffice, and in the backward pass one before each. Embeddings, head,
+norms, routers and experts are replicated within a group.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor
-from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
+from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    PrepareModuleInput,
+    RowwiseParallel,
+    parallelize_module,
+)
 
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
@@ -81,7 +87,11 @@ class TensorParallel(ShardedStrategy):
         """Split a model's matrices among the ranks of a group, and shard them. Return this rank's shards by name."""
         check_divisible(model.config, self.dims.tp)
         for block in transformer_blocks(model):
-            plan = {name: style() for name, style in TP_PLAN.items() if name in dict(block.named_modules())}
+            modules = dict(block.named_modules())
+            plan: dict[str, ParallelStyle] = {name: style() for name, style in TP_PLAN.items() if name in modules}
+            plan["attention"] = shared_input(others=4)
+            if "feed_forward.up" in plan:
+                plan["feed_forward"] = shared_input()
             parallelize_module(block, self.tp_mesh, plan)
         return super().prepare_model(model, precision, compiled)
 
@@ -148,6 +158,15 @@ class TensorParallel(ShardedStrategy):
     def sharded_rows(self, full: Tensor) -> int:
         """Count the rows of a parameter that are sharded over the groups: those of this rank's part."""
         return full.size(0) // (self.dims.tp if self.split_dim(full) == 0 else 1)
+
+
+def shared_input(others: int = 0) -> ParallelStyle:
+    """Return the style of a module whose first argument is whole on each rank; it has some `others` after that.
+
+    The gradient of the argument is summed once over the ranks, and not once for each matrix that it is multiplied with.
+    """
+    layouts = (Replicate(), *[None] * others)
+    return PrepareModuleInput(input_layouts=layouts, desired_input_layouts=layouts)
 
 
 def check_divisible(config: ModelConfig, tp_size: int) -> None:

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.core.seeds import derive
-from gptctl.model.classifier import Classifier, Pooling
+from gptctl.model.classifier import Classifier, Pooling, init_label_head
 from gptctl.model.config import ModelConfig
-from gptctl.model.folder import load_model
+from gptctl.model.files.lazy_tensor import LazyTensor
+from gptctl.model.folder import open_model_weights
 from gptctl.model.gpt import GPT
-from gptctl.model.lora import apply_lora
+from gptctl.model.hf.adapter_format import UPDATE_TENSORS
+from gptctl.model.lora import apply_lora, init_lora
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
 from gptctl.model.tensor_part import TensorPart
@@ -29,6 +31,7 @@ class InitialModel:
     """A model folder, and what is changed before training."""
 
     folder: Path
+    base: ModelConfig  # of the folder's model
     vocab_size: int = 0  # at least the folder's
     dropout: float = 0.0
     seed: int = 0
@@ -36,9 +39,9 @@ class InitialModel:
     freeze: tuple[str, ...] = ()
     freeze_layers: int = 0
 
-    def model_config(self, base: ModelConfig) -> ModelConfig:
-        """Return the config of the model, from that of the folder."""
-        return base.model_copy(update={"dropout": self.dropout, "vocab_size": self.vocab_size})
+    def model_config(self) -> ModelConfig:
+        """Return the config of the model that is trained."""
+        return self.base.model_copy(update={"dropout": self.dropout, "vocab_size": self.vocab_size})
 
 
 @dataclass(frozen=True)
@@ -51,49 +54,43 @@ class PretrainedModel:
 
     def build(self) -> Model:
         """Return the model on the meta device, without values. The new label head is never frozen."""
-        saved = load_model(self.initial.folder)
-        config = self.initial.model_config(saved.config)
+        initial, config = self.initial, self.initial.model_config()
         with meta_init():
             gpt = GPT(config)
-            model = Classifier(gpt, self.labels, 0, self.initial.dropout, self.pooling) if self.labels else gpt
-        prepare_parameters(model, gpt, self.initial, config.vocab_size > saved.config.vocab_size)
+            model = Classifier(gpt, self.labels, 0, initial.dropout, self.pooling) if self.labels else gpt
+        prepare_parameters(model, gpt, initial, config.vocab_size > initial.base.vocab_size)
         if isinstance(model, Classifier):
             model.label_head.requires_grad_(True)
         return model
 
     def init_weights(self, model: Model, parts: Mapping[str, TensorPart]) -> None:
-        """Fill a rank's parts of all parameters."""
-        whole, has_new_tokens = load_pretrained(self.initial)
-        full: Model = whole
+        """Fill a rank's parts of all parameters, one after the other, from the folder's files."""
+        stored = {name.removeprefix("gpt."): tensor for name, tensor in open_model_weights(self.initial.folder).items()}
+        generator = torch.Generator().manual_seed(derive(self.initial.seed, "new symbols"))
+        for name in PADDED_TENSORS:
+            if name in stored:
+                stored[name] = resize_embedding(stored[name], self.initial, generator)
+        for name, part in parts.items():
+            plain = name.removeprefix("gpt.")
+            if plain.startswith("label_head.") or plain.endswith(UPDATE_TENSORS):
+                continue  # new
+            if plain not in stored:
+                raise DataError(f"the weights in {self.initial.folder} have no {plain}", "see gptctl doctor")
+            part.fill(stored[plain].read())
         if isinstance(model, Classifier):
-            full = Classifier(whole, self.labels, self.initial.seed, self.initial.dropout, self.pooling)
-        prepare_parameters(full, whole, self.initial, has_new_tokens)
-        for name, parameter in full.named_parameters():
-            parts[name].copy_rows(0, parameter.detach())
+            init_label_head(parts["label_head.weight"], parts["label_head.bias"], self.initial.seed)
+        init_lora(model, parts, self.initial.seed)
 
 
-def load_pretrained(initial: InitialModel) -> tuple[GPT, bool]:
-    """Load the weights into a model with room for new tokens, and return whether there are any."""
-    saved = load_model(initial.folder)
-    source = saved.model.gpt if isinstance(saved.model, Classifier) else saved.model
-    old_size = saved.config.vocab_size
-    model = GPT(initial.model_config(saved.config))
-    weights = source.state_dict()
-    generator = torch.Generator().manual_seed(derive(initial.seed, "new symbols"))
-    for name in PADDED_TENSORS:
-        if name in weights:
-            weights[name] = resize_embedding(weights[name], old_size, model, generator)
-    model.load_state_dict(weights)
-    return model, initial.vocab_size > old_size
-
-
-def resize_embedding(table: Tensor, old_size: int, model: GPT, generator: torch.Generator) -> Tensor:
-    """Return a table (padded V, C) with the first rows of another, and new rows drawn with the same deviation."""
-    config = model.config
-    resized = table.new_zeros(config.padded_vocab_size, table.size(1))
-    resized[:old_size] = table[:old_size]
-    resized[old_size : config.vocab_size].normal_(0, float(table[:old_size].std()), generator=generator)
-    return resized
+def resize_embedding(table: LazyTensor, initial: InitialModel, generator: torch.Generator) -> LazyTensor:
+    """Return a table without padding, with rows for new tokens that are drawn with the deviation of the others."""
+    old, new = initial.base.vocab_size, initial.vocab_size - initial.base.vocab_size
+    if not new:
+        return table
+    width = table.shape[1]
+    deviation = float(table.read()[:old].float().std())
+    rows = torch.empty(new, width).normal_(0, deviation, generator=generator)
+    return table.map(lambda whole: torch.cat((whole[:old].float(), rows)), torch.Size((old + new, width)))
 
 
 def prepare_parameters(model: nn.Module, gpt: GPT, initial: InitialModel, has_new_tokens: bool) -> None:

@@ -23,6 +23,7 @@ def prepare_task(
     """Prepare data and model for the chosen task."""
     initial = InitialModel(
         folder.absolute(),
+        saved.config,
         dropout=config.dropout,
         seed=config.seed,
         lora=config.lora_config(),

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from gptctl.train.distributed.options import DistributedOptions
+from gptctl.train.planning.estimate import Layout
+from gptctl.train.planning.plan_run import Arrangement
 
 
 @pytest.mark.parametrize(
@@ -22,4 +24,5 @@ from gptctl.train.distributed.options import DistributedOptions
 def test_plan_and_run_have_the_same_device(given: dict[str, Any], device: str) -> None:
     config = DistributedOptions(**given)
     assert (config.device_name(), config.on_cpu()) == (device, device == "cpu")
-    assert config.distributed()["device"] == device
+    arranged = Arrangement(Layout(), micro_batch_size=1, eval_batch_size=1)
+    assert config.distributed(arranged)["device"] == device

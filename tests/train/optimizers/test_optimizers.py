@@ -177,3 +177,20 @@ def test_each_expert_is_a_matrix_of_its_own() -> None:
     torch.testing.assert_close(stack.detach(), torch.stack([parameter.detach() for parameter in alone]))
     assert torch.equal(stack[2], start[2])
     assert not torch.equal(stack[1], start[1])
+
+
+def test_large_stacks_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven matrices at once, two at a time or one by one: the same weights. Two ranks get at least a matrix each."""
+    start, gradients = torch.randn(7, 24, 16), torch.randn(7, 24, 16)
+    results = []
+    for numbers in (muon.STACKED_NUMBERS, 2 * 24 * 16 + 5, 1):
+        monkeypatch.setattr(muon, "STACKED_NUMBERS", numbers)
+        matrices = [nn.Parameter(matrix.clone()) for matrix in start]
+        for matrix, gradient in zip(matrices, gradients, strict=True):
+            matrix.grad = gradient
+        assert max(map(len, muon.stacks(matrices, 24 * 16, 1))) == {1: 1, 773: 2}.get(numbers, 7)
+        assert [len(stack) for stack in muon.stacks(matrices, 24 * 16, 2)] == ([7] if numbers > 773 else [2, 2, 2, 1])
+        muon.Muon(matrices, Recipe(matrix_lr=0.02), HERE).step()
+        results.append(torch.stack([matrix.detach() for matrix in matrices]))
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0])

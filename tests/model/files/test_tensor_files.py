@@ -1,0 +1,55 @@
+"""Files of tensors: written one tensor after the other, with the bytes of the package safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gptctl.core.errors import DataError
+from gptctl.model.files import tensor_files
+from gptctl.model.files.lazy_tensor import LazyTensor, read_all
+from tests.allocations import peak_allocated
+
+TENSORS = {
+    "blocks.0.weight": torch.arange(15.0).view(3, 5),
+    "step": torch.tensor(3.0),
+    "transposed": torch.arange(12.0).view(4, 3).T,
+    "mean": torch.arange(7.0).bfloat16(),
+    "empty": torch.empty(0, 4),
+    'a "name" with ü': torch.arange(3),
+    "half": torch.ones(2, 2).half(),
+    "double": torch.ones(3).double(),
+}
+
+
+def test_the_bytes_are_those_of_safetensors(tmp_path: Path) -> None:
+    """Any type, in the same order; tensors in memory and tensors that are read later."""
+    save_file({name: t.contiguous() for name, t in TENSORS.items()}, tmp_path / "theirs", {"format": "pt"})
+    tensor_files.write_tensors(tmp_path / "ours", TENSORS)
+    lazy = tensor_files.open_tensors(tmp_path / "theirs")
+    tensor_files.write_tensors(tmp_path / "copied", lazy)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes() == (tmp_path / "copied").read_bytes()
+    for name, tensor in read_all(lazy).items():
+        assert torch.equal(tensor, TENSORS[name])
+        assert (lazy[name].shape, lazy[name].nbytes) == (tensor.shape, tensor.nbytes)
+
+
+def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    """Ten tensors that are computed as they are written."""
+    shape = torch.Size((100, 100))
+    lazy = {f"t{number}": LazyTensor(shape, torch.float32, lambda: torch.ones(shape)) for number in range(10)}
+    peak, _ = peak_allocated(lambda: tensor_files.write_tensors(tmp_path / "file", lazy))
+    assert 40_000 <= peak < 100_000
+    assert len(load_file(tmp_path / "file")) == 10
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    """Missing or damaged: exit 3, also where tensors are read later."""
+    with pytest.raises(DataError, match="is missing"):
+        tensor_files.open_tensors(tmp_path / "none")
+    (tmp_path / "bad").write_bytes(b"\xff" * 100)
+    with pytest.raises(DataError, match="is not a safetensors file"):
+        tensor_files.open_tensors(tmp_path / "bad")
