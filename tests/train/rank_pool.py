@@ -27,7 +27,6 @@ from gptctl.model.tensor_part import TensorPart
 from gptctl.train import loop
 from gptctl.train.checkpoints.resume import find_checkpoint
 from gptctl.train.distributed import collectives, sharded_strategy
-from gptctl.train.distributed.connections import connect_on_demand
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from tests.allocations import peak_allocated
@@ -91,7 +90,6 @@ def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
     """Call functions as one rank until None arrives."""
     os.environ |= {"RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
-    connect_on_demand()
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
     while (task := pipe.recv()) is not None:
         number, function, args = task
@@ -177,19 +175,15 @@ def files_verified(folder: Path, job: TrainJob) -> list[str]:
     return hashed
 
 
-def count_sockets(folder: Path, job: TrainJob) -> list[int]:
-    """Return how many sockets this rank has more after it built a strategy, broadcast and gathered an object."""
+def count_sockets(folder: Path, job: TrainJob) -> int:
+    """Return how many sockets this rank has more after it built a strategy."""
     dist.barrier()
-    before, counts = open_sockets(), []
+    before = open_sockets()
     strategy = build_strategy(job, folder)
-    counts.append(open_sockets() - before)
-    strategy.broadcast_object("x")
-    counts.append(open_sockets() - before)
-    strategy.gather_objects("x")
-    counts.append(open_sockets() - before)
     dist.barrier(strategy.control_group)
+    dist.barrier(strategy.checkpoint_group)
     strategy.heartbeat_writer.close()
-    return counts
+    return open_sockets() - before
 
 
 def open_sockets() -> int:

@@ -35,7 +35,7 @@ from gptctl.core.run_folder import Run
 from gptctl.core.signals import HANDLED, StopFlag
 from gptctl.model import device
 from gptctl.train.distributed.base_strategy import COLLECTIVE_TIMEOUT
-from gptctl.train.distributed.connections import connect_on_demand, raise_file_limit
+from gptctl.train.distributed.connections import raise_file_limit
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.heartbeat import heartbeat_path
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
@@ -163,7 +163,6 @@ def run_rank(
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    connect_on_demand()
     # With a device, NCCL connects the ranks now and not in the first step.
     on_gpu = chosen.type == "cuda"
     dist.init_process_group(
