@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class Shares:
         self.cycle = int(self.weights.sum())  # after which the sequence repeats
         # The samples of each source before every SNAPSHOT_EVERY-th sample, so that a walk to any sample is short.
         self._snapshots = [np.zeros(len(self.weights), np.int64)]
+        self._lock = Lock()
 
     def sources(self, first: int, count: int) -> Integers:
         """Return the numbers of the sources of `count` samples, (count,)."""
@@ -46,11 +48,12 @@ class Shares:
         """Return the samples of each source before `start`, and the sources of `length` samples, inside one cycle."""
         from gptctl.text.kernels.shares import assign_samples
 
-        while len(self._snapshots) * SNAPSHOT_EVERY <= start:
-            taken = self._snapshots[-1].copy()
-            first = (len(self._snapshots) - 1) * SNAPSHOT_EVERY
-            assign_samples(self.weights, first, taken, np.empty(SNAPSHOT_EVERY, np.int64))
-            self._snapshots.append(taken)
+        with self._lock:  # batches are read in a thread, and their samples are counted in another
+            while len(self._snapshots) * SNAPSHOT_EVERY <= start:
+                taken = self._snapshots[-1].copy()
+                first = (len(self._snapshots) - 1) * SNAPSHOT_EVERY
+                assign_samples(self.weights, first, taken, np.empty(SNAPSHOT_EVERY, np.int64))
+                self._snapshots.append(taken)
         nearest = start // SNAPSHOT_EVERY
         taken, chosen = self._snapshots[nearest].copy(), np.empty(length, np.int64)
         assign_samples(self.weights, nearest * SNAPSHOT_EVERY, taken, np.empty(start % SNAPSHOT_EVERY, np.int64))

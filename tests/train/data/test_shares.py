@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,16 @@ def test_any_sample_is_found_alone(weights: list[float], first: int, count: int)
     assert chosen.tolist() == alone[::-1]
     found = np.bincount(chosen, minlength=len(weights))
     assert (other.counts(first + count) - other.counts(first)).tolist() == found.tolist()
+
+
+def test_threads_may_read_at_the_same_time() -> None:
+    """One reads batches ahead while another counts them."""
+    weights = [123_457.0, 654_321.0, 222_222.0]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            shares, expected = Shares(weights), Shares(weights).counts(400_000).tolist()
+            assert all(one.tolist() == expected for one in pool.map(shares.counts, [400_000] * 8))
+            assert len(shares._snapshots) == 1 + 400_000 // SNAPSHOT_EVERY
 
 
 def test_weights_are_what_they_print() -> None:
