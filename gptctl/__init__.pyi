@@ -177,13 +177,14 @@ def pretrain(
 ) -> Summary: ...
 def finetune(
     base: str | Path,
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
     seed: int | None = ...,
     text_column: str | None = ...,
     id_column: str | None = ...,
     limit: int | None = ...,
+    weights: float | Sequence[float] | None = ...,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = ...,
     nproc_per_node: int | None = ...,
     gpus: int | None = ...,
@@ -206,6 +207,7 @@ def finetune(
     plugins: str | Sequence[str] | None = ...,
     max_bad: float | None = ...,
     max_doc_bytes: int | None = ...,
+    mixture: Mapping[str, Any] | None = ...,
     tp_size: int | None = ...,
     hybrid_shard: bool | None = ...,
     max_restarts: int | None = ...,

@@ -16,17 +16,17 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
-from gptctl.core.summary import Counts, Summary, Table
+from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.tokenizer import Tokenizer
+from gptctl.train.planning.reading_plan import warn_of_repetition
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
-    from gptctl.model.saved_model import SavedModel
     from gptctl.train.job import TrainJob
     from gptctl.train.tasks.finetune_task import FinetuneTask
 
@@ -46,8 +46,14 @@ class Finetune(FinetuneOptions):
     """
 
     base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
-    data: str = argument(..., "DATA", "File or folder with the texts.")
+    data: tuple[str, ...] = argument(
+        ..., "DATA...", "File or folder with the texts. For lm several are mixed, see --weights."
+    )
     out: str = output(..., "Folder of the run.")
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        return self.without_weights(len(self.data)) | super().without_effect()
 
     def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
         """Return the runs of --seeds or --fold-column by their folders; none for a single run."""
@@ -60,17 +66,28 @@ class Finetune(FinetuneOptions):
 def plan(config: Finetune, context: Context) -> Summary:
     """Describe what would be done."""
     from gptctl.model.files.locate import find_model
+    from gptctl.model.folder import load_model
+    from gptctl.train.source_metrics import planned_sources
+    from gptctl.train.tasks.prepare_task import prepare_task
 
-    tables, _ = config.read_splits(config.data)
+    sources, _ = config.read_sources(config.data)
+    tables = next(iter(sources.values()))
     facts: Values = {
         "model": str(find_model(config.base)),
-        "train_texts": len(tables["train"]),
-        "val_texts": len(tables["val"]),
+        "train_texts": sum(len(found["train"]) for found in sources.values()),
+        "val_texts": sum(len(found["val"]) for found in sources.values()),
     }
     if config.task == "classify":
         facts["labels"] = data_splits.label_names(tables["train"], config.label_column)
     if runs := list(config.repeats(tables)):
         facts["runs"] = runs
+    if config.task == "lm":
+        folder = find_model(config.base)
+        saved = load_model(folder)
+        saved = saved._replace(config=config.limit_context(saved.config))
+        task = prepare_task(config, folder, saved, sources, context.warn)
+        facts["sources"] = planned_sources(make_job(config, task, saved.config, {}))
+        warn_of_repetition(facts["sources"], context)
     return Summary("finetune", "planned", (config.out,), plan=facts)
 
 
@@ -90,14 +107,17 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     device.select_device(config.device_name(), config.gpus)
     if config.lora and "tp" in config.plan_options(config.micro_batch_size).strategies():
         raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
-    tables, fingerprints = config.read_splits(config.data)
+    sources, fingerprints = config.read_sources(config.data)
+    tables = next(iter(sources.values()))
     inputs, repeats = {"model": model_manifest.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
     if repeats and config.nodes > 1:
         hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
         raise UsageError("--seeds and --fold-column train on one machine", hint)
 
     def build_job() -> TrainJob:
-        task = prepare_task(config, folder, saved, tables, context)
+        from gptctl.train.tasks.prepare_task import prepare_task
+
+        task = prepare_task(config, folder, saved, sources, context.warn)
         return make_job(config, task, saved.config, fingerprints)
 
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
@@ -147,8 +167,12 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     from gptctl.model.hf.adapter_save import save_adapter
     from gptctl.model.save import save_model
     from gptctl.train import loop
+    from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks import final_model
 
+    if planned := planned_sources(job):
+        record.event("sources", sources=planned)
+        warn_of_repetition(planned, context)
     metrics = loop.train(job, record, context)
     needs_model = bool(config.lora) or "held out" in tables
     model, weights, best = final_model.open_best(job, record.path, load=needs_model)
@@ -173,45 +197,8 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     return metrics
 
 
-def prepare_task(
-    config: Finetune, folder: Path, saved: SavedModel, tables: dict[str, pa.Table], context: Context
-) -> FinetuneTask:
-    """Prepare data and model for the chosen task."""
-    from gptctl.train.tasks import chat, classify, lm
-    from gptctl.train.tasks.finetune_task import TaskInputs
-    from gptctl.train.tasks.initial_models import InitialModel
-
-    initial = InitialModel(
-        folder.absolute(),
-        saved.config,
-        dropout=config.dropout,
-        seed=config.seed,
-        lora=config.lora_config(),
-        freeze=config.freeze,
-        freeze_layers=config.freeze_layers,
-    )
-    tokenizer = Tokenizer.from_json(saved.tokenizer_json)
-    inputs = TaskInputs(tables, initial, saved.config, tokenizer, saved.extra, config.seed, context.warn)
-    if config.task == "chat":
-        return chat.prepare(inputs, config.chat_template)
-    if config.task == "lm":
-        return lm.prepare(inputs)
-    options = classify.ClassifyOptions(
-        label_column=config.label_column,
-        pair_column=config.pair_column,
-        pooling=config.pooling,
-        long_documents=config.long_documents,
-        max_windows=config.max_windows,
-        symmetric=config.symmetric,
-        balance_labels=config.label_weights == "balanced",
-        select_on=config.select_on,
-    )
-    return classify.prepare(inputs, options)
-
-
 def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerprints: Values) -> TrainJob:
     """Describe the training run: an evaluation and a checkpoint at the end of each epoch."""
-    from gptctl.train.data.data_source import TrainSource
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import arrange
 
@@ -221,7 +208,8 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
     return TrainJob(
         recipe=recipe,
         model=task.model,
-        train_sources=(TrainSource(task.train_data),),
+        train_sources=task.train_sources,
+        phases=task.phases,
         val_data=task.val_data,
         objective=task.objective,
         tokenizer_json=task.tokenizer.to_json(),
@@ -243,8 +231,10 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
     names = ("parameters", "trained_parameters", "steps", "train_loss")
     shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
     rows = tuple((name, format_number(metrics[name])) for name in shown if isinstance(metrics.get(name), float | int))
-    next_command = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data)}"
+    next_command = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data[0])}"
     if config.task == "chat":
         next_command = f"gptctl generate {shlex.quote(config.out)} --chat"
-    table = Table("finetune", ("", "value"), rows)
-    return Summary("finetune", "done", (config.out,), metrics=plain(metrics), tables=(table,), next=next_command)
+    tables = [Table("finetune", ("", "value"), rows)]
+    if len(sources := metrics.get("sources", ())) > 1:
+        tables.append(source_table(sources))
+    return Summary("finetune", "done", (config.out,), metrics=plain(metrics), tables=tuple(tables), next=next_command)

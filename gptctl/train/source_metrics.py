@@ -1,13 +1,33 @@
-"""What a run has read of each of its sources."""
+"""What a run reads of each of its sources."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from gptctl.train import schedule
+from gptctl.train.data.data_source import TokenData
 from gptctl.train.data.mixture import Mixture
+from gptctl.train.data.phases import Phases, phase_starts
+from gptctl.train.job import TrainJob
 from gptctl.train.state import TrainerState
+
+
+def planned_sources(job: TrainJob) -> list[dict[str, Any]]:
+    """Return name, tokens (trained on) and epochs of each named source of a job; nothing if they have no names."""
+    if not job.train_sources[0].name:
+        return []
+    samples = schedule.samples_after(job.recipe, schedule.planned_steps(job.recipe, job.max_tokens))
+    counts = [samples]
+    if job.phases:
+        counts = Phases(job.phases, phase_starts(job.phases, samples)).counts(samples).tolist()
+    found = []
+    for source, count in zip(job.train_sources, counts, strict=True):
+        opened = cast(TokenData, source.open())
+        epochs = round(count / opened.samples_per_epoch, 4)
+        found.append({"name": source.name, "tokens": opened.count_targets(0, count), "epochs": epochs})
+    return found
 
 
 def count_sources(state: TrainerState, samples: range) -> None:

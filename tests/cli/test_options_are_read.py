@@ -142,13 +142,23 @@ def finetune(read: Read, workspace: Path, out: Path) -> None:
         for i in range(60)
     ]
     folds = [{"text": f"row {i}", "label": "ab"[i // 2 % 2], "fold": i % 2, "also": "x"} for i in range(160)]
-    call("finetune", read, **common, data=labelled, out=str(out / "a"), lora=2, label_weights="balanced", patience=1)
-    call("finetune", read, **common, data=str(write_jsonl(out / "folds.jsonl", folds)), out=str(out / "b"),
+    call("finetune", read, **common, data=(labelled,), out=str(out / "a"), lora=2, label_weights="balanced", patience=1)
+    call("finetune", read, **common, data=(str(write_jsonl(out / "folds.jsonl", folds)),), out=str(out / "b"),
          fold_column="fold", pair_column="also", symmetric=True, long_documents="windows")  # fmt: skip
-    call("finetune", read, **common, data=str(write_jsonl(out / "chats.jsonl", chats)), out=str(out / "c"), task="chat")
-    lm: Values = common | {"data": str(workspace / "unique"), "task": "lm", "epochs": 1}
+    call(
+        "finetune",
+        read,
+        **common,
+        data=(str(write_jsonl(out / "chats.jsonl", chats)),),
+        out=str(out / "c"),
+        task="chat",
+    )
+    lm: Values = common | {"data": (str(workspace / "unique"),), "task": "lm", "epochs": 1}
     call("finetune", read, **lm, out=str(out / "d"), seeds=2, faults={"spike_window": 2}, training={
         "optimizer": "muon", "schedule": "wsd", "ramp_start_batch": 1, "ramp_tokens": 999, "batch_size": 2})  # fmt: skip
+    both = (str(workspace / "unique"), str(workspace / "labelled"))
+    call("finetune", read, PLANS, **lm | {"data": both}, out=str(out / "e"), weights=(2, 1),
+         mixture={"phases": [{"start": 0.5, "weights": (1, 2)}]})  # fmt: skip
     for action in ("skip", "rollback"):
         with pytest.raises(DivergedError):
             call("finetune", read, **lm, out=str(out / action), training={"lr": 1e30, "batch_size": 2},

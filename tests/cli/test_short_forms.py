@@ -48,7 +48,7 @@ def test_both_ways_are_the_same_settings() -> None:
     assert {"lr", "steps"} & short.settings().keys() == set()
     long = Pretrain(preset="gpt2", training={"lr": 0.5, "optimizer": "muon", "steps": 3}, batch_tokens=2048)
     assert short.settings() == long.settings()
-    given = {"base": "m", "data": "d", "out": "o"}
+    given = {"base": "m", "data": ("d",), "out": "o"}
     tables = {"training": {"lr": 0.5, "batch_size": 3}}
     assert Finetune(**given, lr=0.5, batch_size=3).settings() == Finetune(**given, **tables).settings()
 

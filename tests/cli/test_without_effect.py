@@ -124,9 +124,9 @@ CHEAP: list[tuple[str, Values]] = [
     ("tokenize", {"inputs": ["unique"], "algorithm": "bytes"}),
     ("tokenize", {"inputs": ["unique"], "algorithm": "chars", "split": {"by": "position"}}),
     ("tokenize", {"inputs": ["unique"], "tokenizer": "tokens"}),
-    ("pretrain", {"tokens": "tokens", "preset": "test-gpt2", "steps": 2, "lr": 1e-3, "seq_len": 16}),
-    ("finetune", {"base": "run", "data": "labelled", "epochs": 0.5, "lr": 1e-3, "label_weights": "balanced"}),
-    ("finetune", {"base": "run", "data": "unique", "epochs": 0.5, "task": "lm"}),
+    ("pretrain", {"tokens": ["tokens"], "preset": "test-gpt2", "steps": 2, "lr": 1e-3, "seq_len": 16}),
+    ("finetune", {"base": "run", "data": ["labelled"], "epochs": 0.5, "lr": 1e-3, "label_weights": "balanced"}),
+    ("finetune", {"base": "run", "data": ["unique"], "epochs": 0.5, "task": "lm"}),
     ("eval", {"model": "classifier", "data": "labelled", "cache": "none"}),
     ("generate", {"model": "run", "prompts": "prompts.jsonl", "max_tokens": 4, "temperature": 0.0}),
 ]  # fmt: skip

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ran, run_gptctl, tree_bytes
+from tests.conftest import Ran, documents, run_gptctl, tree_bytes, write_jsonl
 
 Gptctl = Callable[..., Ran]
-SHORT = ("--steps", 12, "--device", "cpu")
+SHORT = ("--preset", "test-modern", "--steps", 12, "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def test_weights_decide_how_much_of_each_source_is_read(gptctl: Gptctl, sources:
 def test_without_weights_each_source_is_read_as_it_has_tokens(gptctl: Gptctl, sources: Path) -> None:
     """So all have as many epochs. Folders of equal names are told apart by the folders above."""
     folders = (sources / "web", sources / "code", sources / "old" / "web")
-    plan = gptctl("pretrain", *folders, "--steps", 200, "--dry-run", "--json").json["plan"]["sources"]
+    plan = gptctl("pretrain", *folders, "--preset", "test-modern", "--steps", 200, "--dry-run", "--json").json["plan"][
+        "sources"
+    ]
     assert [source["name"] for source in plan] == [f"{sources.name}/web", "code", "old/web"]
     assert max(source["epochs"] for source in plan) < 1.1 * min(source["epochs"] for source in plan)
 
@@ -86,7 +88,18 @@ def test_phases_change_the_weights(gptctl: Gptctl, sources: Path, tmp_path: Path
 
 def test_a_source_that_is_repeated_too_often_is_a_warning(gptctl: Gptctl, sources: Path) -> None:
     """Four times is not too often."""
-    mixed = ("pretrain", sources / "web", sources / "code", "--weights", "1,9", "--dry-run", "--json", "--steps")
+    mixed = (
+        "pretrain",
+        sources / "web",
+        sources / "code",
+        "--weights",
+        "1,9",
+        "--preset",
+        "test-modern",
+        "--dry-run",
+        "--json",
+        "--steps",
+    )
     (_, code) = gptctl(*mixed, 100).json["plan"]["sources"]
     steps = int(100 / code["epochs"] * 4)
     assert "would be read" not in gptctl(*mixed, steps).err
@@ -135,7 +148,7 @@ def test_wrong_sources_are_refused(gptctl: Gptctl, sources: Path) -> None:
 
 def test_other_weights_or_sources_are_another_run(gptctl: Gptctl, sources: Path, tmp_path: Path) -> None:
     shutil.copytree(sources / "code", tmp_path / "code")
-    mixed = ("pretrain", sources / "web", "code", "-o", "run", "--steps", 2, "--weights")
+    mixed = ("pretrain", sources / "web", "code", "-o", "run", "--preset", "test-modern", "--steps", 2, "--weights")
     assert gptctl(*mixed, "1,2").code == 0
     assert gptctl(*mixed, "2,1").code == 5
     assert gptctl("pretrain", "code", sources / "web", *mixed[3:], "1,2").code == 5
@@ -146,7 +159,7 @@ def test_other_weights_or_sources_are_another_run(gptctl: Gptctl, sources: Path,
 def test_killed_and_resumed_in_the_second_phase(gptctl: Gptctl, sources: Path, tmp_path: Path, pack: str) -> None:
     """kill -9: the same weights, and the same tokens of each source, which add up to all."""
     mixed = (
-        "pretrain", sources / "web", sources / "code", "--weights", "0.7,0.3", "--steps", 24, "--device", "cpu",
+        "pretrain", sources / "web", sources / "code", "--weights", "0.7,0.3", "--preset", "test-modern", "--steps", 24, "--device", "cpu",
         "--set", "mixture.phases=[{start=0.5, weights=[0.1, 0.9]}]", "--set", f"pack={pack}",
         "--set", "training.document_mask=true", "--set", "checkpoint.every=6", "--json", "-o",
     )  # fmt: skip
@@ -159,3 +172,29 @@ def test_killed_and_resumed_in_the_second_phase(gptctl: Gptctl, sources: Path, t
     assert sum(source["tokens"] for source in resumed["sources"]) == resumed["tokens"]
     one, other = (tree_bytes(tmp_path / name, "model")["model/model.safetensors"] for name in ("killed", "whole"))
     assert one == other
+
+
+def test_finetuning_on_more_text_mixes_sources(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    """--epochs counts passes over all texts. The plan says what is read, and other tasks read one DATA."""
+    prose = write_jsonl(tmp_path / "prose.jsonl", [{"text": row["text"]} for row in documents(40)])
+    (tmp_path / "code").mkdir()
+    for split, first in (("train", 0), ("val", 30)):
+        write_jsonl(
+            tmp_path / "code" / f"{split}.jsonl", [{"text": f"x = {n}\n" * 40} for n in range(first, first + 9)]
+        )
+    mixed = ("finetune", workspace / "run", prose, "code", "--task", "lm", "--device", "cpu", "--epochs", 1)
+    plan = gptctl(*mixed, "-o", "adapted", "--dry-run", "--json").json["plan"]["sources"]
+    done = gptctl(*mixed, "-o", "adapted", "--weights", "1,3", "--json")
+    assert done.code == 0, done.err
+    found = done.json["metrics"]["sources"]
+    assert [source["name"] for source in found] == [source["name"] for source in plan] == ["prose.jsonl", "code"]
+    assert found[1]["tokens"] == pytest.approx(3 * found[0]["tokens"], abs=3 * 64)
+    assert plan[1]["tokens"] < plan[0]["tokens"], "without weights they are read as they have tokens"
+    assert plan[0]["epochs"] == pytest.approx(1, abs=0.2)
+    assert all(source["val_loss"] > 0 for source in found)
+    inputs = json.loads((tmp_path / "adapted" / "run.json").read_bytes())["inputs"]
+    assert list(inputs) == ["model", "train/prose.jsonl/prose.jsonl", "train/code/train.jsonl", "val/code/val.jsonl"]
+    refused = gptctl("finetune", workspace / "run", prose, "code", "-o", "classifier")
+    assert (refused.code, "--task classify reads one DATA, not 2" in refused.err) == (2, True), refused.err
+    wrong = gptctl(*mixed, "--weights", "1,2,3", "-o", "wrong")
+    assert (wrong.code, "--weights has 3 weights for 2 sources" in wrong.err) == (2, True), wrong.err

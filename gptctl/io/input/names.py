@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from gptctl.core.errors import UsageError
 from gptctl.io.files import plain_path
 from gptctl.io.object_storage.address import Address, is_uri
 
@@ -36,3 +37,12 @@ def parts_of(path: str) -> tuple[str, ...]:
     path = plain_path(path)
     whole = Address.parse(path).path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 (links stay)
     return tuple(part for part in whole.split("/") if part) or ("/",)
+
+
+def name_sources(paths: Sequence[str]) -> list[str]:
+    """Return a name for each source. Raises UsageError (2) if two paths are the same."""
+    names = distinct_names(paths)
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"{paths[names.index(name)]} is named twice", "name each source once, and give it its weight")
+    return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -79,3 +79,8 @@ class ValSources:
         """
         for source in self.sources.values():
             yield from source.sequential(batch_size, rank, world_size, limit)
+
+
+def open_val_sources(opens: Mapping[str, Callable[[], DataSource]]) -> ValSources:
+    """Open the val splits of several sources."""
+    return ValSources({name: opened() for name, opened in opens.items()})

@@ -244,28 +244,26 @@ def logit_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
 def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     """Count the bytes per token that a block keeps for the backward pass.
 
-    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers (of
-    which autocast makes a copy for each matrix), q, k, v, the attention's output, and the feed-forward hidden layer
-    before and after its activation function (of each expert that a token is routed to). Attention weights are
-    recomputed. Autocast normalizes queries and keys in single precision.
+    These are the inputs of both norms (in single precision, except with bf16-master), the inputs of both sublayers, q,
+    k, v, the attention's output, and the feed-forward hidden layer before and after its activation function (of each
+    expert that a token is routed to). Attention weights are recomputed. In bf16, which is for GPUs, blocks are
+    compiled: they keep the output of the attention sublayer in place of the second norm's input, and gate, up and their
+    product of SwiGLU.
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
     tp = layout.dims.tp
     keys = model.resolved_kv_heads * model.head_dim
-    kept = {"swiglu": 4, "relu": 1}.get(model.activation, 2)  # relu's gradient needs only its output
+    # relu's gradient needs only its output.
+    kept = {"swiglu": 3 if layout.bf16 else 4, "relu": 1}.get(model.activation, 2)
     hidden = model.intermediate_size * kept
     if model.experts:
         hidden = model.experts_per_token * (hidden + 2 * model.hidden_size)
-    autocast = layout.bf16 and not layout.bf16_master
-    normed = (2 if autocast else 1) * (model.hidden_size + keys) if model.qk_norm else 0
-    inside = 2 * (model.hidden_size + keys) + normed + hidden
-    inputs = 2
-    if autocast:
-        inputs = 5 if model.activation == "swiglu" and not model.experts else 4
+    inside = 2 * (model.hidden_size + keys) + (model.hidden_size + keys if model.qk_norm else 0) + hidden
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
-    return 2 * stream_bytes(layout) * model.hidden_size + narrow * (inputs * model.hidden_size + inside // tp + dropout)
+    norms = stream_bytes(layout) + (narrow if layout.bf16 else stream_bytes(layout))
+    return norms * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
 
 
 def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: int) -> int:

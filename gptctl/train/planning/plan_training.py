@@ -24,6 +24,7 @@ MEASURED_SHARE = 0.05  # of the minutes that measuring may take
 UNLIMITED = 10**15  # tokens, where the data are not known
 EVALUATION_SHARE = 0.025  # of the time that evaluations during the run may take
 MAX_EVALUATIONS = 10
+LEAST_SHARE = 0.25  # of the minutes that the model is chosen for, also if starting and measuring took longer
 MAX_ENDING_SHARE = 0.15  # of the time that the last evaluation and saving may be planned to take
 SAVING_SECONDS = 2.0  # for pictures and small files at the end
 SAVED_BYTES_PER_SECOND = 2e8
@@ -98,9 +99,9 @@ def plan_by_time(request: PlanRequest, measure: Measure, used: float) -> Trainin
     """Return the plan for a number of minutes."""
     began, whole = time.monotonic(), 60 * request.minutes
     grid = candidates(request, tokens=0)
-    seconds = whole - used
+    seconds = max(whole - used, LEAST_SHARE * whole)
     speeds = measure_some(request, grid, measure, seconds, MEASURED_SHARE * whole)
-    seconds -= time.monotonic() - began
+    seconds = max(seconds - (time.monotonic() - began), LEAST_SHARE * whole)
     if request.preset or request.size:
         best = grid[0]
         speed = speeds[best]

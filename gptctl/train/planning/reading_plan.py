@@ -48,8 +48,7 @@ def plan_reading(data: TokenSources, options: PretrainOptions, recipe: Recipe, c
     reports = {name: report_packing(options, tokens, recipe.seq_len) for name, tokens in data.folders.items()}
     samples = schedule.samples_after(recipe, recipe.steps)
     sources = plan_sources(reports, data.phases, samples)
-    for warning in repetition_warnings(sources):
-        context.warn(warning)
+    warn_of_repetition(sources, context)
     return ReadingPlan(reports, sources)
 
 
@@ -92,11 +91,12 @@ def plan_sources(reports: Mapping[str, PackingReport], phases: Sequence[MixtureP
     ]
 
 
-def repetition_warnings(sources: Sequence[Values]) -> list[str]:
-    """Return a sentence for each source that would be repeated more often than helps."""
-    return [
-        f"{source['name']} would be read {source['epochs']:.1f} times; text that is read more than {MAX_EPOCHS} times "
-        "teaches less and less (Muennighoff et al. 2023): add text, give it a lower weight, or train for less"
-        for source in sources
-        if source["epochs"] > MAX_EPOCHS
-    ]
+def warn_of_repetition(sources: Sequence[Values], context: Context) -> None:
+    """Warn of each source that would be repeated more often than helps."""
+    for source in sources:
+        if source["epochs"] > MAX_EPOCHS:
+            context.warn(
+                f"{source['name']} would be read {source['epochs']:.1f} times; text that is read more than "
+                f"{MAX_EPOCHS} times teaches less and less (Muennighoff et al. 2023): add text, give it a lower "
+                "weight, or train for less"
+            )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gptctl.text import chat
 from gptctl.train.data.conversations import Conversations
+from gptctl.train.data.data_source import TrainSource
 from gptctl.train.tasks import initial_models
 from gptctl.train.tasks.finetune_task import SPLITS, FinetuneTask, TaskInputs
 
@@ -44,7 +45,7 @@ def prepare(inputs: TaskInputs, template_file: str | None) -> FinetuneTask:
     metadata: dict[str, Any] = {"chat_template": source, "stop_ids": list(template.stop_ids), "counts": counts}
     return FinetuneTask(
         model=initial_models.PretrainedModel(inputs.initial_for(tokenizer)),
-        train_data=data["train"],
+        train_sources=(TrainSource(data["train"]),),
         val_data=data["val"],
         train_samples=data["train"]().samples_per_epoch,
         objective="language_model",

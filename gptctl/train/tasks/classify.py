@@ -10,6 +10,7 @@ from functools import partial
 from gptctl.model.classifier import Pooling
 from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import MARKERS, ClassifierInputs, LongDocuments, encode_pairs
+from gptctl.train.data.data_source import TrainSource
 from gptctl.train.data.labelled_texts import LabelledTexts
 from gptctl.train.tasks import initial_models
 from gptctl.train.tasks.finetune_task import SPLITS, FinetuneTask, TaskInputs
@@ -54,7 +55,7 @@ def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
         data[split] = partial(LabelledTexts, texts, labels[split], inputs.seed, split)
     return FinetuneTask(
         model=initial_models.PretrainedModel(inputs.initial_for(tokenizer), len(names), options.pooling),
-        train_data=data["train"],
+        train_sources=(TrainSource(data["train"]),),
         val_data=data["val"],
         train_samples=len(labels["train"]),
         objective="classification",

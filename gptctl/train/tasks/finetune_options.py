@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
 from gptctl.core.errors import DataError, UsageError
+from gptctl.io.input.names import name_sources
 from gptctl.model.config import ModelConfig
 from gptctl.model.lora_config import LoraConfig, LoraOptions
 from gptctl.pipeline import data_splits
@@ -16,6 +18,7 @@ from gptctl.text.classifier_inputs import LongDocuments
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.recipe import FinetuneRecipe, Recipe, recipe_for_epochs
+from gptctl.train.tasks.mixing_options import MixingOptions
 
 DEFAULT_RECIPE = FinetuneRecipe(
     lr=5e-4, schedule="linear", min_lr_share=0.0, betas=(0.9, 0.99), weight_decay=0.01, batch_size=32, lm_weight=0.0
@@ -27,7 +30,7 @@ CLASSIFIER_KEYS = (
 )  # fmt: skip
 
 
-class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
+class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOption):
     """Task, recipe, adapter, repeats and logging."""
 
     instead: ClassVar[dict[str, str]] = {
@@ -108,7 +111,7 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
         if self.task != "chat":
             found["chat_template"] = "without --task chat"
         if self.task != "lm":
-            found["training.document_mask"] = f"with --task {self.task}"
+            found |= dict.fromkeys(("training.document_mask", "weights", "mixture.phases"), f"with --task {self.task}")
         if self.label_weights == "balanced":
             found["training.label_weights"] = "beside label_weights balanced"
         if not self.lora:
@@ -143,6 +146,21 @@ class FinetuneOptions(DistributedOptions, ReadingOptions, SeedOption):
     def lora_config(self) -> LoraConfig:
         """Return the settings of LoRA with the rank of --lora."""
         return LoraConfig(rank=self.lora, **vars(self.adapter))
+
+    def read_sources(self, paths: Sequence[str]) -> tuple[dict[str, dict[str, pa.Table]], dict[str, str]]:
+        """Return the texts of each source as `read_splits` does, by its name, and the fingerprints of all files.
+
+        Raises UsageError (2) for several sources of another task than lm, and for one that is named twice.
+        """
+        if len(paths) > 1 and self.task != "lm":
+            raise UsageError(f"--task {self.task} reads one DATA, not {len(paths)}", "put the files into one folder")
+        sources, fingerprints = {}, {}
+        for name, path in zip(name_sources(paths), paths, strict=True):
+            sources[name], prints = self.read_splits(path)
+            for file, value in prints.items():
+                split, _, rest = file.partition("/")
+                fingerprints[f"{split}/{name}/{rest}" if len(paths) > 1 else file] = value
+        return sources, fingerprints
 
     def read_splits(self, data: str) -> tuple[dict[str, pa.Table], dict[str, str]]:
         """Return the training and validation texts, and the fingerprints of their files.

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from gptctl.model.config import ModelConfig
 from gptctl.text.tokenizer import Tokenizer
-from gptctl.train.data.data_source import DataSource
+from gptctl.train.data.data_source import DataSource, TrainSource
+from gptctl.train.data.phases import MixturePhase
 from gptctl.train.job import ModelSource
 from gptctl.train.tasks.initial_models import InitialModel
 
@@ -39,7 +40,7 @@ class FinetuneTask:
     """A task that is ready for training. The callables are picklable."""
 
     model: ModelSource
-    train_data: Callable[[], DataSource]
+    train_sources: tuple[TrainSource, ...]
     val_data: Callable[[], DataSource]
     train_samples: int  # per epoch
     objective: str  # a file in gptctl/train/objectives
@@ -47,3 +48,4 @@ class FinetuneTask:
     tokenizer: Tokenizer  # with the special tokens of the task
     metadata: dict[str, Any] = field(default_factory=dict)  # for the model folder
     label_weights: tuple[float, ...] = ()
+    phases: tuple[MixturePhase, ...] = ()  # of several sources

@@ -15,7 +15,7 @@ from gptctl.model.meta_init import meta_init
 from gptctl.model.tensor_part import TensorPart
 from gptctl.text.packing import Pack
 from gptctl.train.data.data_source import DataSource, TrainSource
-from gptctl.train.data.mixture import ValSources
+from gptctl.train.data.mixture import open_val_sources
 from gptctl.train.data.packed_documents import PackedDocuments
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import Model
@@ -71,11 +71,6 @@ def val_data(data: TokenSources, opening: Opening) -> Callable[[], DataSource] |
     if len(data.folders) == 1:
         return next(iter(opens.values()), None)
     return partial(open_val_sources, opens) if opens else None
-
-
-def open_val_sources(opens: Mapping[str, Callable[[], DataSource]]) -> ValSources:
-    """Open the val splits of several sources."""
-    return ValSources({name: opened() for name, opened in opens.items()})
 
 
 def open_windows(tokens: Path, seq_len: int, seed: int, split: str) -> TokenWindows:

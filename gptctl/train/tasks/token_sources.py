@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import DataError
 from gptctl.io.dataset import tokens as token_io
 from gptctl.io.dataset.tokens import Tokens
-from gptctl.io.input.names import distinct_names
+from gptctl.io.input.names import name_sources
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.data.phases import MixturePhase
 from gptctl.train.tasks.mixing_options import MixingOptions
@@ -63,15 +62,6 @@ def open_token_sources(paths: Sequence[str], options: MixingOptions) -> TokenSou
             )
     counts = [tokens.count("train") for tokens in folders.values()]
     return TokenSources(folders, first[1], options.mixture_phases(counts) if others else ())
-
-
-def name_sources(paths: Sequence[str]) -> list[str]:
-    """Return a name for each source. Raises UsageError (2) if two paths are the same."""
-    names = distinct_names(paths)
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise UsageError(f"{paths[names.index(name)]} is named twice", "name each source once, and give it its weight")
-    return names
 
 
 def tokenizer_of(path: str, tokens: Tokens) -> Tokenizer:

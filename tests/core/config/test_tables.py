@@ -30,7 +30,7 @@ from gptctl.core.config import (
 )
 
 CHOOSE_OTHERS = {"preset", "recipe", "filters"}  # keys that stand for the values of others
-REQUIRED: Values = {"inputs": ["x"], "out": "y", "base": "m", "model": "m", "data": "d", "path": "p", "paths": ["p"]}
+REQUIRED: Values = {"inputs": ["x"], "out": "y", "base": "m", "model": "m", "data": ["d"], "path": "p", "paths": ["p"]}
 
 
 def presets(stage: str) -> list[Values]:
@@ -180,7 +180,7 @@ def test_finetune_clip() -> None:
     """The bug that this file is about: one key of finetune's recipe brought seven values of another recipe."""
     from gptctl.stages.finetune import Finetune
 
-    plainly = Finetune(base="m", data="d", out="o").training
-    clipped = Finetune.model_validate({"base": "m", "data": "d", "out": "o", "training": {"grad_clip": 0.5}}).training
+    plainly = Finetune(base="m", data=("d",), out="o").training
+    clipped = Finetune.model_validate({"base": "m", "data": ["d"], "out": "o", "training": {"grad_clip": 0.5}}).training
     assert clipped == plainly.model_copy(update={"grad_clip": 0.5})
     assert (clipped.lr, clipped.schedule, clipped.batch_size, clipped.lm_weight) == (5e-4, "linear", 32, 0.0)

@@ -52,6 +52,12 @@ def test_more_time_and_faster_machines_train_larger_models() -> None:
     assert short.model.parameters() < long.model.parameters()
 
 
+def test_a_start_that_took_all_the_time_leaves_a_small_model() -> None:
+    plan = plan_training(request(minutes=0.02), machine(5e8), used=100.0)
+    assert plan.model.layers <= 3  # of up to 24
+    assert plan.recipe.steps == 1
+
+
 def test_at_most_four_models_are_measured() -> None:
     asked: list[Candidate] = []
 
