@@ -105,7 +105,7 @@ def rows(name: str, setting: Setting, job: TrainJob, model: ModelConfig, goal: f
     mfu = speed * flops_per_token(model, job.recipe.seq_len) / matrix_peak(setting)
     note = f"micro-batches of {job.micro_batch_size}"
     if setting.device.type == "cuda":
-        estimate = sum(memory_parts(model, job.recipe, Layout(bf16=True), job.micro_batch_size).values())
+        estimate = sum(memory_parts(model, job.recipe, Layout(bf16=True, on_gpu=True), job.micro_batch_size).values())
         note += f", {torch.cuda.max_memory_allocated() / 1e9:.1f} GB at the peak, {estimate / 1e9:.1f} GB estimated"
     yield Row(f"{name}: tokens/s", speed, note=note)
     yield Row(f"{name}: MFU", mfu, None if setting.is_small else goal, at_least=True, is_goal=True)
