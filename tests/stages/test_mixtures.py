@@ -160,14 +160,15 @@ def test_killed_and_resumed_in_the_second_phase(gptctl: Gptctl, sources: Path, t
     """kill -9: the same weights, and the same tokens of each source, which add up to all."""
     mixed = (
         "pretrain", sources / "web", sources / "code", "--weights", "0.7,0.3", "--preset", "test-modern", "--steps", 24, "--device", "cpu",
-        "--set", "mixture.phases=[{start=0.5, weights=[0.1, 0.9]}]", "--set", f"pack={pack}",
+        "--set", "mixture.phases=[{start=0.4, weights=[0.1, 0.9]}]", "--set", f"pack={pack}",
         "--set", "training.document_mask=true", "--set", "checkpoint.every=6", "--json", "-o",
     )  # fmt: skip
     whole = gptctl(*mixed, "whole")
     assert whole.code == 0, whole.err
     assert gptctl(*mixed, "killed", fault="kill:51").code == -signal.SIGKILL
     resumed = gptctl(*mixed, "killed").json["metrics"]
-    assert [event["step"] for event in events(tmp_path / "killed", "resumed")] == [18]
+    (step,) = [event["step"] for event in events(tmp_path / "killed", "resumed")]
+    assert 0.4 * 24 < step < 24
     assert resumed["sources"] == whole.json["metrics"]["sources"]
     assert sum(source["tokens"] for source in resumed["sources"]) == resumed["tokens"]
     one, other = (tree_bytes(tmp_path / name, "model")["model/model.safetensors"] for name in ("killed", "whole"))
