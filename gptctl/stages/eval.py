@@ -182,9 +182,8 @@ def summarize(
         atomic.write_text(Path(config.markdown), markdown.render(report, results))
     rows = sum(split["n"] for split in (report.get("splits") or {"": report}).values())
     counts = Counts(documents_in=rows, kept=rows)
-    outputs = (config.out,) if config.out else ()
-    shown, failure = tables.report_tables(report), gates.failure(results)
-    return Summary("eval", "done", outputs, counts, plain(report), tables=shown, failure=failure)
+    outputs, shown = (config.out,) if config.out else (), tables.report_tables(report)
+    return Summary("eval", "done", outputs, counts, plain(report), tables=shown, failure=gates.failure(results))
 
 
 def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, str]) -> Manifest:

@@ -50,7 +50,7 @@ def planned_lr_factor(recipe: Recipe, totals: Sequence[tuple[int, int]], full_ba
     """Return `lr_factor` of the update after `full_batches` where the total of steps was planned again on the way.
 
     `totals` are pairs of a step and the total planned there, the first at step 0. Each new total stretches or shortens
-    what is left of the schedule, so the learning rate goes on from where it is and never rises after the warm-up.
+    what is left of the schedule, so the learning rate continues at its value and never rises after the warm-up.
     """
     planned = [tuple(samples_after(recipe, steps) / recipe.batch_size for steps in pair) for pair in totals]
     whole = planned[0][1]

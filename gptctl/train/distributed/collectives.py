@@ -134,6 +134,6 @@ def chunk_sizes(size: int, chunks: int) -> list[int]:
 
 
 def squared_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the sum of the squares of one or more gradients, () float64 on their device."""
+    """Return the sum of the squares of one or more gradients, () on their device: float64, on MPS float32."""
     norms = torch._foreach_norm(list(gradients))  # in float32, one kernel for all on a GPU
     return to_double(torch.stack(norms)).square().sum()

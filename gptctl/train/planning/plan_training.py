@@ -148,9 +148,9 @@ def candidates(request: PlanRequest, tokens: int) -> list[Candidate]:
         return [prepared(request, compute_optimal.for_size(request.size, request.vocab_size, tokens))]
     found: dict[ModelConfig, Candidate] = {}
     for candidate in compute_optimal.candidates(request.vocab_size, tokens):
-        fitting = request.adapt(in_data(request, candidate))
-        if fitting:
-            found.setdefault(fitting.model, fitting)
+        changed = request.adapt(in_data(request, candidate))
+        if changed:
+            found.setdefault(changed.model, changed)
     if not found:
         raise UsageError("no model fits the keys of model that were given", "give --preset, too")
     return sorted((for_processes(request, one) for one in found.values()), key=lambda one: one.flops_per_token)

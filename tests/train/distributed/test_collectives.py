@@ -40,4 +40,4 @@ def test_norms_work_on_apple_gpus() -> None:
     with fake_devices(), NoDoubleOnMps():
         gradients = [torch.empty(3, 4, device="mps"), torch.empty(3, device="mps")]
         norm: Any = collectives.squared_norm(gradients)
-    assert (norm.device.type, norm.dtype) == ("cpu", torch.float64)
+    assert (norm.device.type, norm.dtype) == ("mps", torch.float32)
