@@ -6,13 +6,14 @@ import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pyarrow.fs as pafs
 import pytest
 
+NUMBERS = itertools.count(1)  # of buckets: all servers of a process hold the same ones
 KEY, SECRET = "AKIATEST", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
@@ -29,11 +30,10 @@ class Storage:
 
     host: str
     system: pafs.S3FileSystem
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def bucket(self) -> str:
         """Make an empty bucket."""
-        name = f"bucket-{next(self.numbers)}"
+        name = f"bucket-{next(NUMBERS)}"
         self.system.create_dir(name)
         return name
 

@@ -84,9 +84,8 @@ def plan(config: Finetune, context: Context) -> Summary:
     if config.task == "lm":
         folder = find_model(config.base)
         saved = load_model(folder)
-        saved = saved._replace(config=config.limit_context(saved.config))
         task = prepare_task(config, folder, saved, sources, context.warn)
-        facts["sources"] = planned_sources(make_job(config, task, saved.config, {}))
+        facts["sources"] = planned_sources(make_job(config, task, config.limit_context(saved.config), {}))
         warn_of_repetition(facts["sources"], context)
     return Summary("finetune", "planned", (config.out,), plan=facts)
 
@@ -103,7 +102,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 
     folder = find_model(config.base)
     saved = load_model(folder)
-    saved = saved._replace(config=config.limit_context(saved.config))
+    model = config.limit_context(saved.config)
     device.select_device(config.device_name(), config.gpus)
     if config.lora and "tp" in config.plan_options(config.micro_batch_size).strategies():
         raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
@@ -118,7 +117,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         from gptctl.train.tasks.prepare_task import prepare_task
 
         task = prepare_task(config, folder, saved, sources, context.warn)
-        return make_job(config, task, saved.config, fingerprints)
+        return make_job(config, task, model, fingerprints)
 
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
         if not nodes.is_leader:

@@ -39,7 +39,7 @@ Gptctl = Callable[..., Ran]
         ),
         ("clean in -o out --lmit 3", "no such option: --lmit (did you mean '--limit'?)"),
         ("clean in -o out --limit", "--limit needs a value"),
-        ("finetune m d other -o out", "too many arguments: other"),
+        ("eval m d other -o out", "too many arguments: other"),
     ],
 )
 def test_flags_and_set(gptctl: Gptctl, words: str, said: str) -> None:

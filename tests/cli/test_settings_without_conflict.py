@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, Values]] = {
     "dedup": ("unique", {"inputs": ["clean"]}),
     "tokenize": ("tokens", {"inputs": ["unique"], "vocab_size": 320, "val": 0.1, "test": 0.1}),
     "pretrain": ("run", {"tokens": ["tokens"], "preset": "test-modern", "steps": 20}),
-    "finetune": ("classifier", {"base": "run", "data": "labelled", "epochs": 2}),
+    "finetune": ("classifier", {"base": "run", "data": ["labelled"], "epochs": 2}),
     "eval": ("", {"model": "classifier", "data": "labelled", "cache": "none", "metrics": ["f1", "ece"]}),
     "generate": ("", {"model": "run", "prompts": "prompts.jsonl", "max_tokens": 4}),
     "export": ("", {"model": "run"}),

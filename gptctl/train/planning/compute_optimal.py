@@ -18,20 +18,6 @@ from gptctl.model.config import ModelConfig
 from gptctl.train.planning.estimate import flops_per_token
 from gptctl.train.recipe import Recipe
 
-__all__ = [
-    "FIT",
-    "Candidate",
-    "LossFit",
-    "candidates",
-    "choose",
-    "effective_tokens",
-    "for_size",
-    "for_tokens",
-    "optimal_tokens",
-    "predicted_loss",
-    "recipe_for",
-]
-
 
 class LossFit(NamedTuple):
     """The constants of L(N, D) = irreducible + size_scale / N^size_power + data_scale / D^data_power."""

@@ -17,8 +17,6 @@ from gptctl.train.planning.gpu_specs import EFFICIENCY
 from gptctl.train.strategies.single import SingleDevice
 from gptctl.train.tasks.pretraining import NewModel
 
-__all__ = ["Machine", "measure_speed"]
-
 MEASURED_STEPS = 3
 INITIALIZED_PER_SECOND = 5e7  # parameters, about
 MAX_TOKENS = {"cuda": 65536, "mps": 16384, "cpu": 8192}  # of a forward pass; larger batches take as many more passes

@@ -17,8 +17,6 @@ from gptctl.train.planning import compute_optimal
 from gptctl.train.planning.compute_optimal import Candidate, predicted_loss
 from gptctl.train.planning.training_plan import TrainingPlan
 
-__all__ = ["PlanRequest", "interpolate", "plan_training"]
-
 MEASURED_MODELS = 4
 MEASURED_SHARE = 0.05  # of the minutes that measuring may take
 UNLIMITED = 10**15  # tokens, where the data are not known

@@ -17,8 +17,6 @@ from typing import Any
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
 
-__all__ = ["PLAN_FILE", "Pace", "TimeBudget", "minutes_used", "read_plan", "record_total", "recorded_totals"]
-
 PLAN_FILE = "plan.json"
 REPLANS = 25  # times that the number of steps is planned again
 PACE_WINDOW = 6  # re-plannings over which the pace is measured

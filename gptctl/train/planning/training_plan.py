@@ -12,8 +12,6 @@ from gptctl.model.config import ModelConfig
 from gptctl.train.planning.time_budget import TimeBudget, replanning_interval
 from gptctl.train.recipe import Recipe
 
-__all__ = ["TrainingPlan"]
-
 
 @dataclass(frozen=True)
 class TrainingPlan:

@@ -32,7 +32,8 @@ def prepare_task(
     )
     tokenizer = Tokenizer.from_json(saved.tokenizer_json)
     tables = next(iter(sources.values()))
-    inputs = TaskInputs(tables, initial, saved.config, tokenizer, saved.extra, config.seed, warn)
+    model = config.limit_context(saved.config)
+    inputs = TaskInputs(tables, initial, model, tokenizer, saved.extra, config.seed, warn)
     if config.task == "chat":
         return chat.prepare(inputs, config.chat_template)
     if config.task == "lm":
