@@ -68,12 +68,23 @@ def test_a_finished_run_is_up_to_date_and_takes_no_more_minutes(timed: tuple[Pat
     assert "has fallen to its final value" in more.err
 
 
+def test_more_tokens_extend_a_finished_run(gptctl: Gptctl, workspace: Path) -> None:
+    """They are trained on in the model that was chosen. Minutes are refused, with what the run has trained for."""
+    command = ("pretrain", workspace / "tokens", "-o", "run", *SMALL, "--json")
+    assert gptctl(*command, "--train-tokens", "1024").json["metrics"]["steps"] == 2
+    assert gptctl(*command, "--train-tokens", "2k").json["metrics"]["steps"] == 4
+    minutes = gptctl(*command, "--max-minutes", "1")
+    assert minutes.code == 5
+    assert "has trained for its 4 steps" in minutes.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--size 5M --preset gpt2", "--size and --preset both choose the model"),
         ("--train-tokens 1M --max-minutes 1", "--train-tokens and --max-minutes both decide"),
         ("--train-tokens 1M --steps 5", "--train-tokens and --steps both decide"),
+        ("--max-minutes inf", "--max-minutes takes a number from 0 to 1000000, not 'inf'"),
         ("--size many", "'many' is not a number; write for example 20M"),
         ("--size 5M --set model.layers=3", "model.layers has no effect beside --size"),
         ("--recipe modern", "--recipe has no effect without --preset"),
