@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core.errors import ConflictError
+from gptctl.stages.pretrain import Pretrain
+from gptctl.train.tasks.plan_pretraining import check_finished
 from tests.conftest import Ran, run_gptctl, tree_bytes
 
 Gptctl = Callable[..., Ran]
@@ -73,6 +76,17 @@ def test_a_finished_run_is_up_to_date_and_takes_no_more_minutes(timed: tuple[Pat
     more = run_gptctl(*command, "0.1", cwd=folder)
     assert more.code == 5
     assert "has fallen to its final value" in more.err
+
+
+@pytest.mark.parametrize(("minutes", "spent"), [(10.0, "10 min 00 s"), (0.0, "steps")])
+def test_more_minutes_for_a_run_without_the_option(tmp_path: Path, minutes: float, spent: str) -> None:
+    """The error names the time that was planned, by default or not at all, rather than the one that is asked for."""
+    record = {"stage": "pretrain", "pid": 1, "started": "2024-01-01T10:00:00+00:00", "settings": {"max_minutes": 0}}
+    files = {"run.json": record, "manifest.json": {}, "plan.json": {"minutes": minutes, "totals": []}}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ConflictError, match=f"has trained for its {spent}, and"):
+        check_finished(Pretrain(tokens=("tokens",), max_minutes=20), tmp_path, force=False)
 
 
 @pytest.mark.parametrize(

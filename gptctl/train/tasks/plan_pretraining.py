@@ -105,7 +105,8 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
     before = record.get("settings", {}).get("max_minutes")
     if force or not (out / MANIFEST).exists() or before is None or before == config.max_minutes:
         return
-    spent = format_duration(60 * (before or config.minutes))
+    minutes = read_plan(out).get("minutes")
+    spent = format_duration(60 * minutes) if minutes else "steps"
     raise ConflictError(
         f"{out} has trained for its {spent}, and its learning rate has fallen to its final value",
         "train a new run with another -o, or use --force to start afresh",
