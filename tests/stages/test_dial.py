@@ -59,6 +59,13 @@ def test_equal_plans_give_equal_weights(
     assert gptctl(*command, "-o", "other", "--follow-plan", "nowhere/plan.json").code == 2
 
 
+def test_a_plan_for_another_tokenizer_is_refused(timed: tuple[Path, Ran], workspace: Path, gptctl: Gptctl) -> None:
+    assert gptctl("tokenize", workspace / "raw.jsonl", "-o", "bytes", "--algorithm", "bytes").code == 0
+    plan = timed[0] / "run" / "plan.json"
+    done = gptctl("pretrain", "bytes", "-o", "other", *SMALL, "--follow-plan", plan)
+    assert (done.code, "was made for another tokenizer" in done.err) == (3, True), done.err
+
+
 def test_a_finished_run_is_up_to_date_and_takes_no_more_minutes(timed: tuple[Path, Ran], workspace: Path) -> None:
     folder, _ = timed
     command = ("pretrain", workspace / "tokens", "-o", "run", *SMALL, "--max-minutes")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
@@ -64,3 +66,20 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"\xff" * 100)
     with pytest.raises(DataError, match="is not a safetensors file"):
         tensor_files.open_tensors(tmp_path / "bad")
+
+
+class OnDevice(Tensor):
+    """A tensor that has no numpy view until it is copied to main memory, as on a GPU."""
+
+    def cpu(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.as_subclass(Tensor)
+
+    def numpy(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("not in main memory")
+
+
+def test_tensors_on_a_device_are_copied_to_main_memory(tmp_path: Path) -> None:
+    """As after an evaluation on a GPU, which leaves the model there."""
+    tensor_files.write_tensors(tmp_path / "here", TENSORS)
+    tensor_files.write_tensors(tmp_path / "there", {name: t.as_subclass(OnDevice) for name, t in TENSORS.items()})
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
