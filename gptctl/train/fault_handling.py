@@ -10,6 +10,7 @@ from gptctl.train.checkpoints import checkpoint_folders
 from gptctl.train.checkpoints.resume import find_checkpoint, newest_valid, restore
 from gptctl.train.monitor.monitor import Mark
 from gptctl.train.state import TrainerState
+from gptctl.train.time_control import move_phases
 
 OUTCOMES = {"warn": "were trained on", "skip": "are skipped", "rollback": "and those around them are skipped"}
 
@@ -53,11 +54,12 @@ def roll_back(state: TrainerState, skipped: faults.SkippedSamples) -> None:
         progress = restore(
             checkpoint, state.strategy, state.model, state.parameters, state.optimizers, state.skipped_samples
         )
-    progress.phase_starts = state.progress.phase_starts  # of the data source
     details = {"from_step": state.progress.step, "first_sample": skipped.first, "end": skipped.end}
     state.monitor.log_event("rollback", progress.step, **details)
     state.monitor.reset_speed(Mark(progress.step, progress.tokens, progress.train_seconds))
     state.progress, state.saved_step = progress, progress.step
+    state.pace.marks.clear()
+    move_phases(state)
 
 
 def diverge(state: TrainerState, description: str) -> NoReturn:

@@ -65,7 +65,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
     if strategy.rank == 0:
         warn_of_warmup(job, model.config, totals[0][1], context)
     total_steps = schedule.total_at(totals, progress.step)
-    planned_samples = schedule.samples_after(job.recipe, totals[0][1])  # phases do not move when steps are replanned
+    planned_samples = schedule.samples_after(job.recipe, total_steps)
     progress.phase_starts = phase_starts(job.phases, planned_samples, progress.next_sample, progress.phase_starts)
     monitor = Monitor(run, context, strategy.rank == 0, total_steps, objective.unit)
     open_monitor(monitor, job, model, strategy, progress)

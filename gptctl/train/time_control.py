@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from gptctl.train import schedule
+from gptctl.train.data.mixture import Mixture
+from gptctl.train.data.phases import Phases, phase_starts
 from gptctl.train.planning.time_budget import record_total
 from gptctl.train.state import TrainerState
 
@@ -22,6 +25,19 @@ def replan(state: TrainerState) -> None:
         if state.is_main:
             record_total(state.run.path, step, total)
             state.monitor.log_event("replan", step, steps=total)
+    if any(step == first for first, _ in state.totals):
+        move_phases(state)
     if is_due:
         pace.mark(step)
     state.monitor.total_steps = state.total_steps
+
+
+def move_phases(state: TrainerState) -> None:
+    """Let the phases of a mixture that have not begun begin at their share of the total that is planned now."""
+    job, progress, mixture = state.job, state.progress, state.train_data
+    if not isinstance(mixture, Mixture):
+        return
+    samples = schedule.samples_after(job.recipe, state.total_steps)
+    progress.phase_starts = phase_starts(job.phases, samples, progress.next_sample, progress.phase_starts)
+    mixture.phases = Phases(job.phases, progress.phase_starts)
+    state.batch_reader.forget()

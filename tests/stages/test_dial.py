@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core.errors import ConflictError
+from gptctl.stages.pretrain import Pretrain
+from gptctl.train.tasks.plan_pretraining import check_finished
 from tests.conftest import Ran, run_gptctl, tree_bytes
 
 Gptctl = Callable[..., Ran]
@@ -59,6 +62,13 @@ def test_equal_plans_give_equal_weights(
     assert gptctl(*command, "-o", "other", "--follow-plan", "nowhere/plan.json").code == 2
 
 
+def test_a_plan_for_another_tokenizer_is_refused(timed: tuple[Path, Ran], workspace: Path, gptctl: Gptctl) -> None:
+    assert gptctl("tokenize", workspace / "raw.jsonl", "-o", "bytes", "--algorithm", "bytes").code == 0
+    plan = timed[0] / "run" / "plan.json"
+    done = gptctl("pretrain", "bytes", "-o", "other", *SMALL, "--follow-plan", plan)
+    assert (done.code, "was made for another tokenizer" in done.err) == (3, True), done.err
+
+
 def test_a_finished_run_is_up_to_date_and_takes_no_more_minutes(timed: tuple[Path, Ran], workspace: Path) -> None:
     folder, _ = timed
     command = ("pretrain", workspace / "tokens", "-o", "run", *SMALL, "--max-minutes")
@@ -75,7 +85,18 @@ def test_more_tokens_extend_a_finished_run(gptctl: Gptctl, workspace: Path) -> N
     assert gptctl(*command, "--train-tokens", "2k").json["metrics"]["steps"] == 4
     minutes = gptctl(*command, "--max-minutes", "1")
     assert minutes.code == 5
-    assert "has trained for its 4 steps" in minutes.err
+    assert "has trained for its steps" in minutes.err
+
+
+@pytest.mark.parametrize(("minutes", "spent"), [(10.0, "10 min 00 s"), (0.0, "steps")])
+def test_more_minutes_for_a_run_without_the_option(tmp_path: Path, minutes: float, spent: str) -> None:
+    """The error names the time that was planned, by default or not at all, rather than the one that is asked for."""
+    record = {"stage": "pretrain", "pid": 1, "started": "2024-01-01T10:00:00+00:00", "settings": {"max_minutes": 0}}
+    files = {"run.json": record, "manifest.json": {}, "plan.json": {"minutes": minutes, "totals": []}}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ConflictError, match=f"has trained for its {spent}, and"):
+        check_finished(Pretrain(tokens=("tokens",), max_minutes=20), tmp_path, force=False)
 
 
 @pytest.mark.parametrize(

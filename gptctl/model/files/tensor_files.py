@@ -58,7 +58,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor | LazyTensor]) -> Non
         for name in names:
             stored = tensors[name]
             tensor = stored.read() if isinstance(stored, LazyTensor) else stored
-            file.write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+            file.write(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor | LazyTensor], max_bytes: int = 0) -> None:

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.optim import Optimizer
 
 from gptctl.core import atomic
-from gptctl.core.errors import GptctlError, MachineError
+from gptctl.core.errors import GptctlError, MachineError, from_os_error
 from gptctl.model.files import model_manifest, shard_index, tensor_files
 from gptctl.model.save import write_config, write_weights
 from gptctl.train.checkpoints import checkpoint_folders
@@ -154,12 +154,13 @@ class AsyncCheckpointWriter:
     def on_first_rank(self, function: Callable[[], Any]) -> Any:
         """Call a function in the first rank, and return its result or raise its error in all ranks."""
         outcome: list[Any] = [None, ""]
-        failure: GptctlError | None = None
+        failure: Exception | None = None
         if self.strategy.rank == 0:
             try:
                 outcome[0] = function()
-            except GptctlError as error:
-                failure, outcome[1] = error, error.message
+            except Exception as error:  # any: the other ranks wait for the result
+                failure = from_os_error(error, self.folder) if isinstance(error, OSError) else error
+                outcome[1] = failure.message if isinstance(failure, GptctlError) else repr(failure)
         dist.broadcast_object_list(outcome, group=self.strategy.checkpoint_group, group_src=0)
         if outcome[1]:
             raise failure or MachineError(f"rank 0: {outcome[1]}", "see its message")

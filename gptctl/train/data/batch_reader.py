@@ -49,6 +49,10 @@ class BatchReader:
         self.ahead = (following, self.thread.submit(self.load, following)) if following else None
         return batch.to(self.device)
 
+    def forget(self) -> None:
+        """Drop what was read ahead, because the source has changed."""
+        self.ahead = None
+
     def load(self, samples: range) -> Batch:
         """Read samples into main memory, pinned if the device is a GPU."""
         batch = self.source.batch(samples.start, len(samples))

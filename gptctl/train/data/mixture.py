@@ -39,7 +39,8 @@ class Mixture:
 
     def batch(self, first_index: int, count: int) -> Batch:
         """Return `count` samples in training order."""
-        before, chosen = self.phases.counts(first_index), self.phases.sources(first_index, count)
+        phases = self.phases  # which another thread may replace
+        before, chosen = phases.counts(first_index), phases.sources(first_index, count)
         parts = [
             self.sources[number].batch(int(before[number]), int((chosen == number).sum()))
             for number in np.unique(chosen).tolist()

@@ -9,7 +9,7 @@ from pathlib import Path
 from gptctl.core import atomic
 from gptctl.core.config import fingerprint
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, UsageError
+from gptctl.core.errors import ConflictError, DataError, UsageError
 from gptctl.core.formatting import format_duration
 from gptctl.core.run_folder import Run
 from gptctl.core.run_record import MANIFEST, read_record
@@ -106,8 +106,8 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
     before = record.get("settings", {}).get("max_minutes")
     if force or not (out / MANIFEST).exists() or before is None or before == config.max_minutes:
         return
-    minutes = before or read_plan(out).get("minutes", 0.0)
-    spent = format_duration(60 * minutes) if minutes else f"{record['summary']['metrics']['steps']:,} steps"
+    minutes = read_plan(out).get("minutes")
+    spent = format_duration(60 * minutes) if minutes else "steps"
     raise ConflictError(
         f"{out} has trained for its {spent}, and its learning rate has fallen to its final value",
         "train a new run with another -o, or use --force to start afresh",
@@ -121,7 +121,7 @@ def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context:
     plan = read_recorded(config, run.path)
     totals: list[tuple[int, int]] = []
     if plan is None and config.follow_plan:
-        plan, totals = read_other(config.follow_plan)
+        plan, totals = read_other(config.follow_plan, data)
     if plan is None:
         used = time.time() - began + 60 * minutes_used(run.path)
         plan = make_plan(config, data, measure_here(config), used)
@@ -154,13 +154,22 @@ def read_recorded(config: PretrainOptions, folder: Path) -> TrainingPlan | None:
     return plan if steps is None else replace(plan, recipe=plan.recipe.model_copy(update={"steps": steps}))
 
 
-def read_other(name: str) -> tuple[TrainingPlan, list[tuple[int, int]]]:
-    """Return the plan in a file, and its totals. Raises UsageError (2) if there is none."""
+def read_other(name: str, data: TokenSources) -> tuple[TrainingPlan, list[tuple[int, int]]]:
+    """Return the plan in a file, and its totals.
+
+    Raises UsageError (2) if there is none, DataError (3) if it is for the tokens of another tokenizer.
+    """
     path = Path(name)
     found = read_plan(path.parent) if path.name == PLAN_FILE else {}
     if not found:
         raise UsageError(f"no plan: {name}", f"pass RUN/{PLAN_FILE} of a run with a plan")
-    return TrainingPlan.from_json(found, name), recorded_totals(found)
+    plan = TrainingPlan.from_json(found, name)
+    if (plan.model.vocab_size, plan.model.end_of_text) != (data.vocab_size, data.tokenizer.end_of_text_id):
+        raise DataError(
+            f"{name} was made for another tokenizer, with {plan.model.vocab_size} tokens and not {data.vocab_size}",
+            "pass the plan of a run on tokens of the same tokenizer",
+        )
+    return plan, recorded_totals(found)
 
 
 def plan_of(config: PretrainOptions, data: TokenSources, folder: Path) -> TrainingPlan:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
 from gptctl.model.files.lazy_tensor import LazyTensor, read_all
 from tests.allocations import peak_allocated
+from tests.fake_cuda import CUDA, fake_cuda
 
 TENSORS = {
     "blocks.0.weight": torch.arange(15.0).view(3, 5),
@@ -37,6 +40,16 @@ def test_the_bytes_are_those_of_safetensors(tmp_path: Path) -> None:
         assert (lazy[name].shape, lazy[name].nbytes) == (tensor.shape, tensor.nbytes)
 
 
+def test_tensors_on_a_gpu(tmp_path: Path) -> None:
+    """A model that predicted texts on the GPU is written from there, each tensor by a copy of its own."""
+    path = tmp_path / "file"
+    with fake_cuda() as (transfers, _):
+        weights = {"weight": torch.zeros(2, 3, device=CUDA).T, "bias": torch.zeros(3, device=CUDA)}
+        tensor_files.write_tensors(path, weights)
+    assert transfers.downloads == 2
+    assert {name: tensor.shape for name, tensor in load_file(path).items()} == {"weight": (3, 2), "bias": (3,)}
+
+
 def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
     """Ten tensors that are computed as they are written."""
     shape = torch.Size((100, 100))
@@ -53,3 +66,20 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"\xff" * 100)
     with pytest.raises(DataError, match="is not a safetensors file"):
         tensor_files.open_tensors(tmp_path / "bad")
+
+
+class OnDevice(Tensor):
+    """A tensor that has no numpy view until it is copied to main memory, as on a GPU."""
+
+    def cpu(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.as_subclass(Tensor)
+
+    def numpy(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("not in main memory")
+
+
+def test_tensors_on_a_device_are_copied_to_main_memory(tmp_path: Path) -> None:
+    """As after an evaluation on a GPU, which leaves the model there."""
+    tensor_files.write_tensors(tmp_path / "here", TENSORS)
+    tensor_files.write_tensors(tmp_path / "there", {name: t.as_subclass(OnDevice) for name, t in TENSORS.items()})
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError
-from gptctl.model.files import model_manifest, tensor_files
+from gptctl.model.files import model_manifest, shard_index, tensor_files
 from gptctl.model.files.shard_index import SHARD_INDEX, IndexedReader
 from gptctl.model.folder import load_model
 from gptctl.train.checkpoints import async_writer, checkpoint_folders
@@ -124,6 +124,32 @@ def test_one_full_disk_leaves_the_last_good_one(tmp_path: Path, two: RankPool) -
     assert all(message.startswith("rank 1: disk full") for message in found), found
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
     assert checkpoint_folders.latest_valid(tmp_path) is not None
+
+
+def train_without_an_index(folder: Path, job: TrainJob) -> str:
+    """Train; the first rank cannot read the shards for their index. Return what went wrong."""
+    write = shard_index.write_index
+
+    def fail(folder: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    shard_index.write_index = fail
+    try:
+        train_as_rank(folder, job)
+    except Exception as error:
+        return str(error)
+    finally:
+        shard_index.write_index = write
+    return ""
+
+
+def test_all_ranks_hear_of_an_error_of_the_first(tmp_path: Path, two: RankPool) -> None:
+    """Otherwise the others would wait for it."""
+    job = replace(make_job(recipe={"steps": 2}), world_size=2, strategy="fsdp")
+    first, second = two.call(train_without_an_index, tmp_path, job)
+    assert "Stale file handle" in first
+    assert second.startswith("rank 0: ")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def test_the_newest_valid_ones_are_kept(tmp_path: Path) -> None:

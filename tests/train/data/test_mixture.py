@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptctl.core import atomic
+from gptctl.train.data import batch_reader
 from gptctl.train.data.data_source import TrainSource
 from gptctl.train.data.mixture import Mixture, ValSources, open_sources
 from gptctl.train.data.phases import MixturePhase, Phases
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.job import TrainJob
+from gptctl.train.planning.time_budget import TimeBudget
 from tests.train.jobs import assert_equal, events, make_job, run_in, weights, windows, windows_of
 from tests.train.rank_pool import RankPool
 
@@ -122,6 +126,28 @@ def test_a_longer_run_stays_in_a_phase_that_has_begun(tmp_path: Path) -> None:
     job = mixed_job()
     longer = run_in(tmp_path, replace(job, recipe=job.recipe.model_copy(update={"steps": 40})))
     assert [source["tokens"] for source in longer["sources"]] == [(81 + 13) * 32, (27 + 119) * 32]
+
+
+@pytest.mark.parametrize("reads_ahead", [False, True])
+def test_phases_follow_a_total_that_is_planned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads_ahead: bool
+) -> None:
+    """At step 4 of 30 the total becomes 15, so the second phase begins at sample 54 of 90; resumed, it does the same."""
+    monkeypatch.setattr(batch_reader, "should_read_ahead", lambda device: reads_ahead)
+    job = mixed_job(time_budget=TimeBudget(1.0, 0.0, interval=1000), checkpoint_every=3)
+    job = replace(job, recipe=job.recipe.model_copy(update={"warmup_steps": 0}), keep_checkpoints=9)
+    (tmp_path / "straight").mkdir()
+    atomic.write_json(tmp_path / "straight" / "plan.json", {"totals": [(4, 15), (12, 14)]})
+    straight = run_in(tmp_path / "straight", job)
+    assert [source["tokens"] for source in straight["sources"]] == [(41 + 3) * 32, (13 + 27) * 32]
+    for kept in (12, 3):
+        shutil.rmtree(tmp_path / "resumed", ignore_errors=True)
+        shutil.copytree(tmp_path / "straight", tmp_path / "resumed")
+        for folder in (tmp_path / "resumed" / "checkpoints").glob("step-*"):
+            if int(folder.name.removeprefix("step-")) > kept:
+                shutil.rmtree(folder)
+        assert run_in(tmp_path / "resumed", job)["sources"] == straight["sources"]
+        assert_equal(weights(tmp_path / "straight", 14), weights(tmp_path / "resumed", 14))
 
 
 def test_two_ranks_train_as_one(two: RankPool, tmp_path: Path) -> None:
