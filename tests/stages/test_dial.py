@@ -86,6 +86,9 @@ def test_more_tokens_extend_a_finished_run(gptctl: Gptctl, workspace: Path) -> N
     minutes = gptctl(*command, "--max-minutes", "1")
     assert minutes.code == 5
     assert "has trained for its steps" in minutes.err
+    none = gptctl(*command)
+    assert none.code == 5
+    assert "train_tokens" in none.err
 
 
 @pytest.mark.parametrize(("minutes", "spent"), [(10.0, "10 min 00 s"), (0.0, "steps")])
