@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,11 +118,14 @@ def cpu_threads(ranks: int = 1) -> int:
 
 
 def configure_process(threads: int) -> None:
-    """Set the number of threads, keep freed memory, and flush denormal numbers to zero.
+    """Set the number of threads, keep freed memory, flush denormal numbers to zero, and hide a warning of torch.
 
     CPUs compute with denormal numbers 40 times slower. Call it before the first parallel operation, because each thread
     copies the flag when it starts.
     """
+    # Under autocast, norms of queries and keys have values in bf16 and weights in fp32. Casting the values to use the
+    # fused kernel takes longer than the several kernels that torch uses instead.
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
     keep_freed_memory()
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)

@@ -28,12 +28,21 @@ if TYPE_CHECKING:
     from gptctl.train.planning.training_plan import TrainingPlan
 
 
-def budget(limit: float | str | None) -> float:
-    """Return a budget as a number to compare: 0 and None mean no limit."""
-    return float(limit or math.inf)
+def extendable(config: Pretrain) -> Extendable:
+    """Return the budgets that a later command may raise. A preset without one trains for all of its steps.
+
+    A model that is chosen without one was chosen for other steps, so a budget cannot be left out or added later: NaN is
+    neither more nor less than a number.
+    """
+    absent = math.nan if config.chooses_model else math.inf
+    minutes = (config.chooses_model and config.minutes) or absent
+    return {
+        "training.steps": float,
+        "max_minutes": lambda value: float(value or minutes),
+        "train_tokens": lambda value: float(value or absent),
+    }
 
 
-EXTENDABLE: Extendable = {"training.steps": float, "max_minutes": budget, "train_tokens": budget}
 EXAMPLES = (
     "gptctl pretrain tokens -o run --max-minutes 10",
     "gptctl pretrain tokens -o sized --size 5M --train-tokens 20M --dry-run",
@@ -116,7 +125,7 @@ def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, b
     assert config.out is not None
     inputs = data.inputs() | plan_pretraining.other_plan(config)
     plan_pretraining.check_finished(config, Path(config.out), context.force)
-    with open_run(Path(config.out), config, context, inputs, EXTENDABLE, has_model) as record:
+    with open_run(Path(config.out), config, context, inputs, extendable(config), has_model) as record:
         if record.up_to_date:
             return record.previous_summary()
         planned = plan_pretraining.prepare_plan(config, data, record, context, began)

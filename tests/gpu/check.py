@@ -97,11 +97,12 @@ def load(suite: str) -> list[Check]:
 
 def run(checks: list[Check], setting: Setting, out: Path | None) -> int:
     """Run checks until time is up, show the table, write the JSON, and return 1 if a check failed."""
-    began, results = time.monotonic(), []
+    began, results, not_run = time.monotonic(), [], []
     for each in checks:
         start, failure = time.monotonic(), ""
         rows: list[Row] = []
         if start - began > SECONDS and not setting.is_small:
+            not_run.append(each.name)
             rows.append(Row(each.name, None, note="not run: time is up"))
         else:
             try:
@@ -120,9 +121,9 @@ def run(checks: list[Check], setting: Setting, out: Path | None) -> int:
         found["check"] for found in results if found["error"] or "failed" in (r["verdict"] for r in found["rows"])
     ]
     seconds = round(time.monotonic() - began, 1)
-    sys.stdout.write(
-        f"{len(results)} checks in {seconds} s: {'failed: ' + ', '.join(failed) if failed else 'all passed'}\n"
-    )
+    verdict = f"failed: {', '.join(failed)}" if failed else "none failed" if not_run else "all passed"
+    left_out = f"; not run: {', '.join(not_run)}" if not_run else ""
+    sys.stdout.write(f"{len(results) - len(not_run)} checks in {seconds} s: {verdict}{left_out}\n")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(

@@ -69,6 +69,14 @@ def test_a_failed_check_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert check.run([], check.Setting(torch.device("cpu")), None) == 0
 
 
+def test_checks_without_time_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A suite that did not run all of them does not say that all passed."""
+    monkeypatch.setattr(check, "SECONDS", -1)
+    late = check.Check("a.late", "", lambda setting: iter([check.Row("figure", 1.0, 1.0)]))
+    assert check.run([late], check.Setting(torch.device("cuda")), None) == 0
+    assert "; not run: a.late\n" in capsys.readouterr().out
+
+
 def test_missing_packages_are_named_or_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a folder of wheels, without a network."""
     monkeypatch.setattr(packages, "NEEDED", {"torch": "torch", "tiny_gpu_check": "tiny-gpu-check"})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 import torch
 
 from gptctl.model.classifier import Classifier, Pooling
+from gptctl.model.device import configure_process
 from gptctl.model.gpt import find_document_starts
 from gptctl.model.lora import apply_lora
 from gptctl.model.lora_config import LoraConfig
@@ -55,3 +57,16 @@ def test_classification(pooling: Pooling) -> None:
         tokens, lengths = (torch.empty(4, 1, *size, dtype=torch.long, device=CUDA) for size in ((40,), ()))
         assert model(tokens, lengths)[0].device == CUDA
     assert (cpu_tensors.found, transfers.downloads) == ([], 0)
+
+
+def test_norms_of_bf16_values_do_not_warn() -> None:
+    """torch says under autocast on the CPU that it has no fused kernel for queries and keys: nothing that a user can act on."""
+    torch.set_warn_always(True)  # not only the first time in a process
+    try:
+        with warnings.catch_warnings(record=True) as found, torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            warnings.simplefilter("always")
+            configure_process(torch.get_num_threads())
+            make("test-modern")(torch.zeros(1, 4, dtype=torch.long))
+    finally:
+        torch.set_warn_always(False)
+    assert [str(warning.message) for warning in found] == []

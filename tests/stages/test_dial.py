@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core.errors import ConflictError
+from gptctl.stages.pretrain import Pretrain
+from gptctl.train.tasks.plan_pretraining import check_finished
 from tests.conftest import Ran, run_gptctl, tree_bytes
 
 Gptctl = Callable[..., Ran]
@@ -75,12 +78,37 @@ def test_a_finished_run_is_up_to_date_and_takes_no_more_minutes(timed: tuple[Pat
     assert "has fallen to its final value" in more.err
 
 
+def test_more_tokens_extend_a_finished_run(gptctl: Gptctl, workspace: Path) -> None:
+    """They are trained on in the model that was chosen. Minutes are refused, with what the run has trained for."""
+    command = ("pretrain", workspace / "tokens", "-o", "run", *SMALL, "--json")
+    assert gptctl(*command, "--train-tokens", "1024").json["metrics"]["steps"] == 2
+    assert gptctl(*command, "--train-tokens", "2k").json["metrics"]["steps"] == 4
+    minutes = gptctl(*command, "--max-minutes", "1")
+    assert minutes.code == 5
+    assert "has trained for its steps" in minutes.err
+    none = gptctl(*command)
+    assert none.code == 5
+    assert "train_tokens" in none.err
+
+
+@pytest.mark.parametrize(("minutes", "spent"), [(10.0, "10 min 00 s"), (0.0, "steps")])
+def test_more_minutes_for_a_run_without_the_option(tmp_path: Path, minutes: float, spent: str) -> None:
+    """The error names the time that was planned, by default or not at all, rather than the one that is asked for."""
+    record = {"stage": "pretrain", "pid": 1, "started": "2024-01-01T10:00:00+00:00", "settings": {"max_minutes": 0}}
+    files = {"run.json": record, "manifest.json": {}, "plan.json": {"minutes": minutes, "totals": []}}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ConflictError, match=f"has trained for its {spent}, and"):
+        check_finished(Pretrain(tokens=("tokens",), max_minutes=20), tmp_path, force=False)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--size 5M --preset gpt2", "--size and --preset both choose the model"),
         ("--train-tokens 1M --max-minutes 1", "--train-tokens and --max-minutes both decide"),
         ("--train-tokens 1M --steps 5", "--train-tokens and --steps both decide"),
+        ("--max-minutes inf", "--max-minutes takes a number from 0 to 1000000, not 'inf'"),
         ("--size many", "'many' is not a number; write for example 20M"),
         ("--size 5M --set model.layers=3", "model.layers has no effect beside --size"),
         ("--recipe modern", "--recipe has no effect without --preset"),

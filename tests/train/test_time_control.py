@@ -147,6 +147,16 @@ def test_time_before_a_kill_counts(tmp_path: Path) -> None:
     assert minutes_used(tmp_path / "nowhere") == 0.0
 
 
+def test_lines_that_a_crash_cut_short(tmp_path: Path) -> None:
+    """The next command's first event is in the same line; the present command's last line may be short, too."""
+    started, stopped, resumed, again = (
+        json.dumps({"time": f"2024-01-01T{at}+00:00", "event": kind})
+        for at, kind in (("10:00:00", "start"), ("10:03:00", "step"), ("11:00:00", "resume"), ("11:01:00", "step"))
+    )
+    (tmp_path / "events.jsonl").write_text(f"{started}\n{stopped}\n{stopped[:-9]}{resumed}\n{again[:-9]}")
+    assert minutes_used(tmp_path) == 3.0
+
+
 def test_a_damaged_plan_is_an_error(tmp_path: Path) -> None:
     for text in ("{", "[]", '{"totals": [1]}'):
         (tmp_path / "plan.json").write_text(text)

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -112,6 +113,9 @@ def launch_config(job: TrainJob, logs: str, attempt: int) -> LaunchConfig:
     """Return the settings of torch's launcher, which restarts no ranks itself: it could not report why."""
     single_node = job.nodes == 1
     is_local = single_node or job.rdzv_endpoint.partition(":")[0] in ("localhost", "127.0.0.1")
+    settings: dict[str, Any] = {}
+    if any(field.name == "shutdown_timeout" for field in fields(LaunchConfig)):  # torch 2.11 always allows 30 s
+        settings["shutdown_timeout"] = SAVE_SECONDS
     return LaunchConfig(
         min_nodes=job.nodes,
         max_nodes=job.nodes,
@@ -124,7 +128,7 @@ def launch_config(job: TrainJob, logs: str, attempt: int) -> LaunchConfig:
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=Std.ALL),
         signals_to_handle=",".join(number.name for number in HANDLED),
-        shutdown_timeout=SAVE_SECONDS,
+        **settings,
     )
 
 

@@ -34,6 +34,7 @@ class LossFit(NamedTuple):
 # documentation, and 4.5 tokens per parameter as the best use of computation: short runs of half a million tokens still
 # gained twice as much from more tokens as from more width.
 FIT = LossFit(irreducible=1.4, size_scale=81.0, size_power=0.3, data_scale=127.0, data_power=0.3)
+LEAST_TOKENS = 1e-6  # for which a loss is computed; less than 1, so that more speed is better even then
 REPEAT_TOKENS = 15.4  # epochs after which repeated tokens have lost most of their value: R*_D of Muennighoff et al.
 
 # The widths to choose among. One rule gives the depth: a layer for each 64 of width, as in nanochat, and at least 2.
@@ -101,7 +102,7 @@ def predicted_loss(parameters: int, trained_tokens: float, unique_tokens: float,
 
     `parameters` are those of `Candidate.parameters`.
     """
-    tokens = max(1.0, effective_tokens(trained_tokens, unique_tokens))
+    tokens = max(LEAST_TOKENS, effective_tokens(trained_tokens, unique_tokens))
     return (
         fit.irreducible
         + fit.size_scale * math.pow(parameters, -fit.size_power)

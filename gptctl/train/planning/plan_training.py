@@ -19,6 +19,7 @@ from gptctl.train.planning.training_plan import TrainingPlan
 
 MEASURED_MODELS = 4
 MEASURED_SHARE = 0.05  # of the minutes that measuring may take
+MEASURED_SECONDS = 300.0  # that measuring may take, however many minutes there are
 UNLIMITED = 10**15  # tokens, where the data are not known
 EVALUATION_SHARE = 0.025  # of the time that evaluations during the run may take
 MAX_EVALUATIONS = 10
@@ -47,16 +48,19 @@ class PlanRequest:
     steps: int | None = None  # beside minutes an upper bound
     processes: int = 1
     preset: Candidate | None = None  # the model and recipe, where they are not to be chosen
-    keeps_warmup: bool = False  # the preset's warm-up was given by the user
+    keeps_warmup: bool = False  # the warm-up was given by the user, or is for the steps that are chosen
     eval_every: int | None = None  # where the user gave it
+    eval_batches: int = 0  # of an evaluation, over all sources; 0 reads the whole val split
     adapt: Adapt = lambda candidate: candidate
 
 
 def plan_training(request: PlanRequest, measure: Measure, used: float = 0.0) -> TrainingPlan:
     """Return the plan for a request. `used` seconds of its minutes have passed already.
 
-    Where the steps follow from the minutes, the speeds of up to 4 models are measured, in at most 5 % of the minutes;
-    those of the others are interpolated by their FLOPs. Raises UsageError (2) if no model fits the keys given.
+    Where the steps follow from the minutes, the speeds of up to 4 models are measured, in at most 5 % of the minutes
+    and 5 minutes; those of the others are interpolated by their FLOPs.
+
+    Raises UsageError (2) if no model fits the keys given.
     """
     return plan_by_time(request, measure, used) if request.minutes else plan_by_amount(request)
 
@@ -75,11 +79,11 @@ def plan_by_amount(request: PlanRequest) -> TrainingPlan:
     if request.steps is not None:
         found = choose(1)
         found = choose(max(1, request.steps * batch_tokens(found)))  # the batch depends on the tokens
-        found = with_steps(found, request.steps)
+        found = with_steps(found, request.steps, request.keeps_warmup)
         why = f"{request.steps:,} steps were asked for"
     elif tokens:
         found = choose(tokens)
-        found = with_steps(found, math.ceil(tokens / batch_tokens(found)))
+        found = with_steps(found, math.ceil(tokens / batch_tokens(found)), request.keeps_warmup)
         why = f"{format_compact(tokens)} tokens were asked for"
     else:
         found = choose(0)
@@ -98,7 +102,7 @@ def plan_by_time(request: PlanRequest, measure: Measure, used: float) -> Trainin
     began, whole = time.monotonic(), 60 * request.minutes
     grid = candidates(request, tokens=0)
     seconds = max(whole - used, LEAST_SHARE * whole)
-    speeds = measure_some(request, grid, measure, seconds, MEASURED_SHARE * whole)
+    speeds = measure_some(request, grid, measure, seconds, min(MEASURED_SHARE * whole, MEASURED_SECONDS))
     seconds = max(seconds - (time.monotonic() - began), LEAST_SHARE * whole)
     if request.preset or request.size:
         best = grid[0]
@@ -110,7 +114,8 @@ def plan_by_time(request: PlanRequest, measure: Measure, used: float) -> Trainin
         every = interpolate(grid, speeds)
         best = adapted(request, chosen := compute_optimal.choose(every, seconds, request.unique_tokens or UNLIMITED))
         speed = next(rate for candidate, rate in every.items() if candidate.model == chosen.model)
-    evaluating = request.val_tokens / (3 * speed) + 0.5 if request.val_tokens else 0.0
+    evaluated = min(request.val_tokens, request.eval_batches * batch_tokens(best) or request.val_tokens)
+    evaluating = evaluated / (3 * speed) + 0.5 if evaluated else 0.0
     saving = SAVING_SECONDS + 24 * best.model.parameters() / SAVED_BYTES_PER_SECOND
     shrink = min(1.0, MAX_ENDING_SHARE * whole / (evaluating + saving))
     evaluating, saving = evaluating * shrink, saving * shrink
@@ -190,7 +195,7 @@ def for_processes(request: PlanRequest, candidate: Candidate) -> Candidate:
 
 
 def with_steps(candidate: Candidate, steps: int, keeps_warmup: bool = False) -> Candidate:
-    """Return a candidate with a number of steps, and a warm-up that is at most a tenth of them."""
+    """Return a candidate with a number of steps, and a warm-up that is at most a tenth of them if it is not kept."""
     warmup = candidate.recipe.warmup_steps
     warmup = warmup if keeps_warmup else min(warmup, int(WARMUP_SHARE * steps))
     return Candidate(candidate.model, candidate.recipe.model_copy(update={"steps": steps, "warmup_steps": warmup}))
@@ -252,8 +257,9 @@ def batch_tokens(candidate: Candidate) -> int:
 
 
 def expected_loss(request: PlanRequest, candidate: Candidate, tokens: int) -> float:
-    """Return the expected val loss."""
-    return round(predicted_loss(candidate.parameters, tokens, request.unique_tokens or UNLIMITED), 3)
+    """Return the expected val loss, at most that of a model that has learned nothing."""
+    loss = predicted_loss(candidate.parameters, tokens, request.unique_tokens or UNLIMITED)
+    return round(min(loss, math.log(request.vocab_size)), 3)
 
 
 def describe(model: ModelConfig) -> str:

@@ -102,9 +102,25 @@ def minutes_used(run: Path) -> float:
     path = run / "events.jsonl"
     commands: list[list[datetime]] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        event = json.loads(line)
+        if not (event := parse_event(line)):
+            continue
         if event["event"] in ("start", "resume"):
             commands.append([])
         if commands:
             commands[-1].append(datetime.fromisoformat(event["time"]))
     return sum((times[-1] - times[0]).total_seconds() for times in commands[:-1]) / 60
+
+
+def parse_event(line: str) -> dict[str, Any]:
+    """Return the event in a line, or {} for a line that a crash cut short.
+
+    The next command appends its first event to such a line. That event is returned.
+    """
+    for text in (line, line[max(0, line.rfind('{"time"')) :]):
+        try:
+            event = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict) and "time" in event and "event" in event:
+            return event
+    return {}

@@ -60,6 +60,7 @@ def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measu
         preset=fixed,
         keeps_warmup=config.chooses_model or config.training.warmup_steps != preset_warmup(config),
         eval_every=config.eval_every if config.is_given("eval_every") else None,
+        eval_batches=config.eval_batches * (len(data.folders) if data else 1),
         adapt=config.with_given_keys,
     )
     plan = plan_training(request, measure, used)
@@ -105,7 +106,8 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
     before = record.get("settings", {}).get("max_minutes")
     if force or not (out / MANIFEST).exists() or before is None or before == config.max_minutes:
         return
-    spent = format_duration(60 * (before or config.minutes))
+    minutes = read_plan(out).get("minutes")
+    spent = format_duration(60 * minutes) if minutes else "steps"
     raise ConflictError(
         f"{out} has trained for its {spent}, and its learning rate has fallen to its final value",
         "train a new run with another -o, or use --force to start afresh",
@@ -137,7 +139,7 @@ def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context:
 
 
 def read_recorded(config: PretrainOptions, folder: Path) -> TrainingPlan | None:
-    """Return the recorded plan of a run, with the minutes and steps that the command asks for now."""
+    """Return the recorded plan of a run, with the minutes, steps or tokens that the command asks for now."""
     found = read_plan(folder)
     if not found:
         return None
@@ -146,9 +148,10 @@ def read_recorded(config: PretrainOptions, folder: Path) -> TrainingPlan | None:
         return plan
     if plan.minutes:
         return replace(plan, minutes=config.minutes, max_steps=config.steps_given or 0)
-    if config.steps_given is not None:
-        return replace(plan, recipe=plan.recipe.model_copy(update={"steps": config.steps_given}))
-    return plan
+    steps = config.steps_given
+    if config.train_tokens:
+        steps = -(-int(config.train_tokens) // (plan.recipe.batch_size * plan.recipe.seq_len))
+    return plan if steps is None else replace(plan, recipe=plan.recipe.model_copy(update={"steps": steps}))
 
 
 def read_other(name: str, data: TokenSources) -> tuple[TrainingPlan, list[tuple[int, int]]]:

@@ -20,6 +20,7 @@ from gptctl.train.recipe import PretrainRecipe, Recipe, apply_recipe
 from gptctl.train.tasks.mixing_options import MixingOptions
 
 DEFAULT_MINUTES = 10.0
+MAX_MINUTES = 1_000_000  # about two years
 OPTIMIZERS = "gptctl.train.optimizers"
 
 
@@ -62,7 +63,7 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
     )  # fmt: skip
     max_minutes: float = flag(
         0, "Train for this many minutes, measuring and evaluating included; the steps follow. Without any budget: 10.",
-        panel="Training", ge=0,
+        panel="Training", ge=0, le=MAX_MINUTES,
     )  # fmt: skip
     train_tokens: str | None = flag(
         None, "Train on this many tokens, such as 1B; the steps follow.", metavar="N", panel="Training"

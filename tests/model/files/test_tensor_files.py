@@ -14,6 +14,7 @@ from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
 from gptctl.model.files.lazy_tensor import LazyTensor, read_all
 from tests.allocations import peak_allocated
+from tests.fake_cuda import CUDA, fake_cuda
 
 TENSORS = {
     "blocks.0.weight": torch.arange(15.0).view(3, 5),
@@ -37,6 +38,16 @@ def test_the_bytes_are_those_of_safetensors(tmp_path: Path) -> None:
     for name, tensor in read_all(lazy).items():
         assert torch.equal(tensor, TENSORS[name])
         assert (lazy[name].shape, lazy[name].nbytes) == (tensor.shape, tensor.nbytes)
+
+
+def test_tensors_on_a_gpu(tmp_path: Path) -> None:
+    """A model that predicted texts on the GPU is written from there, each tensor by a copy of its own."""
+    path = tmp_path / "file"
+    with fake_cuda() as (transfers, _):
+        weights = {"weight": torch.zeros(2, 3, device=CUDA).T, "bias": torch.zeros(3, device=CUDA)}
+        tensor_files.write_tensors(path, weights)
+    assert transfers.downloads == 2
+    assert {name: tensor.shape for name, tensor in load_file(path).items()} == {"weight": (3, 2), "bias": (3,)}
 
 
 def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ def test_collectives_do_not_time_out_before_the_watchdog(tmp_path: Path, monkeyp
         launch.run_rank(None, None, make_job(), tmp_path, "pretrain", str(tmp_path), None)  # type: ignore[arg-type]
     assert (given["backend"], given["device_id"]) == ("nccl", torch.device("cuda", 1))
     assert given["timeout"].total_seconds() > 10 * max(START_SECONDS, BUSY_SECONDS)
+
+
+def test_launchers_without_a_timeout_for_stopped_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11 has no such setting, and newer versions get ours."""
+    assert launch.launch_config(make_job(), str(tmp_path), 0).shutdown_timeout == launch.SAVE_SECONDS
+    names = [field.name for field in fields(launch.LaunchConfig) if field.name != "shutdown_timeout"]
+    older = make_dataclass("LaunchConfig", [(name, Any, None) for name in names])
+    monkeypatch.setattr(launch, "LaunchConfig", older)
+    assert launch.launch_config(make_job(), str(tmp_path), 0).max_restarts == 0
 
 
 @pytest.mark.slow

@@ -116,6 +116,42 @@ def test_the_batch_is_for_all_processes_and_the_context_for_the_data() -> None:
     assert short.recipe.seq_len == short.model.max_seq_len == 64
 
 
+def test_given_warmup_holds() -> None:
+    config = PretrainOptions(training={"warmup_steps": 10}, steps=20)
+    for values in ({"steps": 20}, {"train_tokens": 20_000}):
+        plan = plan_training(request(adapt=config.with_given_keys, keeps_warmup=True, **values), unused)
+        assert plan.recipe.warmup_steps == 10
+
+
+def test_time_is_kept_for_the_batches_that_are_evaluated() -> None:
+    whole, some = (
+        plan_training(request(minutes=1.0, val_tokens=10**9, eval_batches=batches), machine(5e10)) for batches in (0, 2)
+    )
+    assert whole.evaluation_seconds > 5
+    assert 0.5 < some.evaluation_seconds < 1
+    assert (whole.eval_every, some.eval_every > 0) == (0, True)
+
+
+def test_the_smallest_model_is_chosen_for_no_time_at_all() -> None:
+    plan = plan_training(request(minutes=1e-9), machine(5e10))
+    assert plan.model.hidden_size == candidates(VOCABULARY, TOKENS)[0].model.hidden_size
+
+
+def test_measuring_takes_at_most_five_minutes() -> None:
+    asked: list[float] = []
+
+    def measure(candidate: Candidate, seconds: float) -> float:
+        asked.append(seconds)
+        return 1e11 / candidate.flops_per_token
+
+    plan_training(request(minutes=1e6), measure)
+    assert max(asked) <= 300
+
+
+def test_an_expected_loss_is_at_most_that_of_guessing() -> None:
+    assert plan_training(request(steps=1, vocab_size=300), unused).expected_loss == pytest.approx(5.704, abs=1e-3)
+
+
 def test_given_keys_hold() -> None:
     """A width, a depth, a context and a learning rate; heads and feed-forward follow the width."""
     config = PretrainOptions(seq_len=96, lr=0.5, model={"hidden_size": 96, "layers": 3}, max_minutes=1)
