@@ -53,8 +53,12 @@ def test_equal_plans_give_equal_weights(
 ) -> None:
     """The plan of another run is followed, whatever this machine's speed is now; so are its totals of steps."""
     folder, _ = timed
-    command = ("pretrain", workspace / "tokens", "--max-minutes", "9", *SMALL)
-    again = gptctl(*command, "-o", "again", "--follow-plan", folder / "run" / "plan.json", "--json")
+    command = ("pretrain", workspace / "tokens", *SMALL)
+    followed = ("--follow-plan", folder / "run" / "plan.json")
+    for other in (("--lr", "9"), ("--size", "1M"), ("--steps", "7"), ("--max-minutes", "9"), ("--preset", "char-cpu")):
+        refused = gptctl(*command, "-o", "refused", *followed, *other)
+        assert (refused.code, "--follow-plan" in refused.err) == (2, True), (other, refused.err)
+    again = gptctl(*command, "-o", "again", *followed, "--json")
     assert again.code == 0, again.err
     assert plan_of(tmp_path / "again") == plan_of(folder / "run")
     weights = "model/model.safetensors"

@@ -122,6 +122,7 @@ def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context:
     totals: list[tuple[int, int]] = []
     if plan is None and config.follow_plan:
         plan, totals = read_other(config.follow_plan, data)
+        check_followed(config, plan)
     if plan is None:
         used = time.time() - began + 60 * minutes_used(run.path)
         plan = make_plan(config, data, measure_here(config), used)
@@ -170,6 +171,24 @@ def read_other(name: str, data: TokenSources) -> tuple[TrainingPlan, list[tuple[
             "pass the plan of a run on tokens of the same tokenizer",
         )
     return plan, recorded_totals(found)
+
+
+def check_followed(config: PretrainOptions, plan: TrainingPlan) -> None:
+    """Raise UsageError (2) if options or keys that were given contradict the plan that is followed."""
+    planned = Candidate(plan.model, plan.recipe)
+    if config.chooses_model:
+        asked = config.with_given_keys(planned)
+    else:
+        from_plan = {name: getattr(plan.recipe, name) for name in ("steps", "warmup_steps")}
+        model = config.model_config_for(plan.model.vocab_size, plan.model.end_of_text)
+        asked = Candidate(model, config.effective_recipe().model_copy(update=from_plan))
+    if asked != planned:
+        raise UsageError("the plan of --follow-plan has another model or recipe", "leave out keys that differ from it")
+    if config.max_minutes and config.max_minutes != plan.minutes:
+        raise UsageError(
+            f"--max-minutes {config.max_minutes:g}, but the plan of --follow-plan is for {plan.minutes:g}",
+            "leave out --max-minutes",
+        )
 
 
 def plan_of(config: PretrainOptions, data: TokenSources, folder: Path) -> TrainingPlan:

@@ -136,6 +136,8 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
             raise ValueError("--train-tokens and --max-minutes both decide how long to train: give one of them")
         if self.train_tokens and self.steps_given is not None:
             raise ValueError("--train-tokens and --steps both decide how long to train: give one of them")
+        if self.follow_plan and (self.size or self.train_tokens or self.steps_given is not None):
+            raise ValueError("--follow-plan decides size and steps: leave out --size, --train-tokens and --steps")
 
     @classmethod
     def preset_layer(cls, chosen: Values) -> Values:
