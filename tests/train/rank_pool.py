@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -143,6 +144,7 @@ def peak_of_build(job: TrainJob, folder: Path) -> tuple[int, int]:
     """Return the largest sum of bytes allocated while this rank builds and fills its part, and the bytes of the part."""
     tensor_part.CHUNK_ELEMENTS = 2**12  # small beside the model
     initial_parts(job, folder)  # the first call loads modules
+    gc.collect()  # what it held is not freed while the next call is measured
     peak, parts = peak_allocated(lambda: initial_parts(job, folder))
     return peak, sum(part.values.nbytes for part in parts.values())
 

@@ -149,8 +149,11 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def is_sharded_inside(full: Tensor) -> bool:
-    """Return whether ranks share each matrix of a stack, rather than sharing out the matrices."""
-    return isinstance(full, DTensor) and full.placements[-1].is_shard(1)
+    """Return whether the ranks of dp_shard share each matrix of a stack, rather than sharing out the matrices."""
+    if not isinstance(full, DTensor):
+        return False
+    names = full.device_mesh.mesh_dim_names or ()
+    return "dp_shard" in names and full.placements[names.index("dp_shard")].is_shard(1)
 
 
 def expert_placement(parameter: nn.Parameter, ranks: int) -> Shard | None:
