@@ -155,7 +155,7 @@ def candidates(request: PlanRequest, tokens: int) -> list[Candidate]:
         if changed:
             found.setdefault(changed.model, changed)
     if not found:
-        raise UsageError("no model fits the keys of model that were given", "give --preset, too")
+        raise no_model_fits()
     return sorted((for_processes(request, one) for one in found.values()), key=lambda one: one.flops_per_token)
 
 
@@ -170,8 +170,13 @@ def adapted(request: PlanRequest, candidate: Candidate) -> Candidate:
     """Return a candidate with the user's keys. Raises UsageError (2) if they do not fit."""
     found = request.adapt(candidate)
     if found is None:
-        raise UsageError("no model fits the keys of model that were given", "give --preset, too")
+        raise no_model_fits()
     return for_processes(request, found)
+
+
+def no_model_fits() -> UsageError:
+    """Return the error for keys of model that no candidate can have."""
+    return UsageError("no model fits the keys of model that were given", "give --preset, too")
 
 
 def in_data(request: PlanRequest, candidate: Candidate) -> Candidate:
