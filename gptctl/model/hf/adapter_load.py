@@ -26,7 +26,7 @@ from gptctl.model.hf.adapter_format import (
     adapter_family,
     own_tensors,
 )
-from gptctl.model.hf.family_lookup import hf_ties_head
+from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, Tensors, from_hf_tensors, to_hf_tensors
 from gptctl.model.meta_init import meta_init
@@ -86,7 +86,7 @@ def merge_adapter(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, T
         ), weights
     embedding = f"{family.outer_modules[0].hf_name}.weight"
     head = weights.get(f"{HEAD}.weight", weights[embedding])
-    if hf_ties_head(config) and not torch.equal(head, weights[embedding]):
+    if ties_head(config, family) and not torch.equal(head, weights[embedding]):
         raise DataError(
             f"{folder} has a head that differs from its embedding, but those of its base are tied", "merge it with peft"
         )
