@@ -33,9 +33,11 @@ def family_settings(config: ModelConfig, family: Family) -> dict[str, Any]:
     if family.has_head_dim:
         values["head_dim"] = config.resolved_head_dim
     if family.rope:
-        values |= write_rope(config)
+        values |= write_rope(config, family.rope)
     if family.windows:
         values |= write_windows(config, family.windows)
+    if family.write:
+        family.write(config, values)
     return values
 
 
