@@ -72,7 +72,7 @@ def plan(config: Eval, context: Context) -> Summary:
 
     validate(config)
     if config.model is not None:
-        find_model(config.model)
+        find_model(config.model, context.info)
     if config.data is not None:
         data_splits.find_splits(config.data)
     for path in (config.predictions, config.compare, config.leakage, config.no_regress):
@@ -138,7 +138,7 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
     setup = config.inference_setup(config.wants_texts())
     if config.harness is not None:
         assert config.model is not None
-        spec = resolve(config.model, replace(setup, task="lm"))
+        spec = resolve(config.model, replace(setup, task="lm"), context)
         return Evaluation(lm_eval.evaluate(config.harness, spec, limit=config.limit, seed=config.seed), [])
     predictor = None
     if config.data is not None:

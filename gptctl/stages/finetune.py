@@ -73,7 +73,7 @@ def plan(config: Finetune, context: Context) -> Summary:
     sources, _ = config.read_sources(config.data)
     tables = next(iter(sources.values()))
     facts: Values = {
-        "model": str(find_model(config.base)),
+        "model": str(find_model(config.base, context.info)),
         "train_texts": sum(len(found["train"]) for found in sources.values()),
         "val_texts": sum(len(found["val"]) for found in sources.values()),
     }
@@ -100,7 +100,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     from gptctl.train.distributed.follow import follow_leader, has_model
     from gptctl.train.distributed.nodes import join_nodes
 
-    folder = find_model(config.base)
+    folder = find_model(config.base, context.info)
     saved = load_model(folder)
     model = config.limit_context(saved.config)
     device.select_device(config.device_name(), config.gpus)

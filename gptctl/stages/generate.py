@@ -87,7 +87,7 @@ def plan(config: Generate, context: Context) -> Summary:
     from gptctl.model.files.locate import find_model
 
     check(config)
-    facts: Values = {"model": str(find_model(config.model)), "prompts": config.prompts or 1}
+    facts: Values = {"model": str(find_model(config.model, context.info)), "prompts": config.prompts or 1}
     facts |= {"max_tokens": config.max_tokens, "weights": config.dtype()}
     if config.draft:
         facts["draft"] = str(find_model(config.draft))
@@ -101,7 +101,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     check(config)
     from gptctl.model.files.locate import find_model
 
-    folder = find_model(config.model)
+    folder = find_model(config.model, context.info)
     if config.is_conversation():
         return converse(config, context)
     from gptctl.infer.prompts import Prompts, options_for
