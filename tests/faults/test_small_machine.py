@@ -100,7 +100,8 @@ def test_places_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Cached files go to a folder for temporary files that nobody else can write."""
     monkeypatch.delenv("GPTCTL_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/proc/nonexistent")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     own = tmp_path / f"gptctl-{os.getuid()}"
     assert cache_folder.cache_folder() == own == cache_folder.cache_folder()
@@ -115,7 +116,7 @@ def test_temporary_files_in_the_output(tmp_path: Path) -> None:
     """They are there if no other folder can be written, and gone at the end; the output can be made all the same."""
     write_jsonl(tmp_path / "raw.jsonl", documents(20))
     code = (
-        "import sys, tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/nonexistent'];"
+        "import sys, tempfile; tempfile._candidate_tempdir_list = lambda: ['raw.jsonl'];"
         "from gptctl.__main__ import main; sys.argv[0] = 'gptctl'; main()"
     )
     done = subprocess.run(
