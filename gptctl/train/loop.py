@@ -30,8 +30,6 @@ def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     then, and DivergedError (6) is raised if training must end. After a signal the state is saved and StoppedError
     raised (130, 143, or 138 for SIGUSR1).
     """
-    for name in job.loggers:
-        plugins.load("gptctl.train.loggers", name).check()
     module = plugins.load("gptctl.train.strategies", job.strategy if job.world_size > 1 else "single")
     metrics: dict[str, Any] = module.launch(train_rank, job, run, context)
     return metrics

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.errors import DataError, GptctlError, MachineError, UsageError
+from gptctl.core.errors import DataError, GptctlError, UsageError
+from gptctl.core.extras import missing
 from gptctl.evals.inference.worker import InferenceSpec, configure_once
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.stats.intervals import Z
@@ -44,10 +45,8 @@ def evaluate(folder: str, spec: InferenceSpec, *, limit: int, seed: int) -> Repo
         os.environ["HF_DATASETS_CACHE"] = scratch
         try:
             from gptctl.evals.harness.harness_model import HarnessModel
-        except ModuleNotFoundError as error:
-            raise MachineError(
-                f"--harness needs lm-eval, and {error.name} is not installed", "pip install 'gptctl[lm-eval]'"
-            ) from error
+        except ImportError as error:
+            raise missing("lm_eval", error) from error
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         ignored = io.StringIO()  # progress bars that cannot be switched off, and what tasks print
         try:
