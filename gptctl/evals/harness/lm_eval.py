@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gptctl.core.errors import DataError, GptctlError, UsageError
-from gptctl.core.extras import missing
+from gptctl.core.extras import missing, require
 from gptctl.evals.inference.worker import InferenceSpec, configure_once
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.stats.intervals import Z
@@ -30,16 +30,23 @@ ENVIRONMENT = {
 }
 
 
+def check(folder: str) -> Path:
+    """Return the folder of tasks. Raises UsageError (2) if there is none, MachineError (4) if lm-eval is missing."""
+    tasks = Path(folder).resolve()
+    if not tasks.is_dir():
+        raise UsageError(f"no such folder of tasks: {folder}", "--harness takes a folder of lm-eval's task YAML files")
+    os.environ.update(ENVIRONMENT)
+    require("lm_eval")
+    return tasks
+
+
 def evaluate(folder: str, spec: InferenceSpec, *, limit: int, seed: int) -> Report:
     """Return each metric of each task as "task/metric", with 95 % intervals from the harness's standard errors.
 
     Raises UsageError (2) for a missing folder, MachineError (4) if the harness is not installed, DataError (3) if the
     folder has no task or a task fails.
     """
-    tasks = Path(folder).resolve()
-    if not tasks.is_dir():
-        raise UsageError(f"no such folder of tasks: {folder}", "--harness takes a folder of lm-eval's task YAML files")
-    os.environ.update(ENVIRONMENT)
+    tasks = check(folder)
     configure_once(spec.threads)
     with tempfile.TemporaryDirectory(prefix="gptctl-harness-") as scratch, contextlib.chdir(tasks):
         os.environ["HF_DATASETS_CACHE"] = scratch

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gptctl.core import plugins
 from gptctl.core.errors import UsageError
+from gptctl.train import loggers
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 from gptctl.train.tasks.pretrain_options import PretrainOptions
-
-LOGGERS = "gptctl.train.loggers"
 
 
 def check_command(config: PretrainOptions | FinetuneOptions) -> None:
@@ -18,8 +16,7 @@ def check_command(config: PretrainOptions | FinetuneOptions) -> None:
     Raises UsageError (2) for an unknown logger and for nodes without a rendezvous, MachineError (4) if the package of
     a logger is not installed.
     """
-    for name in config.loggers:
-        plugins.load(LOGGERS, name).check()
+    loggers.check(config.loggers)
     if config.nodes > 1:
         from gptctl.train.distributed.nodes import split_endpoint
 
