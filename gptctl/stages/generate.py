@@ -192,9 +192,9 @@ def converse(config: Generate, context: Context) -> Summary:
     from gptctl.infer.conversation import Conversation, chat
     from gptctl.infer.terminal import read_lines
 
+    if is_typed := sys.stdin.isatty():
+        context.info(f"loading {config.model}; type a message after each >, and Ctrl-D to end")
     sampler = load(config)
     conversation = Conversation(sampler.generator, sampler.params, config.system)
-    lines = read_lines(partial(context.stop.check, "stopped"))
-    chat(conversation, lines, context, "> " if sys.stdin.isatty() else "")
-    messages = [dict(message) for message in conversation.messages]
-    return Summary("generate", metrics={"turns": conversation.turns, "messages": messages})
+    chat(conversation, read_lines(partial(context.stop.check, "stopped")), context, "> " if is_typed else "")
+    return Summary("generate", metrics=conversation.metrics())
