@@ -120,7 +120,7 @@ def from_exception(error: Exception) -> GptctlError:
         return from_out_of_memory(error, "use fewer workers (--workers 1) or smaller batches")
     if isinstance(error, OSError):
         return from_os_error(error)
-    if isinstance(error, ModuleNotFoundError) and (absent := without_library(error)):
+    if isinstance(error, ImportError) and (absent := without_library(error)):
         return absent
     return GptctlError(
         f"internal error: {type(error).__name__}: {error}",
@@ -128,11 +128,12 @@ def from_exception(error: Exception) -> GptctlError:
     )
 
 
-def without_library(error: ModuleNotFoundError) -> GptctlError | None:
-    """Return the MachineError for an optional library that is not installed, or None for any other module."""
+def without_library(error: ImportError) -> GptctlError | None:
+    """Return the MachineError for an optional library that is missing, broken or too old; None for other modules."""
     from gptctl.core.extras import EXTRAS, missing
 
-    return missing(error.name, error) if error.name in EXTRAS else None
+    library = (error.name or "").split(".")[0]
+    return missing(library, error) if library in EXTRAS else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

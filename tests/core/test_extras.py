@@ -55,6 +55,9 @@ def test_an_import_deep_inside_a_command() -> None:
         "training and running models needs the package torch, which is not installed",
     )
     assert error.hint is not None and "https://download.pytorch.org/whl/cpu" in error.hint
+    too_old = from_exception(ImportError("cannot import name 'DTensor'", name="torch.distributed.tensor"))
+    assert too_old.message.endswith("the package torch, which cannot be imported: cannot import name 'DTensor'")
+    assert too_old.exit_code == 4
     assert from_exception(ModuleNotFoundError("No module named 'gptctl.x'", name="gptctl.x")).exit_code == 1
 
 
