@@ -113,8 +113,7 @@ def validate(config: Eval) -> None:
         raise UsageError("name either DATA or --harness", "gptctl eval MODEL DATA, or gptctl eval MODEL --harness DIR")
     if config.predictions == "-" and config.out is not None:
         raise UsageError("--predictions - cannot be written with -o", "save standard input to a file first")
-    for name in config.metrics:
-        metric_plugins.load(name)
+    metric_plugins.check(config.metrics)
     baselines.check_names(config.baseline_names())
     if config.average == "binary" and config.positive is None:
         raise UsageError("--average binary needs --positive LABEL", "name the positive label; it is never guessed")

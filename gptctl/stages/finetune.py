@@ -78,7 +78,8 @@ def plan(config: Finetune, context: Context) -> Summary:
     if runs := list(config.repeats(inputs.tables)):
         facts["runs"] = runs
     job = make_job(config, inputs, context)
-    facts["steps"] = job.recipe.steps
+    trained = (parameter for parameter in job.model.build().parameters() if parameter.requires_grad)
+    facts |= {"steps": job.recipe.steps, "trained_parameters": sum(parameter.numel() for parameter in trained)}
     if planned := planned_sources(job):
         facts["sources"] = planned
         warn_of_repetition(planned, context)

@@ -81,11 +81,13 @@ def test_finetune(here: Path, workspace: Path) -> None:
     assert not (here / "classifier").exists()
 
 
-def test_eval_and_generate(here: Path, workspace: Path) -> None:
+def test_eval_and_generate(here: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_jsonl(here / "predictions.jsonl", [{"id": 1, "label": "a", "prediction": "a"}])
     write_jsonl(here / "unlabelled.jsonl", [{"text": "some text"}])
     (here / "empty.txt").write_text("")
     assert_refused("eval", 3, "no column 'pred'", predictions="predictions.jsonl")
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert_refused("eval", 4, "--metrics bleu,chrf needs the package sacrebleu", predictions="x", metrics=["bleu"])
     classifier, run = str(workspace / "classifier"), str(workspace / "run")
     assert_refused("eval", 3, "label", model=classifier, data="unlabelled.jsonl", cache="none")
     assert_refused("eval", 3, "cannot do the task classify", model=run, data="unlabelled.jsonl", task="classify")
