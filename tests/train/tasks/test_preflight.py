@@ -77,8 +77,8 @@ def test_finetune(here: Path, workspace: Path) -> None:
     assert_refused("finetune", 2, "--nodes 2 needs --rdzv-endpoint", **base, nodes=2)
     assert_refused("finetune", 2, "max_seq_len 99999 is longer", **base, max_seq_len=99999)
     assert_refused("finetune", 2, "--lora cannot be used with tensor", **base, lora=2, nproc_per_node=2, parallel="tp")
-    assert_refused("finetune", 2, "nothing.*", **base, freeze=["nothing.*"])
     assert not (here / "classifier").exists()
+    assert_refused("finetune", 2, "nothing.*", **base, freeze=["nothing.*"])
 
 
 def test_eval_and_generate(here: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
