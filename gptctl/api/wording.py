@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from functools import partial, wraps
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from gptctl.core.config import StageConfig, choices_of, declaration
 from gptctl.core.errors import GptctlError
@@ -19,7 +19,14 @@ COMMAND = re.compile(r"\bgptctl [a-z]+ (?=\S)")  # what follows is typed in a sh
 ONLY_IN_A_SHELL = re.compile(r"--set |, or - for a pipe|; '-' reads standard input")
 
 
-def in_python(name: str, model: type[StageConfig], common: Collection[str] = ()) -> Callable[..., Callable[P, T]]:
+class Decorator(Protocol):
+    """Returns a function of the same type."""
+
+    def __call__(self, function: Callable[P, T], /) -> Callable[P, T]:
+        """Return the decorated function."""
+
+
+def in_python(name: str, model: type[StageConfig], common: Collection[str] = ()) -> Decorator:
     """Return a decorator that words the errors of a function for its callers.
 
     `name` is the function's name in gptctl, `model` has the keys that are its arguments, and `common` names the others.
