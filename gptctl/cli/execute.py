@@ -56,7 +56,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
         console.info(f"compiling (once): the compiled code is kept in {cache.current_folder()}")
     module = plugins.load(STAGES, stage)
     started = time.monotonic()
-    with StopFlag() as stop:
+    with StopFlag(console.info, console.last_words) as stop:
         context = Context(
             force=common["force"], argv=tuple(sys.argv[1:]), stop=stop,
             progress=console.progress, warn=console.warn, info=console.info, show_metrics=console.show_metrics,

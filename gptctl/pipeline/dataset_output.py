@@ -97,6 +97,7 @@ class PipeOutput(DatasetOutput):
     def __init__(self, config: ReadingOptions, context: Context) -> None:
         self.config = config
         self.context = context
+        context.stop.output = "-"
         self.pipe: StreamWriter = StreamWriter(stream.standard_output())
 
     def commit(self, result: StageResult) -> None:
