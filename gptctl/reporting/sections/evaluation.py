@@ -7,10 +7,12 @@ from typing import Any
 from gptctl.core.formatting import format_interval, format_number
 from gptctl.core.summary import Table
 from gptctl.reporting import svg_charts
+from gptctl.reporting.matrix import Matrix
 from gptctl.reporting.sections.section import Section, metrics_of, show_figures
-from gptctl.reporting.svg_charts import Series
+from gptctl.reporting.svg_charts import Bin
 
 MAX_CLASSES = 30  # in a confusion matrix
+MAX_ERRORS = 15  # kinds of errors that are listed if there are more classes
 
 
 def show_eval(section: Section) -> None:
@@ -44,16 +46,28 @@ def show_eval(section: Section) -> None:
             tuple((str(name), *(format_number(c.get(k)) for k in ("precision", "recall", "f1", "support")))
                   for name, c in classes.items()),
         ))  # fmt: skip
-    confusion = metrics.get("confusion")
-    if confusion and len(confusion["labels"]) <= MAX_CLASSES:
-        section.matrix = confusion
-    bins = [(b["confidence"], b["accuracy"]) for b in metrics.get("calibration") or [] if b.get("n")]
-    if bins:
-        ideal = Series("perfect calibration", [(0.0, 0.0), (1.0, 1.0)], 4)
-        section.charts.append(
-            svg_charts.lines("Calibration", [ideal, Series("model", bins, 1, dots=True)], "confidence", "accuracy")
-        )
+    if confusion := metrics.get("confusion"):
+        show_matrix(section, Matrix.from_report(confusion))
+    bins = [
+        Bin(b["n"], b["confidence"], b["accuracy"], *(b.get("interval") or (b["accuracy"], b["accuracy"])))
+        for b in metrics.get("calibration") or []
+        if b.get("n")
+    ]
+    section.charts.append(svg_charts.reliability("Calibration", bins))
     section.remarks += [("note", text) for text in metrics.get("warnings") or []]
+
+
+def show_matrix(section: Section, matrix: Matrix) -> None:
+    """Show the confusion matrix, or the most frequent errors if it has too many classes."""
+    if len(matrix.rows) <= MAX_CLASSES:
+        section.matrix = matrix
+        return
+    rows = tuple(
+        (true, predicted, f"{count:,}", f"{share:.1%}")
+        for true, predicted, count, share in matrix.largest_confusions(MAX_ERRORS)
+    )
+    columns = ("true", "predicted", "texts", "share of the true class")
+    section.tables.append(Table(f"Most frequent errors of {len(matrix.rows)} classes", columns, rows))
 
 
 def fits_on_chart(interval: Any, value: float) -> bool:
