@@ -63,10 +63,9 @@ class Comparison:
 
 def page(requested: Sequence[Output]) -> tuple[str, list[Section]]:
     """Return the page about some outputs and everything they were made from, and its sections."""
-    found = {one.folder: one for output in requested for one in lineage.walk(output)}
-    sections = [build_section(output, number) for number, output in enumerate(found.values(), 1)]
-    chain = {one.folder for one in lineage.walk(requested[0])}
-    first = [one for one in sections if one.output.folder in chain]
+    sections = [build_section(output, number) for number, output in enumerate(lineage.walk_all(requested), 1)]
+    chain = {one.place for one in lineage.walk(requested[0])}
+    first = [one for one in sections if one.output.place in chain]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
