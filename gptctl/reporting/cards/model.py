@@ -188,11 +188,9 @@ def describe_training(model: Output) -> list[tuple[str, str]]:
 def evaluation(model: Output, evaluations: Sequence[Output]) -> str:
     """Return a table of scores, intervals and baselines for each evaluation."""
     if not evaluations:
-        rows = [(name, format_number(value)) for name, value in metrics_of(model).items() if name.startswith("val_")]
         none = "Not evaluated on data of its own."
-        return (
-            f"{none} On the val split, at the end of training:\n\n{table(('metric', 'value'), rows)}" if rows else none
-        )
+        val = [(name, format_number(value)) for name, value in metrics_of(model).items() if name.startswith("val_")]
+        return f"{none} On the val split, at the end of training:\n\n{table(('metric', 'value'), val)}" if val else none
     parts = []
     for one in evaluations:
         metrics = metrics_of(one)
