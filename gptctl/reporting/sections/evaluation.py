@@ -12,6 +12,8 @@ from gptctl.reporting.sections.section import Section, metrics_of, show_figures
 from gptctl.reporting.svg_charts import Bin
 
 MAX_CLASSES = 30  # in a confusion matrix
+MAX_FLIPPED = 20  # rows that are listed of each kind
+LEVEL = 0.95  # of the intervals of differences
 MAX_ERRORS = 15  # kinds of errors that are listed if there are more classes
 
 
@@ -39,6 +41,8 @@ def show_eval(section: Section) -> None:
     columns = ("", "model", f"{level:.0%} interval", *(f"baseline {name}" for name in baselines))
     if rows:
         section.tables.append(Table("Figures", columns, tuple(rows)))
+    if comparison := metrics.get("compare"):
+        show_comparison(section, comparison)
     classes: dict[str, Any] = metrics.get("per_class") or {}
     if classes:
         section.tables.append(Table(
@@ -55,6 +59,34 @@ def show_eval(section: Section) -> None:
     ]
     section.charts.append(svg_charts.reliability("Calibration", bins))
     section.remarks += [("note", text) for text in metrics.get("warnings") or []]
+
+
+def show_comparison(section: Section, comparison: dict[str, Any]) -> None:
+    """Show the metrics of both systems, and the rows that only one of them got right."""
+    this, other = comparison.get("systems") or ("this", "other")
+    columns = ("", this, other, "difference", f"{LEVEL:.0%} interval", "p")
+    rows = [
+        (
+            name,
+            format_number(found["value"]),
+            format_number(found["other"]),
+            format_number(found["difference"]),
+            format_interval(found.get("interval")),
+            format_number(found["p"]),
+        )
+        for name, found in comparison.items()
+        if isinstance(found, dict) and "difference" in found
+    ]
+    section.tables.append(Table("Compared on the same rows", columns, tuple(rows)))
+    for kind, right, number in (("fixed", this, "b"), ("broken", other, "c")):
+        flipped = (comparison.get("flipped") or {}).get(kind) or []
+        total = (comparison.get("mcnemar") or {}).get(number, len(flipped))
+        if flipped:
+            shown = flipped[:MAX_FLIPPED]
+            more = f", the first {len(shown)}" if total > len(shown) else ""
+            title = f"{kind.capitalize()}: {total:,} rows that only {right} has right{more}"
+            cells = tuple(tuple(str(row[name]) for name in ("id", "label", "pred", "other")) for row in shown)
+            section.tables.append(Table(title, ("id", "label", this, other), cells))
 
 
 def show_matrix(section: Section, matrix: Matrix) -> None:
