@@ -15,7 +15,7 @@ from gptctl.core.errors import UsageError
 from gptctl.core.formatting import parse_bytes
 from gptctl.core.summary import Summary, funnel
 from gptctl.executors import load_executor
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.dataset_output import open_dataset
@@ -122,7 +122,8 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             with scratch_folder(dataset.folder) as scratch:
-                corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
+                tasks, tolerance = inputs.repeatable_tasks(scratch, config.limit), Tolerance.from_config(config)
+                corpus = Corpus(options, against_tasks, tasks, tolerance)
                 if config.removes_repeated_text:
                     payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                     repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)

@@ -89,7 +89,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
     """Evaluate, and write predictions and metrics if -o was given. A missed gate makes the summary a failure."""
     context, started = context or Context(), time.monotonic()
     validate(config)
-    earlier = regressions.read_earlier(config.no_regress)
+    earlier = regressions.read_earlier(config.no_regress, ReadOptions.from_config(config))
     if config.out is None:
         return summarize(config, context, evaluate(config, context), earlier, started)
     inputs = input_fingerprints(config)
@@ -148,14 +148,14 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
         cache = OutputCache(OutputCache.folder_of(config.cache), context.warn)
         predictor = DatasetPredictor(data, setup, executor, cache, context, config.ensemble)
     if config.predictions is not None:
-        splits = read_splits(config.predictions, config.metrics)
+        splits = read_splits(config.predictions, config.metrics, ReadOptions.from_config(config))
     else:
         assert config.model is not None and predictor is not None
         splits = predictor.predict(config.model)
     comparisons = Comparisons(
         baselines=config.baseline_names(),
         require_baselines=config.baseline is not None,
-        other=other_system(config.compare, predictor) if config.compare else None,
+        other=other_system(config.compare, predictor, ReadOptions.from_config(config)) if config.compare else None,
         leakage=leakage_search(config, config.leakage) if config.leakage else None,
     )
     return evaluation.evaluate(splits, config.scoring_options(), comparisons, context)

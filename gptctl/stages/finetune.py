@@ -70,7 +70,7 @@ def plan(config: Finetune, context: Context) -> Summary:
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks.prepare_task import prepare_task
 
-    sources, _ = config.read_sources(config.data)
+    sources, _ = config.read_sources(config.data, context.warn)
     tables = next(iter(sources.values()))
     facts: Values = {
         "model": str(find_model(config.base)),
@@ -106,7 +106,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     device.select_device(config.device_name(), config.gpus)
     if config.lora and "tp" in config.plan_options(config.micro_batch_size).strategies():
         raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
-    sources, fingerprints = config.read_sources(config.data)
+    sources, fingerprints = config.read_sources(config.data, context.warn)
     tables = next(iter(sources.values()))
     inputs, repeats = {"model": model_manifest.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
     if repeats and config.nodes > 1:

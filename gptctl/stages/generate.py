@@ -70,7 +70,7 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
         if not self.chat:
             found["system"] = "without --chat"
         if self.out is None:
-            found |= dict.fromkeys(("shard_prompts", "max_bad"), "without -o")
+            found |= dict.fromkeys(("shard_prompts", "max_bad", "max_bad_records"), "without -o")
         if self.prompts is None:
             found |= dict.fromkeys(ReadingOptions.own_keys(), "without --prompts")
         if self.is_conversation():

@@ -29,7 +29,7 @@ def estimate_counts(clean_task: CleanTask, tasks: list[ShardTask], reading: Read
     """Clean a sample and return its counts. Unreadable records count in proportion to the documents that were read."""
     counts = Counts()
     for task in sample_tasks(tasks):
-        table, unreadable = read_task(task, reading)
+        table, unreadable, _ = read_task(task, reading)
         part = clean_task(task, table.slice(0, SAMPLE_DOCUMENTS)).counts
         share = part.documents_in / len(table) if len(table) else 1.0
         unreadable = unreadable[: round(len(unreadable) * share)]
