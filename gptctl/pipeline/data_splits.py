@@ -79,13 +79,9 @@ def read_documents(
     tables: list[pa.Table] = []
     totals = PipelineTotals()
     for task in inputs.tasks(config.limit):
-        table, unreadable, encodings = read_task(task, reading)
-        tables.append(table)
-        totals.unreadable += unreadable
-        totals.counts.documents_in += len(table) + len(unreadable)
-        totals.counts.kept += len(table)
-        totals.counts.quarantined.update(item.reason for item in unreadable)
-        totals.counts.encodings.update(encodings)
+        found = read_task(task, reading)
+        tables.append(found.documents)
+        totals.add_read(found)
     finalize.check_readable(totals, Tolerance.from_config(config), path, warn)
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 

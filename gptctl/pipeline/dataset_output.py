@@ -69,10 +69,7 @@ def open_dataset(
     an input folder, and what `open_run` raises.
     """
     if out == "-":
-        if getattr(config, "keep_rejects", False):
-            raise UsageError(
-                "rejects cannot be written to a pipe", "name a folder with -o, or leave out --keep-rejects"
-            )
+        refuse_rejects(config)
         yield PipeOutput(config, context)
         return
     refuse_nested(out, config)
@@ -177,6 +174,12 @@ def check_balance(counts: Counts) -> None:
             f"dropped and {counts.quarantined.total()} quarantined",
             "the output was not finished; please report this with what --debug shows",
         )
+
+
+def refuse_rejects(config: ReadingOptions) -> None:
+    """Raise UsageError (2) if rejects were to be written to a pipe."""
+    if getattr(config, "keep_rejects", False):
+        raise UsageError("rejects cannot be written to a pipe", "name a folder with -o, or leave out --keep-rejects")
 
 
 def refuse_nested(out: str, config: ReadingOptions) -> None:
