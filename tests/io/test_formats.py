@@ -113,7 +113,7 @@ def test_csv_keeps_labels_as_text_and_names_bad_rows(tmp_path: Path) -> None:
     table, bad = read(tmp_path / "a.csv")
     assert table["text"].to_pylist() == ["one, two\nthree", "schön", "last"]
     assert table["label"].to_pylist() == ["01", "1", "02"]
-    reasons = ['1 fields where 2 are expected; delimiter ,, quote "', "not UTF-8"]
+    reasons = ["1 fields where 2 are expected, separated by ','", "not UTF-8"]
     assert [(b.reason, b.position) for b in bad] == [(reasons[0], "row 3"), (reasons[1], "row 2")]
 
 

@@ -93,7 +93,7 @@ class RowParser:
         """
 
         def skip(row: pacsv.InvalidRow) -> str:
-            reason = f"{row.actual_columns} fields where {row.expected_columns} are expected; {self.dialect}"
+            reason = f"{row.actual_columns} fields where {row.expected_columns} are expected, {self.dialect}"
             excerpt = (row.text or "")[:EXCERPT_CHARACTERS]
             position = f"row {read + 1 + row.number}"  # the header is row 1
             unreadable.append(UnreadableRecord(self.file.name, position, reason, excerpt))
@@ -119,7 +119,7 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
     notes = table.schema.metadata or {}
     if options.text_column not in table.column_names:
         raise DataError(
-            f"{block.name} has no column '{options.text_column}'; with {notes[DIALECT].decode()} it has: "
+            f"{block.name} has no column '{options.text_column}'; {notes[DIALECT].decode()} it has: "
             f"{', '.join(table.column_names)}",
             "name the text with --text-column, or the delimiter with --set csv.delimiter=CHARACTER",
         )

@@ -17,7 +17,7 @@ from gptctl.io.input.blocks import ReadOptions
 AUTO, NO_QUOTE = "auto", "none"
 DELIMITERS = (",", ";", "\t", "|")
 NO_DELIMITER = "\x1f"  # what divides a file with one column: a character that occurs in no text
-NAMES = {"\t": "tab", " ": "blank"}
+NAMES = {"\t": "tabs", " ": "blanks"}
 SAMPLE_BYTES, SAMPLE_ROWS = 2**20, 1000
 MIN_SHARE = 0.5  # of rows that have as many fields as the header
 QUOTE_BONUS = 0.2  # by which that share must be higher for quotes to be nothing but characters
@@ -72,8 +72,9 @@ class Dialect:
 
     def __str__(self) -> str:
         if self.delimiter == NO_DELIMITER:
-            return "no delimiter"
-        return f"delimiter {NAMES.get(self.delimiter, self.delimiter)}, quote {self.quote or NO_QUOTE}"
+            return "read as one column"
+        quotes = "" if self.quote == '"' else f", {f'quoted by {self.quote}' if self.quote else 'without quotes'}"
+        return f"separated by {NAMES.get(self.delimiter, repr(self.delimiter))}{quotes}"
 
 
 @dataclass(frozen=True)

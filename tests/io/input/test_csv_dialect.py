@@ -122,7 +122,7 @@ def test_a_quote_at_the_start_and_one_at_the_end_of_a_row_of_tabs(tmp_path: Path
 
 def test_what_the_options_set_is_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text;x,label\n'a;b,c';d,e\n")
-    assert read(tmp_path / "a.csv", delimiter=",")[1] == ['3 fields where 2 are expected; delimiter ,, quote "']
+    assert read(tmp_path / "a.csv", delimiter=",")[1] == ["3 fields where 2 are expected, separated by ','"]
     assert read(tmp_path / "a.csv", delimiter=";", quote="'")[0] == [{"text": "a;b,c", "x,label": "d,e"}]
 
 

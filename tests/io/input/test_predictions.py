@@ -68,7 +68,7 @@ def test_csv_keeps_labels_as_text_and_reads_numbers(tmp_path: Path) -> None:
     ("data", "name", "word"),
     [
         (b'{"id": 1}\n{"id"', "p.jsonl", "line 2 is not JSON"), (b"[1]\n", "p.jsonl", "not a JSON object"), (b'{"id": "\xff"}\n', "p.jsonl", "line 1"),
-        (b"ARROW1 and no more", "p.arrow", "cannot read"), (b"a,b\n1\n", "p.csv", "row 2: 1 fields where 2 are expected; delimiter ,"), (b"PAR1", "p.parquet", "cannot read"),
+        (b"ARROW1 and no more", "p.arrow", "cannot read"), (b"a,b\n1\n", "p.csv", "row 2: 1 fields where 2 are expected, separated by"), (b"PAR1", "p.parquet", "cannot read"),
         (b"id,label\n1,\xff\xfe\0\1\n", "p.csv", "binary"), (b"not gzip", "p.jsonl.gz", "cannot read"),
     ],
 )  # fmt: skip
