@@ -130,8 +130,8 @@ class Model:
             raise DataError(f"{self.path} is a classifier, which predicts labels", "use predict")
         texts = [text] if isinstance(text, str) else list(text)
         encoded = loaded.tokenizer.encode_to_arrays(texts)
-        length, end = loaded.model.config.max_seq_len, loaded.tokenizer.end_of_text_id
-        windows = [window_requests(tokens, end, length, length) for tokens in encoded]
+        length, start = loaded.model.config.max_seq_len, loaded.tokenizer.start_id
+        windows = [window_requests(tokens, start, length, length) for tokens in encoded]
         flat = [request for document in windows for request in document]
         nats = iter(score_requests(loaded.model, flat, 16, select_device(self.device)).nll.tolist())
         scores = [

@@ -72,8 +72,7 @@ class TextGenerator:
                 )
             drafter = DraftModel(draft_decoder)
         trim_memory()
-        stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), tokenizer.end_of_text_id))
-        generator = cls(Engine(decoder, drafter, num_draft_tokens), tokenizer, tuple(stop_ids), str(model))
+        generator = cls(Engine(decoder, drafter, num_draft_tokens), tokenizer, tokenizer.stop_ids(extra), str(model))
         if extra.get("chat_template"):
             generator.chat_template = ChatTemplate(extra["chat_template"], tokenizer)
         return generator
@@ -88,13 +87,13 @@ class TextGenerator:
         return self.chat_template
 
     def encode(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Tokenize prompts, each preceded by the end-of-text token as in training.
+        """Tokenize prompts, each preceded by what precedes a text in training: end-of-text, BOS or nothing.
 
         A long prompt is truncated from the left, so that it leaves room for `max_tokens`, or for a quarter of the
         context if that is less.
         """
-        length, end = self.prompt_length(max_tokens), self.tokenizer.end_of_text_id
-        return [[end, *tokens][-length:] for tokens in self.tokenizer.encode_batch(list(texts)).to_pylist()]
+        length, tokenizer = self.prompt_length(max_tokens), self.tokenizer
+        return [tokenizer.with_prefix(ids)[-length:] for ids in tokenizer.encode_batch(list(texts)).to_pylist()]
 
     def encode_chat(self, texts: Sequence[str], max_tokens: int, system: str | None = None) -> list[list[int]]:
         """Tokenize user messages, or conversations as JSON, by the chat template; truncate them as `encode` does."""
@@ -187,5 +186,5 @@ def load_decoder(folder: Path, dtype: WeightFormat, device: torch.device) -> tup
     loaded = load_model(folder)
     if isinstance(loaded.model, Classifier):
         raise DataError(f"{folder} is a classifier, which predicts labels, not text", "see: gptctl eval MODEL DATA")
-    tokenizer = Tokenizer.from_json(loaded.tokenizer_json)
+    tokenizer = loaded.tokenizer()
     return Decoder(loaded.model.to(device), dtype), tokenizer, loaded.extra

@@ -49,7 +49,10 @@ def load_model(folder: Path) -> SavedModel:
         model_manifest.verify(folder)
     stored = tensor_files.read_weights(folder)
     model, extra = (load_gptctl if is_ours else load_transformers)(folder, values, stored)
-    return SavedModel(model.eval(), model.config, files.read_tokenizer(folder), extra)
+    tokenizer_json = files.read_tokenizer(folder)
+    if not is_ours and "gptctl" not in values:
+        extra = files.read_extra(folder, values, tokenizer_json)
+    return SavedModel(model.eval(), model.config, tokenizer_json, extra)
 
 
 def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
@@ -118,8 +121,7 @@ def load_transformers(folder: Path, values: dict[str, Any], stored: dict[str, Te
     with meta_init():
         model = GPT(config)
     assign_weights(model, {name: tensor.read().float().contiguous() for name, tensor in tensors.items()}, folder)
-    is_ours = "gptctl" in values
-    return model, StoredSettings.read(values, folder).extra if is_ours else files.read_extra(folder, values)
+    return model, StoredSettings.read(values, folder).extra if "gptctl" in values else {}
 
 
 def open_transformers(

@@ -55,7 +55,7 @@ class ChatTemplate:
 
         Raises DataError (3) if the template rejects the conversation.
         """
-        names = {"eos_token": self.tokenizer.end_of_text, "bos_token": self.tokenizer.end_of_text, "tools": None}
+        names = {"eos_token": self.tokenizer.end_of_text, "bos_token": self.tokenizer.bos_token or "", "tools": None}
         try:
             return self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **names)
         except (TemplateError, TypeError, KeyError) as error:
@@ -64,8 +64,8 @@ class ChatTemplate:
             ) from error
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens up to the assistant's next turn. A conversation begins with end-of-text."""
-        return [self.tokenizer.end_of_text_id, *self.encode(self.render(self.mask_special(messages), True))]
+        """Return the tokens up to the assistant's next turn. In gptctl's own models end-of-text comes first."""
+        return [*self.tokenizer.chat_prefix_ids, *self.encode(self.render(self.mask_special(messages), True))]
 
     def conversation(self, messages: Sequence[Message]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the tokens (T,) of a conversation, and a mask (T,) of those that the assistant says.
@@ -74,7 +74,8 @@ class ChatTemplate:
         when the model generates it. Raises DataError (3) if the template changes earlier text when a turn is added.
         """
         messages = self.mask_special(messages)
-        tokens, is_said, text = [self.tokenizer.end_of_text_id], [False], ""
+        tokens, text = list(self.tokenizer.chat_prefix_ids), ""
+        is_said = [False] * len(tokens)
         for number, message in enumerate(messages):
             if message["role"] != ASSISTANT:
                 continue

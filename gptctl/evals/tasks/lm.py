@@ -1,7 +1,8 @@
 """Language modelling: how well does a language model predict each document, in nats, with its bytes and tokens?
 
-Every token of the text is scored once. The end-of-text token before a document is context and not scored; the one after
-it is scored only with count_eos. Bytes are those of the text in UTF-8.
+Every token of the text is scored once. The token before a document (end-of-text, or BOS in other programs' models) is
+context and not scored; the end-of-text token after it is scored only with count_eos. Bytes are those of the text in
+UTF-8.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
     if options.count_eos:
         documents = [np.append(tokens, tokenizer.end_of_text_id) for tokens in documents]
     stride = options.stride or max_length
-    windows = [window_requests(tokens, tokenizer.end_of_text_id, max_length, stride) for tokens in documents]
+    windows = [window_requests(tokens, tokenizer.start_id, max_length, stride) for tokens in documents]
     return WindowRequests(ids, texts, [len(tokens) for tokens in documents], windows)
 
 
