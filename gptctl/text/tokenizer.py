@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
 from gptctl.text import arrow_arrays
+from gptctl.text.guarded_encoder import GuardedEncoder, can_be_spelled
 from gptctl.text.special_tokens import SpecialTokens
 
 __all__ = ["END_OF_TEXT", "Tokenizer"]
@@ -60,6 +62,8 @@ class Tokenizer:
         names += [self.end_of_text] if self.bos_token is None else [self.end_of_text, self.bos_token]
         self.special_ids = frozenset(map(self.token_to_id, names))
         longest_first = sorted(set(names), key=lambda name: (-len(name), name))
+        self._special_names = tuple(longest_first)
+        self._is_guarded = can_be_spelled(definition, longest_first)
         self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._is_character_level = self.lossless and definition["model"]["type"] == "WordLevel"
 
@@ -89,13 +93,13 @@ class Tokenizer:
             if self._is_character_level:
                 self._check_symbols(batch)
             try:
-                encodings = self._backend.encode_batch_fast(batch, add_special_tokens=False)
+                encoded = self._encode_plain(batch)
             except Exception as error:  # plain Exception or TypeError: a word without a token, or half a surrogate pair
                 message = f"the tokenizer cannot encode a text: {' '.join(str(error).split())[:200]}"
                 raise DataError(
                     message, "use a tokenizer with an unknown token, and text that is valid Unicode"
                 ) from error
-            rows += [np.array(encoding.ids, self.dtype) for encoding in encodings]
+            rows += [np.array(ids, self.dtype) for ids in encoded]
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         values = np.concatenate(rows) if rows else np.empty(0, self.dtype)
         return arrow_arrays.lists(offsets, values)
@@ -156,13 +160,8 @@ class Tokenizer:
 
     def encode_marked(self, text: str, marker: str) -> list[int]:
         """Return the ids of a text, recognizing its special tokens except those that `mask_special` has marked."""
-        ids: list[int] = []
-        for number, piece in enumerate(self._special_pattern.split(text)):
-            if number % 2:
-                ids.append(self._vocabulary[piece])
-            elif piece:
-                ids += self.encode(piece.replace(marker, ""))
-        return ids
+        pieces = enumerate(self._special_pattern.split(text))
+        return self._guarded.encode((piece.replace(marker, ""), number % 2 == 1) for number, piece in pieces)
 
     def mask_special(self, text: str, marker: str) -> str:
         """Insert the character `marker` into everything that spells a special token, and remove it everywhere else."""
@@ -182,6 +181,16 @@ class Tokenizer:
         """Return the tokenizer as the text of a tokenizer.json."""
         text: str = self._backend.to_str(pretty=True)
         return text
+
+    @cached_property
+    def _guarded(self) -> GuardedEncoder:
+        return GuardedEncoder(self.definition, self._special_names)
+
+    def _encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of texts in which special tokens are text."""
+        if self._is_guarded:
+            return self._guarded.encode_batch(list(texts))
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _prefix_ids(self) -> tuple[int, ...]:
         """Return what the post-processor puts before a text."""

@@ -26,7 +26,7 @@ from gptctl.model.vocab_padding import unpad_vocab
 T = TypeVar("T")
 
 CONFIG, WEIGHTS = locate.ADAPTER
-EXTRA = "extra.json"  # of gptctl: what config.json of a model folder holds as extra
+EXTRA = locate.ADAPTER_EXTRA
 PREFIX = "base_model.model."
 UPDATE_TENSORS = ("lora_a", "lora_b", "magnitude")
 HEAD = "lm_head"

@@ -19,10 +19,14 @@ Values = dict[str, Any]
 TEMPLATE = "chat_template.jinja"
 TOKENIZER_CONFIG, GENERATION_CONFIG = "tokenizer_config.json", "generation_config.json"
 SPECIAL_MAP, ADDED_TOKENS = "special_tokens_map.json", "added_tokens.json"
-# All files that `read_tokenizer` and `read_extra` look at, besides those of the tokenizer's format.
 COMPANIONS = (TOKENIZER_CONFIG, GENERATION_CONFIG, SPECIAL_MAP, ADDED_TOKENS, TEMPLATE)
 SPECIAL_KINDS = ("bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token")
 NOT_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config")
+
+
+def files_read(folder: Path) -> tuple[str, ...]:
+    """Return the names of all files that `read_tokenizer` and `read_extra` look at."""
+    return (*convert.find_files([path.name for path in folder.iterdir()]), *COMPANIONS)
 
 
 def write_tokenizer_files(folder: Path, config: ModelConfig, tokenizer_json: str, extra: Values) -> None:
@@ -97,10 +101,18 @@ def read_tokenizer(folder: Path) -> str:
             "open it with transformers' AutoTokenizer, whose save_pretrained writes a tokenizer.json",
         )
     text = convert.to_tokenizer_json(found)
-    settings = read_optional_json(folder / TOKENIZER_CONFIG)
-    added = added_tokens(folder, settings)
-    begins = bool(settings.get("add_bos_token")) and len(found) > 1
-    return convert.extend(text, added, name_of(settings.get("bos_token")) if begins else None)
+    settings = tokenizer_settings(folder)
+    begins = settings.get("add_bos_token") and len(found) > 1  # a tokenizer.json tells it by its post-processor
+    return convert.extend(text, added_tokens(folder, settings), name_of(settings.get("bos_token")) if begins else None)
+
+
+def tokenizer_settings(folder: Path) -> Values:
+    """Return the values of tokenizer_config.json, and the roles of tokens in an older folder's special_tokens_map.json.
+
+    As in transformers, the older file decides unless the newer one lists the added tokens.
+    """
+    settings, roles = read_optional_json(folder / TOKENIZER_CONFIG), read_optional_json(folder / SPECIAL_MAP)
+    return roles | settings if "added_tokens_decoder" in settings else settings | roles
 
 
 def added_tokens(folder: Path, settings: Values) -> list[Values]:
@@ -110,9 +122,8 @@ def added_tokens(folder: Path, settings: Values) -> list[Values]:
     special ones in special_tokens_map.json. A special token that has a role is added, too, where it is missing.
     """
     decoder = settings.get("added_tokens_decoder")
-    named = settings if decoder else settings | read_optional_json(folder / SPECIAL_MAP)
-    more = named.get("extra_special_tokens") or named.get("additional_special_tokens") or []
-    roles = [name_of(value) for value in (*map(named.get, SPECIAL_KINDS), *(more if isinstance(more, list) else ()))]
+    more = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    roles = [name_of(value) for value in (*map(settings.get, SPECIAL_KINDS), *(more if isinstance(more, list) else ()))]
     special = [name for name in roles if name]
     if decoder:
         found = [decoder[number] for number in sorted(decoder, key=int)]
@@ -155,12 +166,11 @@ def read_extra(folder: Path, config: Values, tokenizer_json: str) -> Values:
 def read_special_tokens(folder: Path, ids: Values, tokenizer_json: str) -> SpecialTokens | None:
     """Return the special tokens of a folder; None if nothing names the one that ends a text.
 
-    tokenizer_config.json decides, or in older folders special_tokens_map.json, then the ids in config.json.
+    The files of the tokenizer decide, then the ids in config.json.
     """
     names = token_names(tokenizer_json)
     known = set(names.values())
-    settings, roles = read_optional_json(folder / TOKENIZER_CONFIG), read_optional_json(folder / SPECIAL_MAP)
-    settings = roles | settings if "added_tokens_decoder" in settings else settings | roles
+    settings = tokenizer_settings(folder)
 
     def named(kind: str) -> str | None:
         if kind in settings:
