@@ -16,13 +16,13 @@ import orjson
 class GuardedEncoder:
     """A tokenizer with renamed special tokens."""
 
-    def __init__(self, definition: Mapping[str, Any], special: Iterable[str]) -> None:
-        """Take the definition of a tokenizer.json, and the names of its special tokens."""
+    def __init__(self, definition: Mapping[str, Any], ids: Mapping[str, int]) -> None:
+        """Take the definition of a tokenizer.json, and the ids of its special tokens by name."""
         from tokenizers import Tokenizer as Backend
 
         key = secrets.token_hex(8)
-        self.names = {name: f"\ufdd0{key}{number}\ufdd1" for number, name in enumerate(special)}
-        renamed = rename_tokens(definition, self.names)
+        self.names = {name: f"\ufdd0{key}{number}\ufdd1" for number, name in enumerate(ids)}
+        renamed = rename_tokens(definition, self.names, ids)
         self.backend = Backend.from_str(orjson.dumps(renamed).decode())
         self.backend.no_truncation()
         self.backend.no_padding()
@@ -44,17 +44,17 @@ class GuardedEncoder:
         return [[self.original_ids.get(number, number) for number in encoding.ids] for encoding in encodings]
 
 
-def rename_tokens(definition: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def rename_tokens(definition: Mapping[str, Any], names: Mapping[str, str], ids: Mapping[str, int]) -> dict[str, Any]:
     """Return a definition in which tokens have other names, in the vocabulary and among the added tokens.
 
-    A token that merges make keeps its name in the vocabulary.
+    A token that merges need keeps its name in the vocabulary, too.
     """
     model = dict(definition["model"])
-    made = set()
-    if model.get("merges"):
-        pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
-        made = {"".join(pair) for pair in pairs} & names.keys()
-    new = {name: other for name, other in names.items() if name not in made}
+    needed: set[str] = set()
+    for pair in model.get("merges") or ():
+        left, right = pair.split(" ") if isinstance(pair, str) else pair
+        needed |= {left, right, left + right} & names.keys()
+    new = {name: other for name, other in names.items() if name not in needed}
     if isinstance(model.get("vocab"), dict):
         model["vocab"] = {new.get(name, name): number for name, number in model["vocab"].items()}
     elif model.get("vocab"):
@@ -65,6 +65,9 @@ def rename_tokens(definition: Mapping[str, Any], names: Mapping[str, str]) -> di
         token | ({"content": names[token["content"]], "normalized": False} if token["content"] in names else {})
         for token in definition.get("added_tokens") or []
     ]
+    known = {token["content"] for token in added}
+    flags = {"special": True, **dict.fromkeys(("normalized", "single_word", "lstrip", "rstrip"), False)}
+    added += [{"id": ids[name], "content": other} | flags for name, other in names.items() if other not in known]
     return {**definition, "model": model, "added_tokens": added, "post_processor": None}
 
 

@@ -184,7 +184,7 @@ class Tokenizer:
 
     @cached_property
     def _guarded(self) -> GuardedEncoder:
-        return GuardedEncoder(self.definition, self._special_names)
+        return GuardedEncoder(self.definition, {name: self._vocabulary[name] for name in self._special_names})
 
     def _encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of texts in which special tokens are text."""
