@@ -274,6 +274,7 @@ def evaluate(
     delimiter: str | None = ...,
     max_tokens: int | None = ...,
     stop: str | Sequence[str] | None = ...,
+    add_bos_token: bool | None = ...,
     ensemble: bool | None = ...,
     cache: str | None = ...,
     emit_lm_eval_task: str | None = ...,

@@ -93,7 +93,7 @@ class Model:
 
         Raises GptctlError for a classifier, or an unknown option.
         """
-        params = sampling_params(options)
+        params = sampling_params(options, self._generator.generation_config)
         is_text = isinstance(prompt, str)
         generator = self._generator
         tokens = generator.encode([prompt], params.max_tokens) if isinstance(prompt, str) else [list(prompt)]
@@ -103,7 +103,7 @@ class Model:
     @as_gptctl_error
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """Continue a text, and yield the new text as it is generated. The options are those of `generate`."""
-        params = sampling_params(options)
+        params = sampling_params(options, self._generator.generation_config)
         return (
             chunk.text for chunk in self._generator.stream(self._generator.encode([prompt], params.max_tokens), params)
         )
@@ -219,11 +219,14 @@ class Run(Model):
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>"
 
 
-def sampling_params(options: dict[str, Any]) -> Any:
-    """Return the parameters of sampling. Raises UsageError (2) for unknown options and values out of bounds."""
+def sampling_params(options: dict[str, Any], generation_config: dict[str, Any]) -> Any:
+    """Return the parameters of sampling; those that are not given are the model's own.
+
+    Raises UsageError (2) for unknown options and values out of bounds.
+    """
     from gptctl.core.config import Layer, build
     from gptctl.core.config.messages import ARGUMENT
     from gptctl.infer.options import SamplingOptions
 
     config, _ = build(SamplingOptions, [Layer(ARGUMENT, options)])
-    return config.sampling_params()
+    return config.with_model_defaults(generation_config)[0].sampling_params()

@@ -165,6 +165,8 @@ class InferenceConfig(ProcessOptions):
         for task, keys in OF_TASKS.items():
             if self.task not in ("auto", task):
                 found |= dict.fromkeys(keys, f"with task {self.task}")
+        if self.task not in ("auto", "choices", "generate"):
+            found["add_bos_token"] = f"with task {self.task}"
         return found
 
     def inference_setup(self, wants_texts: bool) -> InferenceSetup:

@@ -43,6 +43,7 @@ class TextGenerator:
         self.stop_ids = tuple(stop_ids)
         self.name = name
         self.chat_template: ChatTemplate | None = None
+        self.generation_config: dict[str, Any] = {}  # of another program's model: its sampling settings
 
     @classmethod
     def load(
@@ -73,6 +74,7 @@ class TextGenerator:
             drafter = DraftModel(draft_decoder)
         trim_memory()
         generator = cls(Engine(decoder, drafter, num_draft_tokens), tokenizer, tokenizer.stop_ids(extra), str(model))
+        generator.generation_config = extra.get("generation_config", {})
         if extra.get("chat_template"):
             generator.chat_template = ChatTemplate(extra["chat_template"], tokenizer)
         return generator

@@ -128,7 +128,7 @@ def check(config: Generate) -> None:
         raise UsageError("a conversation in the terminal is not written to a folder", "give --prompts, or leave out -o")
 
 
-def load(config: Generate) -> Sampler:
+def load(config: Generate, context: Context) -> Sampler:
     """Load the model on its device, and prepare this process for it."""
     from gptctl.infer.prompt_sampler import Sampler
     from gptctl.model import device
@@ -137,13 +137,17 @@ def load(config: Generate) -> Sampler:
     if config.chat:
         generator.require_chat_template()
     device.configure_process(device.cpu_threads())
-    params = replace(config.sampling_params(), logprobs=config.logprobs)
+    options, changed = config.with_model_defaults(generator.generation_config)
+    if changed:
+        values = ", ".join(f"{name} {value}" for name, value in changed.items())
+        context.info(f"sampling with {values}, as in the model's generation_config.json")
+    params = replace(options.sampling_params(), logprobs=config.logprobs)
     return Sampler(generator, params, config.num, config.batch_size, config.chat, config.system)
 
 
 def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
-    sampler = load(config)
+    sampler = load(config, context)
     pipeline = ShardPipeline(partial(sample_task, sampler, context), prompts.options, dataset.folder)
     totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
     metrics = Counter[str]()
@@ -173,7 +177,7 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
     """Stream the samples to standard output, one after the other."""
     from gptctl.infer.terminal import stream_prompts
 
-    count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
+    count, rows = stream_prompts(load(config, context), prompts.tables(config.limit), context)
     if not count:
         raise DataError(f"{prompts.name} contains no prompt", "write one prompt per line, or use a text column")
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
@@ -185,7 +189,7 @@ def converse(config: Generate, context: Context) -> Summary:
     from gptctl.infer.conversation import Conversation, chat
     from gptctl.infer.terminal import read_lines
 
-    sampler = load(config)
+    sampler = load(config, context)
     conversation = Conversation(sampler.generator, sampler.params, config.system)
     lines = read_lines(partial(context.stop.check, "stopped"))
     chat(conversation, lines, context, "> " if sys.stdin.isatty() else "")

@@ -240,3 +240,13 @@ def test_the_tokenizers_of_the_families_differ() -> None:
     assert begins["llama-2"] == begins["mistral"] == "<s>"
     assert (begins["llama-3"], begins["gemma"]) == ("<|begin_of_text|>", "<bos>")
     assert begins["qwen"] != "<|endoftext|>"
+
+
+def test_sampling_settings_of_the_model_hold_until_others_are_given(folder: Path) -> None:
+    from gptctl.core.context import Context
+    from gptctl.stages.generate import Generate, load
+
+    params = load(Generate(model=str(folder)), Context()).params
+    assert (params.temperature, params.top_p) == (0.6, 0.9)
+    params = load(Generate(model=str(folder), temperature=1.0), Context()).params
+    assert (params.temperature, params.top_p) == (1.0, 0.9)
