@@ -119,7 +119,11 @@ class TextGenerator:
 
         Row i * samples_per_prompt + j is completion j of prompt i. `first_sample` is that of Engine.stream.
         """
-        rows = [Completion(TextStream(self.tokenizer, params.stop)) for _ in range(len(prompts) * samples_per_prompt)]
+        rows = [
+            Completion(TextStream(self.tokenizer, params.stop, prompt))
+            for prompt in prompts
+            for _ in range(samples_per_prompt)
+        ]
         tokens = self.engine.stream(
             prompts,
             params,

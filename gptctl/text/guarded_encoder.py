@@ -37,6 +37,22 @@ class GuardedEncoder:
         ids = self.backend.encode(text, add_special_tokens=False).ids
         return [self.original_ids.get(number, number) for number in ids]
 
+    def encode_spans(self, pieces: Iterable[tuple[str, bool, bool]]) -> tuple[list[int], list[bool]]:
+        """Return the ids of a text in pieces, and for each whether it contains text of a marked piece.
+
+        A piece is its text, whether that is the name of a special token, and whether the piece is marked.
+        """
+        texts: list[str] = []
+        marks: list[int] = [0]  # how many marked characters come before each place
+        for piece, is_special, is_marked in pieces:
+            texts.append(self.names[piece] if is_special else piece)
+            start, size = marks[-1], len(texts[-1])
+            marks += range(start + 1, start + size + 1) if is_marked else [start] * size
+        self.backend.encode_special_tokens = False
+        encoding = self.backend.encode("".join(texts), add_special_tokens=False)
+        ids = [self.original_ids.get(number, number) for number in encoding.ids]
+        return ids, [marks[end] > marks[start] for start, end in encoding.offsets]
+
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of texts without special tokens."""
         self.backend.encode_special_tokens = True

@@ -163,6 +163,24 @@ class Tokenizer:
         pieces = enumerate(self._special_pattern.split(text))
         return self._guarded.encode((piece.replace(marker, ""), number % 2 == 1) for number, piece in pieces)
 
+    def encode_spans(self, text: str, marker: str, ends: tuple[str, str]) -> tuple[list[int], list[bool]]:
+        """Return the ids of a text as `encode_marked` does, and whether each belongs to a marked span.
+
+        `ends` are the two characters at the beginning and the end of a span, which are removed.
+        """
+        pieces: list[tuple[str, bool, bool]] = []
+        is_inside = False
+        for number, piece in enumerate(self._special_pattern.split(text)):
+            if number % 2:
+                pieces.append((piece, True, is_inside))
+                continue
+            for part in re.split(f"([{ends[0]}{ends[1]}])", piece.replace(marker, "")):
+                if part in ends:
+                    is_inside = part == ends[0]
+                elif part:
+                    pieces.append((part, False, is_inside))
+        return self._guarded.encode_spans(pieces)
+
     def mask_special(self, text: str, marker: str) -> str:
         """Insert the character `marker` into everything that spells a special token, and remove it everywhere else."""
         return self._special_pattern.sub(lambda found: found[0][0] + marker + found[0][1:], text.replace(marker, ""))

@@ -62,6 +62,10 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
     """
     ids: list[str] = table["id"].to_pylist()
     texts: list[str] = table["text"].to_pylist()
+    if not any(texts) and not options.count_eos:
+        raise DataError(
+            "all documents are empty, so there is no token to score", "check the text column: --text-column"
+        )
     tokenizer, max_length = model.tokenizer, model.max_length(options)
     documents = tokenizer.encode_to_arrays(texts)
     for identity, text, tokens in zip(ids, texts, documents, strict=True):

@@ -163,6 +163,16 @@ def read_extra(folder: Path, config: Values, tokenizer_json: str) -> Values:
     return extra
 
 
+def check_vocabulary(tokenizer_json: str, vocab_size: int, folder: Path) -> None:
+    """Raise DataError (3) for a tokenizer with more tokens than the model has embeddings."""
+    size = max(token_names(tokenizer_json), default=-1) + 1
+    if size > vocab_size:
+        raise DataError(
+            f"the tokenizer in {folder} has {size:,} tokens, the model has embeddings for {vocab_size:,}",
+            "save the model again after resize_token_embeddings, or take the tokenizer that it was trained with",
+        )
+
+
 def read_special_tokens(folder: Path, ids: Values, tokenizer_json: str) -> SpecialTokens | None:
     """Return the special tokens of a folder; None if nothing names the one that ends a text.
 

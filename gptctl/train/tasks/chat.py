@@ -59,6 +59,7 @@ def encode_conversations(table: pa.Table, template: chat.ChatTemplate, split: st
     """Return the tokens of each row's messages. Raises DataError (3), naming the row, if they cannot be read."""
     rows = zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
     return [
-        template.conversation(chat.read_messages(text, f"{split}: row {row} (id {identity})"))
+        sample
         for row, (identity, text) in enumerate(rows)
+        for sample in template.samples(chat.read_messages(text, f"{split}: row {row} (id {identity})"))
     ]

@@ -11,12 +11,16 @@ import pyarrow as pa
 import pytest
 import torch
 
+from gptctl.core.errors import DataError
 from gptctl.evals.inference.loaded_model import load
 from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.inference.worker import InferenceSpec
 from gptctl.evals.tasks import generate as generate_task
+from gptctl.infer.decoder import Decoder
+from gptctl.infer.engine import Engine
 from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
+from gptctl.infer.text_stream import TextStream
 from gptctl.model.folder import load_model
 from gptctl.model.gguf.writer import write_gguf
 from gptctl.model.save import write_transformers
@@ -250,3 +254,74 @@ def test_sampling_settings_of_the_model_hold_until_others_are_given(folder: Path
     assert (params.temperature, params.top_p) == (0.6, 0.9)
     params = load(Generate(model=str(folder), temperature=1.0), Context()).params
     assert (params.temperature, params.top_p) == (1.0, 0.9)
+
+
+def test_the_text_goes_on_after_the_prompt(tmp_path: Path) -> None:
+    """The space before a word belongs to its token; at the very beginning transformers leaves it out."""
+    folder = make_folder(tmp_path, "llama-2")
+    tokenizer = load_model(folder).tokenizer()
+    prompt, rest = tokenizer.encode("Once upon"), tokenizer.encode(" a time")
+    whole = tokenizer.decode([*prompt, *rest])
+    for start in (prompt, tokenizer.with_prefix(prompt)):
+        stream = TextStream(tokenizer, (" time",), start)
+        text = "".join(stream.add(token) for token in rest) + stream.finish()
+        assert whole.startswith("Once upon" + text)
+        assert stream.stopped
+    stream = TextStream(tokenizer, (), tokenizer.with_prefix([]))
+    assert "".join(stream.add(token) for token in prompt) + stream.finish() == "Once upon"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "params", [{}, {"temperature": 0.0}, {"top_k": 3, "repetition_penalty": 1.2, "logprobs": True}]
+)
+def test_a_model_that_computes_nan_is_an_error(tmp_path: Path, value: float, params: dict[str, Any]) -> None:
+    folder = make_folder(tmp_path, "gpt2")
+    generator = TextGenerator.load(folder, device="cpu")
+    saved = load_model(folder)
+    with torch.no_grad():
+        saved.model.blocks[0].attention.output.weight[0, 0] = value
+    engine = Engine(Decoder(saved.model, "fp32"))
+    broken = TextGenerator(engine, generator.tokenizer, generator.stop_ids)
+    with pytest.raises(DataError, match="not finite"):
+        broken.generate(broken.encode([TEXT], 4), SamplingParams(max_tokens=4, **params))
+
+
+def test_a_tiny_temperature_is_greedy(folder: Path) -> None:
+    generator = TextGenerator.load(folder, device="cpu")
+    prompts = generator.encode([TEXT], 8)
+    made = [
+        generator.generate(prompts, SamplingParams(max_tokens=8, temperature=value))[0][0].token_ids
+        for value in (0.0, 1e-20, 1e-320)
+    ]
+    assert made[0] == made[1] == made[2]
+
+
+def test_a_head_of_its_own_is_not_tied(tmp_path: Path) -> None:
+    """transformers takes the head in the file, whatever tie_word_embeddings says."""
+    folder = make_folder(tmp_path, "llama-3")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        wanted = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(tokens).logits
+        found = load_model(folder).model(tokens)[..., : wanted.size(-1)]
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantized .bitsandbytes"), ({"vocab_size": 60}, "")],
+)
+def test_folders_that_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    folder = make_folder(tmp_path, "llama-3")
+    config = json.loads((folder / "config.json").read_text())
+    if not words:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        model.resize_token_embeddings(config["vocab_size"] - 1)
+        model.save_pretrained(folder)
+        words = "embeddings for"
+    else:
+        (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(DataError, match=words):
+        load_model(folder)
