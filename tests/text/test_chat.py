@@ -146,7 +146,7 @@ def test_what_is_no_conversation(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "talk", [TALK[:2], TALK[:2] + [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "x"}]]
+    "talk", [TALK[:2], [*TALK[:2], {"role": "user", "content": "So?"}, {"role": "assistant", "content": "x"}]]
 )
 def test_what_a_template_marks_is_learned(foreign: Tokenizer, talk: list[dict[str, str]], tmp_path: Path) -> None:
     """The mask equals that of transformers, which TRL trains with."""
