@@ -91,8 +91,7 @@ def plan(config: Generate, context: Context) -> Summary:
     facts: Values = {"model": str(find_model(config.model)), "weights": config.dtype(), "max_tokens": config.max_tokens}
     if not config.is_conversation() and config.prompts != "-":
         facts["prompts"] = open_prompts(config).count(config.limit)
-    if config.draft:
-        facts["draft"] = str(find_model(config.draft))
+    facts |= {"draft": str(find_model(config.draft))} if config.draft else {}
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 
 

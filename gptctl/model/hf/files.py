@@ -75,7 +75,9 @@ def token_ids(tokenizer_json: str, extra: Values) -> Values:
     if special is None:
         return {}
     ids = {name: number for number, name in token_names(tokenizer_json).items()}
-    return {f"{kind}_id": ids.get(name) for kind, name in special.to_json().items() if name or kind != "pad_token"}
+    return {
+        f"{kind}_id": ids.get(name or "") for kind, name in special.to_json().items() if name or kind != "pad_token"
+    }
 
 
 def token_names(tokenizer_json: str) -> dict[int, str]:
@@ -187,7 +189,8 @@ def read_special_tokens(folder: Path, ids: Values, tokenizer_json: str) -> Speci
             found = name_of(settings[kind])
         else:
             number = ids.get(f"{kind}_id")
-            found = names.get(number[0] if isinstance(number, list) and number else number)
+            number = number[0] if isinstance(number, list) and number else number
+            found = names.get(number) if isinstance(number, int) else None
         return found if found in known else None
 
     end = named("eos_token") or next((name for name in END_OF_TEXT_NAMES if name in known), None)
