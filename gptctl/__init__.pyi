@@ -348,6 +348,8 @@ def report(
     paths: str | Path | Sequence[str | Path],
     *,
     out: str | None = ...,
+    card: bool | None = ...,
+    license: str | None = ...,
     plugins: str | Sequence[str] | None = ...,
     config: str | Path | None = ...,
     dry_run: bool = ...,
