@@ -178,13 +178,22 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def plan_rows(plan: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return a row for each figure of a plan. Nested figures have dotted names, and lists are written a, b."""
+    """Return a row for each figure of a plan. Nested figures have dotted names, and lists are written a, b.
+
+    A list of records, such as the sources of a mixture, becomes one row for each figure of each record.
+    """
     from gptctl.core.config import flatten
 
     def cell(value: Any) -> str:
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else format_number(value)
 
-    return tuple((name, cell(value)) for name, value in flatten(plan).items())
+    rows: list[tuple[str, str]] = []
+    for name, value in flatten(plan).items():
+        if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
+            rows += [row for i, item in enumerate(value) for row in plan_rows({f"{name}.{item.get('name', i)}": item})]
+        else:
+            rows.append((name, cell(value)))
+    return tuple(rows)
 
 
 def one_line(text: str) -> str:

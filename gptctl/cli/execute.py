@@ -12,7 +12,7 @@ from gptctl.cli import early
 from gptctl.cli.console import Console, print_json
 from gptctl.cli.params import common_options
 from gptctl.cli.resolve import flag_values, resolve
-from gptctl.cli.stages import STAGES, config_model
+from gptctl.cli.stages import STAGES, config_model, plan
 from gptctl.core import plugins
 from gptctl.core.config import Layer, flatten, plain, show
 from gptctl.core.context import Context
@@ -63,7 +63,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
             write=(lambda text: None) if common["json_output"] else console.write,
         )  # fmt: skip
         try:
-            summary = module.plan(config, context) if common["dry_run"] else module.run(config, context)
+            summary = plan(stage, config, context) if common["dry_run"] else module.run(config, context)
         finally:
             console.stop_bar()
     summary = replace(summary, seconds=time.monotonic() - started)

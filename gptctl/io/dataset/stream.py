@@ -21,6 +21,7 @@ from gptctl.io.files import UNREADABLE
 
 SHARD = b"gptctl.shard"
 END = b"gptctl.end"
+ENCODING = "encoding"  # the column that says which encoding was detected
 
 
 def standard_input() -> IO[bytes]:
@@ -108,6 +109,8 @@ class StreamWriter:
     def fitted(self, shard: int, table: pa.Table) -> pa.Table:
         """Return a table with the stream's columns, which cannot be widened after the first shard was sent."""
         assert self.schema is not None
+        if ENCODING in table.column_names and ENCODING not in self.schema.names:
+            table = table.drop_columns([ENCODING])  # reading adds it to few shards; the summary counts the encodings
         extra = [name for name in table.column_names if name not in self.schema.names]
         try:
             if not extra:

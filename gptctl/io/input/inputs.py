@@ -23,7 +23,7 @@ from gptctl.io.dataset import stream
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import content_hash, object_fingerprint
 from gptctl.io.formats import InputFile
-from gptctl.io.input.blocks import Block, ReadOptions, ShardTask
+from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ShardTask
 from gptctl.io.input.find import find_files
 from gptctl.io.input.names import distinct_names
 from gptctl.io.input.read_task import read_task
@@ -167,12 +167,14 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
     """Yield tasks with the first `limit` documents. They are read here, in order, and passed on as tables."""
     remaining = limit
     for task in tasks:
-        table, unreadable = read_task(task, options)
+        table, unreadable, encodings = read_task(task, options)
         if len(table) > remaining:
             table, unreadable = table.slice(0, remaining), []  # the unreadable records may lie beyond the limit
+            encodings = Encodings(table["encoding"].drop_null().to_pylist()) if encodings else encodings
         remaining -= len(table)
         data = stream.to_bytes(table)
-        block = Block("documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable))
+        counted = tuple(encodings.items())
+        block = Block("documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable), encodings=counted)
         yield ShardTask(task.index, (block,))
         if remaining <= 0:
             return

@@ -14,6 +14,7 @@ from gptctl.io.recognize import recognize, wrong_content
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
 CHECKPOINTS = "checkpoints"
 TRAINING = ("pretrain", "finetune")
+ADAPTER_EXTRA = "extra.json"  # of gptctl: what config.json of a model folder holds as extra
 HINT = "MODEL is a run folder, one of its checkpoints, a model folder, or an adapter's"
 
 
