@@ -114,11 +114,11 @@ def test_a_wrong_kind_is_named(command: str, kinds: Path, tmp_path: Path, monkey
     assert not (tmp_path / "out").exists()
 
 
-def test_unfinished_outputs_are_continued(kinds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_outputs_are_continued(kinds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint is the command line that made it."""
     monkeypatch.chdir(kinds)
     with pytest.raises(GptctlError) as caught:
-        gptctl.dedup("unfinished", out="x", dry_run=True)
+        gptctl.dedup("unfinished", out=tmp_path / "out", dry_run=True)
     assert caught.value.hint == "run it again to go on: gptctl clean raw.jsonl -o clean"
 
 
@@ -161,7 +161,7 @@ def test_rejects_and_quarantine(tmp_path: Path) -> None:
 
 def test_a_stopped_run_is_its_newest_checkpoint(kinds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(kinds)
-    for command in ("generate stopped The --max-tokens 1", "eval stopped labelled/test.jsonl", "export stopped -o x"):
+    for command in ("generate stopped The --max-tokens 1", "eval stopped labelled/test.jsonl", "export stopped -o exported"):
         done = run_gptctl(*command.split(), cwd=kinds)
         assert done.code == 0, done.err
         assert "stopped is not finished: its newest checkpoint is used, step-000020" in done.err
