@@ -161,7 +161,11 @@ def test_rejects_and_quarantine(tmp_path: Path) -> None:
 
 def test_a_stopped_run_is_its_newest_checkpoint(kinds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(kinds)
-    for command in ("generate stopped The --max-tokens 1", "eval stopped labelled/test.jsonl", "export stopped -o exported"):
+    for command in (
+        "generate stopped The --max-tokens 1",
+        "eval stopped labelled/test.jsonl",
+        "export stopped -o exported",
+    ):
         done = run_gptctl(*command.split(), cwd=kinds)
         assert done.code == 0, done.err
         assert "stopped is not finished: its newest checkpoint is used, step-000020" in done.err
