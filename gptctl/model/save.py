@@ -19,10 +19,11 @@ from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.files.lazy_tensor import LazyTensor
+from gptctl.model.files.weight_files import WEIGHTS
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.config_export import to_hf_config
 from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
-from gptctl.model.hf.files import write_tokenizer_files
+from gptctl.model.hf.files import token_ids, write_tokenizer_files
 from gptctl.model.hf.model_card import model_card
 from gptctl.model.hf.tensors import lazy_hf_tensors
 from gptctl.model.vocab_padding import unpad_lazily
@@ -86,6 +87,7 @@ def write_transformers(
     tensors = lazy_hf_tensors(weights or own_weights(model), model.config, family, dtype)
     tensor_files.write_weights(folder, tensors, max_bytes)
     values = to_hf_config(model.config, family, str(dtype).removeprefix("torch."))
+    values |= token_ids(tokenizer_json, extra)
     atomic.write_json(folder / "config.json", values | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     write_tokenizer_files(folder, model.config, tokenizer_json, extra)
     atomic.write_text(folder / model_manifest.CARD, model_card(model.config, family.architecture, extra))
@@ -95,7 +97,7 @@ def write_weights(folder: Path, model: GPT | Classifier, weights: Mapping[str, T
     """Write weights under our names. They may be older than those that the model has now."""
     lazy = {name: t if isinstance(t, LazyTensor) else LazyTensor.of(t) for name, t in weights.items()}
     tensors = {name: unpad_lazily(name, tensor, model.config) for name, tensor in lazy.items()}
-    tensor_files.write_tensors(folder / tensor_files.WEIGHTS, tensors)
+    tensor_files.write_tensors(folder / WEIGHTS, tensors)
 
 
 def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:

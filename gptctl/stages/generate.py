@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 
 from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError, memory_hint
+from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
 from gptctl.infer.options import LoadingOptions, SamplingOptions
 from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.model.files.locate import find_model
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.task_results import TaskOutput
@@ -70,7 +71,7 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
         if not self.chat:
             found["system"] = "without --chat"
         if self.out is None:
-            found |= dict.fromkeys(("shard_prompts", "max_bad"), "without -o")
+            found |= dict.fromkeys(("shard_prompts", "max_bad", "max_bad_records"), "without -o")
         if self.prompts is None:
             found |= dict.fromkeys(ReadingOptions.own_keys(), "without --prompts")
         if self.is_conversation():
@@ -83,14 +84,14 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
 
 
 def plan(config: Generate, context: Context) -> Summary:
-    """Check the settings and return what would be generated."""
-    from gptctl.model.files.locate import find_model
-
+    """Load the model, read the prompts, and return what would be generated."""
     check(config)
-    facts: Values = {"model": str(find_model(config.model)), "prompts": config.prompts or 1}
-    facts |= {"max_tokens": config.max_tokens, "weights": config.dtype()}
-    if config.draft:
-        facts["draft"] = str(find_model(config.draft))
+    load(config, context)
+    model = str(find_model(config.model, context.info))
+    facts: Values = {"model": model, "weights": config.dtype(), "max_tokens": config.max_tokens}
+    if not config.is_conversation() and config.prompts != "-":
+        facts["prompts"] = open_prompts(config).count(config.limit)
+    facts |= {"draft": str(find_model(config.draft))} if config.draft else {}
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 
 
@@ -99,15 +100,10 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     """Generate text: into a dataset, to standard output, or in a conversation."""
     context = context or Context()
     check(config)
-    from gptctl.model.files.locate import find_model
-
-    folder = find_model(config.model)
+    folder = find_model(config.model, context.info)
     if config.is_conversation():
         return converse(config, context)
-    from gptctl.infer.prompts import Prompts, options_for
-
-    options = options_for(ReadOptions.from_config(config), config.chat)
-    prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
+    prompts = open_prompts(config)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
     from gptctl.model.files import model_manifest
@@ -119,6 +115,14 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
+def open_prompts(config: Generate) -> Prompts:
+    """Open the prompts. Raises UsageError (2) for a missing path."""
+    from gptctl.infer.prompts import Prompts, options_for
+
+    options = options_for(ReadOptions.from_config(config), config.chat)
+    return Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
+
+
 def check(config: Generate) -> None:
     """Raise UsageError (2) for options that exclude each other."""
     if config.prompt is not None and config.prompts is not None:
@@ -128,7 +132,7 @@ def check(config: Generate) -> None:
         raise UsageError("a conversation in the terminal is not written to a folder", "give --prompts, or leave out -o")
 
 
-def load(config: Generate) -> Sampler:
+def load(config: Generate, context: Context) -> Sampler:
     """Load the model on its device, and prepare this process for it."""
     from gptctl.infer.prompt_sampler import Sampler
     from gptctl.model import device
@@ -137,13 +141,14 @@ def load(config: Generate) -> Sampler:
     if config.chat:
         generator.require_chat_template()
     device.configure_process(device.cpu_threads())
-    params = replace(config.sampling_params(), logprobs=config.logprobs)
+    options = config.with_model_defaults(generator.generation_config, context)
+    params = replace(options.sampling_params(), logprobs=config.logprobs)
     return Sampler(generator, params, config.num, config.batch_size, config.chat, config.system)
 
 
 def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
-    sampler = load(config)
+    sampler = load(config, context)
     pipeline = ShardPipeline(partial(sample_task, sampler, context), prompts.options, dataset.folder)
     totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
     metrics = Counter[str]()
@@ -173,9 +178,9 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
     """Stream the samples to standard output, one after the other."""
     from gptctl.infer.terminal import stream_prompts
 
-    count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
+    count, rows = stream_prompts(load(config, context), prompts.tables(config.limit), context)
     if not count:
-        raise DataError(f"{prompts.name} contains no prompt", "write one prompt per line, or use a text column")
+        raise prompts.without_any()
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
     return Summary("generate", counts=Counts(documents_in=count, kept=count), metrics=metrics)
 
@@ -185,9 +190,9 @@ def converse(config: Generate, context: Context) -> Summary:
     from gptctl.infer.conversation import Conversation, chat
     from gptctl.infer.terminal import read_lines
 
-    sampler = load(config)
+    if is_typed := sys.stdin.isatty():
+        context.info(f"loading {config.model}; type a message after each >, and Ctrl-D to end")
+    sampler = load(config, context)
     conversation = Conversation(sampler.generator, sampler.params, config.system)
-    lines = read_lines(partial(context.stop.check, "stopped"))
-    chat(conversation, lines, context, "> " if sys.stdin.isatty() else "")
-    messages = [dict(message) for message in conversation.messages]
-    return Summary("generate", metrics={"turns": conversation.turns, "messages": messages})
+    chat(conversation, read_lines(partial(context.stop.check, "stopped")), context, "> " if is_typed else "")
+    return Summary("generate", metrics=conversation.metrics())

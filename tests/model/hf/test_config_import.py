@@ -99,7 +99,7 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "rope_type = proportional"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "factor"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
-        ({"head_dim": 32}, "query"),
+        ({"head_dim": 32}, "self_attn"),
         ({"hidden_act": "gelu"}, "hidden_act = gelu"),
         ({"use_sliding_window": True, "layer_types": ["chunked_attention"]}, "layer_types = chunked_attention"),
         ({"num_attention_heads": 0, "head_dim": None}, "wrong type"),
