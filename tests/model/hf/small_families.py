@@ -74,7 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo": ("olmo", {"clip_qkv": 0.6}),
     "olmo2": ("olmo2", {"attention_bias": True}),
     "olmo3": ("olmo3", {"sliding_window": WINDOW, "rope_scaling": YARN}),
-    "granite": ("granite", {"embedding_multiplier": 6.0, "logits_scaling": 4.0, "residual_multiplier": 0.22,
+    "granite": ("granite", {"embedding_multiplier": 6.0, "logits_scaling": 0.5, "residual_multiplier": 0.22,
                             "attention_multiplier": 0.1}),
     "starcoder2": ("starcoder2", {"sliding_window": WINDOW}),
     "starcoder2-plain": ("starcoder2", {"use_bias": False, "sliding_window": None}),
