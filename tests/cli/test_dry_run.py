@@ -227,7 +227,7 @@ MODELS: list[tuple[str, int, Values]] = [
     ("eval", 2, {"model": "nowhere", "data": "W/labelled"}),
     ("eval", 3, {"model": "PLACE/unknown", "data": "W/labelled"}),
     ("eval", 2, {"model": "W/classifier", "data": "nowhere"}),
-    ("eval", 3, {"model": "W/classifier", "data": "W/labelled", "label_column": "nosuch"}),
+    ("eval", 3, {"model": "W/classifier", "data": "W/labelled/test.jsonl", "label_column": "nosuch"}),
     ("eval", 3, {"model": "W/run", "data": "W/labelled", "task": "classify"}),
     ("eval", 2, {"model": "W/classifier"}),
     ("generate", 2, {"model": "nowhere", "prompt": "The"}),
@@ -245,6 +245,7 @@ MODELS: list[tuple[str, int, Values]] = [
 def test_models(stage: str, code: int, values: Values, tmp_path: Path, workspace: Path) -> None:
     (tmp_path / "empty.txt").touch()
     (tmp_path / "unknown").mkdir()
+    (tmp_path / "unknown" / "model.safetensors").write_bytes(b"{}")
     (tmp_path / "unknown" / "config.json").write_text(
         '{"model_type": "nosuch", "architectures": ["NosuchForCausalLM"]}'
     )
