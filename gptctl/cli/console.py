@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_SECONDS = 30.0
 VERBOSE_INTERVAL_SECONDS = 1.0
+SHOW_CURSOR = "\r\x1b[J\x1b[?25h"  # and clear the bar
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 
 
@@ -50,6 +51,11 @@ class Console:
         print(f"error: {safe(one_line(error.message))}", file=sys.stderr)
         if error.hint:
             print(f"hint: {safe(one_line(error.hint))}", file=sys.stderr)
+
+    def last_words(self, error: GptctlError) -> None:
+        """Print an error just before the process ends, wherever it is: nothing is locked, flushed or redrawn."""
+        lines = f"error: {safe(one_line(error.message))}\nhint: {safe(one_line(error.hint or ''))}\n"
+        os.write(sys.stderr.fileno(), (SHOW_CURSOR if self.live else "").encode() + lines.encode("utf-8", "replace"))
 
     def warn(self, message: str) -> None:
         """Print a warning."""

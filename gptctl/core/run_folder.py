@@ -141,6 +141,7 @@ def open_run(
         raise UsageError(f"{stage} writes to a folder of this machine, not to a URI", "copy it there afterwards")
     name = store.name if store else str(out)
     lock = lock_folder(out, name)
+    context.stop.output = name
     try:
         if store:
             store.download_records(out)

@@ -92,7 +92,7 @@ class DatasetPredictor:
     def open(self, model: str) -> tuple[InferenceSpec, EvaluationData]:
         """Load a model, and return how it is run and how DATA is read for its task."""
         data, context_column = self.data, choice_context_column(self.data)
-        spec = resolve(model, self.setup, context_column is not None)
+        spec = resolve(model, self.setup, self.context, context_column is not None)
         if spec.task == "choices" and context_column:
             data = replace(data, reading=data.reading.model_copy(update={"text_column": context_column}))
         return spec, data
@@ -126,13 +126,13 @@ class DatasetPredictor:
         return replace(found, metadata=metadata, texts=request_texts(table))
 
 
-def resolve(model: str, setup: InferenceSetup, has_choices: bool = False) -> InferenceSpec:
+def resolve(model: str, setup: InferenceSetup, context: Context, has_choices: bool = False) -> InferenceSpec:
     """Load a model and decide its task and device."""
     from gptctl.model import device
     from gptctl.model.files.locate import find_model
     from gptctl.model.files.model_manifest import model_fingerprint
 
-    folder = find_model(model)
+    folder = find_model(model, context.info)
     fingerprint = model_fingerprint(folder)
     task = choose_task(loaded_model.load(str(folder), fingerprint), setup.task, has_choices, setup.wants_texts)
     selected, threads = str(device.select_device(setup.device)), device.cpu_threads(setup.processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,13 @@ from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.files import plain_path
 from gptctl.io.input.blocks import Tolerance
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.object_storage.address import Address, is_uri
+from gptctl.io.object_storage.address import Address, is_uri, join
 from gptctl.pipeline import finalize
 from gptctl.pipeline.open_output import open_output
 from gptctl.pipeline.task_results import PipelineTotals
+
+# What an output may have besides its shards.
+BESIDES = {"rejects": "dropped documents", "quarantine.jsonl": "unreadable records"}
 
 
 @dataclass
@@ -83,6 +87,9 @@ def open_dataset(
         if run.up_to_date:
             output.reuse()
         yield output
+        for name in BESIDES:
+            if (output.folder / name).exists():
+                context.info(f"{BESIDES[name]}: gptctl inspect {shlex.quote(join(out, name))}")
 
 
 class PipeOutput(DatasetOutput):
@@ -91,6 +98,7 @@ class PipeOutput(DatasetOutput):
     def __init__(self, config: ReadingOptions, context: Context) -> None:
         self.config = config
         self.context = context
+        context.stop.output = "-"
         self.pipe: StreamWriter = StreamWriter(stream.standard_output())
 
     def commit(self, result: StageResult) -> None:

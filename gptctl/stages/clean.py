@@ -19,7 +19,7 @@ from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
 from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
-from gptctl.pipeline.scratch import scratch_folder
+from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.cleaning.clean_task import CleanTask, summarize_stats
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
@@ -37,7 +37,7 @@ EXAMPLES = (
 KERNELS = ("gptctl.text.kernels.words",)
 
 
-class CleanKeys(CleaningOptions, ReadingOptions, WorkerOptions):
+class CleanKeys(CleaningOptions, ReadingOptions, ScratchOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, extract text from HTML, normalize white space, and apply filters.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed ones. Records that cannot be
@@ -125,7 +125,7 @@ def evaluation_fingerprints(config: Clean) -> dict[str, str]:
 def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
     """Clean all documents and write them to the dataset."""
     options = ReadOptions.from_config(config)
-    with scratch_folder(dataset.folder) as scratch:
+    with scratch_folder(dataset.folder, config.tmp) as scratch:
         punkt_parameters = ""
         tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
         if config.words == "nltk" and config.punkt == "train":

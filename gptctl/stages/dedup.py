@@ -20,7 +20,7 @@ from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import open_dataset
-from gptctl.pipeline.scratch import scratch_folder
+from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
@@ -42,7 +42,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DuplicateOptions, ReadingOptions, WorkerOptions, SeedOption):
+class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the documents that are kept, with a column `cluster_id`, and a table of all duplicates to OUT/clusters/. A
@@ -126,7 +126,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
 
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
-            with scratch_folder(dataset.folder) as scratch:
+            with scratch_folder(dataset.folder, config.tmp) as scratch:
                 tasks, tolerance = inputs.repeatable_tasks(scratch, config.limit), Tolerance.from_config(config)
                 corpus = Corpus(options, against_tasks, tasks, tolerance)
                 if config.removes_repeated_text:

@@ -79,7 +79,7 @@ def plan(config: Eval, context: Context) -> Summary:
     if config.model and (predictor := predictor_for(config, context)):
         facts["requests"] = predictor.count_requests(config.model)
     if config.harness and config.model:
-        resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"))
+        resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"), context)
         lm_eval.check(config.harness)
     for path in filter(None, (config.compare, config.leakage)):
         find_files(path)
@@ -138,7 +138,7 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
     """Run the model or read the predictions, and score them; or run lm-eval's tasks."""
     if config.harness is not None:
         assert config.model is not None
-        spec = resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"))
+        spec = resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"), context)
         return Evaluation(lm_eval.evaluate(config.harness, spec, limit=config.limit, seed=config.seed), [])
     predictor = predictor_for(config, context)
     if config.predictions is not None:

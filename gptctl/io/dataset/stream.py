@@ -7,6 +7,7 @@ the producer's shard number, so that the consumer makes the same shards as it wo
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
@@ -45,6 +46,8 @@ def standard_output() -> IO[bytes]:
 def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | None, pa.RecordBatch]]:
     """Yield (shard number or None, batch). Raises DataError (3) if the stream is damaged or has no end mark."""
     rows = 0
+    if isinstance(source, io.BufferedReader) and not source.peek(1):
+        raise DataError("standard input is empty", "the command before it in the pipe has failed: see its error")
     try:
         with ipc.open_stream(source) as reader:
             found = kind_of(reader.schema)

@@ -13,14 +13,14 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as papq
 
 from gptctl.core.errors import DataError, UsageError, from_os_error
-from gptctl.core.run_record import MANIFEST
-from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset import shards
 from gptctl.io.dataset.schema import fact, with_kind
-from gptctl.io.files import CHUNK_BYTES, UNREADABLE, damaged, open_stream, plain_path, read_if_exists, split_suffixes
+from gptctl.io.files import CHUNK_BYTES, UNREADABLE, damaged, open_stream, plain_path, split_suffixes
 from gptctl.io.formats import InputFile, csv
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.documents_from_rows import infer_column
-from gptctl.io.object_storage.address import file_info, join
+from gptctl.io.object_storage.address import file_info
+from gptctl.io.recognize import recognize, wrong_content
 
 Rows = list[dict[str, Any]]
 KINDS = ("predictions", "scores", "choices")
@@ -65,18 +65,11 @@ def read_rows(path: str, reading: ReadOptions = ANY_TABLE) -> Predictions:
     place = file_info(path)
     if place.type == pafs.FileType.NotFound:
         raise UsageError(f"no such file or folder: {path}", "--predictions takes a file, a folder of gptctl eval, or -")
-    if read_if_exists(join(path, MANIFEST)) is not None:
-        found = manifest.read(path)
-        if found.kind not in KINDS:
-            raise DataError(
-                f"{path} holds {found.kind}, not predictions", "it is written by: gptctl eval MODEL DATA -o OUT"
-            )
-        return of_table(shards.read_rows(path, found))
-    if place.type == pafs.FileType.Directory:
-        raise DataError(
-            f"{path} is not a complete output of gptctl eval",
-            "name a file, or finish that gptctl eval",
-        )
+    content = recognize(path)
+    if content.kind in KINDS and content.manifest:
+        return of_table(shards.read_rows(path, content.manifest))
+    if content.kind != "texts" or place.type == pafs.FileType.Directory:
+        raise wrong_content(content, "predictions")
     suffix = split_suffixes(path)[0]
     if suffix in csv.SUFFIXES:
         return Predictions([row | numbers(row) for row in csv_rows(path, reading)])

@@ -82,7 +82,7 @@ def test_damaged_files_name_what_is_wrong(data: bytes, name: str, word: str, tmp
 def test_paths_that_hold_none(tmp_path: Path, workspace: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         predictions.read_predictions(str(tmp_path / "absent"))
-    with pytest.raises(DataError, match="not a complete output"):
+    with pytest.raises(DataError, match="holds nothing, not predictions"):
         predictions.read_predictions(str(tmp_path))
     with pytest.raises(DataError, match="holds documents, not predictions"):
         predictions.read_predictions(str(workspace / "unique"))
