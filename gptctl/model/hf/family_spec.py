@@ -133,7 +133,7 @@ class Family:
     modules: Callable[[ModelConfig], tuple[ModuleMap, ...]] | None = None
 
     def has_bias(self, config: ModelConfig, names: tuple[str, ...]) -> bool:
-        """Return whether a module of the class that holds these of ours has biases, if the class computes a config."""
+        """Return whether a module of the class has biases that holds these modules of gptctl, for a config."""
         part = BIAS_PARTS.get(names[0])
         return any(
             part in biases.parts and (self.tells_bias(biases, config) if biases.hf_name else biases.default)

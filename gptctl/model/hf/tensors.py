@@ -95,7 +95,7 @@ def map_modules(family: Family, config: ModelConfig) -> list[MappedModule]:
 def order_by_kv_head(config: ModelConfig) -> Tensor:
     """Return the order of the rows of queries, keys and values where those of each key-value head are together."""
     heads, keys, size = config.heads, config.resolved_kv_heads, config.resolved_head_dim
-    rows = torch.arange((heads + 2 * keys) * size).split([heads * size, keys * size, keys * size])
+    rows = torch.split(torch.arange((heads + 2 * keys) * size), [heads * size, keys * size, keys * size])
     return torch.cat([part.view(keys, -1, size) for part in rows], dim=1).flatten()
 
 
