@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gptctl.core.config import StageConfig
 
 STAGES = "gptctl.stages"
-PIPELINE = ("clean", "dedup", "tokenize", "pretrain", "finetune", "eval", "generate")
+PIPELINE = ("clean", "dedup", "split", "tokenize", "pretrain", "finetune", "eval", "generate")
 COMMON_PANEL = "Common options"
 
 

@@ -88,9 +88,18 @@ class DatasetPredictor:
             column = self.setup.options.label_column
             train = baselines.training_texts(data.reading, data.path, column, spec.load().trained_on)
         return [
-            replace(self.predict_split(spec, split, table), train=train)
-            for split, table in evaluation_splits(data, spec)
+            replace(self.predict_split(spec, split, self.labelled(spec, split, table)), train=train)
+            for split, table in evaluation_splits(data, spec, self.context)
         ]
+
+    def labelled(self, spec: InferenceSpec, split: str, table: pa.Table) -> pa.Table:
+        """Return the texts that a classifier can be scored on: those that have a label."""
+        if spec.task != "classify":
+            return table
+        labelled, lacking = data_splits.with_labels(table, self.setup.options.label_column, split)
+        if lacking:
+            self.context.warn(data_splits.lacking_warning(lacking, len(table), split))
+        return labelled
 
     def predict_split(self, spec: InferenceSpec, split: str, table: pa.Table) -> SplitPredictions:
         """Return the predictions of a model for the documents of one split."""
@@ -138,9 +147,10 @@ def choice_context_column(data: EvaluationData) -> str | None:
     return sniff.choices_beside(first, data.reading.text_column)
 
 
-def evaluation_splits(data: EvaluationData, spec: InferenceSpec) -> Iterator[tuple[str, pa.Table]]:
+def evaluation_splits(data: EvaluationData, spec: InferenceSpec, context: Context) -> Iterator[tuple[str, pa.Table]]:
     """Yield the name and the documents of each evaluation split, of documents or of a folder of tokens."""
     if training_data.is_tokens(data.path):
         yield from training_data.held_out_splits(data.path, data.reading.limit)
     else:
-        yield from data_splits.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on))
+        trained_on = dict(spec.load().trained_on)
+        yield from data_splits.evaluation_splits(data.reading, data.path, trained_on, context.info)

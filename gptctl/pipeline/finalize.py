@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
+from gptctl.core.summary import LACKING
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import conform, unify
@@ -41,7 +42,7 @@ def check_readable(totals: PipelineTotals, max_bad: float, details: str) -> None
     `details` says where the user finds the unreadable records.
     """
     counts = totals.counts
-    unreadable = counts.quarantined.total()
+    unreadable = sum(number for reason, number in counts.quarantined.items() if reason not in LACKING)
     if counts.documents_in == 0:
         raise DataError("no records found in the input", "check that the files are not empty and have a known format")
     share = unreadable / counts.documents_in

@@ -105,6 +105,7 @@ class ShardPipeline:
             unreadable += found.unreadable
             outputs.append(self.transform(task, found.documents))
         output = combine_outputs(outputs)
+        unreadable += output.quarantined
         output.counts.documents_in += len(unreadable)
         output.counts.quarantined.update(item.reason for item in unreadable)
         record = TaskRecord(task.index, task.key(), output.counts, output.stats, [], unreadable)

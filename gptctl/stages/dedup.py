@@ -20,7 +20,7 @@ from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import scratch_folder
-from gptctl.text.dedup import disk_estimate, minhash, report
+from gptctl.text.dedup import conflicts, disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
 from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
@@ -129,10 +129,17 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                     result = write_without_repeats(repeats, payload, dataset)
                 else:
                     workspace = Workspace.create(scratch / "search", cache_documents=fits_memory)
-                    result = write_without_duplicates(search_of(config, inputs, workspace, corpus, pool), dataset)
+                    search = search_of(config, inputs, workspace, corpus, pool)
+                    result = write_without_duplicates(search, dataset, config.label_column)
+                    config.check_labels(result.metrics)
             dataset.commit(result)
     summary = dataset.summary
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
+    if "labelled" in summary.metrics and config.out != "-":
+        labels = shlex.quote(config.label_column)
+        follow = f"gptctl split {shlex.quote(config.out)} -o parts --stratify {labels}"
+    if (found := summary.metrics.get("conflicts")) and found["clusters"]:
+        context.warn(conflicts.warning(found, config.label_column, config.out))
     shown = report.tables(config.method, summary.metrics)
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
 
@@ -141,8 +148,8 @@ def search_of(config: Dedup, inputs: Inputs, workspace: Workspace, corpus: Corpu
     """Return the search for duplicate documents that the settings ask for."""
     criteria = config.criteria(config.seed)
     if config.index == "sorted":
-        return DocumentSearch(criteria, workspace, config.keep, corpus, pool)
-    return IndexSearch(open_index(config), run_name(config, inputs), criteria, workspace, corpus, pool)
+        return DocumentSearch(criteria, workspace, config.facts(), corpus, pool)
+    return IndexSearch(open_index(config), run_name(config, inputs), criteria, workspace, config.facts(), corpus, pool)
 
 
 def open_against(config: Dedup) -> Inputs | None:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from gptctl.core import atomic
-from gptctl.core.config import Values, argument, output, plain
+from gptctl.core.config import ReadingOptions, Values, argument, output, plain
+from gptctl.core.config.command_line import options_text
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.pipeline import data_splits
+from gptctl.pipeline import data_splits, finalize
 from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.planning.reading_plan import warn_of_repetition
@@ -35,6 +36,8 @@ EXAMPLES = (
     "gptctl finetune run labelled/train.jsonl -o again --select-on f1 --epochs 1",
     "gptctl finetune run unique -o adapted --task lm --epochs 1",
 )
+
+LABELS = ("label_column",)  # of a classifier's DATA; eval has the same key
 
 
 class Finetune(FinetuneOptions):
@@ -70,7 +73,7 @@ def plan(config: Finetune, context: Context) -> Summary:
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks.prepare_task import prepare_task
 
-    sources, _ = config.read_sources(config.data)
+    sources = config.read_sources(config.data, context).sources
     tables = next(iter(sources.values()))
     facts: Values = {
         "model": str(find_model(config.base)),
@@ -106,7 +109,8 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     device.select_device(config.device_name(), config.gpus)
     if config.lora and "tp" in config.plan_options(config.micro_batch_size).strategies():
         raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
-    sources, fingerprints = config.read_sources(config.data)
+    data = config.read_sources(config.data, context)
+    sources, fingerprints = data.sources, data.fingerprints
     tables = next(iter(sources.values()))
     inputs, repeats = {"model": model_manifest.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
     if repeats and config.nodes > 1:
@@ -126,6 +130,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         with open_run(Path(config.out), config, context, inputs, {"epochs": float}, has_model) as record:
             if record.up_to_date:
                 return record.previous_summary()
+            finalize.write_quarantine(record.path, data.quarantined)
             nodes.announce_training()
             metrics = (
                 train_all(repeats, record, context) if repeats else train(config, build_job(), tables, record, context)
@@ -231,6 +236,7 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
     shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
     rows = tuple((name, format_number(metrics[name])) for name in shown if isinstance(metrics.get(name), float | int))
     next_command = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data[0])}"
+    next_command += options_text(config, (*ReadingOptions.own_keys(), *(LABELS if config.task == "classify" else ())))
     if config.task == "chat":
         next_command = f"gptctl generate {shlex.quote(config.out)} --chat"
     tables = [Table("finetune", ("", "value"), rows)]

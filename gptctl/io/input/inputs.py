@@ -41,19 +41,23 @@ MAX_PARALLEL_REQUESTS = 16
 class Inputs:
     """Everything that a data stage reads, in order."""
 
-    def __init__(self, arguments: Sequence[str], options: ReadOptions) -> None:
+    def __init__(self, arguments: Sequence[str], options: ReadOptions, keeps_splits: bool = False) -> None:
         """Resolve the INPUT arguments.
 
-        Raises UsageError (2) for a path that does not exist, DataError (3) for an output that cannot be an input.
+        With `keeps_splits`, a dataset that is divided into train, val and test may be an input; the reader must treat
+        each task according to its `split`. Raises UsageError (2) for a path that does not exist, DataError (3) for an
+        output that cannot be an input.
         """
         self.options = options
+        self.keeps_splits = keeps_splits
         self.is_stream = "-" in arguments
         if self.is_stream and len(arguments) > 1:
             raise UsageError(
                 "INPUT '-' cannot be combined with other inputs", "pipe everything, or name files and folders only"
             )
-        self.datasets: dict[str, str] = {}  # folders by the names they have in fingerprints
-        self.manifests: dict[str, Manifest] = {}  # by folder
+        self.datasets: dict[str, str] = {}  # datasets, or splits of them, by the names they have in fingerprints
+        self.manifests: dict[str, Manifest] = {}  # by dataset or split
+        self.folders: dict[str, str] = {}  # by dataset or split
         self.files: list[InputFile] = []
         self.sources: list[str | InputFile] = []  # folders and files, in the order of the arguments
         self._names: set[str] = set()
@@ -67,6 +71,8 @@ class Inputs:
         folder = plain_path(argument)
         if manifest.is_ours(folder):
             self._add_dataset(folder)
+        elif part := manifest.divided_dataset(folder):
+            self._add_dataset(*part)
         elif stage := manifest.record_of(folder).get("stage"):
             raise DataError(
                 f"{folder} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first"
@@ -80,16 +86,25 @@ class Inputs:
             for file in find_files(folder, name):
                 self._add_file(file)
 
-    def _add_dataset(self, folder: str) -> None:
+    def _add_dataset(self, folder: str, split: str = "") -> None:
         found = manifest.read(folder)
         if found.kind != "documents":
             raise DataError(
                 f"{folder} holds {found.kind}, not documents",
                 f"it was written by gptctl {found.stage}; name an earlier stage's folder",
             )
-        self.datasets[unique_name("documents", self.datasets)] = folder
-        self.manifests[folder] = found
-        self.sources.append(folder)
+        if split:
+            found = found.only(split)
+        elif found.splits and not self.keeps_splits:
+            raise DataError(
+                f"{folder} is divided into {', '.join(found.splits)}, which this command would mix",
+                f"name one of them: {manifest.split_folder(folder, found.splits[0])}",
+            )
+        place = manifest.split_folder(folder, split) if split else folder
+        self.datasets[unique_name("documents", self.datasets)] = place
+        self.manifests[place] = found
+        self.folders[place] = folder
+        self.sources.append(place)
 
     def _add_file(self, file: InputFile) -> None:
         """Add a file. If another folder has a file of the same name, append a number, so that ids stay unique."""
@@ -161,8 +176,7 @@ class Inputs:
                 if pending:
                     yield tuple(pending)
                     pending, size = [], 0
-                for shard in self.manifests[source].shards:
-                    yield (Block("shard", shard.path, source, size=shard.bytes, checksum=shard.xxh3_128),)
+                yield from self._shards_of(source)
                 continue
             for block in formats.for_path(source.path).split_file(source, BLOCK_BYTES, self.options):
                 if pending and (size + block.size > task_bytes or len(pending) >= MAX_BLOCKS_PER_TASK):
@@ -172,6 +186,18 @@ class Inputs:
                 size += block.size
         if pending:
             yield tuple(pending)
+
+    def _shards_of(self, place: str) -> Iterator[tuple[Block, ...]]:
+        """Yield the shards of a dataset or of a split, each as a task of its own."""
+        folder, found = self.folders[place], self.manifests[place]
+        for shard in found.shards:
+            split = shard.split if folder == place else ""
+            yield (Block("shard", shard.path, folder, size=shard.bytes, checksum=shard.xxh3_128, split=split),)
+
+    @property
+    def is_divided(self) -> bool:
+        """Return whether an input is divided into train, val and test already."""
+        return any(self.manifests[place].splits and self.folders[place] == place for place in self.manifests)
 
 
 def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions) -> Iterator[ShardTask]:
@@ -183,7 +209,7 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
             table, unreadable = table.slice(0, remaining), []  # the unreadable records may lie beyond the limit
         remaining -= len(table)
         data = stream.to_bytes(table)
-        block = Block("documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable))
+        block = Block("documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable), split=task.split)
         yield ShardTask(task.index, (block,))
         if remaining <= 0:
             return

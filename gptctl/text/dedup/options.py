@@ -6,14 +6,15 @@ from typing import Literal, cast
 
 from pydantic import field_validator
 
-from gptctl.core.config import StageConfig, flag, key
-from gptctl.core.errors import UsageError
+from gptctl.core.config import StageConfig, Values, flag, key
+from gptctl.core.errors import DataError, UsageError
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.repeated_text.method import Method, Name
 from gptctl.text.dedup.shingles import Shingling
 from gptctl.text.dedup.whole_documents import keep_policy
 from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.facts import SurvivorFacts
 
 PANEL = "Duplicates"
 
@@ -38,6 +39,10 @@ class DuplicateOptions(StageConfig):
     keep: str = flag(
         "first", "Which of several duplicates to keep: first, longest, highest:COLUMN, or priority:SOURCE,SOURCE.",
         metavar="POLICY", panel=PANEL,
+    )  # fmt: skip
+    label_column: str = flag(
+        "label", "Column that holds the label, if there is one. Duplicates with different labels are listed.",
+        metavar="COLUMN", panel=PANEL,
     )  # fmt: skip
     index: Literal["sorted", "datasketch"] = flag(
         "sorted", "sorted: on disk, exact; datasketch: its MinHashLSH, in memory or in Redis (redis=URL).", panel=PANEL
@@ -68,7 +73,7 @@ class DuplicateOptions(StageConfig):
         found = super().without_effect()
         of_methods = {
             ("minhash",): ("threshold", "num_perm", "ngram", "verify", "bands", "shingle", "normalize", "seed"),
-            ("minhash", "exact"): ("normalize_exact",),
+            ("minhash", "exact"): ("normalize_exact", "label_column"),
             ("lines", "paragraphs"): ("min_chars", "fold"),
             ("substring",): ("min_words",),
         }
@@ -119,6 +124,16 @@ class DuplicateOptions(StageConfig):
             seed=seed,
             verify=self.verify,
         )
+
+    def facts(self) -> SurvivorFacts:
+        """Return what is stored of each document besides its text."""
+        return SurvivorFacts(self.keep, self.label_column)
+
+    def check_labels(self, metrics: Values) -> None:
+        """Raise DataError (3) if a column of labels was named and no document has one."""
+        if "label_column" in self.model_fields_set and "labelled" not in metrics:
+            message = f"no document has a label in column '{self.label_column}'"
+            raise DataError(message, "name another with --label-column")
 
     def banding(self) -> Banding:
         """Return how signatures are cut into bands. Raises UsageError (2) for bands that do not fit."""
