@@ -59,7 +59,7 @@ def test_both_show_everything_beside_the_metrics() -> None:
         "| nb | 0.5000 (+0.1000) |",
         "Compared on the same rows",
         "| metric | new | old | difference | p |",
-        "fixed: 1 rows that only new has right",
+        "fixed: 4 rows that only new has right",
         "1 of 9 rows were found in 7 training documents",
     ):
         assert part in text
