@@ -130,12 +130,12 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                 else:
                     workspace = Workspace.create(scratch / "search", cache_documents=fits_memory)
                     search = search_of(config, inputs, workspace, corpus, pool)
-                    result = write_without_duplicates(search, dataset, config.label_column)
-                    config.check_labels(result.metrics)
+                    needs_labels = "label_column" in config.model_fields_set
+                    result = write_without_duplicates(search, dataset, config.label_column, needs_labels)
             dataset.commit(result)
     summary = dataset.summary
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
-    if "labelled" in summary.metrics and config.out != "-":
+    if 1 < summary.metrics.get("labels", 0) < conflicts.MOST_LABELS and config.out != "-":
         labels = shlex.quote(config.label_column)
         follow = f"gptctl split {shlex.quote(config.out)} -o parts --stratify {labels}"
     if (found := summary.metrics.get("conflicts")) and found["clusters"]:

@@ -19,6 +19,7 @@ from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
+from gptctl.pipeline import finalize
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
@@ -146,10 +147,14 @@ def divide(config: Split, context: Context, inputs: Inputs, out: Path) -> StageR
             units = Units.read(workspace, *clusters.connect(pairs, sum(search.task_sizes), pool.max_memory))
         parts = pool.partitions(sum(search.task_sizes), SORTING_BYTES)
         divider = Divider(workspace, units, duplicates, order, config.val, config.test, parts)
-        division = divider.run()
-        if not divider.total and any(search.task_sizes):
-            check_columns(config, workspace.cache.read(next(corpus.tasks()), options)[0].column_names)
-            raise DataError(f"no document has a value in {' and '.join(facts.columns)}", "see gptctl inspect INPUT")
+        try:
+            division = divider.run()
+            if not divider.total and any(search.task_sizes):
+                check_columns(config, workspace.cache.read(next(corpus.tasks()), options)[0].column_names)
+                raise DataError(f"no document has a value in {' and '.join(facts.columns)}", "see gptctl inspect INPUT")
+        except DataError:
+            finalize.remove_work_folder(out)  # so that the next command may name other columns
+            raise
         task = DivideTask(search.criteria, facts, order, division.cuts)
         pipeline = ShardPipeline(task, options, out, read=workspace.cache.read)
         totals = pipeline.run(division.attach(corpus.tasks()), pool.executor, context)

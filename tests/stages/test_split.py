@@ -257,6 +257,7 @@ def test_what_cannot_be_divided(settings: Row, error: type[Exception], words: st
     config = Split(**{"inputs": (str(source),), "out": str(tmp_path / "out"), "executor": "serial", **settings})
     with pytest.raises(error, match=words):
         run(config)
+    assert not (tmp_path / "out").exists() or not (tmp_path / "out" / "work").exists()  # a typo binds nothing
     if error is UsageError or "there is no column" in words:
         with pytest.raises(error, match=words):
             plan(config, Context())

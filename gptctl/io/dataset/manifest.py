@@ -153,9 +153,11 @@ def split_folder(folder: Folder, split: str) -> str:
 
 def divided_dataset(path: str) -> tuple[str, str] | None:
     """Return the dataset and the split that a path such as OUT/shards/train names, or None for any other path."""
+    bare, question, query = path.partition("?") if is_uri(path) else (path, "", "")
+    bare = bare.rstrip("/")
     for split in SPLITS:
-        folder = path.rstrip("/").removesuffix(f"/shards/{split}")
-        if folder != path.rstrip("/") and is_ours(folder):
+        folder = bare.removesuffix(f"/shards/{split}") + question + query
+        if folder != bare + question + query and is_ours(folder):
             return folder, split
     return None
 

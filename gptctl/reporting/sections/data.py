@@ -21,6 +21,7 @@ from gptctl.reporting.sections.section import (
     show_figures,
     show_rows,
 )
+from gptctl.text.splitting import report as split_report
 
 
 def show_clean(section: Section) -> None:
@@ -60,6 +61,13 @@ def show_dedup(section: Section) -> None:
             section.figures.append((name.replace("_", " "), f"{metrics[name]:,}"))
     for _, size, text in metrics.get("largest") or []:
         section.samples.append(Sample(f"cluster of {size:,} documents", f"{text}…"))
+    show_rows(section, "kept", "text")
+
+
+def show_split(section: Section) -> None:
+    """Show the size of each split, the labels in each, and what stays together."""
+    show_counts(section, counts_of(section.output))
+    section.tables.extend(split_report.tables(metrics_of(section.output)))
     show_rows(section, "kept", "text")
 
 

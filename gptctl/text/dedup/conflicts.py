@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gptctl.pipeline.sorted_runs import SortedRuns
 from gptctl.text.dedup.report import sample_text
 from gptctl.text.dedup.sorted_arrays import run_starts
 
 FOLDER = "conflicts"  # below OUT: a table of these documents
+MOST_LABELS = 101  # that are counted: more are hardly classes
+
+
+def distinct_labels(labels: Iterable[str | None]) -> list[str]:
+    """Return the first MOST_LABELS of the different labels, sorted."""
+    return sorted({label for label in labels if label is not None})[:MOST_LABELS]
+
+
+def has_labels(documents: SortedRuns) -> bool:
+    """Return whether a document has a label, from the runs of a workspace."""
+    return any(documents.open(number)["label"].to_numpy().any() for number in documents.numbers())
 
 
 def has_different_labels(cluster: NDArray[np.int64], label: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -6,8 +6,8 @@ from typing import Literal, cast
 
 from pydantic import field_validator
 
-from gptctl.core.config import StageConfig, Values, flag, key
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.config import StageConfig, flag, key
+from gptctl.core.errors import UsageError
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.repeated_text.method import Method, Name
@@ -128,12 +128,6 @@ class DuplicateOptions(StageConfig):
     def facts(self) -> SurvivorFacts:
         """Return what is stored of each document besides its text."""
         return SurvivorFacts(self.keep, self.label_column)
-
-    def check_labels(self, metrics: Values) -> None:
-        """Raise DataError (3) if a column of labels was named and no document has one."""
-        if "label_column" in self.model_fields_set and "labelled" not in metrics:
-            message = f"no document has a label in column '{self.label_column}'"
-            raise DataError(message, "name another with --label-column")
 
     def banding(self) -> Banding:
         """Return how signatures are cut into bands. Raises UsageError (2) for bands that do not fit."""

@@ -40,8 +40,9 @@ class SignTask:
         if stored and stored["key"] == task.key() and self.workspace.keys.path(task.index).exists():
             return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"])
         table, bad = read_task(task, self.options)
+        facts = self.facts(table)
         self.workspace.cache.write(task, table, bad)
-        keys = write_keys(self.criteria, self.workspace, task.index, table, self.facts(table))
+        keys = write_keys(self.criteria, self.workspace, task.index, table, facts)
         counts = TaskCounts(len(table), len(bad), keys)
         checked_json.write(record, {"key": task.key()} | asdict(counts), flush="none")
         return counts
