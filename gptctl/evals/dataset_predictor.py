@@ -12,7 +12,7 @@ from gptctl.core.config import ReadingOptions
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_duration
-from gptctl.evals import training_data
+from gptctl.evals import tasks, training_data
 from gptctl.evals.comparison import baselines
 from gptctl.evals.evaluation import OtherSystem
 from gptctl.evals.fingerprints import is_model
@@ -77,29 +77,45 @@ class DatasetPredictor:
             return average_predictions([self.predict_one(member) for member in member_runs(model)])
         return self.predict_one(model)
 
-    def predict_one(self, model: str) -> list[SplitPredictions]:
-        """Return the predictions of one model for each evaluation split."""
+    def count_requests(self, model: str) -> dict[str, int]:
+        """Return the number of requests for each evaluation split. The model is loaded, but not run."""
+        for member in member_runs(model) if self.ensemble else [model]:
+            spec, data = self.open(member)
+            task = tasks.load(spec.task)
+            counts = {
+                split: len(task.build_requests(table, spec.load(), spec.options).requests)
+                for split, table in self.splits(data, spec)
+            }
+        return counts
+
+    def open(self, model: str) -> tuple[InferenceSpec, EvaluationData]:
+        """Load a model, and return how it is run and how DATA is read for its task."""
         data, context_column = self.data, choice_context_column(self.data)
         spec = resolve(model, self.setup, context_column is not None)
         if spec.task == "choices" and context_column:
             data = replace(data, reading=data.reading.model_copy(update={"text_column": context_column}))
+        return spec, data
+
+    def predict_one(self, model: str) -> list[SplitPredictions]:
+        """Return the predictions of one model for each evaluation split."""
+        spec, data = self.open(model)
         train = None
         if spec.task == "classify" and data.with_training_split:
             column = self.setup.options.label_column
             train = baselines.training_texts(data.reading, data.path, column, spec.load().trained_on)
         return [
-            replace(self.predict_split(spec, split, self.labelled(spec, split, table)), train=train)
-            for split, table in evaluation_splits(data, spec, self.context)
+            replace(self.predict_split(spec, split, table), train=train) for split, table in self.splits(data, spec)
         ]
 
-    def labelled(self, spec: InferenceSpec, split: str, table: pa.Table) -> pa.Table:
-        """Return the texts that a classifier can be scored on: those that have a label."""
-        if spec.task != "classify":
-            return table
-        labelled, lacking = data_splits.with_labels(table, self.setup.options.label_column, split)
-        if lacking:
-            self.context.warn(data_splits.lacking_warning(lacking, len(table), split))
-        return labelled
+    def splits(self, data: EvaluationData, spec: InferenceSpec) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the name and the texts of each evaluation split, for a classifier only those that have a label."""
+        for split, table in evaluation_splits(data, spec, self.context):
+            labelled = table
+            if spec.task == "classify":
+                labelled, lacking = data_splits.with_labels(table, self.setup.options.label_column, split)
+                if lacking:
+                    self.context.warn(data_splits.lacking_warning(lacking, len(table), split))
+            yield split, labelled
 
     def predict_split(self, spec: InferenceSpec, split: str, table: pa.Table) -> SplitPredictions:
         """Return the predictions of a model for the documents of one split."""
