@@ -100,7 +100,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
             return replace(summarize(config, context, evaluated, earlier, started), status="up to date")
         evaluated = evaluate(config, context)
         summary = summarize(config, context, evaluated, earlier, started)
-        return record.finish(summary, write(config, record.path, evaluated, inputs))
+        return record.finish(summary, write(config, record.path, evaluated, inputs, context))
 
 
 def validate(config: Eval) -> None:
@@ -187,14 +187,12 @@ def summarize(
     return Summary("eval", "done", outputs, counts, plain(report), tables=shown, failure=gates.failure(results))
 
 
-def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, str]) -> Manifest:
-    """Write predictions, metrics and the picture of the confusion matrix; return the manifest to write last."""
-    from gptctl.reporting import matplotlib_plots
+def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, str], context: Context) -> Manifest:
+    """Write predictions, metrics and the pictures of the confusion matrix; return the manifest to write last."""
+    from gptctl.reporting import confusion_pictures
 
     shards = files.write(folder, evaluated)
-    if matrix := evaluated.report.get("confusion"):
-        picture = matplotlib_plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
-        atomic.write_bytes(folder / "confusion.svg", picture)
+    confusion_pictures.write(folder, evaluated.report, context)
     rows = sum(len(split.rows) for split in evaluated.splits)
     kind, counts = files.dataset_kind(evaluated), Counts(documents_in=rows, kept=rows)
     return Manifest(kind, "eval", config.settings(), inputs, shards, counts, evaluated.report)

@@ -21,6 +21,7 @@ from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.pipeline import data_splits, finalize
 from gptctl.text.classifier_inputs import ClassifierInputs
+from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.planning.reading_plan import warn_of_repetition
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
@@ -111,7 +112,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
             finalize.write_quarantine(record.path, inputs.quarantined)
             nodes.announce_training()
             metrics = train_all(repeats, record, context) if repeats else train(config, inputs, record, context)
-            return finish(config, record, metrics, prints, Tokenizer.from_json(inputs.saved.tokenizer_json))
+            return finish(config, record, metrics, prints, inputs.saved.tokenizer())
 
 
 def finish(config: Finetune, record: Run, metrics: Values, inputs: dict[str, str], tokenizer: Tokenizer) -> Summary:
@@ -167,7 +168,7 @@ def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Contex
     if "held out" in tables:
         loaded = LoadedModel(
             model,
-            Tokenizer.from_json(job.tokenizer_json),
+            Tokenizer.from_json(job.tokenizer_json, SpecialTokens.from_extra(metadata)),
             tuple(metadata["label_names"]),
             ClassifierInputs.from_json(metadata["classifier_inputs"]),
             config.pair_column,

@@ -87,12 +87,11 @@ def plan(config: Generate, context: Context) -> Summary:
     from gptctl.model.files.locate import find_model
 
     check(config)
-    load(config)
+    load(config, context)
     facts: Values = {"model": str(find_model(config.model)), "weights": config.dtype(), "max_tokens": config.max_tokens}
     if not config.is_conversation() and config.prompts != "-":
         facts["prompts"] = open_prompts(config).count(config.limit)
-    if config.draft:
-        facts["draft"] = str(find_model(config.draft))
+    facts |= {"draft": str(find_model(config.draft))} if config.draft else {}
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 
 
@@ -135,7 +134,7 @@ def check(config: Generate) -> None:
         raise UsageError("a conversation in the terminal is not written to a folder", "give --prompts, or leave out -o")
 
 
-def load(config: Generate) -> Sampler:
+def load(config: Generate, context: Context) -> Sampler:
     """Load the model on its device, and prepare this process for it."""
     from gptctl.infer.prompt_sampler import Sampler
     from gptctl.model import device
@@ -144,13 +143,14 @@ def load(config: Generate) -> Sampler:
     if config.chat:
         generator.require_chat_template()
     device.configure_process(device.cpu_threads())
-    params = replace(config.sampling_params(), logprobs=config.logprobs)
+    options = config.with_model_defaults(generator.generation_config, context)
+    params = replace(options.sampling_params(), logprobs=config.logprobs)
     return Sampler(generator, params, config.num, config.batch_size, config.chat, config.system)
 
 
 def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
-    sampler = load(config)
+    sampler = load(config, context)
     pipeline = ShardPipeline(partial(sample_task, sampler, context), prompts.options, dataset.folder)
     totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
     metrics = Counter[str]()
@@ -180,7 +180,7 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
     """Stream the samples to standard output, one after the other."""
     from gptctl.infer.terminal import stream_prompts
 
-    count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
+    count, rows = stream_prompts(load(config, context), prompts.tables(config.limit), context)
     if not count:
         raise prompts.without_any()
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
@@ -194,7 +194,7 @@ def converse(config: Generate, context: Context) -> Summary:
 
     if is_typed := sys.stdin.isatty():
         context.info(f"loading {config.model}; type a message after each >, and Ctrl-D to end")
-    sampler = load(config)
+    sampler = load(config, context)
     conversation = Conversation(sampler.generator, sampler.params, config.system)
     chat(conversation, read_lines(partial(context.stop.check, "stopped")), context, "> " if is_typed else "")
     return Summary("generate", metrics=conversation.metrics())

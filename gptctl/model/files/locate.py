@@ -9,6 +9,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.run_record import RUN_RECORD
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
+ADAPTER_EXTRA = "extra.json"  # of gptctl: what config.json of a model folder holds as extra
 HINT = "MODEL is a run folder, one of its checkpoints, a model folder, or an adapter's"
 
 
