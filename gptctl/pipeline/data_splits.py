@@ -10,12 +10,12 @@ import pyarrow.fs as pafs
 
 from gptctl.core import seeds
 from gptctl.core.config import ReadingOptions
-from gptctl.core.context import ignore_message
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
-from gptctl.io.input.blocks import ReadOptions, UnreadableRecord
+from gptctl.io.input.blocks import ReadOptions, Tolerance, UnreadableRecord
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.io.labels import NO_LABEL, label_texts, lacking_records
@@ -72,29 +72,33 @@ def stem(name: str) -> str:
     return lowered.removesuffix(format_suffix) if format_suffix else lowered
 
 
-def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
-    """Read all documents of a file or folder, and its fingerprint. Raises DataError (3) if too few are readable."""
+def read_documents(
+    config: ReadingOptions, path: str, warn: Callable[[str], None], structured: bool = False
+) -> tuple[pa.Table, dict[str, str]]:
+    """Read all documents of a file or folder, and its fingerprint. Warn of records that are left out.
+
+    Raises DataError (3) if too few are readable.
+    """
     reading = replace(ReadOptions.from_config(config), structured=structured)
     inputs = Inputs((path,), reading)
+    if unused := inputs.unused_options():
+        warn(unused)
     tables: list[pa.Table] = []
     totals = PipelineTotals()
     for task in inputs.tasks(config.limit):
-        table, unreadable = read_task(task, reading)
-        tables.append(table)
-        totals.unreadable += unreadable
-        totals.counts.documents_in += len(table) + len(unreadable)
-        totals.counts.kept += len(table)
-        totals.counts.quarantined.update(item.reason for item in unreadable)
-    finalize.check_readable(totals, config.max_bad, path)
+        found = read_task(task, reading)
+        tables.append(found.documents)
+        totals.add_read(found)
+    finalize.check_readable(totals, Tolerance.from_config(config), path, warn)
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 
 def training_splits(
-    config: ReadingOptions, data: str, structured: bool = False, info: Callable[[str], None] = ignore_message
+    config: ReadingOptions, data: str, context: Context, structured: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
-    Without a named val split, val is 10 % of the training documents, by the hash of the text, and `info` is told so.
+    Without a named val split, val is 10 % of the training documents, by the hash of the text, and a message says so.
     Raises DataError (3) if the data has no training split.
     """
     splits = find_splits(data)
@@ -103,13 +107,13 @@ def training_splits(
         raise DataError(
             f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
         )
-    table, prints = read_documents(config, source, structured)
+    table, prints = read_documents(config, source, context.warn, structured)
     prints = {f"train/{name}": value for name, value in prints.items()}
     if "val" in splits.named:
-        val, val_prints = read_documents(config, splits.named["val"], structured)
+        val, val_prints = read_documents(config, splits.named["val"], context.warn, structured)
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)
-    info(
+    context.info(
         f"{source} has no val split: {sum(held):,} of its {len(held):,} texts are held out as val, by a hash of the "
         "text"
     )
@@ -125,29 +129,29 @@ def held_out(table: pa.Table) -> list[bool]:
 
 
 def evaluation_splits(
-    config: ReadingOptions, data: str, trained_on: dict[str, str], info: Callable[[str], None] = ignore_message
+    config: ReadingOptions, data: str, trained_on: dict[str, str], context: Context
 ) -> Iterator[tuple[str, pa.Table]]:
     """Yield (split, documents) for val and test, or ("all", documents) if the data has no named splits.
 
     Data that the model was finetuned on is recognized by its content hash. Only its held-out part is yielded, as "val";
-    if other files were held out, all of it is yielded as "train". In both cases `info` is told so.
+    if other files were held out, all of it is yielded as "train". In both cases a message says so.
     """
     splits = find_splits(data)
     for name in ("val", "test"):
         if name in splits.named:
-            yield name, read_documents(config, splits.named[name])[0]
+            yield name, read_documents(config, splits.named[name], context.warn)[0]
     if splits.named.keys() & {"val", "test"}:
         return
     source = splits.whole or splits.named["train"]
-    table, prints = read_documents(config, source)
+    table, prints = read_documents(config, source, context.warn)
     if not set(prints.values()) <= {value for name, value in trained_on.items() if name.startswith("train/")}:
         yield "all", table
     elif any(name.startswith("val/") for name in trained_on):
-        info(f"the model was finetuned on {source}: these are scores of its training texts")
+        context.info(f"the model was finetuned on {source}: these are scores of its training texts")
         yield "train", table
     else:
         held = held_out(table)
-        info(
+        context.info(
             f"the model was finetuned on {source}: only the {sum(held):,} of {len(held):,} texts that were held out "
             "from its training are scored, as val"
         )

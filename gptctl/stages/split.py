@@ -8,9 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import field_validator
-
-from gptctl.core.config import ReadingOptions, WorkerOptions, argument, flag, output
+from gptctl.core.config import ReadingOptions, WorkerOptions, argument, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import parse_bytes
@@ -18,13 +16,13 @@ from gptctl.core.summary import LACKING, Summary, funnel
 from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.read_task import read_task
-from gptctl.pipeline import finalize
+from gptctl.pipeline import finalize, preview
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.dedup import conflicts
 from gptctl.text.dedup.corpus import Corpus
+from gptctl.text.dedup.options import MemoryOption
 from gptctl.text.dedup.whole_documents import clusters
 from gptctl.text.dedup.whole_documents.search import SORTING_BYTES, DocumentSearch
 from gptctl.text.dedup.whole_documents.workspace import Workspace
@@ -37,7 +35,6 @@ from gptctl.text.splitting.options import SplitOptions
 from gptctl.text.splitting.order import SplitOrder
 from gptctl.text.splitting.units import Units, pair_groups
 
-MIN_MEMORY = 10**6  # for sorting; reading, hashing and writing take more than that
 EXAMPLES = (
     "gptctl split clean -o parts",
     "gptctl split labelled/train.jsonl -o parts --stratify label --val 0.1 --test 0.2",
@@ -45,7 +42,7 @@ EXAMPLES = (
 )
 
 
-class Split(SplitOptions, ReadingOptions, WorkerOptions):
+class Split(SplitOptions, ReadingOptions, WorkerOptions, MemoryOption):
     """Divide documents into train, val and test, which tokenize, finetune and eval take as they are.
 
     Exact and near copies of a document are in the same split. With --stratify, each label has the same share in each
@@ -57,21 +54,6 @@ class Split(SplitOptions, ReadingOptions, WorkerOptions):
         ..., "INPUT...", "Files, folders, globs, URIs, a dataset folder, or - for a pipe."
     )
     out: str = output(..., "Folder or URI to write.")
-    max_memory: str = flag(
-        "1GB",
-        "Memory for sorting and clustering, in all workers together; the rest is kept on disk.",
-        metavar="SIZE",
-        panel="Workers",
-        runtime=True,
-    )
-
-    @field_validator("max_memory")
-    @classmethod
-    def check_memory(cls, value: str) -> str:
-        """Raise ValueError for what is not a size, and for too small a size."""
-        if parse_bytes(value) < MIN_MEMORY:
-            raise ValueError(f"{value} is too little; give 1MB or more")
-        return value
 
     def facts(self) -> SplitFacts:
         """Return what is read of each document besides its text."""
@@ -90,10 +72,17 @@ def check(config: Split) -> None:
 
 
 def plan(config: Split, context: Context) -> Summary:
-    """Check the command and the columns of the first documents, and return what would be done."""
+    """Check the command, OUT and the documents, and return what would be done."""
     check(config)
-    options = ReadOptions.from_config(config)
-    inputs = Inputs(config.inputs, options)
+    inputs, needed = Inputs(config.inputs, ReadOptions.from_config(config)), config.facts()
+    preview.check_output(config.out, config, context, inputs)
+    columns: list[str] = []
+    is_usable = not needed.columns
+    for table in preview.read_checked(inputs, config, context):
+        columns = columns or table.column_names
+        is_usable = is_usable or bool((needed(table)["missing"] == 0).any())
+    if columns and not is_usable:
+        raise no_value(config, columns)
     facts: dict[str, Any] = {
         "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
@@ -103,8 +92,6 @@ def plan(config: Split, context: Context) -> Summary:
         "by": config.by,
         "workers": config.worker_count(),
     }
-    if not inputs.is_stream and (task := next(inputs.tasks(), None)):
-        check_columns(config, read_task(task, options)[0].column_names)
     return Summary("split", "planned", (config.out,), plan=facts)
 
 
@@ -136,7 +123,7 @@ def divide(config: Split, context: Context, inputs: Inputs, out: Path) -> StageR
     preload = ("gptctl.stages.split", "gptctl.text.kernels.shingles")
     pool = WorkerPool(load_executor(config), parse_bytes(config.max_memory), context, preload)
     with scratch_folder(out) as scratch:
-        corpus = Corpus(options, (), inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
+        corpus = Corpus(options, (), inputs.repeatable_tasks(scratch, config.limit))
         fits_memory = (inputs.total_bytes() or 0) <= pool.max_memory
         workspace = Workspace.create(scratch / "search", cache_documents=fits_memory)
         search = DocumentSearch(config.criteria(), workspace, facts, corpus, pool)
@@ -150,8 +137,7 @@ def divide(config: Split, context: Context, inputs: Inputs, out: Path) -> StageR
         try:
             division = divider.run()
             if not divider.total and any(search.task_sizes):
-                check_columns(config, workspace.cache.read(next(corpus.tasks()), options)[0].column_names)
-                raise DataError(f"no document has a value in {' and '.join(facts.columns)}", "see gptctl inspect INPUT")
+                raise no_value(config, workspace.cache.read(next(corpus.tasks()), options)[0].column_names)
         except DataError:
             finalize.remove_work_folder(out)  # so that the next command may name other columns
             raise
@@ -161,8 +147,10 @@ def divide(config: Split, context: Context, inputs: Inputs, out: Path) -> StageR
     return StageResult(totals, report.combine(totals.stats) | division.metrics() | search.metrics)
 
 
-def check_columns(config: Split, columns: list[str]) -> None:
-    """Raise DataError (3) if a column that --stratify or --by names is missing."""
+def no_value(config: Split, columns: list[str]) -> DataError:
+    """Return the error for documents none of which has what --stratify and --by need; they have these columns."""
     for name, option in ((config.stratify, "--stratify"), (config.split_by().column, "--by")):
         if name and name not in columns:
-            raise DataError(f"there is no column '{name}'; it has: {', '.join(columns)}", f"name another with {option}")
+            words = f"there is no column '{name}'; it has: {', '.join(columns)}"
+            return DataError(words, f"name another with {option}")
+    return DataError(f"no document has a value in {' and '.join(config.facts().columns)}", "see gptctl inspect INPUT")

@@ -52,14 +52,14 @@ def test_what_is_held_out_is_said(tmp_path: Path) -> None:
     """By finetune, and by eval of the same file; nothing is said of data with a val split."""
     source = write_jsonl(tmp_path / "tickets.jsonl", ROWS)
     said: list[str] = []
-    tables, prints = data_splits.training_splits(FinetuneOptions(), str(source), info=said.append)
+    tables, prints = data_splits.training_splits(FinetuneOptions(), str(source), Context(info=said.append))
     held = len(tables["val"])
     assert 0 < held < 30
     assert said == [
         f"{source} has no val split: {held} of its 100 texts are held out as val, by a hash of the text",
     ]
     said.clear()
-    [(split, table)] = data_splits.evaluation_splits(FinetuneOptions(), str(source), prints, said.append)
+    [(split, table)] = data_splits.evaluation_splits(FinetuneOptions(), str(source), prints, Context(info=said.append))
     assert (split, table["id"].to_pylist()) == ("val", tables["val"]["id"].to_pylist())
     assert said == [
         f"the model was finetuned on {source}: only the {held} of 100 texts that were held out from its training are "
@@ -69,5 +69,5 @@ def test_what_is_held_out_is_said(tmp_path: Path) -> None:
     (tmp_path / "both").mkdir()
     write_jsonl(tmp_path / "both" / "train.jsonl", ROWS)
     write_jsonl(tmp_path / "both" / "val.jsonl", ROWS[:5])
-    data_splits.training_splits(FinetuneOptions(), str(tmp_path / "both"), info=said.append)
+    data_splits.training_splits(FinetuneOptions(), str(tmp_path / "both"), Context(info=said.append))
     assert said == []

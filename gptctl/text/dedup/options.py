@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import StageConfig, flag, key
 from gptctl.core.errors import UsageError
+from gptctl.core.formatting import parse_bytes
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.repeated_text.method import Method, Name
@@ -17,6 +18,28 @@ from gptctl.text.dedup.whole_documents.criteria import Criteria
 from gptctl.text.dedup.whole_documents.facts import SurvivorFacts
 
 PANEL = "Duplicates"
+
+MIN_MEMORY = 10**6  # for sorting; reading, hashing and writing take more than that
+
+
+class MemoryOption(StageConfig):
+    """The memory of a search for duplicates."""
+
+    max_memory: str = flag(
+        "1GB",
+        "Memory for sorting and clustering, in all workers together; the rest is kept on disk.",
+        metavar="SIZE",
+        panel="Workers",
+        runtime=True,
+    )
+
+    @field_validator("max_memory")
+    @classmethod
+    def check_memory(cls, value: str) -> str:
+        """Raise ValueError for what is not a size, and for too small a size."""
+        if parse_bytes(value) < MIN_MEMORY:
+            raise ValueError(f"{value} is too little; give 1MB or more")
+        return value
 
 
 class DuplicateOptions(StageConfig):

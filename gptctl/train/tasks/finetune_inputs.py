@@ -51,7 +51,7 @@ class FinetuneInputs:
 
 
 def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context: Context) -> FinetuneInputs:
-    """Open a model and the texts to train it on.
+    """Open a model and the texts to train it on. Warn of texts that are left out, and of an unfinished run.
 
     Raises UsageError (2) for options that do not fit together, DataError (3) for a model or texts that cannot be read,
     MachineError (4) for a device or a package that is missing.
@@ -60,7 +60,7 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context
     from gptctl.model.folder import load_model
 
     check_command(config)
-    folder = find_model(base)
+    folder = find_model(base, context.warn)
     saved = load_model(folder)
     model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
     if config.lora and "tp" in processes.strategies():

@@ -188,7 +188,7 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         """
         column = "messages" if self.task == "chat" and self.text_column == "text" else self.text_column
         reading = self.model_copy(update={"text_column": column})
-        tables, prints = data_splits.training_splits(reading, data, self.task == "chat", context.info)
+        tables, prints = data_splits.training_splits(reading, data, context, structured=self.task == "chat")
         if self.fold is not None:
             if self.fold_column is None or self.task != "classify":
                 raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
