@@ -73,6 +73,7 @@ def open_dataset(
     an input folder, and what `open_run` raises.
     """
     context.expected.shards = inputs.expected_tasks(config.limit)
+    warn_of_unused(config, context, inputs)
     if out == "-":
         refuse_rejects(config)
         yield PipeOutput(config, context)
@@ -183,6 +184,13 @@ def check_balance(counts: Counts) -> None:
             f"dropped and {counts.quarantined.total()} quarantined",
             "the output was not finished; please report this with what --debug shows",
         )
+
+
+def warn_of_unused(config: ReadingOptions, context: Context, inputs: Inputs) -> None:
+    """Warn of options of reading that no input can need, unless other data is read with them too."""
+    reads_more = getattr(config, "against", ()) or getattr(config, "decontaminate", ())
+    if not reads_more and (unused := inputs.unused_options()):
+        context.warn(unused)
 
 
 def refuse_rejects(config: ReadingOptions) -> None:
