@@ -56,7 +56,7 @@ class ShardPipeline:
             if pipe is not None:
                 pipe.write(record.index, record.tables[""])
             finished += 1
-            context.progress(finished, None, "shards", f"{totals.counts.documents_in:,} documents")
+            context.report_shards(finished, note=f"{totals.counts.documents_in:,} documents")
             context.stop.check("stopped")
         if self.folder is not None:
             remove_stale_shards(self.folder, finished)

@@ -234,10 +234,11 @@ def list_presets() -> Summary:
 def summarise(config: Pretrain, metrics: Values, tokenizer: Tokenizer) -> Summary:
     """Show the metrics of a finished run."""
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
-    table = Table(
-        "pretrain", ("", "value"), tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
-    )
-    tables = (table, source_table(metrics["sources"])) if len(metrics["sources"]) > 1 else (table,)
+    rows = [(name, format_number(metrics[name])) for name in shown if name in metrics]
+    if len(sources := metrics["sources"]) == 1:
+        rows.insert(3, ("epochs", format_number(sources[0]["epochs"])))
+    table = Table("pretrain", ("", "value"), tuple(rows))
+    tables = (table, source_table(sources)) if len(sources) > 1 else (table,)
     prompt = f' "{PROMPT}"' if tokenizer.can_encode(PROMPT) else ""
     next_command = f"gptctl generate {shlex.quote(str(config.out))}{prompt}"
     return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=tables, next=next_command)

@@ -139,6 +139,20 @@ class Inputs:
             shard.bytes for path in self.datasets.values() for shard in self.manifests[path].shards
         )
 
+    def expected_tasks(self, limit: int = 0) -> int | None:
+        """Return about how many tasks there are, by the sizes of the files. None for a stream, or with a limit."""
+        if self.is_stream or limit:
+            return None
+        size = self._task_bytes()
+        whole = [file.size for file in self.files if file.compressed and file.size > size]  # they cannot be cut
+        rest = sum(file.size for file in self.files) - sum(whole)
+        return sum(len(found.shards) for found in self.manifests.values()) + len(whole) + -(-rest // size)
+
+    def _task_bytes(self) -> int:
+        """Return how many bytes of files a task has."""
+        size = sum(file.size for file in self.files)
+        return min(max(size // TASKS_PER_INPUT, MIN_TASK_BYTES), MAX_TASK_BYTES)
+
     def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
         """Yield the shard tasks in order. With a limit, they hold the first `limit` documents."""
         tasks = (ShardTask(index, blocks) for index, blocks in enumerate(self._block_groups()))
@@ -167,8 +181,7 @@ class Inputs:
                 self._stream_hash.update(block.data)
                 yield (block,)
             return
-        file_bytes = sum(file.size for file in self.files)
-        task_bytes = min(max(file_bytes // TASKS_PER_INPUT, MIN_TASK_BYTES), MAX_TASK_BYTES)
+        task_bytes = self._task_bytes()
         pending: list[Block] = []
         size = 0
         for source in self.sources:

@@ -53,7 +53,7 @@ class TrainingTexts:
                 used = text if self.all_splits else text[: self.max_chars]
                 self.characters += len(used)
                 yield used
-            self.context.progress(task.index + 1, None, "shards read for the tokenizer")
+            self.context.report_shards(task.index + 1, "shards read for the tokenizer")
             self.context.stop.check("stopped")
 
 

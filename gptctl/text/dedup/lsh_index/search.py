@@ -72,7 +72,7 @@ class IndexSearch:
             firsts.append(np.array([self._doc_of(key) for key in found if key is not None], np.uint64))
             new += len(docs) - len(firsts[-1])
             tasks += 1
-            self.pool.context.progress(tasks, None, "shards queried", f"{new:,} new documents")
+            self.pool.context.report_shards(tasks, "shards queried", f"{new:,} new documents", len(self.corpus.against))
         self.workspace.documents.keep_first(tasks)
         left, right = np.concatenate(duplicates), np.concatenate(firsts)
         found_clusters = cluster_with_first(left, right, new + len(left), self.pool.max_memory)

@@ -65,7 +65,7 @@ class DocumentSearch:
             unreadable += counts.unreadable if len(self.task_sizes) < against else 0
             self.task_sizes.append(counts.documents)
             documents, keys = documents + counts.documents, keys + counts.keys
-            self.pool.context.progress(len(self.task_sizes), None, "shards hashed", f"{documents:,} documents")
+            self.pool.context.report_shards(len(self.task_sizes), "shards hashed", f"{documents:,} documents", against)
         self.workspace.keep_first_tasks(len(self.task_sizes))
         self.corpus.check_against(sum(self.task_sizes[:against]), unreadable, self.pool.context.warn)
         return keys
