@@ -1,6 +1,7 @@
 """Split documents into words.
 
-A word is a run of word characters, or a run of characters that are neither word characters nor white space.
+A word is a run of word characters, or a run of characters that are neither word characters nor white space. A combining
+mark is of the same kind as the character before it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from gptctl.text.kernels.characters import ALPHA, PUNCT, SPACE, WORD, decode
+from gptctl.text.kernels.characters import ALPHA, MARK, PUNCT, SPACE, WORD, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NEW_LENGTHS, OFFSETS, compiled
 
 HAS_LETTER, ALL_PUNCTUATION = 1, 2
+
+
+@compiled(inline=True)
+def kind_of(entry: Any, before: Any) -> Any:
+    """Return WORD, SPACE or 0 for a character, from its classes and the kind of the character before it."""
+    return before if entry & MARK and before != SPACE else entry & (WORD | SPACE)
 
 
 @compiled(BYTES, OFFSETS, BYTES, COUNTS, COUNTS)
@@ -24,7 +31,7 @@ def count_words(data: Any, offsets: Any, table: Any, words: Any, letters: Any) -
         count = size_of_all = 0
         while i < end:
             point, size = decode(data, i)
-            kind = table[point] & (WORD | SPACE)
+            kind = kind_of(table[point], before)
             if kind != SPACE:
                 size_of_all += size
                 count += kind != before
@@ -43,7 +50,7 @@ def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -
         before = SPACE
         while i < end:
             point, size = decode(data, i)
-            kind = table[point] & (WORD | SPACE)
+            kind = kind_of(table[point], before)
             if kind != SPACE:
                 if kind != before:
                     starts[word] = byte
