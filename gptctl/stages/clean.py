@@ -20,6 +20,7 @@ from gptctl.io.input.inputs import Inputs
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.text import segmentation
 from gptctl.text.cleaning.clean_task import CleanTask, summarize_stats
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
@@ -99,6 +100,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         if not dataset.up_to_date:
             dataset.commit(clean_documents(config, context, inputs, dataset))
     summary = dataset.summary
+    segmentation.tell(summary.metrics.get("segmenters", {}), context)
     if stop_words := summary.metrics.get("stop_words"):
         context.info(f"stop words removed with {stop_words}")
     tables = [funnel("clean", summary.counts)]

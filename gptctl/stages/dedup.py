@@ -20,6 +20,7 @@ from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import scratch_folder
+from gptctl.text import segmentation
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
@@ -132,6 +133,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                     result = write_without_duplicates(search_of(config, inputs, workspace, corpus, pool), dataset)
             dataset.commit(result)
     summary = dataset.summary
+    segmentation.tell(summary.metrics.get("segmenters", {}), context)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     shown = report.tables(config.method, summary.metrics)
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)

@@ -3,25 +3,27 @@
 Chinese is segmented by rjieba, Japanese by fugashi (MeCab) with the dictionary ipadic, Thai by nlpo3 with PyThaiNLP's
 list of words. Lao, Khmer, Burmese and the like are segmented by PyICU. PyICU also serves the others if their own
 packages are not installed. Without any of these, each character with its combining marks is a word. Nothing is
-downloaded. `segmenters_used` says what was used, and `advice` what to install.
+downloaded. `segmenters_used` says what was used, and `tell` tells people, with what to install.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-__all__ = ["CHARACTERS", "advice", "segmenters_used", "separate_text", "separate_words"]
+from gptctl.core.context import Context
+
+__all__ = ["CHARACTERS", "segmenters_used", "separate_text", "separate_words", "tell"]
 
 CHARACTERS = "characters"
 # Of the Chinese characters and kana of a text, this share is kana from which on it is Japanese. Japanese prose has more
@@ -29,6 +31,7 @@ CHARACTERS = "characters"
 JAPANESE_KANA_SHARE = 0.1
 # The packages that segment a language better than PyICU does.
 PACKAGES = {"Chinese": "rjieba", "Japanese": "fugashi ipadic", "Thai": "nlpo3 pythainlp"}
+STACKERS = "\u17d2\u1039\u1a60"  # put the next letter of Khmer, Burmese and Tai Tham below the last one
 OTHER_SCRIPTS = "Lao, Khmer or Burmese"
 
 Split = Callable[[str], list[str]]
@@ -86,18 +89,24 @@ def segmenters_used(text: pa.LargeStringArray) -> dict[str, int]:
     }
 
 
-def advice(used: str) -> str:
-    """Return which packages segment a language better, for an entry of `segmenters_used`, or "" if none does."""
-    language, _, name = used.partition(" by ")
-    if name in ("fugashi", "nlpo3", "rjieba") or (name == "PyICU" and language == OTHER_SCRIPTS):
-        return ""
-    return f"pip install {PACKAGES.get(language, 'PyICU')}"
+def tell(used: Mapping[str, int], context: Context) -> None:
+    """Say which segmenters were used (`segmenters_used`), and warn of characters that counted as words."""
+    segmented = sorted(entry for entry in used if not entry.endswith(CHARACTERS))
+    if segmented:
+        context.info(f"words: {', '.join(segmented)}")
+    for entry in sorted(used.keys() - set(segmented)):
+        language = entry.partition(" by ")[0]
+        context.warn(
+            f"in {used[entry]:,} documents, each {language} character counts as a word; "
+            f"to segment them: pip install {PACKAGES.get(language, 'PyICU')}"
+        )
 
 
-def _is_japanese(counts: Any) -> Any:
+def _is_japanese(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     from gptctl.text.kernels.scripts import HAN, KANA
 
-    return (counts[:, KANA] > 0) & (counts[:, KANA] >= JAPANESE_KANA_SHARE * (counts[:, HAN] + counts[:, KANA]))
+    kana = counts[:, KANA]
+    return np.asarray((kana > 0) & (kana >= JAPANESE_KANA_SHARE * (counts[:, HAN] + kana)))
 
 
 def _separate(text: str, is_japanese: bool) -> str:
@@ -124,7 +133,8 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
         for letters in (character_class(letters_of(*scripts)),)
     )
     letter = character_class(letters_of(*UNSPACED))
-    return re.compile("|".join(runs)), re.compile(f" (?=[{mark}])"), re.compile(f"[{letter}][{mark}]*")
+    cluster = rf"[{letter}][{mark}]*(?:(?<=[{STACKERS}])[{letter}][{mark}]*)*"
+    return re.compile("|".join(runs)), re.compile(f" (?=[{mark}])"), re.compile(cluster)
 
 
 @cache

@@ -16,7 +16,7 @@ UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}ーｰﾞﾟ\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
     r"\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Tai_Viet}\p{Ahom}]"
 )  # fmt: skip
-MARK = regex.compile(r"[\p{M}\u200c\u200d]")
+MARK = regex.compile(r"[\p{M}\u0e33\u0eb3\u200c\u200d]")
 PIECES = [
     "a", "A", "b", "the", "The", "Straße", "STRASSE", "ÉTÉ", "été", "e\u0301", "İ", "Σ", "ς", "ſ", "\u212a", "ǅ", "Ⅷ",
     "½", "٣", "2", "Ⓐ", "_", "日本", "々", "かな", "カー", "ー", "ｶﾅ", "ภาษา", "ລາວ", "ខ្មែរ", "မြန်", "བོད", "ที่", "किताब", "की", "\u093f", "\ufe0f", "\u200c", "\U00020000",
@@ -46,7 +46,7 @@ def words(text: str, normalize: bool = True, segment: bool = False) -> list[str]
         if MARK.match(character) and after_letter:
             found[-1] += character
             continue
-        after_letter = character.isalnum()
+        after_letter = character.isalnum() and not MARK.match(character)
         alone = not segment and bool(UNSPACED.match(character))
         if after_letter and joins and not alone:
             found[-1] += character.lower()[0]

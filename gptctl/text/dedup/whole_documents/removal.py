@@ -52,7 +52,8 @@ class RemoveDuplicates:
             for number in np.flatnonzero(sizes).tolist()
         ]
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
-        return TaskOutput({"": kept}, count(text, kept, rows, verdicts), {"samples": samples}, {"clusters": members})
+        figures = {"samples": samples, "segmenters": self.criteria.segmenters_used(text)}
+        return TaskOutput({"": kept}, count(text, kept, rows, verdicts), figures, {"clusters": members})
 
     def _cluster_ids(self, text: pa.LargeStringArray, decisions: pa.Table) -> pa.Array:
         """Return the cluster id of each document. A document without a duplicate is a cluster of its own."""
