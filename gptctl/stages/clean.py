@@ -86,6 +86,8 @@ def plan(config: Clean, context: Context) -> Summary:
 def run(config: Clean, context: Context | None = None) -> Summary:
     """Clean the inputs into a dataset folder or a pipe."""
     context = context or Context()
+    for warning in config.warnings():
+        context.warn(warning)
     if config.explain is not None:
         return explain(config, config.explain)
     if config.out is None:

@@ -180,21 +180,27 @@ def _nltk(punkt_parameters: str = "") -> tuple[Callable[[str], list[str]], str]:
 
 
 def stop_words(language: str) -> tuple[frozenset[str], str]:
-    """Return a language's stop words in lower case, and the name of the list: "nltk:english" or "packaged:english".
+    """Return a language's stop words in lower case, and the name of the list: "nltk:german" or "packaged:german".
 
-    Raises UsageError for a language without a list. The hint names the languages that have one.
+    The packaged lists have function words only. NLTK's list is used if its data is installed. Raises UsageError for a
+    language without a list. The hint names the languages that have one.
     """
     corpus = _nltk_stop_words()
-    if corpus is not None:
-        known = sorted(corpus.fileids())
-        if language in known:
-            return frozenset(corpus.words(language)), f"nltk:{language}"
-    else:
-        known = ["english"]
-    if language == "english":
-        packaged = resources.files("gptctl.text").joinpath("stopwords_english.txt").read_text(encoding="utf-8")
-        return frozenset(packaged.split()), "packaged:english"
-    raise unknown("stop-word list", language, known)
+    of_nltk = corpus.fileids() if corpus is not None else []
+    if language in of_nltk:
+        return frozenset(corpus.words(language)), f"nltk:{language}"
+    packaged = packaged_stop_words()
+    if language in packaged:
+        return packaged[language], f"packaged:{language}"
+    raise unknown("stop-word list", language, sorted({*of_nltk, *packaged}))
+
+
+@cache
+def packaged_stop_words() -> dict[str, frozenset[str]]:
+    """Return the stop words of each language that has a packaged list."""
+    text = resources.files("gptctl.text").joinpath("stopwords.txt").read_text(encoding="utf-8")
+    lists = (line.partition(": ") for line in text.splitlines())
+    return {language: frozenset(words.split()) for language, _, words in lists}
 
 
 def _nltk_stop_words() -> Any:
