@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gptctl.core.context import Context
 
-__all__ = ["CHARACTERS", "segmenters_used", "separate_text", "separate_words", "tell"]
+__all__ = ["CHARACTERS", "install_command", "segmenters_used", "separate_text", "separate_words", "tell"]
 
 CHARACTERS = "characters"
 # Of the Chinese characters and kana of a text, this share is kana from which on it is Japanese. Japanese prose has more
@@ -97,9 +97,14 @@ def tell(used: Mapping[str, int], context: Context) -> None:
     for entry in sorted(used.keys() - set(segmented)):
         language = entry.partition(" by ")[0]
         context.warn(
-            f"in {used[entry]:,} documents, each {language} character counts as a word; "
-            f"to segment them: pip install {PACKAGES.get(language, 'PyICU')}"
+            f"each {language} character counts as a word (documents: {used[entry]:,}); "
+            f"to segment words: {install_command(language)}"
         )
+
+
+def install_command(language: str) -> str:
+    """Return the command that installs the segmenter of a language."""
+    return f"pip install {PACKAGES.get(language, 'PyICU')}"
 
 
 def _is_japanese(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -75,7 +75,7 @@ def test_without_segmenters() -> None:
     assert [line.partition("pip install ")[2] for line in lines] == [
         "rjieba", "fugashi ipadic", "PyICU", "nlpo3 pythainlp",
     ]  # fmt: skip
-    assert lines[2].startswith("in 2 documents, each Lao, Khmer or Burmese character counts as a word")
+    assert lines[2].startswith("each Lao, Khmer or Burmese character counts as a word (documents: 2)")
 
 
 def test_by_icu() -> None:

@@ -21,7 +21,7 @@ class TokenizeOptions(SeedOption):
     """The tokenizer, the splits and their order."""
 
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What tokens consist of.", panel="Tokenizer")
-    vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
+    vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=3, le=2**24)
     tokenizer: str | None = flag(
         None,
         "File or folder of a tokenizer to use instead of training one.",
