@@ -38,7 +38,7 @@ def filters_for(language: str) -> dict[str, dict[str, Any]]:
         **{f"max_duplicate_{n}_gram_char_share": number[f"dup_{n}"] for n in range(5, 11)},
     }
     lines = {
-        "min_punctuated_line_share": number["punctuated"],
+        "min_punctuated_line_share": max(0.0, number["punctuated"]),  # below 0 for two languages
         "max_short_line_share": NO_LIMIT,
         "max_duplicate_line_char_share": 0.1,
         "max_line_feeds_per_word": number["line_feeds"],
