@@ -101,6 +101,8 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, share in (("val", config.val), ("test", config.test)):
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
+    if given is None and config.algorithm in ("bpe", "words"):
+        metrics.suggest_vocab_size(config.vocab_size, summary.metrics["train"]["bytes"], context)
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
     return replace(summary, tables=(metrics.table(summary.metrics),), next=follow)
 

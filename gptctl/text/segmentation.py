@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 
 from gptctl.core.context import Context
 
-__all__ = ["CHARACTERS", "install_command", "segmenters_used", "separate_text", "separate_words", "tell"]
+__all__ = [
+    "CHARACTERS",
+    "install_command",
+    "segmenters_used",
+    "separate_characters",
+    "separate_text",
+    "separate_words",
+    "tell",
+]
 
 CHARACTERS = "characters"
 # Of the Chinese characters and kana of a text, this share is kana from which on it is Japanese. Japanese prose has more
@@ -68,6 +76,14 @@ def separate_text(text: str) -> str:
         return text
     separated: str = separate_words(pa.array([text], pa.large_string()))[0].as_py()
     return separated
+
+
+def separate_characters(text: str) -> str:
+    """Return one text with spaces around each character, with its marks, of scripts without spaces.
+
+    This depends on no package, so that scores are the same on each machine.
+    """
+    return text if text.isascii() else _patterns()[2].sub(r" \g<0> ", text)
 
 
 def segmenters_used(text: pa.LargeStringArray) -> dict[str, int]:

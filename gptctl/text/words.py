@@ -47,12 +47,16 @@ def split_function(splitter: WordSplitter, punkt_parameters: str = "") -> Callab
 
 
 @cache
-def word_pattern() -> re.Pattern[str]:
-    """Return the pattern of a word: word characters with their combining marks, or anything else but white space."""
+def word_pattern(single_marks: bool = False) -> re.Pattern[str]:
+    """Return the pattern of a word: word characters with their combining marks, or anything else but white space.
+
+    With `single_marks`, each punctuation mark is a word of its own.
+    """
     from gptctl.text.kernels.characters import combining_marks
     from gptctl.text.kernels.scripts import character_class
 
-    return re.compile(rf"\w[\w{character_class(combining_marks())}]*|[^\w\s]+")
+    other = r"[^\w\s]" if single_marks else r"[^\w\s]+"
+    return re.compile(rf"\w[\w{character_class(combining_marks())}]*|{other}")
 
 
 @dataclass(frozen=True)

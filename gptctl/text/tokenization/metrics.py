@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gptctl.core.context import Context
 from gptctl.core.formatting import format_bytes
 from gptctl.core.summary import Table
 from gptctl.text import arrow_arrays
 from gptctl.text.tokenization import splits, token_rows
+from gptctl.text.tokenization.options import DEFAULT_VOCAB_SIZE
 from gptctl.text.tokenizer import Tokenizer
+
+SMALLEST_SUGGESTION, LARGEST_SUGGESTION = 512, 65_536
 
 
 def split_figures(rows: pa.Table, token_bytes: int) -> dict[str, int]:
@@ -80,6 +85,18 @@ def combine(task_figures: list[dict[str, Any]], tokenizer: Tokenizer) -> dict[st
         "unknown_share": round(unknown / tokens, 6) if tokens else None,
         "vocabulary_used": round(float(is_used.mean()), 4),
     }
+
+
+def suggest_vocab_size(vocab_size: int, text_bytes: int, context: Context) -> None:
+    """Say which vocabulary size fits the text if the default is far from it.
+
+    The number of different words of a text grows with about the square root of its length (Heaps 1978, "Information
+    Retrieval", 7.5). A token that is rare in the text cannot be learned, and costs a row of the model's embeddings.
+    """
+    fitting = 2 ** round(math.log2(math.sqrt(max(text_bytes, 1))))
+    suggested = min(max(fitting, SMALLEST_SUGGESTION), LARGEST_SUGGESTION)
+    if vocab_size == DEFAULT_VOCAB_SIZE != suggested:
+        context.info(f"suggestion for {format_bytes(text_bytes)} of text: --vocab-size {suggested} (now {vocab_size})")
 
 
 def table(metrics: dict[str, Any]) -> Table:
