@@ -15,7 +15,7 @@ Gptctl = Callable[..., Ran]
 
 def test_web_thresholds_of_the_language(gptctl: Gptctl, tmp_path: Path) -> None:
     """Chinese prose is kept, lists and English text are not; English thresholds are warned of."""
-    listed = "\n".join(f"第{number}项" for number in range(200))
+    listed = "我们昨天下午一起去公园里散步，天气非常好。\n" * 30
     english = "The history of the town began with a small harbour that the fishermen of the coast had built. " * 3
     rows = [*chinese.documents(3), {"id": "list", "text": listed}, {"id": "english", "text": english}]
     write_jsonl(tmp_path / "raw.jsonl", rows)
@@ -23,7 +23,7 @@ def test_web_thresholds_of_the_language(gptctl: Gptctl, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert done.json["counts"]["kept"] == 3
     assert done.json["counts"]["dropped"] == {
-        "gopher_repetition.max_duplicate_10_gram_char_share": 1,
+        "gopher_repetition.max_duplicate_line_share": 1,
         "language.min_score": 1,
     }
     assert done.json["metrics"]["segmenters"] == {"Chinese by rjieba": 4}
@@ -77,7 +77,7 @@ def test_a_vocabulary_of_words(gptctl: Gptctl, tmp_path: Path) -> None:
     assert "unknown tokens" in done.err
     large = gptctl(*command[:3], "large", *command[4:6], "--vocab-size", "2000", "--json", "--val", "0", "--test", "0")
     assert large.json["metrics"]["unknown_share"] == 0
-    assert 1.2 < large.json["metrics"]["characters_per_token"] < 2.5
+    assert 1.3 < large.json["metrics"]["characters_per_token"] < 2
     assert "(?#segmented: Chinese by rjieba)" in (tmp_path / "large" / "tokenizer.json").read_text()
     refused = gptctl("tokenize", "raw.jsonl", "-o", "x", "--vocab-size", "20")
     assert (refused.code, "no room for 256 bytes" in refused.err) == (2, True)

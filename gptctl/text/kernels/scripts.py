@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from gptctl.text.kernels.characters import buffers, decode
 from gptctl.text.kernels.compile import BYTES, COUNT_ROWS, OFFSETS, compiled
 
+# The first byte in UTF-8 of characters of three bytes or more, and of U+2000 to U+2FFF.
+FIRST_OF_THREE, PUNCTUATION = 0xE0, 0xE2
 NONE, HAN, KANA, THAI, OTHER, HANGUL = range(6)
 UNSPACED = (HAN, KANA, THAI, OTHER)
 _RANGES = {
@@ -63,12 +65,13 @@ def letters_of(*scripts: int) -> str:
 def count_letters(text: pa.LargeStringArray) -> NDArray[np.int64]:
     """Count the letters of each script in each document, shape (documents, 6). Column NONE has no meaning.
 
-    A column of Latin text needs no pass over its characters, because the letters counted take three bytes or more.
+    A column of Latin text needs no pass over its characters, because the letters counted take three bytes or more, and
+    do not begin with E2 as typographic punctuation does.
     """
     data, offsets = buffers(text)
     counts = np.zeros((len(text), len(_RANGES) + 1), np.int64)
     used = data[offsets[0] : offsets[-1]]
-    if used.size and used.max() >= 0xE0:
+    if used.size and used.max() >= FIRST_OF_THREE and ((used >= FIRST_OF_THREE) & (used != PUNCTUATION)).any():
         count_scripts(data, offsets, script_table(), counts)
     return counts
 
@@ -79,10 +82,9 @@ def count_scripts(data: Any, offsets: Any, table: Any, counts: Any) -> None:
     for d in range(offsets.size - 1):
         i, end = offsets[d], offsets[d + 1]
         while i < end:
-            byte = data[i]
-            if byte < 0xE0 or byte == 0xE2:  # one or two bytes, the end of a character, or U+2000 to U+2FFF
+            while i < end and data[i] < FIRST_OF_THREE:  # one or two bytes, or the end of a character
                 i += 1
-                continue
-            point, size = decode(data, i)
-            counts[d, table[point]] += 1
-            i += size
+            if i < end:
+                point, size = decode(data, i)
+                counts[d, table[point]] += 1
+                i += size

@@ -68,30 +68,33 @@ def hash_words(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) ->
     The element behind the last hash is written to as well.
     """
     key = BASE
-    inside = alone = False
+    inside = False
     i = low
     while i < high:
         point, size = decode(data, i)
         i += size
         entry = table[point]
-        if entry and not entry & (SINGLE | EXTEND):  # most characters
-            if alone:
-                out[at] = key
-                at += 1
-                key = BASE
-                alone = False
+        if entry & SINGLE:
+            out[at] = key
+            at += inside
+            key = hash_combine(BASE, entry)
+            while i < high:
+                point, size = decode(data, i)
+                if not table[point] & EXTEND:
+                    break
+                key = hash_combine(key, table[point])
+                i += size
+            out[at] = key
+            at += 1
+        elif entry and (inside or not entry & EXTEND):
             key = hash_combine(key, entry)
             inside = True
             continue
-        if entry & EXTEND and inside:
-            key = hash_combine(key, entry)
-            continue
-        out[at] = key
-        at += inside
+        else:
+            out[at] = key
+            at += inside
         key = BASE
-        inside = alone = (entry & SINGLE) != 0
-        if alone:
-            key = hash_combine(BASE, entry)
+        inside = False
     out[at] = key
     return at + inside
 

@@ -12,14 +12,9 @@ import numpy as np
 
 from gptctl.text.kernels.characters import ALPHA, MARK, PUNCT, SPACE, WORD, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NEW_LENGTHS, OFFSETS, compiled
+from gptctl.text.kernels.string_column import copy
 
 HAS_LETTER, ALL_PUNCTUATION = 1, 2
-
-
-@compiled(inline=True)
-def kind_of(entry: Any, before: Any) -> Any:
-    """Return WORD, SPACE or 0 for a character, from its classes and the kind of the character before it."""
-    return before if entry & MARK and before != SPACE else entry & (WORD | SPACE)
 
 
 @compiled(BYTES, OFFSETS, BYTES, COUNTS, COUNTS)
@@ -31,12 +26,16 @@ def count_words(data: Any, offsets: Any, table: Any, words: Any, letters: Any) -
         count = size_of_all = 0
         while i < end:
             point, size = decode(data, i)
-            kind = kind_of(table[point], before)
+            i += size
+            entry = table[point]
+            if entry & MARK and before != SPACE:  # a rare branch is faster than a choice for each character
+                size_of_all += size
+                continue
+            kind = entry & (WORD | SPACE)
             if kind != SPACE:
                 size_of_all += size
                 count += kind != before
             before = kind
-            i += size
         words[d] = count
         letters[d] = size_of_all
 
@@ -50,7 +49,12 @@ def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -
         before = SPACE
         while i < end:
             point, size = decode(data, i)
-            kind = kind_of(table[point], before)
+            entry = table[point]
+            if entry & MARK and before != SPACE:
+                byte = copy(data, i, i + size, joined, byte)
+                i += size
+                continue
+            kind = entry & (WORD | SPACE)
             if kind != SPACE:
                 if kind != before:
                     starts[word] = byte
