@@ -23,16 +23,6 @@ from numpy.typing import NDArray
 
 from gptctl.core.context import Context
 
-__all__ = [
-    "CHARACTERS",
-    "install_command",
-    "segmenters_used",
-    "separate_characters",
-    "separate_text",
-    "separate_words",
-    "tell",
-]
-
 CHARACTERS = "characters"
 # Of the Chinese characters and kana of a text, this share is kana from which on it is Japanese. Japanese prose has more
 # than half, and a Chinese text that quotes a Japanese name has far less.
