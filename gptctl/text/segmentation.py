@@ -29,6 +29,7 @@ CHARACTERS = "characters"
 JAPANESE_KANA_SHARE = 0.1
 # The packages that segment a language better than PyICU does.
 PACKAGES = {"Chinese": "rjieba", "Japanese": "fugashi ipadic", "Thai": "nlpo3 pythainlp"}
+LONGEST_RUN = 2000  # characters that are segmented at once, so that a text without punctuation takes bounded memory
 STACKERS = "\u17d2\u1039\u1a60"  # put the next letter of Khmer, Burmese and Tai Tham below the last one
 OTHER_SCRIPTS = "Lao, Khmer or Burmese"
 
@@ -139,7 +140,7 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
 
     mark = character_class(combining_marks())
     runs = (
-        f"(?P<{name}>[{letters}][{letters}{mark}]*)"
+        f"(?P<{name}>[{letters}][{letters}{mark}]{{0,{LONGEST_RUN}}}[{mark}]*)"
         for name, scripts in (("cjk", (HAN, KANA)), ("thai", (THAI,)), ("other", (OTHER,)))
         for letters in (character_class(letters_of(*scripts)),)
     )

@@ -51,6 +51,13 @@ def test_words(text: str, words: str) -> None:
     assert count_batch(column(text, None), "regex").tolist() == [len(words.split()), 0]
 
 
+def test_long_runs() -> None:
+    """A text without punctuation is segmented in parts, and no mark is cut off."""
+    for text in (THAI * 400, JAPANESE[:-1] * 400):
+        words = split_text(text, "regex")
+        assert "".join(words) == text and not any(regex.match(r"\p{M}", word) for word in words)
+
+
 def test_what_was_used() -> None:
     """The segmenter of each language, with the number of documents."""
     used = segmenters_used(column(CHINESE, CHINESE, JAPANESE, THAI, "Latin text", None))
