@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError, memory_hint
+from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
 from gptctl.infer.options import LoadingOptions, SamplingOptions
@@ -83,12 +83,14 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
 
 
 def plan(config: Generate, context: Context) -> Summary:
-    """Check the settings and return what would be generated."""
+    """Load the model, read the prompts, and return what would be generated."""
     from gptctl.model.files.locate import find_model
 
     check(config)
-    facts: Values = {"model": str(find_model(config.model)), "prompts": config.prompts or 1}
-    facts |= {"max_tokens": config.max_tokens, "weights": config.dtype()}
+    load(config)
+    facts: Values = {"model": str(find_model(config.model)), "weights": config.dtype(), "max_tokens": config.max_tokens}
+    if not config.is_conversation() and config.prompts != "-":
+        facts["prompts"] = open_prompts(config).count(config.limit)
     if config.draft:
         facts["draft"] = str(find_model(config.draft))
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
@@ -104,10 +106,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     folder = find_model(config.model)
     if config.is_conversation():
         return converse(config, context)
-    from gptctl.infer.prompts import Prompts, options_for
-
-    options = options_for(ReadOptions.from_config(config), config.chat)
-    prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
+    prompts = open_prompts(config)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
     from gptctl.model.files import model_manifest
@@ -117,6 +116,14 @@ def run(config: Generate, context: Context | None = None) -> Summary:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))
     return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
+
+
+def open_prompts(config: Generate) -> Prompts:
+    """Open the prompts. Raises UsageError (2) for a missing path."""
+    from gptctl.infer.prompts import Prompts, options_for
+
+    options = options_for(ReadOptions.from_config(config), config.chat)
+    return Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
 
 
 def check(config: Generate) -> None:
@@ -175,7 +182,7 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
 
     count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
     if not count:
-        raise DataError(f"{prompts.name} contains no prompt", "write one prompt per line, or use a text column")
+        raise prompts.without_any()
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
     return Summary("generate", counts=Counts(documents_in=count, kept=count), metrics=metrics)
 
@@ -185,9 +192,9 @@ def converse(config: Generate, context: Context) -> Summary:
     from gptctl.infer.conversation import Conversation, chat
     from gptctl.infer.terminal import read_lines
 
+    if is_typed := sys.stdin.isatty():
+        context.info(f"loading {config.model}; type a message after each >, and Ctrl-D to end")
     sampler = load(config)
     conversation = Conversation(sampler.generator, sampler.params, config.system)
-    lines = read_lines(partial(context.stop.check, "stopped"))
-    chat(conversation, lines, context, "> " if sys.stdin.isatty() else "")
-    messages = [dict(message) for message in conversation.messages]
-    return Summary("generate", metrics={"turns": conversation.turns, "messages": messages})
+    chat(conversation, read_lines(partial(context.stop.check, "stopped")), context, "> " if is_typed else "")
+    return Summary("generate", metrics=conversation.metrics())

@@ -22,13 +22,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.context import Context
+from gptctl.core.extras import EXTRAS, Extra, install_hint
 
 CHARACTERS = "characters"
 # Of the Chinese characters and kana of a text, this share is kana from which on it is Japanese. Japanese prose has more
 # than half, and a Chinese text that quotes a Japanese name has far less.
 JAPANESE_KANA_SHARE = 0.1
-# The packages that segment a language better than PyICU does.
-PACKAGES = {"Chinese": "rjieba", "Japanese": "fugashi ipadic", "Thai": "nlpo3 pythainlp"}
+# What segments a language best, if PyICU ("icu") does not.
+MODULES = {"Japanese": "fugashi", "Thai": "nlpo3"}
+RJIEBA = Extra("Chinese words", ("rjieba>=0.2",))  # gptctl requires it, but works without it
 LONGEST_RUN = 2000  # characters that are segmented at once, so that a text without punctuation takes bounded memory
 STACKERS = "\u17d2\u1039\u1a60"  # put the next letter of Khmer, Burmese and Tai Tham below the last one
 OTHER_SCRIPTS = "Lao, Khmer or Burmese"
@@ -111,7 +113,7 @@ def tell(used: Mapping[str, int], context: Context) -> None:
 
 def install_command(language: str) -> str:
     """Return the command that installs the segmenter of a language."""
-    return f"pip install {PACKAGES.get(language, 'PyICU')}"
+    return install_hint(RJIEBA if language == "Chinese" else EXTRAS[MODULES.get(language, "icu")])
 
 
 def _is_japanese(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

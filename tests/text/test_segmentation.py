@@ -79,9 +79,12 @@ def test_without_segmenters() -> None:
     assert split_text("น้ำใจ", "regex") == ["น้ำ", "ใ", "จ"]
     lines: list[str] = []
     tell(segmenters_used(column(CHINESE, JAPANESE, THAI, KHMER, KHMER)), Context(warn=lines.append))
-    assert [line.partition("pip install ")[2] for line in lines] == [
-        "rjieba", "fugashi ipadic", "PyICU", "nlpo3 pythainlp",
-    ]  # fmt: skip
+    assert [line.partition("to segment words: ")[2] for line in lines] == [
+        "pip install 'rjieba>=0.2'",
+        "pip install 'fugashi>=1.5' 'ipadic>=1.0'",
+        "pip install 'pyicu>=2.13' (needs a compiler and ICU's headers)",
+        "pip install 'nlpo3>=1.4' 'pythainlp>=5.2'",
+    ]
     assert lines[2].startswith("each Lao, Khmer or Burmese character counts as a word (documents: 2)")
 
 
