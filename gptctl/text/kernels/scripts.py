@@ -71,9 +71,17 @@ def count_letters(text: pa.LargeStringArray) -> NDArray[np.int64]:
     data, offsets = buffers(text)
     counts = np.zeros((len(text), len(_RANGES) + 1), np.int64)
     used = data[offsets[0] : offsets[-1]]
-    if used.size and used.max() >= FIRST_OF_THREE and ((used >= FIRST_OF_THREE) & (used != PUNCTUATION)).any():
+    if used.size and used.max() >= FIRST_OF_THREE and _has_letters(used):
         count_scripts(data, offsets, script_table(), counts)
     return counts
+
+
+def _has_letters(used: NDArray[np.uint8]) -> bool:
+    """Return whether some byte is FIRST_OF_THREE or larger, and not PUNCTUATION."""
+    # XOR turns these bytes into 1 to 31, PUNCTUATION into 0, and smaller bytes into 32 and more.
+    difference = used ^ np.uint8(PUNCTUATION)
+    difference -= np.uint8(1)
+    return bool(difference.min() < 31)
 
 
 @compiled(BYTES, OFFSETS, BYTES, COUNT_ROWS)

@@ -74,7 +74,7 @@ def hash_words(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) ->
         point, size = decode(data, i)
         i += size
         entry = table[point]
-        if entry & SINGLE:
+        if size > 1 and entry & SINGLE:
             out[at] = key
             at += inside
             key = hash_combine(BASE, entry)
@@ -86,7 +86,7 @@ def hash_words(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) ->
                 i += size
             out[at] = key
             at += 1
-        elif entry and (inside or not entry & EXTEND):
+        elif entry and (size == 1 or inside or not entry & EXTEND):
             key = hash_combine(key, entry)
             inside = True
             continue

@@ -28,7 +28,7 @@ def count_words(data: Any, offsets: Any, table: Any, words: Any, letters: Any) -
             point, size = decode(data, i)
             i += size
             entry = table[point]
-            if entry & MARK and before != SPACE:  # a rare branch is faster than a choice for each character
+            if size > 1 and entry & MARK and before != SPACE:  # the size is known where ASCII is decoded
                 size_of_all += size
                 continue
             kind = entry & (WORD | SPACE)
@@ -50,7 +50,7 @@ def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -
         while i < end:
             point, size = decode(data, i)
             entry = table[point]
-            if entry & MARK and before != SPACE:
+            if size > 1 and entry & MARK and before != SPACE:
                 byte = copy(data, i, i + size, joined, byte)
                 i += size
                 continue
