@@ -12,7 +12,6 @@ import numpy as np
 
 from gptctl.text.kernels.characters import ALPHA, MARK, PUNCT, SPACE, WORD, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NEW_LENGTHS, OFFSETS, compiled
-from gptctl.text.kernels.string_column import copy
 
 HAS_LETTER, ALL_PUNCTUATION = 1, 2
 
@@ -49,12 +48,9 @@ def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -
         before = SPACE
         while i < end:
             point, size = decode(data, i)
-            entry = table[point]
-            if size > 1 and entry & MARK and before != SPACE:
-                byte = copy(data, i, i + size, joined, byte)
-                i += size
-                continue
-            kind = entry & (WORD | SPACE)
+            kind = table[point] & (WORD | SPACE)
+            if size > 1 and table[point] & MARK and before != SPACE:
+                kind = before
             if kind != SPACE:
                 if kind != before:
                     starts[word] = byte
