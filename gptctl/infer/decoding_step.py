@@ -155,8 +155,8 @@ class DecodingStep:
             place = (self.used[:B] + step).clamp(max=self.numbers.size(1) - 1)[:, None]
             chosen = sample_tokens(adjusted, params, self.numbers[:B].gather(1, place)[:, 0])  # (B,)
             if seen is not None:
-                marks = seen.gather(1, chosen[:, None]) | is_valid[:, None]
-                seen.scatter_(1, chosen[:, None], marks)
+                places = chosen[:, None].clamp(min=0)
+                seen.scatter_(1, places, seen.gather(1, places) | is_valid[:, None])
             if params.logprobs:
                 logprobs.append(log_probabilities(scores, chosen))
             found.append(chosen)

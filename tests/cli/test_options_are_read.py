@@ -199,7 +199,7 @@ def doctor(read: Read, workspace: Path, out: Path) -> None:
 
 
 def report(read: Read, workspace: Path, out: Path) -> None:
-    call("report", read, paths=(str(workspace / "clean"),), out=str(out / "report.html"))
+    call("report", read, paths=(str(workspace / "clean"),), out=str(out / "report.html"), card=True)
 
 
 USES: dict[str, Callable[[Read, Path, Path], None]] = {

@@ -34,7 +34,7 @@ def write_gguf(
     config = model.config
     if reason := unsupported_reason(config):
         raise UsageError(reason, HINT)
-    vocabulary = read_vocabulary(tokenizer_json, config)
+    vocabulary = read_vocabulary(tokenizer_json, config, extra)
     architecture = gguf_architecture(config)
     writer = gguf.GGUFWriter(path, architecture)
     write_metadata(writer, config, gguf, weight_type)

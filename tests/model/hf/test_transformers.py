@@ -211,6 +211,8 @@ def test_gpt2_as_it_was_published(tmp_path: Path) -> None:
     loaded, config, text, extra = load_model(find_model(str(published)))
     assert_equal_weights(loaded, model)
     assert (config.layers, config.intermediate_size, config.activation) == (2, 256, "gelu_tanh")
+    special = extra.pop("special_tokens")
+    assert (special["bos_token"], special["eos_token"]) == (None, "<|endoftext|>")
     assert extra == {"chat_template": "{{ messages }}", "stop_ids": [END_ID]}
     assert Tokenizer.from_json(text).encode("a b") == Tokenizer.from_json(tokenizer_json()).encode("a b")
     (published / "chat_template.jinja").write_text("newer")
