@@ -36,7 +36,7 @@ class Words(NamedTuple):
 def word_kinds() -> NDArray[np.uint8]:
     """Return the kind of each of the 1,114,112 code points: bits WORD, SPACE, MARK and SINGLE."""
     table = character_classes() & np.uint8(WORD | SPACE | MARK)
-    table[np.isin(script_table(), UNSPACED)] = SINGLE
+    table[np.isin(script_table(), UNSPACED) & (table & MARK == 0)] = SINGLE
     return table
 
 
