@@ -90,7 +90,7 @@ def run(
     """Run a command with these settings and return its result. Raises GptctlError as the command line reports it."""
     from gptctl.cli.notebook import console_for
     from gptctl.cli.resolve import resolve
-    from gptctl.cli.stages import STAGES
+    from gptctl.cli.stages import STAGES, plan
     from gptctl.core import plugins
     from gptctl.core.context import Context
     from gptctl.core.signals import StopFlag
@@ -108,7 +108,7 @@ def run(
     )  # fmt: skip
     started = time.monotonic()
     try:
-        summary: Summary = module.plan(resolved, context) if dry_run else module.run(resolved, context)
+        summary: Summary = plan(stage, resolved, context) if dry_run else module.run(resolved, context)
     finally:
         console.stop_bar()
     summary = replace(summary, seconds=time.monotonic() - started)

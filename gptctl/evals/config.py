@@ -199,9 +199,9 @@ class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, I
         if self.leakage is None:
             found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
         if scores_file:
-            found |= dict.fromkeys((*InferenceConfig.own_keys(), "limit", "max_bad"), "with --predictions")
-            if self.leakage is None:
-                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
+            of_documents = {*ReadingOptions.own_keys()} - {"csv", "encoding"}
+            unused = {"limit", "max_bad", "max_bad_records"} if self.leakage else of_documents
+            found |= dict.fromkeys([*InferenceConfig.own_keys(), *sorted(unused)], "with --predictions")
         if runs_harness:
             of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
             found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")

@@ -40,7 +40,7 @@ def training_shards(path: str, reading: ReadOptions) -> list[TrainingShard]:
 def read_shard(shard: TrainingShard, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
     """Return the ids and texts of a shard's documents; tokens are decoded."""
     if isinstance(shard, ShardTask):
-        table, _ = read_task(shard, reading)
+        table = read_task(shard, reading).documents
         return table["id"].to_pylist(), table["text"].combine_chunks()
     table = shards.table_from(manifest.read_shard(Path(shard.folder), shard.shard))
     tokenizer = tokenizer_of(shard.folder)

@@ -49,7 +49,7 @@ class DecodingStep:
             power_of_two(rows),
             min(round_slots(slots + self.T), self.most_slots(config.max_seq_len)),
         )
-        shape = (config.layers, self.rows, config.resolved_kv_heads, self.slots, config.head_dim)
+        shape = (config.layers, self.rows, config.resolved_kv_heads, self.slots, config.resolved_head_dim)
         self.keys, self.values = model.like.new_zeros(shape), model.like.new_zeros(shape)
         self.lengths = torch.zeros(self.rows, dtype=torch.int64, device=device)
         self.tokens = torch.full((self.rows, self.T), NO_DRAFT, dtype=torch.int64, device=device)

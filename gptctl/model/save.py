@@ -86,7 +86,7 @@ def write_transformers(
     family = closest_family(model.config)
     tensors = lazy_hf_tensors(weights or own_weights(model), model.config, family, dtype)
     tensor_files.write_weights(folder, tensors, max_bytes)
-    values = to_hf_config(model.config, str(dtype).removeprefix("torch."))
+    values = to_hf_config(model.config, family, str(dtype).removeprefix("torch."))
     values |= token_ids(tokenizer_json, extra)
     atomic.write_json(folder / "config.json", values | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     write_tokenizer_files(folder, model.config, tokenizer_json, extra)

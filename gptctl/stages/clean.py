@@ -17,8 +17,9 @@ from gptctl.core.summary import Summary, Table, funnel
 from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
+from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
-from gptctl.pipeline.scratch import scratch_folder
+from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.cleaning.clean_task import CleanTask, summarize_stats
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
@@ -36,7 +37,7 @@ EXAMPLES = (
 KERNELS = ("gptctl.text.kernels.words",)
 
 
-class CleanKeys(CleaningOptions, ReadingOptions, WorkerOptions):
+class CleanKeys(CleaningOptions, ReadingOptions, ScratchOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, extract text from HTML, normalize white space, and apply filters.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed ones. Records that cannot be
@@ -65,21 +66,24 @@ else:
 
 def plan(config: Clean, context: Context) -> Summary:
     """Describe what would be done, and clean a sample to estimate the counts."""
-    reading = ReadOptions.from_config(config)
-    inputs = Inputs(config.inputs, reading)
+    if config.explain is not None:
+        return explain(config, config.explain)
+    out = destination(config)
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    preview.check_output(out, config, context, inputs, evaluation_fingerprints(config))
     planned: dict[str, Any] = {
         "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
         "filters": [configured.name for configured in config.filter_chain()],
         "workers": config.worker_count(),
     }
-    outputs = (config.out,) if config.out else ()
     if inputs.is_stream:
-        return Summary("clean", "planned", outputs, plan=planned)
-    counts = estimate_counts(CleanTask(config), list(inputs.tasks(config.limit)), reading, context)
+        return Summary("clean", "planned", (out,), plan=planned)
+    counts, totals = estimate_counts(CleanTask(config), preview.read_spread(inputs, config.limit), context)
+    preview.check_totals(totals, config, context)
     planned["sample"] = counts.to_json()
     planned["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
-    return Summary("clean", "planned", outputs, plan=planned, tables=(funnel("estimated from a sample", counts),))
+    return Summary("clean", "planned", (out,), plan=planned, tables=(funnel("estimated from a sample", counts),))
 
 
 def run(config: Clean, context: Context | None = None) -> Summary:
@@ -87,15 +91,10 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     context = context or Context()
     if config.explain is not None:
         return explain(config, config.explain)
-    if config.out is None:
-        raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
-    reading = ReadOptions.from_config(config)
-    inputs = Inputs(config.inputs, reading)
-    also = {}
-    if config.decontaminate:
-        fingerprints = Inputs(config.decontaminate, reading).fingerprints() or {}
-        also = {f"decontaminate {name}": value for name, value in fingerprints.items()}
-    with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
+    out = destination(config)
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    also = evaluation_fingerprints(config)
+    with open_dataset(out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             dataset.commit(clean_documents(config, context, inputs, dataset))
     summary = dataset.summary
@@ -104,14 +103,29 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     tables = [funnel("clean", summary.counts)]
     if changed := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changed.items())))
-    following = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
+    following = "" if out == "-" else f"gptctl dedup {shlex.quote(out)} -o unique"
     return replace(summary, tables=tuple(tables), next=following)
+
+
+def destination(config: Clean) -> str:
+    """Return OUT. Raises UsageError (2) if it is missing."""
+    if config.out is None:
+        raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
+    return config.out
+
+
+def evaluation_fingerprints(config: Clean) -> dict[str, str]:
+    """Return the fingerprints of the evaluation data."""
+    if not config.decontaminate:
+        return {}
+    found = Inputs(config.decontaminate, ReadOptions.from_config(config)).fingerprints() or {}
+    return {f"decontaminate {name}": value for name, value in found.items()}
 
 
 def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
     """Clean all documents and write them to the dataset."""
     options = ReadOptions.from_config(config)
-    with scratch_folder(dataset.folder) as scratch:
+    with scratch_folder(dataset.folder, config.tmp) as scratch:
         punkt_parameters = ""
         tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
         if config.words == "nltk" and config.punkt == "train":

@@ -15,11 +15,12 @@ from gptctl.core.errors import UsageError
 from gptctl.core.formatting import parse_bytes
 from gptctl.core.summary import Summary, funnel
 from gptctl.executors import load_executor
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
+from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import open_dataset
-from gptctl.pipeline.scratch import scratch_folder
+from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
@@ -41,7 +42,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DuplicateOptions, ReadingOptions, WorkerOptions, SeedOption):
+class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the documents that are kept, with a column `cluster_id`, and a table of all duplicates to OUT/clusters/. A
@@ -78,6 +79,10 @@ def plan(config: Dedup, context: Context) -> Summary:
     """Return what would be done, on how much disk and in how many parts."""
     config.check(bool(config.against))
     inputs, against = Inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
+    preview.check_output(config.out, config, context, inputs, against_fingerprints(against))
+    check_against(config, against, context)
+    for _ in preview.read_checked(inputs, config, context):
+        pass
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
     if against is not None:
@@ -116,13 +121,14 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     options, pool = ReadOptions.from_config(config), worker_pool(config, context)
     inputs, against = Inputs(config.inputs, options), open_against(config)
     against_tasks = tuple(against.tasks()) if against else ()
-    also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
+    also = against_fingerprints(against)
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
-            with scratch_folder(dataset.folder) as scratch:
-                corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
+            with scratch_folder(dataset.folder, config.tmp) as scratch:
+                tasks, tolerance = inputs.repeatable_tasks(scratch, config.limit), Tolerance.from_config(config)
+                corpus = Corpus(options, against_tasks, tasks, tolerance)
                 if config.removes_repeated_text:
                     payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                     repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)
@@ -153,6 +159,20 @@ def open_against(config: Dedup) -> Inputs | None:
     if against.is_stream:
         raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
     return against
+
+
+def against_fingerprints(against: Inputs | None) -> dict[str, str]:
+    """Return the fingerprints of the documents of --against."""
+    return {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
+
+
+def check_against(config: Dedup, against: Inputs | None, context: Context) -> None:
+    """Raise DataError (3) if too many records of --against are unreadable, as the run would."""
+    documents = unreadable = 0
+    for _, found in preview.read_spread(against) if against else ():
+        documents, unreadable = documents + len(found.documents), unreadable + len(found.unreadable)
+    corpus = Corpus(ReadOptions.from_config(config), (), lambda: iter(()), Tolerance.from_config(config))
+    corpus.check_against(documents, unreadable, context.warn)
 
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:

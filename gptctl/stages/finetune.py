@@ -68,7 +68,7 @@ def plan(config: Finetune, context: Context) -> Summary:
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    inputs = open_inputs(config, config.base, config.data)
+    inputs = open_inputs(config, config.base, config.data, context.warn)
     facts: Values = {
         "model": str(inputs.folder),
         "train_texts": inputs.count("train"),
@@ -95,7 +95,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     from gptctl.train.distributed.nodes import join_nodes
     from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    inputs = open_inputs(config, config.base, config.data)
+    inputs = open_inputs(config, config.base, config.data, context.warn)
     repeats = config.repeats(inputs.tables)
     prints = {"model": model_manifest.model_fingerprint(inputs.folder), **inputs.fingerprints}
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:

@@ -19,6 +19,7 @@ from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
 from gptctl.infer.options import LoadingOptions, SamplingOptions
 from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.model.files.locate import find_model
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.task_results import TaskOutput
@@ -70,7 +71,7 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
         if not self.chat:
             found["system"] = "without --chat"
         if self.out is None:
-            found |= dict.fromkeys(("shard_prompts", "max_bad"), "without -o")
+            found |= dict.fromkeys(("shard_prompts", "max_bad", "max_bad_records"), "without -o")
         if self.prompts is None:
             found |= dict.fromkeys(ReadingOptions.own_keys(), "without --prompts")
         if self.is_conversation():
@@ -84,11 +85,10 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
 
 def plan(config: Generate, context: Context) -> Summary:
     """Load the model, read the prompts, and return what would be generated."""
-    from gptctl.model.files.locate import find_model
-
     check(config)
     load(config, context)
-    facts: Values = {"model": str(find_model(config.model)), "weights": config.dtype(), "max_tokens": config.max_tokens}
+    model = str(find_model(config.model, context.info))
+    facts: Values = {"model": model, "weights": config.dtype(), "max_tokens": config.max_tokens}
     if not config.is_conversation() and config.prompts != "-":
         facts["prompts"] = open_prompts(config).count(config.limit)
     facts |= {"draft": str(find_model(config.draft))} if config.draft else {}
@@ -100,9 +100,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     """Generate text: into a dataset, to standard output, or in a conversation."""
     context = context or Context()
     check(config)
-    from gptctl.model.files.locate import find_model
-
-    folder = find_model(config.model)
+    folder = find_model(config.model, context.info)
     if config.is_conversation():
         return converse(config, context)
     prompts = open_prompts(config)

@@ -26,7 +26,7 @@ from gptctl.model.hf.adapter_format import (
     own_tensors,
     unsupported_settings,
 )
-from gptctl.model.hf.family_lookup import hf_ties_head
+from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, Tensors, from_hf_tensors, to_hf_tensors
 from gptctl.model.meta_init import meta_init
@@ -85,14 +85,14 @@ def merge_adapter(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, T
     family = None if has_own_names else adapter_family(model, state)
     weights = to_hf_tensors(state, config, family) if family else own_tensors(state, config)
     head, embedding = f"{HEAD}.weight", f"{family.outer_modules[0].hf_name}.weight" if family else "embedding.weight"
-    if family and hf_ties_head(config):
+    if family and ties_head(config, family):
         weights[head] = weights[embedding]  # peft changes each of the two alone
     AdapterUpdate(weights, stored, settings, family, folder).apply()
     if family is None:
         return resized(
             config, weights, "embedding.weight" if isinstance(model, GPT) else "gpt.embedding.weight"
         ), weights
-    if hf_ties_head(config):
+    if ties_head(config, family):
         if torch.equal(weights[head], weights[embedding]):
             del weights[head]
         else:

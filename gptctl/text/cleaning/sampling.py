@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import accumulate
 
 import pyarrow.compute as pc
 
 from gptctl.core.context import Context
 from gptctl.core.summary import Counts
-from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.blocks import ReadOptions, ReadResult, ShardTask
 from gptctl.io.input.read_task import read_task
+from gptctl.pipeline.task_results import PipelineTotals
 from gptctl.text import punkt
 from gptctl.text.cleaning.clean_task import CleanTask
 
@@ -25,18 +27,36 @@ def sample_tasks(tasks: list[ShardTask]) -> list[ShardTask]:
     return [tasks[i * len(tasks) // count] for i in range(count)]
 
 
-def estimate_counts(clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions, context: Context) -> Counts:
-    """Clean a sample and return its counts. Unreadable records count in proportion to the documents that were read."""
-    counts = Counts()
-    for task in sample_tasks(tasks):
-        table, unreadable = read_task(task, reading)
-        part = clean_task(task, table.slice(0, SAMPLE_DOCUMENTS)).counts
-        share = part.documents_in / len(table) if len(table) else 1.0
-        unreadable = unreadable[: round(len(unreadable) * share)]
-        part.documents_in += len(unreadable)
-        part.quarantined.update(dict(Counter(record.reason for record in unreadable)))
-        counts.add(part)
+def estimate_counts(
+    clean_task: CleanTask, read: Iterable[tuple[ShardTask, ReadResult]], context: Context
+) -> tuple[Counts, PipelineTotals]:
+    """Clean a sample of what was read. Return its counts, and the totals of all that was read.
+
+    Unreadable records count in proportion to the documents that were cleaned.
+    """
+    totals = PipelineTotals()
+    samples: list[Counts] = []
+    stride = 1
+    for number, (task, found) in enumerate(read):
+        totals.add_read(found)
+        if number % stride == 0:
+            samples.append(sample_counts(clean_task, task, found))
+        if len(samples) == 2 * SAMPLE_TASKS:  # of more tasks, every second one is enough
+            samples, stride = samples[::2], 2 * stride
         context.stop.check("stopped")
+    counts = Counts()
+    for sample in samples:
+        counts.add(sample)
+    return counts, totals
+
+
+def sample_counts(clean_task: CleanTask, task: ShardTask, found: ReadResult) -> Counts:
+    """Clean the first documents of a task, and return their counts."""
+    counts = clean_task(task, found.documents.slice(0, SAMPLE_DOCUMENTS)).counts
+    share = counts.documents_in / len(found.documents) if len(found.documents) else 1.0
+    unreadable = found.unreadable[: round(len(found.unreadable) * share)]
+    counts.documents_in += len(unreadable)
+    counts.quarantined.update(dict(Counter(record.reason for record in unreadable)))
     return counts
 
 

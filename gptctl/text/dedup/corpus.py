@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from gptctl.core.errors import DataError
-from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.blocks import ReadOptions, ShardTask, Tolerance
 from gptctl.pipeline.sorted_runs import of_task
+
+NO_TOLERANCE = Tolerance()
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class TaskCounts:
 class Corpus:
     """The shard tasks of INPUT and of `--against`, numbered from 0: those of INPUT follow those of `--against`.
 
-    `max_bad` is the largest share of the `--against` records that may be unreadable.
+    `tolerance` is how many of the `--against` records may be unreadable.
     """
 
     options: ReadOptions
     against: tuple[ShardTask, ...]
     input_tasks: Callable[[], Iterator[ShardTask]]
-    max_bad: float = 0.0
+    tolerance: Tolerance = NO_TOLERANCE
 
     def tasks(self) -> Iterator[ShardTask]:
         """Yield all tasks in order."""
@@ -42,10 +44,11 @@ class Corpus:
         """Return the location of the first document of INPUT."""
         return of_task(len(self.against))[0]
 
-    def check_against(self, documents: int, unreadable: int) -> None:
-        """Raise DataError (3) if too many of the `--against` records are unreadable."""
-        if unreadable > self.max_bad * (documents + unreadable):
-            raise DataError(
-                f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable",
-                "name the column that holds the text with --text-column; to accept them: --set max_bad=1",
-            )
+    def check_against(self, documents: int, unreadable: int, warn: Callable[[str], None]) -> None:
+        """Warn of unreadable records of `--against`. Raise DataError (3) if there are too many."""
+        words = f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable"
+        if not self.tolerance.accepts(unreadable, documents + unreadable):
+            accept = "; to accept them: --set max_bad=1" if documents else ""
+            raise DataError(words, f"name the column that holds the text with --text-column{accept}")
+        if unreadable:
+            warn(f"{words}: nothing is compared with them")

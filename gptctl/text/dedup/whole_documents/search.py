@@ -62,7 +62,7 @@ class DocumentSearch:
             documents, keys = documents + counts.documents, keys + counts.keys
             self.pool.context.progress(len(self.task_sizes), None, "shards hashed", f"{documents:,} documents")
         self.workspace.keep_first_tasks(len(self.task_sizes))
-        self.corpus.check_against(sum(self.task_sizes[:against]), unreadable)
+        self.corpus.check_against(sum(self.task_sizes[:against]), unreadable, self.pool.context.warn)
         return keys
 
     def _find_pairs(self, keys: int) -> Iterator[tuple[Docs, Docs]]:

@@ -35,11 +35,12 @@ class SignTask:
         stored = checked_json.read(record)
         if stored and stored["key"] == task.key() and self.workspace.keys.path(task.index).exists():
             return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"])
-        table, bad = read_task(task, self.options)
+        found = read_task(task, self.options)
+        table = found.documents
         ranks = keep_policy.ranks(self.keep, table)
-        self.workspace.cache.write(task, table, bad)
+        self.workspace.cache.write(task, found)
         keys = write_keys(self.criteria, self.workspace, task.index, table, ranks)
-        counts = TaskCounts(len(table), len(bad), keys)
+        counts = TaskCounts(len(table), len(found.unreadable), keys)
         checked_json.write(record, {"key": task.key()} | asdict(counts), flush="none")
         return counts
 
