@@ -175,9 +175,8 @@ class Console:
         if summary.status == "planned" and summary.plan is not None and not has_table:
             self.table(Table("plan", ("key", "value"), plan_rows(summary.plan)))
         where = ", ".join(summary.outputs)
-        self.info(
-            f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({format_duration(summary.seconds)})"
-        )
+        place = f" -> {where}" if where else ""
+        self.info(f"{summary.stage}: {summary.final_status}{place} ({format_duration(summary.seconds)})")
         if summary.next:
             self.info(f"next: {summary.next}")
 

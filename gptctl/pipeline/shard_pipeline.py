@@ -107,6 +107,7 @@ class ShardPipeline:
             encodings.update(found.encodings)
             outputs.append(self.transform(task, found.documents))
         output = combine_outputs(outputs)
+        unreadable += output.quarantined
         output.counts.documents_in += len(unreadable)
         output.counts.quarantined.update(item.reason for item in unreadable)
         output.counts.encodings.update(encodings)

@@ -45,7 +45,7 @@ class TrainingTexts:
             table = read_task(task, self.options)[0]
             column = table["text"]
             if not self.all_splits:
-                pieces = self.rule.divide(table, self.positions.first_character(task.index))
+                pieces = self.rule.divide(table, self.positions.first_character(task.index), task.split)
                 column = pieces.texts_of("train")
             for text in column.to_pylist():
                 if self.share < 1.0 and seeds.unit_hash("tokenizer", text.encode()) >= self.share:
