@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from gptctl.core.errors import GptctlError
 from gptctl.core.formatting import format_bytes, format_duration, format_number
 
-Status = Literal["done", "up to date", "planned", "explained"]
+# Why documents that were read are quarantined: they lack a value that the command needs.
+LACKING = ("no label", "no group", "no time")
+Status = Literal["done", "up to date", "planned", "explained", "failed"]
 
 
 class StoredCounts(BaseModel):
@@ -116,10 +118,17 @@ class Summary:
     failure: GptctlError | None = None  # the error that ends the command after its result is shown
     next: str = ""
 
+    @property
+    def final_status(self) -> Status:
+        """Return the status: "failed" if an error ends the command, even though the result was written."""
+        return "failed" if self.failure else self.status
+
     def _repr_html_(self) -> str:
         """Return the tables for a notebook, with all text escaped."""
         where = f" in {', '.join(self.outputs)}" if self.outputs else ""
-        title = f"<p><b>{escape(self.stage)}</b>: {self.status}{escape(where)} ({format_duration(self.seconds)})</p>"
+        title = (
+            f"<p><b>{escape(self.stage)}</b>: {self.final_status}{escape(where)} ({format_duration(self.seconds)})</p>"
+        )
         return title + "".join(table.to_html() for table in self.tables)
 
     def to_json(self) -> dict[str, Any]:
@@ -127,12 +136,14 @@ class Summary:
         document: dict[str, Any] = {
             "schema": 1,
             "stage": self.stage,
-            "status": self.status,
+            "status": self.final_status,
             "outputs": list(self.outputs),
             "counts": self.counts.to_json(),
             "metrics": self.metrics,
             "seconds": round(self.seconds, 3),
         }
+        if self.failure:
+            document["error"] = self.failure.message
         if self.plan is not None:
             document["plan"] = self.plan
         return document
@@ -150,6 +161,11 @@ def source_table(sources: Sequence[Mapping[str, Any]]) -> Table:
     return Table("sources", ("source", "tokens", "epochs", "val loss"), tuple(rows))
 
 
+def quarantine_name(reason: str) -> str:
+    """Return what people read about documents that are quarantined for a reason."""
+    return reason if reason in LACKING else f"unreadable: {reason}"
+
+
 def funnel(title: str, counts: Counts) -> Table:
     """Return a table of documents and bytes: how much was read, dropped for each reason, and kept."""
 
@@ -160,6 +176,6 @@ def funnel(title: str, counts: Counts) -> Table:
     rows = [row("in", counts.documents_in, counts.bytes_in)]
     rows += [row(f"  read as {name}", n, None) for name, n in counts.encodings.most_common()]
     rows += [row(f"- {reason}", n, counts.dropped_bytes[reason]) for reason, n in counts.dropped.most_common()]
-    rows += [row(f"- unreadable: {reason}", n, None) for reason, n in counts.quarantined.most_common()]
+    rows += [row(f"- {quarantine_name(reason)}", n, None) for reason, n in counts.quarantined.most_common()]
     rows.append(row("kept", counts.kept, counts.bytes_kept))
     return Table(title, ("", "documents", "share", "text"), tuple(rows))

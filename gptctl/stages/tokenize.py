@@ -38,6 +38,7 @@ EXAMPLES = (
 # The trainer counts pairs in 32 bits and does not notice an overflow. At 8 GiB, a pair that is a quarter of all (two
 # spaces, two dashes) occurs 2^31 times.
 MAX_TRAINING_BYTES = 2**33
+BYTES = 256
 CHECKED_TEXTS = 200  # of each shard task, that a dry run encodes with a given tokenizer
 
 
@@ -59,10 +60,27 @@ def check(config: Tokenize) -> None:
     """Raise UsageError (2) for settings that cannot work."""
     if config.out == "-":
         raise UsageError("tokenize writes three splits and cannot write to a pipe", "name a folder with -o")
+    if config.algorithm == "bpe" and not config.tokenizer and config.vocab_size <= BYTES:
+        raise UsageError(
+            f"a byte-level BPE of {config.vocab_size} tokens has no room for {BYTES} bytes and end-of-text",
+            f"use --vocab-size {BYTES + 1} or more, or --algorithm words",
+        )
     if config.val + config.test >= 1:
         raise UsageError(
             f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
         )
+
+
+def open_inputs(config: Tokenize) -> Inputs:
+    """Open the inputs. Raises UsageError (2) for shares or undivided inputs beside one that is divided already."""
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config), keeps_splits=True)
+    if not inputs.is_divided:
+        return inputs
+    if given := sorted(config.model_fields_set & {"val", "test", "split"}):
+        raise UsageError(f"{given[0]} has no effect: INPUT is divided into train, val and test already", "leave it out")
+    if len(inputs.sources) > 1:
+        raise UsageError("an INPUT that is divided already cannot be combined with others", "name it alone")
+    return inputs
 
 
 def plan(config: Tokenize, context: Context) -> Summary:
@@ -70,13 +88,13 @@ def plan(config: Tokenize, context: Context) -> Summary:
     check(config)
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     tokenizer = Tokenizer.from_json(given) if given else None
-    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config)
     preview.check_output(config.out, config, context, inputs, {"tokenizer": tokenizer.hash} if tokenizer else {})
     has_text = has_training = False
     for table in preview.read_checked(inputs, config, context):
         if tokenizer:
             tokenizer.encode_batch(table["text"].slice(0, CHECKED_TEXTS).to_pylist())
-        if config.split.by != "position" and len(table) and not has_training:
+        if config.split.by != "position" and len(table) and not has_training and not inputs.is_divided:
             pieces = SplitRule(config.split.by, config.val, config.test, config.split.salt).divide(table, 0)
             has_text, has_training = True, bool((pieces.split == 0).any())
     if has_text and not has_training:
@@ -96,16 +114,19 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     check(config)
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
-    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config)
 
     with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
             dataset.commit(write_tokens(config, context, inputs, dataset.folder, given))
     summary = dataset.summary
-    for name, share in (("val", config.val), ("test", config.test)):
+    shares = {} if inputs.is_divided else {"val": config.val, "test": config.test}
+    for name, share in shares.items():
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
+    if given is None and config.algorithm in ("bpe", "words"):
+        metrics.suggest_vocab_size(config.vocab_size, summary.metrics["train"]["bytes"], context)
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
     return replace(summary, tables=(metrics.table(summary.metrics),), next=follow)
 

@@ -10,7 +10,6 @@ test questions in 0.1 s, 88.0 % on fold 9 of the movie reviews in 4 s.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,15 +23,16 @@ from gptctl.core import plugins
 from gptctl.core.config import ReadingOptions
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.array_types import FloatArray, IntArray
-from gptctl.evals.comparison.compare import compare_rows
+from gptctl.evals.comparison.compare import compare_rows, metrics_in
 from gptctl.evals.metrics import AdditiveMetric
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import TrainingTexts
 from gptctl.io.input.predictions import Rows
 from gptctl.pipeline import data_splits
+from gptctl.text.segmentation import separate_text
+from gptctl.text.words import word_pattern
 
-WORD = re.compile(r"\w+|[^\w\s]")
 COLUMN_PREFIX = "baseline_"  # a baseline's predictions are in the column baseline_NAME
 SMOOTHING = 1.0
 TEXTS_AT_ONCE = 4096
@@ -107,8 +107,13 @@ BASELINES: dict[str, type[MajorityClassifier] | type[NaiveBayesClassifier]] = {
 
 def grams(text: str) -> list[str]:
     """Return the words of a text and the pairs of neighbouring words, each once."""
-    words = WORD.findall(text.lower())
+    words = split_words(text.lower())
     return list(dict.fromkeys([*words, *(f"{one} {other}" for one, other in pairwise(words))]))
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text and its punctuation marks."""
+    return word_pattern(single_marks=True).findall(separate_text(text))
 
 
 def flatten(rows: Iterable[Sequence[int]]) -> tuple[IntArray, IntArray]:
@@ -142,6 +147,7 @@ def training_texts(
         table = table.filter(pa.array([not held_out for held_out in data_splits.held_out(table)], pa.bool_()))
     else:
         return None
+    table, _ = data_splits.with_labels(table, label_column, "train")
     return TrainingTexts(table["text"].to_pylist(), data_splits.labels_of(table, label_column, "train"))
 
 
@@ -170,7 +176,7 @@ def compare_with_baselines(rows: Rows, names: Sequence[str], options: ScoringOpt
             {**plain, "pred": row[f"{COLUMN_PREFIX}{name}"]} for plain, row in zip(own, rows, strict=True)
         ]
         comparison = compare_rows(own, baseline, "labels", options)
-        compared = [metric for metric in comparison if metric not in ("n", "mcnemar")]
+        compared = metrics_in(comparison)
         reports[name] = {
             **{metric: comparison[metric]["other"] for metric in compared},
             "lift": {metric: comparison[metric]["difference"] for metric in compared},

@@ -55,12 +55,12 @@ class EncodeTask:
     def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Return a table of tokens for each split that has documents, and figures for the metrics."""
         tokenizer = self.fast.tokenizer if self.fast else worker_tokenizer(self.tokenizer_path, self.tokenizer_hash)
-        pieces = self.rule.divide(table, json.loads(task.payload)["first_character"])
+        pieces = self.rule.divide(table, json.loads(task.payload)["first_character"], task.split)
         tokens = self.fast.encode(pieces.texts) if self.fast else tokenizer.encode_batch(pieces.texts.to_pylist())
         rows = self._rows(tokenizer, pieces, tokens)
         schema = TokenSchema.of(tokenizer)
         tables: dict[str, pa.Table] = {}
-        figures: dict[str, Any] = {"text_tokens": len(tokens.values), "words": token_rows.count_words(pieces.texts)}
+        figures: dict[str, Any] = metrics.text_figures(pieces.texts, tokens.values, tokenizer.unknown_id)
         for name, part in divide(rows, pieces):
             lists = schema(part)
             tables[name] = lists if self.shuffle_seed is None else shuffle.sort(part)

@@ -17,7 +17,7 @@ from gptctl.text.dedup.whole_documents import clusters
 from gptctl.text.dedup.whole_documents.candidates import PairCandidates
 from gptctl.text.dedup.whole_documents.clusters import Clusters
 from gptctl.text.dedup.whole_documents.criteria import Criteria
-from gptctl.text.dedup.whole_documents.signatures import SignTask
+from gptctl.text.dedup.whole_documents.signatures import Facts, SignTask
 from gptctl.text.dedup.whole_documents.survivors import SurvivorSelection
 from gptctl.text.dedup.whole_documents.verification import Verifier, WriteShingles
 from gptctl.text.dedup.whole_documents.workspace import Docs, Workspace
@@ -31,11 +31,11 @@ SORTING_BYTES = 6 * KEY_BYTES  # memory for each key of a range while keys are s
 
 @dataclass
 class DocumentSearch:
-    """Finds the clusters of duplicate documents. `keep` is the policy by which survivors are chosen."""
+    """Finds the clusters of duplicate documents. `facts` are stored for each document, see `SignTask`."""
 
     criteria: Criteria
     workspace: Workspace
-    keep: str
+    facts: Facts
     corpus: Corpus
     pool: WorkerPool
     task_sizes: list[int] = field(default_factory=list)  # documents of each task
@@ -43,24 +43,29 @@ class DocumentSearch:
 
     def run(self) -> tuple[Clusters, dict[str, int]]:
         """Return the clusters with their survivors, and metrics of the search."""
+        docs, first = self.find_clusters()
+        selection = SurvivorSelection(self._verifier(), docs, first, self.corpus.input_start)
+        return selection.run(), self.metrics
+
+    def find_clusters(self) -> tuple[Docs, Docs]:
+        """Return the documents of all clusters, sorted, and the first document of each one's cluster."""
         self.workspace.clear_later_steps()
         keys = self._write_signatures()
         self.metrics = {"candidates": 0, **({"false_positives": 0} if self.criteria.verify else {})}
-        docs, first = clusters.connect(self._find_pairs(keys), sum(self.task_sizes), self.pool.max_memory)
+        found = clusters.connect(self._find_pairs(keys), sum(self.task_sizes), self.pool.max_memory)
         self.metrics["disk_bytes"] = self.workspace.bytes()
-        selection = SurvivorSelection(self._verifier(), docs, first, self.corpus.input_start)
-        return selection.run(), self.metrics
+        return found
 
     def _write_signatures(self) -> int:
         """Hash all documents and return the number of keys. Raises DataError (3) if `--against` is unreadable."""
         keys = unreadable = documents = 0
-        sign = SignTask(self.criteria, self.workspace, self.keep, self.corpus.options)
+        sign = SignTask(self.criteria, self.workspace, self.facts, self.corpus.options)
         against = len(self.corpus.against)
         for counts in self.pool.map(sign, self.corpus.tasks()):
             unreadable += counts.unreadable if len(self.task_sizes) < against else 0
             self.task_sizes.append(counts.documents)
             documents, keys = documents + counts.documents, keys + counts.keys
-            self.pool.context.progress(len(self.task_sizes), None, "shards hashed", f"{documents:,} documents")
+            self.pool.context.report_shards(len(self.task_sizes), "shards hashed", f"{documents:,} documents", against)
         self.workspace.keep_first_tasks(len(self.task_sizes))
         self.corpus.check_against(sum(self.task_sizes[:against]), unreadable, self.pool.context.warn)
         return keys

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,18 +17,20 @@ from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import TaskCounts
-from gptctl.text.dedup.whole_documents import keep_policy
 from gptctl.text.dedup.whole_documents.criteria import Criteria
 from gptctl.text.dedup.whole_documents.workspace import Workspace
+
+Columns = Mapping[str, NDArray[Any]]
+Facts = Callable[[pa.Table], Columns]
 
 
 @dataclass(frozen=True)
 class SignTask:
-    """Writes the keys and the facts of a task's documents, in a worker."""
+    """Writes the keys and the facts of a task's documents, in a worker. `facts` returns a column for each fact."""
 
     criteria: Criteria
     workspace: Workspace
-    keep: str
+    facts: Facts
     options: ReadOptions
 
     def __call__(self, task: ShardTask) -> TaskCounts:
@@ -37,18 +41,18 @@ class SignTask:
             return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"])
         found = read_task(task, self.options)
         table = found.documents
-        ranks = keep_policy.ranks(self.keep, table)
+        facts = self.facts(table)
         self.workspace.cache.write(task, found)
-        keys = write_keys(self.criteria, self.workspace, task.index, table, ranks)
+        keys = write_keys(self.criteria, self.workspace, task.index, table, facts)
         counts = TaskCounts(len(table), len(found.unreadable), keys)
         checked_json.write(record, {"key": task.key()} | asdict(counts), flush="none")
         return counts
 
 
-def write_keys(criteria: Criteria, workspace: Workspace, task: int, table: pa.Table, ranks: NDArray[np.float64]) -> int:
+def write_keys(criteria: Criteria, workspace: Workspace, task: int, table: pa.Table, facts: Columns) -> int:
     """Write the keys of a task's documents and return their number."""
     text = table["text"].combine_chunks()
-    exact_keys = write_documents(criteria, workspace, task, table, ranks)
+    exact_keys = write_documents(criteria, workspace, task, table, facts)
     columns = [exact_keys[:, 0] ^ exact_keys[:, 1] * minhash.MULTIPLIER]
     if criteria.near_duplicates:
         keys = minhash.document_keys(text, criteria.num_perm, criteria.shingling, criteria.seed, criteria.banding)
@@ -58,18 +62,18 @@ def write_keys(criteria: Criteria, workspace: Workspace, task: int, table: pa.Ta
 
 
 def write_documents(
-    criteria: Criteria, workspace: Workspace, task: int, table: pa.Table, ranks: NDArray[np.float64]
+    criteria: Criteria, workspace: Workspace, task: int, table: pa.Table, facts: Columns
 ) -> NDArray[np.uint64]:
     """Write what later steps need to know of each document, and return the exact keys, shape (n, 2)."""
     text = table["text"].combine_chunks()
     exact_keys = criteria.exact_keys(text)
-    facts = {
+    columns = {
         "doc": places(task, np.arange(len(table))),
         "high": exact_keys[:, 0].copy(),
         "low": exact_keys[:, 1].copy(),
         "length": pc.binary_length(text).cast(pa.int64()),
-        "rank": ranks,
         "id": table["id"].combine_chunks().cast(pa.large_string()),
+        **facts,
     }
-    workspace.documents.write(task, facts)
+    workspace.documents.write(task, columns)
     return exact_keys
