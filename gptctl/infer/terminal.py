@@ -12,7 +12,8 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.infer.prompt_sampler import Sampler
 from gptctl.infer.sample_rows import sample_rows
-from gptctl.io.input.blocks import ReadResult
+from gptctl.io.input.blocks import Encodings, ReadResult
+from gptctl.pipeline.finalize import warn_of_encodings
 
 WAIT_SECONDS = 0.2  # how often `check` is called while there is no input
 
@@ -48,7 +49,9 @@ def stream_prompts(
     """Write the samples of all prompts, one after the other; return the number of prompts and the samples as JSON."""
     rows: list[dict[str, Any]] = []
     count = 0
-    for table, unreadable, _ in tables:
+    encodings = Encodings()
+    for table, unreadable, detected in tables:
+        encodings.update(detected)
         for record in unreadable:
             context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
@@ -57,4 +60,5 @@ def stream_prompts(
             count += 1
     if count:
         context.write("\n")
+    warn_of_encodings(encodings, context.warn)
     return count, rows

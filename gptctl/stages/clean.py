@@ -21,6 +21,7 @@ from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.text import segmentation
 from gptctl.text.cleaning.clean_task import CleanTask, summarize_stats
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
@@ -89,6 +90,8 @@ def plan(config: Clean, context: Context) -> Summary:
 def run(config: Clean, context: Context | None = None) -> Summary:
     """Clean the inputs into a dataset folder or a pipe."""
     context = context or Context()
+    for warning in config.warnings():
+        context.warn(warning)
     if config.explain is not None:
         return explain(config, config.explain)
     out = destination(config)
@@ -98,6 +101,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         if not dataset.up_to_date:
             dataset.commit(clean_documents(config, context, inputs, dataset))
     summary = dataset.summary
+    segmentation.tell(summary.metrics.get("segmenters", {}), context)
     if stop_words := summary.metrics.get("stop_words"):
         context.info(f"stop words removed with {stop_words}")
     tables = [funnel("clean", summary.counts)]

@@ -20,6 +20,7 @@ from gptctl.io.input.read_task import read_task
 from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
+from gptctl.text import segmentation
 from gptctl.text.dedup import conflicts, disk_estimate, minhash, report
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
@@ -123,6 +124,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                     result = write_without_duplicates(search, dataset, config.label_column, needs_labels)
             dataset.commit(result)
     summary = dataset.summary
+    segmentation.tell(summary.metrics.get("segmenters", {}), context)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     if 1 < summary.metrics.get("labels", 0) < conflicts.MOST_LABELS and config.out != "-":
         labels = shlex.quote(config.label_column)

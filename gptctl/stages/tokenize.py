@@ -38,6 +38,7 @@ EXAMPLES = (
 # The trainer counts pairs in 32 bits and does not notice an overflow. At 8 GiB, a pair that is a quarter of all (two
 # spaces, two dashes) occurs 2^31 times.
 MAX_TRAINING_BYTES = 2**33
+BYTES = 256
 CHECKED_TEXTS = 200  # of each shard task, that a dry run encodes with a given tokenizer
 
 
@@ -59,6 +60,11 @@ def check(config: Tokenize) -> None:
     """Raise UsageError (2) for settings that cannot work."""
     if config.out == "-":
         raise UsageError("tokenize writes three splits and cannot write to a pipe", "name a folder with -o")
+    if config.algorithm == "bpe" and not config.tokenizer and config.vocab_size <= BYTES:
+        raise UsageError(
+            f"a byte-level BPE of {config.vocab_size} tokens has no room for {BYTES} bytes and end-of-text",
+            f"use --vocab-size {BYTES + 1} or more, or --algorithm words",
+        )
     if config.val + config.test >= 1:
         raise UsageError(
             f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
@@ -119,6 +125,8 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, share in shares.items():
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
+    if given is None and config.algorithm in ("bpe", "words"):
+        metrics.suggest_vocab_size(config.vocab_size, summary.metrics["train"]["bytes"], context)
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
     return replace(summary, tables=(metrics.table(summary.metrics),), next=follow)
 

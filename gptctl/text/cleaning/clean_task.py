@@ -22,10 +22,12 @@ from gptctl.text.cleaning.html import extract, looks_like_html
 from gptctl.text.cleaning.options import CleaningOptions
 from gptctl.text.normalize import normalize
 from gptctl.text.pii import mask
+from gptctl.text.segmentation import segmenters_used
 from gptctl.text.words import remove_stop_words
 
 SLICE_BYTES = 2**20
-STOP_WORDS_PREFIX = "removed: "  # of a statistic whose name says how stop words were removed
+# Prefixes of statistics whose names say how stop words were removed, and what segmented scripts without spaces.
+STOP_WORDS_PREFIX, SEGMENTER_PREFIX = "removed: ", "segmented: "
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class CleanTask:
         counts = Counts(documents_in=len(table), bytes_in=text_bytes(table))
         stats: Counter[str] = Counter()
         batch, reasons = self.extract_texts(table)
+        if self.options.remove_stopwords or (self.filters and not batch.match_datatrove):
+            used = segmenters_used(batch.text)
+            stats.update({SEGMENTER_PREFIX + name: documents for name, documents in used.items()})
         table, reasons = self._filter(table, batch, reasons, stats)
         table, reasons = self._decontaminate(table, reasons)
         is_kept = pc.is_null(reasons)
@@ -165,7 +170,7 @@ def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def summarize_stats(parts: Iterable[dict[str, int]]) -> dict[str, Any]:
-    """Return the metrics for the manifest: what was changed how often, and how stop words were removed."""
+    """Return the metrics for the manifest: what was changed how often, and how words were found and removed."""
     total: Counter[str] = Counter()
     for part in parts:
         total.update(part)
@@ -173,5 +178,11 @@ def summarize_stats(parts: Iterable[dict[str, int]]) -> dict[str, Any]:
     descriptions = [name.removeprefix(STOP_WORDS_PREFIX) for name in total if name.startswith(STOP_WORDS_PREFIX)]
     if descriptions:
         metrics["stop_words"] = ", ".join(sorted(descriptions))
-    changed = {name: n for name, n in sorted(total.items()) if n and not name.startswith(STOP_WORDS_PREFIX)}
+    segmenters = {
+        name.removeprefix(SEGMENTER_PREFIX): n for name, n in sorted(total.items()) if name.startswith(SEGMENTER_PREFIX)
+    }
+    if segmenters:
+        metrics["segmenters"] = segmenters
+    prefixes = (STOP_WORDS_PREFIX, SEGMENTER_PREFIX)
+    changed = {name: n for name, n in sorted(total.items()) if n and not name.startswith(prefixes)}
     return metrics | ({"changed": changed} if changed else {})
