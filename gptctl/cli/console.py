@@ -146,6 +146,8 @@ class Console:
         self.info(
             f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({format_duration(summary.seconds)})"
         )
+        for warning in summary.warnings:
+            self.warn(warning)
         if summary.next:
             self.info(f"next: {summary.next}")
 

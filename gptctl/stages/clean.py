@@ -20,7 +20,8 @@ from gptctl.io.input.inputs import Inputs
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
-from gptctl.text.cleaning.clean_task import CleanTask, summarize_stats
+from gptctl.text.cleaning import evaluation_data, findings
+from gptctl.text.cleaning.clean_task import CleanTask
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
 from gptctl.text.cleaning.sampling import estimate_counts, train_punkt
@@ -74,12 +75,15 @@ def plan(config: Clean, context: Context) -> Summary:
         "workers": config.worker_count(),
     }
     outputs = (config.out,) if config.out else ()
+    describe_evaluation_data(config, context)
     if inputs.is_stream:
         return Summary("clean", "planned", outputs, plan=planned)
-    counts = estimate_counts(CleanTask(config), list(inputs.tasks(config.limit)), reading, context)
+    counts, metrics = estimate_counts(CleanTask(config), list(inputs.tasks(config.limit)), reading, context)
+    findings.check_urls(config, metrics, config.inputs, config.text_column)
     planned["sample"] = counts.to_json()
     planned["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
-    return Summary("clean", "planned", outputs, plan=planned, tables=(funnel("estimated from a sample", counts),))
+    table = funnel("estimated from a sample", counts)
+    return Summary("clean", "planned", outputs, counts, plan=planned, tables=(table,)).followed_by("")
 
 
 def run(config: Clean, context: Context | None = None) -> Summary:
@@ -92,6 +96,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     reading = ReadOptions.from_config(config)
     inputs = Inputs(config.inputs, reading)
     also = {}
+    describe_evaluation_data(config, context)
     if config.decontaminate:
         fingerprints = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in fingerprints.items()}
@@ -101,11 +106,14 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     summary = dataset.summary
     if stop_words := summary.metrics.get("stop_words"):
         context.info(f"stop words removed with {stop_words}")
+    for line in findings.describe_missing(config, summary.counts, summary.metrics):
+        context.info(line)
     tables = [funnel("clean", summary.counts)]
     if changed := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changed.items())))
     following = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
-    return replace(summary, tables=tuple(tables), next=following)
+    labelled = tuple(findings.describe_labelled(summary.counts, summary.metrics))
+    return replace(summary, tables=tuple(tables), warnings=labelled).followed_by(following)
 
 
 def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
@@ -121,8 +129,16 @@ def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: Da
         preload = (__name__, *(KERNELS if clean_task.filters else ()))
         pipeline = ShardPipeline(clean_task, options, dataset.folder, preload=preload, in_groups=clean_task.by_block)
         totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
-    words = describe_splitter(config.words, punkt_parameters)
-    return StageResult(totals, summarize_stats(totals.stats) | {"words": words})
+    metrics = findings.summarize_stats(totals.stats) | {"words": describe_splitter(config.words, punkt_parameters)}
+    findings.check_urls(config, metrics, config.inputs, config.text_column)
+    return StageResult(totals, metrics)
+
+
+def describe_evaluation_data(config: Clean, context: Context) -> None:
+    """Say what --decontaminate compares. Raises DataError (3) if nothing of it can be found in any document."""
+    if config.decontaminate:
+        options = config.contamination
+        context.info(evaluation_data.read(config.decontaminate, options.text_column, options.words).describe())
 
 
 def explain(config: Clean, wanted_id: str) -> Summary:

@@ -125,7 +125,7 @@ def test_evaluation_data_is_found(gptctl: Gptctl, tmp_path: Path) -> None:
     assert (done.code, done.json["counts"]["dropped"]) == (0, {"contamination.words": 1}), done.err
     done = gptctl(*command, "-o", "marked", "--set", "contamination.action=mark")
     assert [row["contaminated"] for row in rows(gptctl, "marked")] == [True, False]
-    write_jsonl(tmp_path / "eval.jsonl", [{"question": "something else"}])
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": "something else " * 5}])
     assert gptctl(*command, "-o", "out").code == 5
 
 

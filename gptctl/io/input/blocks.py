@@ -10,6 +10,9 @@ import xxhash
 
 from gptctl.core.config import ReadingOptions
 
+# A text column that no input has: every record is then a document without text, whose columns are all kept.
+NO_TEXT_COLUMN = "\0"
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -58,7 +61,7 @@ class Block:
 
     `start` and `stop` count bytes, row groups or record batches, whichever the format splits by. `first_row` counts the
     rows before the block where the file does not say. `name` is the file's path below the INPUT argument; no other part
-    of the path reaches a shard.
+    of the path reaches a shard. `text_column` is the column of the text, if it is another than that of the options.
     """
 
     format: str
@@ -71,6 +74,7 @@ class Block:
     unreadable: tuple[UnreadableRecord, ...] = ()
     checksum: str = ""
     first_row: int = 0
+    text_column: str = ""
 
     def key(self) -> str:
         """Return a key that identifies the block among unchanged input files, or by content if it has data."""

@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 
 from gptctl.io.dataset.schema import as_text
-from gptctl.io.input.blocks import ReadOptions, ReadResult, UnreadableRecord
+from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions, ReadResult, UnreadableRecord
 
 EXCERPT_CHARACTERS = 200
 
@@ -20,6 +20,8 @@ def documents_from_rows(rows: Sequence[Any], positions: Sequence[str], name: str
 
     `positions` says where each row stands in the file `name`; a row without an id gets one made of both.
     """
+    if options.text_column == NO_TEXT_COLUMN:
+        rows = [row | {NO_TEXT_COLUMN: ""} if isinstance(row, dict) else row for row in rows]
     if options.structured:
         rows = [with_json_text(row, options.text_column) for row in rows]
     unreadable: list[UnreadableRecord] = []

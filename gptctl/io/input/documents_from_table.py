@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.errors import DataError
-from gptctl.io.input.blocks import ReadOptions, ReadResult, UnreadableRecord
+from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions, ReadResult, UnreadableRecord
 from gptctl.io.input.documents_from_rows import free_name, infer_column
 
 
@@ -19,6 +19,8 @@ def documents_from_table(table: pa.Table, first_row: int, name: str, options: Re
     `first_row` is the number of the table's first row in the file `name`; a row without an id gets one made of both.
     Raises DataError (3) if the text column is missing or holds no text.
     """
+    if options.text_column == NO_TEXT_COLUMN:
+        table = table.append_column(NO_TEXT_COLUMN, pa.array([""] * len(table), pa.large_string()))
     check_columns(table, name, options)
     table = pa.table({column: filterable(table[column]) for column in table.column_names})
     text = text_column(table, name, options)

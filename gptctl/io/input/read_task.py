@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,6 +44,8 @@ def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult
 
 def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Read one block: a shard of a dataset, a part of a stream, or a piece of a file in any input format."""
+    if block.text_column:
+        options = replace(options, text_column=block.text_column)
     if block.format == "shard":
         table = shards.table_from(manifest.read_shard(block.path, Shard(block.name, 0, block.size, block.checksum)))
         has_default_names = (options.text_column, options.id_column) == ("text", "id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import accumulate
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -13,6 +14,7 @@ from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.read_task import read_task
 from gptctl.text import punkt
 from gptctl.text.cleaning.clean_task import CleanTask
+from gptctl.text.cleaning.findings import summarize_stats
 
 # The sample: the first documents of some tasks, evenly spread over the input.
 SAMPLE_TASKS, SAMPLE_DOCUMENTS = 8, 200
@@ -25,19 +27,26 @@ def sample_tasks(tasks: list[ShardTask]) -> list[ShardTask]:
     return [tasks[i * len(tasks) // count] for i in range(count)]
 
 
-def estimate_counts(clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions, context: Context) -> Counts:
-    """Clean a sample and return its counts. Unreadable records count in proportion to the documents that were read."""
-    counts = Counts()
+def estimate_counts(
+    clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions, context: Context
+) -> tuple[Counts, dict[str, Any]]:
+    """Clean a sample and return its counts and metrics.
+
+    Unreadable records count in proportion to the documents that were read.
+    """
+    counts, stats = Counts(), []
     for task in sample_tasks(tasks):
         table, unreadable = read_task(task, reading)
-        part = clean_task(task, table.slice(0, SAMPLE_DOCUMENTS)).counts
+        cleaned = clean_task(task, table.slice(0, SAMPLE_DOCUMENTS))
+        part = cleaned.counts
+        stats.append(cleaned.stats)
         share = part.documents_in / len(table) if len(table) else 1.0
         unreadable = unreadable[: round(len(unreadable) * share)]
         part.documents_in += len(unreadable)
         part.quarantined.update(dict(Counter(record.reason for record in unreadable)))
         counts.add(part)
         context.stop.check("stopped")
-    return counts
+    return counts, summarize_stats(stats)
 
 
 def train_punkt(clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions) -> str:
