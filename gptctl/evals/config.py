@@ -193,7 +193,7 @@ class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, I
         if self.leakage is None:
             found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
         if scores_file:
-            found |= dict.fromkeys((*InferenceConfig.own_keys(), "limit", "max_bad"), "with --predictions")
+            found |= dict.fromkeys((*InferenceConfig.own_keys(), "limit"), "with --predictions")
             if self.leakage is None:
                 found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
         if runs_harness:

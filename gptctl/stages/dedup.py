@@ -18,10 +18,11 @@ from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
+from gptctl.io.input.text_columns import describe_text_column
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
-from gptctl.text.dedup.corpus import Corpus
+from gptctl.text.dedup.corpus import Corpus, against_tasks
 from gptctl.text.dedup.lsh_index.index import LshIndex
 from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
 from gptctl.text.dedup.options import DuplicateOptions
@@ -78,6 +79,7 @@ def plan(config: Dedup, context: Context) -> Summary:
     """Return what would be done, on how much disk and in how many parts."""
     config.check(bool(config.against))
     inputs, against = Inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
+    say_text_column(against, context)
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
     if against is not None:
@@ -115,14 +117,15 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     config.check(bool(config.against))
     options, pool = ReadOptions.from_config(config), worker_pool(config, context)
     inputs, against = Inputs(config.inputs, options), open_against(config)
-    against_tasks = tuple(against.tasks()) if against else ()
+    say_text_column(against, context)
+    earlier = against_tasks(against) if against else ()
     also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             with scratch_folder(dataset.folder) as scratch:
-                corpus = Corpus(options, against_tasks, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
+                corpus = Corpus(options, earlier, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
                 if config.removes_repeated_text:
                     payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                     repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)
@@ -132,9 +135,11 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                     result = write_without_duplicates(search_of(config, inputs, workspace, corpus, pool), dataset)
             dataset.commit(result)
     summary = dataset.summary
+    for line in report.describe_missing(summary.counts, summary.metrics, bool(config.against)):
+        context.info(line)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     shown = report.tables(config.method, summary.metrics)
-    return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
+    return replace(summary, tables=(funnel("dedup", summary.counts), *shown)).followed_by(follow)
 
 
 def search_of(config: Dedup, inputs: Inputs, workspace: Workspace, corpus: Corpus, pool: WorkerPool) -> Search:
@@ -153,6 +158,12 @@ def open_against(config: Dedup) -> Inputs | None:
     if against.is_stream:
         raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
     return against
+
+
+def say_text_column(against: Inputs | None, context: Context) -> None:
+    """Say which column of --against is read, if it is another than that of INPUT. Raises DataError (3) without one."""
+    if against and (found := describe_text_column(against, "--against")):
+        context.info(found)
 
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:

@@ -163,7 +163,7 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
 
 def leakage_search(config: Eval, training_data: str) -> LeakageSearch:
     """Return the search that --leakage asks for."""
-    return LeakageSearch(training_data, ReadOptions.from_config(config), load_executor(config))
+    return LeakageSearch(training_data, ReadOptions.from_config(config), load_executor(config), config.max_bad)
 
 
 def summarize(

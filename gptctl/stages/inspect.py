@@ -91,6 +91,11 @@ def read_path(path: str, config: Inspect) -> tuple[Values, Rows]:
     facts |= {"rows": sum(s.rows for s in found.shards), "size": format_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
     facts |= {"metrics": top_figures(found.metrics)}
+    if config.split and not any(shard.rows for shard in found.of_split(config.split)):
+        known = ", ".join(sorted({shard.split for shard in found.shards if shard.rows and shard.split}))
+        raise DataError(
+            f"{path} has no rows in split '{config.split}'; it has: {known or 'no splits'}", "leave out --split"
+        )
     table = shards.read_rows(path, found, config.split, limit)
     tokenizer = read_if_exists(join(path, "tokenizer.json"))
     return facts, decoded(table, Tokenizer.from_json(tokenizer.decode()) if tokenizer is not None else None)

@@ -86,6 +86,8 @@ def plan(config: Pretrain, context: Context) -> Summary:
     if config.training.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", config.training.optimizer, plugins.names(OPTIMIZERS))
     data = open_token_sources(config.tokens, config) if config.tokens else None
+    if data:
+        data.require_val_split(config.options_of_evaluation())
     chosen = plan_pretraining.plan_without_training(config, data)
     for line in chosen.reasons:
         context.info(line)
@@ -107,6 +109,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
     if config.out is None:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
     data = open_token_sources(config.tokens, config)
+    data.require_val_split(config.options_of_evaluation())
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join_nodes
 

@@ -96,7 +96,7 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
-    return replace(summary, tables=(metrics.table(summary.metrics),), next=follow)
+    return replace(summary, tables=(metrics.table(summary.metrics),)).followed_by(follow)
 
 
 def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, given: str | None) -> StageResult:

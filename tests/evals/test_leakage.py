@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gptctl.evals import leakage, training_data
-from gptctl.evals.leakage import Leakage, ShardScan, TextIndex
+from gptctl.evals.leakage import Leakage, ShardMatches, ShardScan, TextIndex
 from gptctl.io.input.blocks import ReadOptions
 from tests.evals import command
 
@@ -48,7 +48,9 @@ def test_one_training_document_can_hold_several_texts() -> None:
 
 def test_reports_name_both_sides() -> None:
     rows = command.pairs("ab", "ab")
-    found_leakage = Leakage.merge([({1: [("x", "13 words")]}, 5), ({1: [("y", "exact")], 0: [("z", "13 words")]}, 4)])
+    found_leakage = Leakage.merge(
+        [ShardMatches({1: [("x", "13 words")]}, 5), ShardMatches({1: [("y", "exact")], 0: [("z", "13 words")]}, 4)]
+    )
     told = found_leakage.report(rows)
     assert (told["n"], told["exact"], told["documents"], told["words"]) == (2, 1, 9, 13)
     assert told["rows"][1] == {"id": "1", "match": "exact", "train_ids": ["x", "y"], "train_documents": 2}
@@ -66,8 +68,8 @@ def test_training_data_is_documents_or_tokens(workspace: Path) -> None:
         training_data.read_shard(shard, reading)
         for shard in training_data.training_shards(str(workspace / "tokens"), reading)
     ]
-    texts = dict(pair for ids, text in documents for pair in zip(ids, text.to_pylist(), strict=True))
-    decoded = dict(pair for ids, text in tokens for pair in zip(ids, text.to_pylist(), strict=True))
+    texts = dict(pair for found in documents for pair in zip(found.ids, found.texts.to_pylist(), strict=True))
+    decoded = dict(pair for found in tokens for pair in zip(found.ids, found.texts.to_pylist(), strict=True))
     assert 0 < len(decoded) < len(texts)
     assert all(texts[identity] == text for identity, text in decoded.items())
     identity, text = next(iter(decoded.items()))

@@ -16,12 +16,17 @@ NO_TEXT_COLUMN = "\0"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to find documents in records. If `structured`, a text may be a list or an object, which becomes JSON."""
+    """How to find documents in records.
+
+    If `structured`, a text may be a list or an object, which becomes JSON. With `usual_columns`, a column of a usual
+    name holds the text where there is no `text_column`.
+    """
 
     text_column: str = "text"
     id_column: str = "id"
     max_doc_bytes: int = 16 * 2**20
     structured: bool = False
+    usual_columns: bool = False
 
     @classmethod
     def from_config(cls, config: ReadingOptions) -> ReadOptions:
@@ -61,7 +66,7 @@ class Block:
 
     `start` and `stop` count bytes, row groups or record batches, whichever the format splits by. `first_row` counts the
     rows before the block where the file does not say. `name` is the file's path below the INPUT argument; no other part
-    of the path reaches a shard. `text_column` is the column of the text, if it is another than that of the options.
+    of the path reaches a shard.
     """
 
     format: str
@@ -74,7 +79,6 @@ class Block:
     unreadable: tuple[UnreadableRecord, ...] = ()
     checksum: str = ""
     first_row: int = 0
-    text_column: str = ""
 
     def key(self) -> str:
         """Return a key that identifies the block among unchanged input files, or by content if it has data."""
@@ -84,11 +88,15 @@ class Block:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """The blocks that become one output shard. `payload` is what an earlier pass of the stage found for this task."""
+    """The blocks that become one output shard.
+
+    `payload` is what an earlier pass of the stage found for this task. `usual_columns` overrides that of ReadOptions.
+    """
 
     index: int
     blocks: tuple[Block, ...]
     payload: bytes = b""
+    usual_columns: bool = False
 
     def key(self) -> str:
         """Return a key of the task's input: a finished shard is reused only if its key is the same."""

@@ -30,6 +30,8 @@ def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult
     tables: list[pa.Table] = []
     unreadable: list[UnreadableRecord] = []
     size = 0
+    if task.usual_columns:
+        options = replace(options, usual_columns=True)
     for block in task.blocks:
         if tables and size + block.size > GROUP_BYTES:
             yield ReadResult(concat(tables), unreadable)
@@ -44,8 +46,6 @@ def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult
 
 def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Read one block: a shard of a dataset, a part of a stream, or a piece of a file in any input format."""
-    if block.text_column:
-        options = replace(options, text_column=block.text_column)
     if block.format == "shard":
         table = shards.table_from(manifest.read_shard(block.path, Shard(block.name, 0, block.size, block.checksum)))
         has_default_names = (options.text_column, options.id_column) == ("text", "id")

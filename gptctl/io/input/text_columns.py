@@ -1,4 +1,4 @@
-"""The columns of a file, and which of them holds the text if the user named none that the file has."""
+"""The columns of files, as the input gives them, and which one holds the text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from gptctl.io import formats
 from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions
 from gptctl.io.input.documents_from_rows import free_name
+from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_block
+from gptctl.io.input.usual_columns import is_text, usual_text_column
 
-# The usual names of a text, the most telling first. All of them are names of columns of well-known data sets.
-USUAL_NAMES = (
-    "text", "question", "prompt", "sentence", "instruction", "input", "content", "query", "problem", "passage",
-    "article", "document", "context", "body",
-)  # fmt: skip
 FIRST_BLOCK_BYTES = 2**20
 
 
@@ -34,28 +31,6 @@ def has_columns(table: pa.Table) -> bool:
     return not pc.any(pc.greater(pc.binary_length(table["text"]), 0)).as_py()
 
 
-def is_text(column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds texts."""
-    kind = column.type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def usual_text_column(columns: dict[str, pa.ChunkedArray], first: str = "") -> str | None:
-    """Return the first column with a usual name that has a text in at least half of its rows, or None.
-
-    `first` is looked for before the usual names.
-    """
-    for name in (first, *USUAL_NAMES):
-        if name in columns and is_text(columns[name]) and 2 * count_texts(columns[name]) >= len(columns[name]):
-            return name
-    return None
-
-
-def count_texts(column: pa.ChunkedArray) -> int:
-    """Count the rows of a column of texts that are neither null nor blank."""
-    return int(pc.sum(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)).as_py() or 0)
-
-
 def first_columns(file: InputFile, options: ReadOptions) -> dict[str, pa.ChunkedArray] | None:
     """Return the columns of the first records of a file. A file without columns, such as a text file, has None."""
     reading = replace(options, text_column=NO_TEXT_COLUMN)
@@ -66,20 +41,20 @@ def first_columns(file: InputFile, options: ReadOptions) -> dict[str, pa.Chunked
     return None
 
 
-def find_text_column(file: InputFile, options: ReadOptions) -> str | None:
-    """Return the column of a file's texts: that of the options, or one with a usual name; None if it has no columns.
+def describe_text_column(inputs: Inputs, option: str) -> str:
+    """Return a sentence on the column that the first file's texts are in, if it is another than the one asked for.
 
-    Raises DataError (3), which names the columns, if none of them is a text of a usual name.
+    `option` is the one that names the files. Raises DataError (3), which names the columns, if none is found.
     """
-    columns = first_columns(file, options)
-    if columns is None:
-        return None
-    found = usual_text_column(columns, options.text_column)
-    if found is None:
-        raise no_text_column(file.name, options.text_column, columns)
-    return found
-
-
-def no_text_column(name: str, wanted: str, columns: dict[str, pa.ChunkedArray]) -> DataError:
-    """Return the error for a file that lacks a text column. It names the columns that the file has."""
-    return DataError(f"{name} has no column '{wanted}' of texts; it has: {', '.join(columns) or 'none'}")
+    if not inputs.files:
+        return ""
+    file, wanted = inputs.files[0], inputs.options.text_column
+    columns = first_columns(file, inputs.options)
+    if columns is None or (wanted in columns and is_text(columns[wanted])):
+        return ""
+    if found := usual_text_column(columns):
+        return f"{option}: the texts are in column '{found}' of {file.name}"
+    raise DataError(
+        f"{option}: {file.name} has no column '{wanted}' of texts; it has: {', '.join(columns) or 'none'}",
+        "name the column that holds the text with --text-column",
+    )

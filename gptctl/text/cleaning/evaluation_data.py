@@ -15,7 +15,8 @@ from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.io.input.text_columns import columns_of, has_columns, is_text, usual_text_column
+from gptctl.io.input.text_columns import columns_of, has_columns
+from gptctl.io.input.usual_columns import is_text, usual_text_column
 from gptctl.text.cleaning import contamination
 from gptctl.text.cleaning.contamination import NgramIndex
 

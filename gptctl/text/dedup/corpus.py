@@ -7,16 +7,23 @@ from dataclasses import dataclass, replace
 
 from gptctl.core.errors import DataError
 from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.inputs import Inputs
 from gptctl.pipeline.sorted_runs import of_task
 
 
 @dataclass(frozen=True)
 class TaskCounts:
-    """How many documents, unreadable records and keys a task has."""
+    """How many documents, unreadable records and keys a task has.
+
+    `known` are the names in the policy of `--keep` that fit documents of the task; `others` are some of the names that
+    would.
+    """
 
     documents: int
     unreadable: int
     keys: int
+    known: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,27 @@ class Corpus:
         return of_task(len(self.against))[0]
 
     def check_against(self, documents: int, unreadable: int) -> None:
-        """Raise DataError (3) if too many of the `--against` records are unreadable."""
+        """Raise DataError (3) if `--against` has no document, or if too many of its records are unreadable."""
+        if self.against and not documents + unreadable:
+            raise without_documents()
         if unreadable > self.max_bad * (documents + unreadable):
             raise DataError(
                 f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable",
                 "name the column that holds the text with --text-column; to accept them: --set max_bad=1",
             )
+
+
+def against_tasks(against: Inputs) -> tuple[ShardTask, ...]:
+    """Return the shard tasks of `--against`, whose texts may be in a column of another usual name.
+
+    Raises DataError (3) if there is none.
+    """
+    tasks = tuple(replace(task, usual_columns=True) for task in against.tasks())
+    if not tasks:
+        raise without_documents()
+    return tasks
+
+
+def without_documents() -> DataError:
+    """Return the error for `--against` without a document."""
+    return DataError("--against holds no document", "name files with documents, or leave it out")

@@ -183,6 +183,11 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
             return None
         return self.accelerator or "h100"
 
+    def options_of_evaluation(self) -> list[str]:
+        """Return the options that were given and that concern the val split."""
+        names = ("patience", "eval_every", "eval_batches", "sample_every", "sample_prompt")
+        return [name for name in names if self.is_given(name)]
+
     def is_given(self, name: str) -> bool:
         """Return whether a dotted key was given, by the user or by the preset."""
         return name in self._given

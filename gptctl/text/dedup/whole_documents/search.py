@@ -13,7 +13,7 @@ from gptctl.core import atomic
 from gptctl.pipeline import sorted_runs
 from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup.corpus import Corpus
-from gptctl.text.dedup.whole_documents import clusters
+from gptctl.text.dedup.whole_documents import clusters, keep_policy
 from gptctl.text.dedup.whole_documents.candidates import PairCandidates
 from gptctl.text.dedup.whole_documents.clusters import Clusters
 from gptctl.text.dedup.whole_documents.criteria import Criteria
@@ -52,17 +52,28 @@ class DocumentSearch:
         return selection.run(), self.metrics
 
     def _write_signatures(self) -> int:
-        """Hash all documents and return the number of keys. Raises DataError (3) if `--against` is unreadable."""
+        """Hash all documents and return the number of keys.
+
+        Raises DataError (3) if `--against` is unreadable, or if the policy names what no document has.
+        """
         keys = unreadable = documents = 0
+        known: dict[str, None] = {}
+        others: dict[str, None] = {}
         sign = SignTask(self.criteria, self.workspace, self.keep, self.corpus.options)
         against = len(self.corpus.against)
         for counts in self.pool.map(sign, self.corpus.tasks()):
-            unreadable += counts.unreadable if len(self.task_sizes) < against else 0
+            if len(self.task_sizes) < against:
+                unreadable += counts.unreadable
+            else:
+                known |= dict.fromkeys(counts.known)
+                others |= dict.fromkeys(counts.others)
             self.task_sizes.append(counts.documents)
             documents, keys = documents + counts.documents, keys + counts.keys
             self.pool.context.progress(len(self.task_sizes), None, "shards hashed", f"{documents:,} documents")
         self.workspace.keep_first_tasks(len(self.task_sizes))
         self.corpus.check_against(sum(self.task_sizes[:against]), unreadable)
+        if sum(self.task_sizes[against:]):
+            keep_policy.check_known(self.keep, known, others)
         return keys
 
     def _find_pairs(self, keys: int) -> Iterator[tuple[Docs, Docs]]:

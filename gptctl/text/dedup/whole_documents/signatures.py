@@ -34,12 +34,13 @@ class SignTask:
         record = self.workspace.signature_record(task.index)
         stored = checked_json.read(record)
         if stored and stored["key"] == task.key() and self.workspace.keys.path(task.index).exists():
-            return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"])
+            names = tuple(stored["known"]), tuple(stored["others"])
+            return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"], *names)
         table, bad = read_task(task, self.options)
         ranks = keep_policy.ranks(self.keep, table)
         self.workspace.cache.write(task, table, bad)
         keys = write_keys(self.criteria, self.workspace, task.index, table, ranks)
-        counts = TaskCounts(len(table), len(bad), keys)
+        counts = TaskCounts(len(table), len(bad), keys, *keep_policy.known_names(self.keep, table))
         checked_json.write(record, {"key": task.key()} | asdict(counts), flush="none")
         return counts
 
