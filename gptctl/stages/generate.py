@@ -32,6 +32,7 @@ EXAMPLES = (
     'gptctl generate run "The" --num 3 --temperature 0.8 --top-p 0.95 --seed 7 --quantize int8',
     "gptctl generate run --prompts prompts.jsonl -o samples --max-tokens 16 --stop END --logprobs",
 )
+NEVER_ENDED = "no sample reached a text of --stop: all have as many tokens as --max-tokens allows"
 
 
 class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
@@ -116,6 +117,8 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))
+    if dataset.summary.metrics.get("ended") == 0:
+        context.info(NEVER_ENDED)
     return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
@@ -166,6 +169,8 @@ def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.T
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
     found = samples_table(table, completions, sampler.params.logprobs)
     stats = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
+    if sampler.params.stop:
+        stats["ended"] = pc.sum(pc.equal(found["finish"], "stop")).as_py() or 0
     return TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), stats)
 
 
@@ -176,6 +181,8 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
     count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
     if not count:
         raise DataError(f"{prompts.name} contains no prompt", "write one prompt per line, or use a text column")
+    if config.stop and not any(row["finish"] == "stop" for row in rows):
+        context.info(NEVER_ENDED)
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
     return Summary("generate", counts=Counts(documents_in=count, kept=count), metrics=metrics)
 

@@ -95,6 +95,11 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, share in (("val", config.val), ("test", config.test)):
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
+    is_trained = not config.tokenizer and config.algorithm in ("bpe", "words")
+    vocab_size = config.vocab_size if is_trained else None
+    by_cluster = config.split.by == "cluster" and config.val + config.test > 0
+    for line in metrics.describe_missing(summary.metrics, by_cluster, vocab_size):
+        context.info(line)
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
     return replace(summary, tables=(metrics.table(summary.metrics),)).followed_by(follow)
 

@@ -129,6 +129,18 @@ def test_unknown_survivors(raw: Path, tmp_path: Path) -> None:
             dedup(raw, out=tmp_path / "out", keep=policy)
 
 
+def test_a_policy_that_fits_no_document(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "source": f"{'web' if n % 2 else 'books'}/{n}", "score": None} for n in range(6)]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    for policy, wanted in (
+        ("priority:books,bok,code", "no document is from bok or code; sources: books, web"),
+        ("highest:score", "no document has a number in column 'score'"),
+    ):
+        with pytest.raises(DataError, match=wanted):
+            dedup(tmp_path / "d.jsonl", out=tmp_path / policy.split(":")[0], keep=policy)
+    assert dedup(tmp_path / "d.jsonl", out=tmp_path / "out", keep="priority:books, web/1").counts.kept == 6
+
+
 def test_exact_copies(tmp_path: Path) -> None:
     """Of the bytes, or of the words; the first stays."""
     write_jsonl(tmp_path / "a.jsonl", [{"id": str(n), "text": text} for n, text in enumerate(

@@ -12,6 +12,7 @@ from gptctl.io.input import sniff
 from gptctl.text.cleaning.filter_presets import PRESETS
 from gptctl.text.cleaning.options import CleaningOptions
 from gptctl.text.filters.url_blocklist import URLS
+from gptctl.text.pii import Pii
 
 FOUND = "found: "  # prefix of the statistics of what was looked for
 STOP_WORDS_PREFIX = "removed: "  # of a statistic whose name says how stop words were removed
@@ -55,6 +56,10 @@ def describe_missing(options: CleaningOptions, counts: Counts, metrics: Mapping[
         yield f"no document shares {options.contamination.words} words in a row with the evaluation data"
     if counts.kept and found.get(PERSONAL_DATA) == 0:
         yield "no personal data was found"
+    elif options.pii and options.mask.kinds != Pii().kinds:
+        changed = metrics.get("changed", {})
+        if unseen := [kind for kind in options.mask.kinds if not changed.get(f"pii: {kind}")]:
+            yield f"no personal data of these kinds was found: {', '.join(unseen)}"
     if counts.kept and found.get(STOP_WORDS) == 0:
         yield f"no stop word of the list {options.remove_stopwords} was found"
     idle = [name for name in asked_filters(options) if not any(r.startswith(f"{name}.") for r in counts.dropped)]

@@ -57,9 +57,10 @@ def describe_missing(counts: Counts, metrics: dict[str, Any], has_against: bool)
     if "removed" in metrics:
         if not metrics["removed"]:
             yield "no text is repeated"
-    elif not counts.dropped:
+        return
+    if not counts.dropped:
         yield "no document is a duplicate"
-    elif has_against and not counts.dropped["in_against"]:
+    if has_against and not counts.dropped["in_against"]:
         yield "no document is a duplicate of one of --against"
 
 

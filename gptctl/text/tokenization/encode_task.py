@@ -61,6 +61,7 @@ class EncodeTask:
         schema = TokenSchema.of(tokenizer)
         tables: dict[str, pa.Table] = {}
         figures: dict[str, Any] = {"text_tokens": len(tokens.values), "words": token_rows.count_words(pieces.texts)}
+        figures["without_cluster_id"] = 0 if "cluster_id" in table.column_names else len(table)
         for name, part in divide(rows, pieces):
             lists = schema(part)
             tables[name] = lists if self.shuffle_seed is None else shuffle.sort(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,9 @@ def combine(task_figures: list[dict[str, Any]], tokenizer: Tokenizer) -> dict[st
             for key, value in figures.get(name, {}).items():
                 total[name][key] += value
         is_used |= unpack_bits(figures.get("seen", ""), tokenizer.vocab_size)
-    words, tokens = (sum(figures[key] for figures in task_figures) for key in ("words", "text_tokens"))
+    words, tokens, without_cluster_id = (
+        sum(figures[key] for figures in task_figures) for key in ("words", "text_tokens", "without_cluster_id")
+    )
     train: dict[str, int] = total["train"]
     return total | {
         "vocab_size": tokenizer.vocab_size,
@@ -56,7 +59,26 @@ def combine(task_figures: list[dict[str, Any]], tokenizer: Tokenizer) -> dict[st
         "bytes_per_token": round(train["bytes"] / train["tokens"], 4) if train["tokens"] else None,
         "tokens_per_word": round(tokens / words, 4) if words else None,
         "vocabulary_used": round(float(is_used.mean()), 4),
+        "without_cluster_id": without_cluster_id,
     }
+
+
+def describe_missing(metrics: dict[str, Any], by_cluster: bool, vocab_size: int | None) -> Iterator[str]:
+    """Yield a sentence on what was asked for and could not be had from the documents.
+
+    `by_cluster`: documents are divided by their clusters. `vocab_size` is the size of the vocabulary that was asked
+    for, if a tokenizer was trained.
+    """
+    if by_cluster and metrics["without_cluster_id"]:
+        yield (
+            f"{metrics['without_cluster_id']:,} documents have no cluster_id: near-duplicates of them may be in "
+            "different splits (gptctl dedup adds it)"
+        )
+    if vocab_size and metrics["vocab_size"] < vocab_size:
+        yield (
+            f"the vocabulary has {metrics['vocab_size']:,} tokens, fewer than --vocab-size {vocab_size:,}: there is "
+            "too little text for more"
+        )
 
 
 def table(metrics: dict[str, Any]) -> Table:
