@@ -17,6 +17,7 @@ from gptctl.core.summary import Summary, Table, funnel
 from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
@@ -67,7 +68,7 @@ else:
 def plan(config: Clean, context: Context) -> Summary:
     """Describe what would be done, and clean a sample to estimate the counts."""
     reading = ReadOptions.from_config(config)
-    inputs = Inputs(config.inputs, reading)
+    inputs = open_inputs(config.inputs, reading)
     planned: dict[str, Any] = {
         "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
@@ -94,7 +95,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.out is None:
         raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
     reading = ReadOptions.from_config(config)
-    inputs = Inputs(config.inputs, reading)
+    inputs = open_inputs(config.inputs, reading)
     also = {}
     describe_evaluation_data(config, context)
     if config.decontaminate:
@@ -108,6 +109,8 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         context.info(f"stop words removed with {stop_words}")
     for line in findings.describe_missing(config, summary.counts, summary.metrics):
         context.info(line)
+    if config.keep_rejects and not summary.counts.dropped:
+        context.info("no document was dropped, so there are no rejects")
     tables = [funnel("clean", summary.counts)]
     if changed := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changed.items())))
@@ -144,7 +147,7 @@ def describe_evaluation_data(config: Clean, context: Context) -> None:
 def explain(config: Clean, wanted_id: str) -> Summary:
     """Show what each rule measures in one document. Raises UsageError (2) if no document has this id."""
     reading = ReadOptions.from_config(config)
-    tasks = Inputs(config.inputs, reading).tasks(config.limit)
+    tasks = open_inputs(config.inputs, reading).tasks(config.limit)
     explanation = explain_document(CleanTask(config), tasks, reading, wanted_id)
     rules = [rule.to_json() for rule in explanation.rules]
     title = f"{wanted_id}: {explanation.verdict}"

@@ -18,7 +18,7 @@ from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.io.input.text_columns import describe_text_column
+from gptctl.io.input.text_columns import describe_text_column, open_inputs
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
@@ -78,7 +78,7 @@ class Dedup(DuplicateOptions, ReadingOptions, WorkerOptions, SeedOption):
 def plan(config: Dedup, context: Context) -> Summary:
     """Return what would be done, on how much disk and in how many parts."""
     config.check(bool(config.against))
-    inputs, against = Inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
+    inputs, against = open_inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
     say_text_column(against, context)
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
@@ -116,7 +116,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     context = context or Context()
     config.check(bool(config.against))
     options, pool = ReadOptions.from_config(config), worker_pool(config, context)
-    inputs, against = Inputs(config.inputs, options), open_against(config)
+    inputs, against = open_inputs(config.inputs, options), open_against(config)
     say_text_column(against, context)
     earlier = against_tasks(against) if against else ()
     also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}

@@ -16,6 +16,7 @@ from gptctl.core.summary import Summary
 from gptctl.executors import Executor, _threads, load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline import shuffle
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
@@ -69,7 +70,7 @@ def plan(config: Tokenize, context: Context) -> Summary:
     check(config)
     if config.tokenizer:
         Tokenizer.from_json(load_tokenizer_json(config.tokenizer, config.split_pattern))
-    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
     facts: dict[str, Any] = {
         "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
@@ -85,7 +86,7 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     check(config)
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
-    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
 
     with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:

@@ -276,3 +276,14 @@ def test_a_named_id_column_must_be_there(gptctl: Gptctl, tmp_path: Path) -> None
         done = gptctl("clean", name, "-o", "x", "--id-column", "kee")
         assert (done.code, f"{name} has no column 'kee'; it has: text, key" in done.err) == (3, True), done.err
         assert gptctl("clean", name, "-o", "x", "--id-column", "key", "--force").code == 0
+
+
+def test_files_without_columns_take_no_names_of_columns(gptctl: Gptctl, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text(PROSE)
+    for command in ("clean", "dedup", "tokenize"):
+        done = gptctl(command, "notes", "-o", "out", "--text-column", "body", "--dry-run")
+        assert (done.code, "--text-column cannot have an effect: a.txt and the others have no columns" in done.err) == (2, True)
+    write_jsonl(tmp_path / "notes" / "b.jsonl", [{"body": GERMAN}])
+    done = gptctl("clean", "notes", "-o", "out", "--text-column", "body", "--keep-rejects")
+    assert (done.code, "no document was dropped, so there are no rejects" in done.err) == (0, True), done.err

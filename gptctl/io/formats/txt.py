@@ -12,6 +12,7 @@ from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRec
 from gptctl.io.input.documents_from_rows import EXCERPT_CHARACTERS
 
 SUFFIXES = (".txt", ".md", ".rst", ".text")
+HAS_COLUMNS = False
 
 
 def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:

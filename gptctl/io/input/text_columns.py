@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gptctl.core.errors import DataError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.io import formats
 from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions
@@ -17,6 +18,22 @@ from gptctl.io.input.read_task import read_block
 from gptctl.io.input.usual_columns import is_text, usual_text_column
 
 FIRST_BLOCK_BYTES = 2**20
+
+
+def open_inputs(arguments: Sequence[str], options: ReadOptions) -> Inputs:
+    """Resolve the INPUT arguments of a data stage.
+
+    Raises what `Inputs` does, and UsageError (2) if a column is named and no input has columns.
+    """
+    inputs = Inputs(arguments, options)
+    named = {"--text-column": options.text_column, "--id-column": options.id_column}
+    given = [name for name, column in named.items() if column != name.removeprefix("--").removesuffix("-column")]
+    if given and inputs.files and not inputs.datasets and not any(formats.has_columns(f.path) for f in inputs.files):
+        raise UsageError(
+            f"{' and '.join(given)} cannot have an effect: {inputs.files[0].name} and the others have no columns",
+            "leave it out, or name JSON lines, CSV, Parquet or Arrow files",
+        )
+    return inputs
 
 
 def columns_of(table: pa.Table) -> dict[str, pa.ChunkedArray]:
