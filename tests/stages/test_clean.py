@@ -234,10 +234,8 @@ def test_a_blocklist_needs_urls(gptctl: Gptctl, tmp_path: Path) -> None:
     command = ("clean", "d.jsonl", "-o", "out", "--filters", "url_blocklist", "--set", "url_blocklist.words=casino")
     for more in ((), ("--dry-run",)):
         done = gptctl(*command, *more)
-        assert (done.code, "no document has a URL in column 'url'; columns: id, text, source, link" in done.err) == (
-            3,
-            True,
-        )
+        assert done.code == 3
+        assert "no document has a URL in column 'url'; columns: id, text, source, link" in done.err
     done = gptctl(*command, "--set", "url_blocklist.column=link", "--force")
     assert (done.code, "no document was dropped by: url_blocklist" in done.err) == (0, True), done.err
 
@@ -283,7 +281,8 @@ def test_files_without_columns_take_no_names_of_columns(gptctl: Gptctl, tmp_path
     (tmp_path / "notes" / "a.txt").write_text(PROSE)
     for command in ("clean", "dedup", "tokenize"):
         done = gptctl(command, "notes", "-o", "out", "--text-column", "body", "--dry-run")
-        assert (done.code, "--text-column cannot have an effect: a.txt and the others have no columns" in done.err) == (2, True)
+        assert done.code == 2
+        assert "--text-column cannot have an effect: a.txt and the others have no columns" in done.err
     write_jsonl(tmp_path / "notes" / "b.jsonl", [{"body": GERMAN}])
     done = gptctl("clean", "notes", "-o", "out", "--text-column", "body", "--keep-rejects")
     assert (done.code, "no document was dropped, so there are no rejects" in done.err) == (0, True), done.err
