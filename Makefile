@@ -10,7 +10,7 @@ OUT ?= out/demo
 $(VENV)/demo.ok: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable .
+	$(PIP) --editable '.[train]'
 	touch $@
 
 $(VENV)/dev.ok: $(VENV)/demo.ok

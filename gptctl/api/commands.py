@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gptctl.api.errors import as_gptctl_error
+from gptctl.api.wording import in_python
 from gptctl.core.config import Layer, StageConfig, bare, declaration, is_list, table_of
 from gptctl.core.config.messages import ARGUMENT
 from gptctl.core.config.values import Values
@@ -54,6 +55,7 @@ def function(name: str) -> Callable[..., Summary]:
     model = config_model(stage)
     signature = signature_of(model)
 
+    @in_python(name, model, COMMON)
     @as_gptctl_error
     def call(*args: Any, **settings: Any) -> Summary:
         bound = bind(name, signature, args, settings)

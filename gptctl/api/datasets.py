@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 from html import escape
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptctl.api.errors import as_gptctl_error
-from gptctl.core.errors import MachineError, UsageError
+from gptctl.core.errors import UsageError
+from gptctl.core.extras import require
 from gptctl.core.summary import Counts
 
 if TYPE_CHECKING:
@@ -86,12 +86,14 @@ class Dataset:
 
     def to_polars(self, limit: int | None = None) -> pl.DataFrame:
         """Return the rows as a Polars DataFrame. Raises GptctlError if Polars is not installed."""
-        frame: pl.DataFrame = require("polars").from_arrow(self.to_arrow(limit))
+        polars: Any = require("polars")
+        frame: pl.DataFrame = polars.from_arrow(self.to_arrow(limit))
         return frame
 
     def to_datasets(self, limit: int | None = None) -> datasets.Dataset:
         """Return the rows as a Hugging Face dataset. Raises GptctlError if `datasets` is not installed."""
-        return require("datasets").Dataset(self.to_arrow(limit).replace_schema_metadata(None))
+        library: Any = require("datasets")
+        return library.Dataset(self.to_arrow(limit).replace_schema_metadata(None))
 
     def __repr__(self) -> str:
         """Return one line that says what this is."""
@@ -113,11 +115,3 @@ def short(value: Any, width: int = 80) -> str:
     """Return a value as text, cut to a cell's width."""
     text = str(value)
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def require(package: str) -> Any:
-    """Import an optional package. Raises MachineError (4) with the command that installs it."""
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise MachineError(f"{package} is not installed", f"pip install {package}") from error

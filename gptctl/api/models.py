@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from gptctl.api.errors import as_gptctl_error
-from gptctl.core.errors import DataError
+from gptctl.api.wording import in_python
+from gptctl.core.errors import DataError, UsageError
+from gptctl.core.plugins import did_you_mean
 
 if TYPE_CHECKING:
     from gptctl.evals.inference.loaded_model import LoadedModel
@@ -62,6 +64,8 @@ class Model:
     def __init__(self, path: str | Path, dtype: Dtype = "float32", device: DeviceName = "auto") -> None:
         from gptctl.model.files.locate import find_model
 
+        check_choice("dtype", dtype, get_args(Dtype))
+        check_choice("device", device, get_args(DeviceName))
         self.path = str(path)
         self.dtype = dtype
         self.device = device
@@ -225,5 +229,13 @@ def sampling_params(options: dict[str, Any]) -> Any:
     from gptctl.core.config.messages import ARGUMENT
     from gptctl.infer.options import SamplingOptions
 
-    config, _ = build(SamplingOptions, [Layer(ARGUMENT, options)])
+    resolve = in_python("Model.generate", SamplingOptions)(build)
+    config, _ = resolve(SamplingOptions, [Layer(ARGUMENT, options)])
     return config.sampling_params()
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise UsageError (2) for a value that is none of the choices."""
+    if value not in choices:
+        near = did_you_mean(str(value), list(choices))
+        raise UsageError(f"{name} takes {', '.join(choices)}, not {value!r}{near}", "see help(gptctl.load)")

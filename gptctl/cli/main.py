@@ -80,7 +80,7 @@ def report(error: BaseException) -> int:
     if "--debug" in sys.argv:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, typer.TyperException):
-        error = UsageError(usage_problem(error), f"see {' '.join(['gptctl', *command_named(sys.argv)])} --help")
+        error = UsageError(usage_problem(error), usage_hint(sys.argv))
     known = from_exception(error) if isinstance(error, Exception) else GptctlError(f"internal error: {error!r}")
     Console().error(known)
     return known.exit_code
@@ -89,6 +89,14 @@ def report(error: BaseException) -> int:
 def command_named(argv: list[str]) -> list[str]:
     """Return the subcommand of a command line in a list, or nothing if it names none."""
     return [word for word in argv[1:2] if word in stage_names()]
+
+
+def usage_hint(argv: list[str]) -> str:
+    """Return the hint for a command line that cannot be parsed. Options before the command belong behind it."""
+    commands = [word for word in argv[1:] if word in stage_names()]
+    if commands and not command_named(argv):
+        return f"options follow the command: gptctl {commands[0]} {argv[1]}"
+    return f"see {' '.join(['gptctl', *command_named(argv)])} --help"
 
 
 def usage_problem(error: typer.TyperException) -> str:

@@ -120,10 +120,20 @@ def from_exception(error: Exception) -> GptctlError:
         return from_out_of_memory(error, "use fewer workers (--workers 1) or smaller batches")
     if isinstance(error, OSError):
         return from_os_error(error)
+    if isinstance(error, ImportError) and (absent := without_library(error)):
+        return absent
     return GptctlError(
         f"internal error: {type(error).__name__}: {error}",
         "run again with --debug and report the traceback; log.txt in the output folder has it too",
     )
+
+
+def without_library(error: ImportError) -> GptctlError | None:
+    """Return the MachineError for an optional library that is missing, broken or too old; None for other modules."""
+    from gptctl.core.extras import EXTRAS, missing
+
+    library = (error.name or "").split(".")[0]
+    return missing(library, error) if library in EXTRAS else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from gptctl.core.config import ReadingOptions
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_duration
-from gptctl.evals import training_data
+from gptctl.evals import tasks, training_data
 from gptctl.evals.comparison import baselines
 from gptctl.evals.evaluation import OtherSystem
 from gptctl.evals.fingerprints import is_model
@@ -77,12 +77,28 @@ class DatasetPredictor:
             return average_predictions([self.predict_one(member) for member in member_runs(model)])
         return self.predict_one(model)
 
-    def predict_one(self, model: str) -> list[SplitPredictions]:
-        """Return the predictions of one model for each evaluation split."""
+    def count_requests(self, model: str) -> dict[str, int]:
+        """Return the number of requests for each evaluation split. The model is loaded, but not run."""
+        for member in member_runs(model) if self.ensemble else [model]:
+            spec, data = self.open(member)
+            task = tasks.load(spec.task)
+            counts = {
+                split: len(task.build_requests(table, spec.load(), spec.options).requests)
+                for split, table in evaluation_splits(data, spec)
+            }
+        return counts
+
+    def open(self, model: str) -> tuple[InferenceSpec, EvaluationData]:
+        """Load a model, and return how it is run and how DATA is read for its task."""
         data, context_column = self.data, choice_context_column(self.data)
         spec = resolve(model, self.setup, context_column is not None)
         if spec.task == "choices" and context_column:
             data = replace(data, reading=data.reading.model_copy(update={"text_column": context_column}))
+        return spec, data
+
+    def predict_one(self, model: str) -> list[SplitPredictions]:
+        """Return the predictions of one model for each evaluation split."""
+        spec, data = self.open(model)
         train = None
         if spec.task == "classify" and data.with_training_split:
             column = self.setup.options.label_column

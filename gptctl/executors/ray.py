@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from gptctl.core import plugins
 from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
+from gptctl.core.extras import require
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -165,7 +166,7 @@ def missing_code(node: str) -> MachineError:
     """Return the error for a node that cannot import what this process can."""
     return MachineError(
         f"{node} of the Ray cluster cannot import this version of gptctl",
-        "install the same version on every node, where Ray runs: pip install 'gptctl[ray]'",
+        "install the same version of gptctl, with its extra ray, on every node, where Ray runs",
     )
 
 
@@ -179,10 +180,7 @@ def connect(address: str, workers: int) -> Any:
     local = address == "local"
     if local and "ray" not in sys.modules:  # else Ray would write a token into the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    try:
-        import ray
-    except ImportError as error:
-        raise MachineError("--executor ray needs the package ray", "pip install 'gptctl[ray]'") from error
+    ray: Any = require("ray")
     if ray.is_initialized():
         return ray
     options: dict[str, Any] = {"address": address}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
@@ -47,6 +48,10 @@ class Conversation:
             yield chunk.text
         self.turns += 1
         self.messages.append({"role": ASSISTANT, "content": answer})
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the number of answers, and the messages that are still part of the conversation."""
+        return {"turns": self.turns, "messages": [dict(message) for message in self.messages]}
 
 
 def chat(conversation: Conversation, lines: Iterable[str], context: Context, marker: str = "> ") -> None:

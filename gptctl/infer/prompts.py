@@ -57,6 +57,16 @@ class Prompts(Inputs):
             return {self.name: content_hash(str(self.lines))}
         return super().fingerprints(read_remote)
 
+    def count(self, limit: int = 0) -> int:
+        """Read all prompts and return how many there are. Raises DataError (3) if there are none."""
+        if found := sum(len(table) for table, _ in self.tables(limit)):
+            return found
+        raise self.without_any()
+
+    def without_any(self) -> DataError:
+        """Return the error for an input without a prompt."""
+        return DataError(f"{self.name} contains no prompt", "write one prompt per line, or use a text column")
+
     def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
         """Yield tasks of `size` prompts. The last one of each table may have fewer."""
         first = index = 0

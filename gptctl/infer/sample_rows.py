@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gptctl.infer.completions import Completion
+from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset.schema import with_kind
 
 
@@ -35,6 +37,14 @@ def samples_table(prompts: pa.Table, completions: Sequence[Sequence[Completion]]
             columns[name] = prompts[name].take(owners)
     table = pa.table(columns)
     return table.replace_schema_metadata(with_kind(table.schema, "samples").metadata)
+
+
+def sample_statistics(samples: pa.Table, params: SamplingParams) -> dict[str, int]:
+    """Return the numbers of samples and tokens, and with stop texts how many samples ended before the limit."""
+    found = {"samples": len(samples), "tokens": pc.sum(samples["tokens"]).as_py() or 0}
+    if params.stop:
+        found["ended"] = pc.sum(pc.equal(samples["finish"], "stop")).as_py() or 0
+    return found
 
 
 def sample_rows(identity: str, prompt: str, samples: Sequence[Completion], logprobs: bool) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.files.lazy_tensor import LazyTensor
+from gptctl.model.files.weight_files import WEIGHTS
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.config_export import to_hf_config
 from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
@@ -95,7 +96,7 @@ def write_weights(folder: Path, model: GPT | Classifier, weights: Mapping[str, T
     """Write weights under our names. They may be older than those that the model has now."""
     lazy = {name: t if isinstance(t, LazyTensor) else LazyTensor.of(t) for name, t in weights.items()}
     tensors = {name: unpad_lazily(name, tensor, model.config) for name, tensor in lazy.items()}
-    tensor_files.write_tensors(folder / tensor_files.WEIGHTS, tensors)
+    tensor_files.write_tensors(folder / WEIGHTS, tensors)
 
 
 def write_config(folder: Path, model: GPT | Classifier, tokenizer_json: str, extra: dict[str, Any]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import platform
 import shutil
 from pathlib import Path
+from typing import Any
 
 from gptctl.core.config import Values
 from gptctl.core.cpus import available_cpus
+from gptctl.core.errors import MachineError
+from gptctl.core.extras import require
 from gptctl.core.formatting import format_bytes
 from gptctl.core.run_record import library_versions
 from gptctl.io.object_storage.address import is_uri
@@ -47,8 +50,11 @@ def nearest_folder(path: str) -> Path:
 
 
 def accelerators() -> str:
-    """Return the names of the GPUs that torch can use."""
-    import torch
+    """Return the names of the GPUs that torch can use, or that torch is not installed."""
+    try:
+        torch: Any = require("torch")
+    except MachineError as error:
+        return f"unknown: {error.message}"
 
     if torch.cuda.is_available():
         return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

@@ -30,7 +30,6 @@ from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.find import find_files
 from gptctl.io.input.predictions import Rows
-from gptctl.pipeline import data_splits
 from gptctl.pipeline.open_output import open_output
 
 EXAMPLES = (
@@ -67,20 +66,21 @@ class Eval(EvalOptions):
 
 
 def plan(config: Eval, context: Context) -> Summary:
-    """Check the command and that its inputs exist; return what would be scored."""
-    from gptctl.model.files.locate import find_model
-
+    """Open everything that is read, without running a model; return what would be scored."""
     validate(config)
-    if config.model is not None:
-        find_model(config.model)
-    if config.data is not None:
-        data_splits.find_splits(config.data)
-    for path in (config.predictions, config.compare, config.leakage, config.no_regress):
-        if path is not None and path != "-":
-            find_files(path)
+    regressions.read_earlier(config.no_regress)
     model = f"{config.model} on {config.data or config.harness}"
     what = f"predictions {config.predictions}" if config.predictions else model
     facts: Values = {"metrics": list(config.metrics), "average": config.average, "what": what}
+    if config.predictions is not None and config.predictions != "-":
+        facts["rows"] = {one.split: len(one.rows) for one in read_splits(config.predictions, config.metrics)}
+    if config.model and (predictor := predictor_for(config, context)):
+        facts["requests"] = predictor.count_requests(config.model)
+    if config.harness and config.model:
+        resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"))
+        lm_eval.check(config.harness)
+    for path in filter(None, (config.compare, config.leakage)):
+        find_files(path)
     return Summary("eval", "planned", (config.out,) if config.out else (), plan=facts)
 
 
@@ -113,8 +113,7 @@ def validate(config: Eval) -> None:
         raise UsageError("name either DATA or --harness", "gptctl eval MODEL DATA, or gptctl eval MODEL --harness DIR")
     if config.predictions == "-" and config.out is not None:
         raise UsageError("--predictions - cannot be written with -o", "save standard input to a file first")
-    for name in config.metrics:
-        metric_plugins.load(name)
+    metric_plugins.check(config.metrics)
     baselines.check_names(config.baseline_names())
     if config.average == "binary" and config.positive is None:
         raise UsageError("--average binary needs --positive LABEL", "name the positive label; it is never guessed")
@@ -135,35 +134,36 @@ def input_fingerprints(config: Eval) -> dict[str, str]:
 
 def evaluate(config: Eval, context: Context) -> Evaluation:
     """Run the model or read the predictions, and score them; or run lm-eval's tasks."""
-    setup = config.inference_setup(config.wants_texts())
     if config.harness is not None:
         assert config.model is not None
-        spec = resolve(config.model, replace(setup, task="lm"))
+        spec = resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"))
         return Evaluation(lm_eval.evaluate(config.harness, spec, limit=config.limit, seed=config.seed), [])
-    predictor = None
-    if config.data is not None:
-        names = config.baseline_names()
-        data = EvaluationData(config.data, config, config.metrics, bool(names), config.export_folder())
-        executor = Executor(processes.run, config.nproc_per_node)
-        cache = OutputCache(OutputCache.folder_of(config.cache), context.warn)
-        predictor = DatasetPredictor(data, setup, executor, cache, context, config.ensemble)
+    predictor = predictor_for(config, context)
     if config.predictions is not None:
         splits = read_splits(config.predictions, config.metrics)
     else:
         assert config.model is not None and predictor is not None
         splits = predictor.predict(config.model)
+    reading, executor = ReadOptions.from_config(config), load_executor(config)
     comparisons = Comparisons(
         baselines=config.baseline_names(),
         require_baselines=config.baseline is not None,
         other=other_system(config.compare, predictor) if config.compare else None,
-        leakage=leakage_search(config, config.leakage) if config.leakage else None,
+        leakage=LeakageSearch(config.leakage, reading, executor, config.max_bad) if config.leakage else None,
     )
     return evaluation.evaluate(splits, config.scoring_options(), comparisons, context)
 
 
-def leakage_search(config: Eval, training_data: str) -> LeakageSearch:
-    """Return the search that --leakage asks for."""
-    return LeakageSearch(training_data, ReadOptions.from_config(config), load_executor(config), config.max_bad)
+def predictor_for(config: Eval, context: Context) -> DatasetPredictor | None:
+    """Return what runs models on DATA, or None if only predictions are scored."""
+    if config.data is None:
+        return None
+    with_training = bool(config.baseline_names())
+    data = EvaluationData(config.data, config, config.metrics, with_training, config.export_folder())
+    executor = Executor(processes.run, config.nproc_per_node)
+    cache = OutputCache(OutputCache.folder_of(config.cache), context.warn)
+    setup = config.inference_setup(config.wants_texts())
+    return DatasetPredictor(data, setup, executor, cache, context, config.ensemble)
 
 
 def summarize(
@@ -195,6 +195,5 @@ def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, s
         picture = matplotlib_plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
         atomic.write_bytes(folder / "confusion.svg", picture)
     rows = sum(len(split.rows) for split in evaluated.splits)
-    counts = Counts(documents_in=rows, kept=rows)
-    kind = files.dataset_kind(evaluated)
+    kind, counts = files.dataset_kind(evaluated), Counts(documents_in=rows, kept=rows)
     return Manifest(kind, "eval", config.settings(), inputs, shards, counts, evaluated.report)

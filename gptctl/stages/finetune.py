@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ import pyarrow as pa
 from gptctl.core import atomic
 from gptctl.core.config import Values, argument, output, plain
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, source_table
@@ -26,9 +26,8 @@ from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 
 if TYPE_CHECKING:
-    from gptctl.model.config import ModelConfig
     from gptctl.train.job import TrainJob
-    from gptctl.train.tasks.finetune_task import FinetuneTask
+    from gptctl.train.tasks.finetune_inputs import FinetuneInputs
 
 EXAMPLES = (
     "gptctl finetune run labelled -o classifier --epochs 2",
@@ -65,72 +64,50 @@ class Finetune(FinetuneOptions):
 
 def plan(config: Finetune, context: Context) -> Summary:
     """Describe what would be done."""
-    from gptctl.model.files.locate import find_model
-    from gptctl.model.folder import load_model
     from gptctl.train.source_metrics import planned_sources
-    from gptctl.train.tasks.prepare_task import prepare_task
+    from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    sources, _ = config.read_sources(config.data)
-    tables = next(iter(sources.values()))
+    inputs = open_inputs(config, config.base, config.data)
     facts: Values = {
-        "model": str(find_model(config.base)),
-        "train_texts": sum(len(found["train"]) for found in sources.values()),
-        "val_texts": sum(len(found["val"]) for found in sources.values()),
+        "model": str(inputs.folder),
+        "train_texts": inputs.count("train"),
+        "val_texts": inputs.count("val"),
     }
     if config.task == "classify":
-        facts["labels"] = data_splits.label_names(tables["train"], config.label_column)
-    if runs := list(config.repeats(tables)):
+        facts["labels"] = data_splits.label_names(inputs.tables["train"], config.label_column)
+    if runs := list(config.repeats(inputs.tables)):
         facts["runs"] = runs
-    if config.task == "lm":
-        folder = find_model(config.base)
-        saved = load_model(folder)
-        task = prepare_task(config, folder, saved, sources, context.warn)
-        facts["sources"] = planned_sources(make_job(config, task, config.limit_context(saved.config), {}))
-        warn_of_repetition(facts["sources"], context)
+    job = make_job(config, inputs, context)
+    trained = (parameter for parameter in job.model.build().parameters() if parameter.requires_grad)
+    facts |= {"steps": job.recipe.steps, "trained_parameters": sum(parameter.numel() for parameter in trained)}
+    if planned := planned_sources(job):
+        facts["sources"] = planned
+        warn_of_repetition(planned, context)
     return Summary("finetune", "planned", (config.out,), plan=facts)
 
 
 def run(config: Finetune, context: Context | None = None) -> Summary:
     """Finetune into a run folder."""
     context = context or Context()
-    from gptctl.model import device
     from gptctl.model.files import model_manifest
-    from gptctl.model.files.locate import find_model
-    from gptctl.model.folder import load_model
     from gptctl.train.distributed.follow import follow_leader, has_model
     from gptctl.train.distributed.nodes import join_nodes
+    from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    folder = find_model(config.base)
-    saved = load_model(folder)
-    model = config.limit_context(saved.config)
-    device.select_device(config.device_name(), config.gpus)
-    if config.lora and "tp" in config.plan_options(config.micro_batch_size).strategies():
-        raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
-    sources, fingerprints = config.read_sources(config.data)
-    tables = next(iter(sources.values()))
-    inputs, repeats = {"model": model_manifest.model_fingerprint(folder), **fingerprints}, config.repeats(tables)
-    if repeats and config.nodes > 1:
-        hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
-        raise UsageError("--seeds and --fold-column train on one machine", hint)
-
-    def build_job() -> TrainJob:
-        from gptctl.train.tasks.prepare_task import prepare_task
-
-        task = prepare_task(config, folder, saved, sources, context.warn)
-        return make_job(config, task, model, fingerprints)
-
+    inputs = open_inputs(config, config.base, config.data)
+    repeats = config.repeats(inputs.tables)
+    prints = {"model": model_manifest.model_fingerprint(inputs.folder), **inputs.fingerprints}
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
         if not nodes.is_leader:
+            build_job = partial(make_job, config, inputs, context)
             found = follow_leader(nodes, build_job, Path(config.out), "finetune", context)
             return Summary("finetune", "up to date", (config.out,)) if found is None else summarise(config, found)
-        with open_run(Path(config.out), config, context, inputs, {"epochs": float}, has_model) as record:
+        with open_run(Path(config.out), config, context, prints, {"epochs": float}, has_model) as record:
             if record.up_to_date:
                 return record.previous_summary()
             nodes.announce_training()
-            metrics = (
-                train_all(repeats, record, context) if repeats else train(config, build_job(), tables, record, context)
-            )
-            return finish(config, record, metrics, inputs, Tokenizer.from_json(saved.tokenizer_json))
+            metrics = train_all(repeats, record, context) if repeats else train(config, inputs, record, context)
+            return finish(config, record, metrics, prints, Tokenizer.from_json(inputs.saved.tokenizer_json))
 
 
 def finish(config: Finetune, record: Run, metrics: Values, inputs: dict[str, str], tokenizer: Tokenizer) -> Summary:
@@ -158,7 +135,7 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
     return metrics | {"best": best, "runs": runs}
 
 
-def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: Run, context: Context) -> Values:
+def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Context) -> Values:
     """Train, then write the best weights as the model folder, and with LoRA the adapter too."""
     from gptctl.evals.inference import held_out
     from gptctl.evals.inference.loaded_model import LoadedModel
@@ -169,6 +146,7 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks import final_model
 
+    job, tables = make_job(config, inputs, context), inputs.tables
     if planned := planned_sources(job):
         record.event("sources", sources=planned)
         warn_of_repetition(planned, context)
@@ -196,11 +174,12 @@ def train(config: Finetune, job: TrainJob, tables: dict[str, pa.Table], record: 
     return metrics
 
 
-def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerprints: Values) -> TrainJob:
+def make_job(config: Finetune, inputs: FinetuneInputs, context: Context) -> TrainJob:
     """Describe the training run: an evaluation and a checkpoint at the end of each epoch."""
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import arrange
 
+    task, model = inputs.prepare(context.warn), inputs.model
     recipe = config.effective_recipe(task.label_weights, task.train_samples, model.max_seq_len)
     every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
     lora = {"lora": plain(config.lora_config())} if config.lora else {}
@@ -212,7 +191,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
         val_data=task.val_data,
         objective=task.objective,
         tokenizer_json=task.tokenizer.to_json(),
-        metadata={"stage": "finetune", "task": config.task, "data": fingerprints} | task.metadata | lora,
+        metadata={"stage": "finetune", "task": config.task, "data": inputs.fingerprints} | task.metadata | lora,
         seed=config.seed,
         patience=config.patience,
         select_on=task.select_on,
@@ -221,7 +200,7 @@ def make_job(config: Finetune, task: FinetuneTask, model: ModelConfig, fingerpri
         checkpoint_every=every,
         faults=config.faults,
         loggers=config.loggers,
-        **config.distributed(arrange(model, recipe, config.plan_options(config.micro_batch_size))),
+        **config.distributed(arrange(model, recipe, inputs.processes)),
     )
 
 

@@ -10,11 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context
-from gptctl.core.errors import DataError, UsageError, memory_hint
+from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
 from gptctl.infer.options import LoadingOptions, SamplingOptions
@@ -32,7 +31,6 @@ EXAMPLES = (
     'gptctl generate run "The" --num 3 --temperature 0.8 --top-p 0.95 --seed 7 --quantize int8',
     "gptctl generate run --prompts prompts.jsonl -o samples --max-tokens 16 --stop END --logprobs",
 )
-NEVER_ENDED = "no sample reached a text of --stop: all have as many tokens as --max-tokens allows"
 
 
 class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
@@ -84,12 +82,14 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
 
 
 def plan(config: Generate, context: Context) -> Summary:
-    """Check the settings and return what would be generated."""
+    """Load the model, read the prompts, and return what would be generated."""
     from gptctl.model.files.locate import find_model
 
     check(config)
-    facts: Values = {"model": str(find_model(config.model)), "prompts": config.prompts or 1}
-    facts |= {"max_tokens": config.max_tokens, "weights": config.dtype()}
+    load(config)
+    facts: Values = {"model": str(find_model(config.model)), "weights": config.dtype(), "max_tokens": config.max_tokens}
+    if not config.is_conversation() and config.prompts != "-":
+        facts["prompts"] = open_prompts(config).count(config.limit)
     if config.draft:
         facts["draft"] = str(find_model(config.draft))
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
@@ -105,10 +105,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     folder = find_model(config.model)
     if config.is_conversation():
         return converse(config, context)
-    from gptctl.infer.prompts import Prompts, options_for
-
-    options = options_for(ReadOptions.from_config(config), config.chat)
-    prompts = Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
+    prompts = open_prompts(config)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
     from gptctl.model.files import model_manifest
@@ -117,9 +114,16 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))
-    if dataset.summary.metrics.get("ended") == 0:
-        context.info(NEVER_ENDED)
+    config.say_if_none_ended(dataset.summary.metrics.get("ended"), context)
     return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
+
+
+def open_prompts(config: Generate) -> Prompts:
+    """Open the prompts. Raises UsageError (2) for a missing path."""
+    from gptctl.infer.prompts import Prompts, options_for
+
+    options = options_for(ReadOptions.from_config(config), config.chat)
+    return Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
 
 
 def check(config: Generate) -> None:
@@ -157,7 +161,7 @@ def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: 
 
 def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
-    from gptctl.infer.sample_rows import samples_table
+    from gptctl.infer.sample_rows import sample_statistics, samples_table
 
     prompts_before = int(task.payload)
 
@@ -168,10 +172,8 @@ def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.T
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
     found = samples_table(table, completions, sampler.params.logprobs)
-    stats = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
-    if sampler.params.stop:
-        stats["ended"] = pc.sum(pc.equal(found["finish"], "stop")).as_py() or 0
-    return TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), stats)
+    counts = Counts(documents_in=len(table), kept=len(table))
+    return TaskOutput({"": found}, counts, sample_statistics(found, sampler.params))
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:
@@ -180,9 +182,8 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
 
     count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
     if not count:
-        raise DataError(f"{prompts.name} contains no prompt", "write one prompt per line, or use a text column")
-    if config.stop and not any(row["finish"] == "stop" for row in rows):
-        context.info(NEVER_ENDED)
+        raise prompts.without_any()
+    config.say_if_none_ended(sum(row["finish"] == "stop" for row in rows), context)
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
     return Summary("generate", counts=Counts(documents_in=count, kept=count), metrics=metrics)
 
@@ -192,9 +193,9 @@ def converse(config: Generate, context: Context) -> Summary:
     from gptctl.infer.conversation import Conversation, chat
     from gptctl.infer.terminal import read_lines
 
+    if is_typed := sys.stdin.isatty():
+        context.info(f"loading {config.model}; type a message after each >, and Ctrl-D to end")
     sampler = load(config)
     conversation = Conversation(sampler.generator, sampler.params, config.system)
-    lines = read_lines(partial(context.stop.check, "stopped"))
-    chat(conversation, lines, context, "> " if sys.stdin.isatty() else "")
-    messages = [dict(message) for message in conversation.messages]
-    return Summary("generate", metrics={"turns": conversation.turns, "messages": messages})
+    chat(conversation, read_lines(partial(context.stop.check, "stopped")), context, "> " if is_typed else "")
+    return Summary("generate", metrics=conversation.metrics())

@@ -19,6 +19,7 @@ from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.train.planning.reading_plan import plan_reading
 from gptctl.train.planning.time_budget import minutes_used
+from gptctl.train.tasks.preflight import check_command, check_val_split
 from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
 from gptctl.train.tasks.token_sources import TokenSources, open_token_sources
 
@@ -85,9 +86,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
         return list_presets()
     if config.training.optimizer not in plugins.names(OPTIMIZERS):
         raise plugins.unknown("optimizer", config.training.optimizer, plugins.names(OPTIMIZERS))
-    data = open_token_sources(config.tokens, config) if config.tokens else None
-    if data:
-        data.require_val_split(config.options_of_evaluation())
+    data = open_data(config, context) if config.tokens else None
     chosen = plan_pretraining.plan_without_training(config, data)
     for line in chosen.reasons:
         context.info(line)
@@ -108,8 +107,7 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         raise UsageError("TOKENS is missing", "gptctl pretrain TOKENS -o RUN; only --dry-run works without")
     if config.out is None:
         raise UsageError("-o is missing", "gptctl pretrain TOKENS -o RUN")
-    data = open_token_sources(config.tokens, config)
-    data.require_val_split(config.options_of_evaluation())
+    data = open_data(config, context)
     from gptctl.model import device
     from gptctl.train.distributed.nodes import join_nodes
 
@@ -118,6 +116,14 @@ def run(config: Pretrain, context: Context | None = None) -> Summary:
         if nodes.is_leader:
             return lead(config, data, context, nodes, began)
         return follow(config, data, context, nodes)
+
+
+def open_data(config: Pretrain, context: Context) -> TokenSources:
+    """Open TOKENS, after checking what would end the command later."""
+    check_command(config)
+    data = open_token_sources(config.tokens, config)
+    check_val_split(config, data.count("val"), context.warn)
+    return data
 
 
 def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, began: float) -> Summary:

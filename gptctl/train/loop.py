@@ -8,7 +8,7 @@ from typing import Any
 from gptctl.core import plugins
 from gptctl.core.context import Context
 from gptctl.core.run_folder import Run
-from gptctl.train import gc_control
+from gptctl.train import gc_control, loggers
 from gptctl.train.checkpointing import report_checkpoints, save_checkpoint, stop_if_requested
 from gptctl.train.evaluation import evaluate
 from gptctl.train.job import Model, TrainJob
@@ -30,8 +30,7 @@ def train(job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     then, and DivergedError (6) is raised if training must end. After a signal the state is saved and StoppedError
     raised (130, 143, or 138 for SIGUSR1).
     """
-    for name in job.loggers:
-        plugins.load("gptctl.train.loggers", name).check()
+    loggers.check(job.loggers)
     module = plugins.load("gptctl.train.strategies", job.strategy if job.world_size > 1 else "single")
     metrics: dict[str, Any] = module.launch(train_rank, job, run, context)
     return metrics

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,37 @@ def test_every_error_is_a_gptctl_error(
     with pytest.raises(gptctl.GptctlError, match=said) as caught:
         gptctl.clean(**arguments)
     assert caught.value.exit_code == code and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message", "hint"),
+    [
+        ("clean", {"inputs": "raw.jsonl"}, "out is missing", "name the folder to write"),
+        ("clean", {"inputs": "absent.jsonl", "out": "x"}, "no such file or folder: absent.jsonl", "check the path"),
+        ("clean", {"inputs": "raw.jsonl", "out": "x", "preset": "wbe"}, None, "see help(gptctl.clean)"),
+        ("clean", {"inputs": "raw.jsonl", "out": "x", "text_column": "body"}, None, "name the column that holds the text with text_column"),
+        ("tokenize", {"inputs": "raw.jsonl", "out": "x", "val": 0.6, "test": 0.6}, "val=0.6 and test=0.6 leave nothing to train on", None),
+        ("pretrain", {"out": "x"}, "tokens is missing", "see help(gptctl.pretrain)"),
+        ("pretrain", {"tokens": "t", "size": "1M", "preset": "gpt2"}, "size and preset both choose the model: give one of them", None),
+        ("finetune", {"base": "absent", "data": "d", "out": "x"}, None, "base is a run folder, one of its checkpoints, a model folder, or an adapter's"),
+        ("evaluate", {"model": "m"}, "name either data or harness", "see help(gptctl.evaluate)"),
+        ("evaluate", {"predictions": "p", "average": "binary"}, "average='binary' needs positive LABEL", None),
+        ("generate", {"model": "m", "prompt": "a", "prompts": "b"}, "prompt and prompts are both given", None),
+    ],
+)  # fmt: skip
+def test_errors_name_arguments_not_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, arguments: dict[str, str], message: str, hint: str
+) -> None:
+    """What the command line calls --text-column, -o and TOKENS is text_column, out and tokens here."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "raw.jsonl", documents(5))
+    with pytest.raises(gptctl.GptctlError) as caught:
+        getattr(gptctl, function)(**arguments)
+    said = caught.value
+    assert str(said) == said.message
+    assert message is None or said.message == message
+    assert hint is None or said.hint == hint
+    assert not re.search(r"(^| )-", f"{said.message} {said.hint}")
 
 
 def test_a_missed_gate_raises_and_keeps_the_result(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_a_classifier_predicts_as_eval_does(gptctl: Callable[..., Ran], workspac
     [
         (lambda run: run.generate("a", max_tokens=0), "max_tokens"),
         (lambda run: run.generate("a", temprature=1), "temperature"),
+        (lambda run: load(run.path, dtype="bf16"), "dtype takes float32, bfloat16, int8, not 'bf16'"),
+        (lambda run: load(run.path, device="gpu"), "device takes auto, cpu, cuda, mps, not 'gpu'"),
         (lambda run: run.predict("a"), "is a language model"),
         (lambda run: load("no/such/place"), "no such file or folder"),
         (lambda run: load(run.path, split="train"), "split is for datasets"),
@@ -101,6 +103,7 @@ def test_errors(workspace: Path, call: Callable[[gptctl.Run], object], said: str
     with pytest.raises(gptctl.GptctlError, match=said) as caught:
         call(load(workspace / "run"))
     assert caught.value.exit_code in (2, 3)
+    assert "--" not in str(caught.value.hint)
 
 
 def test_loading_a_dataset_needs_no_torch(workspace: Path) -> None:

@@ -40,6 +40,7 @@ Gptctl = Callable[..., Ran]
         ("clean in -o out --lmit 3", "no such option: --lmit (did you mean '--limit'?)"),
         ("clean in -o out --limit", "--limit needs a value"),
         ("eval m d other -o out", "too many arguments: other"),
+        ("-v clean in -o out", "hint: options follow the command: gptctl clean -v"),
     ],
 )
 def test_flags_and_set(gptctl: Gptctl, words: str, said: str) -> None:

@@ -148,7 +148,7 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(MachineError) as raised:
         list(executor.run(str, [1], 2))
-    assert raised.value.hint == "pip install 'gptctl[ray]'"
+    assert raised.value.hint == "pip install 'ray>=2.50'"
     assert list(executor.run(str, [], 2)) == []
 
 

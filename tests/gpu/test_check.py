@@ -18,19 +18,26 @@ from tests.gpu import check, packages
 SCRIPT = REPO / "tests" / "gpu" / "check.sh"
 
 
-def run_script(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the script with this interpreter."""
+def run_script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the script in a folder, with this interpreter."""
     environment = {name: value for name, value in os.environ.items() if name not in ("OUT", "WHEELS", "NANOGPT_DIR")}
     command = ["bash", str(SCRIPT), *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environment | {"PYTHON": sys.executable})
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=environment | {"PYTHON": sys.executable}
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # on a busy machine
 @pytest.mark.parametrize("suite", ["right", "fast"])
 def test_the_checks_pass_on_the_cpu(suite: str, tmp_path: Path) -> None:
-    """Every check of both suites, at a small size; the JSON has a verdict for each bound."""
-    done = run_script(suite, "--cpu", "--out", str(tmp_path / "found.json"))
+    """Every check of both suites, at a small size; the JSON has a verdict for each bound.
+
+    A relative path is one in the folder where the script is run, which may hold tests of its own.
+    """
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    done = run_script(tmp_path, suite, "--cpu", "--out", "found.json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert [each["check"] for each in found["checks"]] == [each.name for each in check.load(suite)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from gptctl.model.initialize import initialize
 from gptctl.model.save import save_model
 from gptctl.stages.generate import Generate, run
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
-from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
+from tests.conftest import REPO, Ran, plain_environment, run_gptctl, tree_bytes, write_jsonl
 from tests.infer.test_text_stream import byte_level
 
 Gptctl = Callable[..., Ran]
@@ -282,6 +283,20 @@ def test_the_oldest_turns_are_left_out_with_a_warning(models: Path) -> None:
     assert done.json["metrics"]["turns"] == 20
     long = run_gptctl("generate", models / "chat", "--chat", stdin=b"xyz " * 500)
     assert (long.code, "tokens" in long.err) == (3, True)
+
+
+@pytest.mark.slow
+def test_a_conversation_on_a_terminal(models: Path) -> None:
+    """What is being loaded, and how to end, are said before the first prompt."""
+    terminal, end = pty.openpty()
+    os.write(terminal, b"hello\n\x04")
+    command = [sys.executable, "-m", "gptctl", "generate", models / "chat", "--chat", "--max-tokens", "4"]
+    done = subprocess.run(command, stdin=end, capture_output=True, text=True, env=plain_environment())
+    os.close(terminal)
+    os.close(end)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == f"loading {models / 'chat'}; type a message after each >, and Ctrl-D to end"
+    assert done.stdout.count("> ") == 2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
+from tests.conftest import REPO, Ran, tree_bytes, write_jsonl
 
 Gptctl = Callable[..., Ran]
 PRETRAIN = (
@@ -309,43 +308,6 @@ def test_inspect_every_kind_of_output(output: str, gptctl: Gptctl, workspace: Pa
         row = json.loads(gptctl("inspect", workspace / output, "--limit", "1", "--format", "jsonl").out)
         assert row["text"].endswith("<|endoftext|>")
         assert len(row["text"].removesuffix("<|endoftext|>").encode()) == row["n_bytes"]
-
-
-@pytest.mark.slow
-def test_the_wheel_runs_outside_the_checkout(tmp_path: Path, workspace: Path) -> None:
-    source = tmp_path / "source"
-    shutil.copytree(
-        REPO, source, ignore=shutil.ignore_patterns(".venv", ".git", "out", "*.egg-info", "build", ".*cache")
-    )
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source],
-        check=True,
-        capture_output=True,
-    )
-    wheel = next((tmp_path / "dist").glob("*.whl"))
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-index",
-            "--target",
-            tmp_path / "site",
-            wheel,
-        ],
-        check=True,
-    )
-    assert (tmp_path / "site" / "bin" / "gptctl").exists()
-    for args in (
-        ["pretrain", "--list-presets"],
-        ["pretrain", str(workspace / "tokens"), "-o", "run", "--preset", "test-modern", "--steps", "2"],
-        ["clean", str(workspace / "raw.jsonl"), "-o", "clean", "--remove-stopwords", "english"],
-    ):
-        done = run_gptctl(*args, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
-        assert done.code == 0, done.err
 
 
 def test_generate_for_another_prompt_is_a_conflict(gptctl: Gptctl, workspace: Path) -> None:

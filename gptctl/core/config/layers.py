@@ -141,11 +141,16 @@ def unknown_keys(model: type[BaseModel], values: Values, prefix: str = "") -> li
 
 
 def validate(model: type[Model], layers: Sequence[Layer], placeholders: bool = False) -> tuple[Model | None, list[str]]:
-    """Check merged layers against the model. Return the config, or None and what is wrong."""
+    """Check merged layers against the model. Return the config, or None and what is wrong.
+
+    Validators find the keys that only the preset gives in their context.
+    """
     given, origins = merged(layers), origins_of(layers)
+    of_preset = frozenset(name for name, origin in origins.items() if origin == PRESET)
     absent = {name: placeholder(info) for name, info in model.model_fields.items() if info.is_required()}
     try:
-        return model.model_validate(absent | given if placeholders else given), []
+        values = absent | given if placeholders else given
+        return model.model_validate(values, context={PRESET: of_preset}), []
     except ValidationError as error:
         problems = [messages.invalid(model, item, given, origins) for item in error.errors()]
         return None, list(dict.fromkeys(problems))

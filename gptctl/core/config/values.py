@@ -73,11 +73,16 @@ def fingerprint(values: Values) -> str:
     return xxhash.xxh3_128_hexdigest(repr(sorted(flatten(values).items())).encode())
 
 
+def shown(value: Any) -> str:
+    """Return a value as errors show it."""
+    return "not set" if value is None else repr(value)
+
+
 def differing(old: Values, new: Values) -> list[str]:
     """Name the dotted keys in which two settings differ, each with both values."""
     left, right = flatten(old), flatten(new)
     return [
-        f"{name} (was {left.get(name, 'unset')!r}, now {right.get(name, 'unset')!r})"
+        f"{name} (was {shown(left.get(name))}, now {shown(right.get(name))})"
         for name in sorted(left.keys() | right.keys())
         if left.get(name) != right.get(name)
     ]

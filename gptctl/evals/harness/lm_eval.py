@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.errors import DataError, GptctlError, MachineError, UsageError
+from gptctl.core.errors import DataError, GptctlError, UsageError
+from gptctl.core.extras import missing, require
 from gptctl.evals.inference.worker import InferenceSpec, configure_once
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.stats.intervals import Z
@@ -29,25 +30,30 @@ ENVIRONMENT = {
 }
 
 
+def check(folder: str) -> Path:
+    """Return the folder of tasks. Raises UsageError (2) if there is none, MachineError (4) if lm-eval is missing."""
+    tasks = Path(folder).resolve()
+    if not tasks.is_dir():
+        raise UsageError(f"no such folder of tasks: {folder}", "--harness takes a folder of lm-eval's task YAML files")
+    os.environ.update(ENVIRONMENT)
+    require("lm_eval")
+    return tasks
+
+
 def evaluate(folder: str, spec: InferenceSpec, *, limit: int, seed: int) -> Report:
     """Return each metric of each task as "task/metric", with 95 % intervals from the harness's standard errors.
 
     Raises UsageError (2) for a missing folder, MachineError (4) if the harness is not installed, DataError (3) if the
     folder has no task or a task fails.
     """
-    tasks = Path(folder).resolve()
-    if not tasks.is_dir():
-        raise UsageError(f"no such folder of tasks: {folder}", "--harness takes a folder of lm-eval's task YAML files")
-    os.environ.update(ENVIRONMENT)
+    tasks = check(folder)
     configure_once(spec.threads)
     with tempfile.TemporaryDirectory(prefix="gptctl-harness-") as scratch, contextlib.chdir(tasks):
         os.environ["HF_DATASETS_CACHE"] = scratch
         try:
             from gptctl.evals.harness.harness_model import HarnessModel
-        except ModuleNotFoundError as error:
-            raise MachineError(
-                f"--harness needs lm-eval, and {error.name} is not installed", "pip install 'gptctl[lm-eval]'"
-            ) from error
+        except ImportError as error:
+            raise missing("lm_eval", error) from error
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         ignored = io.StringIO()  # progress bars that cannot be switched off, and what tasks print
         try:

@@ -23,12 +23,14 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from gptctl.core import plugins
 from gptctl.core.errors import UsageError
+from gptctl.core.extras import require
 from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.averages import Fraction
 from gptctl.evals.scoring.confusion import ClassCounts
 from gptctl.evals.stats.intervals import Interval
 
 PACKAGE = "gptctl.evals.metrics"
+LIBRARIES = {"bleu": "sacrebleu", "chrf": "sacrebleu"}  # optional ones that a metric needs
 
 
 @runtime_checkable
@@ -71,6 +73,14 @@ CONTRACT = (FractionMetric, CountsMetric, AdditiveMetric)
 def load(name: str) -> Metric:
     """Load a metric. Raises UsageError (2) for an unknown name."""
     return cast(Metric, plugins.load(PACKAGE, name))
+
+
+def check(names: Iterable[str]) -> None:
+    """Raise UsageError (2) for an unknown metric, and MachineError (4) for one whose library is not installed."""
+    for name in names:
+        load(name)
+        if library := LIBRARIES.get(name):
+            require(library)
 
 
 def select(names: Iterable[str], prediction_type: str) -> dict[str, Metric]:

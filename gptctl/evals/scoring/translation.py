@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from gptctl.core.errors import MachineError
+from gptctl.core.extras import require
 from gptctl.evals.array_types import FloatArray
 from gptctl.evals.scoring.squad import TextPairs
 
@@ -15,14 +15,8 @@ Score: TypeAlias = Literal["BLEU", "CHRF"]
 
 def sacrebleu_metric(name: Score) -> Any:
     """Return sacrebleu's metric with its default options. Raises MachineError (4) if sacrebleu is not installed."""
-    try:
-        from sacrebleu import metrics
-    except ImportError as error:
-        raise MachineError(
-            f"{name.lower()} needs sacrebleu, which is not installed", "pip install 'gptctl[text-metrics]'"
-        ) from error
-    module: Any = metrics
-    return module.BLEU(force=True) if name == "BLEU" else module.CHRF()
+    metrics: Any = require("sacrebleu").metrics
+    return metrics.BLEU(force=True) if name == "BLEU" else metrics.CHRF()
 
 
 def sentence_statistics(name: Score, data: TextPairs) -> FloatArray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from gptctl.core.errors import GptctlError
 from gptctl.io.diagnose import Finding
 from gptctl.io.lineage import Output
-from gptctl.model.files import locate, model_manifest, tensor_files
+from gptctl.model.files import locate, model_manifest
 
 BEST = "best"
 
@@ -41,11 +41,17 @@ def check_model(folder: Path) -> Iterator[Finding]:
 
 
 def find_problem(folder: Path, needs_manifest: bool = False) -> str | None:
-    """Return what is wrong with a folder of weights, or None. With `needs_manifest`, it must have a manifest."""
+    """Return what is wrong with a folder of weights, or None. With `needs_manifest`, it must have a manifest.
+
+    Files are compared with the manifest. Without one, the weights are read, which needs torch.
+    """
     try:
         if needs_manifest or model_manifest.has_manifest(folder):
             model_manifest.verify(folder)
-        elif locate.is_adapter(folder):
+            return None
+        from gptctl.model.files import tensor_files
+
+        if locate.is_adapter(folder):
             tensor_files.read_tensors(folder / locate.ADAPTER[1])
             locate.adapter_base(folder)
         else:

@@ -14,8 +14,9 @@ from gptctl.core.errors import DataError
 from gptctl.core.run_record import MANIFEST
 from gptctl.io import checked_json
 from gptctl.io.dataset.manifest import StoredShard
-from gptctl.model.files import locate, tensor_files
+from gptctl.model.files import locate
 from gptctl.model.files.json_files import read_json
+from gptctl.model.files.weight_files import is_sharded, weight_files
 
 CARD = "README.md"  # people edit it, so no checksum is kept
 COMPANION_FILES = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "generation_config.json")
@@ -30,8 +31,8 @@ def weights_fingerprint(folder: Path) -> str:
     if locate.is_adapter(folder):
         files = [folder / name for name in locate.ADAPTER]
         return combine([checksum(file) for file in files] + [weights_fingerprint(locate.adapter_base(folder))])
-    files = tensor_files.weight_files(folder)
-    if tensor_files.is_sharded(folder):
+    files = weight_files(folder)
+    if is_sharded(folder):
         known = {entry.path: entry.xxh3_128 for entry in read_manifest(folder)}
         return combine([known.get(path.name) or checksum(path) for path in files])
     return checksum(files[0]) if len(files) == 1 else combine([checksum(file) for file in files])

@@ -1,12 +1,4 @@
-"""The safetensors files that hold a model's weights: one file, several with an index, or one shard per rank.
-
-Only safetensors are read: a pickle can run code.
-
-The weights are in model.safetensors; or in several files, each with some tensors, that model.safetensors.index.json
-lists, as transformers writes large models; or in shards: files by torch.distributed.checkpoint's
-HuggingFaceStorageWriter, one per rank, each with its rows of every tensor and where they belong. The shards of a
-checkpoint hold the optimizer's state too, under names that begin with a number.
-"""
+"""Read and write the tensors of safetensors files. Only safetensors are read: a pickle can run code."""
 
 from __future__ import annotations
 
@@ -25,12 +17,9 @@ from torch import Tensor
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
-from gptctl.model.files.json_files import read_json
 from gptctl.model.files.lazy_tensor import LazyTensor
+from gptctl.model.files.weight_files import INDEX, WEIGHTS, is_sharded, weight_files
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-SHARDS = "shard-*.safetensors"
 HEADER_ALIGNMENT = 8
 # By the names of safetensors, which writes the types with the largest numbers first.
 DTYPE_NAMES = {
@@ -123,27 +112,6 @@ def open_file(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} is not a safetensors file: {error}", "copy it again from its source") from error
     except OSError as error:
         raise from_os_error(error, path) from error
-
-
-def is_sharded(folder: Path) -> bool:
-    """Return whether the weights are in shards, one per rank."""
-    return not (folder / WEIGHTS).exists() and any(folder.glob(SHARDS))
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """List the files of the weights.
-
-    Raises DataError (3) if the index names no files, or files outside the folder.
-    """
-    if is_sharded(folder):
-        return sorted(folder.glob(SHARDS))
-    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
-        return [folder / WEIGHTS]
-    places = read_json(folder / INDEX).get("weight_map")
-    names = list(places.values()) if isinstance(places, dict) else []
-    if not names or not all(name and name == Path(str(name)).name for name in names):
-        raise DataError(f"{folder / INDEX} lists no files of this folder", "copy it again from its source")
-    return [folder / name for name in sorted(set(names))]
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.core.errors import MachineError, UsageError
+from gptctl.core.errors import UsageError
+from gptctl.core.extras import require
 from gptctl.model.config import ModelConfig
 from gptctl.model.gguf.tensors import gguf_architecture, gguf_tensors, unsupported_reason
 from gptctl.model.gguf.tokenizer import HINT, read_vocabulary, write_vocabulary
@@ -29,7 +30,7 @@ def write_gguf(
 
     Raises UsageError (2), before anything is written, if GGUF cannot store them; MachineError (4) without gguf.
     """
-    gguf = import_gguf()
+    gguf: Any = require("gguf")
     config = model.config
     if reason := unsupported_reason(config):
         raise UsageError(reason, HINT)
@@ -44,15 +45,6 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def import_gguf() -> Any:
-    """Import the package gguf. Raises MachineError (4) if it is not installed."""
-    try:
-        import gguf
-    except ImportError as error:
-        raise MachineError("the package gguf is not installed", "pip install 'gptctl[gguf]'") from error
-    return gguf
 
 
 def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: WeightType) -> None:

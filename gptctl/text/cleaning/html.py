@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gptctl.core.errors import MachineError
+from gptctl.core.extras import require
 from gptctl.text.cleaning.bounded_call import BoundedCall, Failure
 
 Extractor = Literal["resiliparse", "trafilatura"]
@@ -94,8 +94,5 @@ def _load_extractor(extractor: Extractor) -> Callable[[str], str]:
         import_module("resiliparse.extract.html2text")
         import_module("resiliparse.parse.html")
         return to_text
-    try:
-        import_module("trafilatura")
-    except ImportError as error:
-        raise MachineError(f"trafilatura cannot be used: {error}", "pip install 'gptctl[trafilatura]'") from error
+    require("trafilatura")
     return to_text_trafilatura

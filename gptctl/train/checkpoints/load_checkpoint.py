@@ -19,6 +19,7 @@ from gptctl.core.errors import DataError
 from gptctl.model.files import tensor_files
 from gptctl.model.files.json_files import read_json
 from gptctl.model.files.shard_index import IndexedReader
+from gptctl.model.files.weight_files import is_sharded
 from gptctl.model.vocab_padding import unpadded_shape
 from gptctl.train.job import Model
 from gptctl.train.strategies import Strategy
@@ -50,7 +51,7 @@ def load_weights(path: Path, model: Model, parameters: Parameters, strategy: Str
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()  # parameters that an evaluation left gathered would be out of date
-    if tensor_files.is_sharded(path):
+    if is_sharded(path):
         read_into(path, {name: strategy.as_dtensor(shard, shard.detach()) for name, shard in parameters.items()})
         return
     stored = tensor_files.open_weights(path)

@@ -79,18 +79,24 @@ def join_nodes(count: int, endpoint: str, stop: StopFlag) -> Iterator[Nodes]:
     if count == 1:
         yield Nodes(1, "", None, True)
         return
+    host, port = split_endpoint(count, endpoint)
+    store = host_store(host, port)
+    joined = Nodes(count, endpoint, store or connect_to_store(host, port, stop), store is not None)
+    try:
+        yield joined
+    finally:
+        joined.leave()
+
+
+def split_endpoint(count: int, endpoint: str) -> tuple[str, int]:
+    """Return the host and the port of the rendezvous of `count` nodes. Raises UsageError (2) if it names none."""
     host, _, port = endpoint.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(
             f"--nodes {count} needs --rdzv-endpoint HOST:PORT, not '{endpoint}'",
             "pass the same free port of one of the machines on all of them",
         )
-    store = host_store(host, int(port))
-    joined = Nodes(count, endpoint, store or connect_to_store(host, int(port), stop), store is not None)
-    try:
-        yield joined
-    finally:
-        joined.leave()
+    return host, int(port)
 
 
 def host_store(host: str, port: int) -> TCPStore | None:

@@ -5,8 +5,13 @@ A logger's module follows `LoggerModule`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+
+from gptctl.core import plugins
+
+PACKAGE = "gptctl.train.loggers"
 
 
 class Logger(Protocol):
@@ -33,3 +38,9 @@ class LoggerModule(Protocol):
 
 
 CONTRACT = LoggerModule
+
+
+def check(names: Iterable[str]) -> None:
+    """Raise UsageError (2) for an unknown logger, and MachineError (4) for one that cannot be used here."""
+    for name in names:
+        plugins.load(PACKAGE, name).check()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.errors import MachineError
+from gptctl.core.extras import require
 
 
 def check() -> None:
     """Raise MachineError (4) if the package is not installed."""
-    try:
-        import_module("tensorboard")
-    except ImportError as error:
-        raise MachineError(f"tensorboard cannot be used: {error}", "pip install 'gptctl[tensorboard]'") from error
+    require("tensorboard")
 
 
 def build(run: Path, step: int) -> TensorBoardLogger:

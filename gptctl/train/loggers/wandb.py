@@ -10,16 +10,14 @@ from uuid import uuid4
 
 from gptctl.core import atomic
 from gptctl.core.errors import MachineError
+from gptctl.core.extras import require
 
 ID_FILE = "run-id.txt"  # in RUN/wandb, so that a resumed run continues its curves
 
 
 def check() -> None:
     """Raise MachineError (4) if the package is not installed."""
-    try:
-        import_module("wandb")
-    except ImportError as error:
-        raise MachineError(f"wandb cannot be used: {error}", "pip install 'gptctl[wandb]'") from error
+    require("wandb")
 
 
 def build(run: Path, step: int) -> WandbLogger:

@@ -38,7 +38,7 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
         step_time = format_duration(facts["seconds_per_step"])
         speed = f"{step_time} per step, {format_compact(facts['tokens_per_second'])} tokens/s"
         rows += [
-            ("speed", f"{speed}, at {facts['assumed_efficiency']:.0%} of the peak"),
+            ("speed", f"{speed}, assuming {facts['assumed_efficiency']:.0%} of the peak"),
             ("total time", format_duration(3600 * facts["hours"])),
         ]
     elif "seconds" in facts:

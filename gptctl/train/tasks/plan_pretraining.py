@@ -58,7 +58,7 @@ def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measu
         steps=config.steps_given,
         processes=config.world_size(),
         preset=fixed,
-        keeps_warmup=config.chooses_model or config.training.warmup_steps != preset_warmup(config),
+        keeps_warmup=config.chooses_model or config.is_own("training.warmup_steps"),
         eval_every=config.eval_every if config.is_given("eval_every") else None,
         eval_batches=config.eval_batches * (len(data.folders) if data else 1),
         adapt=config.with_given_keys,
@@ -67,11 +67,6 @@ def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measu
     given = {"vocab_size": vocab_size, "end_of_text": end_of_text}
     update = {name: value for name, value in given.items() if value is not None}
     return replace(plan, model=plan.model.model_copy(update=update))
-
-
-def preset_warmup(config: PretrainOptions) -> int:
-    """Return the warm-up of the preset."""
-    return int(type(config).preset_layer({"preset": config.preset})["training"].get("warmup_steps", 100))
 
 
 def measure_here(config: PretrainOptions) -> Measure:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from gptctl.core import plugins
 from gptctl.core.config import SeedOption, Settings, Values, flag, flatten, given_in, key, merge, plain, spread, without
+from gptctl.core.config.messages import PRESET
 from gptctl.core.errors import UsageError
 from gptctl.core.formatting import parse_count
 from gptctl.model.config import ModelConfig, load_preset, preset_names
@@ -111,14 +112,18 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
     )  # fmt: skip
 
     _given: frozenset[str] = PrivateAttr(default=frozenset())  # dotted keys that were given, those of the preset too
+    _of_preset: frozenset[str] = PrivateAttr(default=frozenset())  # those that only the preset gives
 
     @model_validator(mode="wrap")
     @classmethod
-    def remember_given(cls, values: Any, handler: ModelWrapValidatorHandler[PretrainOptions]) -> PretrainOptions:
-        """Note which keys were given: without a preset the others are chosen."""
+    def remember_given(
+        cls, values: Any, handler: ModelWrapValidatorHandler[PretrainOptions], info: ValidationInfo
+    ) -> PretrainOptions:
+        """Note which keys were given, and by whom: without a preset the others are chosen."""
         config = handler(values)
         if isinstance(values, dict):
             config._given = frozenset(flatten(spread(cls, given_in(values))))
+            config._of_preset = (info.context or {}).get(PRESET, frozenset())
         config.check_budgets()
         return config
 
@@ -172,10 +177,8 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
 
     @property
     def steps_given(self) -> int | None:
-        """The steps that were given; None if they are the preset's."""
-        preset = load_preset(self.preset)["training"] if self.preset else {}
-        is_own = self.is_given("training.steps") and self.training.steps != preset.get("steps")
-        return self.training.steps if is_own else None
+        """The steps that the user gave; None if they are the preset's."""
+        return self.training.steps if self.is_own("training.steps") else None
 
     def assumed_accelerator(self) -> Accelerator | None:
         """Return the GPU that a dry run assumes; None if it measures this machine."""
@@ -183,14 +186,13 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
             return None
         return self.accelerator or "h100"
 
-    def options_of_evaluation(self) -> list[str]:
-        """Return the options that were given and that concern the val split."""
-        names = ("patience", "eval_every", "eval_batches", "sample_every", "sample_prompt")
-        return [name for name in names if self.is_given(name)]
-
     def is_given(self, name: str) -> bool:
         """Return whether a dotted key was given, by the user or by the preset."""
         return name in self._given
+
+    def is_own(self, name: str) -> bool:
+        """Return whether the user gave a dotted key, not only the preset."""
+        return self.is_given(name) and name not in self._of_preset
 
     def with_given_keys(self, candidate: Candidate) -> Candidate | None:
         """Return a candidate with the keys of model and training that were given; None if they do not fit together."""
@@ -238,8 +240,15 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
         return {name: value for name, value in without(values, chosen).items() if value != {}}
 
     def recorded(self) -> Values:
-        """Return all keys but those that are chosen: another run with these values may choose others."""
-        return self.without_chosen(super().recorded()) if self.chooses_model else super().recorded()
+        """Return all keys but those that are chosen: another run with these values may choose others.
+
+        With a budget these are also the preset's steps and warm-up, which then have no effect.
+        """
+        if self.chooses_model:
+            return self.without_chosen(super().recorded())
+        has_budget = self.max_minutes or self.train_tokens or self.follow_plan
+        planned = {name for name in ("training.steps", "training.warmup_steps") if has_budget and not self.is_own(name)}
+        return without(super().recorded(), planned)
 
     def settings(self) -> Values:
         """Return the settings, with the batch size that --batch-tokens stands for."""

@@ -36,14 +36,6 @@ class TokenSources:
         """Return the number of tokens in a split of all folders."""
         return sum(tokens.count(split) for tokens in self.folders.values())
 
-    def require_val_split(self, options: Sequence[str]) -> None:
-        """Raise DataError (3) if options were given that need a val split, and no folder has one."""
-        if options and not any(tokens.count("val") > 1 for tokens in self.folders.values()):
-            raise DataError(
-                f"{', '.join(options)} cannot have an effect: there is no val split",
-                "make the tokens again with --val above 0, or leave these options out",
-            )
-
     def inputs(self) -> dict[str, str]:
         """Return the fingerprint of each folder, as a run records it."""
         prints = {name: tokens.manifest.content() for name, tokens in self.folders.items()}

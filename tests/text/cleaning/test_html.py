@@ -131,7 +131,7 @@ def test_trafilatura_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trafilatura", None)
     with pytest.raises(MachineError) as caught:
         extract(pages(PAGE), "trafilatura", 30)
-    assert caught.value.hint == "pip install 'gptctl[trafilatura]'"
+    assert caught.value.hint == "pip install 'lxml-html-clean>=0.4' 'trafilatura>=2.0'"
 
 
 def test_real_pages() -> None:

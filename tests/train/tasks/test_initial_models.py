@@ -10,7 +10,7 @@ import torch
 
 from gptctl.core.errors import DataError
 from gptctl.model.classifier import Classifier
-from gptctl.model.files import tensor_files
+from gptctl.model.files.weight_files import is_sharded
 from gptctl.model.folder import load_model
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.save import save_model, write_config, write_weights
@@ -81,7 +81,7 @@ def test_from_a_checkpoint_in_shards(two: RankPool, tmp_path: Path) -> None:
     """A file per rank: the parts of the old ranks become those of the new ones."""
     two.train("fsdp", tmp_path / "run", make_job("test-modern", recipe={"steps": 1}))
     folder = tmp_path / "run" / "checkpoints" / "step-000001"
-    assert tensor_files.is_sharded(folder)
+    assert is_sharded(folder)
     saved = load_model(folder)
     job = replace(make_job(), model=PretrainedModel(InitialModel(folder, saved.config, saved.config.vocab_size)))
     found = initial_weights(job)

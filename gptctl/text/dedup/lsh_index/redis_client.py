@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptctl.core.errors import ConflictError, MachineError, UsageError
+from gptctl.core.extras import require
 
 # A server is given up after two attempts of this long. A batch of documents takes it 0.5 s.
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 20
@@ -29,10 +30,7 @@ class RedisClient:
 
         Raises MachineError (4) if the package `redis` is missing, UsageError (2) if this is not the URL of a server.
         """
-        try:
-            import redis
-        except ImportError as error:
-            raise MachineError("the package redis is missing", "pip install 'gptctl[redis]'") from error
+        redis: Any = require("redis")
         from redis.backoff import ConstantBackoff
         from redis.retry import Retry
 

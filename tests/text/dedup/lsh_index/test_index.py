@@ -182,7 +182,7 @@ def test_a_missing_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MachineError) as caught:
         LshIndex(NUM_PERM, BANDING, "redis://localhost", "x")
-    assert caught.value.hint == "pip install 'gptctl[redis]'"
+    assert caught.value.hint == "pip install 'redis>=5'"
 
 
 def test_bands_that_do_not_fit() -> None:

@@ -1,0 +1,39 @@
+"""The files that hold a model's weights: one file, several with an index, or one shard per rank. Needs no torch.
+
+The weights are in model.safetensors; or in several files, each with some tensors, that model.safetensors.index.json
+lists, as transformers writes large models; or in shards: files by torch.distributed.checkpoint's
+HuggingFaceStorageWriter, one per rank, each with its rows of every tensor and where they belong. The shards of a
+checkpoint hold the optimizer's state too, under names that begin with a number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gptctl.core.errors import DataError
+from gptctl.model.files.json_files import read_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARDS = "shard-*.safetensors"
+
+
+def is_sharded(folder: Path) -> bool:
+    """Return whether the weights are in shards, one per rank."""
+    return not (folder / WEIGHTS).exists() and any(folder.glob(SHARDS))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the files of the weights.
+
+    Raises DataError (3) if the index names no files, or files outside the folder.
+    """
+    if is_sharded(folder):
+        return sorted(folder.glob(SHARDS))
+    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
+        return [folder / WEIGHTS]
+    places = read_json(folder / INDEX).get("weight_map")
+    names = list(places.values()) if isinstance(places, dict) else []
+    if not names or not all(name and name == Path(str(name)).name for name in names):
+        raise DataError(f"{folder / INDEX} lists no files of this folder", "copy it again from its source")
+    return [folder / name for name in sorted(set(names))]

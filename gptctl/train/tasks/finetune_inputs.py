@@ -1,0 +1,66 @@
+"""What `gptctl finetune` reads: the model and the texts, opened and checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from gptctl.core.errors import UsageError
+from gptctl.model.config import ModelConfig
+from gptctl.model.saved_model import SavedModel
+from gptctl.train.planning.plan_run import PlanOptions
+from gptctl.train.tasks.finetune_options import FinetuneOptions
+from gptctl.train.tasks.finetune_task import FinetuneTask
+from gptctl.train.tasks.preflight import check_command
+from gptctl.train.tasks.prepare_task import prepare_task
+
+
+@dataclass(frozen=True)
+class FinetuneInputs:
+    """The model, with the context that is trained on, the processes, and the texts of each source by their split."""
+
+    config: FinetuneOptions
+    folder: Path
+    saved: SavedModel
+    model: ModelConfig
+    processes: PlanOptions
+    sources: dict[str, dict[str, pa.Table]]
+    fingerprints: dict[str, str]
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The texts of the first source, by split."""
+        return next(iter(self.sources.values()))
+
+    def count(self, split: str) -> int:
+        """Return the number of texts in a split of all sources."""
+        return sum(len(found[split]) for found in self.sources.values())
+
+    def prepare(self, warn: Callable[[str], None]) -> FinetuneTask:
+        """Prepare data and model for the chosen task."""
+        return prepare_task(self.config, self.folder, self.saved, self.sources, warn)
+
+
+def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str]) -> FinetuneInputs:
+    """Open a model and the texts to train it on.
+
+    Raises UsageError (2) for options that do not fit together, DataError (3) for a model or texts that cannot be read,
+    MachineError (4) for a device or a package that is missing.
+    """
+    from gptctl.model.files.locate import find_model
+    from gptctl.model.folder import load_model
+
+    check_command(config)
+    folder = find_model(base)
+    saved = load_model(folder)
+    model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
+    if config.lora and "tp" in processes.strategies():
+        raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
+    if config.nodes > 1 and (config.seeds > 1 or (config.fold_column and config.fold is None)):
+        hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
+        raise UsageError("--seeds and --fold-column train on one machine", hint)
+    sources, fingerprints = config.read_sources(data)
+    return FinetuneInputs(config, folder, saved, model, processes, sources, fingerprints)
