@@ -39,7 +39,7 @@ def samples_table(prompts: pa.Table, completions: Sequence[Sequence[Completion]]
     return table.replace_schema_metadata(with_kind(table.schema, "samples").metadata)
 
 
-def sample_statistics(samples: pa.Table, params: SamplingParams) -> dict[str, int]:
+def sample_stats(samples: pa.Table, params: SamplingParams) -> dict[str, int]:
     """Return the numbers of samples and tokens, and with stop texts how many samples ended before the limit."""
     found = {"samples": len(samples), "tokens": pc.sum(samples["tokens"]).as_py() or 0}
     if params.stop:

@@ -161,7 +161,7 @@ def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: 
 
 def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
-    from gptctl.infer.sample_rows import sample_statistics, samples_table
+    from gptctl.infer.sample_rows import sample_stats, samples_table
 
     prompts_before = int(task.payload)
 
@@ -172,8 +172,9 @@ def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.T
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
     found = samples_table(table, completions, sampler.params.logprobs)
-    counts = Counts(documents_in=len(table), kept=len(table))
-    return TaskOutput({"": found}, counts, sample_statistics(found, sampler.params))
+    return TaskOutput(
+        {"": found}, Counts(documents_in=len(table), kept=len(table)), sample_stats(found, sampler.params)
+    )
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:
