@@ -171,10 +171,8 @@ def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.T
         context.stop.check("stopped")
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
-    found = samples_table(table, completions, sampler.params.logprobs)
-    return TaskOutput(
-        {"": found}, Counts(documents_in=len(table), kept=len(table)), sample_stats(found, sampler.params)
-    )
+    made = samples_table(table, completions, sampler.params.logprobs)
+    return TaskOutput({"": made}, Counts(documents_in=len(table), kept=len(table)), sample_stats(made, sampler.params))
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:
