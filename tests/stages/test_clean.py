@@ -270,10 +270,10 @@ def test_dropped_labels_are_a_warning(gptctl: Gptctl, tmp_path: Path) -> None:
 def test_a_named_id_column_must_be_there(gptctl: Gptctl, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE, "key": "k"}, {"text": GERMAN}])
     (tmp_path / "d.csv").write_text(f'text,key\n"{PROSE}",k\n')
-    for name in ("d.jsonl", "d.csv"):
-        done = gptctl("clean", name, "-o", "x", "--id-column", "kee")
+    for out, name in enumerate(("d.jsonl", "d.csv")):
+        done = gptctl("clean", name, "-o", out, "--id-column", "kee")
         assert (done.code, f"{name} has no column 'kee'; it has: text, key" in done.err) == (3, True), done.err
-        assert gptctl("clean", name, "-o", "x", "--id-column", "key", "--force").code == 0
+        assert gptctl("clean", name, "-o", out, "--id-column", "key", "--force").code == 0
 
 
 def test_files_without_columns_take_no_names_of_columns(gptctl: Gptctl, tmp_path: Path) -> None:
