@@ -22,13 +22,14 @@ from gptctl.io.input.text_columns import describe_text_column, open_inputs
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
-from gptctl.text.dedup.corpus import Corpus, against_tasks
+from gptctl.text.dedup.corpus import Corpus, against_tasks, check_against
 from gptctl.text.dedup.lsh_index.index import LshIndex
 from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
 from gptctl.text.dedup.options import DuplicateOptions
 from gptctl.text.dedup.repeated_text.search import RepeatSearch
 from gptctl.text.dedup.repeated_text.search import Workspace as RepeatWorkspace
 from gptctl.text.dedup.repeated_text.write import write_without_repeats
+from gptctl.text.dedup.whole_documents import keep_policy
 from gptctl.text.dedup.whole_documents.search import DocumentSearch
 from gptctl.text.dedup.whole_documents.workspace import Workspace
 from gptctl.text.dedup.whole_documents.write import Search, write_without_duplicates
@@ -82,7 +83,11 @@ def plan(config: Dedup, context: Context) -> Summary:
     say_text_column(against, context)
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
+    files = [file.name for file in inputs.files]
+    if files and not inputs.datasets and (unnamed := keep_policy.without_files(config.keep, files)):
+        context.warn(f"no file is from {' or '.join(unnamed)}: unless a column source names it, the command will fail")
     if against is not None:
+        check_against(against)
         facts |= {"against": len(against.sources), "against_bytes": against.total_bytes()}
         size = None if size is None else size + (against.total_bytes() or 0)
     if config.method == "minhash":

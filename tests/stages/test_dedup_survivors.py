@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.stages import dedup as stage
 from gptctl.text.dedup.shingles import Shingling
 from tests.conftest import Ran, write_jsonl
 from tests.stages.deduped import (
@@ -139,6 +141,10 @@ def test_a_policy_that_fits_no_document(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=wanted):
             dedup(tmp_path / "d.jsonl", out=tmp_path / policy.split(":")[0], keep=policy)
     assert dedup(tmp_path / "d.jsonl", out=tmp_path / "out", keep="priority:books, web/1").counts.kept == 6
+    warnings: list[str] = []
+    settings = stage.Dedup(inputs=(str(tmp_path / "d.jsonl"),), out="out", keep="priority:books,d.jsonl")
+    stage.plan(settings, Context(warn=warnings.append))
+    assert warnings == ["no file is from books: unless a column source names it, the command will fail"]
 
 
 def test_exact_copies(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def against_tasks(against: Inputs) -> tuple[ShardTask, ...]:
     return tasks
 
 
+def check_against(against: Inputs) -> None:
+    """Raise DataError (3) if `--against` has nothing to read."""
+    if next(against.tasks(), None) is None:
+        raise without_documents()
+
+
 def without_documents() -> DataError:
     """Return the error for `--against` without a document."""
     return DataError("--against holds no document", "name files with documents, or leave it out")

@@ -73,6 +73,12 @@ def source_names(policy: str) -> tuple[str, ...]:
     return tuple(map(str.strip, argument.split(","))) if name == "priority" else ()
 
 
+def without_files(policy: str, files: Sequence[str]) -> list[str]:
+    """Return the sources of a policy that no file is named after, nor a folder of it. Rows may name other sources."""
+    names = pa.chunked_array([pa.array(files, pa.string())])
+    return [one for one in source_names(policy) if not belonging(names, one).any()]
+
+
 def known_names(policy: str, table: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which sources or column of a policy some documents have, and a few names of the sources there are."""
     name, argument = parse(policy)
