@@ -76,7 +76,7 @@ def plan(config: Clean, context: Context) -> Summary:
         "workers": config.worker_count(),
     }
     outputs = (config.out,) if config.out else ()
-    describe_evaluation_data(config, context)
+    check(config, context)
     if inputs.is_stream:
         return Summary("clean", "planned", outputs, plan=planned)
     counts, metrics = estimate_counts(CleanTask(config), list(inputs.tasks(config.limit)), reading, context)
@@ -97,7 +97,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     reading = ReadOptions.from_config(config)
     inputs = open_inputs(config.inputs, reading)
     also = {}
-    describe_evaluation_data(config, context)
+    check(config, context)
     if config.decontaminate:
         fingerprints = Inputs(config.decontaminate, reading).fingerprints() or {}
         also = {f"decontaminate {name}": value for name, value in fingerprints.items()}
@@ -137,8 +137,13 @@ def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: Da
     return StageResult(totals, metrics)
 
 
-def describe_evaluation_data(config: Clean, context: Context) -> None:
-    """Say what --decontaminate compares. Raises DataError (3) if nothing of it can be found in any document."""
+def check(config: Clean, context: Context) -> None:
+    """Say what --decontaminate compares.
+
+    Raises UsageError (2) for a filter that can drop nothing, and DataError (3) if nothing of the evaluation data can be
+    found in any document.
+    """
+    findings.check_filters(config)
     if config.decontaminate:
         options = config.contamination
         context.info(evaluation_data.read(config.decontaminate, options.text_column, options.words).describe())

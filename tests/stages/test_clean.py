@@ -240,6 +240,15 @@ def test_a_blocklist_needs_urls(gptctl: Gptctl, tmp_path: Path) -> None:
     assert (done.code, "no document was dropped by: url_blocklist" in done.err) == (0, True), done.err
 
 
+def test_filters_that_can_drop_nothing(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE}])
+    for name in ("url_blocklist", "language"):
+        for more in ((), ("--dry-run",)):
+            done = gptctl("clean", "d.jsonl", "-o", "out", "--filters", f"length,{name}", *more)
+            assert (done.code, f"the filter {name} has nothing to drop" in done.err) == (2, True), done.err
+    assert gptctl("clean", "d.jsonl", "-o", "web", "--preset", "web").code == 0
+
+
 def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "d.jsonl", [{"text": GERMAN}] * 30 + [{"text": PROSE}])
     for more, warning in (

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gptctl.core.errors import DataError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts
 from gptctl.io.input import sniff
 from gptctl.text.cleaning.filter_presets import PRESETS
@@ -36,6 +36,23 @@ def summarize_stats(parts: Iterable[dict[str, int]]) -> dict[str, Any]:
     found = {name.removeprefix(FOUND): n for name, n in sorted(total.items()) if name.startswith(FOUND)}
     changed = {name: n for name, n in sorted(total.items()) if n and not name.startswith((STOP_WORDS_PREFIX, FOUND))}
     return metrics | ({"changed": changed} if changed else {}) | ({"found": found} if found else {})
+
+
+def check_filters(options: CleaningOptions) -> None:
+    """Raise UsageError (2) if the user asked for a filter that can drop nothing as it is set."""
+    missing = {
+        "url_blocklist": "name domains or words: --set url_blocklist.domains=A,B, url_blocklist.words or .files",
+        "language": "name the languages to keep: --language en,de",
+    }
+    for name in asked_filters(options):
+        if name in missing and not can_drop(options, name):
+            raise UsageError(f"the filter {name} has nothing to drop", missing[name])
+
+
+def can_drop(options: CleaningOptions, name: str) -> bool:
+    """Return whether the filters `language` and `url_blocklist` are set to drop anything."""
+    config = options.filter_settings(name)
+    return bool(config.languages if name == "language" else config.domains or config.words or config.files)
 
 
 def check_urls(options: CleaningOptions, metrics: Mapping[str, Any], inputs: Sequence[str], text_column: str) -> None:
@@ -72,10 +89,7 @@ def asked_filters(options: CleaningOptions) -> list[str]:
     names = [configured.name for configured in options.filter_chain()]
     if options.filters != tuple(PRESETS.get(options.preset, ())):
         return names
-    blocklist = options.filter_settings("url_blocklist")
-    asked = {"language"} if options.filter_settings("language").languages else set()
-    asked |= {"url_blocklist"} if blocklist.domains or blocklist.words or blocklist.files else set()
-    return [name for name in names if name in asked]
+    return [name for name in names if name in ("language", "url_blocklist") and can_drop(options, name)]
 
 
 def describe_labelled(counts: Counts, metrics: Mapping[str, Any]) -> Iterator[str]:
