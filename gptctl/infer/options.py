@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from gptctl.core.config import DeviceOption, SeedOption, flag, key
-from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from gptctl.infer.sampling import SamplingParams
 
 PANEL = "Sampling"
+NEVER_STOPPED = "no sample reached a text of --stop"
 
 
 class SamplingOptions(SeedOption):
@@ -37,11 +37,6 @@ class SamplingOptions(SeedOption):
         if self.temperature == 0:
             found |= dict.fromkeys(("seed", "top_k", "top_p", "min_p"), "with --temperature 0")
         return found
-
-    def say_if_none_ended(self, ended: int | None, context: Context) -> None:
-        """Say that no sample reached a text of --stop, if that was given and none ended."""
-        if self.stop and ended == 0:
-            context.info("no sample reached a text of --stop: all have as many tokens as --max-tokens allows")
 
     def sampling_params(self) -> SamplingParams:
         """Return the options as the engine takes them."""

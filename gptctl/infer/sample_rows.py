@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gptctl.infer.completions import Completion
-from gptctl.infer.sampling import SamplingParams
 from gptctl.io.dataset.schema import with_kind
 
 
@@ -39,11 +37,12 @@ def samples_table(prompts: pa.Table, completions: Sequence[Sequence[Completion]]
     return table.replace_schema_metadata(with_kind(table.schema, "samples").metadata)
 
 
-def sample_stats(samples: pa.Table, params: SamplingParams) -> dict[str, int]:
-    """Return the numbers of samples and tokens, and with stop texts how many samples ended before the limit."""
-    found = {"samples": len(samples), "tokens": pc.sum(samples["tokens"]).as_py() or 0}
-    if params.stop:
-        found["ended"] = pc.sum(pc.equal(samples["finish"], "stop")).as_py() or 0
+def sample_stats(completions: Sequence[Sequence[Completion]]) -> dict[str, int]:
+    """Return the numbers of samples and tokens and, if there are stop texts, of samples that reached one."""
+    samples = [sample for of_prompt in completions for sample in of_prompt]
+    found = {"samples": len(samples), "tokens": sum(len(sample.token_ids) for sample in samples)}
+    if any(sample.stream.stops for sample in samples):
+        found["stopped"] = sum(sample.stream.stopped for sample in samples)
     return found
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.infer.options import NEVER_STOPPED
 from gptctl.infer.prompt_sampler import Sampler
 from gptctl.infer.sample_rows import sample_rows
 from gptctl.io.input.blocks import UnreadableRecord
@@ -49,14 +50,17 @@ def stream_prompts(
 ) -> tuple[int, list[dict[str, Any]]]:
     """Write the samples of all prompts, one after the other; return the number of prompts and the samples as JSON."""
     rows: list[dict[str, Any]] = []
-    count = 0
+    count = stopped = 0
     for table, unreadable in tables:
         for record in unreadable:
             context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
             samples = sampler.stream(text, count, context.write, lambda: context.stop.check("stopped"))
+            stopped += sum(sample.stream.stopped for sample in samples)
             rows += sample_rows(identity, text, samples, sampler.params.logprobs)
             count += 1
     if count:
         context.write("\n")
+    if count and sampler.params.stop and not stopped:
+        context.info(NEVER_STOPPED)
     return count, rows

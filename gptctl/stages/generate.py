@@ -16,7 +16,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
-from gptctl.infer.options import LoadingOptions, SamplingOptions
+from gptctl.infer.options import NEVER_STOPPED, LoadingOptions, SamplingOptions
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
@@ -114,7 +114,8 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))
-    config.say_if_none_ended(dataset.summary.metrics.get("ended"), context)
+    if dataset.summary.metrics.get("stopped") == 0:
+        context.info(NEVER_STOPPED)
     return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
@@ -172,7 +173,7 @@ def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.T
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
     made = samples_table(table, completions, sampler.params.logprobs)
-    return TaskOutput({"": made}, Counts(documents_in=len(table), kept=len(table)), sample_stats(made, sampler.params))
+    return TaskOutput({"": made}, Counts(documents_in=len(table), kept=len(table)), sample_stats(completions))
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:
@@ -182,7 +183,6 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
     count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
     if not count:
         raise prompts.without_any()
-    config.say_if_none_ended(sum(row["finish"] == "stop" for row in rows), context)
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
     return Summary("generate", counts=Counts(documents_in=count, kept=count), metrics=metrics)
 
