@@ -9,7 +9,12 @@ def main() -> None:
     """Run the command line."""
     from gptctl.cli.early import start_workers
 
-    start_workers(sys.argv[1:])
+    try:
+        start_workers(sys.argv[1:])
+    except Exception as error:
+        from gptctl.cli.main import report
+
+        sys.exit(report(error))
     from gptctl.cli.main import main as run
 
     run()

@@ -90,7 +90,7 @@ def run(
     """Run a command with these settings and return its result. Raises GptctlError as the command line reports it."""
     from gptctl.cli.notebook import console_for
     from gptctl.cli.resolve import resolve
-    from gptctl.cli.stages import STAGES
+    from gptctl.cli.stages import STAGES, plan
     from gptctl.core import plugins
     from gptctl.core.context import Context
     from gptctl.core.signals import StopFlag
@@ -108,7 +108,7 @@ def run(
     )  # fmt: skip
     started = time.monotonic()
     try:
-        summary: Summary = module.plan(resolved, context) if dry_run else module.run(resolved, context)
+        summary: Summary = plan(stage, resolved, context) if dry_run else module.run(resolved, context)
     finally:
         console.stop_bar()
     summary = replace(summary, seconds=time.monotonic() - started)
@@ -131,6 +131,17 @@ def as_given(value: Any) -> Any:
     return value
 
 
+class LongSignature(inspect.Signature):
+    """A signature that help() shows with one parameter per line."""
+
+    def __str__(self) -> str:
+        """Return the signature as source code."""
+        parameters = list(self.parameters.values())
+        first = sum(one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for one in parameters)
+        lines = [*map(str, parameters[:first]), "*", *map(str, parameters[first:])]
+        return "(\n" + "".join(f"    {line},\n" for line in lines) + ") -> Summary"
+
+
 def signature_of(model: type[StageConfig]) -> inspect.Signature:
     """Return the signature of a command's function: its arguments by position or name, everything else by name."""
     arguments = [parameter(name, field) for name, field in fields_of(model, "argument")]
@@ -139,7 +150,7 @@ def signature_of(model: type[StageConfig]) -> inspect.Signature:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
         for name, (kind, default, _) in COMMON.items()
     ]
-    return inspect.Signature([*arguments, *options], return_annotation=Summary)
+    return LongSignature([*arguments, *options], return_annotation=Summary)
 
 
 def fields_of(model: type[StageConfig], form: str) -> list[tuple[str, FieldInfo]]:

@@ -97,7 +97,7 @@ class Model:
 
         Raises GptctlError for a classifier, or an unknown option.
         """
-        params = sampling_params(options)
+        params = sampling_params(options, self._generator.generation_config)
         is_text = isinstance(prompt, str)
         generator = self._generator
         tokens = generator.encode([prompt], params.max_tokens) if isinstance(prompt, str) else [list(prompt)]
@@ -107,7 +107,7 @@ class Model:
     @as_gptctl_error
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """Continue a text, and yield the new text as it is generated. The options are those of `generate`."""
-        params = sampling_params(options)
+        params = sampling_params(options, self._generator.generation_config)
         return (
             chunk.text for chunk in self._generator.stream(self._generator.encode([prompt], params.max_tokens), params)
         )
@@ -134,8 +134,8 @@ class Model:
             raise DataError(f"{self.path} is a classifier, which predicts labels", "use predict")
         texts = [text] if isinstance(text, str) else list(text)
         encoded = loaded.tokenizer.encode_to_arrays(texts)
-        length, end = loaded.model.config.max_seq_len, loaded.tokenizer.end_of_text_id
-        windows = [window_requests(tokens, end, length, length) for tokens in encoded]
+        length, start = loaded.model.config.max_seq_len, loaded.tokenizer.start_id
+        windows = [window_requests(tokens, start, length, length) for tokens in encoded]
         flat = [request for document in windows for request in document]
         nats = iter(score_requests(loaded.model, flat, 16, select_device(self.device)).nll.tolist())
         scores = [
@@ -223,15 +223,18 @@ class Run(Model):
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>"
 
 
-def sampling_params(options: dict[str, Any]) -> Any:
-    """Return the parameters of sampling. Raises UsageError (2) for unknown options and values out of bounds."""
+def sampling_params(options: dict[str, Any], generation_config: dict[str, Any]) -> Any:
+    """Return the parameters of sampling; those that are not given are the model's own.
+
+    Raises UsageError (2) for unknown options and values out of bounds.
+    """
     from gptctl.core.config import Layer, build
     from gptctl.core.config.messages import ARGUMENT
     from gptctl.infer.options import SamplingOptions
 
     resolve = in_python("Model.generate", SamplingOptions)(build)
     config, _ = resolve(SamplingOptions, [Layer(ARGUMENT, options)])
-    return config.sampling_params()
+    return config.with_model_defaults(generation_config).sampling_params()
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_SECONDS = 30.0
 VERBOSE_INTERVAL_SECONDS = 1.0
+SHOW_CURSOR = "\r\x1b[J\x1b[?25h"  # and clear the bar
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 
 
@@ -50,6 +51,11 @@ class Console:
         print(f"error: {safe(one_line(error.message))}", file=sys.stderr)
         if error.hint:
             print(f"hint: {safe(one_line(error.hint))}", file=sys.stderr)
+
+    def last_words(self, error: GptctlError) -> None:
+        """Print an error just before the process ends, wherever it is: nothing is locked, flushed or redrawn."""
+        lines = f"error: {safe(one_line(error.message))}\nhint: {safe(one_line(error.hint or ''))}\n"
+        os.write(sys.stderr.fileno(), (SHOW_CURSOR if self.live else "").encode() + lines.encode("utf-8", "replace"))
 
     def warn(self, message: str) -> None:
         """Print a warning."""
@@ -174,13 +180,22 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def plan_rows(plan: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return a row for each figure of a plan. Nested figures have dotted names, and lists are written a, b."""
+    """Return a row for each figure of a plan. Nested figures have dotted names, and lists are written a, b.
+
+    A list of records, such as the sources of a mixture, becomes one row for each figure of each record.
+    """
     from gptctl.core.config import flatten
 
     def cell(value: Any) -> str:
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else format_number(value)
 
-    return tuple((name, cell(value)) for name, value in flatten(plan).items())
+    rows: list[tuple[str, str]] = []
+    for name, value in flatten(plan).items():
+        if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
+            rows += [row for i, item in enumerate(value) for row in plan_rows({f"{name}.{item.get('name', i)}": item})]
+        else:
+            rows.append((name, cell(value)))
+    return tuple(rows)
 
 
 def one_line(text: str) -> str:

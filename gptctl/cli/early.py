@@ -1,20 +1,54 @@
-"""Start the fork server of a command before anything else, so that it imports while this process does."""
+"""What a command does before anything else: find a place for temporary files, and start the fork server."""
 
 from __future__ import annotations
 
 import os
 
+from gptctl.core.cache_folder import out_argument, set_matplotlib_folder, use_temporary_folder_in
+from gptctl.text.kernels import cache
+
 # The modules that the workers of a stage import and its command line does not.
 WORKERS_IMPORT = {"clean": ("gptctl.text.kernels.words",), "dedup": ("gptctl.text.kernels.shingles",)}
 # With these options a stage has no workers.
-NO_WORKERS = frozenset({"--help", "--dry-run", "--print-config", "--explain", "serial"})
+SHOWS_ONLY = frozenset({"--help", "--dry-run", "--print-config", "--explain"})
+
+
+# Below this, numpy and LLVM end the process themselves while they start, without an error that could be reported.
+MIN_ADDRESS_SPACE = 800 * 2**20
+compiles = False  # whether this command will compile kernels, because no earlier one has
+
+
+def require_address_space(args: list[str]) -> None:
+    """Raise MachineError (4) if `ulimit -v` is too low for any command."""
+    import resource
+
+    from gptctl.core.errors import MachineError
+    from gptctl.core.formatting import format_bytes
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE and args and not {"--help", "-h"} & {*args}:
+        raise MachineError(
+            f"out of memory: the limit of this process is {format_bytes(limit)} of address space (ulimit -v)",
+            f"gptctl needs {format_bytes(MIN_ADDRESS_SPACE)}, and training about 2 GB: ulimit -v 2097152",
+        )
 
 
 def start_workers(args: list[str]) -> None:
-    """Start the fork server if the command line uses workers and this process may use several processors."""
-    several = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+    """Start the fork server if the command line uses workers and this process may use several processors.
+
+    It then imports, and compiles, while this process does.
+    """
+    global compiles
+    require_address_space(args)
+    if out := out_argument(args):
+        use_temporary_folder_in(out)
+    set_matplotlib_folder()
     wanted = {*args, os.environ.get("GPTCTL_EXECUTOR", "")}
-    if several and len(args) > 1 and args[0] in WORKERS_IMPORT and not wanted & NO_WORKERS:
+    if len(args) < 2 or args[0] not in WORKERS_IMPORT or wanted & SHOWS_ONLY:
+        return
+    compiles = not cache.are_compiled(WORKERS_IMPORT[args[0]])
+    several = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+    if several and "serial" not in wanted:
         from gptctl.executors.processes import start_server
 
         start_server((f"gptctl.stages.{args[0]}", *WORKERS_IMPORT[args[0]]))

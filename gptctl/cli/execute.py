@@ -8,16 +8,18 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from gptctl.cli import early
 from gptctl.cli.console import Console, print_json
 from gptctl.cli.params import common_options
 from gptctl.cli.resolve import flag_values, resolve
-from gptctl.cli.stages import STAGES, config_model
+from gptctl.cli.stages import STAGES, config_model, plan
 from gptctl.core import plugins
 from gptctl.core.config import Layer, flatten, plain, show
 from gptctl.core.context import Context
 from gptctl.core.errors import PipeClosedError
 from gptctl.core.redact import redacted
 from gptctl.core.signals import StopFlag
+from gptctl.text.kernels import cache
 
 
 def execute(stage: str, values: dict[str, Any]) -> None:
@@ -50,16 +52,18 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     from gptctl.io.dataset.schema import prepare_arrow
 
     prepare_arrow()
+    if early.compiles:
+        console.info(f"compiling (once): the compiled code is kept in {cache.current_folder()}")
     module = plugins.load(STAGES, stage)
     started = time.monotonic()
-    with StopFlag() as stop:
+    with StopFlag(console.info, console.last_words) as stop:
         context = Context(
             force=common["force"], argv=tuple(sys.argv[1:]), stop=stop,
             progress=console.progress, warn=console.warn, info=console.info, show_metrics=console.show_metrics,
             write=(lambda text: None) if common["json_output"] else console.write,
         )  # fmt: skip
         try:
-            summary = module.plan(config, context) if common["dry_run"] else module.run(config, context)
+            summary = plan(stage, config, context) if common["dry_run"] else module.run(config, context)
         finally:
             console.stop_bar()
     summary = replace(summary, seconds=time.monotonic() - started)

@@ -10,6 +10,8 @@ from gptctl.core import plugins
 
 if TYPE_CHECKING:
     from gptctl.core.config import StageConfig
+    from gptctl.core.context import Context
+    from gptctl.core.summary import Summary
 
 STAGES = "gptctl.stages"
 PIPELINE = ("clean", "dedup", "tokenize", "pretrain", "finetune", "eval", "generate")
@@ -34,3 +36,15 @@ def config_model(stage: str) -> type[StageConfig]:
     """Import a subcommand and return its config model, the class that is named like it."""
     model: type[StageConfig] = getattr(plugins.load(STAGES, stage), stage.capitalize())
     return model
+
+
+def plan(stage: str, config: StageConfig, context: Context) -> Summary:
+    """Plan a subcommand. Raises ConflictError (5) if its folder is in use or has files of others, as the run does."""
+    from gptctl.core.config import declaration
+    from gptctl.core.run_folder import check_free
+
+    for name, field in type(config).model_fields.items():
+        if declaration(field).folder:
+            check_free(vars(config)[name], stage)
+    summary: Summary = plugins.load(STAGES, stage).plan(config, context)
+    return summary

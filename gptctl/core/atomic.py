@@ -127,8 +127,10 @@ def append_line(path: Path, line: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of killed writers in `folder`. The caller must hold the folder's lock."""
+    """Remove the temporary files of other, killed writers in `folder`. The caller must hold the folder's lock."""
     for path in sorted(folder.rglob("*.tmp-*")):
+        if path.name.endswith(f".tmp-{os.getpid()}"):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

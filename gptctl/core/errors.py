@@ -42,6 +42,8 @@ DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", 
 
 # The error messages of torch for a lack of memory: of a GPU, its libraries, an Apple GPU, a CPU.
 OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|can't allocate memory|not enough memory", re.I)
+# Those of the system for a library that cannot be loaded, or a thread that cannot be started, for lack of memory.
+NO_ADDRESS_SPACE = re.compile(r"failed to map segment|cannot allocate memory|can't start new thread", re.I)
 REQUESTED_BYTES = re.compile(r"[Tt](ried to allocate [\d.]+ \w+)")
 
 
@@ -118,6 +120,11 @@ def from_exception(error: Exception) -> GptctlError:
         return error
     if is_out_of_memory(error):
         return from_out_of_memory(error, "use fewer workers (--workers 1) or smaller batches")
+    if lacks_address_space(error):
+        what = " while a library was loaded" if isinstance(error, ImportError) or "shared object" in str(error) else ""
+        return MachineError(
+            f"out of memory{what}", "raise the limit (ulimit -v, or that of the container), or use --workers 1"
+        )
     if isinstance(error, OSError):
         return from_os_error(error)
     if isinstance(error, ImportError) and (absent := without_library(error)):
@@ -141,6 +148,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
     )
+
+
+def lacks_address_space(error: BaseException | None) -> bool:
+    """Return whether an exception, or one that it was raised from, tells of a library or thread that did not fit."""
+    while error is not None:
+        if isinstance(error, ImportError | OSError | RuntimeError) and (
+            getattr(error, "errno", None) == errno.ENOMEM or NO_ADDRESS_SPACE.search(str(error))
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def from_out_of_memory(error: BaseException, hint: str) -> MachineError:

@@ -27,7 +27,7 @@ from gptctl.core.config import StageConfig, Values, look_up, to_toml
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError
 from gptctl.core.redact import redact, redacted
-from gptctl.core.run_lock import LOCK, lock_folder
+from gptctl.core.run_lock import LOCK, is_locked, lock_folder
 from gptctl.core.run_record import (
     MANIFEST,
     RUN_RECORD,
@@ -141,6 +141,7 @@ def open_run(
         raise UsageError(f"{stage} writes to a folder of this machine, not to a URI", "copy it there afterwards")
     name = store.name if store else str(out)
     lock = lock_folder(out, name)
+    context.stop.output = name
     try:
         if store:
             store.download_records(out)
@@ -193,6 +194,15 @@ def record_failure(run: Run, fresh: bool) -> Iterator[Run]:
         except (GptctlError, OSError):
             pass
         raise
+
+
+def check_free(out: str | None, stage: str) -> None:
+    """Raise ConflictError (5) if a local folder to write is in use, or has files of others. Nothing is written."""
+    if out is None or out == "-" or "://" in out or not Path(out).is_dir():
+        return
+    if is_locked(Path(out)):
+        raise ConflictError(f"{out} is in use by another process", "wait for it, or choose another folder with -o")
+    check_owner(Path(out), stage, out)
 
 
 def check_owner(out: Path, stage: str, name: str) -> Values:

@@ -1,16 +1,26 @@
-"""Stop on SIGINT, SIGTERM and SIGUSR1: the command ends at its next safe point, with its state saved."""
+"""Stop on SIGINT, SIGTERM and SIGUSR1: the command ends at its next safe point, with its state saved.
+
+A second signal ends it at once. Python runs a handler only between two of its own instructions, and a call into a
+library can take minutes. So a thread waits for signals too, which needs only that the library has released Python's
+lock.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from gptctl.core.errors import StoppedError
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+GRACE_SECONDS = 1.0  # how long the main thread may take to handle a signal before the watching thread acts
 
 
 class StopFlag:
@@ -18,27 +28,85 @@ class StopFlag:
 
     Handlers are installed explicitly, because a shell starts `command &` with SIGINT ignored. Outside the main thread
     (a notebook's worker, a test) it does nothing.
+
+    tell: called with a sentence if stopping takes some time. last_words: called with the error of a second signal,
+    just before the process ends. With it, the second signal also works while a library computes. output: what is being
+    written, "-" for a pipe.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None] | None = None,
+        last_words: Callable[[StoppedError], None] | None = None,
+    ) -> None:
         self.signal_number: int | None = None
+        self.output = ""
+        self._tell = tell
+        self._last_words = last_words
         self._previous: dict[int, Any] = {}
+        self._pipe: tuple[int, int] | None = None
 
     def __enter__(self) -> StopFlag:
         if threading.current_thread() is threading.main_thread():
             for number in HANDLED:
                 self._previous[number] = signal.signal(number, self._handle)
+            if self._last_words:
+                self._pipe = os.pipe()
+                os.set_blocking(self._pipe[1], False)
+                signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+                threading.Thread(target=self._watch, args=(self._pipe[0],), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._pipe is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._pipe[1])  # which ends the thread
+            self._pipe = None
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_number is not None:
-            os._exit(128 + number)
+            self._end(number)
         self.signal_number = number
+
+    def _watch(self, source: int) -> None:
+        """Read the numbers of signals as they arrive. The first is announced, and a second ends the process."""
+        first = 0
+        while received := os.read(source, 1):
+            if received[0] not in HANDLED:
+                continue
+            time.sleep(GRACE_SECONDS)  # the main thread comes first
+            if self._pipe is None:
+                break
+            if first:
+                self._end(received[0])
+            first = received[0]
+            if self._tell:
+                self._tell(f"{signal.Signals(first).name}: stopping after what is being computed; again stops at once")
+        os.close(source)
+
+    def _end(self, number: int) -> None:
+        """End this process and its workers."""
+        if self._last_words:
+            with suppress(Exception):
+                self._last_words(StoppedError(*self._second(number), number))
+        for process in multiprocessing.active_children():
+            process.kill()
+        os._exit(128 + number)
+
+    def _second(self, number: int) -> tuple[str, str]:
+        """Return what became of the output, and what to do."""
+        name = f"stopped at once by a second {signal.Signals(number).name}"
+        if not self.output:
+            return f"{name}: nothing was written", "run the same command again"
+        if self.output == "-":
+            return f"{name}: the stream is incomplete, and what reads it will refuse it", "run the pipe again"
+        return (
+            f"{name}: {self.output} is unfinished, and keeps what was complete",
+            "run the same command again to go on",
+        )
 
     def check(self, what: str = "stopped") -> None:
         """Raise StoppedError (exit code 128 + signal) if a signal was received."""

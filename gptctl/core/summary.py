@@ -30,11 +30,15 @@ class StoredCounts(BaseModel):
     bytes_in: int = Field(ge=0)
     bytes_kept: int = Field(ge=0)
     dropped_bytes: dict[str, int]
+    encodings: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass
 class Counts:
-    """The number of documents read, kept, dropped and quarantined, with the bytes of their text."""
+    """The number of documents read, kept, dropped and quarantined, with the bytes of their text.
+
+    `encodings` counts those that were read from another encoding than UTF-8, which was detected.
+    """
 
     documents_in: int = 0
     kept: int = 0
@@ -43,6 +47,7 @@ class Counts:
     bytes_in: int = 0
     bytes_kept: int = 0
     dropped_bytes: Counter[str] = field(default_factory=Counter)
+    encodings: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Counts) -> None:
         """Add the counts of another part of the same work."""
@@ -53,6 +58,7 @@ class Counts:
         self.bytes_in += other.bytes_in
         self.bytes_kept += other.bytes_kept
         self.dropped_bytes += other.dropped_bytes
+        self.encodings += other.encodings
 
     def balanced(self) -> bool:
         """Return whether every document is accounted for."""
@@ -70,8 +76,8 @@ class Counts:
         return f"{kept}; most often because of {reason} ({most:,}){is_key}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts as manifests and --json contain them."""
-        return {
+        """Return the counts as manifests and --json contain them; encodings only if there are other than UTF-8."""
+        found = {
             "in": self.documents_in,
             "kept": self.kept,
             "dropped": dict(sorted(self.dropped.items())),
@@ -80,6 +86,7 @@ class Counts:
             "bytes_kept": self.bytes_kept,
             "dropped_bytes": dict(sorted(self.dropped_bytes.items())),
         }
+        return found | ({"encodings": dict(sorted(self.encodings.items()))} if self.encodings else {})
 
     @classmethod
     def from_json(cls, value: Any) -> Counts:
@@ -87,7 +94,7 @@ class Counts:
         stored = StoredCounts.model_validate(value)
         return cls(
             stored.documents_in, stored.kept, Counter(stored.dropped), Counter(stored.quarantined),
-            stored.bytes_in, stored.bytes_kept, Counter(stored.dropped_bytes),
+            stored.bytes_in, stored.bytes_kept, Counter(stored.dropped_bytes), Counter(stored.encodings),
         )  # fmt: skip
 
 
@@ -173,6 +180,7 @@ def funnel(title: str, counts: Counts) -> Table:
         return label, f"{documents:,}", share, format_bytes(size) if size is not None else ""
 
     rows = [row("in", counts.documents_in, counts.bytes_in)]
+    rows += [row(f"  read as {name}", n, None) for name, n in counts.encodings.most_common()]
     rows += [row(f"- {reason}", n, counts.dropped_bytes[reason]) for reason, n in counts.dropped.most_common()]
     rows += [row(f"- unreadable: {reason}", n, None) for reason, n in counts.quarantined.most_common()]
     rows.append(row("kept", counts.kept, counts.bytes_kept))

@@ -152,6 +152,9 @@ class InferenceConfig(ProcessOptions):
     delimiter: str = key(" ", "Text between a context and each choice.")
     max_tokens: int = key(64, "Most tokens to generate per prompt.", ge=1)
     stop: tuple[str, ...] = key(("\n",), "Texts at which generated text ends.")
+    add_bos_token: bool | None = key(
+        None, "Put the BOS token before contexts and prompts, or nothing. Default: as the model's tokenizer does."
+    )
     ensemble: bool = key(False, "Average the probabilities of all models of a finetune --seeds run.")
     cache: str = key("auto", "Folder of cached model outputs; auto: the user's cache, none: no cache.", runtime=True)
     emit_lm_eval_task: str | None = key(None, "Folder to write DATA to as lm-eval tasks.", runtime=True)
@@ -162,6 +165,8 @@ class InferenceConfig(ProcessOptions):
         for task, keys in OF_TASKS.items():
             if self.task not in ("auto", task):
                 found |= dict.fromkeys(keys, f"with task {self.task}")
+        if self.task not in ("auto", "choices", "generate"):
+            found["add_bos_token"] = f"with task {self.task}"
         return found
 
     def inference_setup(self, wants_texts: bool) -> InferenceSetup:
@@ -176,6 +181,7 @@ class InferenceConfig(ProcessOptions):
             delimiter=self.delimiter,
             max_tokens=self.max_tokens,
             stop=self.stop,
+            add_bos_token=self.add_bos_token,
         )
         return InferenceSetup(self.task, wants_texts, options, self.device, self.nproc_per_node)
 
@@ -193,9 +199,9 @@ class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, I
         if self.leakage is None:
             found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
         if scores_file:
-            found |= dict.fromkeys((*InferenceConfig.own_keys(), "limit"), "with --predictions")
-            if self.leakage is None:
-                found |= dict.fromkeys(ReadingOptions.own_keys(), "with --predictions")
+            of_documents = {*ReadingOptions.own_keys()} - {"csv", "encoding"}
+            unused = {"limit"} if self.leakage else of_documents
+            found |= dict.fromkeys([*InferenceConfig.own_keys(), *sorted(unused)], "with --predictions")
         if runs_harness:
             of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}
             found |= dict.fromkeys(of_rows - {"limit", "seed"}, "with --harness")

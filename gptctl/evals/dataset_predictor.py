@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from gptctl.evals.inference.worker import InferenceSpec, choose_task
 from gptctl.evals.scoring.split_predictions import SplitPredictions, group_by_split
 from gptctl.executors import Executor
 from gptctl.io.input import sniff
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.predictions import Predictions, read_predictions
 from gptctl.pipeline import data_splits
 
@@ -84,14 +85,14 @@ class DatasetPredictor:
             task = tasks.load(spec.task)
             counts = {
                 split: len(task.build_requests(table, spec.load(), spec.options).requests)
-                for split, table in evaluation_splits(data, spec)
+                for split, table in evaluation_splits(data, spec, self.context.warn)
             }
         return counts
 
     def open(self, model: str) -> tuple[InferenceSpec, EvaluationData]:
         """Load a model, and return how it is run and how DATA is read for its task."""
         data, context_column = self.data, choice_context_column(self.data)
-        spec = resolve(model, self.setup, context_column is not None)
+        spec = resolve(model, self.setup, self.context, context_column is not None)
         if spec.task == "choices" and context_column:
             data = replace(data, reading=data.reading.model_copy(update={"text_column": context_column}))
         return spec, data
@@ -102,10 +103,10 @@ class DatasetPredictor:
         train = None
         if spec.task == "classify" and data.with_training_split:
             column = self.setup.options.label_column
-            train = baselines.training_texts(data.reading, data.path, column, spec.load().trained_on)
+            train = baselines.training_texts(data.reading, data.path, column, spec.load().trained_on, self.context.warn)
         return [
             replace(self.predict_split(spec, split, table), train=train)
-            for split, table in evaluation_splits(data, spec)
+            for split, table in evaluation_splits(data, spec, self.context.warn)
         ]
 
     def predict_split(self, spec: InferenceSpec, split: str, table: pa.Table) -> SplitPredictions:
@@ -125,23 +126,23 @@ class DatasetPredictor:
         return replace(found, metadata=metadata, texts=request_texts(table))
 
 
-def resolve(model: str, setup: InferenceSetup, has_choices: bool = False) -> InferenceSpec:
+def resolve(model: str, setup: InferenceSetup, context: Context, has_choices: bool = False) -> InferenceSpec:
     """Load a model and decide its task and device."""
     from gptctl.model import device
     from gptctl.model.files.locate import find_model
     from gptctl.model.files.model_manifest import model_fingerprint
 
-    folder = find_model(model)
+    folder = find_model(model, context.info)
     fingerprint = model_fingerprint(folder)
     task = choose_task(loaded_model.load(str(folder), fingerprint), setup.task, has_choices, setup.wants_texts)
     selected, threads = str(device.select_device(setup.device)), device.cpu_threads(setup.processes)
     return InferenceSpec(str(folder), fingerprint, task, setup.options, selected, threads)
 
 
-def other_system(path: str, predictor: DatasetPredictor | None) -> OtherSystem:
+def other_system(path: str, predictor: DatasetPredictor | None, reading: ReadOptions) -> OtherSystem:
     """Return the predictions of another system: read from a file, or of a model that is run on the same data."""
     if not is_model(path):
-        return OtherSystem(path, read_predictions(path).rows)
+        return OtherSystem(path, read_predictions(path, reading).rows)
     if predictor is None:
         raise UsageError("--compare names a model, but there is no DATA to run it on", "name its predictions")
     return OtherSystem(path, [row for split in predictor.predict(path) for row in split.rows])
@@ -154,9 +155,11 @@ def choice_context_column(data: EvaluationData) -> str | None:
     return sniff.choices_beside(first, data.reading.text_column)
 
 
-def evaluation_splits(data: EvaluationData, spec: InferenceSpec) -> Iterator[tuple[str, pa.Table]]:
+def evaluation_splits(
+    data: EvaluationData, spec: InferenceSpec, warn: Callable[[str], None]
+) -> Iterator[tuple[str, pa.Table]]:
     """Yield the name and the documents of each evaluation split, of documents or of a folder of tokens."""
     if training_data.is_tokens(data.path):
         yield from training_data.held_out_splits(data.path, data.reading.limit)
     else:
-        yield from data_splits.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on))
+        yield from data_splits.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on), warn)

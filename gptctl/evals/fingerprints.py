@@ -26,4 +26,4 @@ def is_model(path: str) -> bool:
     """Return whether a path is a model, not predictions."""
     from gptctl.model.files import locate
 
-    return any(locate.is_model(folder) for folder in (Path(path), Path(path) / "model"))
+    return locate.model_in(Path(path)) is not None

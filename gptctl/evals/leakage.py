@@ -22,7 +22,7 @@ from gptctl.core.errors import DataError
 from gptctl.evals import training_data
 from gptctl.evals.training_data import TrainingShard
 from gptctl.executors import Executor
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.predictions import Rows
 from gptctl.text.cleaning import contamination
 from gptctl.text.dedup import shingles
@@ -30,6 +30,7 @@ from gptctl.text.dedup.minhash import chunks
 
 WORDS = contamination.NGRAM_WORDS
 SHOWN = 20  # training documents listed per evaluation text
+NO_TOLERANCE = Tolerance()
 EXACT, OVERLAP = "exact", f"{WORDS} words"
 Matches: TypeAlias = dict[int, list[tuple[str, str]]]  # index of an evaluation text: (training id, EXACT or OVERLAP)
 
@@ -171,13 +172,13 @@ class Leakage:
 class LeakageSearch:
     """A search of training data for evaluation texts, by an executor.
 
-    `max_bad` is the largest share of the training records that may be unreadable.
+    `tolerance` is how many of the training records may be unreadable.
     """
 
     training_data: str
     reading: ReadOptions
     executor: Executor
-    max_bad: float = 0.0
+    tolerance: Tolerance = NO_TOLERANCE
 
     def find(self, texts: tuple[str, ...], context: Context) -> Leakage:
         """Scan all shards of the training data.
@@ -202,9 +203,11 @@ class LeakageSearch:
         records = found.documents + found.unreadable
         if not records:
             raise DataError(f"--leakage: {self.training_data} holds no document", "name the training data")
-        if found.unreadable > self.max_bad * records:
+        if not self.tolerance.accepts(found.unreadable, records):
             raise DataError(
                 f"{found.unreadable:,} of {records:,} records of --leakage are unreadable",
                 "name the column that holds the text with --text-column; to accept them: --set max_bad=1",
             )
+        if found.unreadable:
+            context.warn(f"{found.unreadable:,} of {records:,} records of --leakage are unreadable")
         return found

@@ -57,8 +57,9 @@ class ShardTexts(NamedTuple):
 def read_shard(shard: TrainingShard, reading: ReadOptions) -> ShardTexts:
     """Return the ids and texts of a shard's documents; tokens are decoded."""
     if isinstance(shard, ShardTask):
-        table, unreadable = read_task(shard, reading)
-        return ShardTexts(table["id"].to_pylist(), table["text"].combine_chunks(), len(unreadable))
+        found = read_task(shard, reading)
+        ids, texts = found.documents["id"].to_pylist(), found.documents["text"].combine_chunks()
+        return ShardTexts(ids, texts, len(found.unreadable))
     table = shards.table_from(manifest.read_shard(Path(shard.folder), shard.shard))
     tokenizer = tokenizer_of(shard.folder)
     texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in table["tokens"].to_pylist()]

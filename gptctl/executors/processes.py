@@ -80,9 +80,16 @@ def run(
 
 @lru_cache(maxsize=1)
 def open_pool(workers: int, folder: Path) -> ProcessPoolExecutor:
-    """Open a pool of workers in `folder`. It is kept for later calls, since starting workers takes 40 ms."""
+    """Open a pool of workers in `folder`. It is kept for later calls, since starting workers takes 40 ms.
+
+    Raises MachineError (4) if this system does not allow it.
+    """
     context = multiprocessing.get_context("forkserver")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=initialize_worker)
+    try:
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=initialize_worker)
+    except OSError as error:  # semaphores are files in /dev/shm
+        what = f"worker processes cannot be started: {error.strerror or error}"
+        raise MachineError(what, "use --workers 1, or make /dev/shm a tmpfs that can be written") from error
 
 
 def kill_workers(pool: ProcessPoolExecutor) -> None:

@@ -24,12 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptctl.infer.quantize import Int8Embedding, Int8Linear
-from gptctl.model.attention import Attention, RopeTables, apply_rope
+from gptctl.model.attention import Attention, capped_attention
 from gptctl.model.config import ModelConfig
-from gptctl.model.gpt import GPT, Block, FeedForward
+from gptctl.model.feed_forward import ACTIVATIONS, FeedForward
+from gptctl.model.gpt import GPT, Block
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.moe import Experts, MixtureOfExperts, can_group
-from gptctl.model.sliding_window import sliding_window_attention
+from gptctl.model.norms import RMSNormPlusOne
+from gptctl.model.rope import RopeTables, apply_rope, look_up_rope
+from gptctl.model.sliding_window import causal_mask, sliding_window_attention
 from gptctl.model.static_kv_cache import StaticKVCache
 
 WeightFormat = Literal["fp32", "bf16", "int8"]
@@ -87,7 +90,7 @@ class Decoder:
         self.like = embedding.new_empty(0)  # has the dtype and the device of keys and values
         self.embed: Function = Int8Embedding(embedding) if weights == "int8" else partial(look_up, embedding)
         self.positions = None if model.positions is None else copy_small(model.positions.weight)
-        self.tables = [getattr(model, name).to(embedding.device) for name in table_names(self.config)]
+        self.tables = {name: table.to(embedding.device) for name, table in model.named_buffers(recurse=False)}
         self.layers = [DecoderLayer(block, self.config, make) for block in model.blocks if isinstance(block, Block)]
         self.final_norm = norm_function(model.final_norm)
         self.head = make(model.head_weight(), None)
@@ -102,15 +105,16 @@ class Decoder:
         x = self.embed(tokens)  # (B, T, C)
         if config.embedding_scale:
             x = x * math.sqrt(config.hidden_size)
-        rope = None
+        if config.embedding_multiplier != 1:
+            x = x * config.embedding_multiplier
+        ropes: dict[str, RopeTables | None] = {"": None}
         if config.positions == "rope":
-            cosines, sines = (table[positions].view(-1, 1, T, config.head_dim // 2) for table in self.tables)
-            rope = cosines, sines
+            ropes = look_up_rope(self.tables, config, positions)
         else:
-            x = x + (self.tables[0] if self.positions is None else self.positions)[positions].to(x.dtype)
+            x = x + (self.tables["sines"] if self.positions is None else self.positions)[positions].to(x.dtype)
         specs = self.attention_specs(T, cache, lengths)
         for number, layer in enumerate(self.layers):
-            x = layer(x, rope, cache, number, specs[layer.window])
+            x = layer(x, ropes[config.rope_name(number)], cache, number, specs[layer.window])
         cache.advance(T)
         return self.final_norm(x)
 
@@ -131,6 +135,8 @@ class Decoder:
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., C) to float32 logits (..., V)."""
         logits = self.head(hidden)[..., : self.config.vocab_size].float()
+        if self.config.logits_scaling != 1:
+            logits = logits / self.config.logits_scaling
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 
@@ -141,12 +147,16 @@ class DecoderLayer:
     def __init__(self, block: Block, config: ModelConfig, make: MakeLinear) -> None:
         attention = block.attention
         assert isinstance(attention, Attention)
-        self.post = block.post
+        self.post, self.residual, self.multiplier = block.post, block.residual, block.multiplier
         self.attention_norm = norm_function(block.attention_norm)
+        self.attention_output_norm = norm_function(block.attention_output_norm)
         self.feed_forward_norm = norm_function(block.feed_forward_norm)
+        self.feed_forward_output_norm = norm_function(block.feed_forward_output_norm)
         self.heads, self.kv_heads = config.heads, config.resolved_kv_heads
+        self.scale, self.softcap, self.clip = attention.scale, attention.softcap, attention.clip
         self.head_dim, self.window, self.grouped = attention.head_dim, attention.window, attention.grouped
         self.project = fuse_linears(make, attention.query, attention.key, attention.value)
+        self.norm_over_width = config.qk_norm_over == "width"
         self.query_norm = None if attention.query_norm is None else norm_function(attention.query_norm)
         self.key_norm = None if attention.key_norm is None else norm_function(attention.key_norm)
         self.output = fuse_linears(make, attention.output)
@@ -157,16 +167,25 @@ class DecoderLayer:
         if self.post:
             x = self.attention_norm(x + self.attend(x, rope, cache, number, spec))
             return self.feed_forward_norm(x + self.feed_forward(x))
-        x = x + self.attend(self.attention_norm(x), rope, cache, number, spec)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        normed = self.attention_norm(x)
+        attended = self.attention_output_norm(self.attend(normed, rope, cache, number, spec))
+        if self.residual == "parallel":
+            normed = self.feed_forward_norm(x)
+        x = x + (attended if self.multiplier == 1 else attended * self.multiplier)
+        if self.residual == "sequential":
+            normed = self.feed_forward_norm(x)
+        added = self.feed_forward_output_norm(self.feed_forward(normed))
+        return x + (added if self.multiplier == 1 else added * self.multiplier)
 
     def attend(self, x: Tensor, rope: RopeTables | None, cache: KVCache, number: int, spec: AttentionSpec) -> Tensor:
         """Return the output of multi-head attention, (B, T, C)."""
         B, T, _ = x.shape
         heads = self.project(x).view(B, T, -1, self.head_dim)  # (B, T, H + 2 K, D)
+        if self.clip:
+            heads = heads.clamp(-self.clip, self.clip)
         q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=2)
         if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
+            q, k = self.normalize(self.query_norm, q), self.normalize(self.key_norm, k)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
         if rope is not None:
             q, k = apply_rope(q, *rope), apply_rope(k, *rope)
@@ -189,23 +208,34 @@ class DecoderLayer:
                     y[row, None, :, step, None] = self.softmax_attention(query, keys, values, False, None)
         return self.output(y.transpose(1, 2).reshape(B, T, -1))
 
+    def normalize(self, norm: Function, x: Tensor) -> Tensor:
+        """Normalize queries or keys x (B, T, H, D) over D, or over H and D."""
+        return norm(x.flatten(2)).view(x.shape) if self.norm_over_width else norm(x)
+
     def masked_attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """Return softmax(q k^T / sqrt(D) + mask) v of all heads: (B, H, T, D), for a mask (B, 1, T, S).
 
         CUDA's fused kernels take either a mask or shared key heads. So the queries of heads that share keys are given
         as further tokens of one head.
         """
+        if self.softcap:
+            return capped_attention(q, k, v, mask, self.scale, self.softcap)
         T, sharing = q.size(2), self.heads // self.kv_heads
         queries = q.reshape(q.size(0), self.kv_heads, sharing * T, self.head_dim)
         if T > 1 and sharing > 1:
             mask = mask.repeat(1, 1, sharing, 1)
-        return F.scaled_dot_product_attention(queries, k, v, attn_mask=mask).reshape(q.shape)
+        return F.scaled_dot_product_attention(queries, k, v, attn_mask=mask, scale=self.scale).reshape(q.shape)
 
     def softmax_attention(self, q: Tensor, k: Tensor, v: Tensor, is_prefill: bool, mask: Tensor | None) -> Tensor:
         """Return softmax(q k^T / sqrt(D)) v of all heads: (B, H, T, D)."""
+        if self.softcap:
+            mask = causal_mask(q.size(2), q.device, self.window, None) if is_prefill else mask
+            return capped_attention(q, k, v, mask, self.scale, self.softcap)
         if is_prefill and self.window:
-            return sliding_window_attention(q, k, v, self.window, None, 0.0)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_prefill, enable_gqa=self.grouped)
+            return sliding_window_attention(q, k, v, self.window, None, 0.0, self.scale)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=is_prefill, scale=self.scale, enable_gqa=self.grouped
+        )
 
 
 def look_up(table: Tensor, tokens: Tensor) -> Tensor:
@@ -235,11 +265,13 @@ def copy_small(tensor: Tensor) -> Tensor:
 def norm_function(module: nn.Module) -> Function:
     """Return the function of a normalization module."""
     if isinstance(module, nn.LayerNorm):
-        bias = None if module.bias is None else copy_small(module.bias)
-        shape, weight = module.normalized_shape, copy_small(module.weight)
+        weight, bias = (None if tensor is None else copy_small(tensor) for tensor in (module.weight, module.bias))
+        shape = module.normalized_shape
         return partial(F.layer_norm, normalized_shape=shape, weight=weight, bias=bias, eps=module.eps)
     if isinstance(module, nn.RMSNorm):
         shape, weight = module.normalized_shape, copy_small(module.weight)
+        if isinstance(module, RMSNormPlusOne):
+            weight = 1 + weight
         return partial(F.rms_norm, normalized_shape=list(shape), weight=weight, eps=module.eps)
     assert isinstance(module, nn.Identity)
     return lambda x: x
@@ -250,25 +282,17 @@ def feed_forward_function(module: nn.Module, make: MakeLinear) -> Function:
     if isinstance(module, MixtureOfExperts):
         return Int8Experts(module) if make is Int8Linear else partial(mixture_output, module)
     assert isinstance(module, FeedForward)
-    down = fuse_linears(make, module.down)
+    down, activation = fuse_linears(make, module.down), ACTIVATIONS[module.activation]
     if module.gate is not None:
         both = fuse_linears(make, module.gate, module.up)
 
         def gated(x: Tensor) -> Tensor:
             gate, up = both(x).chunk(2, dim=-1)  # (B, T, F) each
-            return down(F.silu(gate) * up)
+            return down(activation(gate) * up)
 
         return gated
-    up, activation = fuse_linears(make, module.up), ACTIVATIONS[module.activation]
+    up = fuse_linears(make, module.up)
     return lambda x: down(activation(up(x)))
-
-
-ACTIVATIONS: dict[str, Function] = {
-    "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "gelu": F.gelu,
-}
 
 
 def mixture_output(module: MixtureOfExperts, x: Tensor) -> Tensor:
@@ -287,12 +311,12 @@ def dense_mixture_output(module: MixtureOfExperts, experts: Experts, x: Tensor) 
     A step of many rows reads the weights of all experts anyway.
     """
     rows = x.flatten(0, 1)  # (N, C)
-    top, chosen = module.router(x).flatten(0, 1).topk(module.top_k)  # (N, k)
+    shares, chosen = module.choose(module.router(x).flatten(0, 1))  # (N, k)
     hidden = F.silu(rows @ experts.gate.mT) * (rows @ experts.up.mT)  # (E, N, F)
     outputs = (hidden @ experts.down.mT).transpose(0, 1)  # (N, E, C)
     picked = outputs.gather(1, chosen[..., None].expand(-1, -1, outputs.size(-1)))  # (N, k, C)
-    mixed: Tensor = (picked * top.softmax(-1)[..., None]).sum(1)
-    return mixed.view_as(x).type_as(x)
+    mixed: Tensor = (picked * shares[..., None]).sum(1)
+    return module.add_shared(x, mixed.view_as(x).type_as(x))
 
 
 class Int8Experts:
@@ -302,23 +326,25 @@ class Int8Experts:
         experts = module.experts
         assert isinstance(experts, Experts)
         # In double precision the router's result does not depend on the batch either.
-        self.router, self.top_k = copy_small(module.router.weight).double(), module.top_k
+        self.router, self.choose = copy_small(module.router.weight).double(), module.choose
         stacked = zip(experts.gate.detach(), experts.up.detach(), experts.down.detach(), strict=True)
         self.experts = [(Int8Linear(torch.cat((gate, up)), None), Int8Linear(down, None)) for gate, up, down in stacked]
+        self.shared = None
+        if module.shared_expert is not None and module.shared_gate is not None:
+            gate = Int8Linear(module.shared_gate.weight, None)
+            self.shared = gate, feed_forward_function(module.shared_expert, Int8Linear)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         rows = x.flatten(0, 1)  # (N, C)
-        top, chosen = F.linear(rows.double(), self.router).float().topk(self.top_k)  # (N, k)
-        shares, out = top.softmax(-1), torch.zeros_like(rows)
+        shares, chosen = self.choose(F.linear(rows.double(), self.router).float())  # (N, k)
+        out = torch.zeros_like(rows)
         for number in sorted(set(chosen.flatten().tolist())):
             token, place = (chosen == number).nonzero(as_tuple=True)
             both, down = self.experts[number]
             gate, up = both(rows[token]).chunk(2, dim=-1)
             out.index_add_(0, token, down(F.silu(gate) * up) * shares[token, place, None])
+        if self.shared:
+            gate, expert = self.shared
+            out = out + torch.sigmoid(gate(rows)) * expert(rows)
         return out.view_as(x)
-
-
-def table_names(config: ModelConfig) -> tuple[str, ...]:
-    """Return the names of the tables that GPT.make_tables computes."""
-    return {"rope": ("rope_cosines", "rope_sines"), "sinusoidal": ("sines",), "learned": ()}[config.positions]

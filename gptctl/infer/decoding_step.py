@@ -49,7 +49,7 @@ class DecodingStep:
             power_of_two(rows),
             min(round_slots(slots + self.T), self.most_slots(config.max_seq_len)),
         )
-        shape = (config.layers, self.rows, config.resolved_kv_heads, self.slots, config.head_dim)
+        shape = (config.layers, self.rows, config.resolved_kv_heads, self.slots, config.resolved_head_dim)
         self.keys, self.values = model.like.new_zeros(shape), model.like.new_zeros(shape)
         self.lengths = torch.zeros(self.rows, dtype=torch.int64, device=device)
         self.tokens = torch.full((self.rows, self.T), NO_DRAFT, dtype=torch.int64, device=device)
@@ -155,8 +155,8 @@ class DecodingStep:
             place = (self.used[:B] + step).clamp(max=self.numbers.size(1) - 1)[:, None]
             chosen = sample_tokens(adjusted, params, self.numbers[:B].gather(1, place)[:, 0])  # (B,)
             if seen is not None:
-                marks = seen.gather(1, chosen[:, None]) | is_valid[:, None]
-                seen.scatter_(1, chosen[:, None], marks)
+                places = chosen[:, None].clamp(min=0)
+                seen.scatter_(1, places, seen.gather(1, places) | is_valid[:, None])
             if params.logprobs:
                 logprobs.append(log_probabilities(scores, chosen))
             found.append(chosen)

@@ -262,6 +262,7 @@ def accept_tokens(
         numbers = next_numbers([rows[place] for place in live], params, scores.device)
         chosen = sample_tokens(adjusted, params, numbers)  # (b,)
         ids, logprobs = read_tokens(chosen, log_probabilities(scores, chosen) if params.logprobs else None)
+        chosen = chosen.clamp(min=0)
         if seen is not None and is_whole:
             seen.scatter_(1, chosen[:, None], True)
         elif seen is not None:

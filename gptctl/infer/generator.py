@@ -43,6 +43,7 @@ class TextGenerator:
         self.stop_ids = tuple(stop_ids)
         self.name = name
         self.chat_template: ChatTemplate | None = None
+        self.generation_config: dict[str, Any] = {}  # of another program's model: its sampling settings
 
     @classmethod
     def load(
@@ -72,8 +73,8 @@ class TextGenerator:
                 )
             drafter = DraftModel(draft_decoder)
         trim_memory()
-        stop_ids = dict.fromkeys((*(extra.get("stop_ids") or ()), tokenizer.end_of_text_id))
-        generator = cls(Engine(decoder, drafter, num_draft_tokens), tokenizer, tuple(stop_ids), str(model))
+        generator = cls(Engine(decoder, drafter, num_draft_tokens), tokenizer, tokenizer.stop_ids(extra), str(model))
+        generator.generation_config = extra.get("generation_config", {})
         if extra.get("chat_template"):
             generator.chat_template = ChatTemplate(extra["chat_template"], tokenizer)
         return generator
@@ -88,13 +89,13 @@ class TextGenerator:
         return self.chat_template
 
     def encode(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Tokenize prompts, each preceded by the end-of-text token as in training.
+        """Tokenize prompts, each preceded by what precedes a text in training: end-of-text, BOS or nothing.
 
         A long prompt is truncated from the left, so that it leaves room for `max_tokens`, or for a quarter of the
         context if that is less.
         """
-        length, end = self.prompt_length(max_tokens), self.tokenizer.end_of_text_id
-        return [[end, *tokens][-length:] for tokens in self.tokenizer.encode_batch(list(texts)).to_pylist()]
+        length, tokenizer = self.prompt_length(max_tokens), self.tokenizer
+        return [tokenizer.with_prefix(ids)[-length:] for ids in tokenizer.encode_batch(list(texts)).to_pylist()]
 
     def encode_chat(self, texts: Sequence[str], max_tokens: int, system: str | None = None) -> list[list[int]]:
         """Tokenize user messages, or conversations as JSON, by the chat template; truncate them as `encode` does."""
@@ -118,7 +119,11 @@ class TextGenerator:
 
         Row i * samples_per_prompt + j is completion j of prompt i. `first_sample` is that of Engine.stream.
         """
-        rows = [Completion(TextStream(self.tokenizer, params.stop)) for _ in range(len(prompts) * samples_per_prompt)]
+        rows = [
+            Completion(TextStream(self.tokenizer, params.stop, prompt))
+            for prompt in prompts
+            for _ in range(samples_per_prompt)
+        ]
         tokens = self.engine.stream(
             prompts,
             params,
@@ -187,5 +192,5 @@ def load_decoder(folder: Path, dtype: WeightFormat, device: torch.device) -> tup
     loaded = load_model(folder)
     if isinstance(loaded.model, Classifier):
         raise DataError(f"{folder} is a classifier, which predicts labels, not text", "see: gptctl eval MODEL DATA")
-    tokenizer = Tokenizer.from_json(loaded.tokenizer_json)
+    tokenizer = loaded.tokenizer()
     return Decoder(loaded.model.to(device), dtype), tokenizer, loaded.extra

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from gptctl.core.config import DeviceOption, SeedOption, flag, key
+from gptctl.core.config import DeviceOption, SeedOption, flag, given_in, key
+from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 PANEL = "Sampling"
 NEVER_STOPPED = "no sample reached a text of --stop"
+MODEL_DEFAULTS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 class SamplingOptions(SeedOption):
@@ -37,6 +40,26 @@ class SamplingOptions(SeedOption):
         if self.temperature == 0:
             found |= dict.fromkeys(("seed", "top_k", "top_p", "min_p"), "with --temperature 0")
         return found
+
+    def with_model_defaults(self, generation_config: Mapping[str, Any], context: Context | None = None) -> Self:
+        """Return the options with those of a model's generation_config.json that the user did not give, and name these.
+
+        A generation_config.json that does not sample changes nothing.
+        """
+        if not generation_config.get("do_sample"):
+            return self
+        found = {
+            name: generation_config[name]
+            for name in MODEL_DEFAULTS
+            if generation_config.get(name) is not None and name not in self.model_fields_set
+        }
+        changed = {name: value for name, value in found.items() if value != getattr(self, name)}
+        if not changed:
+            return self
+        if context:
+            values = ", ".join(f"{name} {value}" for name, value in changed.items())
+            context.info(f"sampling with {values}, as in the model's generation_config.json")
+        return type(self).model_validate(given_in(self) | changed)
 
     def sampling_params(self) -> SamplingParams:
         """Return the options as the engine takes them."""

@@ -17,7 +17,7 @@ import xxhash
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
-from gptctl.io.input.blocks import Block, ReadOptions, ShardTask, UnreadableRecord
+from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask
 from gptctl.io.input.documents_from_rows import documents_from_rows
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
@@ -59,8 +59,8 @@ class Prompts(Inputs):
 
     def count(self, limit: int = 0) -> int:
         """Read all prompts and return how many there are. Raises DataError (3) if there are none."""
-        if found := sum(len(table) for table, _ in self.tables(limit)):
-            return found
+        if count := sum(len(found.documents) for found in self.tables(limit)):
+            return count
         raise self.without_any()
 
     def without_any(self) -> DataError:
@@ -70,19 +70,20 @@ class Prompts(Inputs):
     def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
         """Yield tasks of `size` prompts. The last one of each table may have fewer."""
         first = index = 0
-        for table, bad in self.tables(limit):
+        for table, bad, encodings in self.tables(limit):
             for start in range(0, max(len(table), 1), self.size):
                 part = table.slice(start, self.size)
                 block = Block(
-                    "documents", self.name, size=part.nbytes, data=stream.to_bytes(part), unreadable=tuple(bad)
-                )
+                    "documents", self.name, size=part.nbytes, data=stream.to_bytes(part), unreadable=tuple(bad),
+                    encodings=tuple(encodings.items()),
+                )  # fmt: skip
                 yield ShardTask(index, (block,), str(first).encode())
-                bad, first, index = [], first + len(part), index + 1
+                bad, encodings, first, index = [], Encodings(), first + len(part), index + 1
 
-    def tables(self, limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
+    def tables(self, limit: int) -> Iterator[ReadResult]:
         """Yield tables of prompts in the order of the input, and the records that could not be read."""
         if self.prompt is not None:
-            yield pa.table({"id": ["prompt"], "text": pa.array([self.prompt], pa.large_string())}), []
+            yield ReadResult(pa.table({"id": ["prompt"], "text": pa.array([self.prompt], pa.large_string())}), [])
         elif isinstance(self.lines, Path):
             with self.lines.open("rb") as file:
                 yield from self.line_tables(file, limit)
@@ -92,7 +93,7 @@ class Prompts(Inputs):
             for task in super().tasks(limit):
                 yield read_task(task, self.options)
 
-    def line_tables(self, file: Iterable[bytes], limit: int) -> Iterator[tuple[pa.Table, list[UnreadableRecord]]]:
+    def line_tables(self, file: Iterable[bytes], limit: int) -> Iterator[ReadResult]:
         """Yield a table for each `size` lines. All lines are JSON if the first one is an object with the text column.
 
         Raises DataError (3) for bytes that are not UTF-8.
@@ -109,7 +110,8 @@ class Prompts(Inputs):
                 yield documents_from_rows(rows, [f"line {number}" for number, _ in part], self.name, self.options)
             else:
                 ids = [f"{self.name}:{number}" for number, _ in part]
-                yield pa.table({"id": ids, "text": pa.array([line for _, line in part], pa.large_string())}), []
+                lines = pa.array([line for _, line in part], pa.large_string())
+                yield ReadResult(pa.table({"id": ids, "text": lines}), [])
 
     def read_lines(self, file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not empty, with their numbers. Standard input is hashed as it is read."""

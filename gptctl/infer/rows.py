@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gptctl.infer.sampling import RandomNumbers, SamplingParams, sampling_device
+from gptctl.core.errors import DataError
+from gptctl.infer.sampling import NOT_FINITE, RandomNumbers, SamplingParams, sampling_device
 from gptctl.model.device import to_device
 
 NO_NUMBERS = torch.empty(0, dtype=torch.float64)
@@ -33,7 +34,12 @@ class Row:
     random: RandomNumbers
 
     def append(self, token: int, logprob: float) -> Token:
-        """Take the next token."""
+        """Take the next token. Raises DataError (3) if the model computed NaN or infinity instead of one."""
+        if token == NOT_FINITE:
+            raise DataError(
+                "the model computes numbers that are not finite (NaN or infinity)",
+                "its weights are damaged, or too large for this number format; try --set precision=fp32",
+            )
         self.text.append(token)
         self.room -= 1
         self.random.advance()

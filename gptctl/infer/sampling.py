@@ -11,6 +11,8 @@ from torch import Tensor
 from gptctl.core.seeds import derive
 
 NUMBERS_PER_DRAW = 64  # random numbers that are drawn from torch's generator at a time
+NOT_FINITE = -1  # the token where a model computes NaN or infinity
+LEAST_TEMPERATURE = 1e-30  # lower ones are greedy: logits divided by them are infinite in float32
 TOP_P_CANDIDATES = 1024  # tokens that top-p sorts first; they usually suffice
 
 
@@ -69,9 +71,16 @@ def sample_tokens(logits: Tensor, params: SamplingParams, numbers: Tensor) -> Te
     """Choose one token for each row of logits (B, V) by its random number: (B,) int64 on the device of the logits.
 
     `numbers` (B,) are float64. Greedy sampling does not read them, and of equally likely tokens takes the lowest id.
-    Sampling inverts the cumulative distribution, so it needs one number for each token, whatever is filtered.
+    Sampling inverts the cumulative distribution, so it needs one number for each token, whatever is filtered. The token
+    of a row with a NaN, or with an infinite largest logit, is NOT_FINITE.
     """
-    if params.temperature == 0:
+    is_finite = logits.amax(-1).isfinite()
+    return torch.where(is_finite, choose_tokens(logits, params, numbers), NOT_FINITE)
+
+
+def choose_tokens(logits: Tensor, params: SamplingParams, numbers: Tensor) -> Tensor:
+    """Choose one token for each row of finite logits; see `sample_tokens`."""
+    if params.temperature < LEAST_TEMPERATURE:
         return logits.argmax(-1)
     device = logits.device
     logits, draws = logits.to(numbers.device), numbers[:, None]  # (B, V), (B, 1)
@@ -134,7 +143,7 @@ def sort_on_cpu(probs: Tensor, top_p: float) -> Tensor:
 
 def log_probabilities(logits: Tensor, tokens: Tensor) -> Tensor:
     """Return ln p of tokens (B,) under logits (B, V): (B,)."""
-    return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+    return logits.gather(1, tokens[:, None].clamp(min=0))[:, 0] - logits.logsumexp(-1)
 
 
 def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -36,7 +36,8 @@ class Draws(NamedTuple):
 
     def sample(self, logits: Tensor, offset: int) -> Tensor:
         """Return tokens (B,) for logits (B, V) of the token that is `offset` tokens after the next one."""
-        return sample_tokens(logits, self.params, next_numbers(self.rows, self.params, logits.device, offset))
+        numbers = next_numbers(self.rows, self.params, logits.device, offset)
+        return sample_tokens(logits, self.params, numbers).clamp(min=0)
 
     def numbers(self, count: int) -> list[list[float]]:
         """Return the random numbers of the next `count` tokens of each row."""

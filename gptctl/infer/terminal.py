@@ -8,14 +8,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import pyarrow as pa
-
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.infer.options import NEVER_STOPPED
 from gptctl.infer.prompt_sampler import Sampler
 from gptctl.infer.sample_rows import sample_rows
-from gptctl.io.input.blocks import UnreadableRecord
+from gptctl.io.input.blocks import ReadResult
 
 WAIT_SECONDS = 0.2  # how often `check` is called while there is no input
 
@@ -46,12 +44,12 @@ def read_lines(check: Callable[[], None]) -> Iterator[str]:
 
 
 def stream_prompts(
-    sampler: Sampler, tables: Iterable[tuple[pa.Table, list[UnreadableRecord]]], context: Context
+    sampler: Sampler, tables: Iterable[ReadResult], context: Context
 ) -> tuple[int, list[dict[str, Any]]]:
     """Write the samples of all prompts, one after the other; return the number of prompts and the samples as JSON."""
     rows: list[dict[str, Any]] = []
     count = stopped = 0
-    for table, unreadable in tables:
+    for table, unreadable, _ in tables:
         for record in unreadable:
             context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):

@@ -9,6 +9,7 @@ from gptctl.text.tokenizer import Tokenizer
 __all__ = ["TextStream"]
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+CONTEXT_TOKENS = 4  # of a prompt, which are decoded before the first new token
 
 
 class TextStream:
@@ -21,15 +22,17 @@ class TextStream:
     long the sample is.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt: Sequence[int] = ()) -> None:
+        """Begin the text after a prompt, whose last tokens decide whether the first one begins with a space."""
         self.tokenizer = tokenizer
         self.stops = [stop for stop in stops if stop]
-        self.tokens: list[int] = []
+        self.tokens: list[int] = list(last_tokens(prompt, tokenizer))
         self.text = ""  # of all tokens but those at the end whose character is not whole yet
         self.stopped = False
         self._returned = 0  # characters of text that were returned
-        self._begin = self._whole = 0  # tokens[_begin:_whole] are in text, and what follows is decoded after them
-        self._before = ""  # their text
+        self._begin = 0
+        self._whole = len(self.tokens)  # tokens[_begin:_whole] are known, and what follows is decoded after them
+        self._before = tokenizer.decode(self.tokens) if self.tokens else ""  # their text
 
     def add(self, token: int) -> str:
         """Take the next token; return the text that is certain now."""
@@ -71,3 +74,12 @@ class TextStream:
         certain = max(self._returned, len(self.text) - held)
         piece, self._returned = self.text[self._returned : certain], certain
         return piece
+
+
+def last_tokens(prompt: Sequence[int], tokenizer: Tokenizer) -> Sequence[int]:
+    """Return the last tokens of a prompt after its last special token, or none if they end within a character."""
+    start = len(prompt)
+    while start > max(0, len(prompt) - CONTEXT_TOKENS) and prompt[start - 1] not in tokenizer.special_ids:
+        start -= 1
+    last = prompt[start:]
+    return last if last and not tokenizer.decode(last).endswith(REPLACEMENT) else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,11 @@ class Output:
         """Return the name of the stage."""
         return str(self.record.get("stage") or (self.manifest.stage if self.manifest else "?"))
 
+    @property
+    def place(self) -> str:
+        """Return the folder as an absolute path, or the URI: the same however the folder was named."""
+        return self.folder if is_uri(self.folder) else str(Path(self.folder).absolute())
+
 
 def trace(folder: str, fingerprints: Fingerprinter | None = None) -> Output:
     """Return an output with all its origins. Raises DataError (3) if the folder is not an output of gptctl.
@@ -82,11 +87,16 @@ def find(path: str) -> list[str]:
 
 def walk(output: Output) -> list[Output]:
     """Return every output of a chain once, each after those that it was made from."""
+    return [*walk_all(origin.output for origin in output.origins if origin.output), output]
+
+
+def walk_all(outputs: Iterable[Output]) -> list[Output]:
+    """Return every output of several chains once, each after those that it was made from."""
     found: dict[str, Output] = {}
-    for origin in output.origins:
-        if origin.output:
-            found |= {one.folder: one for one in walk(origin.output)}
-    return list((found | {output.folder: output}).values())
+    for output in outputs:
+        for one in walk(output):
+            found.setdefault(one.place, one)
+    return list(found.values())
 
 
 def _trace(folder: str, fingerprints: Fingerprinter | None, path: tuple[str, ...]) -> Output:

@@ -13,41 +13,39 @@ from torch.nn.attention.flex_attention import BlockMask
 from gptctl.model.block_mask import block_attention
 from gptctl.model.config import ModelConfig
 from gptctl.model.kv_cache import KVCache
-from gptctl.model.sliding_window import sliding_window_attention
+from gptctl.model.norms import make_norm_of_heads
+from gptctl.model.rope import RopeTables, apply_rope
+from gptctl.model.sliding_window import causal_mask, sliding_window_attention
 
 EAGER_MAX_TOKENS = 512  # sequence length up to which eager attention is faster and needs little memory
 
-RopeTables = tuple[Tensor, Tensor]  # cosines and sines
 AttentionMask = Tensor | BlockMask | None
 
 
-def rope_tables(config: ModelConfig, length: int) -> RopeTables:
-    """Return the cosines and sines of rotary positions, each (length, D/2) (Su et al. 2021, "RoFormer", 3.2.2).
-
-    They are computed in float32 as in transformers, whose models were trained with the rounding errors of that: at
-    position 1,000,000 a cosine differs by up to 0.08 from the exact one.
-    """
-    frequencies = 1.0 / config.rope_theta ** (torch.arange(0, config.head_dim, 2).float() / config.head_dim)
-    angles = torch.arange(length).float()[:, None] * frequencies
-    return angles.cos(), angles.sin()
-
-
-def apply_rope(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotate each pair (i, i + D/2) of x (B, H, T, D) by its position's angle, given as (B or 1, 1, T, D/2)."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1).type_as(x)
-
-
-def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def eager_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
     """Compute equation 1 with a causal mask and keep its weights (B, H, T, T) for the backward pass.
 
     This is for training in bfloat16 on a CPU: 8 rows of 6 heads and 256 tokens take 18 ms forward and backward on two
     Zen 4 cores, and 31 ms with torch's fused kernel. As in that kernel, the softmax is in single precision.
     """
     T = q.shape[-2]
-    causal_mask = torch.full((T, T), float("-inf"), device=q.device).triu(1)
-    logits = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5 + causal_mask
+    future = torch.full((T, T), float("-inf"), device=q.device).triu(1)
+    logits = (q @ k.transpose(-1, -2)).float() * (scale or q.shape[-1] ** -0.5) + future
     return torch.softmax(logits, -1).to(v.dtype) @ v
+
+
+def capped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, cap: float, dropout: float = 0.0
+) -> Tensor:
+    """Compute equation 1 with logits that tanh bounds to +-cap (Gemma Team 2024, "Gemma 2", 2).
+
+    `mask` (B or 1, 1, T, S) is True where a token may attend, or is added to the logits; None means everywhere.
+    """
+    k, v = (x.repeat_interleave(q.size(1) // x.size(1), dim=1) for x in (k, v))
+    logits = cap * torch.tanh((q @ k.transpose(-1, -2)).float() * (scale or q.shape[-1] ** -0.5) / cap)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
+    return F.dropout(torch.softmax(logits, -1), dropout).to(v.dtype) @ v
 
 
 class Attention(nn.Module):
@@ -65,17 +63,20 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.window = config.layer_window(layer)
-        self.head_dim = config.head_dim
+        self.head_dim = config.resolved_head_dim
         self.grouped = config.resolved_kv_heads != config.heads
         self.dropout = config.attention_dropout
-        kv_size = config.resolved_kv_heads * config.head_dim
-        self.query = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
-        self.key = nn.Linear(config.hidden_size, kv_size, bias=config.bias)
-        self.value = nn.Linear(config.hidden_size, kv_size, bias=config.bias)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.scale = config.attention_multiplier or None  # None is 1/sqrt(d_k)
+        self.softcap, self.clip = config.attention_softcap, config.clip_qkv
+        kv_size = config.resolved_kv_heads * self.head_dim
+        self.query = nn.Linear(config.hidden_size, config.query_size, bias=config.has_bias("qkv"))
+        self.key = nn.Linear(config.hidden_size, kv_size, bias=config.has_bias("qkv"))
+        self.value = nn.Linear(config.hidden_size, kv_size, bias=config.has_bias("qkv"))
+        self.output = nn.Linear(config.query_size, config.hidden_size, bias=config.has_bias("attention_output"))
         # Normalized queries and keys bound the logits (Henry et al. 2020, "Query-Key Normalization for Transformers").
-        self.query_norm = nn.RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
-        self.key_norm = nn.RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.norm_over_width = config.qk_norm_over == "width"
+        self.query_norm = make_norm_of_heads(config, config.query_size) if config.qk_norm else None
+        self.key_norm = make_norm_of_heads(config, kv_size) if config.qk_norm else None
 
     def forward(
         self,
@@ -92,12 +93,16 @@ class Attention(nn.Module):
         token.
         """
         B, T, _ = x.shape
-        q = self.query(x).view(B, T, -1, self.head_dim)  # (B, T, H, D): Q W_i^Q for all i at once
-        k = self.key(x).view(B, T, -1, self.head_dim)  # (B, T, K, D)
-        v = self.value(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, K, T, D)
+        q, k, v = self.query(x), self.key(x), self.value(x)  # Q W_i^Q for all i at once
+        if self.clip:
+            q, k, v = q.clamp(-self.clip, self.clip), k.clamp(-self.clip, self.clip), v.clamp(-self.clip, self.clip)
+        q, k, v = q.view(B, T, -1, self.head_dim), k.view(B, T, -1, self.head_dim), v.view(B, T, -1, self.head_dim)
         if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
-        q, k = q.transpose(1, 2), k.transpose(1, 2)
+            if self.norm_over_width:
+                q, k = self.query_norm(q.flatten(2)).view_as(q), self.key_norm(k.flatten(2)).view_as(k)
+            else:
+                q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
         if rope is not None:
             q, k = apply_rope(q, *rope), apply_rope(k, *rope)
         is_prefill = cache is None or cache.is_empty  # there are no earlier tokens
@@ -106,11 +111,15 @@ class Attention(nn.Module):
             k, v = (k, v) if is_prefill else cached
         dropout = self.dropout if self.training else 0.0
         if isinstance(mask, BlockMask):
-            y = block_attention(q, k, v, mask)
+            y = block_attention(q, k, v, mask, self.scale, self.softcap)
+        elif self.softcap:
+            if is_prefill:
+                mask = causal_mask(T, q.device, self.window, document_starts)
+            y = capped_attention(q, k, v, mask, self.scale, self.softcap, dropout)
         elif is_prefill and self.window:
-            y = sliding_window_attention(q, k, v, self.window, document_starts, dropout)
+            y = sliding_window_attention(q, k, v, self.window, document_starts, dropout, self.scale)
         elif self.uses_eager_attention(q, dropout) and is_prefill and mask is None:
-            y = eager_attention(q, k, v)
+            y = eager_attention(q, k, v, self.scale)
         else:
             y = F.scaled_dot_product_attention(  # equation 1
                 q,
@@ -119,6 +128,7 @@ class Attention(nn.Module):
                 attn_mask=mask,
                 dropout_p=dropout,
                 is_causal=is_prefill and mask is None,
+                scale=self.scale,
                 enable_gqa=self.grouped,
             )
         return self.output(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

@@ -16,9 +16,21 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 BLOCK_SIZE = 128  # that of torch's kernels
 
 
-def block_attention(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v under a mask, (B, H, T, D), for q (B, H, T, D) and k, v (B, K, T, D)."""
-    y: Tensor = flex_attention(q.type_as(v), k.type_as(v), v, block_mask=mask, enable_gqa=True)
+def block_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: BlockMask, scale: float | None = None, softcap: float = 0.0
+) -> Tensor:
+    """Return softmax(scale q k^T) v under a mask, (B, H, T, D), for q (B, H, T, D) and k, v (B, K, T, D).
+
+    A scale of None is 1/sqrt(D). A `softcap` that is not 0 bounds the logits by tanh.
+    """
+
+    def bounded(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return softcap * torch.tanh(score / softcap)
+
+    modify = bounded if softcap else None
+    y: Tensor = flex_attention(
+        q.type_as(v), k.type_as(v), v, score_mod=modify, block_mask=mask, scale=scale, enable_gqa=True
+    )
     return y
 
 

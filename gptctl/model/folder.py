@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import adapter_load, files
 from gptctl.model.hf.config_import import candidate_configs, read_model_config
+from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, import_hf_tensors
 from gptctl.model.lora import apply_lora, merge_lora
 from gptctl.model.lora_config import LoraConfig
@@ -49,7 +51,11 @@ def load_model(folder: Path) -> SavedModel:
         model_manifest.verify(folder)
     stored = tensor_files.read_weights(folder)
     model, extra = (load_gptctl if is_ours else load_transformers)(folder, values, stored)
-    return SavedModel(model.eval(), model.config, files.read_tokenizer(folder), extra)
+    tokenizer_json = files.read_tokenizer(folder)
+    if not is_ours and "gptctl" not in values:
+        extra = files.read_extra(folder, values, tokenizer_json)
+        files.check_vocabulary(tokenizer_json, model.config.vocab_size, folder)
+    return SavedModel(model.eval(), model.config, tokenizer_json, extra)
 
 
 def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
@@ -118,8 +124,7 @@ def load_transformers(folder: Path, values: dict[str, Any], stored: dict[str, Te
     with meta_init():
         model = GPT(config)
     assign_weights(model, {name: tensor.read().float().contiguous() for name, tensor in tensors.items()}, folder)
-    is_ours = "gptctl" in values
-    return model, StoredSettings.read(values, folder).extra if is_ours else files.read_extra(folder, values)
+    return model, StoredSettings.read(values, folder).extra if "gptctl" in values else {}
 
 
 def open_transformers(
@@ -127,13 +132,29 @@ def open_transformers(
 ) -> tuple[ModelConfig, dict[str, LazyTensor]]:
     """Return the config of a folder with the names of transformers, and its tensors under ours."""
     reason = ""
+    if quantization := values.get("quantization_config"):
+        method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else quantization
+        raise DataError(
+            f"the weights in {folder} are quantized ({method}), which gptctl does not read",
+            "take the model's weights in float32, bfloat16 or float16",
+        )
     for family, config in candidate_configs(values, str(folder / "config.json")):
         check_size(config, stored, folder)
+        if config.tie_embeddings and has_other_head(stored, family):  # as in transformers, the weights decide
+            config = config.model_copy(update={"tie_embeddings": False})
         try:
             return config, import_hf_tensors(stored, family, config)
         except ChangedError as error:
             reason = str(error)
     raise DataError(f"the weights in {folder} are not what config.json says: {reason}", "gptctl does not compute that")
+
+
+def has_other_head(stored: Mapping[str, LazyTensor], family: Family) -> bool:
+    """Return whether a folder has a head that differs from its embedding."""
+    name = f"{family.outer_modules[0].hf_name}.weight"
+    embedding = stored.get(name) or stored.get(name.removeprefix(family.prefix))
+    head = stored.get("lm_head.weight")
+    return head is not None and embedding is not None and not torch.equal(head.read(), embedding.read())
 
 
 def check_size(config: ModelConfig, stored: Mapping[str, Tensor | LazyTensor], folder: Path) -> None:

@@ -18,20 +18,16 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
-from gptctl.model.attention import Attention, AttentionMask, RopeTables, rope_tables
+from gptctl.model.attention import Attention, AttentionMask
 from gptctl.model.block_mask import causal_block_mask, first_keys
 from gptctl.model.config import ModelConfig
 from gptctl.model.cross_entropy import IGNORE_INDEX, MIN_FUSED_LOGITS, cross_entropy_sum, fused_cross_entropy_sum
+from gptctl.model.feed_forward import FeedForward
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.moe import MixtureOfExperts, router_losses
+from gptctl.model.norms import make_norm
+from gptctl.model.rope import RopeTables, all_rope_tables, look_up_rope
 from gptctl.model.sliding_window import document_mask
-
-
-def make_norm(config: ModelConfig) -> nn.Module:
-    """Return a LayerNorm (Ba et al. 2016) or an RMSNorm (Zhang and Sennrich 2019) over C."""
-    if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.hidden_size, config.norm_eps)
-    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)
 
 
 def sinusoidal_positions(length: int, hidden_size: int) -> Tensor:
@@ -41,47 +37,26 @@ def sinusoidal_positions(length: int, hidden_size: int) -> Tensor:
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :hidden_size].float()
 
 
-class FeedForward(nn.Module):
-    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2, for each position by itself (3.3, equation 2); W_1 is up, W_2 down.
-
-    Later families have other activations than max(0, .).
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.activation = config.activation
-        self.up = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
-        gated = config.activation == "swiglu"
-        self.gate = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias) if gated else None
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """Map (B, T, C) to (B, T, C); the None is where a mixture of experts returns its router logits."""
-        hidden = self.up(x)  # (B, T, F)
-        if self.gate is not None:  # Shazeer 2020, "GLU Variants Improve Transformer"
-            hidden = F.silu(self.gate(x)) * hidden
-        elif self.activation == "relu":
-            hidden = F.relu(hidden)
-        elif self.activation == "relu2":  # So et al. 2021, "Primer"
-            hidden = F.relu(hidden).square()
-        else:  # Hendrycks and Gimpel 2016; GPT-1 and GPT-2 use the tanh form
-            hidden = F.gelu(hidden, approximate="tanh" if self.activation == "gelu_tanh" else "none")
-        return self.down(hidden), None
-
-
 class Block(nn.Module):
     """Attention, then feed-forward, each added to the residual stream.
 
     post: x = LayerNorm(x + Sublayer(x)) (3.1, and GPT-1). pre: x = x + Sublayer(LayerNorm(x)) (GPT-2, 2.3).
+    output: x = x + Norm(Sublayer(x)) (OLMo 2). pre_and_output has both norms (Gemma 2). Where the residual is parallel,
+    both sublayers read x before either is added (GPT-J).
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.post = config.norm_position == "post"
-        self.attention_norm = make_norm(config)
+        self.residual, self.multiplier = config.residual, config.residual_multiplier
+        has_input, has_output = config.norm_position != "output", config.norm_position in ("output", "pre_and_output")
+        shared = config.residual == "parallel_shared_norm"
+        self.attention_norm = make_norm(config) if has_input else nn.Identity()
         self.attention = Attention(config, layer)
-        self.feed_forward_norm = make_norm(config)
+        self.attention_output_norm = make_norm(config) if has_output else nn.Identity()
+        self.feed_forward_norm = make_norm(config) if has_input and not shared else nn.Identity()
         self.feed_forward = MixtureOfExperts(config) if config.experts else FeedForward(config)
+        self.feed_forward_output_norm = make_norm(config) if has_output else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)  # on what is added to the residual stream (5.4)
 
     def forward(
@@ -97,9 +72,19 @@ class Block(nn.Module):
             x = self.attention_norm(x + self.dropout(self.attention(x, rope, cache, mask, document_starts)))
             added, router_logits = self.feed_forward(x)
             return self.feed_forward_norm(x + self.dropout(added)), router_logits
-        x = x + self.dropout(self.attention(self.attention_norm(x), rope, cache, mask, document_starts))
-        added, router_logits = self.feed_forward(self.feed_forward_norm(x))
-        return x + self.dropout(added), router_logits
+        normed = self.attention_norm(x)
+        attended = self.attention_output_norm(self.attention(normed, rope, cache, mask, document_starts))
+        if self.residual == "parallel":
+            normed = self.feed_forward_norm(x)
+        x = x + self.scaled(self.dropout(attended))
+        if self.residual == "sequential":
+            normed = self.feed_forward_norm(x)
+        added, router_logits = self.feed_forward(normed)
+        return x + self.scaled(self.dropout(self.feed_forward_output_norm(added))), router_logits
+
+    def scaled(self, added: Tensor) -> Tensor:
+        """Multiply what is added to the residual stream by the factor of the model, if it has one."""
+        return added if self.multiplier == 1 else added * self.multiplier
 
 
 class LossSums(NamedTuple):
@@ -118,8 +103,6 @@ class GPT(nn.Module):
     """A language model that maps token ids to next-token logits."""
 
     sines: Tensor
-    rope_cosines: Tensor
-    rope_sines: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -156,9 +139,8 @@ class GPT(nn.Module):
             table = sinusoidal_positions(config.max_seq_len, config.hidden_size)
             self.register_buffer("sines", table.to(device), persistent=False)
         elif config.positions == "rope":
-            cosines, sines = rope_tables(config, config.max_seq_len)
-            self.register_buffer("rope_cosines", cosines.to(device), persistent=False)
-            self.register_buffer("rope_sines", sines.to(device), persistent=False)
+            for name, table in all_rope_tables(config).items():
+                self.register_buffer(name, table.to(device), persistent=False)
 
     def hidden_states(
         self,
@@ -182,10 +164,11 @@ class GPT(nn.Module):
         if document_starts is not None:
             assert cache is None
             positions = positions - document_starts  # (B, T)
-        x, rope = self.embed(tokens, positions)
+        x, ropes = self.embed(tokens, positions)
         masks = self.attention_masks(tokens, cache, document_starts)
         routers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
+            rope = ropes[self.config.rope_name(layer)]
             inputs = x, rope, cache, masks[self.config.layer_window(layer)], document_starts
             if self.is_compiled and len(masks) > 1:
                 mark_batch_dynamic(inputs, tokens.size(0))
@@ -198,20 +181,22 @@ class GPT(nn.Module):
             cache.advance(T)
         return self.final_norm(x), routers
 
-    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, RopeTables | None]:
-        """Return the embeddings (B, T, C) of tokens, and the rotary tables of their positions if the model has them."""
+    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, dict[str, RopeTables | None]]:
+        """Return the embeddings (B, T, C) of tokens, and the rotary tables of their positions by rope_name."""
+        config = self.config
         x = self.embedding(tokens)  # (B, T, C)
-        if self.config.embedding_scale:
-            x = x * math.sqrt(self.config.hidden_size)  # 3.4
-        rope = None
-        if self.config.positions == "rope":
-            shape = (-1, 1, tokens.size(1), self.config.head_dim // 2)
-            rope = self.rope_cosines[positions].view(shape), self.rope_sines[positions].view(shape)
+        if config.embedding_scale:
+            x = x * math.sqrt(config.hidden_size)  # 3.4
+        if config.embedding_multiplier != 1:
+            x = x * config.embedding_multiplier
+        ropes: dict[str, RopeTables | None] = {"": None}
+        if config.positions == "rope":
+            ropes = look_up_rope(dict(self.named_buffers(recurse=False)), config, positions)
         elif self.positions is not None:
             x = x + self.positions(positions)
         else:
             x = x + self.sines[positions].type_as(x)  # 3.5
-        return self.dropout(x), rope
+        return self.dropout(x), ropes
 
     def attention_masks(
         self, tokens: Tensor, cache: KVCache | None, document_starts: Tensor | None
@@ -234,15 +219,19 @@ class GPT(nn.Module):
         """Return whether masks are for FlexAttention, which must be compiled, and has no dropout and no small heads."""
         config = self.config
         has_dropout = self.training and config.attention_dropout > 0
-        return self.is_compiled and device.type == "cuda" and config.head_dim >= 16 and not has_dropout
+        return self.is_compiled and device.type == "cuda" and config.resolved_head_dim >= 16 and not has_dropout
 
     def head_weight(self) -> Tensor:
         """Return the matrix (padded V, C) of the output head."""
         return self.embedding.weight if self.head is None else self.head.weight
 
+    def head_input(self, hidden: Tensor) -> Tensor:
+        """Return what the head multiplies: hidden states divided by logits_scaling."""
+        return hidden if self.config.logits_scaling == 1 else hidden / self.config.logits_scaling
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., C) to logits (..., V), without the padding of the vocabulary."""
-        logits = F.linear(hidden, self.head_weight())[..., : self.config.vocab_size]
+        logits = F.linear(self.head_input(hidden), self.head_weight())[..., : self.config.vocab_size]
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits  # Gemma Team 2024, "Gemma 2", 2
 
@@ -270,7 +259,7 @@ class GPT(nn.Module):
             cross_entropy, _ = cross_entropy_sum(self.logits(hidden), targets, label_smoothing=label_smoothing)
         else:
             cross_entropy = fused_cross_entropy_sum(
-                hidden.flatten(0, 1), self.head_weight(), targets.flatten(), config.vocab_size,
+                self.head_input(hidden).flatten(0, 1), self.head_weight(), targets.flatten(), config.vocab_size,
                 config.logit_softcap, label_smoothing, compiled=self.is_compiled and hidden.is_cuda,
             )  # fmt: skip
         load_balancing = router_z = torch.zeros_like(cross_entropy)

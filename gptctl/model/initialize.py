@@ -12,11 +12,14 @@ from torch import Tensor
 from gptctl.core.seeds import derive
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
+from gptctl.model.norms import norm_weight_start
 from gptctl.model.tensor_part import TensorPart, row_chunks
 from gptctl.model.vocab_padding import PADDED_TENSORS
 
 # The matrices that write to the residual stream; the last one holds those of all experts.
-RESIDUAL = ("attention.output.weight", "feed_forward.down.weight", "feed_forward.experts.down")
+RESIDUAL = (
+    "attention.output.weight", "feed_forward.down.weight", "feed_forward.experts.down", "shared_expert.down.weight"
+)  # fmt: skip
 
 
 def initialize(model: GPT, seed: int) -> None:
@@ -45,7 +48,7 @@ def initialize_parts(parts: Mapping[str, TensorPart], config: ModelConfig, seed:
     generator = torch.Generator().manual_seed(derive(seed, "initialize"))
     for name, part in parts.items():
         if len(part.shape) < 2:
-            part.values.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+            part.values.fill_(norm_weight_start(config) if name.endswith("norm.weight") else 0.0)
             continue
         draw = drawing(name, part.shape, config)
         for rows in row_chunks(part.shape):

@@ -21,7 +21,7 @@ class KVCache:
 
     def __init__(self, config: ModelConfig, batch_size: int, slots: int, like: Tensor) -> None:
         """Allocate a cache with the dtype and on the device of the tensor `like`."""
-        shape = (config.layers, batch_size, config.resolved_kv_heads, slots, config.head_dim)
+        shape = (config.layers, batch_size, config.resolved_kv_heads, slots, config.resolved_head_dim)
         self.keys = like.new_zeros(shape)
         self.values = like.new_zeros(shape)
         self.set_lengths([0] * batch_size)

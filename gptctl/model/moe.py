@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptctl.model.config import ModelConfig
+from gptctl.model.feed_forward import FeedForward
 
 ALIGNMENT = 16  # bytes; F.grouped_mm requires rows of a multiple of this size
 
@@ -69,26 +70,48 @@ class Router(nn.Linear):
 
 
 class MixtureOfExperts(nn.Module):
-    """y = sum over the K experts with the largest router logits of softmax(those K logits) * expert(x)."""
+    """y = sum over the K experts with the largest router logits of softmax(those K logits) * expert(x).
+
+    Without norm_topk_prob the softmax is that of all logits. A shared expert adds sigmoid(shared_gate x) * expert(x)
+    (Qwen Team 2024, "Qwen1.5-MoE").
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.top_k = config.experts_per_token
         self.router = Router(config.hidden_size, config.experts, bias=False)
         self.experts = Experts(config)
+        self.norm_topk_prob = config.norm_topk_prob
+        shared = config.shared_expert_intermediate_size
+        self.shared_expert = FeedForward(config, shared) if shared else None
+        self.shared_gate = nn.Linear(config.hidden_size, 1, bias=False) if shared else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, T, C) to (B, T, C); return the router logits (B, T, E), too."""
         logits = self.router(x)
-        top, chosen = logits.flatten(0, 1).topk(self.top_k)  # (N, K)
+        shares, chosen = self.choose(logits.flatten(0, 1))  # (N, K)
         # Each token appears once for each of its experts, sorted by expert. Sorting and its inverse only permute, so
         # the sum of K outputs below has a fixed order on every device, which index_add does not have on a GPU.
         order = chosen.flatten().argsort(stable=True)  # (N * K,)
         counts = (chosen.flatten()[:, None] == torch.arange(logits.size(-1), device=x.device)).sum(0)  # (E,)
         rows = self.experts(x.flatten(0, 1)[order // self.top_k], counts)  # (N * K, C)
         outputs = rows[order.argsort()].view(*chosen.shape, -1)  # (N, K, C)
-        mixed = (outputs * top.softmax(-1)[..., None]).sum(1)
-        return mixed.view_as(x).type_as(x), logits
+        mixed = (outputs * shares[..., None]).sum(1).view_as(x).type_as(x)
+        return self.add_shared(x, mixed), logits
+
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights of the chosen experts and their numbers, both (N, K), for router logits (N, E)."""
+        top, chosen = logits.topk(self.top_k)
+        if self.norm_topk_prob:
+            return top.softmax(-1), chosen
+        return logits.softmax(-1).gather(-1, chosen), chosen
+
+    def add_shared(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add the output of the shared expert, if there is one, to that of the others (B, T, C)."""
+        if self.shared_expert is None or self.shared_gate is None:
+            return mixed
+        added: Tensor = torch.sigmoid(self.shared_gate(x)) * self.shared_expert(x)[0]
+        return mixed + added
 
 
 def router_losses(logits: Tensor, counted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

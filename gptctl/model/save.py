@@ -23,7 +23,7 @@ from gptctl.model.files.weight_files import WEIGHTS
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.config_export import to_hf_config
 from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
-from gptctl.model.hf.files import write_tokenizer_files
+from gptctl.model.hf.files import token_ids, write_tokenizer_files
 from gptctl.model.hf.model_card import model_card
 from gptctl.model.hf.tensors import lazy_hf_tensors
 from gptctl.model.vocab_padding import unpad_lazily
@@ -86,7 +86,8 @@ def write_transformers(
     family = closest_family(model.config)
     tensors = lazy_hf_tensors(weights or own_weights(model), model.config, family, dtype)
     tensor_files.write_weights(folder, tensors, max_bytes)
-    values = to_hf_config(model.config, str(dtype).removeprefix("torch."))
+    values = to_hf_config(model.config, family, str(dtype).removeprefix("torch."))
+    values |= token_ids(tokenizer_json, extra)
     atomic.write_json(folder / "config.json", values | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     write_tokenizer_files(folder, model.config, tokenizer_json, extra)
     atomic.write_text(folder / model_manifest.CARD, model_card(model.config, family.architecture, extra))

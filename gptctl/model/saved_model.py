@@ -14,6 +14,8 @@ from gptctl.model.config import ModelConfig
 from gptctl.model.files import tensor_files
 from gptctl.model.gpt import GPT
 from gptctl.model.vocab_padding import pad_vocab
+from gptctl.text.special_tokens import SpecialTokens
+from gptctl.text.tokenizer import Tokenizer
 
 
 class SavedModel(NamedTuple):
@@ -23,6 +25,10 @@ class SavedModel(NamedTuple):
     config: ModelConfig
     tokenizer_json: str
     extra: dict[str, Any]
+
+    def tokenizer(self) -> Tokenizer:
+        """Parse the tokenizer. Raises DataError (3) if it is not valid."""
+        return Tokenizer.from_json(self.tokenizer_json, SpecialTokens.from_extra(self.extra))
 
 
 def load_weights_into(model: GPT | Classifier, folder: Path) -> None:

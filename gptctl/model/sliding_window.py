@@ -16,9 +16,17 @@ from torch.nn import functional as F
 
 
 def sliding_window_attention(
-    q: Tensor, k: Tensor, v: Tensor, window: int, document_starts: Tensor | None, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int,
+    document_starts: Tensor | None,
+    dropout: float,
+    scale: float | None = None,
 ) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v over each token's window, (B, H, T, D), for q (B, H, T, D), k, v (B, K, T, D).
+    """Return softmax(scale q k^T) v over each token's window, (B, H, T, D), for q (B, H, T, D), k, v (B, K, T, D).
+
+    A scale of None is 1/sqrt(D).
 
     `document_starts` (B, T), if given, is the index of the first token of each token's document. No token attends to
     an earlier one.
@@ -32,6 +40,7 @@ def sliding_window_attention(
         attn_mask=None if document_starts is None else document_mask(document_starts[:, :window]),
         dropout_p=dropout,
         is_causal=document_starts is None,
+        scale=scale,
         enable_gqa=grouped,
     )
     if window >= T:
@@ -45,6 +54,7 @@ def sliding_window_attention(
         if document_starts is None
         else document_window_mask(document_starts, window),
         dropout_p=dropout,
+        scale=scale,
         enable_gqa=grouped,
     )
     rest = rest.view(B, -1, H, window, D).transpose(1, 2).flatten(2, 3)  # (B, H, (N - 1) * W, D)
@@ -83,4 +93,18 @@ def document_mask(document_starts: Tensor) -> Tensor:
     """Return which tokens of its document each token attends to, (B, 1, T, T), from document_starts (B, T)."""
     index = torch.arange(document_starts.size(1), device=document_starts.device)
     attended: Tensor = (index <= index[:, None]) & (index >= document_starts[..., None])
+    return attended[:, None]
+
+
+def causal_mask(length: int, device: torch.device, window: int, document_starts: Tensor | None) -> Tensor:
+    """Return which tokens each token attends to, (B or 1, 1, T, T): the last ones if `window` is not 0.
+
+    `document_starts` (B, T) is that of `sliding_window_attention`.
+    """
+    index = torch.arange(length, device=device)
+    attended = (index <= index[:, None])[None]
+    if window:
+        attended = attended & (index > index[:, None] - window)
+    if document_starts is not None:
+        attended = attended & (index >= document_starts[..., None])
     return attended[:, None]

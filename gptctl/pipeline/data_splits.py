@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from gptctl.core.config import ReadingOptions
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.io.object_storage.address import base_name, file_info, list_folder
@@ -67,25 +67,27 @@ def stem(name: str) -> str:
     return lowered.removesuffix(format_suffix) if format_suffix else lowered
 
 
-def read_documents(config: ReadingOptions, path: str, structured: bool = False) -> tuple[pa.Table, dict[str, str]]:
-    """Read all documents of a file or folder, and its fingerprint. Raises DataError (3) if too few are readable."""
+def read_documents(
+    config: ReadingOptions, path: str, warn: Callable[[str], None], structured: bool = False
+) -> tuple[pa.Table, dict[str, str]]:
+    """Read all documents of a file or folder, and its fingerprint. Warn of records that are left out.
+
+    Raises DataError (3) if too few are readable.
+    """
     reading = replace(ReadOptions.from_config(config), structured=structured)
     inputs = Inputs((path,), reading)
     tables: list[pa.Table] = []
     totals = PipelineTotals()
     for task in inputs.tasks(config.limit):
-        table, unreadable = read_task(task, reading)
-        tables.append(table)
-        totals.unreadable += unreadable
-        totals.counts.documents_in += len(table) + len(unreadable)
-        totals.counts.kept += len(table)
-        totals.counts.quarantined.update(item.reason for item in unreadable)
-    finalize.check_readable(totals, config.max_bad, path)
+        found = read_task(task, reading)
+        tables.append(found.documents)
+        totals.add_read(found)
+    finalize.check_readable(totals, Tolerance.from_config(config), path, warn)
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 
 def training_splits(
-    config: ReadingOptions, data: str, structured: bool = False
+    config: ReadingOptions, data: str, warn: Callable[[str], None], structured: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
@@ -98,10 +100,10 @@ def training_splits(
         raise DataError(
             f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
         )
-    table, prints = read_documents(config, source, structured)
+    table, prints = read_documents(config, source, warn, structured)
     prints = {f"train/{name}": value for name, value in prints.items()}
     if "val" in splits.named:
-        val, val_prints = read_documents(config, splits.named["val"], structured)
+        val, val_prints = read_documents(config, splits.named["val"], warn, structured)
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)
     return {
@@ -115,7 +117,9 @@ def held_out(table: pa.Table) -> list[bool]:
     return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
 
 
-def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
+def evaluation_splits(
+    config: ReadingOptions, data: str, trained_on: dict[str, str], warn: Callable[[str], None]
+) -> Iterator[tuple[str, pa.Table]]:
     """Yield (split, documents) for val and test, or ("all", documents) if the data has no named splits.
 
     Data that the model was finetuned on is recognized by its content hash. Only its held-out part is yielded, as "val";
@@ -124,11 +128,11 @@ def evaluation_splits(config: ReadingOptions, data: str, trained_on: dict[str, s
     splits = find_splits(data)
     for name in ("val", "test"):
         if name in splits.named:
-            yield name, read_documents(config, splits.named[name])[0]
+            yield name, read_documents(config, splits.named[name], warn)[0]
     if splits.named.keys() & {"val", "test"}:
         return
     source = splits.whole or splits.named["train"]
-    table, prints = read_documents(config, source)
+    table, prints = read_documents(config, source, warn)
     if not set(prints.values()) <= {value for name, value in trained_on.items() if name.startswith("train/")}:
         yield "all", table
     elif any(name.startswith("val/") for name in trained_on):

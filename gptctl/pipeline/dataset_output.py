@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,15 @@ from gptctl.io.dataset import manifest, stream
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.files import plain_path
+from gptctl.io.input.blocks import Tolerance
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.object_storage.address import Address, is_uri
+from gptctl.io.object_storage.address import Address, is_uri, join
 from gptctl.pipeline import finalize
 from gptctl.pipeline.open_output import open_output
 from gptctl.pipeline.task_results import PipelineTotals
+
+# What an output may have besides its shards.
+BESIDES = {"rejects": "dropped documents", "quarantine.jsonl": "unreadable records"}
 
 
 @dataclass
@@ -68,20 +73,22 @@ def open_dataset(
     an input folder, and what `open_run` raises.
     """
     if out == "-":
-        if getattr(config, "keep_rejects", False):
-            raise UsageError(
-                "rejects cannot be written to a pipe", "name a folder with -o, or leave out --keep-rejects"
-            )
+        refuse_rejects(config)
         yield PipeOutput(config, context)
         return
     refuse_nested(out, config)
     others = other_fingerprints or {}
     known = inputs.fingerprints()
     with open_output(out, config, context, None if known is None else known | others) as run:
-        output = FolderOutput(out, kind, config, inputs, run, others)
+        output = FolderOutput(
+            out=out, kind=kind, config=config, context=context, inputs=inputs, run=run, other_fingerprints=others
+        )
         if run.up_to_date:
             output.reuse()
         yield output
+        for name in BESIDES:
+            if (output.folder / name).exists():
+                context.info(f"{BESIDES[name]}: gptctl inspect {shlex.quote(join(out, name))}")
 
 
 class PipeOutput(DatasetOutput):
@@ -90,13 +97,15 @@ class PipeOutput(DatasetOutput):
     def __init__(self, config: ReadingOptions, context: Context) -> None:
         self.config = config
         self.context = context
+        context.stop.output = "-"
         self.pipe: StreamWriter = StreamWriter(stream.standard_output())
 
     def commit(self, result: StageResult) -> None:
         """Write the end mark, unless too few records were readable: without it the reader sees a broken stream."""
         for record in result.totals.unreadable:
             self.context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
-        finalize.check_readable(result.totals, self.config.max_bad, "the warnings above")
+        tolerance = Tolerance.from_config(self.config)
+        finalize.check_readable(result.totals, tolerance, "the warnings above", self.context.warn)
         check_balance(result.totals.counts)
         self.pipe.close()
         self.summary = Summary(stage_name(self.config), "done", ("-",), result.totals.counts, result.metrics)
@@ -106,11 +115,20 @@ class FolderOutput(DatasetOutput):
     """A dataset folder. Its manifest is written last."""
 
     def __init__(
-        self, out: str, kind: str, config: ReadingOptions, inputs: Inputs, run: Run, other_fingerprints: dict[str, str]
+        self,
+        *,
+        out: str,
+        kind: str,
+        config: ReadingOptions,
+        context: Context,
+        inputs: Inputs,
+        run: Run,
+        other_fingerprints: dict[str, str],
     ) -> None:
         self.out = out
         self.kind = kind
         self.config = config
+        self.context = context
         self.inputs = inputs
         self.run = run
         self.other_fingerprints = other_fingerprints
@@ -140,7 +158,8 @@ class FolderOutput(DatasetOutput):
                 "use storage that all nodes share" + (", and set GPTCTL_CACHE to it" if self.run.store else ""),
             )
         finalize.write_quarantine(folder, totals.unreadable)
-        finalize.check_readable(totals, self.config.max_bad, str(folder / "quarantine.jsonl"))
+        tolerance, quarantine = Tolerance.from_config(self.config), str(folder / "quarantine.jsonl")
+        finalize.check_readable(totals, tolerance, quarantine, self.context.warn)
         shards = finalize.unify_shards(folder, totals.shards, result.compression)
         check_balance(counts)
         if self.run.record["inputs"] is None:
@@ -163,6 +182,12 @@ def check_balance(counts: Counts) -> None:
             f"dropped and {counts.quarantined.total()} quarantined",
             "the output was not finished; please report this with what --debug shows",
         )
+
+
+def refuse_rejects(config: ReadingOptions) -> None:
+    """Raise UsageError (2) if rejects were to be written to a pipe."""
+    if getattr(config, "keep_rejects", False):
+        raise UsageError("rejects cannot be written to a pipe", "name a folder with -o, or leave out --keep-rejects")
 
 
 def refuse_nested(out: str, config: ReadingOptions) -> None:

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from gptctl.core import atomic
-from gptctl.io.input.blocks import ReadOptions, ReadResult, ShardTask, UnreadableRecord
+from gptctl.io.input.blocks import Encodings, ReadOptions, ReadResult, ShardTask, UnreadableRecord
 from gptctl.io.input.read_task import read_task
 
-UNREADABLE = b"gptctl.unreadable"
+UNREADABLE, ENCODINGS = b"gptctl.unreadable", b"gptctl.encodings"
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,14 @@ class DocumentCache:
         """Return the path of a task's documents, or None if nothing is cached."""
         return self.folder / f"{self.first + task.index:05d}.arrow" if self.folder else None
 
-    def write(self, task: ShardTask, documents: pa.Table, unreadable: list[UnreadableRecord]) -> None:
+    def write(self, task: ShardTask, found: ReadResult) -> None:
         """Cache what `read_task` returned."""
         path = self.path(task)
         if path is None:
             return
-        records = json.dumps([record.to_json() for record in unreadable]).encode()
-        documents = documents.replace_schema_metadata({**(documents.schema.metadata or {}), UNREADABLE: records})
+        records = json.dumps([record.to_json() for record in found.unreadable]).encode()
+        notes = {UNREADABLE: records, ENCODINGS: json.dumps(found.encodings).encode()}
+        documents = found.documents.replace_schema_metadata({**(found.documents.schema.metadata or {}), **notes})
         sink = pa.BufferOutputStream()
         with ipc.new_file(sink, documents.schema) as writer:
             writer.write_table(documents)
@@ -55,4 +56,5 @@ class DocumentCache:
             documents = reader.read_all()
         metadata = dict(documents.schema.metadata)
         unreadable = [UnreadableRecord.from_json(record) for record in json.loads(metadata.pop(UNREADABLE))]
-        return ReadResult(documents.replace_schema_metadata(metadata or None), unreadable)
+        encodings = Encodings(json.loads(metadata.pop(ENCODINGS)))
+        return ReadResult(documents.replace_schema_metadata(metadata or None), unreadable, encodings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -13,7 +14,7 @@ from gptctl.core.errors import DataError
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import conform, unify
-from gptctl.io.input.blocks import UnreadableRecord
+from gptctl.io.input.blocks import Tolerance, UnreadableRecord
 from gptctl.pipeline.task_results import PipelineTotals
 
 SHARD_PATTERNS = ("*/part-*.arrow", "shards/*/part-*.arrow")
@@ -35,26 +36,35 @@ def write_quarantine(folder: Path, unreadable: list[UnreadableRecord]) -> None:
         atomic.write_bytes(folder / "quarantine.jsonl", lines)
 
 
-def check_readable(totals: PipelineTotals, max_bad: float, details: str) -> None:
-    """Raise DataError (3) if there is no document, or if the share of unreadable records is above `max_bad`.
+def check_readable(totals: PipelineTotals, tolerance: Tolerance, details: str, warn: Callable[[str], None]) -> None:
+    """Warn of unreadable records, and of documents that were read in another encoding than UTF-8.
 
-    `details` says where the user finds the unreadable records.
+    `details` says where the user finds the unreadable records. Raises DataError (3) if there are no records, or if more
+    are unreadable than the tolerance allows.
     """
     counts = totals.counts
     unreadable = counts.quarantined.total()
     if counts.documents_in == 0:
         raise DataError("no records found in the input", "check that the files are not empty and have a known format")
-    share = unreadable / counts.documents_in
-    if unreadable and share > max_bad:
+    if unreadable:
         reason, _ = counts.quarantined.most_common(1)[0]
         first = totals.unreadable[0] if totals.unreadable else None
         where = f", first at {first.source} {first.position}" if first else ""
-        hint = f"see {details}; to accept them: --set max_bad={min(1.0, round(share + 0.001, 3))}"
-        if reason.startswith("no column"):
-            hint = "name the column that holds the text with --text-column"
-        raise DataError(
-            f"{unreadable:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{where})", hint
-        )
+        words = f"{unreadable:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{where})"
+        if not tolerance.accepts(unreadable, counts.documents_in):
+            raise DataError(words, hint_for(reason, unreadable / counts.documents_in, details))
+        warn(f"{words}: they are left out; see {details}")
+    if counts.encodings:
+        named = ", ".join(f"{name} ({n:,})" for name, n in counts.encodings.most_common())
+        warn(f"text that is not UTF-8 was read as {named}: see the column 'encoding'; --set encoding=NAME sets it")
+
+
+def hint_for(reason: str, share: float, details: str) -> str:
+    """Return what to do about unreadable records, most of which have this reason."""
+    if reason.startswith("no column"):
+        return "name the column that holds the text with --text-column"
+    accept = f"; to accept them: --set max_bad={min(1.0, round(share + 0.001, 3))}"
+    return f"see {details}{accept if share < 1 else ''}"
 
 
 def unify_shards(folder: Path, written: list[Shard], compression: str | None = "lz4") -> list[Shard]:

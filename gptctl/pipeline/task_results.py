@@ -13,7 +13,7 @@ import pyarrow as pa
 from gptctl.core.summary import Counts
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import concat
-from gptctl.io.input.blocks import UnreadableRecord
+from gptctl.io.input.blocks import ReadResult, UnreadableRecord
 
 
 @dataclass
@@ -92,6 +92,15 @@ class PipelineTotals:
     stats: list[dict[str, Any]] = field(default_factory=list)  # of each task
     shards: list[Shard] = field(default_factory=list)
     unreadable: list[UnreadableRecord] = field(default_factory=list)
+
+    def add_read(self, found: ReadResult) -> None:
+        """Add documents that were read, as if all of them were kept."""
+        counts = self.counts
+        counts.documents_in += len(found.documents) + len(found.unreadable)
+        counts.kept += len(found.documents)
+        counts.quarantined.update(item.reason for item in found.unreadable)
+        counts.encodings.update(found.encodings)
+        self.unreadable += found.unreadable
 
     def add(self, record: TaskRecord) -> None:
         """Add a finished task."""

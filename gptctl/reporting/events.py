@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from gptctl.io.files import read_if_exists
 from gptctl.io.object_storage.address import join
@@ -46,3 +48,15 @@ def points(events: Sequence[Event], kind: str, field: str) -> list[tuple[float, 
     """Return (step, value) for each event of a kind in which a field is a number."""
     found = [event for event in lasting(events) if event.get("event") == kind]
     return [(e["step"], e[field]) for e in found if isinstance(e.get(field), int | float) and "step" in e]
+
+
+def progress_at(events: Sequence[Event], field: str) -> Callable[[float], float] | None:
+    """Return a function from a step to the tokens or the train_seconds up to it, or None if no event has the field.
+
+    Between two "step" events the value is interpolated.
+    """
+    known = points(events, "step", field)
+    if not known:
+        return None
+    steps, values = zip((0.0, 0.0), *known, strict=True)
+    return lambda step: float(np.interp(step, steps, values))

@@ -13,15 +13,15 @@ from markupsafe import Markup
 
 from gptctl import __version__
 from gptctl.core.config import flatten
-from gptctl.core.formatting import format_duration, format_interval, format_number
+from gptctl.core.formatting import format_compact, format_duration, format_interval, format_number
 from gptctl.core.redact import redact
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
 from gptctl.reporting import svg_charts
-from gptctl.reporting.events import points, read_events
+from gptctl.reporting.curves import Curve, by_progress, unit_of
+from gptctl.reporting.events import read_events
 from gptctl.reporting.sections.build import build_section
 from gptctl.reporting.sections.section import SAMPLE_CHARACTERS, Section, counts_of, metrics_of
-from gptctl.reporting.svg_charts import Series
 
 # Name: (in light mode, in dark mode). Every colour of text has a contrast of at least 4.5 to 1 on page and card.
 PALETTE = {
@@ -38,7 +38,7 @@ PALETTE = {
     "c4": ("#6a5a8c", "#bfaee6"),
 }
 HEADLINES = ("f1", "accuracy", "bits_per_byte", "exact_match", "bleu", "perplexity")
-COMPARED = ("steps", "tokens", "parameters", "val_loss", "best_val_loss", "val_f1", "tokens_per_second", "seconds")
+COMPARED = ("steps", "tokens", "parameters", "val_loss", "best_val_loss", "val_f1", "tokens_per_second", "time")
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,13 @@ class Comparison:
 
 def page(requested: Sequence[Output]) -> tuple[str, list[Section]]:
     """Return the page about some outputs and everything they were made from, and its sections."""
-    found = {one.folder: one for output in requested for one in lineage.walk(output)}
-    sections = [build_section(output) for output in found.values()]
-    chain = {one.folder for one in lineage.walk(requested[0])}
-    first = [one for one in sections if one.output.folder in chain]
+    sections = [build_section(output, number) for number, output in enumerate(lineage.walk_all(requested), 1)]
+    chain = {one.place for one in lineage.walk(requested[0])}
+    first = [one for one in sections if one.output.place in chain]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"cut": cut, "share": share, "name": lambda folder: Path(folder).name}
+    environment.filters |= {"cut": cut, "duration": format_duration}
     here = files("gptctl.reporting")
     template = environment.from_string((here / "report.html.j2").read_text(encoding="utf-8"))
     text = template.render(
@@ -106,7 +105,7 @@ def headlines(sections: Sequence[Section]) -> list[Figure]:
         if one.output.stage == "tokenize" and (train := metrics.get("train")):
             shown.append(Figure("training tokens", f"{train['tokens']:,}", f"{metrics['vocab_size']:,} symbols"))
         if one.output.stage == "pretrain" and "val_loss" in metrics:
-            about = f"{metrics['parameters']:,} parameters"
+            about = f"{format_compact(metrics['parameters'])} parameters, {format_compact(metrics['tokens'])} tokens"
             shown.append(Figure("val loss", format_number(metrics["val_loss"]), about))
         if one.output.stage == "eval" and (name := next((name for name in HEADLINES if name in metrics), "")):
             found = format_interval((metrics.get("intervals") or {}).get(name))
@@ -123,10 +122,10 @@ def funnel(sections: Sequence[Section]) -> Markup:
     for one in sections:
         counts = counts_of(one.output)
         if one.output.stage in ("clean", "dedup", "tokenize") and counts.documents_in:
-            name = Path(one.output.folder).name
             if not rows:
-                rows.append(("in", float(counts.documents_in), f"{counts.documents_in:,}", 4))
-            rows.append((f"{name} ({one.output.stage})", float(counts.kept), f"{counts.kept:,}", 1))
+                rows.append(("documents in", float(counts.documents_in), f"{counts.documents_in:,}", 4))
+            share = f"{counts.kept:,} ({counts.kept / rows[0][1]:.1%})"
+            rows.append((f"after {one.title}", float(counts.kept), share, 1))
     return svg_charts.bars("Documents left after each stage", rows) if len(rows) > 2 else Markup("")
 
 
@@ -137,7 +136,7 @@ def comparisons(requested: Sequence[Output]) -> list[Comparison]:
         group = [output for output in requested if output.stage == stage]
         if len(group) < 2:
             continue
-        metrics = [metrics_of(output) | {"seconds": output.record.get("seconds")} for output in group]
+        metrics = [metrics_of(output) | {"time": duration_of(output)} for output in group]
         names = [
             name
             for name in dict.fromkeys((*HEADLINES, "precision", "recall", *COMPARED))
@@ -149,10 +148,10 @@ def comparisons(requested: Sequence[Output]) -> list[Comparison]:
             key for key in dict.fromkeys(k for one in flat for k in one) if len({str(one.get(key)) for one in flat}) > 1
         ]
         curves = [
-            Series(output.folder, points(read_events(output.folder), "eval", "val_loss"), place % 4 + 1, dots=True)
+            Curve(output.folder, read_events(output.folder), "eval", "val_loss", place % 4 + 1, dots=True)
             for place, output in enumerate(group)
         ]
-        drawn = svg_charts.lines("Validation loss of each", curves, "step", "nats")
+        drawn = by_progress("Validation loss of each", f"compared-{stage}", curves, unit_of(group[0]), "nats")
         found.append(Comparison(
             stage, tuple(output.folder for output in group), figures,
             tuple((key, *(str(one.get(key, "")) for one in flat)) for key in keys), (drawn,) if drawn else (),
@@ -175,12 +174,12 @@ def commands(sections: Sequence[Section]) -> list[str]:
     return lines
 
 
+def duration_of(output: Output) -> str:
+    """Return how long an output took, or nothing if that was not recorded."""
+    return format_duration(output.record["seconds"]) if output.record.get("seconds") else ""
+
+
 def cut(text: str, length: int = SAMPLE_CHARACTERS) -> str:
     """Return a text of at most `length` characters, with unprintable characters replaced."""
     text = "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text[: length + 1])
     return text if len(text) <= length else f"{text[:length]}…"
-
-
-def share(row: Sequence[int], place: int) -> str:
-    """Return one count as a share of its row, from 0 to 1."""
-    return f"{row[place] / (sum(row) or 1):.3f}"

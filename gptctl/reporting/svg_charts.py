@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, in the colours of the page, with their figures as text for screen readers.
+"""Small charts for the page, in its colours, with their figures as text for screen readers.
 
 Each function returns markup with escaped texts. Lengths are in units of the view box, which is 400 units wide.
 """
@@ -14,13 +14,16 @@ from markupsafe import Markup, escape
 from gptctl.core.formatting import format_compact
 
 WIDTH, HEIGHT = 400, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 52, 28, 12, 34
 MAX_POINTS = 300
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart: its name, its points (x, y), and the number of its colour on the page (1 to 4)."""
+    """One line of a chart: its name, its points (x, y), and the number of its colour on the page (1 to 4).
+
+    A series of one point is drawn as a dot with its value.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -28,72 +31,151 @@ class Series:
     dots: bool = False
 
 
-def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, from_zero: bool = False) -> Markup:
-    """Draw lines over a common axis. Return empty markup if no series has a point."""
+@dataclass(frozen=True)
+class Bin:
+    """One bin of a reliability diagram: n predictions with their mean confidence, accuracy and its interval."""
+
+    n: int
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def lines(
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    from_zero: bool = False,
+    whole_x: bool = False,
+) -> Markup:
+    """Draw lines over a common axis. Return empty markup if no series has two points.
+
+    `whole_x` draws ticks only at whole numbers.
+    """
     series = [one for one in series if one.points]
-    if not series:
+    if not any(len(one.points) > 1 for one in series):
         return Markup("")
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(0 if from_zero else min(ys), max(ys))
-    x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
-    y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
-
-    def at_x(x: float) -> float:
-        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
-
-    def at_y(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - y_low) / ((y_high - y_low) or 1) * (HEIGHT - TOP - BOTTOM)
-
-    parts = []
-    for y in y_ticks:
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" text-anchor="end">{format_compact(y)}</text>')
-    parts += [
-        f'<text x="{at_x(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{format_compact(x)}</text>'
-        for x in x_ticks
-        if x_low <= x <= x_high
-    ]
+    axes = Axes(ticks(min(xs), max(xs), whole=whole_x), ticks(0 if from_zero else min(ys), max(ys)), xs, ys)
+    parts = axes.grid(x_label)
     for one in series:
-        drawn = thin(one.points)
-        path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in drawn)
+        drawn = [(axes.x(x), axes.y(y)) for x, y in thin(one.points)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
         parts.append(f'<polyline class="s{one.colour}" points="{path}"/>')
         if one.dots or len(drawn) == 1:
-            parts += [f'<circle class="d{one.colour}" cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3"/>' for x, y in drawn]
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>')
+            parts += [f'<circle class="d{one.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in drawn]
+        if len(drawn) == 1:
+            left = drawn[0][0] > WIDTH / 2
+            value, side = format_compact(one.points[0][1]), "end" if left else "start"
+            x, y = drawn[0][0] + (-7 if left else 7), drawn[0][1] + (16 if drawn[0][1] < HEIGHT / 2 else -6)
+            parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{side}">{value}</text>')
     description = "; ".join(
-        f"{s.name} from {format_compact(s.points[0][1])} to {format_compact(s.points[-1][1])}" for s in series
+        f"{one.name} {format_compact(one.points[0][1])}"
+        if len(one.points) == 1
+        else f"{one.name} from {format_compact(one.points[0][1])} to {format_compact(one.points[-1][1])}"
+        for one in series
     )
-    names = Markup("").join(
-        Markup('<li><span class="key k{}"></span>{}</li>').format(one.colour, one.name) for one in series
+    return figure(title, f"{description}; by {x_label}", parts, HEIGHT, legend(series, y_label))
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The scales of a chart: round numbers along both axes, and all values that must fit."""
+
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+    def x(self, value: float) -> float:
+        """Return the place of a value along the horizontal axis."""
+        low, high = min(self.xs), max(self.xs)
+        return LEFT + (value - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Return the place of a value along the vertical axis."""
+        low, high = min(self.y_ticks[0], *self.ys), max(self.y_ticks[-1], *self.ys)
+        return HEIGHT - BOTTOM - (value - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)
+
+    def grid(self, x_label: str) -> list[str]:
+        """Return the grid lines, the numbers along the axes, and the name of the horizontal axis."""
+        parts = []
+        for tick in self.y_ticks:
+            y = self.y(tick)
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{format_compact(tick)}</text>')
+        below = HEIGHT - BOTTOM + 16
+        parts += [
+            f'<text x="{self.x(tick):.1f}" y="{below}" text-anchor="middle">{format_compact(tick)}</text>'
+            for tick in self.x_ticks
+            if min(self.xs) <= tick <= max(self.xs)
+        ]
+        parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>')
+        return parts
+
+
+def reliability(title: str, bins: Sequence[Bin]) -> Markup:
+    """Draw accuracy by confidence: one dot for each bin, larger if it has more predictions, with its interval.
+
+    No line joins the dots, because a bin with few predictions may lie anywhere.
+    """
+    if not bins:
+        return Markup("")
+    most = max(one.n for one in bins)
+    axes = Axes((0, 0.25, 0.5, 0.75, 1), (0, 0.25, 0.5, 0.75, 1), (0, 1), (0, 1))
+    parts = axes.grid("confidence")
+    parts.append(f'<line class="s4" x1="{axes.x(0)}" y1="{axes.y(0)}" x2="{axes.x(1)}" y2="{axes.y(1)}"/>')
+    for one in bins:
+        x, radius = axes.x(one.confidence), 2 + 5 * math.sqrt(one.n / most)
+        parts.append(
+            f'<line class="s1" x1="{x:.1f}" x2="{x:.1f}" y1="{axes.y(one.low):.1f}" y2="{axes.y(one.high):.1f}"/>'
+            f'<circle class="d1" cx="{x:.1f}" cy="{axes.y(one.accuracy):.1f}" r="{radius:.1f}"/>'
+        )
+    description = "; ".join(
+        f"{one.n:,} with confidence {one.confidence:.2f}: accuracy {one.accuracy:.2f}, {one.low:.2f} to {one.high:.2f}"
+        for one in bins
     )
-    legend = Markup('<ul class="legend">{}<li class="unit">{}</li></ul>').format(names, y_label)
-    return figure(f"{title}: {description}", parts, HEIGHT, title, legend)
+    shown = [Series("perfect", (), 4), Series("model (dot: size of the bin)", (), 1)]
+    return figure(title, description, parts, HEIGHT, legend(shown, "accuracy, 95% interval"))
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, str, int]]) -> Markup:
-    """Draw one bar for each row (label, value, text beside it, colour). The longest bar is as wide as the chart."""
+    """Draw one bar for each row (label, value, text beside it, colour). The longest bar is as wide as the section."""
     if not rows:
         return Markup("")
-    step, high = 40, len(rows) * 40 + 4
     most = max(value for _, value, _, _ in rows) or 1
-    parts = []
-    for place, (label, value, note, colour) in enumerate(rows):
-        top = place * step
-        wide = max(value / most * WIDTH, 1 if value else 0)
-        parts.append(f'<text x="0" y="{top + 14}">{escape(label)}</text>')
-        parts.append(f'<text x="{WIDTH}" y="{top + 14}" text-anchor="end" class="number">{escape(note)}</text>')
-        parts.append(f'<rect class="track" x="0" y="{top + 20}" width="{WIDTH}" height="12" rx="3"/>')
-        parts.append(f'<rect class="d{colour}" x="0" y="{top + 20}" width="{wide:.1f}" height="12" rx="3"/>')
-    description = "; ".join(f"{label} {note}" for label, _, note, _ in rows)
-    return figure(f"{title}: {description}", parts, high, title)
+    bar = Markup(
+        '<li><span>{}</span> <span class="number">{}</span><span class="track"><span class="bar k{}" '
+        'style="width:{:.2f}%"></span></span></li>'
+    )
+    items = Markup("").join(bar.format(label, note, colour, 100 * value / most) for label, value, note, colour in rows)
+    return Markup('<figure class="full"><figcaption>{}</figcaption><ul class="bars">{}</ul></figure>').format(
+        title, items
+    )
+
+
+def choice(label: str, name: str, options: Sequence[tuple[str, Markup]]) -> Markup:
+    """Return several charts of which one is shown, and buttons that choose it. `name` is unique on the page."""
+    options = [(option, chart) for option, chart in options if chart]
+    if len(options) < 2:
+        return options[0][1] if options else Markup("")
+    button = Markup('<input type="radio" name="{0}" id="{0}-{1}"{2}><label for="{0}-{1}">{3}</label>')
+    buttons = Markup("").join(
+        button.format(name, place, "" if place else Markup(" checked"), option)
+        for place, (option, _) in enumerate(options)
+    )
+    charts = Markup("").join(Markup('<div class="option">{}</div>').format(chart) for _, chart in options)
+    return Markup('<fieldset class="choice"><legend>{}</legend>{}{}</fieldset>').format(label, buttons, charts)
 
 
 def whiskers(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     """Draw values between 0 and 1 with their intervals, one for each row (label, value, low, high)."""
     if not rows:
         return Markup("")
-    step, left = 30, 104
+    step, left = 30, 124
     high = len(rows) * step + 24
 
     def at_x(value: float) -> float:
@@ -110,25 +192,34 @@ def whiskers(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Mar
         parts.append(f'<line class="s1 thick" x1="{at_x(low):.1f}" x2="{at_x(top):.1f}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle class="d1" cx="{at_x(value):.1f}" cy="{y}" r="5"/>')
     description = "; ".join(f"{label} {value:.3f}, {low:.3f} to {top:.3f}" for label, value, low, top in rows)
-    return figure(f"{title}: {description}", parts, high, title)
+    return figure(title, description, parts, high)
 
 
-def figure(description: str, parts: Sequence[str], height: int, title: str, legend: Markup | None = None) -> Markup:
+def legend(series: Sequence[Series], unit: str) -> Markup:
+    """Return the names of the series beside their colours, and the unit of the vertical axis."""
+    names = Markup("").join(
+        Markup('<li><span class="key k{}"></span>{}</li>').format(one.colour, one.name) for one in series
+    )
+    return Markup('<ul class="legend">{}<li class="unit">{}</li></ul>').format(names, unit)
+
+
+def figure(title: str, description: str, parts: Sequence[str], height: int, legend: Markup | None = None) -> Markup:
     """Return the parts of a drawing, whose texts are escaped, as a figure with title and description."""
     inside = Markup("".join(parts))  # noqa: S704
     return Markup(
-        '<figure><figcaption>{}</figcaption>{}<div class="wide" tabindex="0" role="group" aria-label="{}">'
-        '<svg role="img" aria-label="{}" viewBox="0 0 {} {}">{}</svg></div></figure>'
-    ).format(title, legend or "", title, description, WIDTH, height, inside)
+        '<figure><figcaption>{0}</figcaption>{1}<div class="wide" tabindex="0" role="group" aria-label="{0}">'
+        '<svg role="img" viewBox="0 0 {2} {3}"><title>{0}</title><desc>{4}</desc>{5}</svg></div></figure>'
+    ).format(title, legend or "", WIDTH, height, description, inside)
 
 
-def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Return round numbers that cover `low` to `high` in about `wanted` steps."""
+def ticks(low: float, high: float, wanted: int = 4, whole: bool = False) -> list[float]:
+    """Return round numbers that cover `low` to `high` in about `wanted` steps; `whole` numbers on request."""
     if not high > low:
         high = low + (abs(low) or 1.0)
     rough = (high - low) / wanted
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * 0.999)
+    step = max(1, math.ceil(step)) if whole else step
     first = math.floor(low / step)
     return [round(place * step, 12) for place in range(first, math.ceil(high / step) + 1)]
 

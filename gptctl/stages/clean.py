@@ -18,8 +18,9 @@ from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.text_columns import open_inputs
+from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
-from gptctl.pipeline.scratch import scratch_folder
+from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text.cleaning import evaluation_data, findings
 from gptctl.text.cleaning.clean_task import CleanTask
@@ -38,7 +39,7 @@ EXAMPLES = (
 KERNELS = ("gptctl.text.kernels.words",)
 
 
-class CleanKeys(CleaningOptions, ReadingOptions, WorkerOptions):
+class CleanKeys(CleaningOptions, ReadingOptions, ScratchOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, extract text from HTML, normalize white space, and apply filters.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed ones. Records that cannot be
@@ -67,24 +68,27 @@ else:
 
 def plan(config: Clean, context: Context) -> Summary:
     """Describe what would be done, and clean a sample to estimate the counts."""
-    reading = ReadOptions.from_config(config)
-    inputs = open_inputs(config.inputs, reading)
+    if config.explain is not None:
+        return explain(config, config.explain)
+    out = destination(config)
+    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
+    preview.check_output(out, config, context, inputs, evaluation_fingerprints(config))
+    check(config, context)
     planned: dict[str, Any] = {
         "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
         "filters": [configured.name for configured in config.filter_chain()],
         "workers": config.worker_count(),
     }
-    outputs = (config.out,) if config.out else ()
-    check(config, context)
     if inputs.is_stream:
-        return Summary("clean", "planned", outputs, plan=planned)
-    counts, metrics = estimate_counts(CleanTask(config), list(inputs.tasks(config.limit)), reading, context)
+        return Summary("clean", "planned", (out,), plan=planned)
+    counts, metrics, totals = estimate_counts(CleanTask(config), preview.read_spread(inputs, config.limit), context)
+    preview.check_totals(totals, config, context)
     findings.check_urls(config, metrics, config.inputs, config.text_column)
     planned["sample"] = counts.to_json()
     planned["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
     table = funnel("estimated from a sample", counts)
-    return Summary("clean", "planned", outputs, counts, plan=planned, tables=(table,)).followed_by("")
+    return Summary("clean", "planned", (out,), counts, plan=planned, tables=(table,)).followed_by("")
 
 
 def run(config: Clean, context: Context | None = None) -> Summary:
@@ -92,16 +96,11 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     context = context or Context()
     if config.explain is not None:
         return explain(config, config.explain)
-    if config.out is None:
-        raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
-    reading = ReadOptions.from_config(config)
-    inputs = open_inputs(config.inputs, reading)
-    also = {}
+    out = destination(config)
+    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
+    also = evaluation_fingerprints(config)
     check(config, context)
-    if config.decontaminate:
-        fingerprints = Inputs(config.decontaminate, reading).fingerprints() or {}
-        also = {f"decontaminate {name}": value for name, value in fingerprints.items()}
-    with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
+    with open_dataset(out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             dataset.commit(clean_documents(config, context, inputs, dataset))
     summary = dataset.summary
@@ -114,15 +113,30 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     tables = [funnel("clean", summary.counts)]
     if changed := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changed.items())))
-    following = "" if config.out == "-" else f"gptctl dedup {shlex.quote(config.out)} -o unique"
+    following = "" if out == "-" else f"gptctl dedup {shlex.quote(out)} -o unique"
     labelled = tuple(findings.describe_labelled(summary.counts, summary.metrics))
     return replace(summary, tables=tuple(tables), warnings=labelled).followed_by(following)
+
+
+def destination(config: Clean) -> str:
+    """Return OUT. Raises UsageError (2) if it is missing."""
+    if config.out is None:
+        raise UsageError("-o is missing", "name the folder to write, or - for a pipe")
+    return config.out
+
+
+def evaluation_fingerprints(config: Clean) -> dict[str, str]:
+    """Return the fingerprints of the evaluation data."""
+    if not config.decontaminate:
+        return {}
+    found = Inputs(config.decontaminate, ReadOptions.from_config(config)).fingerprints() or {}
+    return {f"decontaminate {name}": value for name, value in found.items()}
 
 
 def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
     """Clean all documents and write them to the dataset."""
     options = ReadOptions.from_config(config)
-    with scratch_folder(dataset.folder) as scratch:
+    with scratch_folder(dataset.folder, config.tmp) as scratch:
         punkt_parameters = ""
         tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
         if config.words == "nltk" and config.punkt == "train":

@@ -11,18 +11,19 @@ from pydantic import field_validator
 
 from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
 from gptctl.core.formatting import parse_bytes
 from gptctl.core.summary import Summary, funnel
 from gptctl.executors import load_executor
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.io.input.text_columns import describe_text_column, open_inputs
+from gptctl.io.input.text_columns import open_inputs
+from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import open_dataset
-from gptctl.pipeline.scratch import scratch_folder
+from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.text.dedup import disk_estimate, minhash, report
-from gptctl.text.dedup.corpus import Corpus, against_tasks, check_against
+from gptctl.text.dedup.against import against_tasks, check_documents, fingerprints, open_documents
+from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
 from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
 from gptctl.text.dedup.options import DuplicateOptions
@@ -43,7 +44,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DuplicateOptions, ReadingOptions, WorkerOptions, SeedOption):
+class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, SeedOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the documents that are kept, with a column `cluster_id`, and a table of all duplicates to OUT/clusters/. A
@@ -80,14 +81,16 @@ def plan(config: Dedup, context: Context) -> Summary:
     """Return what would be done, on how much disk and in how many parts."""
     config.check(bool(config.against))
     inputs, against = open_inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
-    say_text_column(against, context)
+    preview.check_output(config.out, config, context, inputs, fingerprints(against))
+    for _ in preview.read_checked(inputs, config, context):
+        pass
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
     files = [file.name for file in inputs.files]
     if files and not inputs.datasets and (unnamed := keep_policy.without_files(config.keep, files)):
         context.warn(f"no file is from {' or '.join(unnamed)}: unless a column source names it, the command will fail")
     if against is not None:
-        check_against(against)
+        check_documents(against, Tolerance.from_config(config), context)
         facts |= {"against": len(against.sources), "against_bytes": against.total_bytes()}
         size = None if size is None else size + (against.total_bytes() or 0)
     if config.method == "minhash":
@@ -122,15 +125,15 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     config.check(bool(config.against))
     options, pool = ReadOptions.from_config(config), worker_pool(config, context)
     inputs, against = open_inputs(config.inputs, options), open_against(config)
-    say_text_column(against, context)
-    earlier = against_tasks(against) if against else ()
-    also = {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
+    earlier = against_tasks(against, context.info) if against else ()
+    also = fingerprints(against)
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
-            with scratch_folder(dataset.folder) as scratch:
-                corpus = Corpus(options, earlier, inputs.repeatable_tasks(scratch, config.limit), config.max_bad)
+            with scratch_folder(dataset.folder, config.tmp) as scratch:
+                tasks, tolerance = inputs.repeatable_tasks(scratch, config.limit), Tolerance.from_config(config)
+                corpus = Corpus(options, earlier, tasks, tolerance)
                 if config.removes_repeated_text:
                     payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                     repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)
@@ -156,19 +159,8 @@ def search_of(config: Dedup, inputs: Inputs, workspace: Workspace, corpus: Corpu
 
 
 def open_against(config: Dedup) -> Inputs | None:
-    """Open the documents of --against. Raises UsageError (2) for a pipe."""
-    if not config.against:
-        return None
-    against = Inputs(config.against, ReadOptions.from_config(config))
-    if against.is_stream:
-        raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
-    return against
-
-
-def say_text_column(against: Inputs | None, context: Context) -> None:
-    """Say which column of --against is read, if it is another than that of INPUT. Raises DataError (3) without one."""
-    if against and (found := describe_text_column(against, "--against")):
-        context.info(found)
+    """Open the documents of --against, if there are any."""
+    return open_documents(config.against, ReadOptions.from_config(config)) if config.against else None
 
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:

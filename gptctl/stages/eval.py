@@ -17,7 +17,7 @@ from gptctl.evals.comparison import baselines, gates, regressions
 from gptctl.evals.config import EvalOptions
 from gptctl.evals.dataset_predictor import DatasetPredictor, EvaluationData, other_system, resolve
 from gptctl.evals.evaluation import Comparisons, Evaluation
-from gptctl.evals.fingerprints import fingerprints_of
+from gptctl.evals.fingerprints import fingerprints_of, is_model
 from gptctl.evals.harness import lm_eval
 from gptctl.evals.inference import ensemble
 from gptctl.evals.inference.cache import OutputCache
@@ -27,7 +27,7 @@ from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import read_splits
 from gptctl.executors import Executor, load_executor, processes
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.find import find_files
 from gptctl.io.input.predictions import Rows
 from gptctl.pipeline.open_output import open_output
@@ -68,16 +68,18 @@ class Eval(EvalOptions):
 def plan(config: Eval, context: Context) -> Summary:
     """Open everything that is read, without running a model; return what would be scored."""
     validate(config)
-    regressions.read_earlier(config.no_regress)
-    model = f"{config.model} on {config.data or config.harness}"
-    what = f"predictions {config.predictions}" if config.predictions else model
+    regressions.read_earlier(config.no_regress, ReadOptions.from_config(config))
+    on = f"{config.model} on {config.data or config.harness}"
+    what = f"predictions {config.predictions}" if config.predictions else on
     facts: Values = {"metrics": list(config.metrics), "average": config.average, "what": what}
-    if config.predictions is not None and config.predictions != "-":
-        facts["rows"] = {one.split: len(one.rows) for one in read_splits(config.predictions, config.metrics)}
+    if config.predictions not in (None, "-"):
+        compare = None if config.compare and is_model(config.compare) else config.compare
+        scored = evaluate(config.model_copy(update={"leakage": None, "compare": compare}), context)
+        facts["rows"] = {one.split: len(one.rows) for one in scored.splits}
     if config.model and (predictor := predictor_for(config, context)):
         facts["requests"] = predictor.count_requests(config.model)
     if config.harness and config.model:
-        resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"))
+        resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"), context)
         lm_eval.check(config.harness)
     for path in filter(None, (config.compare, config.leakage)):
         find_files(path)
@@ -89,7 +91,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
     """Evaluate, and write predictions and metrics if -o was given. A missed gate makes the summary a failure."""
     context, started = context or Context(), time.monotonic()
     validate(config)
-    earlier = regressions.read_earlier(config.no_regress)
+    earlier = regressions.read_earlier(config.no_regress, ReadOptions.from_config(config))
     if config.out is None:
         return summarize(config, context, evaluate(config, context), earlier, started)
     inputs = input_fingerprints(config)
@@ -100,7 +102,7 @@ def run(config: Eval, context: Context | None = None) -> Summary:
             return replace(summarize(config, context, evaluated, earlier, started), status="up to date")
         evaluated = evaluate(config, context)
         summary = summarize(config, context, evaluated, earlier, started)
-        return record.finish(summary, write(config, record.path, evaluated, inputs))
+        return record.finish(summary, write(config, record.path, evaluated, inputs, context))
 
 
 def validate(config: Eval) -> None:
@@ -136,20 +138,21 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
     """Run the model or read the predictions, and score them; or run lm-eval's tasks."""
     if config.harness is not None:
         assert config.model is not None
-        spec = resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"))
+        spec = resolve(config.model, replace(config.inference_setup(config.wants_texts()), task="lm"), context)
         return Evaluation(lm_eval.evaluate(config.harness, spec, limit=config.limit, seed=config.seed), [])
     predictor = predictor_for(config, context)
     if config.predictions is not None:
-        splits = read_splits(config.predictions, config.metrics)
+        splits = read_splits(config.predictions, config.metrics, ReadOptions.from_config(config))
     else:
         assert config.model is not None and predictor is not None
         splits = predictor.predict(config.model)
     reading, executor = ReadOptions.from_config(config), load_executor(config)
+    tolerance = Tolerance.from_config(config)
     comparisons = Comparisons(
         baselines=config.baseline_names(),
         require_baselines=config.baseline is not None,
-        other=other_system(config.compare, predictor) if config.compare else None,
-        leakage=LeakageSearch(config.leakage, reading, executor, config.max_bad) if config.leakage else None,
+        other=other_system(config.compare, predictor, reading) if config.compare else None,
+        leakage=LeakageSearch(config.leakage, reading, executor, tolerance) if config.leakage else None,
     )
     return evaluation.evaluate(splits, config.scoring_options(), comparisons, context)
 
@@ -181,19 +184,16 @@ def summarize(
     if config.markdown:
         atomic.write_text(Path(config.markdown), markdown.render(report, results))
     rows = sum(split["n"] for split in (report.get("splits") or {"": report}).values())
-    counts = Counts(documents_in=rows, kept=rows)
-    outputs, shown = (config.out,) if config.out else (), tables.report_tables(report)
-    return Summary("eval", "done", outputs, counts, plain(report), tables=shown, failure=gates.failure(results))
+    done = Summary("eval", "done", (config.out,) if config.out else (), Counts(documents_in=rows, kept=rows))
+    return replace(done, metrics=plain(report), tables=tables.report_tables(report), failure=gates.failure(results))
 
 
-def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, str]) -> Manifest:
-    """Write predictions, metrics and the picture of the confusion matrix; return the manifest to write last."""
-    from gptctl.reporting import matplotlib_plots
+def write(config: Eval, folder: Path, evaluated: Evaluation, inputs: dict[str, str], context: Context) -> Manifest:
+    """Write predictions, metrics and the pictures of the confusion matrix; return the manifest to write last."""
+    from gptctl.reporting import confusion_pictures
 
     shards = files.write(folder, evaluated)
-    if matrix := evaluated.report.get("confusion"):
-        picture = matplotlib_plots.confusion_matrix(matrix["labels"], matrix["matrix"], matrix["invalid"])
-        atomic.write_bytes(folder / "confusion.svg", picture)
+    confusion_pictures.write(folder, evaluated.report, context)
     rows = sum(len(split.rows) for split in evaluated.splits)
     kind, counts = files.dataset_kind(evaluated), Counts(documents_in=rows, kept=rows)
     return Manifest(kind, "eval", config.settings(), inputs, shards, counts, evaluated.report)

@@ -60,7 +60,7 @@ def plan(config: Export, context: Context) -> Summary:
     from gptctl.model.files.locate import find_model
     from gptctl.model.hf.family_lookup import closest_family
 
-    folder = find_model(config.model)
+    folder = find_model(config.model, context.info)
     shape = check(config, folder)
     facts: Values = {
         "model": str(folder),
@@ -79,7 +79,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
     from gptctl.model.folder import load_model
     from gptctl.model.gpt import GPT
 
-    folder = find_model(config.model)
+    folder = find_model(config.model, context.info)
     check(config, folder)
     inputs = {"model": model_manifest.model_fingerprint(folder)}
     with open_run(Path(config.out), config, context, inputs, is_complete=intact) as record:

@@ -20,6 +20,7 @@ from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.pipeline import data_splits
 from gptctl.text.classifier_inputs import ClassifierInputs
+from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.planning.reading_plan import warn_of_repetition
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
@@ -67,7 +68,7 @@ def plan(config: Finetune, context: Context) -> Summary:
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    inputs = open_inputs(config, config.base, config.data)
+    inputs = open_inputs(config, config.base, config.data, context.warn)
     facts: Values = {
         "model": str(inputs.folder),
         "train_texts": inputs.count("train"),
@@ -94,7 +95,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     from gptctl.train.distributed.nodes import join_nodes
     from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    inputs = open_inputs(config, config.base, config.data)
+    inputs = open_inputs(config, config.base, config.data, context.warn)
     repeats = config.repeats(inputs.tables)
     prints = {"model": model_manifest.model_fingerprint(inputs.folder), **inputs.fingerprints}
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
@@ -107,7 +108,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
                 return record.previous_summary()
             nodes.announce_training()
             metrics = train_all(repeats, record, context) if repeats else train(config, inputs, record, context)
-            return finish(config, record, metrics, prints, Tokenizer.from_json(inputs.saved.tokenizer_json))
+            return finish(config, record, metrics, prints, inputs.saved.tokenizer())
 
 
 def finish(config: Finetune, record: Run, metrics: Values, inputs: dict[str, str], tokenizer: Tokenizer) -> Summary:
@@ -163,7 +164,7 @@ def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Contex
     if "held out" in tables:
         loaded = LoadedModel(
             model,
-            Tokenizer.from_json(job.tokenizer_json),
+            Tokenizer.from_json(job.tokenizer_json, SpecialTokens.from_extra(metadata)),
             tuple(metadata["label_names"]),
             ClassifierInputs.from_json(metadata["classifier_inputs"]),
             config.pair_column,

@@ -18,6 +18,7 @@ from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
 from gptctl.infer.options import NEVER_STOPPED, LoadingOptions, SamplingOptions
 from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.model.files.locate import find_model
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.task_results import TaskOutput
@@ -69,7 +70,7 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
         if not self.chat:
             found["system"] = "without --chat"
         if self.out is None:
-            found |= dict.fromkeys(("shard_prompts", "max_bad"), "without -o")
+            found |= dict.fromkeys(("shard_prompts", "max_bad", "max_bad_records"), "without -o")
         if self.prompts is None:
             found |= dict.fromkeys(ReadingOptions.own_keys(), "without --prompts")
         if self.is_conversation():
@@ -83,15 +84,13 @@ class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
 
 def plan(config: Generate, context: Context) -> Summary:
     """Load the model, read the prompts, and return what would be generated."""
-    from gptctl.model.files.locate import find_model
-
     check(config)
-    load(config)
-    facts: Values = {"model": str(find_model(config.model)), "weights": config.dtype(), "max_tokens": config.max_tokens}
+    load(config, context)
+    model = str(find_model(config.model, context.info))
+    facts: Values = {"model": model, "weights": config.dtype(), "max_tokens": config.max_tokens}
     if not config.is_conversation() and config.prompts != "-":
         facts["prompts"] = open_prompts(config).count(config.limit)
-    if config.draft:
-        facts["draft"] = str(find_model(config.draft))
+    facts |= {"draft": str(find_model(config.draft))} if config.draft else {}
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 
 
@@ -100,9 +99,7 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     """Generate text: into a dataset, to standard output, or in a conversation."""
     context = context or Context()
     check(config)
-    from gptctl.model.files.locate import find_model
-
-    folder = find_model(config.model)
+    folder = find_model(config.model, context.info)
     if config.is_conversation():
         return converse(config, context)
     prompts = open_prompts(config)
@@ -136,7 +133,7 @@ def check(config: Generate) -> None:
         raise UsageError("a conversation in the terminal is not written to a folder", "give --prompts, or leave out -o")
 
 
-def load(config: Generate) -> Sampler:
+def load(config: Generate, context: Context) -> Sampler:
     """Load the model on its device, and prepare this process for it."""
     from gptctl.infer.prompt_sampler import Sampler
     from gptctl.model import device
@@ -145,13 +142,14 @@ def load(config: Generate) -> Sampler:
     if config.chat:
         generator.require_chat_template()
     device.configure_process(device.cpu_threads())
-    params = replace(config.sampling_params(), logprobs=config.logprobs)
+    options = config.with_model_defaults(generator.generation_config, context)
+    params = replace(options.sampling_params(), logprobs=config.logprobs)
     return Sampler(generator, params, config.num, config.batch_size, config.chat, config.system)
 
 
 def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
-    sampler = load(config)
+    sampler = load(config, context)
     pipeline = ShardPipeline(partial(sample_task, sampler, context), prompts.options, dataset.folder)
     totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
     metrics = Counter[str]()
@@ -180,7 +178,7 @@ def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> S
     """Stream the samples to standard output, one after the other."""
     from gptctl.infer.terminal import stream_prompts
 
-    count, rows = stream_prompts(load(config), prompts.tables(config.limit), context)
+    count, rows = stream_prompts(load(config, context), prompts.tables(config.limit), context)
     if not count:
         raise prompts.without_any()
     metrics = {"tokens": sum(row["tokens"] for row in rows), "samples": rows}
@@ -194,7 +192,7 @@ def converse(config: Generate, context: Context) -> Summary:
 
     if is_typed := sys.stdin.isatty():
         context.info(f"loading {config.model}; type a message after each >, and Ctrl-D to end")
-    sampler = load(config)
+    sampler = load(config, context)
     conversation = Conversation(sampler.generator, sampler.params, config.system)
     chat(conversation, read_lines(partial(context.stop.check, "stopped")), context, "> " if is_typed else "")
     return Summary("generate", metrics=conversation.metrics())

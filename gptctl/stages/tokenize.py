@@ -17,7 +17,7 @@ from gptctl.executors import Executor, _threads, load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.text_columns import open_inputs
-from gptctl.pipeline import shuffle
+from gptctl.pipeline import preview, shuffle
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.shuffle import ShuffleMerge
@@ -39,6 +39,7 @@ EXAMPLES = (
 # The trainer counts pairs in 32 bits and does not notice an overflow. At 8 GiB, a pair that is a quarter of all (two
 # spaces, two dashes) occurs 2^31 times.
 MAX_TRAINING_BYTES = 2**33
+CHECKED_TEXTS = 200  # of each shard task, that a dry run encodes with a given tokenizer
 
 
 class Tokenize(TokenizeOptions, ReadingOptions, WorkerOptions):
@@ -68,9 +69,19 @@ def check(config: Tokenize) -> None:
 def plan(config: Tokenize, context: Context) -> Summary:
     """Check the command and the given tokenizer, and return what would be done."""
     check(config)
-    if config.tokenizer:
-        Tokenizer.from_json(load_tokenizer_json(config.tokenizer, config.split_pattern))
+    given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
+    tokenizer = Tokenizer.from_json(given) if given else None
     inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
+    preview.check_output(config.out, config, context, inputs, {"tokenizer": tokenizer.hash} if tokenizer else {})
+    has_text = has_training = False
+    for table in preview.read_checked(inputs, config, context):
+        if tokenizer:
+            tokenizer.encode_batch(table["text"].slice(0, CHECKED_TEXTS).to_pylist())
+        if config.split.by != "position" and len(table) and not has_training:
+            pieces = SplitRule(config.split.by, config.val, config.test, config.split.salt).divide(table, 0)
+            has_text, has_training = True, bool((pieces.split == 0).any())
+    if has_text and not has_training:
+        raise without_training_split()
     facts: dict[str, Any] = {
         "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
@@ -137,11 +148,16 @@ def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, 
         "why": reason,
     }
     if totals.counts.kept and not found["train"]["tokens"]:
-        raise DataError("the training split is empty", "use more documents, or lower --val and --test")
+        raise without_training_split()
     if config.shuffle:
         schema = TokenSchema.of(tokenizer)
         totals.shards = ShuffleMerge(out, schema).run(totals.shards, splits.NAMES, executor, context)
     return StageResult(totals, found, tokenizer.hash, compression=None)
+
+
+def without_training_split() -> DataError:
+    """Return the error for an input whose documents are all in val or test."""
+    return DataError("the training split is empty", "use more documents, or lower --val and --test")
 
 
 def text_size(inputs: Inputs) -> int | None:

@@ -1,18 +1,24 @@
 """Turn conversations into tokens: a Jinja template renders them, and only what the assistant says is trained on.
 
-A template is what Hugging Face's tokenizer_config.json calls chat_template. It receives `messages` (role and content),
-`add_generation_prompt`, and the names of special tokens. It runs in a sandbox without access to anything else.
+A template is what Hugging Face's tokenizer_config.json calls chat_template. It receives `messages` (role, content and
+tool_calls), `tools`, `add_generation_prompt`, and the names of special tokens. It runs in a sandbox without access to
+anything else. `{% generation %}` blocks mark what is trained on, as in transformers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
@@ -30,7 +36,33 @@ ASSISTANT = "assistant"
 # Inserted after the first character of a special token in a message, so that users cannot write special tokens.
 MASK = "\ue0f0"
 
+# Around what a {% generation %} block renders, while a conversation is prepared for training.
+SAID, END_OF_SAID = "\ufdd2", "\ufdd3"
+MARKS_GENERATION: ContextVar[bool] = ContextVar("marks_generation", default=False)
+
 Message = Mapping[str, Any]
+Sample = tuple[NDArray[np.int64], NDArray[np.bool_]]  # tokens (T,), and which of them are learned (T,)
+
+
+class EarlierTurnsChangeError(DataError):
+    """A template renders earlier turns otherwise once later ones follow."""
+
+
+class GenerationBlocks(Extension):
+    """The statement {% generation %} ... {% endgeneration %}."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Parse the block as a call of `mark`."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("mark"), [], [], body).set_lineno(line)
+
+    def mark(self, caller: Macro) -> str:
+        """Return what the block renders, between marks if they are wanted."""
+        text = str(caller())
+        return SAID + text + END_OF_SAID if MARKS_GENERATION.get() else text
 
 
 class ChatTemplate:
@@ -41,71 +73,143 @@ class ChatTemplate:
         self.source = source
         self.tokenizer = tokenizer
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationBlocks]
         )
         environment.globals["raise_exception"] = _raise
-        environment.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
+        environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+        environment.filters["tojson"] = lambda value, **how: json.dumps(value, **{"ensure_ascii": False, **how})
         try:
             self.template = environment.from_string(source)
         except TemplateError as error:
             raise UsageError(f"the chat template cannot be parsed: {error}", "see jinja.palletsprojects.com") from error
+        self.marks_generation = any(self.template.environment.parse(source).find_all(nodes.CallBlock))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """Render a conversation as text, with `add_generation_prompt` up to where the assistant's next turn begins.
 
-        Raises DataError (3) if the template rejects the conversation.
+        Raises DataError (3) if the template rejects the conversation, or leaves out a call of a tool.
         """
-        names = {"eos_token": self.tokenizer.end_of_text, "bos_token": self.tokenizer.end_of_text, "tools": None}
+        names = {"eos_token": self.tokenizer.end_of_text, "bos_token": self.tokenizer.bos_token or ""}
         try:
-            return self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **names)
-        except (TemplateError, TypeError, KeyError) as error:
+            text = self.template.render(
+                messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names
+            )
+        except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise DataError(
-                f"the chat template rejects a conversation: {error}", "a message has role and content"
+                f"the chat template rejects a conversation: {error}", "see which roles and contents the template takes"
             ) from error
+        for message in messages:
+            for call in message.get("tool_calls") or ():
+                name = (call.get("function") or call).get("name")
+                if name not in text:
+                    raise DataError(
+                        f"the chat template leaves out the call of {name}",
+                        "use a template with tools: --set chat_template=FILE",
+                    )
+        return text
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens up to the assistant's next turn. A conversation begins with end-of-text."""
-        return [self.tokenizer.end_of_text_id, *self.encode(self.render(self.mask_special(messages), True))]
+        """Return the tokens up to the assistant's next turn. In gptctl's own models end-of-text comes first."""
+        return [*self.tokenizer.chat_prefix_ids, *self.encode(self.render(self.prepare(messages), True))]
 
-    def conversation(self, messages: Sequence[Message]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def samples(self, messages: Sequence[Message]) -> list[Sample]:
+        """Return a conversation as training samples in which each of the assistant's turns is learned once.
+
+        That is one sample if the template marks what is learned, or only appends text for a new turn. Other templates
+        give a sample for each turn, which is rendered as when the model generates it.
+        """
+        if self.marks_generation:
+            return [self.marked_conversation(messages)]
+        try:
+            return [self.conversation(messages)]
+        except EarlierTurnsChangeError:
+            turns = [number for number, message in enumerate(messages) if message["role"] == ASSISTANT]
+            return [self.turn(messages[: number + 1]) for number in turns]
+
+    def conversation(self, messages: Sequence[Message]) -> Sample:
         """Return the tokens (T,) of a conversation, and a mask (T,) of those that the assistant says.
 
         The mask includes the end of the assistant's turns. Each turn is encoded by itself after the text before it, as
         when the model generates it. Raises DataError (3) if the template changes earlier text when a turn is added.
         """
-        messages = self.mask_special(messages)
-        tokens, is_said, text = [self.tokenizer.end_of_text_id], [False], ""
+        messages = self.prepare(messages)
+        tokens, text = list(self.tokenizer.chat_prefix_ids), ""
+        is_said = [False] * len(tokens)
         for number, message in enumerate(messages):
             if message["role"] != ASSISTANT:
                 continue
             before = self.render(messages[:number], True)
             after = self.render(messages[: number + 1])
             if not (before.startswith(text) and after.startswith(before)):
-                raise DataError(
+                raise EarlierTurnsChangeError(
                     "adding a turn changes how the chat template renders earlier turns",
                     "use a template that only appends text for a new turn: --set chat_template=FILE",
                 )
-            prompt, turn = self.encode(before[len(text) :]), self.encode(after[len(before) :])
-            ends = [position for position, token in enumerate(turn) if token in self.tokenizer.special_ids]
-            # The text after the end of a turn, mostly a newline, is not trained on.
-            said = ends[-1] + 1 if ends else len(turn)
+            prompt, (turn, said) = self.encode(before[len(text) :]), self.encode_turn(after[len(before) :])
             tokens += prompt + turn
             is_said += [False] * len(prompt) + [True] * said + [False] * (len(turn) - said)
             text = after
         return np.array(tokens, np.int64), np.array(is_said)
 
+    def turn(self, messages: Sequence[Message]) -> Sample:
+        """Return the tokens of a conversation up to its last turn, which alone is learned."""
+        messages = self.prepare(messages)
+        before, after = self.render(messages[:-1], True), self.render(messages)
+        if not after.startswith(before):
+            raise EarlierTurnsChangeError(
+                "a turn of the assistant does not begin as the chat template's prompt for it",
+                "use a template that only appends text for a new turn: --set chat_template=FILE",
+            )
+        prompt, (turn, said) = self.encode(before), self.encode_turn(after[len(before) :])
+        prefix = self.tokenizer.chat_prefix_ids
+        is_said = [False] * (len(prefix) + len(prompt)) + [True] * said + [False] * (len(turn) - said)
+        return np.array([*prefix, *prompt, *turn], np.int64), np.array(is_said)
+
+    def marked_conversation(self, messages: Sequence[Message]) -> Sample:
+        """Return the tokens of a conversation, of which those are learned that the template marks.
+
+        The text is encoded as a whole, as by transformers. Raises DataError (3) if nothing is marked.
+        """
+        token = MARKS_GENERATION.set(True)
+        try:
+            text = self.render(self.prepare(messages))
+        finally:
+            MARKS_GENERATION.reset(token)
+        ids, is_said = self.tokenizer.encode_spans(text, MASK, (SAID, END_OF_SAID))
+        if not any(is_said):
+            raise DataError(
+                "the chat template marks nothing of a conversation for training", "see its generation blocks"
+            )
+        prefix = self.tokenizer.chat_prefix_ids
+        return np.array([*prefix, *ids], np.int64), np.array([False] * len(prefix) + is_said)
+
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a rendered text."""
         return self.tokenizer.encode_marked(text, MASK)
 
-    def mask_special(self, messages: Sequence[Message]) -> list[Message]:
-        """Mark the special tokens that messages contain, so that they are encoded as text."""
-        return [
-            message | {"content": self.tokenizer.mask_special(message["content"], MASK)}
-            if isinstance(message.get("content"), str)
-            else message
-            for message in map(dict, messages)
-        ]
+    def encode_turn(self, text: str) -> tuple[list[int], int]:
+        """Return the tokens of a turn, and how many are learned: up to its last special token.
+
+        The text after the end of a turn, mostly a newline, is not trained on.
+        """
+        turn = self.encode(text)
+        ends = [position for position, token in enumerate(turn) if token in self.tokenizer.special_ids]
+        return turn, ends[-1] + 1 if ends else len(turn)
+
+    def prepare(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Return messages as templates take them, with marks in the special tokens that they spell.
+
+        Contents are texts, and arguments of calls are tables. Raises DataError (3) for contents that are not text.
+        """
+        return [self.mask_special(plain_message(message)) for message in messages]
+
+    def mask_special(self, value: Any) -> Any:
+        """Mark the special tokens that texts contain, so that they are encoded as text."""
+        if isinstance(value, str):
+            return self.tokenizer.mask_special(value.replace(SAID, "").replace(END_OF_SAID, ""), MASK)
+        if isinstance(value, dict):
+            return {key: self.mask_special(item) for key, item in value.items()}
+        return [self.mask_special(item) for item in value] if isinstance(value, list) else value
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -121,6 +225,33 @@ def _raise(message: str) -> None:
     raise TemplateError(message)
 
 
+def plain_message(message: Message) -> dict[str, Any]:
+    """Return a message of OpenAI's format with its content as text, and the arguments of its calls as tables."""
+    found = dict(message)
+    content = found.get("content")
+    if isinstance(content, list):
+        parts = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in content]
+        if any(part.get("type", "text") != "text" or not isinstance(part.get("text"), str) for part in parts):
+            raise DataError("a message has a part that is not text", "gptctl models read text only")
+        content = "".join(part["text"] for part in parts)
+    found["content"] = "" if content is None else content
+    if calls := found.get("tool_calls"):
+        found["tool_calls"] = [plain_call(call) for call in calls]
+    return found
+
+
+def plain_call(call: dict[str, Any]) -> dict[str, Any]:
+    """Return a call of a tool with its arguments as a table, where they are JSON text."""
+    function = call.get("function")
+    if isinstance(function, dict):
+        return call | {"function": plain_call(function)}
+    try:
+        arguments = json.loads(call["arguments"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return call
+    return call | {"arguments": arguments}
+
+
 def read_messages(text: str, where: str) -> list[Message]:
     """Read a conversation from JSON text.
 
@@ -130,14 +261,21 @@ def read_messages(text: str, where: str) -> list[Message]:
         messages = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: the messages are not JSON: {error}", "a list of {role, content}") from error
-    if not isinstance(messages, list) or not all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in messages
-    ):
+    if not isinstance(messages, list) or not all(map(is_message, messages)):
         raise DataError(f"{where}: not a list of messages with role and content", "name it with --text-column")
-    if not any(message["role"] == ASSISTANT and message["content"] for message in messages):
+    turns = [message for message in messages if message["role"] == ASSISTANT]
+    if not any(message.get("content") or message.get("tool_calls") for message in turns):
         raise DataError(f"{where}: the assistant says nothing", "remove it, or name its role 'assistant'")
     return messages
+
+
+def is_message(value: Any) -> bool:
+    """Return whether a value is a message: a role, and a text, a list of parts, or calls of tools."""
+    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
+        return False
+    calls = value.get("tool_calls")
+    has_calls = isinstance(calls, list) and bool(calls) and all(isinstance(call, dict) for call in calls)
+    return isinstance(value.get("content"), str | list) or (value.get("content") is None and has_calls)
 
 
 def read_template(path: Path) -> str:

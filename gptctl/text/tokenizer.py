@@ -1,12 +1,17 @@
 """Encode text to token ids and decode them, with tokenizers in Hugging Face's tokenizer.json format.
 
-Documents are data: text that spells a special token is encoded as text. Only gptctl itself inserts end-of-text.
+Documents are data: text that spells a special token is encoded as text. Only gptctl itself inserts special tokens.
+
+What precedes a text differs. Models of gptctl have one token, end-of-text, which ends each document and precedes the
+next. In a model of another program a text is preceded by what the post-processor of its tokenizer adds: mostly the
+token that begins a text (BOS), or nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +23,8 @@ from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
 from gptctl.text import arrow_arrays
+from gptctl.text.guarded_encoder import GuardedEncoder, can_be_spelled
+from gptctl.text.special_tokens import SpecialTokens
 
 __all__ = ["END_OF_TEXT", "Tokenizer"]
 
@@ -33,7 +40,7 @@ BATCH_CHARACTERS = 4 * 2**20
 class Tokenizer:
     """A tokenizer read from tokenizer.json."""
 
-    def __init__(self, definition: dict[str, Any], backend: Any) -> None:
+    def __init__(self, definition: dict[str, Any], backend: Any, special: SpecialTokens | None = None) -> None:
         """Wrap a parsed definition and the tokenizers.Tokenizer made from it; use `from_json`."""
         backend.no_truncation()
         backend.no_padding()
@@ -41,27 +48,35 @@ class Tokenizer:
         self._backend = backend
         self.definition = definition
         self._vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
-        self.end_of_text = _end_of_text(self._vocabulary)
-        self.end_of_text_id = self._vocabulary[self.end_of_text]
+        self.special = special
+        self.end_of_text = special.eos_token if special else _end_of_text(self._vocabulary)
+        self.end_of_text_id = self.token_to_id(self.end_of_text)
+        self.bos_token = special.bos_token if special else self.end_of_text
+        self.prefix_ids = self._prefix_ids() if special else (self.end_of_text_id,)
         # Ids may have gaps, but a model needs an embedding for the largest id.
         self.vocab_size = max(self._vocabulary.values()) + 1
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
         self.hash = xxhash.xxh3_128_hexdigest(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS))
         self.lossless = _is_lossless(definition)
-        special = [token["content"] for token in definition.get("added_tokens") or [] if token.get("special")]
-        special.append(self.end_of_text)
-        self.special_ids = frozenset(self._vocabulary[name] for name in special)
-        longest_first = sorted(set(special), key=lambda name: (-len(name), name))
+        names = [token["content"] for token in definition.get("added_tokens") or [] if token.get("special")]
+        names += [self.end_of_text] if self.bos_token is None else [self.end_of_text, self.bos_token]
+        self.special_ids = frozenset(map(self.token_to_id, names))
+        longest_first = sorted(set(names), key=lambda name: (-len(name), name))
+        self._special_names = tuple(longest_first)
+        self._is_guarded = can_be_spelled(definition, longest_first)
         self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._is_character_level = self.lossless and definition["model"]["type"] == "WordLevel"
 
     @classmethod
-    def from_json(cls, text: str) -> Tokenizer:
-        """Parse a tokenizer.json. Raises DataError (3) if it is not valid, or has no end-of-text token."""
+    def from_json(cls, text: str, special: SpecialTokens | None = None) -> Tokenizer:
+        """Parse a tokenizer.json. `special` are the special tokens of a model that another program made.
+
+        Raises DataError (3) if it is not valid, or has no end-of-text token.
+        """
         from tokenizers import Tokenizer as Backend
 
         try:
-            return cls(orjson.loads(text), Backend.from_str(text))
+            return cls(orjson.loads(text), Backend.from_str(text), special)
         except DataError:
             raise
         except Exception as error:  # tokenizers raises plain Exception for any invalid file
@@ -78,13 +93,13 @@ class Tokenizer:
             if self._is_character_level:
                 self._check_symbols(batch)
             try:
-                encodings = self._backend.encode_batch_fast(batch, add_special_tokens=False)
+                encoded = self._encode_plain(batch)
             except Exception as error:  # plain Exception or TypeError: a word without a token, or half a surrogate pair
                 message = f"the tokenizer cannot encode a text: {' '.join(str(error).split())[:200]}"
                 raise DataError(
                     message, "use a tokenizer with an unknown token, and text that is valid Unicode"
                 ) from error
-            rows += [np.array(encoding.ids, self.dtype) for encoding in encodings]
+            rows += [np.array(ids, self.dtype) for ids in encoded]
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         values = np.concatenate(rows) if rows else np.empty(0, self.dtype)
         return arrow_arrays.lists(offsets, values)
@@ -100,7 +115,36 @@ class Tokenizer:
             for number, name in enumerate(missing)
         ]
         known = self.definition.get("added_tokens") or []
-        return Tokenizer.from_json(orjson.dumps(self.definition | {"added_tokens": [*known, *added]}).decode())
+        text = orjson.dumps(self.definition | {"added_tokens": [*known, *added]}).decode()
+        return Tokenizer.from_json(text, self.special)
+
+    @property
+    def start_id(self) -> int:
+        """The token that stands for an empty context: BOS, or end-of-text where there is none."""
+        return self.end_of_text_id if self.bos_token is None else self.token_to_id(self.bos_token)
+
+    @property
+    def chat_prefix_ids(self) -> tuple[int, ...]:
+        """The tokens before a rendered conversation: none in other programs' models, whose templates write them."""
+        return () if self.special else self.prefix_ids
+
+    def stop_ids(self, extra: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the tokens that end a generated text. `extra` holds those that a model's files name.
+
+        A model of gptctl also ends at end-of-text.
+        """
+        named = tuple(extra.get("stop_ids") or ())
+        return named if named and self.special else tuple(dict.fromkeys((*named, self.end_of_text_id)))
+
+    def with_prefix(self, ids: Sequence[int], add_bos: bool | None = None) -> list[int]:
+        """Return the ids of a text after those that precede a text, or at least one id.
+
+        `add_bos` puts BOS before it, or nothing, whatever the post-processor says.
+        """
+        prefix = self.prefix_ids
+        if add_bos is not None:
+            prefix = (self.start_id,) if add_bos and self.bos_token is not None else ()
+        return [*prefix, *ids] or [self.start_id]
 
     def token_to_id(self, name: str) -> int:
         """Return the id of a token by its exact name. Raises DataError (3) if there is no such token."""
@@ -116,13 +160,26 @@ class Tokenizer:
 
     def encode_marked(self, text: str, marker: str) -> list[int]:
         """Return the ids of a text, recognizing its special tokens except those that `mask_special` has marked."""
-        ids: list[int] = []
+        pieces = enumerate(self._special_pattern.split(text))
+        return self._guarded.encode((piece.replace(marker, ""), number % 2 == 1) for number, piece in pieces)
+
+    def encode_spans(self, text: str, marker: str, ends: tuple[str, str]) -> tuple[list[int], list[bool]]:
+        """Return the ids of a text as `encode_marked` does, and whether each belongs to a marked span.
+
+        `ends` are the two characters at the beginning and the end of a span, which are removed.
+        """
+        pieces: list[tuple[str, bool, bool]] = []
+        is_inside = False
         for number, piece in enumerate(self._special_pattern.split(text)):
             if number % 2:
-                ids.append(self._vocabulary[piece])
-            elif piece:
-                ids += self.encode(piece.replace(marker, ""))
-        return ids
+                pieces.append((piece, True, is_inside))
+                continue
+            for part in re.split(f"([{ends[0]}{ends[1]}])", piece.replace(marker, "")):
+                if part in ends:
+                    is_inside = part == ends[0]
+                elif part:
+                    pieces.append((part, False, is_inside))
+        return self._guarded.encode_spans(pieces)
 
     def mask_special(self, text: str, marker: str) -> str:
         """Insert the character `marker` into everything that spells a special token, and remove it everywhere else."""
@@ -142,6 +199,23 @@ class Tokenizer:
         """Return the tokenizer as the text of a tokenizer.json."""
         text: str = self._backend.to_str(pretty=True)
         return text
+
+    @cached_property
+    def _guarded(self) -> GuardedEncoder:
+        return GuardedEncoder(self.definition, {name: self._vocabulary[name] for name in self._special_names})
+
+    def _encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of texts in which special tokens are text."""
+        if self._is_guarded:
+            return self._guarded.encode_batch(list(texts))
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _prefix_ids(self) -> tuple[int, ...]:
+        """Return what the post-processor puts before a text."""
+        text = self._backend.encode("a", add_special_tokens=False).ids
+        whole = self._backend.encode("a", add_special_tokens=True).ids
+        starts = (start for start in range(len(whole)) if whole[start : start + len(text)] == text)
+        return tuple(whole[: next(starts, 0)])
 
     def _check_symbols(self, texts: Sequence[str]) -> None:
         # Each text is checked alone, since joining all of them would double the memory.

@@ -10,6 +10,8 @@ import torch
 
 from gptctl.model.device import to_double
 from gptctl.model.gpt import GPT
+from gptctl.text.special_tokens import SpecialTokens
+from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.data_source import DataSource
 from gptctl.train.data.mixture import ValSources
@@ -100,6 +102,7 @@ def write_sample(state: TrainerState) -> None:
     """Let the model generate a short text, if one rank can do so alone and there is a tokenizer."""
     job, model = state.job, state.model
     if state.is_main and state.strategy.dims.is_replicated and isinstance(model, GPT) and job.tokenizer_json:
-        text = generate_sample(model, job.tokenizer_json, job.sample_prompt, job.seed, lambda: state.signalled)
+        tokenizer = Tokenizer.from_json(job.tokenizer_json, SpecialTokens.from_extra(job.metadata))
+        text = generate_sample(model, tokenizer, job.sample_prompt, job.seed, lambda: state.signalled)
         state.monitor.log_event("sample", state.progress.step, text=text)
         state.monitor.update_live_view(sample=text, sample_step=state.progress.step)

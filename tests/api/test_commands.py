@@ -113,6 +113,7 @@ def test_signature_help_and_stub_agree(name: str) -> None:
     assert {"config", "dry_run", "force", "quiet"} <= set(parameters)
     assert all(parameter.annotation is not inspect.Parameter.empty for parameter in parameters.values())
     assert all(f"\n{key}\n" in function.__doc__ for key in parameters)
+    assert max(map(len, str(inspect.signature(function)).splitlines())) < 120  # as help() shows it
 
 
 def test_results_show_in_notebooks(tmp_path: Path) -> None:

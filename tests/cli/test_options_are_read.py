@@ -125,6 +125,11 @@ def pretrain(read: Read, workspace: Path, out: Path) -> None:
          faults={"spike_window": 2}, training={"ramp_start_batch": 1, "ramp_tokens": 99, "document_mask": True,
          "schedule": "cosine", "warmup_steps": 0})  # fmt: skip
     call("pretrain", read, **common, out=str(out / "c"), preset="test-modern", training={"warmup_steps": 0})
+    rotations: list[Values] = [{"rope_type": "llama3"}, {"rope_type": "yarn", "mscale": 1}]
+    rotations += [{"rope_type": "longrope", "short_factor": (1,) * 8, "long_factor": (2,) * 8}]
+    for number, scaling in enumerate(rotations):
+        call("pretrain", read, **common | {"steps": 1}, out=str(out / f"r{number}"), preset="test-modern",
+             training={"warmup_steps": 0}, model={"rope_scaling": scaling})  # fmt: skip
     for action in ("skip", "rollback"):
         with pytest.raises(DivergedError):
             call("pretrain", read, **common, out=str(out / action), preset="test-gpt2", checkpoint={"every": 1},
@@ -200,7 +205,7 @@ def doctor(read: Read, workspace: Path, out: Path) -> None:
 
 
 def report(read: Read, workspace: Path, out: Path) -> None:
-    call("report", read, paths=(str(workspace / "clean"),), out=str(out / "report.html"))
+    call("report", read, paths=(str(workspace / "clean"),), out=str(out / "report.html"), card=True)
 
 
 USES: dict[str, Callable[[Read, Path, Path], None]] = {

@@ -54,6 +54,7 @@ BATCH_TOKENS = "pretrain tokens -o out --batch-tokens 512"
         ("eval --predictions p --device cpu", "--device has no effect with --predictions"),
         ("generate m x --temperature 0 --top-p 0.5", "--top-p has no effect with --temperature 0"),
         ("generate m x --text-column c", "--text-column has no effect without --prompts"),
+        ("report scores --license mit", "--license has no effect without --card"),
         ("export m -o out --format gguf --set max_shard_bytes=9", "--set max_shard_bytes has no effect with --format gguf"),
     ],
 )  # fmt: skip

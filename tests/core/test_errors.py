@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gptctl.core import atomic
-from gptctl.core.errors import MachineError, from_os_error
+from gptctl.core.errors import MachineError, from_exception, from_os_error
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,25 @@ def test_answers_of_object_storage(said: str, code: int, words: str) -> None:
     told = from_os_error(OSError(f"When reading key 'a/b' in bucket 'c': {said}"))
     assert told.exit_code == code and words in told.message and told.hint
     assert "s3://c/a/b" in told.message and "Request ID" not in told.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_lack_of_memory(error: Exception) -> None:
+    """Also where it shows as a library that cannot be loaded, and as the cause of another error."""
+    assert from_exception(error).exit_code == 4
+    assert from_exception(error).message.startswith("out of memory")
+    wrapped = OSError("Could not find/load shared object file 'libllvmlite.so'")
+    wrapped.__context__ = error
+    assert isinstance(error, MemoryError) or from_exception(wrapped).message.startswith("out of memory")
 
 
 def test_logs_and_folders_where_nothing_can_be_written(tmp_path: Path) -> None:

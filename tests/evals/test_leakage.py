@@ -11,7 +11,7 @@ from gptctl.core.errors import DataError
 from gptctl.evals import leakage, training_data
 from gptctl.evals.leakage import Leakage, LeakageSearch, ShardMatches, ShardScan, TextIndex
 from gptctl.executors import Executor, serial
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from tests.conftest import write_jsonl
 from tests.evals import command
 
@@ -102,7 +102,7 @@ def test_training_data_that_cannot_be_searched(
     rows: list[dict[str, str]], max_bad: float, wanted: str, tmp_path: Path
 ) -> None:
     path = write_jsonl(tmp_path / "train.jsonl", rows)
-    search = LeakageSearch(str(path), ReadOptions(), Executor(serial.run, 1), max_bad)
+    search = LeakageSearch(str(path), ReadOptions(), Executor(serial.run, 1), Tolerance(max_bad))
     with pytest.raises(DataError, match=wanted):
         search.find(("some text",), Context())
 

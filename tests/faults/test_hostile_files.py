@@ -187,8 +187,8 @@ def test_names(tmp_path: Path, gptctl: Gptctl) -> None:
     ids = [json.loads(line)["id"] for line in inspected(tmp_path / "deep" / "out")]
     assert ids == ["../../canary", "/canary", "a\nb", "new\nline\x1b[31m.txt"]
     assert sorted(path.name for path in tmp_path.rglob("*") if "canary" in path.name) == []
-    (tmp_path / "in" / "new\nline\x1b[31m.txt").write_bytes(b"\xff")
-    refused = gptctl("clean", "in", "-o", "other", *ALONE)
+    (tmp_path / "in" / "new\nline\x1b[31m.txt").write_bytes(b"\0\1\2\xff")
+    refused = gptctl("clean", "in", "-o", "other", *ALONE, "--set", "max_bad_records=0")
     expect(refused, 3, "new line\\x1b[31m.txt")
     assert "\x1b" not in refused.err
     with open(os.fsencode(tmp_path / "in") + b"/caf\xe9.txt", "w") as file:  # noqa: PTH123

@@ -35,7 +35,7 @@ def test_a_stream_that_ends_early_is_refused(tmp_path: Path, gptctl: Gptctl) -> 
         (data[:marked], "stream ended without end mark after 150 rows"),
         (data[: marked * 4 // 5], "after 100 rows"),
         (data[:500], "standard input is not an Arrow IPC stream"),
-        (b"", "standard input is not an Arrow IPC stream"),
+        (b"", "standard input is empty"),
         (b'{"text": "not Arrow"}\n', "standard input is not an Arrow IPC stream"),
     ):
         expect(gptctl("dedup", "-", "-o", "unique", *ALONE, stdin=cut), 3, words)

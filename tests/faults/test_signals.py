@@ -123,3 +123,38 @@ def test_while_a_checkpoint_is_written(
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events if event["event"] == "resumed"] == [int(last.name.split("-")[1])]
     assert not list((tmp_path / "run").rglob("*.tmp-*"))
+
+
+LIBRARY_CALL = """
+from hashlib import pbkdf2_hmac
+from pathlib import Path
+from gptctl.core.config import Settings
+from gptctl.text.filters import DocumentBatch, FilterResult, Rule
+
+class Config(Settings):
+    pass
+
+def rules(config: Config) -> tuple[Rule, ...]:
+    return ()
+
+def measure(batch: DocumentBatch, config: Config) -> FilterResult:
+    Path("computing").touch()
+    pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_ends_native_code(second: signal.Signals, several: Path, tmp_path: Path) -> None:
+    """A library computes for half an hour, and Python runs no handler. The message says what became of the output."""
+    (tmp_path / "stuck.py").write_text(LIBRARY_CALL)
+    plugin = ("--plugin", "stuck.py", "--filters", "stuck")
+    process = start("clean", several, "-o", "clean", *plugin, *ALONE, cwd=tmp_path)
+    assert process.stderr is not None
+    wait_for(process, lambda: (tmp_path / "computing").exists())
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == b"SIGINT: stopping after what is being computed; again stops at once\n"
+    process.send_signal(second)
+    _, err = process.communicate(timeout=60)
+    said = f"by a second {second.name}: clean is unfinished, and keeps what was complete"
+    expect(Ran(process.returncode, b"", err.decode()), 128 + second, said, "same command again to go on")
+    assert_honest(tmp_path / "clean")

@@ -76,7 +76,7 @@ def rows_of(folder: Path) -> list[tuple[str, str]]:
     """Read a dataset folder as the next stage does."""
     found = []
     for task in Inputs((str(folder),), ReadOptions()).tasks():
-        table, _ = read_task(task, ReadOptions())
+        table = read_task(task, ReadOptions()).documents
         found += list(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
     return found
 

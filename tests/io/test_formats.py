@@ -25,7 +25,7 @@ def read(path: Path, target: int = 2**20, options: ReadOptions = OPTIONS) -> tup
     module = formats.for_path(str(path))
     tables, bad = [], []
     for block in module.split_file(file, target, options):
-        table, wrong = formats.load(block.format).read_block(block, options)
+        table, wrong, _ = formats.load(block.format).read_block(block, options)
         tables.append(table)
         bad += wrong
     return (pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})), bad
@@ -94,9 +94,9 @@ def test_text_markdown_and_source_are_one_document_each(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("def f():\n    return 1\n")
     table, _ = read(tmp_path / "a.py")
     assert table.to_pylist() == [{"id": "a.py", "text": "def f():\n    return 1\n", "source": "a.py"}]
-    (tmp_path / "b.txt").write_bytes(b"abc\xff")
+    (tmp_path / "b.txt").write_bytes("Größe".encode() + b"\xff")
     table, bad = read(tmp_path / "b.txt")
-    assert (len(table), bad[0].reason, bad[0].position) == (0, "not UTF-8", "byte 3")
+    assert (len(table), bad[0].reason, bad[0].position) == (0, "not UTF-8", "byte 7")
 
 
 def test_html_in_another_encoding(tmp_path: Path) -> None:
@@ -107,11 +107,14 @@ def test_html_in_another_encoding(tmp_path: Path) -> None:
 
 
 def test_csv_keeps_labels_as_text_and_names_bad_rows(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b'text,label\n"one, two\nthree",01\nshort\nnot \xff utf8,1\nlast,02\n')
+    (tmp_path / "a.csv").write_bytes(
+        'text,label\n"one, two\nthree",01\nshort\nschön,1\nnot \xff,1\nlast,02\n'.encode().replace(b"\xc3\xbf", b"\xff")
+    )
     table, bad = read(tmp_path / "a.csv")
-    assert table["text"].to_pylist() == ["one, two\nthree", "last"]
-    assert table["label"].to_pylist() == ["01", "02"]
-    assert [b.reason for b in bad] == ["1 fields where 2 are expected", "not UTF-8"]
+    assert table["text"].to_pylist() == ["one, two\nthree", "schön", "last"]
+    assert table["label"].to_pylist() == ["01", "1", "02"]
+    reasons = ["1 fields where 2 are expected, separated by ','", "not UTF-8"]
+    assert [(b.reason, b.position) for b in bad] == [(reasons[0], "row 3"), (reasons[1], "row 2")]
 
 
 def test_parquet_and_arrow_in_row_groups_and_batches(tmp_path: Path) -> None:

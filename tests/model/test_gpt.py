@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.model.attention import Attention, apply_rope, rope_tables
+from gptctl.model.attention import Attention
 from gptctl.model.config import ModelConfig, load_preset
 from gptctl.model.cross_entropy import cross_entropy_sum
 from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.initialize import initialize
 from gptctl.model.kv_cache import KVCache
+from gptctl.model.rope import apply_rope, rope_tables
 
 FAMILIES = ("test-vaswani", "test-gpt1", "test-gpt2", "test-gpt3", "test-modern", "test-moe", "char-modern")
 
@@ -119,7 +120,7 @@ def test_grouped_queries_share_keys() -> None:
     """Two key heads for four heads equal four key heads with repeated weights."""
     grouped = make("test-modern")
     full = make("test-modern", kv_heads=4)
-    size = grouped.config.head_dim
+    size = grouped.config.resolved_head_dim
     state = grouped.state_dict()
     for name in list(state):
         if name.endswith(("key.weight", "value.weight")):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gptctl.model.attention import rope_tables
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
+from gptctl.model.rope import rope_tables
 from tests.model.test_gpt import make, some_tokens
 
 transformers = pytest.importorskip("transformers")
@@ -146,6 +146,6 @@ def test_bands_are_gpt_neos() -> None:
             eos_token_id=0,
         )
     ).eval()
-    theirs.load_state_dict(gpt_neo(model.state_dict(), config.layers, config.head_dim))
+    theirs.load_state_dict(gpt_neo(model.state_dict(), config.layers, config.resolved_head_dim))
     for one, other in outcome(model, theirs):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)

@@ -72,9 +72,9 @@ def test_gpt3_is_the_papers_table(size: str) -> None:
     preset = load_preset(f"gpt3-{size}")
     config, recipe = ModelConfig.model_validate(preset["model"]), Recipe.model_validate(preset["training"])
     layers, width, heads, head_dim, batch_tokens, lr = GPT3[size]
-    assert (config.layers, config.head_dim, config.max_seq_len, recipe.lr) == (layers, head_dim, 2048, lr)
+    assert (config.layers, config.resolved_head_dim, config.max_seq_len, recipe.lr) == (layers, head_dim, 2048, lr)
     assert config.heads == (16 if size == "xl" else heads)
-    assert config.hidden_size == (5120 if size == "13b" else width) == config.heads * config.head_dim
+    assert config.hidden_size == (5120 if size == "13b" else width) == config.heads * config.resolved_head_dim
     assert config.intermediate_size == 4 * config.hidden_size
     assert [config.layer_window(layer) for layer in range(layers)] == [0, 256] * (layers // 2)
     assert recipe.batch_size * recipe.seq_len == pytest.approx(batch_tokens, rel=0.05)

@@ -43,3 +43,11 @@ def test_the_curve_is_a_picture_of_them_and_always_the_same() -> None:
     assert loss_curve(changed, "tiny, 1,000 parameters") != svg
     discarded = [*EVENTS[:3], step(30, 4.0), *EVENTS[4:]]
     assert loss_curve(discarded, "tiny, 1,000 parameters") == svg
+
+
+def test_the_curve_is_by_tokens_and_training_time_where_they_are_known() -> None:
+    timed = [event | {"tokens": 100 * event["step"], "train_seconds": 90.0 * event["step"]} for event in EVENTS]
+    svg = loss_curve(timed, "tiny").decode()
+    assert ">tokens</text>" in svg and ">training time (minutes)</text>" in svg and ">4,000</text>" in svg
+    assert "<desc>Loss by step, tokens and training time; at the end loss 2.1, val_loss 2.3</desc>" in svg
+    assert "training time (" not in loss_curve(EVENTS, "tiny").decode()

@@ -86,8 +86,11 @@ def test_against_what_cannot_be_read(tmp_path: Path) -> None:
         for name, wanted in (("old", "it has: rubric"), ("half", "1 of 2 records"), ("empty", "no document")):
             against = (str(tmp_path / f"{name}.jsonl"),)
             with pytest.raises(DataError, match=wanted):
-                dedup(tmp_path / "new.jsonl", out=tmp_path / f"{name}-{method}", against=against, method=method)
-    assert dedup(tmp_path / "new.jsonl", out=tmp_path / "half", against=(str(tmp_path / "half.jsonl"),), max_bad=1)
+                dedup(
+                    tmp_path / "new.jsonl", out=tmp_path / f"{name}-{method}", against=against, method=method,
+                    max_bad_records=0,
+                )  # fmt: skip
+    assert dedup(tmp_path / "new.jsonl", out=tmp_path / "half", against=(str(tmp_path / "half.jsonl"),))
     for place, wanted in (("-", "--against cannot be a pipe"), (f"{tmp_path}/nowhere", "no such file or folder")):
         with pytest.raises(UsageError, match=wanted):
             dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=(place,))

@@ -45,6 +45,7 @@ def test_a_classifier_beside_its_baselines(folder: Path, workspace: Path) -> Non
     assert lift == pytest.approx(found["f1"] - found["baselines"]["nb"]["f1"])
     assert found["ece"] >= 0 and found["calibration"]
     assert (folder / "out" / "confusion.svg").read_text().startswith("<?xml")
+    assert (folder / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "out" / "metrics.json").read_text())["baselines"] == found["baselines"]
     again = metrics(ev(folder, "--predictions", "out"))
     assert again == found

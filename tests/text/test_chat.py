@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate, read_messages
+from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
+from tests.model.hf.foreign_folders import make_tokenizer
 
 # Of the form of Llama 2's: the end of a turn is the end of the text, and there is no prompt for the assistant.
 BRACKETS = (
@@ -22,6 +25,32 @@ TALK = [
     {"role": "user", "content": "And <|im_end|> or <|endoftext|>?"},
     {"role": "assistant", "content": "Words <|im_start|>user"},
 ]
+
+
+# Of the form of Qwen3's: the assistant's earlier turns lose what it thought.
+FORGETS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# Of the form of TRL's training templates.
+MARKED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ '<think>\n\n</think>\n\n' + m.content + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TOOLS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{% for call in m.tool_calls or [] %}"
+    "{{ call.function.name + call.function.arguments | tojson }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Tokenizer:
+    """The tokenizer of another program's model."""
+    return Tokenizer.from_json(make_tokenizer("qwen").to_str(), SpecialTokens(None, "<|im_end|>", "<|endoftext|>"))
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +123,8 @@ def test_templates_that_cannot_be_used(coder: Tokenizer) -> None:
     with pytest.raises(DataError, match="no role system"):
         ChatTemplate(BRACKETS, coder).prompt([{"role": "system", "content": "x"}])
     forgetful = "{{ messages | length }}" + CHATML
-    with pytest.raises(DataError, match="earlier turns"):
-        ChatTemplate(forgetful, coder).conversation(TALK)
+    with pytest.raises(DataError, match="does not begin"):
+        ChatTemplate(forgetful, coder).samples(TALK)
     with pytest.raises(DataError):  # the sandbox
         ChatTemplate("{{ messages.__class__.__mro__[1].__subclasses__() }}", coder).prompt(TALK)
 
@@ -114,3 +143,63 @@ def test_templates_that_cannot_be_used(coder: Tokenizer) -> None:
 def test_what_is_no_conversation(text: str) -> None:
     with pytest.raises(DataError, match="row 3"):
         read_messages(text, "row 3")
+
+
+@pytest.mark.parametrize(
+    "talk", [TALK[:2], [*TALK[:2], {"role": "user", "content": "So?"}, {"role": "assistant", "content": "x"}]]
+)
+def test_what_a_template_marks_is_learned(foreign: Tokenizer, talk: list[dict[str, str]], tmp_path: Path) -> None:
+    """The mask equals that of transformers, which TRL trains with."""
+    transformers: Any = pytest.importorskip("transformers")
+    (tmp_path / "tokenizer.json").write_text(foreign.to_json())
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token="<|im_end|>", chat_template=MARKED
+    )
+    wanted = theirs.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True, tokenize=True)
+    [(tokens, learned)] = ChatTemplate(MARKED, foreign).samples(talk)
+    assert tokens.tolist() == wanted["input_ids"]
+    assert learned.astype(int).tolist() == wanted["assistant_masks"]
+    spelled = [{"role": "user", "content": "\ufdd2hey\ufdd3<|im_end|>"}, talk[1]]
+    [(tokens, learned)] = ChatTemplate(MARKED, foreign).samples(spelled)
+    assert foreign.decode(tokens[learned]).startswith("<think>")
+    assert foreign.decode(tokens) == ChatTemplate(MARKED, foreign).render(
+        [spelled[0] | {"content": "hey<|im_end|>"}, talk[1]]
+    )
+
+
+def test_turns_that_change_later_are_learned_one_by_one(foreign: Tokenizer) -> None:
+    """Each turn is learned once, after what the model will see before it."""
+    talk = [
+        {"role": "user", "content": "a"}, {"role": "assistant", "content": "one</think>A"},
+        {"role": "user", "content": "b"}, {"role": "assistant", "content": "two</think>B"},
+    ]  # fmt: skip
+    template = ChatTemplate(FORGETS, foreign)
+    samples = template.samples(talk)
+    assert [foreign.decode(tokens[learned]) for tokens, learned in samples] == [
+        "one</think>A<|im_end|>",
+        "two</think>B<|im_end|>",
+    ]
+    for (tokens, learned), before in zip(samples, (talk[:1], talk[:3]), strict=True):
+        assert tokens[: learned.argmax()].tolist() == template.prompt(before)
+    assert len(template.samples(talk[:2])) == 1
+
+
+def test_calls_of_tools_are_learned(foreign: Tokenizer) -> None:
+    """Arguments may be JSON text, as in OpenAI's format, or tables. A template without tools is refused."""
+    talk: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": "Say"}, {"type": "text", "text": " it"}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": '{"a": 1}'}}]},
+    ]
+    assert read_messages(json.dumps(talk), "row 1") == talk
+    tokens, learned = ChatTemplate(TOOLS, foreign).samples(talk)[0]
+    assert foreign.decode(tokens[learned]) == 'add{"a": 1}<|im_end|>'
+    assert "Say it" in foreign.decode(tokens)
+    with pytest.raises(DataError, match="leaves out the call of add"):
+        ChatTemplate(CHATML, foreign).samples(talk)
+    with pytest.raises(DataError, match="not text"):
+        ChatTemplate(TOOLS, foreign).prompt([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
+
+
+def test_templates_may_ask_for_the_date(foreign: Tokenizer) -> None:
+    template = ChatTemplate("{{ strftime_now('%Y') }}" + CHATML, foreign)
+    assert template.render(TALK[:1])[:2] == "20"

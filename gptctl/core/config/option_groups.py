@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from gptctl.core import plugins
 from gptctl.core.config.fields import flag, key
-from gptctl.core.config.settings import StageConfig
+from gptctl.core.config.settings import Settings, StageConfig
 from gptctl.core.config.values import Values
 
 EXECUTORS = "gptctl.executors"
+
+
+class CsvOptions(Settings):
+    """How CSV and TSV files are written."""
+
+    delimiter: str = key("auto", "Character between fields; auto finds , ; | or a tab in each file.")
+    quote: str = key("auto", "Character around fields that contain delimiters; none turns quoting off.")
+
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def is_character(cls, value: str, info: ValidationInfo) -> str:
+        """Return the character that is meant. Raises ValueError for what is not one ASCII character."""
+        words = {"tab": "\t", "\\t": "\t"} if info.field_name == "delimiter" else {}
+        value = words.get(value, value)
+        is_word = value == "auto" or (value == "none" and info.field_name == "quote")
+        if not is_word and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
+            also = "tab" if info.field_name == "delimiter" else "none"
+            raise ValueError(f"{value!r} is not one ASCII character; give one, auto, or {also}")
+        return value
 
 
 class ReadingOptions(StageConfig):
@@ -23,8 +42,27 @@ class ReadingOptions(StageConfig):
         metavar="COLUMN", panel="Input",
     )  # fmt: skip
     limit: int = flag(0, "Read only the first N documents; 0 reads all.", metavar="N", panel="Input", ge=0)
-    max_bad: float = key(0.001, "Share of unreadable records above which the command fails.", runtime=True, ge=0, le=1)
+    max_bad: float = key(
+        0.01, "Share of unreadable records above which the command fails, if they are more than max_bad_records.",
+        runtime=True, ge=0, le=1,
+    )  # fmt: skip
+    max_bad_records: int = key(5, "Number of unreadable records that never fail the command.", runtime=True, ge=0)
     max_doc_bytes: int = key(16 * 2**20, "Longest record read, in bytes; longer ones are quarantined.", ge=1024)
+    encoding: str = key(
+        "auto", "Encoding of text, CSV and TSV files that are not UTF-8, as Python names it; auto detects it."
+    )
+    csv: CsvOptions = key(CsvOptions(), "How CSV and TSV files are written.")
+
+    @field_validator("encoding")
+    @classmethod
+    def known_encoding(cls, value: str) -> str:
+        """Raise ValueError for what is no encoding of text."""
+        try:
+            if value != "auto":
+                b"".decode(value)
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"no encoding is called '{value}'; examples: cp1252, koi8-r, utf-16-le") from error
+        return value
 
 
 class WorkerOptions(StageConfig):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
@@ -126,7 +126,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def training_texts(
-    config: ReadingOptions, data: str, label_column: str, trained_on: Mapping[str, str]
+    config: ReadingOptions, data: str, label_column: str, trained_on: Mapping[str, str], warn: Callable[[str], None]
 ) -> TrainingTexts | None:
     """Return the texts and labels of the training split of DATA; None if it has none, or no other split.
 
@@ -134,9 +134,9 @@ def training_texts(
     """
     splits = data_splits.find_splits(data)
     if "train" in splits.named and len(splits.named) > 1:
-        table, _ = data_splits.read_documents(config, splits.named["train"])
+        table, _ = data_splits.read_documents(config, splits.named["train"], warn)
     elif splits.whole is not None and splits.whole != "-" and trained_on:
-        table, fingerprints = data_splits.read_documents(config, splits.whole)
+        table, fingerprints = data_splits.read_documents(config, splits.whole, warn)
         if not set(fingerprints.values()) <= set(trained_on.values()):
             return None
         table = table.filter(pa.array([not held_out for held_out in data_splits.held_out(table)], pa.bool_()))

@@ -14,7 +14,8 @@ from gptctl.evals.comparison.gates import GateResult
 from gptctl.evals.metrics import lower_is_better
 from gptctl.evals.scoring.report import Report
 from gptctl.evals.stats.intervals import Z
-from gptctl.io.input.predictions import Rows, read_predictions
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.predictions import ANY_TABLE, Rows, read_predictions
 
 SHARES_OF_CORRECT = ("accuracy", "subset_accuracy", "exact_match")  # tested by McNemar
 
@@ -74,12 +75,12 @@ def check_metric(metric: str, value: float | None, before: float | None, p: floa
     return GateResult(name, True, f"{metric} {value:.4f}, before {before:.4f}, p {p:.3g}")
 
 
-def read_earlier(path: str | None) -> Report | Rows | None:
+def read_earlier(path: str | None, reading: ReadOptions = ANY_TABLE) -> Report | Rows | None:
     """Read what --no-regress names: a report in JSON, or predictions. Raises UsageError (2) or DataError (3)."""
     if path is None:
         return None
     if Path(path).suffix != ".json" or not Path(path).is_file():
-        return read_predictions(path).rows
+        return read_predictions(path, reading).rows
     try:
         return report_in(orjson.loads(Path(path).read_bytes()))
     except orjson.JSONDecodeError as error:

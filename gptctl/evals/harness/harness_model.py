@@ -1,8 +1,9 @@
 """A model as lm-evaluation-harness uses it. Imported only if that package is installed.
 
-It follows the harness's conventions. An empty context is end-of-text. A context that is too long loses its beginning; a
-continuation never loses its end. A rolling log-likelihood scores every token of a text once. Every context is preceded
-by end-of-text, as every document was in training.
+It follows the conventions of the harness's own model `hf`. A context that is too long loses its beginning; a
+continuation never loses its end. A rolling log-likelihood scores every token of a text once. What precedes a context is
+what precedes a text in training: in models of gptctl end-of-text, in those of other programs what their tokenizer adds,
+mostly BOS, or nothing. An empty context is BOS, or end-of-text where there is none.
 """
 
 from __future__ import annotations
@@ -35,29 +36,31 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             raise DataError("--harness needs a language model, not a classifier", "see: gptctl eval MODEL DATA")
         self.model = loaded.model
         self.text_tokenizer = loaded.tokenizer
+        self.stop_ids = loaded.stop_ids
         self.options = spec.options
         self.max_length = loaded.max_length(spec.options)
         self.torch_device = torch.device(spec.device)
 
     @property
     def eot_token_id(self) -> int:
-        """Return the id of end-of-text, which precedes every document."""
-        return int(self.text_tokenizer.end_of_text_id)
+        """Return the id of the token that stands for an empty context."""
+        return int(self.text_tokenizer.start_id)
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **more: Any) -> list[int]:
-        """Encode a text without adding special tokens."""
-        return self.text_tokenizer.encode(string)
+        """Encode a text after the tokens that precede a text, unless `add_special_tokens` is False."""
+        ids = self.text_tokenizer.encode(string)
+        return ids if add_special_tokens is False else self.with_prefix(ids)
+
+    def with_prefix(self, ids: list[int]) -> list[int]:
+        """Return tokens after those that precede a text."""
+        return self.text_tokenizer.with_prefix(ids, self.options.add_bos_token)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **more: Any
     ) -> list[tuple[float, bool]]:
         """Return the log-likelihood of each continuation, and whether each of its tokens was the most probable."""
-        begin = self.eot_token_id
         scored = [
-            continuation_request(
-                context if context[:1] == [begin] else [begin, *context], target, self.max_length, texts[0][:40]
-            )
-            for texts, context, target in requests
+            continuation_request(context, target, self.max_length, texts[0][:40]) for texts, context, target in requests
         ]
         scores = score_requests(self.model, scored, self.options.batch_size, self.torch_device)
         results = [(-nats, greedy) for nats, greedy in zip(scores.nll.tolist(), scores.is_greedy.tolist(), strict=True)]
@@ -65,14 +68,17 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             self.cache_hook.add_partial("loglikelihood", texts, result)
         return results
 
+    def rolling_tokens(self, text: str) -> list[int]:
+        """Return the tokens that are scored. As in `hf`, the BOS that other programs' tokenizers add is one of them."""
+        ids = self.text_tokenizer.encode(text)
+        return self.with_prefix(ids) if self.text_tokenizer.special and ids else ids
+
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the log-likelihood of each whole text."""
         texts = [request.args[0] for request in requests]
         stride = self.options.stride or self.max_length
         windows = [
-            window_requests(
-                np.array(self.text_tokenizer.encode(text), np.int64), self.eot_token_id, self.max_length, stride
-            )
+            window_requests(np.array(self.rolling_tokens(text), np.int64), self.eot_token_id, self.max_length, stride)
             for text in texts
         ]
         scored = [window for document in windows for window in document]
@@ -97,8 +103,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
                 top_p=float(arguments.get("top_p", 1.0)),
             )
             prompt_length = self.max_length - max_tokens
-            tokens = [self.eot_token_id, *self.text_tokenizer.encode(prompt)][-prompt_length:]
-            sample = engine.generate([tokens], sampling, (self.eot_token_id,), number)[0]
+            tokens = self.with_prefix(self.text_tokenizer.encode(prompt))[-prompt_length:]
+            sample = engine.generate([tokens], sampling, self.stop_ids, number)[0]
             stop_texts = [stops] if isinstance(stops, str) else stops
             text = text_before_stop(self.text_tokenizer.decode(sample.tokens), stop_texts)
             self.cache_hook.add_partial("generate_until", (prompt, arguments), text)

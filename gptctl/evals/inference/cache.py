@@ -23,10 +23,10 @@ import pyarrow.ipc as ipc
 import xxhash
 
 from gptctl.core import atomic
+from gptctl.core.cache_folder import cache_folder
 from gptctl.core.errors import MachineError
 from gptctl.evals.tasks import Outputs
 from gptctl.infer.request import Request
-from gptctl.io.object_storage.output_store import cache_folder
 
 Block: TypeAlias = Sequence[Request]
 

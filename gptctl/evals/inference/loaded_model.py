@@ -23,7 +23,8 @@ class LoadedModel:
     """A language model or a classifier.
 
     A classifier has the names of its labels, the form of its inputs, and for pairs of texts the column of
-    the second one. `trained_on` holds the fingerprints of the files that it was finetuned on, by name.
+    the second one. `trained_on` holds the fingerprints of the files that it was finetuned on, by name. `stop_ids` are
+    the tokens that end a generated text.
     """
 
     model: GPT | Classifier
@@ -32,6 +33,7 @@ class LoadedModel:
     classifier_inputs: ClassifierInputs | None = None
     pair_column: str | None = None
     trained_on: Mapping[str, str] = field(default_factory=dict)
+    stop_ids: tuple[int, ...] = ()
 
     @property
     def is_classifier(self) -> bool:
@@ -55,14 +57,16 @@ def load(folder: str, fingerprint: str) -> LoadedModel:
     """Load a model, once per process; `fingerprint` distinguishes models in the same folder. Raises as `load_model`."""
     from gptctl.model.folder import load_model
 
-    model, _, tokenizer_json, extra = load_model(Path(folder))
+    saved = load_model(Path(folder))
+    model, extra, tokenizer = saved.model, saved.extra, saved.tokenizer()
     loaded = LoadedModel(
         model,
-        Tokenizer.from_json(tokenizer_json),
+        tokenizer,
         tuple(extra.get("label_names", ())),
         ClassifierInputs.from_json(extra["classifier_inputs"]) if extra.get("classifier_inputs") else None,
         extra.get("pair_column"),
         extra.get("data", {}),
+        tokenizer.stop_ids(extra),
     )
     if loaded.is_classifier and len(loaded.label_names) != model.labels:
         return replace(loaded, label_names=())

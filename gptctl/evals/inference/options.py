@@ -17,6 +17,7 @@ class InferenceOptions:
     delimiter: the text between a context and each choice.
     max_tokens: tokens to generate per prompt, at most.
     stop: texts at which generated text ends; they are not part of it.
+    add_bos_token: whether BOS precedes contexts and prompts; None for what the model's tokenizer does.
     """
 
     label_column: str = "label"
@@ -28,3 +29,4 @@ class InferenceOptions:
     delimiter: str = " "
     max_tokens: int = 64
     stop: tuple[str, ...] = ("\n",)
+    add_bos_token: bool | None = None

@@ -14,7 +14,7 @@ from gptctl.infer.request import Request
 class Window(NamedTuple):
     """One forward pass. It reads the inputs start_input..end_input - 1 and scores the targets first_target..end_input.
 
-    Input i predicts token i + 1. Input -1 is the end-of-text token before token 0.
+    Input i predicts token i + 1. Input -1 is the token before token 0: end-of-text or BOS.
     """
 
     start_input: int
@@ -47,7 +47,7 @@ def plan_windows(n_tokens: int, max_length: int, stride: int) -> list[Window]:
 def window_requests(tokens: npt.NDArray[Any], begin_id: int, max_length: int, stride: int) -> list[Request]:
     """Return the requests for the windows of a document.
 
-    `begin_id` is the end-of-text token, which precedes every document and is not scored.
+    `begin_id` is the token that precedes every document and is not scored: end-of-text or BOS.
     """
     stream = np.append(begin_id, tokens).astype(np.int64)  # stream[k + 1] is token k
     return [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gptctl.core.formatting import format_interval, format_number
+from gptctl.core.markdown import escape, table
 from gptctl.evals.comparison.gates import GateResult
 from gptctl.evals.output.tables import MAX_CLASSES, baseline_rows, comparison_rows
 from gptctl.evals.scoring.report import Report
@@ -64,15 +65,3 @@ def confusion_table(matrix: Report) -> str:
         for label, counts, invalid in zip(matrix["labels"], matrix["matrix"], matrix["invalid"], strict=True)
     ]
     return table(("", *matrix["labels"], "invalid"), rows)
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table with the first column aligned left and the others right."""
-    lines = [columns, [":--", *["--:"] * (len(columns) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(escape(text) for text in line)} |" for line in lines)
-
-
-def escape(text: str) -> str:
-    """Escape characters with which a label could break the table or become HTML."""
-    flat = " ".join(text.split())
-    return flat.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")

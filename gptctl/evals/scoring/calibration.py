@@ -12,6 +12,7 @@ from gptctl.core.errors import DataError
 from gptctl.evals.array_types import BoolArray, FloatArray, IntArray
 from gptctl.evals.scoring.confusion import label_texts
 from gptctl.evals.scoring.options import ScoringOptions
+from gptctl.evals.stats.intervals import wilson
 from gptctl.io.input.predictions import Rows
 
 SUM_TOLERANCE = 0.02  # how far probabilities may sum from 1: two printed digits each, and bf16
@@ -62,7 +63,10 @@ def probability_labels(rows: Rows, options: ScoringOptions, labels: Sequence[str
 
 
 def reliability_bins(data: Probabilities) -> list[dict[str, Any]]:
-    """Return each bin that holds a row: its bounds, its rows, their mean probability and their accuracy."""
+    """Return each bin that holds a row: its bounds, its rows, their mean probability, their accuracy and its interval.
+
+    The interval (Wilson 1927) shows how little a bin with few rows says.
+    """
     bins, confidence, correct = data.bin_indices(), data.probs.max(axis=1), data.correct()
     found = []
     for number in range(data.bins):
@@ -75,6 +79,7 @@ def reliability_bins(data: Probabilities) -> list[dict[str, Any]]:
                     "n": int(inside.sum()),
                     "confidence": float(confidence[inside].mean()),
                     "accuracy": float(correct[inside].mean()),
+                    "interval": list(wilson(int(correct[inside].sum()), int(inside.sum()))),
                 }
             )
     return found

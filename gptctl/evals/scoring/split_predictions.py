@@ -10,7 +10,8 @@ from gptctl.evals.scoring import scorer
 from gptctl.evals.scoring.classification import DEFAULT_METRICS
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.evals.scoring.report import Report
-from gptctl.io.input.predictions import Predictions, Rows, read_predictions
+from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.predictions import ANY_TABLE, Predictions, Rows, read_predictions
 
 UNNAMED_SPLIT = "predictions"  # the split of rows that name none
 
@@ -71,9 +72,9 @@ class SplitPredictions:
         return report | dict(self.metadata.report_settings)
 
 
-def read_splits(path: str, metrics: Sequence[str]) -> list[SplitPredictions]:
+def read_splits(path: str, metrics: Sequence[str], reading: ReadOptions = ANY_TABLE) -> list[SplitPredictions]:
     """Read and check predictions, split by split. Raises UsageError (2) or DataError (3)."""
-    return group_by_split(read_predictions(path), metrics, "standard input" if path == "-" else path)
+    return group_by_split(read_predictions(path, reading), metrics, "standard input" if path == "-" else path)
 
 
 def group_by_split(predictions: Predictions, metrics: Sequence[str], source: str) -> list[SplitPredictions]:

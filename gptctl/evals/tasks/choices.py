@@ -1,9 +1,9 @@
 """Multiple choice: which of several continuations of a context does a language model find most probable?
 
 Rows have `context`, `choices` (a list of texts) and `label` (the correct choice, or its number from 0). Scored are the
-tokens of the delimiter and the choice, after end-of-text and the context. Context and choice are encoded together and
-split where the tokens of the context end; white space at the end of the context belongs to the choice (as in
-lm-evaluation-harness, Gao et al.).
+tokens of the delimiter and the choice, after what precedes a text (end-of-text, BOS or nothing) and the context. Both
+are encoded together and split where the tokens of the context end; white space at the end of the context belongs to
+the choice (as in lm-evaluation-harness, Gao et al.).
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
     for row in rows:
         for choice in row["choices"]:
             context, target = encode_pair(tokenizer, row["context"], options.delimiter + choice)
-            requests.append(continuation_request([tokenizer.end_of_text_id, *context], target, max_length, row["id"]))
+            context = tokenizer.with_prefix(context, options.add_bos_token)
+            requests.append(continuation_request(context, target, max_length, row["id"]))
     return ChoiceRequests(rows, requests)
 
 

@@ -1,7 +1,8 @@
 """Generation: continue prompts with a language model, greedily, for question answering and translation.
 
 Rows have `text` (the prompt) and `label` (the expected continuation, or a list of equally good ones). Generated text
-ends before end-of-text, before the first stop text, or after max_tokens. A prompt that is too long loses its beginning.
+ends before a token at which the model stops, such as end-of-text, before the first stop text, or after max_tokens. A
+prompt that is too long loses its beginning.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
             "set a smaller max_tokens",
         )
     prompts = model.tokenizer.encode_to_arrays(table["text"].to_pylist())
-    end = model.tokenizer.end_of_text_id
-    requests = [Request(np.append(end, tokens).astype(np.int64)[-prompt_length:], 0) for tokens in prompts]
+    whole = (model.tokenizer.with_prefix(tokens.tolist(), options.add_bos_token) for tokens in prompts)
+    requests = [Request(np.array(tokens[-prompt_length:], np.int64), 0) for tokens in whole]
     return GenerateRequests(table["id"].to_pylist(), table[options.label_column].to_pylist(), options.stop, requests)
 
 
@@ -76,7 +77,7 @@ def run_requests(
     texts: list[str] = []
     for start in range(0, len(requests), options.batch_size):
         prompts = [request.tokens.tolist() for request in requests[start : start + options.batch_size]]
-        generated = engine.generate(prompts, sampling, (model.tokenizer.end_of_text_id,))
+        generated = engine.generate(prompts, sampling, model.stop_ids)
         texts += [model.tokenizer.decode(sample.tokens) for sample in generated]
     return {"text": texts}
 

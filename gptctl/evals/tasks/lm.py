@@ -1,7 +1,8 @@
 """Language modelling: how well does a language model predict each document, in nats, with its bytes and tokens?
 
-Every token of the text is scored once. The end-of-text token before a document is context and not scored; the one after
-it is scored only with count_eos. Bytes are those of the text in UTF-8.
+Every token of the text is scored once. The token before a document (end-of-text, or BOS in other programs' models) is
+context and not scored; the end-of-text token after it is scored only with count_eos. Bytes are those of the text in
+UTF-8.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
     """
     ids: list[str] = table["id"].to_pylist()
     texts: list[str] = table["text"].to_pylist()
+    if not any(texts) and not options.count_eos:
+        raise DataError(
+            "all documents are empty, so there is no token to score", "check the text column: --text-column"
+        )
     tokenizer, max_length = model.tokenizer, model.max_length(options)
     documents = tokenizer.encode_to_arrays(texts)
     for identity, text, tokens in zip(ids, texts, documents, strict=True):
@@ -72,7 +77,7 @@ def build_requests(table: pa.Table, model: LoadedModel, options: InferenceOption
     if options.count_eos:
         documents = [np.append(tokens, tokenizer.end_of_text_id) for tokens in documents]
     stride = options.stride or max_length
-    windows = [window_requests(tokens, tokenizer.end_of_text_id, max_length, stride) for tokens in documents]
+    windows = [window_requests(tokens, tokenizer.start_id, max_length, stride) for tokens in documents]
     return WindowRequests(ids, texts, [len(tokens) for tokens in documents], windows)
 
 

@@ -7,6 +7,7 @@ the producer's shard number, so that the consumer makes the same shards as it wo
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
@@ -20,6 +21,7 @@ from gptctl.io.files import UNREADABLE
 
 SHARD = b"gptctl.shard"
 END = b"gptctl.end"
+ENCODING = "encoding"  # the column that says which encoding was detected
 
 
 def standard_input() -> IO[bytes]:
@@ -44,6 +46,8 @@ def standard_output() -> IO[bytes]:
 def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | None, pa.RecordBatch]]:
     """Yield (shard number or None, batch). Raises DataError (3) if the stream is damaged or has no end mark."""
     rows = 0
+    if isinstance(source, io.BufferedReader) and not source.peek(1):
+        raise DataError("standard input is empty", "the command before it in the pipe has failed: see its error")
     try:
         with ipc.open_stream(source) as reader:
             found = kind_of(reader.schema)
@@ -105,6 +109,8 @@ class StreamWriter:
     def fitted(self, shard: int, table: pa.Table) -> pa.Table:
         """Return a table with the stream's columns, which cannot be widened after the first shard was sent."""
         assert self.schema is not None
+        if ENCODING in table.column_names and ENCODING not in self.schema.names:
+            table = table.drop_columns([ENCODING])  # reading adds it to few shards; the summary counts the encodings
         extra = [name for name in table.column_names if name not in self.schema.names]
         try:
             if not extra:

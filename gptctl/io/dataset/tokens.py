@@ -23,6 +23,7 @@ from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.files import plain_path
 from gptctl.io.object_storage.address import file_info, is_uri
 from gptctl.io.object_storage.fetch_tokens import fetch_tokens
+from gptctl.io.recognize import recognize, wrong_content
 
 # Shards of a split that are mapped at the same time. Linux allows a process 65,530 maps, and a run may read several
 # splits.
@@ -60,11 +61,10 @@ def open_tokens(path: str) -> Tokens:
     info = file_info(path)
     if info.type == pafs.FileType.NotFound:
         raise UsageError(f"no such folder: {path}", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
-    if info.is_file:
-        raise DataError(f"{path} is not a folder of tokens", "TOKENS is what 'gptctl tokenize ... -o TOKENS' wrote")
-    found = manifest.read(path)
-    if found.kind != "tokens":
-        raise DataError(f"{path} holds {found.kind}, not tokens", f"run: gptctl tokenize {path} -o tokens")
+    content = recognize(path)
+    found = content.manifest
+    if content.kind != "tokens" or found is None:
+        raise wrong_content(content, "tokens")
     folder = fetch_tokens(path, found) if is_uri(path) else Path(path)
     for shard in found.shards:
         if not shards.has_size(folder, shard):

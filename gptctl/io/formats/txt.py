@@ -1,4 +1,7 @@
-"""Plain text, Markdown, reStructuredText and source code in UTF-8: one document per file."""
+"""Plain text, Markdown, reStructuredText and source code in any encoding: one document per file.
+
+A document that was not read from UTF-8 has the encoding in the column `encoding`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import pyarrow as pa
 
 from gptctl.io.files import read_all
 from gptctl.io.formats import InputFile
-from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRecord
+from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, UnreadableRecord
 from gptctl.io.input.documents_from_rows import EXCERPT_CHARACTERS
+from gptctl.io.input.encoding import UTF8, NotTextError, decode
 
 SUFFIXES = (".txt", ".md", ".rst", ".text")
 HAS_COLUMNS = False
@@ -29,15 +33,19 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
     if not data:
         return ReadResult(one_document(block.name, None), [])
     try:
-        return ReadResult(one_document(block.name, data.decode("utf-8-sig")), [])
-    except UnicodeDecodeError as error:
+        text, name = decode(data, options.encoding)
+    except NotTextError as error:
         excerpt = data[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
-        not_utf8 = UnreadableRecord(block.name, f"byte {error.start}", "not UTF-8", excerpt)
-        return ReadResult(one_document(block.name, None), [not_utf8])
+        unreadable = UnreadableRecord(block.name, error.position, error.reason, excerpt)
+        return ReadResult(one_document(block.name, None), [unreadable])
+    if name == UTF8:
+        return ReadResult(one_document(block.name, text), [])
+    return ReadResult(one_document(block.name, text, name), [], Encodings([name]))
 
 
-def one_document(name: str, text: str | None) -> pa.Table:
-    """Return a table of one document, or of none if `text` is None."""
+def one_document(name: str, text: str | None, encoding: str | None = None) -> pa.Table:
+    """Return a table of one document, or of none if `text` is None. It has the column `encoding` if there is one."""
     texts = [] if text is None else [text]
     names = pa.array([name] * len(texts), pa.string())
-    return pa.table({"id": names, "text": pa.array(texts, pa.large_string()), "source": names})
+    columns = {"id": names, "text": pa.array(texts, pa.large_string()), "source": names}
+    return pa.table(columns if encoding is None else columns | {"encoding": pa.array([encoding], pa.string())})

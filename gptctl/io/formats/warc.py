@@ -57,5 +57,5 @@ def pack(name: str, rows: list[dict[str, str]], unreadable: list[UnreadableRecor
 def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Return the parsed records of a block as documents."""
     names = ReadOptions("text", "id", options.max_doc_bytes)
-    documents, unreadable = documents_from_table(from_bytes(block.data), 0, block.name, names)
+    documents, unreadable, _ = documents_from_table(from_bytes(block.data), 0, block.name, names)
     return ReadResult(documents, [*block.unreadable, *unreadable])

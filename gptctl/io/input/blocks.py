@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,10 +17,11 @@ NO_TEXT_COLUMN = "\0"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to find documents in records.
+    """How to find documents in records. If `structured`, a text may be a list or an object, which becomes JSON.
 
-    If `structured`, a text may be a list or an object, which becomes JSON. With `usual_columns`, a column of a usual
-    name holds the text where there is no `text_column`.
+    With `usual_columns`, a column of a usual name holds the text where there is no `text_column`. encoding: that of
+    text and tables that are not UTF-8; "auto" detects it. delimiter, quote: those of CSV files; "auto" finds them in
+    the file.
     """
 
     text_column: str = "text"
@@ -27,11 +29,34 @@ class ReadOptions:
     max_doc_bytes: int = 16 * 2**20
     structured: bool = False
     usual_columns: bool = False
+    encoding: str = "auto"
+    delimiter: str = "auto"
+    quote: str = "auto"
 
     @classmethod
     def from_config(cls, config: ReadingOptions) -> ReadOptions:
         """Return the options that a stage's config holds."""
-        return cls(config.text_column, config.id_column, config.max_doc_bytes)
+        return cls(
+            config.text_column, config.id_column, config.max_doc_bytes,
+            encoding=config.encoding, delimiter=config.csv.delimiter, quote=config.csv.quote,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How many records may be unreadable: a share of all, or a number of records if that is more."""
+
+    share: float = 0.0
+    records: int = 0
+
+    @classmethod
+    def from_config(cls, config: ReadingOptions) -> Tolerance:
+        """Return the tolerance that a stage's config holds."""
+        return cls(config.max_bad, config.max_bad_records)
+
+    def accepts(self, unreadable: int, records: int) -> bool:
+        """Return whether so many of some records may be unreadable. All of them never may."""
+        return not unreadable or (unreadable < records and unreadable <= max(self.records, self.share * records))
 
 
 @dataclass(frozen=True)
@@ -53,11 +78,18 @@ class UnreadableRecord:
         return cls(value["file"], value["position"], value["reason"], value["excerpt"])
 
 
+Encodings = Counter[str]
+
+
 class ReadResult(NamedTuple):
-    """The documents of a piece of input, as a table, and the records that could not be read."""
+    """The documents of a piece of input, as a table, and the records that could not be read.
+
+    `encodings` counts the documents that were decoded from another encoding than UTF-8, by the name of the encoding.
+    """
 
     documents: pa.Table
     unreadable: list[UnreadableRecord]
+    encodings: Encodings = Encodings()
 
 
 @dataclass(frozen=True)
@@ -65,7 +97,8 @@ class Block:
     """A piece of input that one worker reads: a range of a file, or data that came through a pipe.
 
     `start` and `stop` count bytes, row groups or record batches, whichever the format splits by. `first_row` counts the
-    rows before the block where the file does not say. `name` is the file's path below the INPUT argument; no other part
+    rows before the block where the file does not say. `encodings` counts the documents in `data` that were
+    decoded from another encoding than UTF-8. `name` is the file's path below the INPUT argument; no other part
     of the path reaches a shard.
     """
 
@@ -77,6 +110,7 @@ class Block:
     size: int = 0
     data: bytes = b""
     unreadable: tuple[UnreadableRecord, ...] = ()
+    encodings: tuple[tuple[str, int], ...] = ()
     checksum: str = ""
     first_row: int = 0
 

@@ -17,18 +17,19 @@ from pathlib import Path
 import xxhash
 
 from gptctl.core import atomic
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import UsageError
 from gptctl.io import formats
-from gptctl.io.dataset import manifest, stream
+from gptctl.io.dataset import stream
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.files import content_hash, object_fingerprint, plain_path
+from gptctl.io.files import content_hash, object_fingerprint
 from gptctl.io.formats import InputFile
-from gptctl.io.input.blocks import Block, ReadOptions, ShardTask
+from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ShardTask
 from gptctl.io.input.find import find_files
 from gptctl.io.input.names import distinct_names
 from gptctl.io.input.read_task import read_task
 from gptctl.io.input.stdin_blocks import read_stdin_blocks
 from gptctl.io.object_storage.address import is_uri
+from gptctl.io.recognize import recognize, wrong_content
 
 BLOCK_BYTES = 2**20
 MIN_TASK_BYTES = 2**20
@@ -64,29 +65,17 @@ class Inputs:
 
     def _add(self, argument: str, name: str) -> None:
         """Add what one INPUT argument names. The names of its files begin with `name`, unless it is empty."""
-        folder = plain_path(argument)
-        if manifest.is_ours(folder):
-            self._add_dataset(folder)
-        elif stage := manifest.record_of(folder).get("stage"):
-            raise DataError(
-                f"{folder} is an unfinished output of gptctl {stage}", f"run that gptctl {stage} command again first"
-            )
-        elif manifest.is_damaged_output(folder):
-            raise DataError(
-                f"{folder} is a damaged output of gptctl",
-                "remove it and run the command that makes it; see gptctl doctor",
-            )
-        else:
-            for file in find_files(folder, name):
+        found = recognize(argument)
+        if found.kind == "documents" and found.manifest:
+            self._add_dataset(found.path, found.manifest)
+        elif found.kind in ("texts", "empty", "missing"):
+            for file in find_files(found.path, name):
                 self._add_file(file)
+        else:
+            raise wrong_content(found, "documents")
 
-    def _add_dataset(self, folder: str) -> None:
-        found = manifest.read(folder)
-        if found.kind != "documents":
-            raise DataError(
-                f"{folder} holds {found.kind}, not documents",
-                f"it was written by gptctl {found.stage}; name an earlier stage's folder",
-            )
+    def _add_dataset(self, folder: str, found: Manifest) -> None:
+        """Add a dataset folder."""
         self.datasets[unique_name("documents", self.datasets)] = folder
         self.manifests[folder] = found
         self.sources.append(folder)
@@ -178,12 +167,14 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
     """Yield tasks with the first `limit` documents. They are read here, in order, and passed on as tables."""
     remaining = limit
     for task in tasks:
-        table, unreadable = read_task(task, options)
+        table, unreadable, encodings = read_task(task, options)
         if len(table) > remaining:
             table, unreadable = table.slice(0, remaining), []  # the unreadable records may lie beyond the limit
+            encodings = Encodings(table["encoding"].drop_null().to_pylist()) if encodings else encodings
         remaining -= len(table)
         data = stream.to_bytes(table)
-        block = Block("documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable))
+        counted = tuple(encodings.items())
+        block = Block("documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable), encodings=counted)
         yield ShardTask(task.index, (block,))
         if remaining <= 0:
             return

@@ -9,20 +9,22 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as papq
 
 from gptctl.core.errors import DataError, UsageError, from_os_error
-from gptctl.core.run_record import MANIFEST
-from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset import shards
 from gptctl.io.dataset.schema import fact, with_kind
-from gptctl.io.files import UNREADABLE, damaged, open_stream, plain_path, read_if_exists, split_suffixes
+from gptctl.io.files import CHUNK_BYTES, UNREADABLE, damaged, open_stream, plain_path, split_suffixes
+from gptctl.io.formats import InputFile, csv
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.documents_from_rows import infer_column
-from gptctl.io.object_storage.address import file_info, join
+from gptctl.io.object_storage.address import file_info
+from gptctl.io.recognize import recognize, wrong_content
 
 Rows = list[dict[str, Any]]
 KINDS = ("predictions", "scores", "choices")
+ANY_TABLE = ReadOptions()
 AS_TEXT = ("id", "label", "pred")
 
 
@@ -34,13 +36,14 @@ class Predictions:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def read_predictions(path: str) -> Predictions:
+def read_predictions(path: str, reading: ReadOptions = ANY_TABLE) -> Predictions:
     """Read predictions from a file, a folder that `gptctl eval -o` wrote, or "-" (JSON lines on standard input).
 
+    `reading` has the encoding and the dialect of a CSV file.
     A row without an id gets its position as id. Raises UsageError (2) if the path does not exist. Raises DataError (3)
     for an unreadable file, and for an id that occurs twice in a split.
     """
-    found = read_rows(path)
+    found = read_rows(path, reading)
     seen: set[tuple[Any, str]] = set()
     for number, row in enumerate(found.rows):
         if row.get("id") is None:
@@ -54,7 +57,7 @@ def read_predictions(path: str) -> Predictions:
     return found
 
 
-def read_rows(path: str) -> Predictions:
+def read_rows(path: str, reading: ReadOptions = ANY_TABLE) -> Predictions:
     """Read a table of any of the formats as Python rows."""
     if path == "-":
         return Predictions(json_lines(sys.stdin.buffer.read(), "standard input"))
@@ -62,22 +65,18 @@ def read_rows(path: str) -> Predictions:
     place = file_info(path)
     if place.type == pafs.FileType.NotFound:
         raise UsageError(f"no such file or folder: {path}", "--predictions takes a file, a folder of gptctl eval, or -")
-    if read_if_exists(join(path, MANIFEST)) is not None:
-        found = manifest.read(path)
-        if found.kind not in KINDS:
-            raise DataError(
-                f"{path} holds {found.kind}, not predictions", "it is written by: gptctl eval MODEL DATA -o OUT"
-            )
-        return of_table(shards.read_rows(path, found))
-    if place.type == pafs.FileType.Directory:
-        raise DataError(
-            f"{path} is not a complete output of gptctl eval",
-            "name a file, or finish that gptctl eval",
-        )
+    content = recognize(path)
+    if content.kind in KINDS and content.manifest:
+        return of_table(shards.read_rows(path, content.manifest))
+    if content.kind != "texts" or place.type == pafs.FileType.Directory:
+        raise wrong_content(content, "predictions")
+    suffix = split_suffixes(path)[0]
+    if suffix in csv.SUFFIXES:
+        return Predictions([row | numbers(row) for row in csv_rows(path, reading)])
     try:
         with open_stream(path) as source:
             data: bytes = source.read()
-        return parse(data, split_suffixes(path)[0], path)
+        return parse(data, suffix, path)
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno:
             raise from_os_error(error, path) from error
@@ -86,17 +85,22 @@ def read_rows(path: str) -> Predictions:
 
 def parse(data: bytes, suffix: str, path: str) -> Predictions:
     """Parse a file's bytes into rows, by its suffix. A file with an unknown suffix is read as JSON lines."""
-    if suffix in (".csv", ".tsv"):
-        delimiter = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
-        names = pacsv.open_csv(pa.BufferReader(data), parse_options=delimiter).schema.names
-        as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # label "01" is not number 1
-        rows = of_table(pacsv.read_csv(pa.BufferReader(data), parse_options=delimiter, convert_options=as_text)).rows
-        return Predictions([row | numbers(row) for row in rows])
     if suffix == ".parquet":
         return of_table(papq.read_table(pa.BufferReader(data)))
     if suffix in (".arrow", ".feather", ".ipc"):
         return of_table(shards.table_from(data))
     return Predictions(json_lines(data, path))
+
+
+def csv_rows(path: str, reading: ReadOptions) -> Rows:
+    """Return the rows of a CSV file. Raises DataError (3) for a bad row: a score must not depend on it."""
+    rows: Rows = []
+    for block in csv.split_file(InputFile(path, path, file_info(path).size or 0), CHUNK_BYTES, reading):
+        found = csv.read_table(block)
+        for bad in found.unreadable:
+            raise DataError(f"{path}: {bad.position}: {bad.reason}", "correct the row; see csv.delimiter and csv.quote")
+        rows += found.documents.to_pylist()
+    return rows
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:

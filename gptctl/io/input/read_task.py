@@ -12,7 +12,7 @@ from gptctl.io import formats
 from gptctl.io.dataset import manifest, shards, stream
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import concat
-from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, ShardTask, UnreadableRecord
+from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask, UnreadableRecord
 from gptctl.io.input.documents_from_table import documents_from_table
 
 GROUP_BYTES = 2**20
@@ -22,26 +22,31 @@ def read_task(task: ShardTask, options: ReadOptions) -> ReadResult:
     """Read all blocks of a task. Raises DataError (3) if a whole file is unreadable."""
     groups = list(read_in_groups(task, options))
     unreadable = [record for group in groups for record in group.unreadable]
-    return ReadResult(concat([group.documents for group in groups]), unreadable)
+    encodings = Encodings()
+    for group in groups:
+        encodings.update(group.encodings)
+    return ReadResult(concat([group.documents for group in groups]), unreadable, encodings)
 
 
 def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult]:
     """Read a task about 1 MiB at a time, for stages that need not hold all of it at once."""
     tables: list[pa.Table] = []
     unreadable: list[UnreadableRecord] = []
+    encodings = Encodings()
     size = 0
     if task.usual_columns:
         options = replace(options, usual_columns=True)
     for block in task.blocks:
         if tables and size + block.size > GROUP_BYTES:
-            yield ReadResult(concat(tables), unreadable)
-            tables, unreadable, size = [], [], 0
+            yield ReadResult(concat(tables), unreadable, encodings)
+            tables, unreadable, encodings, size = [], [], Encodings(), 0
         found = read_block(block, options)
         tables.append(found.documents)
         unreadable += found.unreadable
+        encodings.update(found.encodings)
         size += block.size
     if tables:
-        yield ReadResult(concat(tables), unreadable)
+        yield ReadResult(concat(tables), unreadable, encodings)
 
 
 def read_block(block: Block, options: ReadOptions) -> ReadResult:
@@ -53,7 +58,7 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
     if block.format in ("stream", "documents"):
         table = stream.from_bytes(block.data or Path(block.path).read_bytes())
         if block.format == "documents":
-            return ReadResult(table, list(block.unreadable))
+            return ReadResult(table, list(block.unreadable), Encodings(dict(block.encodings)))
         found = documents_from_table(table, block.start, "-", options)
         return ReadResult(found.documents, [*block.unreadable, *found.unreadable])
     return formats.load(block.format).read_block(block, options)

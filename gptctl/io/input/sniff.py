@@ -16,7 +16,7 @@ def columns(path: str, text_column: str) -> list[str]:
     options = ReadOptions(text_column=text_column)
     try:
         for task in Inputs((path,), options).tasks(limit=1):
-            table, _ = read_task(task, options)
+            table = read_task(task, options).documents
             if len(table):
                 return [str(name) for name in table.column_names]
     except DataError:

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from gptctl.core import atomic
+from gptctl.core.cache_folder import cache_folder
 from gptctl.core.errors import DataError
 from gptctl.core.run_record import MANIFEST
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.files import content_hash, read_if_exists
 from gptctl.io.object_storage.address import join
-from gptctl.io.object_storage.output_store import cache_folder, parallel_map
+from gptctl.io.object_storage.output_store import parallel_map
 
 
 def fetch_tokens(uri: str, found: Manifest) -> Path:

@@ -10,7 +10,6 @@ uploaded again.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -22,6 +21,7 @@ import pyarrow.fs as pafs
 import xxhash
 
 from gptctl.core import atomic
+from gptctl.core.cache_folder import cache_folder
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, MachineError, from_os_error
 from gptctl.core.redact import redact
@@ -145,13 +145,6 @@ class UploadLog:
         checksum = content_hash(str(path))
         if self.uploaded.get(name) != [checksum, object_fingerprint_if_exists(uri)]:
             atomic.append_line(self.path, json.dumps([name, [checksum, upload(path, uri)]]))
-
-
-def cache_folder() -> Path:
-    """Return the folder for files that can be made again: $GPTCTL_CACHE, else gptctl in the user's cache folder."""
-    if given := os.environ.get("GPTCTL_CACHE"):
-        return Path(given).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptctl"
 
 
 def is_same_run(stored: dict[str, Any], local: dict[str, Any]) -> bool:

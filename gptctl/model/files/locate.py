@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+from gptctl.core.context import ignore_message
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.run_record import RUN_RECORD
+from gptctl.core.run_record import MANIFEST
+from gptctl.io.recognize import recognize, wrong_content
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
+CHECKPOINTS = "checkpoints"
+TRAINING = ("pretrain", "finetune")
+ADAPTER_EXTRA = "extra.json"  # of gptctl: what config.json of a model folder holds as extra
 HINT = "MODEL is a run folder, one of its checkpoints, a model folder, or an adapter's"
 
 
-def find_model(path: str) -> Path:
+def find_model(path: str, tell: Callable[[str], None] = ignore_message) -> Path:
     """Return the model folder of MODEL: of a run folder, one of its checkpoints, a model folder, or an adapter's.
 
+    For a run that is not finished it is the newest checkpoint, and `tell` is called with a sentence that says so.
     Raises UsageError (2) for a missing path, DataError (3) for a folder without a model.
     """
     folder = Path(path)
     if not folder.exists():
         raise UsageError(f"no such model: {folder}", HINT)
+    if found := model_in(folder):
+        if found.parent == folder / CHECKPOINTS:
+            tell(f"{folder} is not finished: its newest checkpoint is used, {found.name}")
+        return found
+    if folder.is_dir():
+        refuse_pickle(folder)
+    content = recognize(path)
+    if content.kind == "run" or (content.kind == "unfinished" and content.stage in TRAINING):
+        raise DataError(f"{folder} has no model and no checkpoint yet", f"run it again to go on: {content.command()}")
+    raise wrong_content(content, "model")
+
+
+def model_in(folder: Path) -> Path | None:
+    """Return a folder's model: the folder itself, the model of a run, or its newest checkpoint. None if it has none."""
     for candidate in (folder, folder / "model"):
         if is_model(candidate):
             return candidate
-    if folder.is_dir():
-        refuse_pickle(folder)
-        if (folder / RUN_RECORD).exists():
-            raise DataError(
-                f"{folder} has no finished model", "run its training command again, or give one of its checkpoints"
-            )
-    raise DataError(f"{folder} is not a model", HINT)
+    steps = [path for path in folder.glob(f"{CHECKPOINTS}/step-*") if (path / MANIFEST).exists() and is_model(path)]
+    return max(steps, key=lambda path: int(path.name.removeprefix("step-")), default=None)
 
 
 def is_model(folder: Path) -> bool:

@@ -17,9 +17,9 @@ from gptctl.io.dataset.manifest import StoredShard
 from gptctl.model.files import locate
 from gptctl.model.files.json_files import read_json
 from gptctl.model.files.weight_files import is_sharded, weight_files
+from gptctl.model.hf.files import files_read
 
 CARD = "README.md"  # people edit it, so no checksum is kept
-COMPANION_FILES = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "generation_config.json")
 BLOCK_BYTES = 2**22
 
 
@@ -41,7 +41,8 @@ def weights_fingerprint(folder: Path) -> str:
 def model_fingerprint(folder: Path) -> str:
     """Return a hash of all that a model's output depends on: weights, config, tokenizer, and the base of an adapter."""
     parts = [weights_fingerprint(folder)]
-    parts += [checksum(folder / name) for name in COMPANION_FILES if (folder / name).exists()]
+    names = ("config.json", *files_read(folder), *(locate.ADAPTER_EXTRA,) * locate.is_adapter(folder))
+    parts += [f"{name} {checksum(folder / name)}" for name in names if (folder / name).exists()]
     if locate.is_adapter(folder):
         parts.append(model_fingerprint(locate.adapter_base(folder)))
     return combine(parts, " ")

@@ -6,24 +6,42 @@ The names are those of the package gguf. The architecture `llama` of llama.cpp r
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
-from gptctl.model.hf import layernorm_families, rmsnorm_families
+from gptctl.model.hf.families import gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe
 from gptctl.model.hf.family_lookup import closest_family
 from gptctl.model.hf.family_lookup import unsupported_reason as hf_unsupported_reason
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import map_modules, to_hf_tensors
+from gptctl.model.hf.window_keys import effective_windows
+from gptctl.model.rope import plain_frequencies, scaled_frequencies
+from gptctl.model.rope_scaling import RopeScaling
 
-# Each class of transformers, its architecture in GGUF, and the activation that this has built in.
+LINEAR_ROPE = ("none", "dynamic", "linear", "yarn")  # dynamic changes nothing within the context
+
+
+class GgufArchitecture(NamedTuple):
+    """An architecture of GGUF: its name, the activation that it has built in, and the values of other keys."""
+
+    name: str
+    activation: str
+    rope_types: tuple[str, ...] = LINEAR_ROPE
+    bias_parts: tuple[str, ...] = ()
+
+
 ARCHITECTURES = {
-    layernorm_families.GPT2.architecture: ("gpt2", "gelu_tanh"),
-    rmsnorm_families.LLAMA.architecture: ("llama", "swiglu"),
-    rmsnorm_families.MIXTRAL.architecture: ("llama", "swiglu"),
-    rmsnorm_families.QWEN3.architecture: ("qwen3", "swiglu"),
-    rmsnorm_families.QWEN3_MOE.architecture: ("qwen3moe", "swiglu"),
+    gpt2.FAMILY.architecture: GgufArchitecture("gpt2", "gelu_tanh"),
+    llama.FAMILY.architecture: GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3")),
+    mistral.FAMILY.architecture: GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3")),
+    mixtral.FAMILY.architecture: GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3")),
+    qwen2.FAMILY.architecture: GgufArchitecture("qwen2", "swiglu", bias_parts=("qkv",)),
+    qwen3.FAMILY.architecture: GgufArchitecture("qwen3", "swiglu"),
+    qwen3_moe.FAMILY.architecture: GgufArchitecture("qwen3moe", "swiglu"),
 }
 NAMES = {
     "transformer.wte": "token_embd", "transformer.wpe": "position_embd", "transformer.ln_f": "output_norm",
@@ -43,7 +61,7 @@ NAMES = {
 
 def gguf_architecture(config: ModelConfig) -> str:
     """Return the architecture of GGUF that computes what a config does; `unsupported_reason` must be empty."""
-    return ARCHITECTURES[closest_family(config).architecture][0]
+    return ARCHITECTURES[closest_family(config).architecture].name
 
 
 def unsupported_reason(config: ModelConfig) -> str:
@@ -53,12 +71,28 @@ def unsupported_reason(config: ModelConfig) -> str:
     architecture = closest_family(config).architecture
     if architecture not in ARCHITECTURES:
         return f"GGUF has no architecture for {architecture}"
-    name, activation = ARCHITECTURES[architecture]
-    if config.activation != activation:
-        return f"GGUF's architecture {name} has no activation = {config.activation}"
-    if config.bias and config.norm == "rmsnorm":
-        return f"GGUF's architecture {name} is written without biases"
+    found = ARCHITECTURES[architecture]
+    missing = []
+    if config.activation != found.activation:
+        missing.append(f"activation = {config.activation}")
+    if any(effective_windows(config)):
+        missing.append(f"sliding_window = {config.sliding_window}")
+    if config.positions == "rope" and not computes_rope(config.rope_scaling, found):
+        missing.append(f"rope_scaling.rope_type = {config.rope_scaling.rope_type} with these settings")
+    if config.experts and not config.norm_topk_prob:
+        missing.append("norm_topk_prob = False")
+    if missing:
+        return f"GGUF's architecture {found.name} has no {', '.join(missing)}"
+    parts = [part for part in config.bias_parts if config.has_bias(part) and part not in (*found.bias_parts, "norm")]
+    if parts and config.norm == "rmsnorm":
+        return f"GGUF's architecture {found.name} is written without biases of {', '.join(parts)}"
     return ""
+
+
+def computes_rope(scaling: RopeScaling, architecture: GgufArchitecture) -> bool:
+    """Return whether llama.cpp scales rotary positions in the same way."""
+    is_told = scaling.attention_factor or scaling.mscale or scaling.mscale_all_dim or not scaling.truncate
+    return scaling.rope_type in architecture.rope_types and not (scaling.rope_type == "yarn" and is_told)
 
 
 def gguf_tensors(model: GPT, family: Family, architecture: str) -> dict[str, Tensor]:
@@ -79,6 +113,9 @@ def gguf_tensors(model: GPT, family: Family, architecture: str) -> dict[str, Ten
                 found[name] = tensor.contiguous()
             else:
                 experts.setdefault(name, []).append(tensor)
+    if config.rope_scaling.rope_type == "llama3" and config.positions == "rope":
+        plain = plain_frequencies(config.rope_theta, config.rotary_dim)
+        found["rope_freqs.weight"] = plain / scaled_frequencies(config)[0]
     return found | {name: torch.stack(parts) for name, parts in experts.items()}
 
 
@@ -89,4 +126,4 @@ def rotated_heads(hf_name: str, config: ModelConfig) -> int:
 
 def interleave_rope_rows(weight: Tensor, heads: int) -> Tensor:
     """Put row i + D/2 of each head after row i, because llama.cpp rotates neighbors."""
-    return weight.view(heads, 2, -1, weight.size(1)).transpose(1, 2).reshape(weight.shape)
+    return weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)

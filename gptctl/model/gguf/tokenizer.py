@@ -9,6 +9,7 @@ from typing import Any
 from gptctl.core.errors import UsageError
 from gptctl.model.config import ModelConfig
 from gptctl.model.hf.files import token_names
+from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenization.convert import unicode_to_bytes
 from gptctl.text.tokenization.split_patterns import PATTERNS
 from gptctl.text.tokenizer import Tokenizer
@@ -27,17 +28,18 @@ class Vocabulary:
 
     names: dict[int, str]  # tokens by id
     special_ids: frozenset[int]
+    added_ids: frozenset[int]  # tokens that are found in text before it is split, such as Qwen3's <think>
     merges: list[str]
     pre_tokenizer: str
-    end_of_text: int
+    tokenizer: Tokenizer
 
 
-def read_vocabulary(tokenizer_json: str, config: ModelConfig) -> Vocabulary:
+def read_vocabulary(tokenizer_json: str, config: ModelConfig, extra: dict[str, Any]) -> Vocabulary:
     """Return the vocabulary of a tokenizer.json.
 
     Raises UsageError (2) for a tokenizer that is not byte-level: its tokens must be bytes, or characters of one byte.
     """
-    tokenizer = Tokenizer.from_json(tokenizer_json)
+    tokenizer = Tokenizer.from_json(tokenizer_json, SpecialTokens.from_extra(extra))
     definition = json.loads(tokenizer_json)
     model, names = definition["model"], token_names(tokenizer_json)
     special = frozenset(tokenizer.special_ids)
@@ -53,7 +55,8 @@ def read_vocabulary(tokenizer_json: str, config: ModelConfig) -> Vocabulary:
     pre_tokenizer = pre_tokenizer_name(definition) if merges else "gpt-2"
     if max(names) >= config.vocab_size:
         raise UsageError("the tokenizer has more tokens than the model", HINT)
-    return Vocabulary(names, special, merges, pre_tokenizer, tokenizer.end_of_text_id)
+    added = frozenset(token["id"] for token in definition.get("added_tokens") or [])
+    return Vocabulary(names, special, added, merges, pre_tokenizer, tokenizer)
 
 
 def is_byte_level(definition: dict[str, Any]) -> bool:
@@ -83,24 +86,27 @@ def pre_tokenizer_name(definition: dict[str, Any]) -> str:
 
 
 def write_vocabulary(writer: Any, vocabulary: Vocabulary, config: ModelConfig, extra: dict[str, Any]) -> None:
-    """Write the metadata of a tokenizer. End-of-text precedes each prompt, as it precedes each document in training."""
+    """Write the metadata of a tokenizer, with what begins and ends a text."""
     from gguf import TokenType
 
     ids, names, special = range(config.vocab_size), vocabulary.names, vocabulary.special_ids
     tokens = [names.get(number, f"[unused {number}]") for number in ids]
-    types = [
-        TokenType.CONTROL if number in special else TokenType.NORMAL if number in names else TokenType.UNUSED
-        for number in ids
-    ]
-    stops = extra.get("stop_ids") or [vocabulary.end_of_text]
+    types = dict.fromkeys(ids, TokenType.UNUSED) | dict.fromkeys(names, TokenType.NORMAL)
+    types |= dict.fromkeys(vocabulary.added_ids, TokenType.USER_DEFINED) | dict.fromkeys(special, TokenType.CONTROL)
+    tokenizer = vocabulary.tokenizer
+    padding = (tokenizer.special and tokenizer.special.pad_token) or tokenizer.end_of_text
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(vocabulary.pre_tokenizer)
     writer.add_token_list(tokens)
-    writer.add_token_types(types)
+    writer.add_token_types([types[number] for number in ids])
     writer.add_token_merges(vocabulary.merges or [NO_MERGE])
-    writer.add_bos_token_id(vocabulary.end_of_text)
-    writer.add_eos_token_id(stops[0])
-    writer.add_pad_token_id(vocabulary.end_of_text)
-    writer.add_add_bos_token(True)
+    if tokenizer.bos_token is not None:
+        writer.add_bos_token_id(tokenizer.start_id)
+    end, *more = extra.get("stop_ids") or [tokenizer.end_of_text_id]
+    writer.add_eos_token_id(end)
+    if more:
+        writer.add_eot_token_id(more[0])  # llama.cpp stops at both
+    writer.add_pad_token_id(tokenizer.token_to_id(padding))
+    writer.add_add_bos_token(bool(tokenizer.prefix_ids))
     if extra.get("chat_template"):
         writer.add_chat_template(extra["chat_template"])

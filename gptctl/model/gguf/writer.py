@@ -34,7 +34,7 @@ def write_gguf(
     config = model.config
     if reason := unsupported_reason(config):
         raise UsageError(reason, HINT)
-    vocabulary = read_vocabulary(tokenizer_json, config)
+    vocabulary = read_vocabulary(tokenizer_json, config, extra)
     architecture = gguf_architecture(config)
     writer = gguf.GGUFWriter(path, architecture)
     write_metadata(writer, config, gguf, weight_type)
@@ -66,14 +66,28 @@ def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: Wei
         return
     writer.add_head_count_kv(config.resolved_kv_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
+    write_rope(writer, config, gguf)
+    writer.add_key_length(config.resolved_head_dim)
+    writer.add_value_length(config.resolved_head_dim)
     if config.experts:
         writer.add_expert_count(config.experts)
         writer.add_expert_used_count(config.experts_per_token)
         writer.add_expert_feed_forward_length(config.intermediate_size)
+
+
+def write_rope(writer: Any, config: ModelConfig, gguf: Any) -> None:
+    """Write the settings of rotary positions. The scaling of Llama 3 is a tensor, rope_freqs."""
+    scaling, types = config.rope_scaling, gguf.RopeScalingType
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.rotary_dim)
+    if scaling.rope_type not in ("linear", "yarn"):
+        return
+    writer.add_rope_scaling_type(types.LINEAR if scaling.rope_type == "linear" else types.YARN)
+    writer.add_rope_scaling_factor(scaling.factor)
+    if scaling.rope_type == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(scaling.original_max_seq_len or config.max_seq_len)
+        writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
+        writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
 
 
 def add_tensor(writer: Any, gguf: Any, name: str, values: NDArray[np.float32], weight_type: WeightType) -> None:

@@ -19,14 +19,14 @@ from gptctl.model.hf.adapter_format import (
     CONFIG,
     EXTRA,
     HEAD,
-    PLAIN_SETTINGS,
     PREFIX,
     WEIGHTS,
     AdapterSettings,
     adapter_family,
     own_tensors,
+    unsupported_settings,
 )
-from gptctl.model.hf.family_lookup import hf_ties_head
+from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, Tensors, from_hf_tensors, to_hf_tensors
 from gptctl.model.meta_init import meta_init
@@ -47,7 +47,10 @@ def load_adapter(folder: Path, base: SavedModel) -> SavedModel:
     assign_weights(model, weights, folder)
     if (folder / "tokenizer.json").exists():
         tokenizer_json = files.read_tokenizer(folder)
-        extra = extra | files.read_extra(folder, {})
+        own = files.read_extra(folder, {}, tokenizer_json)
+        if "special_tokens" not in extra:  # the base is a model of gptctl
+            own.pop("special_tokens", None)
+        extra = extra | own
     if (folder / EXTRA).exists():
         extra = read_json(folder / EXTRA)
     return SavedModel(model.eval(), config, tokenizer_json, extra)
@@ -61,7 +64,9 @@ def load_adapter_into(folder: Path, model: nn.Module) -> None:
     assert isinstance(model, GPT | Classifier)
     config, weights = merge_adapter(folder, model)
     if config != model.config:
-        raise DataError(f"{folder} adds tokens to the vocabulary", "load it by load_model, which makes room for them")
+        raise DataError(
+            f"{folder} changes the shape of its base", "load it as a model, which makes room for new tokens"
+        )
     assign_weights(model, weights, folder)
 
 
@@ -79,17 +84,19 @@ def merge_adapter(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, T
     has_own_names = any(f"{name.split('.lora_')[0]}.weight" in state for name in stored)
     family = None if has_own_names else adapter_family(model, state)
     weights = to_hf_tensors(state, config, family) if family else own_tensors(state, config)
-    update_weights(weights, stored, settings, family, folder)
+    head, embedding = f"{HEAD}.weight", f"{family.outer_modules[0].hf_name}.weight" if family else "embedding.weight"
+    if family and ties_head(config, family):
+        weights[head] = weights[embedding]  # peft changes each of the two alone
+    AdapterUpdate(weights, stored, settings, family, folder).apply()
     if family is None:
         return resized(
             config, weights, "embedding.weight" if isinstance(model, GPT) else "gpt.embedding.weight"
         ), weights
-    embedding = f"{family.outer_modules[0].hf_name}.weight"
-    head = weights.get(f"{HEAD}.weight", weights[embedding])
-    if hf_ties_head(config) and not torch.equal(head, weights[embedding]):
-        raise DataError(
-            f"{folder} has a head that differs from its embedding, but those of its base are tied", "merge it with peft"
-        )
+    if ties_head(config, family):
+        if torch.equal(weights[head], weights[embedding]):
+            del weights[head]
+        else:
+            config = config.model_copy(update={"tie_embeddings": False})
     config = resized(config, weights, embedding)
     try:
         return config, from_hf_tensors(weights, family, config)
@@ -102,13 +109,7 @@ def merge_adapter(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, T
 def read_settings(folder: Path) -> AdapterSettings:
     """Return the settings of an adapter. Raises DataError (3) for settings that gptctl does not compute."""
     values = read_json(folder / CONFIG)
-    unsupported = [
-        f"{key} = {values.get(key)}"
-        for key, value in PLAIN_SETTINGS.items()
-        if (values.get(key) or None) != (value or None)
-    ]
-    if values.get("peft_type") != "LORA":
-        unsupported = [f"peft_type = {values.get('peft_type')}"]
+    unsupported = unsupported_settings(values)
     settings = None
     try:
         settings = AdapterSettings.model_validate(values)
@@ -121,45 +122,75 @@ def read_settings(folder: Path) -> AdapterSettings:
     return settings
 
 
-def update_weights(
-    weights: Tensors, stored: Tensors, settings: AdapterSettings, family: Family | None, folder: Path
-) -> None:
-    """Apply the stored updates to weights, and replace those that are stored whole, in place."""
-    for name in [name for name in stored if name.endswith(".lora_A.weight")]:
-        module = name.removesuffix(".lora_A.weight")
-        if f"{module}.weight" not in weights:
-            raise DataError(
-                f"{folder} changes {module}, which its base does not have", "is base_model_name_or_path right?"
-            )
-        transposed = bool(family and family.block_modules[0].transposed and module != HEAD)
-        weights[f"{module}.weight"] = updated(weights[f"{module}.weight"], module, stored, settings, transposed)
-    weights.update({name: tensor for name, tensor in stored.items() if ".lora_" not in name})
+class AdapterUpdate:
+    """The update of a model's tensors by those of an adapter, each of which is used exactly once."""
 
+    def __init__(
+        self, weights: Tensors, stored: Tensors, settings: AdapterSettings, family: Family | None, folder: Path
+    ) -> None:
+        self.weights = weights
+        self.stored = dict(stored)
+        self.settings = settings
+        self.is_transposed = bool(family and family.block_modules[0].transposed)
+        self.folder = folder
 
-def updated(weight: Tensor, module: str, stored: Tensors, settings: AdapterSettings, transposed: bool) -> Tensor:
-    """Return a weight after its update, computed in double precision.
+    def apply(self) -> None:
+        """Update the weights in place: first the tensors that are stored whole, then the low-rank updates.
 
-    Raises DataError (3) for shapes that do not fit.
-    """
-    down, up = stored[f"{module}.lora_A.weight"].double(), stored[f"{module}.lora_B.weight"].double()
-    rank = down.size(0)
-    alpha = module_value(settings.alpha_pattern, module, settings.lora_alpha)
-    scale = alpha / (rank**0.5 if settings.use_rslora else rank)
-    old = (weight.T if transposed else weight).double()  # (out, in)
-    if (up.size(0), down.size(1)) != tuple(old.shape) or up.size(1) != rank:
-        raise DataError(f"the update of {module} does not fit its weight", "is base_model_name_or_path right?")
-    new = old + scale * (up @ down)
-    magnitude = stored.get(f"{module}.lora_magnitude_vector")
-    if magnitude is not None:
-        new = new * (magnitude.double() / new.norm(dim=1))[:, None]
-    new = new.to(weight.dtype)
-    return new.T if transposed else new
+        Raises DataError (3) for tensors that do not fit the base, or that gptctl does not compute.
+        """
+        for name in [name for name in self.stored if ".lora_" not in name]:
+            target = name.replace(".base_layer.weight", ".weight")
+            if target not in self.weights:
+                raise self.error(f"changes {name}, which its base does not have")
+            self.weights[target] = self.stored.pop(name)
+        for name in [name for name in self.stored if name.endswith(".lora_A.weight")]:
+            self.update_matrix(name.removesuffix(".lora_A.weight"))
+        for name in [name for name in self.stored if name.endswith(".lora_embedding_A")]:
+            self.update_embedding(name.removesuffix(".lora_embedding_A"))
+        if self.stored:
+            raise self.error(f"has a tensor that gptctl does not compute: {next(iter(self.stored))}")
 
+    def update_matrix(self, module: str) -> None:
+        """Update a matrix. It is computed in double precision."""
+        down, up = self.take(f"{module}.lora_A.weight").double(), self.take(f"{module}.lora_B.weight").double()
+        weight = self.weight_of(module)
+        transposed = self.is_transposed and module != HEAD
+        old = (weight.T if transposed else weight).double()  # (out, in)
+        rank = self.settings.rank(module)
+        if (up.size(0), down.size(1)) != tuple(old.shape) or not up.size(1) == down.size(0) == rank:
+            raise self.error(f"has an update of {module} that does not fit its weight")
+        new = old + self.settings.scale(module) * (up @ down)
+        if self.settings.use_dora:
+            new = new * (self.take(f"{module}.lora_magnitude_vector").double() / new.norm(dim=1))[:, None]
+        new = new.to(weight.dtype)
+        self.weights[f"{module}.weight"] = new.T if transposed else new
 
-def module_value(patterns: dict[str, float] | None, module: str, default: float) -> float:
-    """Return a module's own value of a setting, if there is one. The keys are the ends of module names."""
-    own = [value for key, value in (patterns or {}).items() if module == key or module.endswith(f".{key}")]
-    return own[0] if own else default
+    def update_embedding(self, module: str) -> None:
+        """Update an embedding, whose A is (r, vocabulary) and whose B is (width, r)."""
+        down, up = self.take(f"{module}.lora_embedding_A").double(), self.take(f"{module}.lora_embedding_B").double()
+        weight = self.weight_of(module)
+        rank = self.settings.rank(module)
+        if (down.size(1), up.size(0)) != tuple(weight.shape) or not up.size(1) == down.size(0) == rank:
+            raise self.error(f"has an update of {module} that does not fit its weight")
+        update = self.settings.scale(module) * (up @ down).T
+        self.weights[f"{module}.weight"] = (weight.double() + update).to(weight.dtype)
+
+    def weight_of(self, module: str) -> Tensor:
+        """Return the weight of a module of the base."""
+        if f"{module}.weight" not in self.weights:
+            raise self.error(f"changes {module}, which its base does not have")
+        return self.weights[f"{module}.weight"]
+
+    def take(self, name: str) -> Tensor:
+        """Remove and return a stored tensor."""
+        if name not in self.stored:
+            raise self.error(f"has no tensor {name}")
+        return self.stored.pop(name)
+
+    def error(self, problem: str) -> DataError:
+        """Return an error about the adapter."""
+        return DataError(f"{self.folder} {problem}", "is base_model_name_or_path right? Otherwise merge it with peft")
 
 
 def resized(config: ModelConfig, weights: Tensors, embedding: str) -> ModelConfig:

@@ -1,38 +1,45 @@
-"""The classes of transformers that gptctl reads and writes, and which of them fits a model. Needs no torch.
-
-The tables of families follow transformers 5, src/transformers/models/*/configuration_*.py.
-"""
+"""The classes of transformers that gptctl reads and writes, and which of them fits a model. Needs no torch."""
 
 from __future__ import annotations
 
-from gptctl.core.config import plain
-from gptctl.model.config import ModelConfig
-from gptctl.model.hf import layernorm_families, rmsnorm_families
-from gptctl.model.hf.family_spec import Family
+from typing import Any
 
-FAMILIES = (
-    layernorm_families.OPENAI,
-    layernorm_families.GPT2,
-    layernorm_families.GPT_NEO,
-    rmsnorm_families.LLAMA,
-    rmsnorm_families.ARCEE,
-    rmsnorm_families.QWEN3,
-    rmsnorm_families.MIXTRAL,
-    rmsnorm_families.QWEN3_MOE,
-)
+from gptctl.core.config import plain
+from gptctl.core.errors import UsageError
+from gptctl.model.config import ModelConfig
+from gptctl.model.hf.config_export import family_settings
+from gptctl.model.hf.config_read import convert
+from gptctl.model.hf.families import FAMILIES
+from gptctl.model.hf.family_spec import Family
+from gptctl.model.hf.window_keys import effective_windows
+from gptctl.model.rope_scaling import USED_BY, RopeScaling
+
+# What a class need not have. Weights can express biases and the scale of embeddings; the rest changes no result.
+NOT_COMPARED = (
+    "architecture", "attention_dropout", "bias", "bias_parts", "dropout", "embedding_scale", "end_of_text", "init",
+    "sliding_window", "tie_embeddings",
+)  # fmt: skip
 
 
 def closest_family(config: ModelConfig) -> Family:
-    """Return the class that is closest to a config. `unsupported_reason` says whether it computes the same."""
-    if config.norm_position == "post":
-        return layernorm_families.OPENAI
-    if config.norm == "layernorm":
-        return layernorm_families.GPT_NEO if uses_sliding_window(config) else layernorm_families.GPT2
-    if config.experts:
-        return rmsnorm_families.QWEN3_MOE if config.qk_norm else rmsnorm_families.MIXTRAL
-    if config.qk_norm:
-        return rmsnorm_families.QWEN3
-    return rmsnorm_families.LLAMA if config.activation == "swiglu" else rmsnorm_families.ARCEE
+    """Return the class that a config names, or the first one that is closest to it.
+
+    `unsupported_reason` says whether it computes the same. Raises UsageError (2) if the config names an unknown one.
+    """
+    if config.architecture:
+        return family_named(config.architecture)
+    return min(FAMILIES, key=lambda family: len(differences(config, family)))
+
+
+def family_named(architecture: str) -> Family:
+    """Return a class by its name. Raises UsageError (2) if it is not known."""
+    for family in FAMILIES:
+        if family.architecture == architecture:
+            return family
+    raise UsageError(
+        f"model.architecture {architecture} is not known",
+        f"known are {', '.join(family.architecture for family in FAMILIES)}",
+    )
 
 
 def unsupported_reason(config: ModelConfig) -> str:
@@ -41,25 +48,36 @@ def unsupported_reason(config: ModelConfig) -> str:
     `to_hf_tensors` checks what depends on the weights: biases that a class does not have.
     """
     family = closest_family(config)
-    values = plain(config)
-    found = [f"{key} = {values[key]}" for key, allowed in family.supported.items() if values[key] not in allowed]
-    if config.activation not in family.activations:
-        found.append(f"activation = {config.activation}")
-    if uses_sliding_window(config) and not family.layer_types_key:
-        found.append(f"layer_pattern = {','.join(config.layer_pattern)}")
-    if config.resolved_kv_heads != config.heads and "kv_heads" not in {key.name for key in family.config_keys}:
-        found.append(f"kv_heads = {config.kv_heads}")
-    factor = family.intermediate_factor
-    if factor and config.intermediate_size != factor * config.hidden_size:
-        found.append(f"intermediate_size = {config.intermediate_size}, not {factor} * hidden_size")
+    found = differences(config, family)
     return f"{family.architecture} has no {', '.join(found)}" if found else ""
 
 
-def uses_sliding_window(config: ModelConfig) -> bool:
-    """Return whether a layer attends to fewer tokens than the longest sequence has."""
-    return any(0 < config.layer_window(layer) < config.max_seq_len for layer in range(config.layers))
+def differences(config: ModelConfig, family: Family) -> list[str]:
+    """List the keys of a config that a class cannot express, with their values.
+
+    They are those that change when the settings of the class are read again.
+    """
+    read = convert(family_settings(config, family), family, [])
+    read["rope_scaling"] = RopeScaling.model_construct(**read.get("rope_scaling", {}))
+    wanted, found = computation(config), computation(ModelConfig.model_construct(**read))
+    values = plain(config)
+    return [
+        f"{key} = {','.join(values[key]) if key == 'layer_pattern' else values[key]}"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
 
 
-def hf_ties_head(config: ModelConfig) -> bool:
-    """Return whether the embedding of transformers is its head, too. It is not if it contains sqrt(hidden_size)."""
-    return config.tie_embeddings and not config.embedding_scale
+def computation(config: ModelConfig) -> dict[str, Any]:
+    """Return what distinguishes the computation of one config from that of another."""
+    values = plain(config) | {"kv_heads": config.resolved_kv_heads, "head_dim": config.resolved_head_dim}
+    values["layer_pattern"] = effective_windows(config)
+    values["rope_pattern"] = [config.rope_name(layer) for layer in range(config.layers)]
+    used = {"rope_type", *(name for name, types in USED_BY.items() if config.rope_scaling.rope_type in types)}
+    values["rope_scaling"] = {name: value for name, value in values["rope_scaling"].items() if name in used}
+    if "original_max_seq_len" in used:
+        values["rope_scaling"]["original_max_seq_len"] = config.rope_scaling.original_max_seq_len or config.max_seq_len
+    if config.positions == "sinusoidal":  # a table that a class with learned positions holds as weights
+        values["positions"] = "learned"
+    left_out = {*NOT_COMPARED, *(name for name in config.without_effect() if name != "rope_pattern")}
+    return {name: value for name, value in values.items() if name not in left_out}

@@ -19,7 +19,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig
 from gptctl.model.files.lazy_tensor import LazyTensor, read_all
 from gptctl.model.gpt import GPT, sinusoidal_positions
-from gptctl.model.hf.family_lookup import hf_ties_head
+from gptctl.model.hf.config_export import folds_embedding_scale, ties_head
 from gptctl.model.hf.family_spec import Family, ModuleMap
 from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import unpad_lazily, unpad_vocab
@@ -60,28 +60,28 @@ class MappedModule:
 def map_modules(family: Family, config: ModelConfig) -> list[MappedModule]:
     """List the modules of a model of this config in a class of transformers."""
     scales = {
-        "embedding": math.sqrt(config.hidden_size) if config.embedding_scale else 1.0,
-        "query": config.head_dim**-0.5,
+        "embedding": math.sqrt(config.hidden_size) if folds_embedding_scale(config, family) else 1.0,
+        "query": config.resolved_head_dim**-0.5,
     }
     found = []
     for kind in family.outer_modules:
         names = (SINES,) if kind.names == ("positions",) and config.positions == "sinusoidal" else kind.names
         scale = scales.get(kind.scaled, 1.0)
-        found.append(MappedModule(kind.hf_name, names, kind, kind.bias == "always", scale=scale))
+        found.append(MappedModule(kind.hf_name, names, kind, family.has_bias(config, kind.names), scale=scale))
     for layer in range(config.layers):
         prefix = family.layer_prefix.format(layer=layer)
         for kind in family.block_modules:
             names = tuple(f"blocks.{layer}.{name}" for name in kind.names)
-            if config.activation != "swiglu":  # relu(z) * z = relu(z)^2
+            if not config.is_gated:  # relu(z) * z = relu(z)^2
                 names = tuple(name.replace("feed_forward.gate", "feed_forward.up") for name in names)
-            has_bias = kind.bias == "always" or (kind.bias == "as_config" and config.bias)
+            has_bias = family.has_bias(config, kind.names)
             scale = scales.get(kind.scaled, 1.0)
             experts = range(config.experts) if "{expert}" in kind.hf_name else (None,)
             found += [
                 MappedModule(prefix + kind.hf_name.format(expert=expert), names, kind, has_bias, layer, expert, scale)
                 for expert in experts
             ]
-    if not hf_ties_head(config):
+    if not ties_head(config, family):
         head = "embedding" if config.tie_embeddings else "head"
         found.append(MappedModule("lm_head", (head,), ModuleMap("lm_head", (head,)), has_bias=False))
     return found
@@ -178,8 +178,7 @@ class TensorImport:
         # Scaled copies come last: they are only compared if the tensor itself is there, too.
         for module in sorted(map_modules(self.family, self.config), key=lambda module: module.scale != 1):
             for hf_name, names in module.tensor_names():
-                optional = hf_name.endswith(".bias") and module.kind.bias == "as_config"
-                if hf_name not in self.stored and optional:
+                if hf_name not in self.stored and hf_name.endswith(".bias"):
                     continue
                 tensor = self.take(hf_name)
                 if module.kind.transposed and len(tensor.shape) == 2:

@@ -13,9 +13,9 @@ from gptctl.reporting.sections.section import Section, metrics_of, show_figures
 from gptctl.reporting.sections.training import show_training
 
 
-def build_section(output: Output) -> Section:
-    """Return the section of an output. What cannot be read becomes a remark, never an error."""
-    section = Section(output, [(f.level, f.what) for f in diagnose.check_state(output)])
+def build_section(output: Output, number: int) -> Section:
+    """Return the section of an output at a place on the page. What cannot be read becomes a remark, never an error."""
+    section = Section(output, number, [(f.level, f.what) for f in diagnose.check_state(output)])
     for origin in output.origins:
         if origin.state in ("gone", "changed"):
             what = "is gone" if origin.state == "gone" else "has changed since"

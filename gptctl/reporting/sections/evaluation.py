@@ -7,10 +7,14 @@ from typing import Any
 from gptctl.core.formatting import format_interval, format_number
 from gptctl.core.summary import Table
 from gptctl.reporting import svg_charts
+from gptctl.reporting.matrix import Matrix
 from gptctl.reporting.sections.section import Section, metrics_of, show_figures
-from gptctl.reporting.svg_charts import Series
+from gptctl.reporting.svg_charts import Bin
 
 MAX_CLASSES = 30  # in a confusion matrix
+MAX_FLIPPED = 20  # rows that are listed of each kind
+LEVEL = 0.95  # of the intervals of differences
+MAX_ERRORS = 15  # kinds of errors that are listed if there are more classes
 
 
 def show_eval(section: Section) -> None:
@@ -37,6 +41,8 @@ def show_eval(section: Section) -> None:
     columns = ("", "model", f"{level:.0%} interval", *(f"baseline {name}" for name in baselines))
     if rows:
         section.tables.append(Table("Figures", columns, tuple(rows)))
+    if comparison := metrics.get("compare"):
+        show_comparison(section, comparison)
     classes: dict[str, Any] = metrics.get("per_class") or {}
     if classes:
         section.tables.append(Table(
@@ -44,16 +50,56 @@ def show_eval(section: Section) -> None:
             tuple((str(name), *(format_number(c.get(k)) for k in ("precision", "recall", "f1", "support")))
                   for name, c in classes.items()),
         ))  # fmt: skip
-    confusion = metrics.get("confusion")
-    if confusion and len(confusion["labels"]) <= MAX_CLASSES:
-        section.matrix = confusion
-    bins = [(b["confidence"], b["accuracy"]) for b in metrics.get("calibration") or [] if b.get("n")]
-    if bins:
-        ideal = Series("perfect calibration", [(0.0, 0.0), (1.0, 1.0)], 4)
-        section.charts.append(
-            svg_charts.lines("Calibration", [ideal, Series("model", bins, 1, dots=True)], "confidence", "accuracy")
-        )
+    if confusion := metrics.get("confusion"):
+        show_matrix(section, Matrix.from_report(confusion))
+    bins = [
+        Bin(b["n"], b["confidence"], b["accuracy"], *(b.get("interval") or (b["accuracy"], b["accuracy"])))
+        for b in metrics.get("calibration") or []
+        if b.get("n")
+    ]
+    section.charts.append(svg_charts.reliability("Calibration", bins))
     section.remarks += [("note", text) for text in metrics.get("warnings") or []]
+
+
+def show_comparison(section: Section, comparison: dict[str, Any]) -> None:
+    """Show the metrics of both systems, and the rows that only one of them got right."""
+    this, other = comparison.get("systems") or ("this", "other")
+    columns = ("", this, other, "difference", f"{LEVEL:.0%} interval", "p")
+    rows = [
+        (
+            name,
+            format_number(found["value"]),
+            format_number(found["other"]),
+            format_number(found["difference"]),
+            format_interval(found.get("interval")),
+            format_number(found["p"]),
+        )
+        for name, found in comparison.items()
+        if isinstance(found, dict) and "difference" in found
+    ]
+    section.tables.append(Table("Compared on the same rows", columns, tuple(rows)))
+    for kind, right, number in (("fixed", this, "b"), ("broken", other, "c")):
+        flipped = (comparison.get("flipped") or {}).get(kind) or []
+        total = (comparison.get("mcnemar") or {}).get(number, len(flipped))
+        if flipped:
+            shown = flipped[:MAX_FLIPPED]
+            more = f", the first {len(shown)}" if total > len(shown) else ""
+            title = f"{kind.capitalize()}: {total:,} rows that only {right} has right{more}"
+            cells = tuple(tuple(str(row[name]) for name in ("id", "label", "pred", "other")) for row in shown)
+            section.tables.append(Table(title, ("id", "label", this, other), cells))
+
+
+def show_matrix(section: Section, matrix: Matrix) -> None:
+    """Show the confusion matrix, or the most frequent errors if it has too many classes."""
+    if len(matrix.rows) <= MAX_CLASSES:
+        section.matrix = matrix
+        return
+    rows = tuple(
+        (true, predicted, f"{count:,}", f"{share:.1%}")
+        for true, predicted, count, share in matrix.largest_confusions(MAX_ERRORS)
+    )
+    columns = ("true", "predicted", "texts", "share of the true class")
+    section.tables.append(Table(f"Most frequent errors of {len(matrix.rows)} classes", columns, rows))
 
 
 def fits_on_chart(interval: Any, value: float) -> bool:

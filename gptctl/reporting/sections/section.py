@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +18,13 @@ from gptctl.io.dataset import shards
 from gptctl.io.files import read_if_exists
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
+from gptctl.reporting.matrix import Matrix
 from gptctl.text.tokenizer import Tokenizer
 
 SAMPLES = 3
 SAMPLE_CHARACTERS = 400
+HASH = re.compile("[0-9a-f]{16,}")
+NO_LABELS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,36 @@ class Sample:
 
 @dataclass
 class Section:
-    """One output on the page. `remarks` are pairs of level (damage, unfinished or note) and text."""
+    """One output on the page. `remarks` are pairs of level (damage, unfinished or note) and text.
+
+    `number` is the place of the section on the page, from 1. `hashes` are shown with the settings.
+    """
 
     output: Output
+    number: int
     remarks: list[tuple[str, str]] = field(default_factory=list)
     figures: list[tuple[str, str]] = field(default_factory=list)
     charts: list[Markup] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    matrix: Values | None = None
+    hashes: list[tuple[str, str]] = field(default_factory=list)
+    matrix: Matrix | None = None
     samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """Return the stage, and the name of the folder if that says more."""
+        name = Path(self.output.folder).name
+        return self.output.stage if name == self.output.stage else f"{self.output.stage}: {name}"
+
+    @property
+    def started(self) -> str:
+        """Return when the run started, to the minute."""
+        return str(self.output.record.get("started") or "")[:16].replace("T", " ")
+
+    @property
+    def command(self) -> str:
+        """Return the command, as a shell takes it."""
+        return shlex.join(["gptctl", *self.output.record.get("argv", [])])
 
     @property
     def settings(self) -> str:
@@ -69,12 +95,20 @@ def counts_of(output: Output) -> Counts:
     return output.manifest.counts if output.manifest else Counts()
 
 
-def show_figures(section: Section, metrics: Values, names: Sequence[str]) -> None:
-    """Add the named metrics that are present and are single values."""
+def show_figures(
+    section: Section, metrics: Values, names: Sequence[str], labels: Mapping[str, str] = NO_LABELS
+) -> None:
+    """Add the named metrics that are present and are single values. `labels` are names for people.
+
+    A hash is no figure: it goes to the hashes.
+    """
     for name in names:
         value = metrics.get(name)
-        if value is not None and not isinstance(value, dict | list):
-            section.figures.append((name.replace("_", " "), format_number(value)))
+        if value is None or isinstance(value, dict | list):
+            continue
+        label = labels.get(name, name.replace("_", " "))
+        is_hash = isinstance(value, str) and HASH.fullmatch(value)
+        (section.hashes if is_hash else section.figures).append((label, format_number(value)))
 
 
 def show_rows(section: Section, about: str, column: str) -> None:

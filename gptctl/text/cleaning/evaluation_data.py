@@ -101,11 +101,11 @@ def read_files(path: str, text_column: str | None) -> Iterator[EvaluationFile]:
         name = source.name if isinstance(source, InputFile) else source
         tables: list[pa.Table] = []
         for task in Inputs((place,), reading).tasks():
-            table, unreadable = read_task(task, reading)
-            if unreadable:
-                first = unreadable[0]
+            found = read_task(task, reading)
+            if found.unreadable:
+                first = found.unreadable[0]
                 raise DataError(f"{name} is not readable at {first.position}: {first.reason}", "correct or remove it")
-            tables.append(table)
+            tables.append(found.documents)
         if tables:
             yield of_table(name, concat(tables), text_column)
 

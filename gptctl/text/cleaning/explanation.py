@@ -83,7 +83,7 @@ def explain_document(
     Raises UsageError (2) if no document has this id, or if no text can be extracted from it.
     """
     for task in tasks:
-        table, _ = read_task(task, reading)
+        table = read_task(task, reading).documents
         row = pc.index(table["id"], pa.scalar(wanted_id)).as_py()
         if row < 0:
             continue

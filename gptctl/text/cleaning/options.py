@@ -122,6 +122,8 @@ class CleaningOptions(StageConfig):
             found["contamination"] = "without --decontaminate"
         if self.words != "nltk":
             found["punkt"] = "without --words nltk"
+        if self.words != "nltk" or self.punkt != "train":
+            found["tmp"] = "without --words nltk and punkt=train"
         if self.html == "never":
             found |= dict.fromkeys(("extractor", "html_seconds"), "with --html never")
         used = [one.name for one in self.filter_chain()]

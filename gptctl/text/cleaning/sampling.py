@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
@@ -10,8 +11,9 @@ import pyarrow.compute as pc
 
 from gptctl.core.context import Context
 from gptctl.core.summary import Counts
-from gptctl.io.input.blocks import ReadOptions, ShardTask
+from gptctl.io.input.blocks import ReadOptions, ReadResult, ShardTask
 from gptctl.io.input.read_task import read_task
+from gptctl.pipeline.task_results import PipelineTotals, TaskOutput
 from gptctl.text import punkt
 from gptctl.text.cleaning.clean_task import CleanTask
 from gptctl.text.cleaning.findings import summarize_stats
@@ -28,25 +30,37 @@ def sample_tasks(tasks: list[ShardTask]) -> list[ShardTask]:
 
 
 def estimate_counts(
-    clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions, context: Context
-) -> tuple[Counts, dict[str, Any]]:
-    """Clean a sample and return its counts and metrics.
+    clean_task: CleanTask, read: Iterable[tuple[ShardTask, ReadResult]], context: Context
+) -> tuple[Counts, dict[str, Any], PipelineTotals]:
+    """Clean a sample of what was read. Return its counts and metrics, and the totals of all that was read.
 
-    Unreadable records count in proportion to the documents that were read.
+    Unreadable records count in proportion to the documents that were cleaned.
     """
-    counts, stats = Counts(), []
-    for task in sample_tasks(tasks):
-        table, unreadable = read_task(task, reading)
-        cleaned = clean_task(task, table.slice(0, SAMPLE_DOCUMENTS))
-        part = cleaned.counts
-        stats.append(cleaned.stats)
-        share = part.documents_in / len(table) if len(table) else 1.0
-        unreadable = unreadable[: round(len(unreadable) * share)]
-        part.documents_in += len(unreadable)
-        part.quarantined.update(dict(Counter(record.reason for record in unreadable)))
-        counts.add(part)
+    totals = PipelineTotals()
+    samples: list[TaskOutput] = []
+    stride = 1
+    for number, (task, found) in enumerate(read):
+        totals.add_read(found)
+        if number % stride == 0:
+            samples.append(clean_sample(clean_task, task, found))
+        if len(samples) == 2 * SAMPLE_TASKS:  # of more tasks, every second one is enough
+            samples, stride = samples[::2], 2 * stride
         context.stop.check("stopped")
-    return counts, summarize_stats(stats)
+    counts = Counts()
+    for sample in samples:
+        counts.add(sample.counts)
+    return counts, summarize_stats(sample.stats for sample in samples), totals
+
+
+def clean_sample(clean_task: CleanTask, task: ShardTask, found: ReadResult) -> TaskOutput:
+    """Clean the first documents of a task, and count its unreadable records in proportion."""
+    output = clean_task(task, found.documents.slice(0, SAMPLE_DOCUMENTS))
+    counts = output.counts
+    share = counts.documents_in / len(found.documents) if len(found.documents) else 1.0
+    unreadable = found.unreadable[: round(len(found.unreadable) * share)]
+    counts.documents_in += len(unreadable)
+    counts.quarantined.update(dict(Counter(record.reason for record in unreadable)))
+    return output
 
 
 def train_punkt(clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from gptctl.core.errors import DataError
-from gptctl.io.input.blocks import ReadOptions, ShardTask
-from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.blocks import ReadOptions, ShardTask, Tolerance
 from gptctl.pipeline.sorted_runs import of_task
+
+NO_TOLERANCE = Tolerance()
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class TaskCounts:
 class Corpus:
     """The shard tasks of INPUT and of `--against`, numbered from 0: those of INPUT follow those of `--against`.
 
-    `max_bad` is the largest share of the `--against` records that may be unreadable.
+    `tolerance` is how many of the `--against` records may be unreadable.
     """
 
     options: ReadOptions
     against: tuple[ShardTask, ...]
     input_tasks: Callable[[], Iterator[ShardTask]]
-    max_bad: float = 0.0
+    tolerance: Tolerance = NO_TOLERANCE
 
     def tasks(self) -> Iterator[ShardTask]:
         """Yield all tasks in order."""
@@ -49,34 +50,19 @@ class Corpus:
         """Return the location of the first document of INPUT."""
         return of_task(len(self.against))[0]
 
-    def check_against(self, documents: int, unreadable: int) -> None:
-        """Raise DataError (3) if `--against` has no document, or if too many of its records are unreadable."""
-        if self.against and not documents + unreadable:
-            raise without_documents()
-        if unreadable > self.max_bad * (documents + unreadable):
-            raise DataError(
-                f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable",
-                "name the column that holds the text with --text-column; to accept them: --set max_bad=1",
-            )
+    def check_against(self, documents: int, unreadable: int, warn: Callable[[str], None]) -> None:
+        """Raise what `check_readable` raises for the records of `--against`, if there are any."""
+        if self.against:
+            check_readable(documents, unreadable, self.tolerance, warn)
 
 
-def against_tasks(against: Inputs) -> tuple[ShardTask, ...]:
-    """Return the shard tasks of `--against`, whose texts may be in a column of another usual name.
-
-    Raises DataError (3) if there is none.
-    """
-    tasks = tuple(replace(task, usual_columns=True) for task in against.tasks())
-    if not tasks:
-        raise without_documents()
-    return tasks
-
-
-def check_against(against: Inputs) -> None:
-    """Raise DataError (3) if `--against` has nothing to read."""
-    if next(against.tasks(), None) is None:
-        raise without_documents()
-
-
-def without_documents() -> DataError:
-    """Return the error for `--against` without a document."""
-    return DataError("--against holds no document", "name files with documents, or leave it out")
+def check_readable(documents: int, unreadable: int, tolerance: Tolerance, warn: Callable[[str], None]) -> None:
+    """Warn of unreadable records of `--against`. Raise DataError (3) if there are too many, or no documents."""
+    if not documents + unreadable:
+        raise DataError("--against holds no document", "name files with documents, or leave it out")
+    words = f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable"
+    if not tolerance.accepts(unreadable, documents + unreadable):
+        accept = "; to accept them: --set max_bad=1" if documents else ""
+        raise DataError(words, f"name the column that holds the text with --text-column{accept}")
+    if unreadable:
+        warn(f"{words}: nothing is compared with them")

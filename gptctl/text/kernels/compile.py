@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
-
 from gptctl.core.hidden_imports import hidden
+from gptctl.text.kernels.cache import set_cache_folder
+
+set_cache_folder()
+
+import numba  # noqa: E402
 
 types: Any = numba.types  # numba has no annotations for these
 njit: Any = numba.njit

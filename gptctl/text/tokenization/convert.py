@@ -21,6 +21,7 @@ from gptctl.text.tokenizer import END_OF_TEXT, END_OF_TEXT_NAMES
 
 FILE_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 TIKTOKEN_SUFFIX = ".tiktoken"
+ADDED_FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
 FORMATS = "tokenizer.json; vocab.json and merges.txt; encoder.json and vocab.bpe; one *.tiktoken"
 # Split patterns and special tokens of the published rank files, as in tiktoken 0.14.
 PUBLISHED_RANKS: dict[str, tuple[str, dict[str, int]]] = {
@@ -82,6 +83,33 @@ def to_tokenizer_json(files: Mapping[str, bytes], split_pattern: str | None = No
             f"choose one: --split-pattern gpt2, modern or o200k (known by file name: {', '.join(PUBLISHED_RANKS)})",
         )
     return json.dumps(byte_level_definition(bpe_from_ranks(ranks), pattern, special), ensure_ascii=False)
+
+
+def extend(tokenizer_json: str, added: Sequence[Mapping[str, Any]], begins: str | None = None) -> str:
+    """Return a tokenizer.json with more tokens, and with the token `begins` before each text.
+
+    `added` are tables as in added_tokens_decoder of a tokenizer_config.json. Those that the tokenizer has already are
+    passed over; the others get the next ids, as in transformers. The text of an invalid file is returned unchanged.
+    """
+    from tokenizers import AddedToken, processors
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        known = {token["content"] for token in json.loads(tokenizer_json).get("added_tokens") or []}
+        missing = {token["content"]: token for token in added if token["content"] not in known}
+        if not (missing or begins):
+            return tokenizer_json
+        backend = Backend.from_str(tokenizer_json)
+        for name, token in missing.items():
+            flags = {flag: token[flag] for flag in ADDED_FLAGS if flag in token}
+            backend.add_tokens([AddedToken(name, **flags)])
+        if begins:
+            start = (begins, backend.token_to_id(begins))
+            backend.post_processor = processors.TemplateProcessing(single=f"{begins} $A", special_tokens=[start])
+    except Exception:  # tokenizers raises plain Exception; whoever parses the text reports what is wrong
+        return tokenizer_json
+    text: str = backend.to_str()
+    return text
 
 
 def bpe_from_merges(vocabulary: dict[str, int], merges: str) -> tuple[dict[str, Any], dict[str, int]]:

@@ -77,6 +77,7 @@ class Monitor:
             "tokens": mark.tokens,
             "tokens_per_second": round(rate, 1),
             "step_seconds": round(spent / max(1, mark.step - last.step), 6),
+            "train_seconds": round(mark.seconds, 3),
             "mfu": round(self.flops_per_token * rate / self.peak_flops, 4) if has_mfu else None,
             "memory_bytes": memory_bytes,
         }

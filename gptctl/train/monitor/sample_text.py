@@ -15,15 +15,14 @@ MAX_TOKENS = 64
 TEMPERATURE = 0.8
 
 
-def generate_sample(model: GPT, tokenizer_json: str, prompt: str, seed: int, stopped: Callable[[], bool]) -> str:
+def generate_sample(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, stopped: Callable[[], bool]) -> str:
     """Return the prompt and the model's continuation, or as much of it as was generated before `stopped`.
 
     Random numbers come from a generator of their own with the same seed each time, so samples of one run can be
     compared and training is not affected. The model is left in evaluation mode.
     """
-    tokenizer = Tokenizer.from_json(tokenizer_json)
     end_of_text = tokenizer.end_of_text_id
-    tokens = [end_of_text, *tokenizer.encode_to_arrays([prompt])[0].tolist()] if prompt else [end_of_text]
+    tokens = tokenizer.with_prefix(tokenizer.encode(prompt))
     room = max(1, model.config.max_seq_len - 1)
     written: list[int] = []
     sampling = SamplingParams(MAX_TOKENS, TEMPERATURE, seed=seed)

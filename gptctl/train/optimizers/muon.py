@@ -46,7 +46,7 @@ def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
     A router is the output head of a small classifier rather than a hidden matrix: its rows are one expert each, and an
     orthogonal update would move those of rarely chosen experts as far as the others.
     """
-    return parameter.ndim >= 2 and "blocks." in name and not name.endswith("router.weight")
+    return parameter.ndim >= 2 and "blocks." in name and not name.endswith(("router.weight", "shared_gate.weight"))
 
 
 class Muon(Optimizer):

@@ -121,7 +121,7 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> int:
     """Count the floating-point operations of one token, forward and backward pass."""
     weights = model.matrix_parameters() + model.vocab_size * model.hidden_size
     attended = sum(min(model.layer_window(layer) or seq_len, seq_len) for layer in range(model.layers))
-    return 6 * weights + 6 * model.hidden_size * attended
+    return 6 * weights + 6 * model.query_size * attended
 
 
 def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int) -> dict[str, int]:
@@ -180,8 +180,8 @@ def muon_step_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     if recipe.optimizer != "muon":
         return 0
     square = 4 if model.resolved_kv_heads == model.heads else 2  # query, output, and key and value if they are as large
-    wide = (2 if model.activation == "swiglu" else 1) * model.intermediate_size * max(1, model.experts)
-    group = FLOAT_BYTES * model.layers * model.hidden_size * max(square * model.hidden_size, wide)
+    wide = (2 if model.is_gated else 1) * model.intermediate_size * max(1, model.experts)
+    group = FLOAT_BYTES * model.layers * model.hidden_size * max(square * model.query_size, wide)
     held = 2 * group if layout.dims.is_replicated else 2 * group // layout.dims.world_size
     return held + 3 * group // layout.dims.world_size
 
@@ -202,7 +202,9 @@ def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
 
 def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
     """Count the numbers that an optimizer keeps: two per parameter for Adam, one per hidden matrix entry for Muon."""
-    routers = model.layers * model.experts * model.hidden_size  # which Adam trains beside Muon
+    # Adam trains routers and the gates of shared experts beside Muon.
+    gates = model.experts + bool(model.experts and model.shared_expert_intermediate_size)
+    routers = model.layers * gates * model.hidden_size
     muon = model.count_matrix_parameters(model.experts) - routers if recipe.optimizer == "muon" else 0
     return 2 * model.parameters() - muon
 
@@ -252,17 +254,20 @@ def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
     """
     narrow = 2 if layout.bf16 else FLOAT_BYTES
     tp = layout.dims.tp
-    keys = model.resolved_kv_heads * model.head_dim
+    keys, queries = model.resolved_kv_heads * model.resolved_head_dim, model.query_size
     # relu's gradient needs only its output.
-    kept = {"swiglu": 3 if layout.bf16 else 4, "relu": 1}.get(model.activation, 2)
+    kept = (3 if layout.bf16 else 4) if model.is_gated else 1 if model.activation == "relu" else 2
     hidden = model.intermediate_size * kept
     if model.experts:
         hidden = model.experts_per_token * (hidden + 2 * model.hidden_size)
-    inside = 2 * (model.hidden_size + keys) + (model.hidden_size + keys if model.qk_norm else 0) + hidden
+        hidden += kept * model.shared_expert_intermediate_size
+    inside = 2 * (queries + keys) + (queries + keys if model.qk_norm else 0) + hidden
     if model.attention_dropout and not layout.bf16:  # the CPU has no fused kernel: weights, mask and product are kept
         inside += 3 * model.heads * recipe.seq_len
     dropout = 2 * model.hidden_size if model.dropout else 0
     norms = stream_bytes(layout) + (narrow if layout.bf16 else stream_bytes(layout))
+    if model.norm_position == "pre_and_output":
+        norms *= 2
     return norms * model.hidden_size + narrow * (2 * model.hidden_size + inside // tp + dropout)
 
 

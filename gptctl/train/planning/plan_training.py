@@ -100,9 +100,8 @@ def plan_by_amount(request: PlanRequest) -> TrainingPlan:
 def plan_by_time(request: PlanRequest, measure: Measure, used: float) -> TrainingPlan:
     """Return the plan for a number of minutes."""
     began, whole = time.monotonic(), 60 * request.minutes
-    grid = candidates(request, tokens=0)
     seconds = max(whole - used, LEAST_SHARE * whole)
-    speeds = measure_some(request, grid, measure, seconds, min(MEASURED_SHARE * whole, MEASURED_SECONDS))
+    grid, speeds = measure_grid(request, measure, seconds, min(MEASURED_SHARE * whole, MEASURED_SECONDS))
     seconds = max(seconds - (time.monotonic() - began), LEAST_SHARE * whole)
     if request.preset or request.size:
         best = grid[0]
@@ -111,9 +110,8 @@ def plan_by_time(request: PlanRequest, measure: Measure, used: float) -> Trainin
             model = best.model
             best = adapted(request, Candidate(model, compute_optimal.recipe_for(model, int(speed * seconds))))
     else:
-        every = interpolate(grid, speeds)
-        best = adapted(request, chosen := compute_optimal.choose(every, seconds, request.unique_tokens or UNLIMITED))
-        speed = next(rate for candidate, rate in every.items() if candidate.model == chosen.model)
+        chosen, speed = choose_best(request, interpolate(grid, speeds), seconds)
+        best = adapted(request, chosen)
     evaluated = min(request.val_tokens, request.eval_batches * batch_tokens(best) or request.val_tokens)
     evaluating = evaluated / (3 * speed) + 0.5 if evaluated else 0.0
     saving = SAVING_SECONDS + 24 * best.model.parameters() / SAVED_BYTES_PER_SECOND
@@ -206,6 +204,27 @@ def with_steps(candidate: Candidate, steps: int, keeps_warmup: bool = False) -> 
     return Candidate(candidate.model, candidate.recipe.model_copy(update={"steps": steps, "warmup_steps": warmup}))
 
 
+def measure_grid(
+    request: PlanRequest, measure: Measure, seconds: float, allowed: float
+) -> tuple[list[Candidate], dict[Candidate, float]]:
+    """Return the models to choose among, and the speeds of some, measured within about `allowed` seconds.
+
+    More tokens want a longer context. Where the speed allows for so many tokens, the models are those of the longer
+    context, and their speeds are measured again in what is left of the time.
+    """
+    began = time.monotonic()
+    grid = candidates(request, tokens=0)
+    speeds = measure_some(request, grid, measure, seconds, allowed)
+    while not request.preset:
+        _, speed = choose_best(request, interpolate(grid, speeds), seconds)
+        longer = candidates(request, int(speed * seconds))
+        if longer[0].recipe.seq_len <= grid[0].recipe.seq_len:
+            break
+        left = max(0.0, allowed - (time.monotonic() - began))
+        grid, speeds = longer, measure_some(request, longer, measure, seconds, left)
+    return grid, speeds
+
+
 def measure_some(
     request: PlanRequest, grid: list[Candidate], measure: Measure, seconds: float, allowed: float
 ) -> dict[Candidate, float]:
@@ -226,6 +245,12 @@ def measure_some(
             break
         speeds[grid[index]] = measure(grid[index], left)
     return speeds
+
+
+def choose_best(request: PlanRequest, speeds: Mapping[Candidate, float], seconds: float) -> tuple[Candidate, float]:
+    """Return the candidate with the lowest expected loss, with a recipe for these seconds, and its speed."""
+    chosen = compute_optimal.choose(speeds, seconds, request.unique_tokens or UNLIMITED)
+    return chosen, next(rate for candidate, rate in speeds.items() if candidate.model == chosen.model)
 
 
 def interpolate(grid: list[Candidate], speeds: Mapping[Candidate, float]) -> dict[Candidate, float]:

@@ -176,6 +176,8 @@ def check_divisible(config: ModelConfig, tp_size: int) -> None:
         "kv_heads": config.resolved_kv_heads,
         "intermediate_size": config.intermediate_size,
     }
+    if config.qk_norm and config.qk_norm_over == "width":
+        raise UsageError("tp does not compute model.qk_norm_over = width, which needs all heads", "use --parallel fsdp")
     for name, count in counts.items():
         if count % tp_size:
             raise UsageError(f"model.{name} {count} is not divisible by tp_size {tp_size}", "choose a divisor of it")

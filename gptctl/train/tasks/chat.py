@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +41,8 @@ def prepare(inputs: TaskInputs, template_file: str | None) -> FinetuneTask:
             )
         tokens, learned = [tokens for tokens, _ in fitting], [learned for _, learned in fitting]
         data[split] = partial(Conversations, tokens, learned, max_seq_len, inputs.seed, split)
-    metadata: dict[str, Any] = {"chat_template": source, "stop_ids": list(template.stop_ids), "counts": counts}
+    stop_ids = dict.fromkeys((*template.stop_ids, *inputs.metadata.get("stop_ids", ())))
+    metadata = inputs.kept_metadata() | {"chat_template": source, "stop_ids": list(stop_ids), "counts": counts}
     return FinetuneTask(
         model=initial_models.PretrainedModel(inputs.initial_for(tokenizer)),
         train_sources=(TrainSource(data["train"]),),
@@ -59,6 +59,7 @@ def encode_conversations(table: pa.Table, template: chat.ChatTemplate, split: st
     """Return the tokens of each row's messages. Raises DataError (3), naming the row, if they cannot be read."""
     rows = zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
     return [
-        template.conversation(chat.read_messages(text, f"{split}: row {row} (id {identity})"))
+        sample
         for row, (identity, text) in enumerate(rows)
+        for sample in template.samples(chat.read_messages(text, f"{split}: row {row} (id {identity})"))
     ]

@@ -61,7 +61,8 @@ def prepare(inputs: TaskInputs, options: ClassifyOptions) -> FinetuneTask:
         objective="classification",
         select_on=options.select_on,
         tokenizer=tokenizer,
-        metadata={
+        metadata=inputs.kept_metadata()
+        | {
             "label_names": names,
             "classifier_inputs": classifier_inputs.to_json(),
             "pair_column": options.pair_column,

@@ -44,8 +44,8 @@ class FinetuneInputs:
         return prepare_task(self.config, self.folder, self.saved, self.sources, warn)
 
 
-def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str]) -> FinetuneInputs:
-    """Open a model and the texts to train it on.
+def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], warn: Callable[[str], None]) -> FinetuneInputs:
+    """Open a model and the texts to train it on. Warn of texts that are left out, and of an unfinished run.
 
     Raises UsageError (2) for options that do not fit together, DataError (3) for a model or texts that cannot be read,
     MachineError (4) for a device or a package that is missing.
@@ -54,7 +54,7 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str]) -> Fine
     from gptctl.model.folder import load_model
 
     check_command(config)
-    folder = find_model(base)
+    folder = find_model(base, warn)
     saved = load_model(folder)
     model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
     if config.lora and "tp" in processes.strategies():
@@ -62,5 +62,5 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str]) -> Fine
     if config.nodes > 1 and (config.seeds > 1 or (config.fold_column and config.fold is None)):
         hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
         raise UsageError("--seeds and --fold-column train on one machine", hint)
-    sources, fingerprints = config.read_sources(data)
+    sources, fingerprints = config.read_sources(data, warn)
     return FinetuneInputs(config, folder, saved, model, processes, sources, fingerprints)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -147,7 +147,9 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         """Return the settings of LoRA with the rank of --lora."""
         return LoraConfig(rank=self.lora, **vars(self.adapter))
 
-    def read_sources(self, paths: Sequence[str]) -> tuple[dict[str, dict[str, pa.Table]], dict[str, str]]:
+    def read_sources(
+        self, paths: Sequence[str], warn: Callable[[str], None]
+    ) -> tuple[dict[str, dict[str, pa.Table]], dict[str, str]]:
         """Return the texts of each source as `read_splits` does, by its name, and the fingerprints of all files.
 
         Raises UsageError (2) for several sources of another task than lm, and for one that is named twice.
@@ -156,20 +158,20 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
             raise UsageError(f"--task {self.task} reads one DATA, not {len(paths)}", "put the files into one folder")
         sources, fingerprints = {}, {}
         for name, path in zip(name_sources(paths), paths, strict=True):
-            sources[name], prints = self.read_splits(path)
+            sources[name], prints = self.read_splits(path, warn)
             for file, value in prints.items():
                 split, _, rest = file.partition("/")
                 fingerprints[f"{split}/{name}/{rest}" if len(paths) > 1 else file] = value
         return sources, fingerprints
 
-    def read_splits(self, data: str) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    def read_splits(self, data: str, warn: Callable[[str], None]) -> tuple[dict[str, pa.Table], dict[str, str]]:
         """Return the training and validation texts, and the fingerprints of their files.
 
         A held-out fold becomes a table of its own, "held out".
         """
         column = "messages" if self.task == "chat" and self.text_column == "text" else self.text_column
         reading = self.model_copy(update={"text_column": column})
-        tables, prints = data_splits.training_splits(reading, data, structured=self.task == "chat")
+        tables, prints = data_splits.training_splits(reading, data, warn, structured=self.task == "chat")
         if self.fold is not None:
             if self.fold_column is None or self.task != "classify":
                 raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")

@@ -30,6 +30,11 @@ class TaskInputs:
     seed: int
     warn: Callable[[str], None]
 
+    def kept_metadata(self, *names: str) -> dict[str, Any]:
+        """Return some of the model's metadata, and always its special tokens and generation settings."""
+        kept = ("special_tokens", "generation_config", *names)
+        return {name: self.metadata[name] for name in kept if name in self.metadata}
+
     def initial_for(self, tokenizer: Tokenizer) -> InitialModel:
         """Return the initial model with room for the tokens of a tokenizer."""
         return replace(self.initial, vocab_size=max(self.model_config.vocab_size, tokenizer.vocab_size))

@@ -40,12 +40,17 @@ def prepare(inputs: TaskInputs, sources: Mapping[str, Mapping[str, pa.Table]], o
         objective="language_model",
         select_on="loss",
         tokenizer=tokenizer,
-        metadata={name: inputs.metadata[name] for name in ("chat_template", "stop_ids") if name in inputs.metadata},
+        metadata=inputs.kept_metadata("chat_template", "stop_ids"),
     )
 
 
 def encode_stream(table: pa.Table, tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """Return the tokens of all texts, with end-of-text before, between and after them."""
-    end = [tokenizer.end_of_text_id]
+    """Return the tokens of all texts. Each is preceded by the tokenizer's prefix and followed by end-of-text.
+
+    Where end-of-text is the prefix, too, there is one between two texts.
+    """
+    prefix, end = list(tokenizer.prefix_ids), [tokenizer.end_of_text_id]
+    before = [] if prefix == end else prefix
     texts = tokenizer.encode_to_arrays(table["text"].to_pylist())
-    return np.concatenate([np.array(end), *(part for text in texts for part in (text, end))]).astype(np.int64)
+    parts = [prefix if prefix == end else [], *(part for text in texts for part in (before, text, end))]
+    return np.concatenate([np.array(part, np.int64) for part in parts])

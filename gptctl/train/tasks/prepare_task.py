@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from gptctl.model.saved_model import SavedModel
-from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.tasks import chat, classify, lm
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 from gptctl.train.tasks.finetune_task import FinetuneTask, TaskInputs
@@ -30,7 +29,7 @@ def prepare_task(
         freeze=config.freeze,
         freeze_layers=config.freeze_layers,
     )
-    tokenizer = Tokenizer.from_json(saved.tokenizer_json)
+    tokenizer = saved.tokenizer()
     tables = next(iter(sources.values()))
     model = config.limit_context(saved.config)
     inputs = TaskInputs(tables, initial, model, tokenizer, saved.extra, config.seed, warn)

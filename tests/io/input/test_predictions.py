@@ -68,8 +68,8 @@ def test_csv_keeps_labels_as_text_and_reads_numbers(tmp_path: Path) -> None:
     ("data", "name", "word"),
     [
         (b'{"id": 1}\n{"id"', "p.jsonl", "line 2 is not JSON"), (b"[1]\n", "p.jsonl", "not a JSON object"), (b'{"id": "\xff"}\n', "p.jsonl", "line 1"),
-        (b"ARROW1 and no more", "p.arrow", "cannot read"), (b"a,b\n1\n", "p.csv", "cannot read"), (b"PAR1", "p.parquet", "cannot read"),
-        (b"id,label\n1,\xff\xfe\n", "p.csv", "cannot read"), (b"not gzip", "p.jsonl.gz", "cannot read"),
+        (b"ARROW1 and no more", "p.arrow", "cannot read"), (b"a,b\n1\n", "p.csv", "row 2: 1 fields where 2 are expected, separated by"), (b"PAR1", "p.parquet", "cannot read"),
+        (b"id,label\n1,\xff\xfe\0\1\n", "p.csv", "binary"), (b"not gzip", "p.jsonl.gz", "cannot read"),
     ],
 )  # fmt: skip
 def test_damaged_files_name_what_is_wrong(data: bytes, name: str, word: str, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_damaged_files_name_what_is_wrong(data: bytes, name: str, word: str, tmp
 def test_paths_that_hold_none(tmp_path: Path, workspace: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         predictions.read_predictions(str(tmp_path / "absent"))
-    with pytest.raises(DataError, match="not a complete output"):
+    with pytest.raises(DataError, match="holds nothing, not predictions"):
         predictions.read_predictions(str(tmp_path))
     with pytest.raises(DataError, match="holds documents, not predictions"):
         predictions.read_predictions(str(workspace / "unique"))

@@ -141,7 +141,7 @@ def test_every_format_gives_the_same_tasks_and_documents_as_from_disk(server: St
     assert len(tasks[0]) > 3
     for ours, theirs in zip(*tasks, strict=True):
         assert ours.key() == theirs.key()
-        (table, bad), (other, other_bad) = (read_task(task, ReadOptions()) for task in (ours, theirs))
+        (table, bad, _), (other, other_bad, _) = (read_task(task, ReadOptions()) for task in (ours, theirs))
         assert table.equals(other)
         assert bad == other_bad
 

@@ -148,7 +148,7 @@ def test_a_vocabulary_that_grew(tmp_path: Path, case: str) -> None:
     loaded, config, text, extra = load_model(tmp_path / "adapter")
     assert (config.vocab_size, text, extra) == (520, tokenizer, {"stop_ids": [519]})
     close(logits_of(loaded, some_tokens(model, 2, 20)), logits_of(model, some_tokens(model, 2, 20)))
-    with pytest.raises(DataError, match="adds tokens"):
+    with pytest.raises(DataError, match="changes the shape"):
         load_adapter_into(tmp_path / "adapter", small)
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     base.resize_token_embeddings(520)
@@ -220,3 +220,85 @@ def test_an_update_of_another_model(tmp_path: Path) -> None:
         path.write_text(json.dumps(told))
         with pytest.raises(DataError, match=r"does not fit|does not have"):
             load_model(tmp_path / "adapter")
+
+
+def made_by_peft(folder: Path, case: str = "llama", **settings: Any) -> tuple[Any, Tensor]:
+    """Write a base and an adapter that peft made of it and moved; give what peft opens, and some tokens."""
+    name, changes = CASES[case]
+    model = make(name, **changes)
+    save_model(folder / "base", model, tokenizer_json(), {})
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder / "base")
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = theirs.get_peft_model(base, theirs.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=10, **settings))
+        with torch.no_grad():
+            for parameter in made.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        made.save_pretrained(folder / "adapter")
+        fresh = transformers.AutoModelForCausalLM.from_pretrained(folder / "base")
+        opened = theirs.PeftModel.from_pretrained(fresh, folder / "adapter").eval()
+    return opened, some_tokens(model, 2, 20)
+
+
+@pytest.mark.parametrize(
+    ("case", "settings"),
+    [
+        ("llama", {"target_modules": ["q_proj"], "init_lora_weights": "gaussian"}),
+        ("llama", {"target_modules": ["q_proj"], "init_lora_weights": "orthogonal"}),
+        ("llama", {"target_modules": ["q_proj"], "alpha_pattern": {"layers.0.self_attn.*": 3}}),
+        ("llama", {"target_modules": "all-linear", "alpha_pattern": {"^model.*": 3, ".*down_proj": 50}}),
+        ("llama", {"target_modules": ["q_proj", "v_proj"], "rank_pattern": {r".*layers\.[01]\..*q_proj": 2}}),
+        ("llama", {"target_modules": ["q_proj", "embed_tokens"]}),
+        ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}),
+        ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}),
+        ("llama", {"target_modules": ["q_proj", "lm_head"]}),
+        ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["norm"], "use_dora": True, "use_rslora": True}),
+        ("gpt2", {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True}),
+        ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True, "modules_to_save": ["wte"]}),
+        ("gpt2-untied", {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True, "use_rslora": True}),
+    ],
+)
+def test_what_peft_computes(tmp_path: Path, case: str, settings: dict[str, Any]) -> None:
+    """Patterns, embeddings, and heads that are tied in the base but changed alone."""
+    opened, tokens = made_by_peft(tmp_path, case, **settings)
+    close(logits_of(load_model(find_model(str(tmp_path / "adapter")))[0], tokens), logits_of(opened, tokens))
+
+
+@pytest.mark.parametrize("init", ["pissa", "pissa_niter_4", "olora", "mica"])
+def test_initializations_that_change_the_base_are_refused(tmp_path: Path, init: str) -> None:
+    made_by_peft(tmp_path, target_modules=["q_proj"], init_lora_weights=init)
+    with pytest.raises(DataError, match=f"init_lora_weights = {init}"):
+        load_model(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"init_lora_weights": "corda"}, "init_lora_weights = corda"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights = loftq"),
+        ({"a_new_idea": {"strength": 2}}, "a_new_idea ="),
+        ({"trainable_token_indices": [3]}, "trainable_token_indices"),
+        ({"alpha_pattern": {"q_proj(": 2}}, "invalid pattern"),
+        ({"use_dora": True}, "has no tensor .*lora_magnitude_vector"),
+        ({"r": 5}, "does not fit its weight"),
+    ],
+)
+def test_unknown_settings_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    made_by_peft(tmp_path, target_modules=["q_proj"])
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=words):
+        load_model(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("name", ["lora_B.bias", "lora_magnitude_vector", "lora_C.weight", "lora_embedding_B"])
+def test_tensors_without_a_use_are_refused(tmp_path: Path, name: str) -> None:
+    made_by_peft(tmp_path, target_modules=["q_proj"])
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    stored = {key: tensor.clone() for key, tensor in tensor_files.read_tensors(path).items()}
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensor_files.write_tensors(path, stored | {f"{module}.{name}": torch.ones(4)})
+    with pytest.raises(DataError, match=f"does not compute: model.layers.0.self_attn.q_proj.{name}"):
+        load_model(tmp_path / "adapter")

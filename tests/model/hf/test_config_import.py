@@ -11,6 +11,7 @@ import pytest
 from gptctl.core.errors import DataError
 from gptctl.model.folder import load_model
 from gptctl.model.hf.config_import import read_model_config
+from gptctl.model.rope_scaling import RopeScaling
 from tests.model.hf.test_transformers import CASES, build, exported
 
 
@@ -30,6 +31,36 @@ from tests.model.hf.test_transformers import CASES, build, exported
              "vocab_size": 32000, "max_position_embeddings": 2048, "eos_token_id": 2},
             1_100_048_384, {"rope_theta": 10000.0, "tie_embeddings": False},
         ),
+        (  # meta-llama/Llama-3.2-1B
+            {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "head_dim": 64,
+             "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+             "rms_norm_eps": 1e-5, "vocab_size": 128256, "max_position_embeddings": 131072, "rope_theta": 500000.0,
+             "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                              "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+             "tie_word_embeddings": True, "eos_token_id": 128001},
+            1_235_814_400, {"rope_theta": 500000.0, "rope_scaling": RopeScaling(rope_type="llama3", factor=32.0,
+                                                                              original_max_seq_len=8192)},
+        ),
+        (  # mistralai/Mistral-7B-v0.1
+            {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_size": 4096, "vocab_size": 32000,
+             "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+             "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "sliding_window": 4096, "eos_token_id": 2},
+            7_241_732_096, {"layer_pattern": ("sliding",), "sliding_window": 4096, "max_seq_len": 32768},
+        ),
+        (  # Qwen/Qwen2.5-0.5B
+            {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 896, "vocab_size": 151936,
+             "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
+             "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": True,
+             "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 24, "eos_token_id": 151643},
+            494_032_768, {"bias_parts": ("qkv",), "layer_pattern": ("full",), "rope_theta": 1e6},
+        ),
+        (  # Qwen/Qwen3-0.6B
+            {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024, "vocab_size": 151936,
+             "head_dim": 128, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+             "num_key_value_heads": 8, "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+             "tie_word_embeddings": True, "use_sliding_window": False, "sliding_window": None, "eos_token_id": 151645},
+            596_049_920, {"resolved_head_dim": 128, "qk_norm": True},
+        ),
         (  # mistralai/Mixtral-8x7B
             {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 4096, "sliding_window": None,
              "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
@@ -42,10 +73,10 @@ from tests.model.hf.test_transformers import CASES, build, exported
              "n_layer": 48, "n_positions": 1024, "vocab_size": 50257, "eos_token_id": 50256},
             1_557_611_200, {"activation": "gelu_tanh", "dropout": 0.1, "intermediate_size": 6400, "bias": True},
         ),
-        (  # EleutherAI/gpt-neo-125m, where our count has biases for queries, keys and values, which are zero there
+        (  # EleutherAI/gpt-neo-125m
             {"architectures": ["GPTNeoForCausalLM"], "model_type": "gpt_neo", "attention_types": [[["global", "local"], 6]],
              "hidden_size": 768, "num_heads": 12, "num_layers": 12, "window_size": 256, "vocab_size": 50257},
-            125_198_592 + 12 * 3 * 768, {"layer_pattern": ("full", "sliding") * 6, "sliding_window": 256},
+            125_198_592, {"layer_pattern": ("full", "sliding") * 6, "sliding_window": 256},
         ),
         (  # openai-community/openai-gpt
             {"architectures": ["OpenAIGPTLMHeadModel"], "model_type": "openai-gpt", "afn": "gelu", "n_positions": 512},
@@ -65,10 +96,12 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
     [
         ({"architectures": ["BertModel"], "model_type": "bert"}, "BertModel"),
         ({"architectures": ["Qwen3ForSequenceClassification"]}, "Qwen3ForSequenceClassification"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "rope_type = llama3"),
-        ({"head_dim": 32}, "head_dim = 32"),
+        ({"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "rope_type = proportional"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "factor"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
+        ({"head_dim": 32}, "self_attn"),
         ({"hidden_act": "gelu"}, "hidden_act = gelu"),
-        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"use_sliding_window": True, "layer_types": ["chunked_attention"]}, "layer_types = chunked_attention"),
         ({"num_attention_heads": 0, "head_dim": None}, "wrong type"),
         ({"hidden_size": "wide"}, "wrong type"),
         ({"rope_parameters": [1]}, "wrong type"),

@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"layers": 2, "hidden_size": 64, "intermediate_size": 256, "qk_norm": False},
         "ArceeForCausalLM",
     ),
+    "modern-sliding": ("test-modern", {"layer_pattern": ["sliding", "full"], "sliding_window": 8}, "Qwen3ForCausalLM"),
     "moe": ("test-moe", {}, "MixtralForCausalLM"),
     "moe-qk-norm": ("test-moe", {"qk_norm": True, "kv_heads": 2}, "Qwen3MoeForCausalLM"),
 }
@@ -211,6 +212,8 @@ def test_gpt2_as_it_was_published(tmp_path: Path) -> None:
     loaded, config, text, extra = load_model(find_model(str(published)))
     assert_equal_weights(loaded, model)
     assert (config.layers, config.intermediate_size, config.activation) == (2, 256, "gelu_tanh")
+    special = extra.pop("special_tokens")
+    assert (special["bos_token"], special["eos_token"]) == (None, "<|endoftext|>")
     assert extra == {"chat_template": "{{ messages }}", "stop_ids": [END_ID]}
     assert Tokenizer.from_json(text).encode("a b") == Tokenizer.from_json(tokenizer_json()).encode("a b")
     (published / "chat_template.jinja").write_text("newer")
@@ -293,7 +296,7 @@ def test_every_preset_has_its_class(name: str) -> None:
     config = ModelConfig.model_validate(load_preset(name)["model"])
     family = closest_family(config)
     with torch.device("meta"):
-        shape = transformers.AutoConfig.for_model(**to_hf_config(config))
+        shape = transformers.AutoConfig.for_model(**to_hf_config(config, family))
         opened = getattr(transformers, family.architecture)(shape)
     own = {name: parameter.numel() for name, parameter in opened.named_parameters()}
     if not config.experts:  # which are one tensor in memory and many on disk
@@ -309,7 +312,15 @@ def test_every_preset_has_its_class(name: str) -> None:
     [
         ("test-gpt3", {}, "no place for blocks.0.attention.query.bias"),
         ("test-modern", {"logit_softcap": 15.0}, "logit_softcap = 15.0"),
-        ("test-modern", {"layer_pattern": ["sliding"], "sliding_window": 8}, "layer_pattern = sliding"),
+        (
+            "test-modern",
+            {"layer_pattern": ["sliding", "full"], "qk_norm": False, "sliding_window": 8, "norm_position": "output"},
+            "norm_position = output",
+        ),
+        ("test-modern", {"architecture": "MistralForCausalLM"}, "MistralForCausalLM has no qk_norm = True"),
+        ("test-modern", {"architecture": "Mistral"}, "model.architecture Mistral is not known"),
+        ("test-modern", {"rope_pattern": [True, False]}, "rope_pattern"),
+        ("test-modern", {"attention_softcap": 20.0}, "attention_softcap = 20.0"),
         ("test-modern", {"bias": True}, "no place for blocks.0.feed_forward"),
         ("test-modern", {"positions": "learned"}, "positions = learned"),
         ("test-gpt2", {"kv_heads": 2}, "kv_heads = 2"),

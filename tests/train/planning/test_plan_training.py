@@ -8,7 +8,7 @@ import pytest
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig, load_preset
-from gptctl.train.planning.compute_optimal import Candidate, candidates
+from gptctl.train.planning.compute_optimal import Candidate, candidates, context_for
 from gptctl.train.planning.plan_training import PlanRequest, interpolate, plan_training
 from gptctl.train.planning.training_plan import TrainingPlan
 from gptctl.train.recipe import Recipe
@@ -69,6 +69,12 @@ def test_at_most_four_models_are_measured() -> None:
     plan = plan_training(request(minutes=10.0), measure)
     assert 1 < len(asked) == len(plan.measured) <= 4
     assert f"{plan.model.layers} layers of width {plan.model.hidden_size}" in plan.measured
+
+
+@pytest.mark.parametrize(("flops", "context"), [(1e10, 512), (1e14, 1024), (3e16, 2048)])
+def test_the_context_grows_with_the_tokens_that_the_time_allows(flops: float, context: int) -> None:
+    plan = plan_training(request(minutes=10.0), machine(flops))
+    assert plan.recipe.seq_len == plan.model.max_seq_len == context == context_for(plan.tokens)
 
 
 def test_speeds_are_interpolated_by_flops() -> None:

@@ -63,10 +63,10 @@ class HashTask:
 
     def __call__(self, task: ShardTask) -> TaskCounts:
         """Read and hash a task."""
-        table, bad = read_task(task, self.options)
-        keys, positions = self.method.keys(table["text"].combine_chunks())
+        found = read_task(task, self.options)
+        keys, positions = self.method.keys(found.documents["text"].combine_chunks())
         columns = {"key": keys, "location": places(task.index, positions)}
-        return TaskCounts(len(table), len(bad), self.workspace.keys.write(task.index, columns))
+        return TaskCounts(len(found.documents), len(found.unreadable), self.workspace.keys.write(task.index, columns))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class RepeatSearch:
             if number <= len(corpus.against):
                 documents, unreadable = documents + counts.documents, unreadable + counts.unreadable
             pool.context.progress(number, None, "shards hashed", f"{keys:,} keys")
-        corpus.check_against(documents, unreadable)
+        corpus.check_against(documents, unreadable, pool.context.warn)
         ranges = sorted_runs.ranges(pool.partitions(keys, SORTING_BYTES))
         repeats = sum(pool.map(FindRepeats(self.workspace, corpus.input_start), enumerate(ranges)))
         return {"compared": keys, "repeats": repeats, "disk_bytes": self.workspace.keys.bytes()}

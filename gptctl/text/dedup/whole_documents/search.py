@@ -71,7 +71,7 @@ class DocumentSearch:
             documents, keys = documents + counts.documents, keys + counts.keys
             self.pool.context.progress(len(self.task_sizes), None, "shards hashed", f"{documents:,} documents")
         self.workspace.keep_first_tasks(len(self.task_sizes))
-        self.corpus.check_against(sum(self.task_sizes[:against]), unreadable)
+        self.corpus.check_against(sum(self.task_sizes[:against]), unreadable, self.pool.context.warn)
         if sum(self.task_sizes[against:]):
             keep_policy.check_known(self.keep, known, others)
         return keys

@@ -36,11 +36,13 @@ class SignTask:
         if stored and stored["key"] == task.key() and self.workspace.keys.path(task.index).exists():
             names = tuple(stored["known"]), tuple(stored["others"])
             return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"], *names)
-        table, bad = read_task(task, self.options)
+        found = read_task(task, self.options)
+        table = found.documents
         ranks = keep_policy.ranks(self.keep, table)
-        self.workspace.cache.write(task, table, bad)
+        self.workspace.cache.write(task, found)
         keys = write_keys(self.criteria, self.workspace, task.index, table, ranks)
-        counts = TaskCounts(len(table), len(bad), keys, *keep_policy.known_names(self.keep, table))
+        names = keep_policy.known_names(self.keep, table)
+        counts = TaskCounts(len(table), len(found.unreadable), keys, *names)
         checked_json.write(record, {"key": task.key()} | asdict(counts), flush="none")
         return counts
 

@@ -1,0 +1,1 @@
+"""Cards for the Hugging Face hub: a README.md with metadata, for a model and for a dataset."""
