@@ -152,7 +152,7 @@ def choice_context_column(data: EvaluationData) -> str | None:
     """Return the column of contexts if DATA is multiple choice, else None."""
     splits = data_splits.find_splits(data.path)
     first = next(iter(splits.named.values()), splits.whole or data.path)
-    return sniff.choices_beside(first, data.reading.text_column)
+    return sniff.choices_beside(first, ReadOptions.from_config(data.reading))
 
 
 def evaluation_splits(

@@ -76,6 +76,8 @@ def read_documents(
     """
     reading = replace(ReadOptions.from_config(config), structured=structured)
     inputs = Inputs((path,), reading)
+    if unused := inputs.unused_options():
+        warn(unused)
     tables: list[pa.Table] = []
     totals = PipelineTotals()
     for task in inputs.tasks(config.limit):

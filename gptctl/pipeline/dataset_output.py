@@ -72,6 +72,7 @@ def open_dataset(
     `other_fingerprints` are those of what the stage reads besides its inputs. Raises UsageError (2) if OUT lies inside
     an input folder, and what `open_run` raises.
     """
+    warn_of_unused(config, context, inputs)
     if out == "-":
         refuse_rejects(config)
         yield PipeOutput(config, context)
@@ -182,6 +183,13 @@ def check_balance(counts: Counts) -> None:
             f"dropped and {counts.quarantined.total()} quarantined",
             "the output was not finished; please report this with what --debug shows",
         )
+
+
+def warn_of_unused(config: ReadingOptions, context: Context, inputs: Inputs) -> None:
+    """Warn of options of reading that no input can need, unless other data is read with them too."""
+    reads_more = getattr(config, "against", ()) or getattr(config, "decontaminate", ())
+    if not reads_more and (unused := inputs.unused_options()):
+        context.warn(unused)
 
 
 def refuse_rejects(config: ReadingOptions) -> None:

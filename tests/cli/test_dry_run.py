@@ -28,6 +28,8 @@ QUICK: dict[str, Values] = {
     "finetune": {"device": "cpu", "epochs": 0.1},
     "eval": {"device": "cpu", "cache": "none"},
     "generate": {"device": "cpu", "max_tokens": 1},
+    "pretrain": {"device": "cpu", "steps": 1, "preset": "test-modern"},
+    "export": {},
 }
 DATA_STAGES = ("clean", "dedup", "tokenize")
 Make = Callable[[Path], Any]
@@ -208,3 +210,44 @@ def test_predictions(tmp_path: Path) -> None:
         ({"predictions": good, "compare": str(tmp_path / "broken.jsonl")}, 3),
     ):  # fmt: skip
         assert compare("eval", values, tmp_path) == code, values
+
+
+# W is the workspace of good outputs, PLACE the test's own folder.
+MODELS: list[tuple[str, int, Values]] = [
+    ("pretrain", 2, {"tokens": ("nowhere",), "out": "PLACE/out"}),
+    ("pretrain", 3, {"tokens": ("W/clean",), "out": "PLACE/out"}),
+    ("pretrain", 2, {"tokens": ("W/tokens",), "out": "PLACE/out", "loggers": ("nosuch",)}),
+    ("pretrain", 2, {"tokens": ("W/tokens",), "out": "PLACE/out", "training": {"optimizer": "nosuch"}}),
+    ("finetune", 2, {"base": "nowhere", "data": ("W/labelled",), "out": "PLACE/out"}),
+    ("finetune", 3, {"base": "PLACE/unknown", "data": ("W/labelled",), "out": "PLACE/out"}),
+    ("finetune", 2, {"base": "W/run", "data": ("nowhere",), "out": "PLACE/out"}),
+    ("finetune", 3, {"base": "W/run", "data": ("W/labelled",), "out": "PLACE/out", "label_column": "nosuch"}),
+    ("finetune", 3, {"base": "W/run", "data": ("W/labelled",), "out": "PLACE/out", "task": "chat"}),
+    ("finetune", 2, {"base": "W/run", "data": ("W/labelled",), "out": "PLACE/out", "max_seq_len": 10**6}),
+    ("eval", 2, {"model": "nowhere", "data": "W/labelled"}),
+    ("eval", 3, {"model": "PLACE/unknown", "data": "W/labelled"}),
+    ("eval", 2, {"model": "W/classifier", "data": "nowhere"}),
+    ("eval", 3, {"model": "W/classifier", "data": "W/labelled/test.jsonl", "label_column": "nosuch"}),
+    ("eval", 3, {"model": "W/run", "data": "W/labelled", "task": "classify"}),
+    ("eval", 2, {"model": "W/classifier"}),
+    ("generate", 2, {"model": "nowhere", "prompt": "The"}),
+    ("generate", 3, {"model": "PLACE/unknown", "prompt": "The"}),
+    ("generate", 2, {"model": "W/run", "prompts": "nowhere.txt"}),
+    ("generate", 3, {"model": "W/run", "prompts": "PLACE/empty.txt"}),
+    ("generate", 3, {"model": "W/run", "prompt": "The", "chat": True}),
+    ("generate", 2, {"model": "W/run", "prompt": "The", "prompts": "PLACE/empty.txt"}),
+    ("export", 2, {"model": "nowhere", "out": "PLACE/out"}),
+    ("export", 3, {"model": "PLACE/unknown", "out": "PLACE/out"}),
+]
+
+
+@pytest.mark.parametrize(("stage", "code", "values"), MODELS)
+def test_models(stage: str, code: int, values: Values, tmp_path: Path, workspace: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "unknown").mkdir()
+    (tmp_path / "unknown" / "model.safetensors").write_bytes(b"{}")
+    (tmp_path / "unknown" / "config.json").write_text(
+        '{"model_type": "nosuch", "architectures": ["NosuchForCausalLM"]}'
+    )
+    placed = json.dumps(values).replace("PLACE", str(tmp_path)).replace('"W/', f'"{workspace}/')
+    assert compare(stage, json.loads(placed), tmp_path) == code

@@ -59,7 +59,7 @@ class ReadingOptions(StageConfig):
         """Raise ValueError for what is no encoding of text."""
         try:
             if value != "auto":
-                b"".decode(value)
+                "a".encode(value)
         except (LookupError, ValueError) as error:
             raise ValueError(f"no encoding is called '{value}'; examples: cp1252, koi8-r, utf-16-le") from error
         return value

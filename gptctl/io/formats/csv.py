@@ -116,13 +116,13 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
     The encoding is in the column `encoding` if it is not UTF-8, unless the file has a column of that name.
     """
     table, unreadable, encodings = read_table(block)
-    if encodings and ENCODING not in table.column_names:
-        table = table.append_column(ENCODING, pa.array(list(encodings) * len(table), pa.string()))
     try:
         documents, unusable, _ = documents_from_table(table, block.start, block.name, options)
     except DataError as error:
         dialect = (table.schema.metadata or {})[DIALECT].decode()
         raise DataError(f"{error.message} ({dialect})", f"{error.hint}, or see csv.delimiter") from error
+    if encodings and ENCODING not in documents.column_names:
+        documents = documents.append_column(ENCODING, pa.array(list(encodings) * len(documents), pa.string()))
     encodings = Encodings(dict.fromkeys(encodings, len(documents)))
     return ReadResult(documents, unreadable + unusable, encodings)
 

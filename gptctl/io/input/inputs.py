@@ -21,7 +21,7 @@ from gptctl.core.errors import UsageError
 from gptctl.io import formats
 from gptctl.io.dataset import stream
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.files import content_hash, object_fingerprint
+from gptctl.io.files import content_hash, object_fingerprint, split_suffixes
 from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ShardTask
 from gptctl.io.input.find import find_files
@@ -87,6 +87,15 @@ class Inputs:
         named = InputFile(file.path, name, file.size)
         self.files.append(named)
         self.sources.append(named)
+
+    def unused_options(self) -> str:
+        """Return a sentence on options that no file of the input can need, or ""."""
+        names = {formats.format_name(split_suffixes(file.path)[0]) for file in self.files}
+        given = {"csv.delimiter": self.options.delimiter, "csv.quote": self.options.quote} if "csv" not in names else {}
+        given |= {"encoding": self.options.encoding} if not names & {"csv", "txt"} else {}
+        unused = [name for name, value in given.items() if value != "auto"]
+        kinds = "CSV or TSV" if "txt" in names else "text, CSV or TSV"
+        return f"without effect: {', '.join(unused)}; no input is a {kinds} file" if unused else ""
 
     def fingerprints(self, read_remote: bool = False) -> dict[str, str] | None:
         """Return a fingerprint of each input's content, by name, or None for a stream, which must be read first.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from gptctl.core.errors import DataError
 from gptctl.io.formats import InputFile
 from gptctl.io.formats import csv as csv_format
 from gptctl.io.input.blocks import ReadOptions
-from tests.conftest import documents
+from tests.conftest import REPO, documents
 
 Rows = list[dict[str, str]]
 
@@ -152,3 +154,30 @@ def test_a_row_without_end_is_an_error_in_bounded_memory(tmp_path: Path) -> None
     (tmp_path / "a.csv").write_bytes(b"text,label\n" + b"x" * 5000)
     with pytest.raises(DataError, match="a row is longer than 1,000 bytes"):
         read(tmp_path / "a.csv", 1000)
+
+
+READING = """
+import resource, sys
+from pathlib import Path
+from gptctl.io.formats import InputFile, csv
+from gptctl.io.input.blocks import ReadOptions
+path = Path(sys.argv[1])
+options = ReadOptions(max_doc_bytes=2**20)
+rows = sum(len(csv.read_table(b).documents) for b in csv.split_file(InputFile(str(path), "a", path.stat().st_size), 1, options))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_a_quote_that_is_never_closed_does_not_cost_memory(tmp_path: Path) -> None:
+    """The rows behind it are read in blocks, however many there are."""
+    peaks = []
+    for rows in (200_000, 1_600_000):
+        with (tmp_path / "a.csv").open("w") as file:
+            file.write('id,text\n0,"a quote that is never closed\n')
+            file.writelines(f"{number},some words of a row that is not long\n" for number in range(1, rows))
+        command = [sys.executable, "-c", READING, str(tmp_path / "a.csv")]
+        found, peak = subprocess.run(command, capture_output=True, check=True, text=True, cwd=REPO).stdout.split()
+        assert int(found) == rows
+        peaks.append(int(peak) * 1024)
+    assert peaks[1] < peaks[0] + 16 * 2**20, peaks

@@ -12,6 +12,7 @@ import pytest
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset.schema import kind_of
 from gptctl.io.input import predictions, sniff
+from gptctl.io.input.blocks import ReadOptions
 from tests.evals.command import write
 
 
@@ -90,7 +91,7 @@ def test_paths_that_hold_none(tmp_path: Path, workspace: Path) -> None:
 def test_peek(tmp_path: Path) -> None:
     rows = [{"context": "c", "choices": ["a", "b"], "label": 0}]
     path = str(write(tmp_path / "d.jsonl", rows))
-    assert set(sniff.columns(path, "context")) >= {"text", "choices", "label"}
-    assert sniff.columns(path, "absent") == []
+    assert set(sniff.columns(path, ReadOptions("context"))) >= {"text", "choices", "label"}
+    assert sniff.columns(path, ReadOptions("absent")) == []
     (tmp_path / "e.jsonl").write_text("")
-    assert sniff.columns(str(tmp_path / "e.jsonl"), "context") == []
+    assert sniff.columns(str(tmp_path / "e.jsonl"), ReadOptions("context")) == []
