@@ -84,7 +84,7 @@ def plan(config: Clean, context: Context) -> Summary:
         return Summary("clean", "planned", (out,), plan=planned)
     counts, metrics, totals = estimate_counts(CleanTask(config), preview.read_spread(inputs, config.limit), context)
     preview.check_totals(totals, config, context)
-    findings.check_urls(config, metrics, config.inputs, config.text_column)
+    findings.check_urls(config, metrics, config.inputs, ReadOptions.from_config(config))
     planned["sample"] = counts.to_json()
     planned["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
     table = funnel("estimated from a sample", counts)
@@ -147,7 +147,7 @@ def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: Da
         pipeline = ShardPipeline(clean_task, options, dataset.folder, preload=preload, in_groups=clean_task.by_block)
         totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
     metrics = findings.summarize_stats(totals.stats) | {"words": describe_splitter(config.words, punkt_parameters)}
-    findings.check_urls(config, metrics, config.inputs, config.text_column)
+    findings.check_urls(config, metrics, config.inputs, ReadOptions.from_config(config))
     return StageResult(totals, metrics)
 
 

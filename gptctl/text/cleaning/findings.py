@@ -9,6 +9,7 @@ from typing import Any
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts
 from gptctl.io.input import sniff
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.text.cleaning.filter_presets import PRESETS
 from gptctl.text.cleaning.options import CleaningOptions
 from gptctl.text.filters.url_blocklist import URLS
@@ -55,11 +56,13 @@ def can_drop(options: CleaningOptions, name: str) -> bool:
     return bool(config.languages if name == "language" else config.domains or config.words or config.files)
 
 
-def check_urls(options: CleaningOptions, metrics: Mapping[str, Any], inputs: Sequence[str], text_column: str) -> None:
+def check_urls(
+    options: CleaningOptions, metrics: Mapping[str, Any], inputs: Sequence[str], reading: ReadOptions
+) -> None:
     """Raise DataError (3) if URLs are to be blocked and no document has one. It names the columns there are."""
     if metrics.get("found", {}).get(URLS) == 0:
         column = options.filter_settings("url_blocklist").column
-        columns = [] if "-" in inputs else sniff.columns(inputs[0], text_column)
+        columns = [] if "-" in inputs else sniff.columns(inputs[0], reading)
         raise DataError(
             f"no document has a URL in column '{column}'{'; columns: ' if columns else ''}{', '.join(columns)}",
             "name the column with --set url_blocklist.column=COLUMN",
