@@ -23,6 +23,7 @@ __all__ = [
     "load",
     "pretrain",
     "report",
+    "split",
     "tokenize",
 ]
 

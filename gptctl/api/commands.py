@@ -29,6 +29,7 @@ from gptctl.core.summary import Summary
 FUNCTIONS = {
     "clean": "clean",
     "dedup": "dedup",
+    "split": "split",
     "tokenize": "tokenize",
     "pretrain": "pretrain",
     "finetune": "finetune",

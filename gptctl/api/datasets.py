@@ -27,7 +27,7 @@ class Dataset:
     """The output of a data command: documents, tokens, clusters, samples or predictions.
 
     path: the folder, or its URI in object storage.
-    split: "train", "val" or "test" for tokens; an empty string for all rows.
+    split: "train", "val" or "test" of a divided dataset; an empty string for all rows.
     """
 
     def __init__(self, path: str | Path, split: str = "") -> None:
@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def splits(self) -> list[str]:
-        """The splits of token shards, in their order on disk."""
+        """The splits of a divided dataset, in their order on disk."""
         return [split for split in dict.fromkeys(shard.split for shard in self.manifest.shards) if split]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from gptctl.core.errors import GptctlError
 from gptctl.core.formatting import format_duration, format_number
 from gptctl.core.redact import redact, redacted
-from gptctl.core.summary import Summary, Table
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress
 
     from gptctl.cli.training_view import TrainingView
+    from gptctl.core.summary import Summary, Table
 
 PLAIN_INTERVAL_SECONDS = 30.0
 VERBOSE_INTERVAL_SECONDS = 1.0
@@ -30,13 +31,36 @@ def safe(text: str) -> str:
     return redact(text).translate(CONTROL)
 
 
+def is_live() -> bool:
+    """Return whether standard error is a terminal on which lines can be redrawn."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+
+
+def show_starting(command: str) -> None:
+    """Say on a terminal that a command is starting, since importing libraries takes a second or more."""
+    if is_live():
+        sys.stderr.write(f"gptctl {command}: starting")
+        sys.stderr.flush()
+        Console.starting = True
+
+
+def clear_starting() -> None:
+    """Remove what `show_starting` has written, if it is still there."""
+    if Console.starting:
+        Console.starting = False
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
 class Console:
     """Prints results, messages and progress: a live bar or view on a terminal, else one plain line every 30 s."""
+
+    starting = False  # whether `show_starting` has written a line that is to be removed
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet = quiet
         self.interval = VERBOSE_INTERVAL_SECONDS if verbose else PLAIN_INTERVAL_SECONDS
-        self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI") and not quiet
+        self.live = is_live() and not quiet
         self.spoken = time.monotonic()
         self._began: tuple[float, float] | None = None  # time and amount of work done at the first report of progress
         self._bar: Progress | None = None
@@ -69,6 +93,7 @@ class Console:
 
     def write(self, text: str) -> None:
         """Write a piece of a result, such as a streamed sample, to standard output."""
+        clear_starting()
         sys.stdout.write(text)
         sys.stdout.flush()
 
@@ -86,13 +111,10 @@ class Console:
         if now - self.spoken >= self.interval:
             self.spoken = now
             rate = (done - self._began[1]) / max(now - self._began[0], 1e-9)
-            left = f", {format_duration((total - done) / rate)} left" if total and rate > 0 else ""
-            of = f" of {total:,.0f}" if total else ""
-            print(
-                f"{done:,.0f}{of} {unit}, {rate:,.1f} {unit}/s{left}{'; ' + safe(note) if note else ''}",
-                file=sys.stderr,
-                flush=True,
-            )
+            parts = [amount(done, total, unit)]
+            parts += [pace(rate, unit)] if rate > 0 else []
+            parts += [f"{format_duration((total - done) / rate)} left"] if total and rate > 0 else []
+            print(", ".join(parts) + ("; " + safe(note) if note else ""), file=sys.stderr, flush=True)
 
     def show_metrics(self, metrics: dict[str, Any]) -> None:
         """Draw the metrics of a training run if standard error is a terminal."""
@@ -113,25 +135,27 @@ class Console:
         self._live.update(self._view, refresh=True)
 
     def _draw(self, done: float, total: float | None, unit: str, note: str) -> None:
+        from rich import progress
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         if self._bar is None or unit != self._unit:
             self.stop_bar()
+            to_end = (progress.TaskProgressColumn(), progress.TimeRemainingColumn(), progress.TextColumn("left"))
             columns = (
-                TextColumn("{task.completed:,.0f} {task.description}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                *(to_end if total else (progress.TimeElapsedColumn(),)),
+                progress.TextColumn("{task.fields[note]}", markup=False),
             )
-            self._bar = Progress(*columns, console=RichConsole(stderr=True), transient=True)
+            self._bar = progress.Progress(*columns, console=RichConsole(stderr=True), transient=True)
             self._bar.start()
             self._task, self._unit = self._bar.add_task(unit, total=total, note=note), unit
-        self._bar.update(self._task, completed=done, total=total, note=safe(note))
+        said = amount(done, total, unit)
+        self._bar.update(self._task, completed=done, total=total, description=said, note=safe(note))
 
     def stop_bar(self) -> None:
         """Remove the bar or the view from the screen."""
+        clear_starting()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -143,15 +167,16 @@ class Console:
         """Print a result for people: its tables, its path, and what to run next."""
         if self.quiet:
             return
+        from gptctl.core.summary import Table
+
         for table in summary.tables:
             self.table(table)
         has_table = any(table.title == "plan" for table in summary.tables)
         if summary.status == "planned" and summary.plan is not None and not has_table:
             self.table(Table("plan", ("key", "value"), plan_rows(summary.plan)))
         where = ", ".join(summary.outputs)
-        self.info(
-            f"{summary.stage}: {summary.status}{' -> ' + where if where else ''} ({format_duration(summary.seconds)})"
-        )
+        place = f" -> {where}" if where else ""
+        self.info(f"{summary.stage}: {summary.final_status}{place} ({format_duration(summary.seconds)})")
         for warning in summary.warnings:
             self.warn(warning)
         if summary.next:
@@ -175,6 +200,7 @@ class Console:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print the one JSON result."""
+    clear_starting()
     sys.stdout.write(json.dumps(redacted(document), allow_nan=False, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
@@ -196,6 +222,23 @@ def plan_rows(plan: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         else:
             rows.append((name, cell(value)))
     return tuple(rows)
+
+
+def amount(done: float, total: float | None, unit: str) -> str:
+    """Return how much is done: "7 of 64 shards", "1 shard"."""
+    if total:
+        return f"{done:,.0f} of {total:,.0f} {unit if total != 1 else singular(unit)}"
+    return f"{done:,.0f} {unit if done != 1 else singular(unit)}"
+
+
+def singular(unit: str) -> str:
+    """Return the unit of one: "shard hashed" for "shards hashed"."""
+    return re.sub(r"s\b", "", unit, count=1)
+
+
+def pace(rate: float, unit: str) -> str:
+    """Return a speed; for slow work, the time that one unit takes."""
+    return f"{rate:,.1f} {unit}/s" if rate >= 1 else f"{format_duration(1 / rate)} per {singular(unit)}"
 
 
 def one_line(text: str) -> str:

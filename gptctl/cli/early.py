@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
+from gptctl.cli.console import show_starting
+from gptctl.cli.stages import stage_names
 from gptctl.core.cache_folder import out_argument, set_matplotlib_folder, use_temporary_folder_in
 from gptctl.text.kernels import cache
 
 # The modules that the workers of a stage import and its command line does not.
 WORKERS_IMPORT = {"clean": ("gptctl.text.kernels.words",), "dedup": ("gptctl.text.kernels.shingles",)}
+# With these options nothing is said, or something short at once.
+QUIET = frozenset({"--help", "-h", "--quiet", "-q", "--print-config"})
 # With these options a stage has no workers.
 SHOWS_ONLY = frozenset({"--help", "--dry-run", "--print-config", "--explain"})
 
@@ -40,6 +44,8 @@ def start_workers(args: list[str]) -> None:
     """
     global compiles
     require_address_space(args)
+    if len(args) > 1 and args[0] in stage_names() and not QUIET & {*args}:
+        show_starting(args[0])
     if out := out_argument(args):
         use_temporary_folder_in(out)
     set_matplotlib_folder()

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from gptctl.cli.commands import StageGroup, show_version
+from gptctl.cli.console import clear_starting
 from gptctl.cli.stages import COMMON_PANEL, stage_names
 from gptctl.core.plugins import did_you_mean
 
@@ -44,6 +45,7 @@ def main() -> None:
         code = app(prog_name="gptctl", standalone_mode=False) or 0
     except BaseException as error:
         code = report(error)
+    clear_starting()
     try:
         sys.stdout.flush()
     except BrokenPipeError:

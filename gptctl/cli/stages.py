@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gptctl.core.summary import Summary
 
 STAGES = "gptctl.stages"
-PIPELINE = ("clean", "dedup", "tokenize", "pretrain", "finetune", "eval", "generate")
+PIPELINE = ("clean", "dedup", "split", "tokenize", "pretrain", "finetune", "eval", "generate")
 COMMON_PANEL = "Common options"
 
 

@@ -42,7 +42,8 @@ class TrainingView:
         top.add_column(ratio=1)
         top.add_column(no_wrap=True, justify="right")
         left = f.get("seconds_left")
-        where = f"step {step:,} of {steps:,}" + (f", {format_duration(left)} left" if left is not None else "")
+        share = f" ({step / steps:.0%})" if steps else ""
+        where = f"step {step:,} of {steps:,}{share}" + (f", {format_duration(left)} left" if left is not None else "")
         top.add_row(ProgressBar(total=max(1, steps), completed=step), Text(f.get("phase") or where, "bold"))
         lines = [self.loss_line(options), self.speed_line()]
         rows = Table.grid(expand=True)

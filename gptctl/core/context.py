@@ -28,6 +28,13 @@ def ignore_metrics(metrics: dict[str, Any]) -> None:
     """Ignore metrics."""
 
 
+@dataclass
+class Expected:
+    """What is known of the work before it is done. `shards` is about how many shards there are."""
+
+    shards: int | None = None
+
+
 @dataclass(frozen=True)
 class Context:
     """The callbacks and switches of one run of a stage."""
@@ -40,3 +47,9 @@ class Context:
     write: Callable[[str], None] = ignore_message  # writes a piece of the result
     show_metrics: Callable[[dict[str, Any]], None] = ignore_metrics  # draws the metrics of a training run
     stop: StopFlag = field(default_factory=StopFlag)
+    expected: Expected = field(default_factory=Expected)
+
+    def report_shards(self, done: int, unit: str = "shards", note: str = "", more: int = 0) -> None:
+        """Report progress in shards. `more` shards of another input are read besides those that are expected."""
+        total = self.expected.shards
+        self.progress(done, None if total is None else max(done, total + more), unit, note)

@@ -14,8 +14,9 @@ from gptctl.core.errors import GptctlError
 from gptctl.core.formatting import format_bytes, format_duration, format_number
 
 LOW_SHARE = 0.05  # of the documents; where a stage keeps less, something is probably wrong
-
-Status = Literal["done", "up to date", "planned", "explained"]
+# Why documents that were read are quarantined: they lack a value that the command needs.
+LACKING = ("no label", "no group", "no time")
+Status = Literal["done", "up to date", "planned", "explained", "failed"]
 
 
 class StoredCounts(BaseModel):
@@ -136,10 +137,17 @@ class Summary:
             return replace(self, warnings=(*self.warnings, warning))
         return replace(self, next=command)
 
+    @property
+    def final_status(self) -> Status:
+        """Return the status: "failed" if an error ends the command, even though the result was written."""
+        return "failed" if self.failure else self.status
+
     def _repr_html_(self) -> str:
         """Return the tables for a notebook, with all text escaped."""
         where = f" in {', '.join(self.outputs)}" if self.outputs else ""
-        title = f"<p><b>{escape(self.stage)}</b>: {self.status}{escape(where)} ({format_duration(self.seconds)})</p>"
+        title = (
+            f"<p><b>{escape(self.stage)}</b>: {self.final_status}{escape(where)} ({format_duration(self.seconds)})</p>"
+        )
         warnings = "".join(f"<p><b>warning</b>: {escape(warning)}</p>" for warning in self.warnings)
         return title + "".join(table.to_html() for table in self.tables) + warnings
 
@@ -148,13 +156,15 @@ class Summary:
         document: dict[str, Any] = {
             "schema": 1,
             "stage": self.stage,
-            "status": self.status,
+            "status": self.final_status,
             "outputs": list(self.outputs),
             "counts": self.counts.to_json(),
             "metrics": self.metrics,
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
         }
+        if self.failure:
+            document["error"] = self.failure.message
         if self.plan is not None:
             document["plan"] = self.plan
         return document
@@ -172,6 +182,11 @@ def source_table(sources: Sequence[Mapping[str, Any]]) -> Table:
     return Table("sources", ("source", "tokens", "epochs", "val loss"), tuple(rows))
 
 
+def quarantine_name(reason: str) -> str:
+    """Return what people read about documents that are quarantined for a reason."""
+    return reason if reason in LACKING else f"unreadable: {reason}"
+
+
 def funnel(title: str, counts: Counts) -> Table:
     """Return a table of documents and bytes: how much was read, dropped for each reason, and kept."""
 
@@ -182,6 +197,6 @@ def funnel(title: str, counts: Counts) -> Table:
     rows = [row("in", counts.documents_in, counts.bytes_in)]
     rows += [row(f"  read as {name}", n, None) for name, n in counts.encodings.most_common()]
     rows += [row(f"- {reason}", n, counts.dropped_bytes[reason]) for reason, n in counts.dropped.most_common()]
-    rows += [row(f"- unreadable: {reason}", n, None) for reason, n in counts.quarantined.most_common()]
+    rows += [row(f"- {quarantine_name(reason)}", n, None) for reason, n in counts.quarantined.most_common()]
     rows.append(row("kept", counts.kept, counts.bytes_kept))
     return Table(title, ("", "documents", "share", "text"), tuple(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class DatasetPredictor:
             task = tasks.load(spec.task)
             counts = {
                 split: len(task.build_requests(table, spec.load(), spec.options).requests)
-                for split, table in evaluation_splits(data, spec, self.context.warn)
+                for split, table in self.splits(data, spec)
             }
         return counts
 
@@ -105,9 +105,18 @@ class DatasetPredictor:
             column = self.setup.options.label_column
             train = baselines.training_texts(data.reading, data.path, column, spec.load().trained_on, self.context.warn)
         return [
-            replace(self.predict_split(spec, split, table), train=train)
-            for split, table in evaluation_splits(data, spec, self.context.warn)
+            replace(self.predict_split(spec, split, table), train=train) for split, table in self.splits(data, spec)
         ]
+
+    def splits(self, data: EvaluationData, spec: InferenceSpec) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the name and the texts of each evaluation split, for a classifier only those that have a label."""
+        for split, table in evaluation_splits(data, spec, self.context):
+            labelled = table
+            if spec.task == "classify":
+                labelled, lacking = data_splits.with_labels(table, self.setup.options.label_column, split)
+                if lacking:
+                    self.context.warn(data_splits.lacking_warning(lacking, len(table), split))
+            yield split, labelled
 
     def predict_split(self, spec: InferenceSpec, split: str, table: pa.Table) -> SplitPredictions:
         """Return the predictions of a model for the documents of one split."""
@@ -155,11 +164,10 @@ def choice_context_column(data: EvaluationData) -> str | None:
     return sniff.choices_beside(first, ReadOptions.from_config(data.reading))
 
 
-def evaluation_splits(
-    data: EvaluationData, spec: InferenceSpec, warn: Callable[[str], None]
-) -> Iterator[tuple[str, pa.Table]]:
+def evaluation_splits(data: EvaluationData, spec: InferenceSpec, context: Context) -> Iterator[tuple[str, pa.Table]]:
     """Yield the name and the documents of each evaluation split, of documents or of a folder of tokens."""
     if training_data.is_tokens(data.path):
         yield from training_data.held_out_splits(data.path, data.reading.limit)
     else:
-        yield from data_splits.evaluation_splits(data.reading, data.path, dict(spec.load().trained_on), warn)
+        trained_on = dict(spec.load().trained_on)
+        yield from data_splits.evaluation_splits(data.reading, data.path, trained_on, context)

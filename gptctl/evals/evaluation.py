@@ -36,11 +36,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """What predictions are compared with. `require_baselines`: it is an error if the baselines cannot be trained."""
+    """What predictions are compared with, and the name of what made them.
+
+    `require_baselines`: it is an error if the baselines cannot be trained.
+    """
 
     baselines: tuple[str, ...] = ()
     require_baselines: bool = False
     other: OtherSystem | None = None
+    name: str = "this"
     leakage: LeakageSearch | None = None
 
 
@@ -57,7 +61,8 @@ def evaluate(
             baseline_options = replace(split.options(options), metrics=options.metrics)
             report["baselines"] = baselines.compare_with_baselines(split.rows, names, baseline_options)
         if comparisons.other is not None:
-            report["compare"] = compare_split(splits, split, comparisons.other, options)
+            found = compare_split(splits, split, comparisons.other, options)
+            report["compare"] = {"systems": [comparisons.name, comparisons.other.name]} | found
         if comparisons.leakage is not None:
             report["leakage"] = leakage_report(split, find_leakage(split, comparisons.leakage, context), options)
         if absent := [label for label in report.get("absent", ()) if label in (options.labels or ())]:

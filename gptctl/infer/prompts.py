@@ -63,6 +63,10 @@ class Prompts(Inputs):
             return count
         raise self.without_any()
 
+    def expected_tasks(self, limit: int = 0) -> int | None:
+        """Return None: generation reports its samples, not its tasks."""
+        return None
+
     def without_any(self) -> DataError:
         """Return the error for an input without a prompt."""
         return DataError(f"{self.name} contains no prompt", "write one prompt per line, or use a text column")

@@ -136,7 +136,9 @@ def origin_of(
         held = {name: value for name, value in recorded.items() if name.replace("/", " ").split(" ")[0] == role}
     state: State = "gone" if now is None else "unknown"
     if now:
-        state = "same" if set(now.values()) <= set(held.values()) else "changed"
+        is_whole = set(now.values()) <= set(held.values())
+        is_part = bool(held) and now.keys() >= set(manifest.SPLITS) and set(held.values()) <= set(now.values())
+        state = "same" if is_whole or is_part else "changed"
     return Origin(role, place, held, state, _trace(output, fingerprints, path) if output else None)
 
 
@@ -162,12 +164,19 @@ def owner_of(path: str) -> str | None:
 
 
 def hashes(path: str, output: str | None, fingerprints: Fingerprinter | None) -> Mapping[str, str] | None:
-    """Return the current hashes of a path: None if it does not exist, and no hashes if it was not checked."""
+    """Return the current hashes of a path: None if it does not exist, and no hashes if it was not checked.
+
+    A divided dataset has a hash of each split too, as a reader need not read all of them.
+    """
     if path == "-":
         return {}
     found = read_complete_manifest(output) if output else None
     if found is not None and found.kind in ("documents", "tokens"):
-        return {MANIFEST: found.content()}
+        part = manifest.divided_dataset(path)
+        if part:
+            return {MANIFEST: found.only(part[1]).content()}
+        by_split = {name: found.only(name).content() for name in manifest.SPLITS} if found.splits else {}
+        return {MANIFEST: found.content()} | by_split
     try:
         if fingerprints is not None and not is_uri(path):
             return fingerprints(path)

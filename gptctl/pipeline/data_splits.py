@@ -10,12 +10,15 @@ import pyarrow.fs as pafs
 
 from gptctl.core import seeds
 from gptctl.core.config import ReadingOptions
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.io.dataset import manifest
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
-from gptctl.io.input.blocks import ReadOptions, Tolerance
+from gptctl.io.input.blocks import ReadOptions, Tolerance, UnreadableRecord
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
+from gptctl.io.labels import NO_LABEL, label_texts, lacking_records
 from gptctl.io.object_storage.address import base_name, file_info, list_folder
 from gptctl.pipeline import finalize
 from gptctl.pipeline.task_results import PipelineTotals
@@ -35,8 +38,8 @@ class Splits:
 def find_splits(data: str) -> Splits:
     """Find the files or folders named train, val (validation, valid, dev) and test.
 
-    A single file or folder with such a name is that split, and any other is data without splits. Raises UsageError (2)
-    if the path does not exist.
+    An output of `gptctl split` has them too. A single file or folder with such a name is that split, and any other is
+    data without splits. Raises UsageError (2) if the path does not exist.
     """
     data = plain_path(data)
     if data == "-":
@@ -46,6 +49,8 @@ def find_splits(data: str) -> Splits:
         raise UsageError(
             f"no such file or folder: {data}", "DATA is a file, or a folder with train, val and test files"
         )
+    if manifest.is_ours(data) and (divided := manifest.read(data)).kind == "documents" and divided.splits:
+        return Splits({split: manifest.split_folder(data, split) for split in divided.splits}, None)
     for name, place in list_folder(data).items():
         split = NAMES.get(stem(name))
         if split in named:
@@ -89,12 +94,12 @@ def read_documents(
 
 
 def training_splits(
-    config: ReadingOptions, data: str, warn: Callable[[str], None], structured: bool = False
+    config: ReadingOptions, data: str, context: Context, structured: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
-    Without a named val split, val is 10 % of the training documents, by the hash of the text. Raises DataError (3) if
-    the data has no training split.
+    Without a named val split, val is 10 % of the training documents, by the hash of the text, and a message says so.
+    Raises DataError (3) if the data has no training split.
     """
     splits = find_splits(data)
     source = splits.whole or splits.named.get("train")
@@ -102,12 +107,16 @@ def training_splits(
         raise DataError(
             f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
         )
-    table, prints = read_documents(config, source, warn, structured)
+    table, prints = read_documents(config, source, context.warn, structured)
     prints = {f"train/{name}": value for name, value in prints.items()}
     if "val" in splits.named:
-        val, val_prints = read_documents(config, splits.named["val"], warn, structured)
+        val, val_prints = read_documents(config, splits.named["val"], context.warn, structured)
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)
+    context.info(
+        f"{source} has no val split: {sum(held):,} of its {len(held):,} texts are held out as val, by a hash of the "
+        "text"
+    )
     return {
         "train": table.filter(pa.array([not is_held for is_held in held], pa.bool_())),
         "val": table.filter(pa.array(held, pa.bool_())),
@@ -120,27 +129,33 @@ def held_out(table: pa.Table) -> list[bool]:
 
 
 def evaluation_splits(
-    config: ReadingOptions, data: str, trained_on: dict[str, str], warn: Callable[[str], None]
+    config: ReadingOptions, data: str, trained_on: dict[str, str], context: Context
 ) -> Iterator[tuple[str, pa.Table]]:
     """Yield (split, documents) for val and test, or ("all", documents) if the data has no named splits.
 
     Data that the model was finetuned on is recognized by its content hash. Only its held-out part is yielded, as "val";
-    if other files were held out, all of it is yielded as "train".
+    if other files were held out, all of it is yielded as "train". In both cases a message says so.
     """
     splits = find_splits(data)
     for name in ("val", "test"):
         if name in splits.named:
-            yield name, read_documents(config, splits.named[name], warn)[0]
+            yield name, read_documents(config, splits.named[name], context.warn)[0]
     if splits.named.keys() & {"val", "test"}:
         return
     source = splits.whole or splits.named["train"]
-    table, prints = read_documents(config, source, warn)
+    table, prints = read_documents(config, source, context.warn)
     if not set(prints.values()) <= {value for name, value in trained_on.items() if name.startswith("train/")}:
         yield "all", table
     elif any(name.startswith("val/") for name in trained_on):
+        context.info(f"the model was finetuned on {source}: these are scores of its training texts")
         yield "train", table
     else:
-        yield "val", table.filter(pa.array(held_out(table), pa.bool_()))
+        held = held_out(table)
+        context.info(
+            f"the model was finetuned on {source}: only the {sum(held):,} of {len(held):,} texts that were held out "
+            "from its training are scored, as val"
+        )
+        yield "val", table.filter(pa.array(held, pa.bool_()))
 
 
 def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, pa.Table]:
@@ -160,6 +175,25 @@ def hold_out(tables: dict[str, pa.Table], column: str, fold: str) -> dict[str, p
     return kept
 
 
+def with_labels(table: pa.Table, column: str, where: str) -> tuple[pa.Table, list[UnreadableRecord]]:
+    """Return the documents that have a label, and a line of the quarantine for each of the others.
+
+    Raises DataError (3) for a missing column, and if no document has a label.
+    """
+    check_column(table, column, where, "name it with --label-column")
+    reasons = ["" if label is not None else NO_LABEL for label in label_texts(table[column])]
+    lacking = lacking_records(table, reasons)
+    if len(table) and len(lacking) == len(table):
+        raise DataError(f"{where}: no text has a label in column '{column}'", "name another with --label-column")
+    return (table.filter(pa.array([not reason for reason in reasons], pa.bool_())) if lacking else table), lacking
+
+
+def lacking_warning(lacking: Sequence[UnreadableRecord], texts: int, where: str) -> str:
+    """Return a line about texts that are left out because they have no label."""
+    counts, first = f"{len(lacking):,} of {texts:,} texts have no label", lacking[0].position
+    return f"{where}: {counts} and are left out; the first is {first}"
+
+
 def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
     """Return the labels as text. Raises DataError (3) for a missing column or label, naming the row."""
     return strings_of(table, column, where, "label", "name it with --label-column")
@@ -167,13 +201,19 @@ def labels_of(table: pa.Table, column: str, where: str) -> list[str]:
 
 def strings_of(table: pa.Table, column: str, where: str, what: str, hint: str) -> list[str]:
     """Return a column as text. Raises DataError (3) if the column, with this hint, or a value is missing."""
-    if column not in table.column_names:
-        raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint)
-    values = table[column].to_pylist()
-    for row, value in enumerate(values):
+    check_column(table, column, where, hint)
+    found = []
+    for row, value in enumerate(label_texts(table[column])):
         if value is None:
             raise DataError(f"{where}: row {row} (id {table['id'][row].as_py()}) has no {what}", "fill or remove it")
-    return [str(value) for value in values]
+        found.append(value)
+    return found
+
+
+def check_column(table: pa.Table, column: str, where: str, hint: str) -> None:
+    """Raise DataError (3) with this hint if a column is missing."""
+    if column not in table.column_names:
+        raise DataError(f"{where} has no column '{column}'; it has: {', '.join(table.column_names)}", hint)
 
 
 def label_names(table: pa.Table, column: str) -> list[str]:

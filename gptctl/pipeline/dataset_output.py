@@ -72,6 +72,7 @@ def open_dataset(
     `other_fingerprints` are those of what the stage reads besides its inputs. Raises UsageError (2) if OUT lies inside
     an input folder, and what `open_run` raises.
     """
+    context.expected.shards = inputs.expected_tasks(config.limit)
     warn_of_unused(config, context, inputs)
     if out == "-":
         refuse_rejects(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
+from gptctl.core.summary import LACKING
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import conform, unify
@@ -43,12 +45,13 @@ def check_readable(totals: PipelineTotals, tolerance: Tolerance, details: str, w
     are unreadable than the tolerance allows.
     """
     counts = totals.counts
-    unreadable = counts.quarantined.total()
+    by_reason = Counter({reason: number for reason, number in counts.quarantined.items() if reason not in LACKING})
+    unreadable = by_reason.total()
     if counts.documents_in == 0:
         raise DataError("no records found in the input", "check that the files are not empty and have a known format")
     if unreadable:
-        reason, _ = counts.quarantined.most_common(1)[0]
-        first = totals.unreadable[0] if totals.unreadable else None
+        reason, _ = by_reason.most_common(1)[0]
+        first = next((record for record in totals.unreadable if record.reason not in LACKING), None)
         where = f", first at {first.source} {first.position}" if first else ""
         words = f"{unreadable:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{where})"
         if not tolerance.accepts(unreadable, counts.documents_in):

@@ -56,7 +56,7 @@ class ShardPipeline:
             if pipe is not None:
                 pipe.write(record.index, record.tables[""])
             finished += 1
-            context.progress(finished, None, "shards", f"{totals.counts.documents_in:,} documents")
+            context.report_shards(finished, note=f"{totals.counts.documents_in:,} documents")
             context.stop.check("stopped")
         if self.folder is not None:
             remove_stale_shards(self.folder, finished)
@@ -107,6 +107,7 @@ class ShardPipeline:
             encodings.update(found.encodings)
             outputs.append(self.transform(task, found.documents))
         output = combine_outputs(outputs)
+        unreadable += output.quarantined
         output.counts.documents_in += len(unreadable)
         output.counts.quarantined.update(item.reason for item in unreadable)
         output.counts.encodings.update(encodings)

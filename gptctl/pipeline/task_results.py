@@ -22,13 +22,14 @@ class TaskOutput:
 
     `tables` are the rows to write, by sub-folder of shards/: "" for documents, "train", "val" and "test" for tokens.
     `stats` are numbers that the stage adds up over all tasks. `side_tables` are written beside the dataset, by folder:
-    rejects, clusters.
+    rejects, clusters. `quarantined` are documents that were read and lack a value; `counts` do not contain them.
     """
 
     tables: dict[str, pa.Table]
     counts: Counts
     stats: dict[str, Any] = field(default_factory=dict)
     side_tables: dict[str, pa.Table] = field(default_factory=dict)
+    quarantined: list[UnreadableRecord] = field(default_factory=list)
 
 
 def combine_outputs(parts: Sequence[TaskOutput]) -> TaskOutput:
@@ -40,7 +41,8 @@ def combine_outputs(parts: Sequence[TaskOutput]) -> TaskOutput:
         counts.add(part.counts)
         stats.update(part.stats)
     tables = concat_by_name([part.tables for part in parts])
-    return TaskOutput(tables, counts, dict(stats), concat_by_name([part.side_tables for part in parts]))
+    quarantined = [record for part in parts for record in part.quarantined]
+    return TaskOutput(tables, counts, dict(stats), concat_by_name([part.side_tables for part in parts]), quarantined)
 
 
 def concat_by_name(groups: Sequence[dict[str, pa.Table]]) -> dict[str, pa.Table]:

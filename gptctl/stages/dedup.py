@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import xxhash
-from pydantic import field_validator
 
 from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
@@ -21,12 +20,12 @@ from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
-from gptctl.text.dedup import disk_estimate, minhash, report
+from gptctl.text.dedup import conflicts, disk_estimate, minhash, report
 from gptctl.text.dedup.against import against_tasks, check_documents, fingerprints, open_documents
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
 from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
-from gptctl.text.dedup.options import DuplicateOptions
+from gptctl.text.dedup.options import DuplicateOptions, MemoryOption
 from gptctl.text.dedup.repeated_text.search import RepeatSearch
 from gptctl.text.dedup.repeated_text.search import Workspace as RepeatWorkspace
 from gptctl.text.dedup.repeated_text.write import write_without_repeats
@@ -36,7 +35,6 @@ from gptctl.text.dedup.whole_documents.workspace import Workspace
 from gptctl.text.dedup.whole_documents.write import Search, write_without_duplicates
 from gptctl.text.dedup.worker_pool import WorkerPool
 
-MIN_MEMORY = 10**6  # for sorting; reading, hashing and writing take more than that
 EXAMPLES = (
     "gptctl dedup clean -o unique",
     "gptctl dedup clean -o unique --method exact --keep longest",
@@ -44,7 +42,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, SeedOption):
+class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, SeedOption, MemoryOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the documents that are kept, with a column `cluster_id`, and a table of all duplicates to OUT/clusters/. A
@@ -60,21 +58,6 @@ class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, See
         (), "Earlier documents: drop INPUT documents that duplicate these. They are not changed.",
         panel="Input", runtime=True, reads=True,
     )  # fmt: skip
-    max_memory: str = flag(
-        "1GB",
-        "Memory for sorting and clustering, in all workers together; the rest is kept on disk.",
-        metavar="SIZE",
-        panel="Workers",
-        runtime=True,
-    )
-
-    @field_validator("max_memory")
-    @classmethod
-    def check_memory(cls, value: str) -> str:
-        """Raise ValueError for what is not a size, and for too small a size."""
-        if parse_bytes(value) < MIN_MEMORY:
-            raise ValueError(f"{value} is too little; give 1MB or more")
-        return value
 
 
 def plan(config: Dedup, context: Context) -> Summary:
@@ -140,12 +123,19 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                     result = write_without_repeats(repeats, payload, dataset)
                 else:
                     workspace = Workspace.create(scratch / "search", cache_documents=fits_memory)
-                    result = write_without_duplicates(search_of(config, inputs, workspace, corpus, pool), dataset)
+                    search = search_of(config, inputs, workspace, corpus, pool)
+                    needs_labels = "label_column" in config.model_fields_set
+                    result = write_without_duplicates(search, dataset, config.label_column, needs_labels)
             dataset.commit(result)
     summary = dataset.summary
     for line in report.describe_missing(summary.counts, summary.metrics, bool(config.against)):
         context.info(line)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
+    if 1 < summary.metrics.get("labels", 0) < conflicts.MOST_LABELS and config.out != "-":
+        labels = shlex.quote(config.label_column)
+        follow = f"gptctl split {shlex.quote(config.out)} -o parts --stratify {labels}"
+    if (found := summary.metrics.get("conflicts")) and found["clusters"]:
+        context.warn(conflicts.warning(found, config.label_column, config.out))
     shown = report.tables(config.method, summary.metrics)
     return replace(summary, tables=(funnel("dedup", summary.counts), *shown)).followed_by(follow)
 
@@ -154,8 +144,8 @@ def search_of(config: Dedup, inputs: Inputs, workspace: Workspace, corpus: Corpu
     """Return the search for duplicate documents that the settings ask for."""
     criteria = config.criteria(config.seed)
     if config.index == "sorted":
-        return DocumentSearch(criteria, workspace, config.keep, corpus, pool)
-    return IndexSearch(open_index(config), run_name(config, inputs), criteria, workspace, corpus, pool)
+        return DocumentSearch(criteria, workspace, config.facts(), corpus, pool, config.keep)
+    return IndexSearch(open_index(config), run_name(config, inputs), criteria, workspace, config.facts(), corpus, pool)
 
 
 def open_against(config: Dedup) -> Inputs | None:

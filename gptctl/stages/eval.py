@@ -152,6 +152,7 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
         baselines=config.baseline_names(),
         require_baselines=config.baseline is not None,
         other=other_system(config.compare, predictor, reading) if config.compare else None,
+        name=config.predictions or config.model or "",
         leakage=LeakageSearch(config.leakage, reading, executor, tolerance) if config.leakage else None,
     )
     return evaluation.evaluate(splits, config.scoring_options(), comparisons, context)

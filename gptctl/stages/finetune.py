@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from gptctl.core import atomic
-from gptctl.core.config import Values, argument, output, plain
+from gptctl.core.config import ReadingOptions, Values, argument, output, plain
+from gptctl.core.config.command_line import options_text
 from gptctl.core.context import Context
 from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.pipeline import data_splits
+from gptctl.pipeline import data_splits, finalize
 from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
@@ -35,6 +36,8 @@ EXAMPLES = (
     "gptctl finetune run labelled/train.jsonl -o again --select-on f1 --epochs 1",
     "gptctl finetune run unique -o adapted --task lm --epochs 1",
 )
+
+LABELS = ("label_column",)  # of a classifier's DATA; eval has the same key
 
 
 class Finetune(FinetuneOptions):
@@ -68,7 +71,7 @@ def plan(config: Finetune, context: Context) -> Summary:
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    inputs = open_inputs(config, config.base, config.data, context.warn)
+    inputs = open_inputs(config, config.base, config.data, context)
     facts: Values = {
         "model": str(inputs.folder),
         "train_texts": inputs.count("train"),
@@ -95,7 +98,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     from gptctl.train.distributed.nodes import join_nodes
     from gptctl.train.tasks.finetune_inputs import open_inputs
 
-    inputs = open_inputs(config, config.base, config.data, context.warn)
+    inputs = open_inputs(config, config.base, config.data, context)
     repeats = config.repeats(inputs.tables)
     prints = {"model": model_manifest.model_fingerprint(inputs.folder), **inputs.fingerprints}
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
@@ -106,6 +109,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         with open_run(Path(config.out), config, context, prints, {"epochs": float}, has_model) as record:
             if record.up_to_date:
                 return record.previous_summary()
+            finalize.write_quarantine(record.path, inputs.quarantined)
             nodes.announce_training()
             metrics = train_all(repeats, record, context) if repeats else train(config, inputs, record, context)
             return finish(config, record, metrics, prints, inputs.saved.tokenizer())
@@ -211,6 +215,7 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
     shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
     rows = tuple((name, format_number(metrics[name])) for name in shown if isinstance(metrics.get(name), float | int))
     next_command = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data[0])}"
+    next_command += options_text(config, (*ReadingOptions.own_keys(), *(LABELS if config.task == "classify" else ())))
     if config.task == "chat":
         next_command = f"gptctl generate {shlex.quote(config.out)} --chat"
     tables = [Table("finetune", ("", "value"), rows)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
-from gptctl.core.context import Context
+from gptctl.core.context import Context, ignore_progress
 from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
@@ -150,23 +150,24 @@ def load(config: Generate, context: Context) -> Sampler:
 def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
     sampler = load(config, context)
-    pipeline = ShardPipeline(partial(sample_task, sampler, context), prompts.options, dataset.folder)
-    totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), context, dataset.pipe)
+    total = None if prompts.is_stream else prompts.count(config.limit) * config.num
+    pipeline = ShardPipeline(partial(sample_task, sampler, context, total), prompts.options, dataset.folder)
+    executor, silent = Executor(serial.run, 1), replace(context, progress=ignore_progress)
+    totals = pipeline.run(prompts.tasks(config.limit), executor, silent, dataset.pipe)
     metrics = Counter[str]()
     for stats in totals.stats:
         metrics.update(stats)
     return StageResult(totals, dict(metrics), sampler.generator.tokenizer.hash)
 
 
-def sample_task(sampler: Sampler, context: Context, task: ShardTask, table: pa.Table) -> TaskOutput:
+def sample_task(sampler: Sampler, context: Context, total: int | None, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
     from gptctl.infer.sample_rows import sample_stats, samples_table
 
     prompts_before = int(task.payload)
 
     def on_progress(done: int) -> None:
-        total = prompts_before * sampler.samples_per_prompt + done
-        context.progress(task.index, None, "shards", f"{total:,} samples")
+        context.progress(prompts_before * sampler.samples_per_prompt + done, total, "samples")
         context.stop.check("stopped")
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)

@@ -36,7 +36,7 @@ class Inspect(StageConfig):
     path: str = argument(..., "PATH", "Folder or file that a command wrote, or a model folder.")
     limit: int = flag(5, "Rows to show; 0 shows all.", panel="Output", ge=0)
     format: Literal["table", "jsonl"] = flag("table", "How rows are shown.", panel="Output")
-    split: Literal["", "train", "val", "test"] = flag("", "Show only this split of tokens.", panel="Output")
+    split: Literal["", "train", "val", "test"] = flag("", "Show only this split.", panel="Output")
 
 
 def plan(config: Inspect, context: Context) -> Summary:

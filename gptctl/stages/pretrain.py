@@ -24,9 +24,12 @@ from gptctl.train.tasks.pretrain_options import OPTIMIZERS, PretrainOptions
 from gptctl.train.tasks.token_sources import TokenSources, open_token_sources
 
 if TYPE_CHECKING:
+    from gptctl.text.tokenizer import Tokenizer
     from gptctl.train.distributed.nodes import Nodes
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.training_plan import TrainingPlan
+
+PROMPT = "Once upon a time"  # of the command that follows
 
 
 def extendable(config: Pretrain) -> Extendable:
@@ -149,7 +152,7 @@ def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, b
         write_curve(record, f"{config.preset or 'chosen model'}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
         declared = Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.tokenizer.hash)
-        return record.finish(summarise(config, metrics), declared)
+        return record.finish(summarise(config, metrics, data.tokenizer), declared)
 
 
 def follow(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes) -> Summary:
@@ -164,7 +167,9 @@ def follow(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes)
         return make_job(config, data, plan_of(config, data, folder), time.time())
 
     metrics = follow_leader(nodes, job, folder, "pretrain", context)
-    return Summary("pretrain", "up to date", (config.out,)) if metrics is None else summarise(config, metrics)
+    if metrics is None:
+        return Summary("pretrain", "up to date", (config.out,))
+    return summarise(config, metrics, data.tokenizer)
 
 
 def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra: Values) -> Values:
@@ -226,12 +231,14 @@ def list_presets() -> Summary:
     return Summary("pretrain", "planned", tables=(preset_table(),))
 
 
-def summarise(config: Pretrain, metrics: Values) -> Summary:
+def summarise(config: Pretrain, metrics: Values, tokenizer: Tokenizer) -> Summary:
     """Show the metrics of a finished run."""
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
-    table = Table(
-        "pretrain", ("", "value"), tuple((name, format_number(metrics[name])) for name in shown if name in metrics)
-    )
-    tables = (table, source_table(metrics["sources"])) if len(metrics["sources"]) > 1 else (table,)
-    next_command = f'gptctl generate {shlex.quote(str(config.out))} "Once upon a time"'
+    rows = [(name, format_number(metrics[name])) for name in shown if name in metrics]
+    if len(sources := metrics["sources"]) == 1:
+        rows.insert(3, ("epochs", format_number(sources[0]["epochs"])))
+    table = Table("pretrain", ("", "value"), tuple(rows))
+    tables = (table, source_table(sources)) if len(sources) > 1 else (table,)
+    prompt = f' "{PROMPT}"' if tokenizer.can_encode(PROMPT) else ""
+    next_command = f"gptctl generate {shlex.quote(str(config.out))}{prompt}"
     return Summary("pretrain", "done", (str(config.out),), metrics=plain(metrics), tables=tables, next=next_command)

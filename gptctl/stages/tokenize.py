@@ -16,7 +16,7 @@ from gptctl.core.summary import Summary
 from gptctl.executors import Executor, _threads, load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.text_columns import open_inputs
+from gptctl.io.input.text_columns import check_column_options
 from gptctl.pipeline import preview, shuffle
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
@@ -66,18 +66,31 @@ def check(config: Tokenize) -> None:
         )
 
 
+def open_inputs(config: Tokenize) -> Inputs:
+    """Open the inputs. Raises UsageError (2) for shares or undivided inputs beside one that is divided already."""
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config), keeps_splits=True)
+    check_column_options(inputs)
+    if not inputs.is_divided:
+        return inputs
+    if given := sorted(config.model_fields_set & {"val", "test", "split"}):
+        raise UsageError(f"{given[0]} has no effect: INPUT is divided into train, val and test already", "leave it out")
+    if len(inputs.sources) > 1:
+        raise UsageError("an INPUT that is divided already cannot be combined with others", "name it alone")
+    return inputs
+
+
 def plan(config: Tokenize, context: Context) -> Summary:
     """Check the command and the given tokenizer, and return what would be done."""
     check(config)
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     tokenizer = Tokenizer.from_json(given) if given else None
-    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config)
     preview.check_output(config.out, config, context, inputs, {"tokenizer": tokenizer.hash} if tokenizer else {})
     has_text = has_training = False
     for table in preview.read_checked(inputs, config, context):
         if tokenizer:
             tokenizer.encode_batch(table["text"].slice(0, CHECKED_TEXTS).to_pylist())
-        if config.split.by != "position" and len(table) and not has_training:
+        if config.split.by != "position" and len(table) and not has_training and not inputs.is_divided:
             pieces = SplitRule(config.split.by, config.val, config.test, config.split.salt).divide(table, 0)
             has_text, has_training = True, bool((pieces.split == 0).any())
     if has_text and not has_training:
@@ -97,19 +110,20 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     check(config)
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
-    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config)
 
     with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
             dataset.commit(write_tokens(config, context, inputs, dataset.folder, given))
     summary = dataset.summary
-    for name, share in (("val", config.val), ("test", config.test)):
+    shares = {} if inputs.is_divided else {"val": config.val, "test": config.test}
+    for name, share in shares.items():
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
     is_trained = not config.tokenizer and config.algorithm in ("bpe", "words")
     vocab_size = config.vocab_size if is_trained else None
-    by_cluster = config.split.by == "cluster" and config.val + config.test > 0
+    by_cluster = config.split.by == "cluster" and any(shares.values())
     for line in metrics.describe_missing(summary.metrics, by_cluster, vocab_size):
         context.info(line)
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"

@@ -190,6 +190,14 @@ class Tokenizer:
         ids: list[int] = self.encode_batch([text])[0].as_py()
         return ids
 
+    def can_encode(self, text: str) -> bool:
+        """Return whether the vocabulary has all symbols of a text, or an unknown token."""
+        try:
+            self.encode(text)
+        except DataError:
+            return False
+        return True
+
     def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = False) -> str:
         """Return the text of some ids. `skip_special_tokens` omits special tokens such as end-of-text."""
         text: str = self._backend.decode([int(number) for number in ids], skip_special_tokens=skip_special_tokens)

@@ -13,7 +13,7 @@ import pytest
 import gptctl
 from tests.conftest import REPO, Ran, documents, plain_environment, tree_bytes, write_jsonl
 
-FUNCTIONS = ["clean", "dedup", "tokenize", "pretrain", "finetune", "evaluate", "generate", "export", "report"]
+FUNCTIONS = ["clean", "dedup", "split", "tokenize", "pretrain", "finetune", "evaluate", "generate", "export", "report"]
 
 
 def test_importing_gptctl_loads_neither_torch_nor_pyarrow() -> None:

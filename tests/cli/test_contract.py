@@ -146,6 +146,7 @@ def test_json_is_one_strict_document_and_people_read_stderr(gptctl: Gptctl, tmp_
 def test_dry_run_writes_nothing(gptctl: Gptctl, tmp_path: Path, workspace: Path) -> None:
     for command in (
         f"clean {workspace / 'raw.jsonl'} -o x", f"dedup {workspace / 'clean'} -o x", f"tokenize {workspace / 'unique'} -o x",
+        f"split {workspace / 'labelled' / 'train.jsonl'} -o x --stratify label",
         f"pretrain {workspace / 'tokens'} -o x", f"finetune {workspace / 'run'} {workspace / 'labelled'} -o x",
         f"eval {workspace / 'classifier'} {workspace / 'labelled'} -o x", f"generate {workspace / 'run'} -o x",
     ):  # fmt: skip

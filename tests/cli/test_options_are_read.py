@@ -108,6 +108,11 @@ def dedup(read: Read, workspace: Path, out: Path) -> None:
         call("dedup", read, inputs=inputs, out=str(out / str(number)), **values)
 
 
+def split(read: Read, workspace: Path, out: Path) -> None:
+    inputs = (str(workspace / "labelled" / "train.jsonl"),)
+    call("split", read, inputs=inputs, out=str(out / "a"), stratify="label")
+
+
 def tokenize(read: Read, workspace: Path, out: Path) -> None:
     inputs = (str(workspace / "unique"),)
     call("tokenize", read, inputs=inputs, out=str(out / "a"), vocab_size=300, shuffle=True)
@@ -209,7 +214,7 @@ def report(read: Read, workspace: Path, out: Path) -> None:
 
 
 USES: dict[str, Callable[[Read, Path, Path], None]] = {
-    "clean": clean, "dedup": dedup, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "eval": evaluate,
+    "clean": clean, "dedup": dedup, "split": split, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "eval": evaluate,
     "generate": generate, "export": export, "inspect": inspect, "doctor": doctor, "report": report,
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ NOT_TRIED = {"recipe", "gpus", "nodes", "redis", "list_presets", "explain", "plu
 COMMANDS: dict[str, tuple[str, Values]] = {
     "clean": ("clean", {"inputs": ["raw.jsonl"]}),
     "dedup": ("unique", {"inputs": ["clean"]}),
+    "split": ("", {"inputs": ["clean"]}),
     "tokenize": ("tokens", {"inputs": ["unique"], "vocab_size": 320, "val": 0.1, "test": 0.1}),
     "pretrain": ("run", {"tokens": ["tokens"], "preset": "test-modern", "steps": 20}),
     "finetune": ("classifier", {"base": "run", "data": ["labelled"], "epochs": 2}),
@@ -30,7 +31,7 @@ COMMANDS: dict[str, tuple[str, Values]] = {
 }
 
 CONFLICTS: dict[str, Values] = {
-    "clean": {"html": "always"}, "dedup": {"threshold": 0.5}, "tokenize": {"val": 0.2}, "pretrain": {"eval_every": 5},
+    "clean": {"html": "always"}, "dedup": {"threshold": 0.5}, "split": {"seed": 9}, "tokenize": {"val": 0.2}, "pretrain": {"eval_every": 5},
     "finetune": {"dropout": 0.3}, "eval": {"average": "micro"}, "generate": {"max_tokens": 5}, "export": {"dtype": "bfloat16"},
 }  # fmt: skip
 

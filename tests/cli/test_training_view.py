@@ -68,7 +68,7 @@ def test_all_figures_are_told_at_80_columns() -> None:
     """How far, how good, how fast, how large, and what the model wrote, whose brackets are no markup."""
     text = "\n".join(drawn(filled()))
     for part in (
-        "step 300 of 2,000, 2 min 12 s left", "loss 1.5470", "val 1.8100", "best 1.7900", "45,123 tokens/s", "MFU 23%",
+        "step 300 of 2,000 (15%), 2 min 12 s left", "loss 1.5470", "val 1.8100", "best 1.7900", "45,123 tokens/s", "MFU 23%",
         "612.0 MB", "lr 2.0e-03", "gradient 0.41", "saved 250", "after step 250: To be [b]or[/b] not to be",
     ):  # fmt: skip
         assert part in text, part

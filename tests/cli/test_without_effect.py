@@ -122,6 +122,7 @@ CHEAP: list[tuple[str, Values]] = [
     ("dedup", {"inputs": ["clean"], "method": "lines"}),
     ("dedup", {"inputs": ["clean"], "method": "substring"}),
     ("dedup", {"inputs": ["clean"]}),
+    ("split", {"inputs": ["clean"], "method": "exact"}),
     ("tokenize", {"inputs": ["unique"], "algorithm": "bytes"}),
     ("tokenize", {"inputs": ["unique"], "algorithm": "chars", "split": {"by": "position"}}),
     ("tokenize", {"inputs": ["unique"], "tokenizer": "tokens"}),

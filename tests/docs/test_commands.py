@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.conftest import CACHE, REPO, plain_environment
 from tests.docs.pages import PAGES, Block, blocks
 
 COMMAND = re.compile(r"^ {4,}([A-Z_]+=\S+ )*(gptctl|python|pytest|make|bash|sh) ", re.MULTILINE)
+EXTRAS = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
 LITTLE = {"GPTCTL_STEPS": "3", "GPTCTL_EPOCHS": "1", "GPTCTL_MAX_TOKENS": "8", "GPTCTL_EXECUTOR": "serial"}
 
 
@@ -119,6 +121,11 @@ def check_tool(line: str) -> None:
         return
     if words[0].endswith("/pre-commit"):
         assert (REPO / ".pre-commit-config.yaml").exists(), line
+        return
+    if words[0] in ("pip", "uv", "uvx"):
+        named = {name for found in re.findall(r"\[([\w,-]+)\]", line) for name in found.split(",")}
+        assert named <= EXTRAS, line
+        assert re.search(r"(install|--from) '?(\.|gptctl @)", line), line
         return
     places = [word.split("::")[0] for word in words if re.match(r"(tests|examples|gptctl|\.ci)/", word)]
     assert places or words[0] in ("git", "cd", "coverage"), line

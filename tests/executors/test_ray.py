@@ -215,8 +215,8 @@ def test_a_signal_ends_the_command_and_its_cluster(number: int, raw: Path, whole
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), err
     if number != signal.SIGKILL:
         assert f"stopped by {signal.Signals(number).name}" in err.decode()
-        written = [line for line in err.splitlines() if b"shards/s" not in line]  # a slow machine shows its progress
-        assert len(written) == 2, err
+        written = err.decode().splitlines()  # a slow machine also shows its progress, and that it is stopping
+        assert [line.split(":")[0] for line in written[-2:]] == ["error", "hint"], err
     _, alive = psutil.wait_procs(family, timeout=120)  # Ray's agents see late that their raylet is gone
     assert alive == []
     left = list((tmp_path / "clean").glob("work/*.json"))

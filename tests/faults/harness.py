@@ -16,7 +16,9 @@ from tests.conftest import CACHE, Ran, plain_environment
 
 # No processes but the command's own: what is counted, killed or stopped is this one.
 ALONE = ("--executor", "serial")
-STAGES = {"clean": ("clean",), "dedup": ("dedup",), "tokenize": ("tokenize", "--vocab-size", "300")}
+STAGES = {
+    "clean": ("clean",), "dedup": ("dedup",), "split": ("split",), "tokenize": ("tokenize", "--vocab-size", "300")
+}  # fmt: skip
 
 
 def expect(done: Ran, code: int, *words: str) -> None:

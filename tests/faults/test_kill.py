@@ -22,8 +22,9 @@ Gptctl = Callable[..., Ran]
 @pytest.mark.parametrize(
     ("stage", "step"),
     [("clean", 5), ("tokenize", 7), ("dedup", 11)]
-    + [pytest.param(stage, 1, marks=pytest.mark.slow) for stage in ("clean", "tokenize", "dedup")],
-    ids=["clean", "tokenize", "dedup", "clean-each", "tokenize-each", "dedup-each"],
+    + [pytest.param(stage, 1, marks=pytest.mark.slow) for stage in ("clean", "tokenize", "dedup")]
+    + [pytest.param("split", 9, marks=pytest.mark.slow)],
+    ids=["clean", "tokenize", "dedup", "clean-each", "tokenize-each", "dedup-each", "split"],
 )
 def test_any_operation(stage: str, step: int, fault: str, small: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     """At one file operation after the other, until a run comes to its end: nothing is lost, nothing half there."""

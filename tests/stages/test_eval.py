@@ -64,7 +64,8 @@ def test_the_same_command_is_up_to_date_and_its_gates_are_still_gates(folder: Pa
     assert ev(folder, *command_line).json["status"] == "done"
     before = tree_bytes(folder / "out")
     again = ev(folder, *command_line, "--fail-under", "accuracy=1.01", "--markdown", "m.md")
-    assert (again.code, again.json["status"]) == (7, "up to date")
+    assert (again.code, again.json["status"]) == (7, "failed")
+    assert again.json["error"].startswith("accuracy ") and "eval: failed" in again.err
     assert "**missed**" in (folder / "m.md").read_text()
     assert tree_bytes(folder / "out") == before
     write(folder / "old.jsonl", [{**row, "split": "test"} for row in pairs("ab", "ab")])

@@ -331,6 +331,7 @@ def test_19_leakage_is_found_and_the_rest_scored(folder: Path) -> None:
 BAD = {
     "empty": (b"", 3, "0 rows"),
     "no label": (b'{"id": 1, "pred": "a"}\n', 3, "no column 'label' in row 1; it has: id, pred"),
+    "blank label": (b'{"label": "a", "pred": "a"}\n{"label": " ", "pred": "a"}\n', 3, "row 2 has no label"),
     "null label": (b'{"label": "a", "pred": "a"}\n{"label": null, "pred": "a"}\n', 3, "row 2 has no label"),
     "bad UTF-8": (b'{"label": "\xff", "pred": "a"}\n', 3, "line 1"),
     "id twice": (b'{"id": 1, "label": "a", "pred": "a"}\n' * 2, 3, "row 2 repeats the id '1'"),

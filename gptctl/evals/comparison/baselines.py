@@ -24,7 +24,7 @@ from gptctl.core import plugins
 from gptctl.core.config import ReadingOptions
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.array_types import FloatArray, IntArray
-from gptctl.evals.comparison.compare import compare_rows
+from gptctl.evals.comparison.compare import compare_rows, metrics_in
 from gptctl.evals.metrics import AdditiveMetric
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.evals.scoring.report import Report
@@ -142,6 +142,7 @@ def training_texts(
         table = table.filter(pa.array([not held_out for held_out in data_splits.held_out(table)], pa.bool_()))
     else:
         return None
+    table, _ = data_splits.with_labels(table, label_column, "train")
     return TrainingTexts(table["text"].to_pylist(), data_splits.labels_of(table, label_column, "train"))
 
 
@@ -170,7 +171,7 @@ def compare_with_baselines(rows: Rows, names: Sequence[str], options: ScoringOpt
             {**plain, "pred": row[f"{COLUMN_PREFIX}{name}"]} for plain, row in zip(own, rows, strict=True)
         ]
         comparison = compare_rows(own, baseline, "labels", options)
-        compared = [metric for metric in comparison if metric not in ("n", "mcnemar")]
+        compared = metrics_in(comparison)
         reports[name] = {
             **{metric: comparison[metric]["other"] for metric in compared},
             "lift": {metric: comparison[metric]["difference"] for metric in compared},

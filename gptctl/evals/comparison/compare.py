@@ -20,6 +20,7 @@ from gptctl.evals.stats.paired import bootstrap_differences
 from gptctl.io.input.predictions import Rows
 
 SHOWN = 3  # ids listed in an error message
+MAX_FLIPPED = 1000  # rows listed on each side; McNemar's test has the numbers of all
 
 
 def align_rows(rows: Rows, other_rows: Rows, other_name: str) -> Rows:
@@ -54,8 +55,9 @@ def align_rows(rows: Rows, other_rows: Rows, other_name: str) -> Rows:
 def compare_rows(rows: Rows, other_rows: Rows, prediction_type: str, options: ScoringOptions) -> Report:
     """Return the difference of every metric with its interval and p-value, and McNemar's test of the correct rows.
 
-    The rows must be aligned. A positive difference means that the first system has the higher value. Both systems are
-    scored over the labels that either of them has, and are resampled together.
+    `flipped` lists the rows that only one of the systems got right: "fixed" those of the first, "broken" those of the
+    other. The rows must be aligned. A positive difference means that the first system has the higher value. Both
+    systems are scored over the labels that either of them has, and are resampled together.
     """
     if prediction_type == "labels" and options.label_set is None:
         options = replace(options, labels=labels.seen_labels([*rows, *other_rows]))
@@ -64,11 +66,29 @@ def compare_rows(rows: Rows, other_rows: Rows, prediction_type: str, options: Sc
     report: Report = {"n": first.n}
     if first.correct is not None and second.correct is not None:
         report["mcnemar"] = mcnemar_report(first.correct, second.correct)
+        report["flipped"] = {
+            "fixed": flipped_rows(rows, other_rows, first.correct & ~second.correct),
+            "broken": flipped_rows(rows, other_rows, second.correct & ~first.correct),
+        }
     for group in first.groups:
         # probabilities have metrics of their own, and only one of the systems may have probabilities
         for other in (other for other in second.groups if other.values.keys() & group.values.keys()):
             report |= group_differences(group, other, options.seed)
     return report
+
+
+def metrics_in(comparison: Report) -> list[str]:
+    """Return the names of the metrics that were compared."""
+    return [name for name, found in comparison.items() if isinstance(found, dict) and "difference" in found]
+
+
+def flipped_rows(rows: Rows, other_rows: Rows, chosen: BoolArray) -> Rows:
+    """Return the id, the label and both predictions of the first of the chosen rows."""
+    return [
+        {"id": rows[row]["id"], "label": rows[row].get("label"), "pred": rows[row].get("pred"),
+         "other": other_rows[row].get("pred")}
+        for row in np.flatnonzero(chosen)[:MAX_FLIPPED].tolist()
+    ]  # fmt: skip
 
 
 def mcnemar_report(first: BoolArray, second: BoolArray) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from gptctl.core.errors import DataError
+from gptctl.evals.comparison.compare import metrics_in
 from gptctl.evals.comparison.gates import GateResult
 from gptctl.evals.metrics import lower_is_better
 from gptctl.evals.scoring.report import Report
@@ -26,7 +27,7 @@ def check_rows(comparison: Report, alpha: float) -> list[GateResult]:
     The p-value is McNemar's for shares of correct rows, else the bootstrap's.
     """
     results = []
-    for metric in (name for name in comparison if name not in ("n", "mcnemar")):
+    for metric in metrics_in(comparison):
         found = comparison[metric]
         p = comparison["mcnemar"]["p"] if metric in SHARES_OF_CORRECT and "mcnemar" in comparison else found["p"]
         results.append(check_metric(metric, found["value"], found["other"], p, alpha))

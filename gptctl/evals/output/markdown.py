@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gptctl.core.formatting import format_interval, format_number
 from gptctl.core.markdown import escape, table
 from gptctl.evals.comparison.gates import GateResult
-from gptctl.evals.output.tables import MAX_CLASSES, baseline_rows, comparison_rows
+from gptctl.evals.output.tables import MAX_CLASSES, baseline_rows, comparison_rows, flipped_tables, system_names
 from gptctl.evals.scoring.report import Report
 
 
@@ -49,8 +49,9 @@ def comparisons(report: Report) -> list[str]:
         metrics, rows = baseline_rows(baselines)
         found.append("Baselines, and how much the model is better:\n\n" + table(("", *metrics, "McNemar p"), rows))
     if comparison := report.get("compare"):
-        columns = ("metric", "this", "other", "difference", "p")
+        columns = ("metric", *system_names(comparison), "difference", "p")
         found.append("Compared on the same rows:\n\n" + table(columns, comparison_rows(comparison)))
+        found += [f"{escape(one.title)}:\n\n" + table(one.columns, one.rows) for one in flipped_tables(comparison)]
     if leakage := report.get("leakage"):
         found.append(
             f"{leakage['n']:,} of {report['n']:,} rows were found in {leakage['documents']:,} training documents."

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gptctl.core.formatting import format_interval, format_number
 from gptctl.core.summary import Table
+from gptctl.evals.comparison.compare import metrics_in
 from gptctl.evals.scoring.report import Report
 
+MAX_FLIPPED = 10  # rows of each kind; --json has more
 MAX_CLASSES = 30  # more would scroll the metrics off the screen; --json has all of them
 
 
@@ -20,7 +24,7 @@ def report_tables(report: Report) -> tuple[Table, ...]:
     if report.get("baselines"):
         found.append(baselines_table(report["baselines"]))
     if report.get("compare"):
-        found.append(comparison_table(report["compare"]))
+        found += [comparison_table(report["compare"]), *flipped_tables(report["compare"])]
     if report.get("leakage"):
         found.append(leakage_table(report))
     return tuple(found)
@@ -83,8 +87,32 @@ def comparison_table(comparison: Report) -> Table:
     rows = comparison_rows(comparison)
     if "mcnemar" in comparison:
         test = comparison["mcnemar"]
-        rows.append(("McNemar", f"{test['b']:,} only here", f"{test['c']:,} only there", "", format_number(test["p"])))
-    return Table("compared", ("metric", "this", "other", "difference", "p"), tuple(rows))
+        right = (f"{test['b']:,} right alone", f"{test['c']:,} right alone")
+        rows.append(("McNemar", *right, "", format_number(test["p"])))
+    return Table("compared", ("metric", *system_names(comparison), "difference", "p"), tuple(rows))
+
+
+def system_names(comparison: Report) -> tuple[str, str]:
+    """Return the names of both systems, with their folders only where the last parts are the same."""
+    this, other = comparison["systems"]
+    short = tuple(path.rstrip("/").rsplit("/", 1)[-1] for path in (this, other))
+    return (this, other) if short[0] == short[1] else (short[0], short[1])
+
+
+def flipped_tables(comparison: Report) -> Iterator[Table]:
+    """Yield the first rows that only one of the systems got right."""
+    this, other = system_names(comparison)
+    for kind, right in (("fixed", this), ("broken", other)):
+        rows = [
+            tuple(str(row[name]) for name in ("id", "label", "pred", "other"))
+            for row in comparison.get("flipped", {}).get(kind, [])
+        ]
+        if rows:
+            number = comparison["mcnemar"]["b" if kind == "fixed" else "c"]
+            shown = rows[:MAX_FLIPPED]
+            title = f"{kind}: {number:,} rows that only {right} has right"
+            title += f", the first {len(shown)}" if number > len(shown) else ""
+            yield Table(title, ("id", "label", this, other), tuple(shown))
 
 
 def comparison_rows(comparison: Report) -> list[tuple[str, ...]]:
@@ -97,8 +125,7 @@ def comparison_rows(comparison: Report) -> list[tuple[str, ...]]:
             format_difference(values["difference"]),
             format_number(values["p"]),
         )
-        for name, values in comparison.items()
-        if isinstance(values, dict) and "difference" in values
+        for name, values in ((name, comparison[name]) for name in metrics_in(comparison))
     ]
 
 

@@ -20,6 +20,7 @@ from gptctl.evals.scoring.confusion import confusion_matrix, label_texts
 from gptctl.evals.scoring.metric_results import MetricResult
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.io.input.predictions import Rows
+from gptctl.io.labels import as_label
 
 DEFAULT_METRICS = classification.DEFAULT_METRICS
 CALIBRATION_METRICS = ("ece", "brier", "nll")
@@ -32,7 +33,7 @@ def matches(row: dict[str, Any]) -> bool:
 
 def row_error(row: dict[str, Any]) -> str | None:
     """Return what is wrong with a row, or None."""
-    if row.get("label") is None:
+    if as_label(row.get("label")) is None:
         return "has no label"
     if isinstance(row["label"], dict | list) or isinstance(row.get("pred"), dict | list):
         return "has a list where one label is expected"

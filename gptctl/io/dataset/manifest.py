@@ -6,7 +6,7 @@ It contains no time, path or worker count: the same inputs, settings and seed gi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gptctl.io.object_storage.address import is_uri, join
 
 SCHEMA_VERSION = 1
 Folder = Path | str  # a local folder or a URI
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Shard:
 
     @property
     def split(self) -> str:
-        """Return "train", "val" or "test" for shards of tokens, and "" for shards of documents."""
+        """Return "train", "val" or "test" for shards of a divided dataset, and "" for others."""
         return self.path.split("/")[1] if self.path.count("/") == 2 else ""
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +106,15 @@ class Manifest:
         """Return the shards of one split."""
         return [shard for shard in self.shards if shard.split == split]
 
+    @property
+    def splits(self) -> list[str]:
+        """Return the names of the splits that have shards, or nothing for a dataset that is not divided."""
+        return [split for split in SPLITS if self.of_split(split)]
+
+    def only(self, split: str) -> Manifest:
+        """Return the manifest of one split alone."""
+        return replace(self, shards=tuple(self.of_split(split)))
+
     def write(self, folder: Path) -> None:
         """Write manifest.json. This is the last step of a stage."""
         settings = redacted(self.settings)
@@ -134,6 +144,22 @@ def is_ours(folder: Folder) -> bool:
     except (ValueError, RecursionError):  # a damaged one is gptctl's if a run.json of gptctl is beside it
         return bool(record_of(folder))
     return isinstance(found, dict) and {"kind", "stage", "shards"} <= found.keys()
+
+
+def split_folder(folder: Folder, split: str) -> str:
+    """Return the path of one split of a divided dataset."""
+    return str(join(folder, f"shards/{split}"))
+
+
+def divided_dataset(path: str) -> tuple[str, str] | None:
+    """Return the dataset and the split that a path such as OUT/shards/train names, or None for any other path."""
+    bare, question, query = path.partition("?") if is_uri(path) else (path, "", "")
+    bare = bare.rstrip("/")
+    for split in SPLITS:
+        folder = bare.removesuffix(f"/shards/{split}") + question + query
+        if folder != bare + question + query and is_ours(folder):
+            return folder, split
+    return None
 
 
 def is_damaged_output(folder: Folder) -> bool:

@@ -99,7 +99,7 @@ class Block:
     `start` and `stop` count bytes, row groups or record batches, whichever the format splits by. `first_row` counts the
     rows before the block where the file does not say. `encodings` counts the documents in `data` that were
     decoded from another encoding than UTF-8. `name` is the file's path below the INPUT argument; no other part
-    of the path reaches a shard.
+    of the path reaches a shard. `split` is that of a shard of a divided dataset, if all its splits are read.
     """
 
     format: str
@@ -113,6 +113,7 @@ class Block:
     encodings: tuple[tuple[str, int], ...] = ()
     checksum: str = ""
     first_row: int = 0
+    split: str = ""
 
     def key(self) -> str:
         """Return a key that identifies the block among unchanged input files, or by content if it has data."""
@@ -131,6 +132,11 @@ class ShardTask:
     blocks: tuple[Block, ...]
     payload: bytes = b""
     usual_columns: bool = False
+
+    @property
+    def split(self) -> str:
+        """Return the split that the documents belong to already, or an empty text."""
+        return self.blocks[0].split if self.blocks else ""
 
     def key(self) -> str:
         """Return a key of the task's input: a finished shard is reused only if its key is the same."""

@@ -17,11 +17,11 @@ from pathlib import Path
 import xxhash
 
 from gptctl.core import atomic
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.io import formats
-from gptctl.io.dataset import stream
+from gptctl.io.dataset import manifest, stream
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.files import content_hash, object_fingerprint, split_suffixes
+from gptctl.io.files import content_hash, object_fingerprint, plain_path, split_suffixes
 from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ShardTask
 from gptctl.io.input.find import find_files
@@ -42,19 +42,23 @@ MAX_PARALLEL_REQUESTS = 16
 class Inputs:
     """Everything that a data stage reads, in order."""
 
-    def __init__(self, arguments: Sequence[str], options: ReadOptions) -> None:
+    def __init__(self, arguments: Sequence[str], options: ReadOptions, keeps_splits: bool = False) -> None:
         """Resolve the INPUT arguments.
 
-        Raises UsageError (2) for a path that does not exist, DataError (3) for an output that cannot be an input.
+        With `keeps_splits`, a dataset that is divided into train, val and test may be an input; the reader must treat
+        each task according to its `split`. Raises UsageError (2) for a path that does not exist, DataError (3) for an
+        output that cannot be an input.
         """
         self.options = options
+        self.keeps_splits = keeps_splits
         self.is_stream = "-" in arguments
         if self.is_stream and len(arguments) > 1:
             raise UsageError(
                 "INPUT '-' cannot be combined with other inputs", "pipe everything, or name files and folders only"
             )
-        self.datasets: dict[str, str] = {}  # folders by the names they have in fingerprints
-        self.manifests: dict[str, Manifest] = {}  # by folder
+        self.datasets: dict[str, str] = {}  # datasets, or splits of them, by the names they have in fingerprints
+        self.manifests: dict[str, Manifest] = {}  # by dataset or split
+        self.folders: dict[str, str] = {}  # by dataset or split
         self.files: list[InputFile] = []
         self.sources: list[str | InputFile] = []  # folders and files, in the order of the arguments
         self._names: set[str] = set()
@@ -65,6 +69,10 @@ class Inputs:
 
     def _add(self, argument: str, name: str) -> None:
         """Add what one INPUT argument names. The names of its files begin with `name`, unless it is empty."""
+        if part := manifest.divided_dataset(plain_path(argument)):
+            folder, split = part
+            self._add_dataset(folder, manifest.read(folder), split)
+            return
         found = recognize(argument)
         if found.kind == "documents" and found.manifest:
             self._add_dataset(found.path, found.manifest)
@@ -74,11 +82,20 @@ class Inputs:
         else:
             raise wrong_content(found, "documents")
 
-    def _add_dataset(self, folder: str, found: Manifest) -> None:
-        """Add a dataset folder."""
-        self.datasets[unique_name("documents", self.datasets)] = folder
-        self.manifests[folder] = found
-        self.sources.append(folder)
+    def _add_dataset(self, folder: str, found: Manifest, split: str = "") -> None:
+        """Add a dataset folder, or one split of it. Raises DataError (3) for one whose splits would be mixed."""
+        if split:
+            found = found.only(split)
+        elif found.splits and not self.keeps_splits:
+            raise DataError(
+                f"{folder} is divided into {', '.join(found.splits)}, which this command would mix",
+                f"name one of them: {manifest.split_folder(folder, found.splits[0])}",
+            )
+        place = manifest.split_folder(folder, split) if split else folder
+        self.datasets[unique_name("documents", self.datasets)] = place
+        self.manifests[place] = found
+        self.folders[place] = folder
+        self.sources.append(place)
 
     def _add_file(self, file: InputFile) -> None:
         """Add a file. If another folder has a file of the same name, append a number, so that ids stay unique."""
@@ -122,6 +139,20 @@ class Inputs:
             shard.bytes for path in self.datasets.values() for shard in self.manifests[path].shards
         )
 
+    def expected_tasks(self, limit: int = 0) -> int | None:
+        """Return about how many tasks there are, by the sizes of the files. None for a stream, or with a limit."""
+        if self.is_stream or limit:
+            return None
+        size = self._task_bytes()
+        whole = [file.size for file in self.files if file.compressed and file.size > size]  # they cannot be cut
+        rest = sum(file.size for file in self.files) - sum(whole)
+        return sum(len(found.shards) for found in self.manifests.values()) + len(whole) + -(-rest // size)
+
+    def _task_bytes(self) -> int:
+        """Return how many bytes of files a task has."""
+        size = sum(file.size for file in self.files)
+        return min(max(size // TASKS_PER_INPUT, MIN_TASK_BYTES), MAX_TASK_BYTES)
+
     def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
         """Yield the shard tasks in order. With a limit, they hold the first `limit` documents."""
         tasks = (ShardTask(index, blocks) for index, blocks in enumerate(self._block_groups()))
@@ -150,8 +181,7 @@ class Inputs:
                 self._stream_hash.update(block.data)
                 yield (block,)
             return
-        file_bytes = sum(file.size for file in self.files)
-        task_bytes = min(max(file_bytes // TASKS_PER_INPUT, MIN_TASK_BYTES), MAX_TASK_BYTES)
+        task_bytes = self._task_bytes()
         pending: list[Block] = []
         size = 0
         for source in self.sources:
@@ -159,8 +189,7 @@ class Inputs:
                 if pending:
                     yield tuple(pending)
                     pending, size = [], 0
-                for shard in self.manifests[source].shards:
-                    yield (Block("shard", shard.path, source, size=shard.bytes, checksum=shard.xxh3_128),)
+                yield from self._shards_of(source)
                 continue
             for block in formats.for_path(source.path).split_file(source, BLOCK_BYTES, self.options):
                 if pending and (size + block.size > task_bytes or len(pending) >= MAX_BLOCKS_PER_TASK):
@@ -170,6 +199,18 @@ class Inputs:
                 size += block.size
         if pending:
             yield tuple(pending)
+
+    def _shards_of(self, place: str) -> Iterator[tuple[Block, ...]]:
+        """Yield the shards of a dataset or of a split, each as a task of its own."""
+        folder, found = self.folders[place], self.manifests[place]
+        for shard in found.shards:
+            split = shard.split if folder == place else ""
+            yield (Block("shard", shard.path, folder, size=shard.bytes, checksum=shard.xxh3_128, split=split),)
+
+    @property
+    def is_divided(self) -> bool:
+        """Return whether an input is divided into train, val and test already."""
+        return any(self.manifests[place].splits and self.folders[place] == place for place in self.manifests)
 
 
 def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions) -> Iterator[ShardTask]:
@@ -182,8 +223,10 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
             encodings = Encodings(table["encoding"].drop_null().to_pylist()) if encodings else encodings
         remaining -= len(table)
         data = stream.to_bytes(table)
-        counted = tuple(encodings.items())
-        block = Block("documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable), encodings=counted)
+        block = Block(
+            "documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable),
+            encodings=tuple(encodings.items()), split=task.split,
+        )  # fmt: skip
         yield ShardTask(task.index, (block,))
         if remaining <= 0:
             return

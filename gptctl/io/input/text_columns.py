@@ -21,19 +21,21 @@ FIRST_BLOCK_BYTES = 2**20
 
 
 def open_inputs(arguments: Sequence[str], options: ReadOptions) -> Inputs:
-    """Resolve the INPUT arguments of a data stage.
-
-    Raises what `Inputs` does, and UsageError (2) if a column is named and no input has columns.
-    """
+    """Resolve the INPUT arguments of a data stage. Raises what `Inputs` and `check_column_options` raise."""
     inputs = Inputs(arguments, options)
-    named = {"--text-column": options.text_column, "--id-column": options.id_column}
+    check_column_options(inputs)
+    return inputs
+
+
+def check_column_options(inputs: Inputs) -> None:
+    """Raise UsageError (2) if a column is named and no input has columns."""
+    named = {"--text-column": inputs.options.text_column, "--id-column": inputs.options.id_column}
     given = [name for name, column in named.items() if column != name.removeprefix("--").removesuffix("-column")]
     if given and inputs.files and not inputs.datasets and not any(formats.has_columns(f.path) for f in inputs.files):
         raise UsageError(
             f"{' and '.join(given)} cannot have an effect: {inputs.files[0].name} and the others have no columns",
             "leave it out, or name JSON lines, CSV, Parquet or Arrow files",
         )
-    return inputs
 
 
 def columns_of(table: pa.Table) -> dict[str, pa.ChunkedArray]:

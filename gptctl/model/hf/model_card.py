@@ -36,7 +36,10 @@ def model_card(config: ModelConfig, architecture: str, extra: dict[str, Any]) ->
         for name, value in (extra.get("metrics") or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    parts = ["\n".join(["---", "tags:", "- gptctl", "- text-generation", *library, "---"]), "# Model"]
+    parts = [
+        "\n".join(["---", "license: unknown", "tags:", "- gptctl", "- text-generation", *library, "---"]),
+        "# Model",
+    ]
     parts.append(table("", "", facts | known))
     if data := extra.get("data"):
         quoted = {name: f"`{value}`" for name, value in data.items()}

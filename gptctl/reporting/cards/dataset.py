@@ -37,6 +37,7 @@ TOOL_COLUMNS = {  # what gptctl's own columns hold
 STEPS = {  # the settings of each command that say what it does to the data
     "clean": ("preset", "filters", "normalize", "remove_stopwords", "pii", "decontaminate"),
     "dedup": ("method", "threshold", "ngram", "shingle", "keep", "fold"),
+    "split": ("val", "test", "by", "stratify", "method", "threshold"),
     "tokenize": ("algorithm", "vocab_size", "val", "test", "shuffle"),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gptctl.core.errors import GptctlError
 from gptctl.io import diagnose
 from gptctl.io.lineage import Output
-from gptctl.reporting.sections.data import show_clean, show_dedup, show_generate, show_tokenize
+from gptctl.reporting.sections.data import show_clean, show_dedup, show_generate, show_split, show_tokenize
 from gptctl.reporting.sections.evaluation import show_eval
 from gptctl.reporting.sections.section import Section, metrics_of, show_figures
 from gptctl.reporting.sections.training import show_training
@@ -38,6 +38,7 @@ def show_others(section: Section) -> None:
 CONTENT: dict[str, Callable[[Section], None]] = {
     "clean": show_clean,
     "dedup": show_dedup,
+    "split": show_split,
     "tokenize": show_tokenize,
     "pretrain": show_training,
     "finetune": show_training,

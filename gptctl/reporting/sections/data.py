@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gptctl.core.config import Values
 from gptctl.core.formatting import format_bytes
-from gptctl.core.summary import Counts, Table
+from gptctl.core.summary import Counts, Table, quarantine_name
 from gptctl.io.input.find import find_files
 from gptctl.io.object_storage.address import is_uri, join
 from gptctl.reporting import svg_charts
@@ -21,6 +21,7 @@ from gptctl.reporting.sections.section import (
     show_figures,
     show_rows,
 )
+from gptctl.text.splitting import report as split_report
 
 
 def show_clean(section: Section) -> None:
@@ -30,7 +31,7 @@ def show_clean(section: Section) -> None:
     folder = section.output.folder
     for row in quarantined(folder):
         section.samples.append(
-            Sample(f"unreadable: {row.get('reason', '')} ({row.get('file', '')})", str(row.get("excerpt", "")))
+            Sample(f"{quarantine_name(row.get('reason', ''))} ({row.get('file', '')})", str(row.get("excerpt", "")))
         )
     seen: dict[str, int] = {}
     for row in rows_below(join(folder, "rejects")):
@@ -60,6 +61,13 @@ def show_dedup(section: Section) -> None:
             section.figures.append((name.replace("_", " "), f"{metrics[name]:,}"))
     for _, size, text in metrics.get("largest") or []:
         section.samples.append(Sample(f"cluster of {size:,} documents", f"{text}…"))
+    show_rows(section, "kept", "text")
+
+
+def show_split(section: Section) -> None:
+    """Show the size of each split, the labels in each, and what stays together."""
+    show_counts(section, counts_of(section.output))
+    section.tables.extend(split_report.tables(metrics_of(section.output)))
     show_rows(section, "kept", "text")
 
 
@@ -94,7 +102,7 @@ def show_counts(section: Section, counts: Counts) -> None:
     ]
     for reason, n in counts.dropped.most_common():
         rows.append((f"dropped: {reason}", float(n), f"{n:,}, {format_bytes(counts.dropped_bytes[reason])}", 2))
-    rows += [(f"unreadable: {reason}", float(n), f"{n:,}", 2) for reason, n in counts.quarantined.most_common()]
+    rows += [(quarantine_name(reason), float(n), f"{n:,}", 2) for reason, n in counts.quarantined.most_common()]
     rows.append(("kept", float(counts.kept), f"{counts.kept:,} ({share}), {format_bytes(counts.bytes_kept)}", 1))
     section.charts.append(svg_charts.bars("Documents", rows))
 

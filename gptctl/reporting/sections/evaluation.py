@@ -84,7 +84,8 @@ def show_comparison(section: Section, comparison: dict[str, Any]) -> None:
         if flipped:
             shown = flipped[:MAX_FLIPPED]
             more = f", the first {len(shown)}" if total > len(shown) else ""
-            title = f"{kind.capitalize()}: {total:,} rows that only {right} has right{more}"
+            rows_are = "1 row" if total == 1 else f"{total:,} rows"
+            title = f"{kind.capitalize()}: {rows_are} that only {right} has right{more}"
             cells = tuple(tuple(str(row[name]) for name in ("id", "label", "pred", "other")) for row in shown)
             section.tables.append(Table(title, ("id", "label", this, other), cells))
 

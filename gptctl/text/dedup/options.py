@@ -8,14 +8,38 @@ from pydantic import field_validator
 
 from gptctl.core.config import StageConfig, flag, key
 from gptctl.core.errors import UsageError
+from gptctl.core.formatting import parse_bytes
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.repeated_text.method import Method, Name
 from gptctl.text.dedup.shingles import Shingling
 from gptctl.text.dedup.whole_documents import keep_policy
 from gptctl.text.dedup.whole_documents.criteria import Criteria
+from gptctl.text.dedup.whole_documents.facts import SurvivorFacts
 
 PANEL = "Duplicates"
+
+MIN_MEMORY = 10**6  # for sorting; reading, hashing and writing take more than that
+
+
+class MemoryOption(StageConfig):
+    """The memory of a search for duplicates."""
+
+    max_memory: str = flag(
+        "1GB",
+        "Memory for sorting and clustering, in all workers together; the rest is kept on disk.",
+        metavar="SIZE",
+        panel="Workers",
+        runtime=True,
+    )
+
+    @field_validator("max_memory")
+    @classmethod
+    def check_memory(cls, value: str) -> str:
+        """Raise ValueError for what is not a size, and for too small a size."""
+        if parse_bytes(value) < MIN_MEMORY:
+            raise ValueError(f"{value} is too little; give 1MB or more")
+        return value
 
 
 class DuplicateOptions(StageConfig):
@@ -38,6 +62,10 @@ class DuplicateOptions(StageConfig):
     keep: str = flag(
         "first", "Which of several duplicates to keep: first, longest, highest:COLUMN, or priority:SOURCE,SOURCE.",
         metavar="POLICY", panel=PANEL,
+    )  # fmt: skip
+    label_column: str = flag(
+        "label", "Column that holds the label, if there is one. Duplicates with different labels are listed.",
+        metavar="COLUMN", panel=PANEL,
     )  # fmt: skip
     index: Literal["sorted", "datasketch"] = flag(
         "sorted", "sorted: on disk, exact; datasketch: its MinHashLSH, in memory or in Redis (redis=URL).", panel=PANEL
@@ -68,7 +96,7 @@ class DuplicateOptions(StageConfig):
         found = super().without_effect()
         of_methods = {
             ("minhash",): ("threshold", "num_perm", "ngram", "verify", "bands", "shingle", "normalize", "seed"),
-            ("minhash", "exact"): ("normalize_exact",),
+            ("minhash", "exact"): ("normalize_exact", "label_column"),
             ("lines", "paragraphs"): ("min_chars", "fold"),
             ("substring",): ("min_words",),
         }
@@ -119,6 +147,10 @@ class DuplicateOptions(StageConfig):
             seed=seed,
             verify=self.verify,
         )
+
+    def facts(self) -> SurvivorFacts:
+        """Return what is stored of each document besides its text."""
+        return SurvivorFacts(self.keep, self.label_column)
 
     def banding(self) -> Banding:
         """Return how signatures are cut into bands. Raises UsageError (2) for bands that do not fit."""

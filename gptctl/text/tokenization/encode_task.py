@@ -55,7 +55,7 @@ class EncodeTask:
     def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Return a table of tokens for each split that has documents, and figures for the metrics."""
         tokenizer = self.fast.tokenizer if self.fast else worker_tokenizer(self.tokenizer_path, self.tokenizer_hash)
-        pieces = self.rule.divide(table, json.loads(task.payload)["first_character"])
+        pieces = self.rule.divide(table, json.loads(task.payload)["first_character"], task.split)
         tokens = self.fast.encode(pieces.texts) if self.fast else tokenizer.encode_batch(pieces.texts.to_pylist())
         rows = self._rows(tokenizer, pieces, tokens)
         schema = TokenSchema.of(tokenizer)

@@ -51,8 +51,14 @@ class SplitRule:
     salt: str
     cuts: tuple[int, int] = (0, 0)
 
-    def divide(self, table: pa.Table, first_character: int) -> Pieces:
-        """Divide the documents of a table; `first_character` is the position of its first one in the input."""
+    def divide(self, table: pa.Table, first_character: int, given: str = "") -> Pieces:
+        """Divide the documents of a table; `first_character` is the position of its first one in the input.
+
+        Documents whose split is `given` stay in it.
+        """
+        if given:
+            texts, split = arrow_arrays.combine(table["text"]), np.full(len(table), NAMES.index(given), np.uint8)
+            return Pieces(arrow_arrays.combine(table["id"]), texts, split)
         if self.by == "position":
             return divide_by_position(table, first_character, self.cuts)
         column = "cluster_id" if self.by == "cluster" and "cluster_id" in table.column_names else "text"

@@ -45,7 +45,7 @@ class TrainingTexts:
             table = read_task(task, self.options)[0]
             column = table["text"]
             if not self.all_splits:
-                pieces = self.rule.divide(table, self.positions.first_character(task.index))
+                pieces = self.rule.divide(table, self.positions.first_character(task.index), task.split)
                 column = pieces.texts_of("train")
             for text in column.to_pylist():
                 if self.share < 1.0 and seeds.unit_hash("tokenizer", text.encode()) >= self.share:
@@ -53,7 +53,7 @@ class TrainingTexts:
                 used = text if self.all_splits else text[: self.max_chars]
                 self.characters += len(used)
                 yield used
-            self.context.progress(task.index + 1, None, "shards read for the tokenizer")
+            self.context.report_shards(task.index + 1, "shards read for the tokenizer")
             self.context.stop.check("stopped")
 
 

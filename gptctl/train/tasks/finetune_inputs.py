@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
+from gptctl.io.input.blocks import UnreadableRecord
 from gptctl.model.config import ModelConfig
 from gptctl.model.saved_model import SavedModel
 from gptctl.train.planning.plan_run import PlanOptions
@@ -20,7 +22,10 @@ from gptctl.train.tasks.prepare_task import prepare_task
 
 @dataclass(frozen=True)
 class FinetuneInputs:
-    """The model, with the context that is trained on, the processes, and the texts of each source by their split."""
+    """The model, with the context that is trained on, the processes, and the texts of each source by their split.
+
+    `quarantined` are texts that are left out because they have no label.
+    """
 
     config: FinetuneOptions
     folder: Path
@@ -29,6 +34,7 @@ class FinetuneInputs:
     processes: PlanOptions
     sources: dict[str, dict[str, pa.Table]]
     fingerprints: dict[str, str]
+    quarantined: list[UnreadableRecord]
 
     @property
     def tables(self) -> dict[str, pa.Table]:
@@ -44,7 +50,7 @@ class FinetuneInputs:
         return prepare_task(self.config, self.folder, self.saved, self.sources, warn)
 
 
-def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], warn: Callable[[str], None]) -> FinetuneInputs:
+def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context: Context) -> FinetuneInputs:
     """Open a model and the texts to train it on. Warn of texts that are left out, and of an unfinished run.
 
     Raises UsageError (2) for options that do not fit together, DataError (3) for a model or texts that cannot be read,
@@ -54,7 +60,7 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], warn: C
     from gptctl.model.folder import load_model
 
     check_command(config)
-    folder = find_model(base, warn)
+    folder = find_model(base, context.warn)
     saved = load_model(folder)
     model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
     if config.lora and "tp" in processes.strategies():
@@ -62,5 +68,5 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], warn: C
     if config.nodes > 1 and (config.seeds > 1 or (config.fold_column and config.fold is None)):
         hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
         raise UsageError("--seeds and --fold-column train on one machine", hint)
-    sources, fingerprints = config.read_sources(data, warn)
-    return FinetuneInputs(config, folder, saved, model, processes, sources, fingerprints)
+    found = config.read_sources(data, context)
+    return FinetuneInputs(config, folder, saved, model, processes, found.sources, found.fingerprints, found.quarantined)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import field_validator
 
 from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.io.input.blocks import UnreadableRecord
 from gptctl.io.input.names import name_sources
 from gptctl.model.config import ModelConfig
 from gptctl.model.lora_config import LoraConfig, LoraOptions
@@ -28,6 +31,15 @@ CLASSIFIER_KEYS = (
     "label_column", "pair_column", "pooling", "long_documents", "select_on", "fold_column", "fold",
     "label_weights", "symmetric", "max_windows", "training.lm_weight", "training.label_weights",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FinetuneData:
+    """The texts of each source, by its name and split; fingerprints of all files; and the texts without a label."""
+
+    sources: dict[str, dict[str, pa.Table]]
+    fingerprints: dict[str, str]
+    quarantined: list[UnreadableRecord]
 
 
 class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOption):
@@ -147,31 +159,36 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         """Return the settings of LoRA with the rank of --lora."""
         return LoraConfig(rank=self.lora, **vars(self.adapter))
 
-    def read_sources(
-        self, paths: Sequence[str], warn: Callable[[str], None]
-    ) -> tuple[dict[str, dict[str, pa.Table]], dict[str, str]]:
-        """Return the texts of each source as `read_splits` does, by its name, and the fingerprints of all files.
+    def read_sources(self, paths: Sequence[str], context: Context) -> FinetuneData:
+        """Return the texts of each source as `read_splits` does, without those of a classifier that have no label.
 
         Raises UsageError (2) for several sources of another task than lm, and for one that is named twice.
         """
         if len(paths) > 1 and self.task != "lm":
             raise UsageError(f"--task {self.task} reads one DATA, not {len(paths)}", "put the files into one folder")
-        sources, fingerprints = {}, {}
+        sources, fingerprints, quarantined = {}, {}, []
         for name, path in zip(name_sources(paths), paths, strict=True):
-            sources[name], prints = self.read_splits(path, warn)
+            tables, prints = self.read_splits(path, context)
+            for split in tables if self.task == "classify" else ():
+                texts = len(tables[split])
+                tables[split], lacking = data_splits.with_labels(tables[split], self.label_column, split)
+                if lacking:
+                    context.warn(data_splits.lacking_warning(lacking, texts, split))
+                quarantined += lacking
+            sources[name] = tables
             for file, value in prints.items():
                 split, _, rest = file.partition("/")
                 fingerprints[f"{split}/{name}/{rest}" if len(paths) > 1 else file] = value
-        return sources, fingerprints
+        return FinetuneData(sources, fingerprints, quarantined)
 
-    def read_splits(self, data: str, warn: Callable[[str], None]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    def read_splits(self, data: str, context: Context) -> tuple[dict[str, pa.Table], dict[str, str]]:
         """Return the training and validation texts, and the fingerprints of their files.
 
         A held-out fold becomes a table of its own, "held out".
         """
         column = "messages" if self.task == "chat" and self.text_column == "text" else self.text_column
         reading = self.model_copy(update={"text_column": column})
-        tables, prints = data_splits.training_splits(reading, data, warn, structured=self.task == "chat")
+        tables, prints = data_splits.training_splits(reading, data, context, structured=self.task == "chat")
         if self.fold is not None:
             if self.fold_column is None or self.task != "classify":
                 raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")

@@ -93,3 +93,12 @@ def test_other_labels_are_refused() -> None:
 def test_labels_that_only_one_system_predicts() -> None:
     found = compare.compare_rows(pairs("ab", "ab"), pairs("ab", "az"), "labels", ScoringOptions(metrics=("f1",)))
     assert (found["f1"]["value"], found["f1"]["other"]) == (1.0, pytest.approx(1 / 3))
+
+
+def test_rows_that_flipped_are_listed() -> None:
+    """Those that one system got right alone, with ids and both predictions."""
+    found = compare.compare_rows(FIRST, SECOND, "labels", ScoringOptions())["flipped"]
+    assert [row["id"] for row in found["fixed"]] == [FIRST[number]["id"] for number in range(8, 18)]
+    assert found["broken"] == [
+        {"id": FIRST[number]["id"], "label": "a", "pred": "b", "other": "a"} for number in (18, 19)
+    ]

@@ -13,6 +13,7 @@ from tests.evals.command import pairs
 
 LABELS = ["a|b", "<b>c</b>", "\x1b[31m"]
 ROWS = pairs(LABELS * 3, LABELS * 2 + LABELS[::-1])
+OTHER = pairs(LABELS * 3, LABELS[::-1] * 2 + LABELS)
 RESULT = scorer.score(ROWS, "labels", ScoringOptions())
 CHECKS = [GateResult("f1 >= 0.9", False, "f1 0.8 < 0.9 \x07"), GateResult("accuracy >= 0", True, "accuracy is 0.7")]
 
@@ -49,7 +50,7 @@ def test_markdown_survives_any_label() -> None:
 
 def test_both_show_everything_beside_the_metrics() -> None:
     result = RESULT | {
-        "compare": compare.compare_rows(ROWS, ROWS, "labels", ScoringOptions()),
+        "compare": {"systems": ["a/new", "b/old"]} | compare.compare_rows(ROWS, OTHER, "labels", ScoringOptions()),
         "baselines": {"nb": {"f1": 0.5, "lift": {"f1": 0.1}, "mcnemar": {"b": 1, "c": 0, "p": 1.0}}},
         "leakage": {"n": 1, "exact": 1, "documents": 7, "rows": [], "clean": {"n": 8, "f1": 0.7}},
     }
@@ -57,6 +58,8 @@ def test_both_show_everything_beside_the_metrics() -> None:
     for part in (
         "| nb | 0.5000 (+0.1000) |",
         "Compared on the same rows",
+        "| metric | new | old | difference | p |",
+        "fixed: 4 rows that only new has right",
         "1 of 9 rows were found in 7 training documents",
     ):
         assert part in text

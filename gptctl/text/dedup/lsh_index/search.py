@@ -16,7 +16,7 @@ from gptctl.text.dedup.lsh_index.index import LshIndex, exact_signatures
 from gptctl.text.dedup.whole_documents import clusters
 from gptctl.text.dedup.whole_documents.clusters import IN_INDEX, Clusters
 from gptctl.text.dedup.whole_documents.criteria import Criteria
-from gptctl.text.dedup.whole_documents.signatures import write_documents
+from gptctl.text.dedup.whole_documents.signatures import Facts, write_documents
 from gptctl.text.dedup.whole_documents.workspace import Docs, Workspace
 from gptctl.text.dedup.worker_pool import WorkerPool
 
@@ -29,12 +29,13 @@ class ComputeSignatures:
 
     criteria: Criteria
     workspace: Workspace
+    facts: Facts
     options: ReadOptions
 
     def __call__(self, task: ShardTask) -> NDArray[np.uint32]:
         """Return the signatures, shape (n, num_perm). Short documents have those of their exact text."""
         table = read_task(task, self.options)[0]
-        exact_keys = write_documents(self.criteria, self.workspace, task.index, table, np.zeros(len(table)))
+        exact_keys = write_documents(self.criteria, self.workspace, task.index, table, self.facts(table))
         text = table["text"].combine_chunks()
         num_perm = self.criteria.num_perm
         values, is_short = minhash.signatures(text, num_perm, self.criteria.shingling, self.criteria.seed)
@@ -54,6 +55,7 @@ class IndexSearch:
     run_name: str
     criteria: Criteria
     workspace: Workspace
+    facts: Facts
     corpus: Corpus
     pool: WorkerPool
 
@@ -62,7 +64,7 @@ class IndexSearch:
         self.workspace.clear_later_steps()
         duplicates, firsts = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
         new = tasks = 0
-        compute = ComputeSignatures(self.criteria, self.workspace, self.corpus.options)
+        compute = ComputeSignatures(self.criteria, self.workspace, self.facts, self.corpus.options)
         for values in self.pool.map(compute, self.corpus.tasks()):
             docs = places(tasks, np.arange(len(values)))
             found = self.index.first_duplicates([f"{self.run_name}:{doc:x}" for doc in docs.tolist()], values)
@@ -70,7 +72,7 @@ class IndexSearch:
             firsts.append(np.array([self._doc_of(key) for key in found if key is not None], np.uint64))
             new += len(docs) - len(firsts[-1])
             tasks += 1
-            self.pool.context.progress(tasks, None, "shards queried", f"{new:,} new documents")
+            self.pool.context.report_shards(tasks, "shards queried", f"{new:,} new documents", len(self.corpus.against))
         self.workspace.documents.keep_first(tasks)
         left, right = np.concatenate(duplicates), np.concatenate(firsts)
         found_clusters = cluster_with_first(left, right, new + len(left), self.pool.max_memory)

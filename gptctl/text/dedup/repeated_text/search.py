@@ -112,7 +112,7 @@ class RepeatSearch:
             keys += counts.keys
             if number <= len(corpus.against):
                 documents, unreadable = documents + counts.documents, unreadable + counts.unreadable
-            pool.context.progress(number, None, "shards hashed", f"{keys:,} keys")
+            pool.context.report_shards(number, "shards hashed", f"{keys:,} keys", len(corpus.against))
         corpus.check_against(documents, unreadable, pool.context.warn)
         ranges = sorted_runs.ranges(pool.partitions(keys, SORTING_BYTES))
         repeats = sum(pool.map(FindRepeats(self.workspace, corpus.input_start), enumerate(ranges)))

@@ -9,10 +9,12 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from gptctl.io.dataset import stream
 from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline.sorted_runs import ROW_BITS, distinct, of_task
+from gptctl.text.dedup import conflicts
 from gptctl.text.dedup.report import LARGEST
 from gptctl.text.dedup.whole_documents.clusters import IN_INDEX, Clusters
 from gptctl.text.dedup.whole_documents.verification import compare_exact_keys
@@ -57,7 +59,7 @@ class Decisions:
         `cluster` is the upper half of the exact key of the cluster's first document. `survivor` is the id of the
         document kept for this one, null if an earlier run inserted it into an index. `similarity` is null if the two
         were not compared. `verdict` is "survivor" or one of DROP_REASONS. `cluster_size` is the size of the cluster if
-        this document is shown as a sample of it, else 0.
+        this document is shown as a sample of it, else 0. `conflict` says whether the cluster has different labels.
         """
         docs, survivor, first = (
             values[part] for values in (self.clusters.docs, self.clusters.survivor, self.clusters.first)
@@ -83,8 +85,23 @@ class Decisions:
                 "similarity": pa.array(similarity, mask=np.isnan(similarity)),
                 "verdict": pa.array(verdict, pa.string()).dictionary_encode(),
                 "cluster_size": pa.array([self._largest.get(doc, 0) for doc in docs.tolist()], pa.int64()),
+                "conflict": pa.array(self.is_conflicting[part]),
             }
         )
+
+    @cached_property
+    def is_conflicting(self) -> NDArray[np.bool_]:
+        """Mark the documents of clusters that have different labels, which include those of `--against`."""
+        docs = self.clusters.docs
+        if not len(docs):
+            return np.empty(0, np.bool_)
+        label = lookup(self.workspace.documents, docs, ["label"])["label"].to_numpy()
+        return conflicts.has_different_labels(self.cluster_numbers, label)
+
+    @cached_property
+    def cluster_numbers(self) -> NDArray[np.int64]:
+        """Return the cluster of each document, numbered from 0."""
+        return np.unique(self.clusters.first, return_inverse=True)[1].astype(np.int64)
 
     @cached_property
     def _largest(self) -> dict[int, int]:

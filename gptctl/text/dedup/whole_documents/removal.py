@@ -13,7 +13,9 @@ from gptctl.core.summary import Counts
 from gptctl.io.dataset import stream
 from gptctl.io.dataset.schema import text_bytes, with_kind
 from gptctl.io.input.blocks import ShardTask
+from gptctl.io.labels import labels_in
 from gptctl.pipeline.task_results import TaskOutput
+from gptctl.text.dedup import conflicts
 from gptctl.text.dedup.report import sample_text
 from gptctl.text.dedup.whole_documents.criteria import Criteria
 from gptctl.text.dedup.whole_documents.decisions import DROP_REASONS, SURVIVOR
@@ -24,6 +26,7 @@ class RemoveDuplicates:
     """Drops the duplicates of a task, in a worker, by the decisions that came with it."""
 
     criteria: Criteria
+    label_column: str
 
     def __call__(self, task: ShardTask, table: pa.Table) -> TaskOutput:
         """Return the kept documents with their `cluster_id`, and the rows of the table of clusters."""
@@ -51,8 +54,15 @@ class RemoveDuplicates:
             [members["cluster_id"][number].as_py(), int(sizes[number]), sample_text(text[int(rows[number])].as_py())]
             for number in np.flatnonzero(sizes).tolist()
         ]
+        labels = labels_in(table, self.label_column)
+        chosen = decisions["conflict"].to_numpy(zero_copy_only=False)
+        verdict = members["verdict"].combine_chunks().filter(pa.array(chosen))
+        clusters = members["cluster_id"].filter(pa.array(chosen))
+        different = conflicts.rows_of(table, rows[chosen], clusters, labels, verdict)
+        stats = {"samples": samples, "labels": conflicts.distinct_labels(labels)}
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
-        return TaskOutput({"": kept}, count(text, kept, rows, verdicts), {"samples": samples}, {"clusters": members})
+        counts = count(text, kept, rows, verdicts)
+        return TaskOutput({"": kept}, counts, stats, {"clusters": members, conflicts.FOLDER: different})
 
     def _cluster_ids(self, text: pa.LargeStringArray, decisions: pa.Table) -> pa.Array:
         """Return the cluster id of each document. A document without a duplicate is a cluster of its own."""

@@ -17,7 +17,7 @@ from gptctl.text.dedup.whole_documents import clusters, keep_policy
 from gptctl.text.dedup.whole_documents.candidates import PairCandidates
 from gptctl.text.dedup.whole_documents.clusters import Clusters
 from gptctl.text.dedup.whole_documents.criteria import Criteria
-from gptctl.text.dedup.whole_documents.signatures import SignTask
+from gptctl.text.dedup.whole_documents.signatures import Facts, SignTask
 from gptctl.text.dedup.whole_documents.survivors import SurvivorSelection
 from gptctl.text.dedup.whole_documents.verification import Verifier, WriteShingles
 from gptctl.text.dedup.whole_documents.workspace import Docs, Workspace
@@ -31,25 +31,34 @@ SORTING_BYTES = 6 * KEY_BYTES  # memory for each key of a range while keys are s
 
 @dataclass
 class DocumentSearch:
-    """Finds the clusters of duplicate documents. `keep` is the policy by which survivors are chosen."""
+    """Finds the clusters of duplicate documents. `facts` are stored for each document, see `SignTask`.
+
+    `keep` is the policy by which the facts rank documents.
+    """
 
     criteria: Criteria
     workspace: Workspace
-    keep: str
+    facts: Facts
     corpus: Corpus
     pool: WorkerPool
+    keep: str = "first"
     task_sizes: list[int] = field(default_factory=list)  # documents of each task
     metrics: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> tuple[Clusters, dict[str, int]]:
         """Return the clusters with their survivors, and metrics of the search."""
+        docs, first = self.find_clusters()
+        selection = SurvivorSelection(self._verifier(), docs, first, self.corpus.input_start)
+        return selection.run(), self.metrics
+
+    def find_clusters(self) -> tuple[Docs, Docs]:
+        """Return the documents of all clusters, sorted, and the first document of each one's cluster."""
         self.workspace.clear_later_steps()
         keys = self._write_signatures()
         self.metrics = {"candidates": 0, **({"false_positives": 0} if self.criteria.verify else {})}
-        docs, first = clusters.connect(self._find_pairs(keys), sum(self.task_sizes), self.pool.max_memory)
+        found = clusters.connect(self._find_pairs(keys), sum(self.task_sizes), self.pool.max_memory)
         self.metrics["disk_bytes"] = self.workspace.bytes()
-        selection = SurvivorSelection(self._verifier(), docs, first, self.corpus.input_start)
-        return selection.run(), self.metrics
+        return found
 
     def _write_signatures(self) -> int:
         """Hash all documents and return the number of keys.
@@ -59,7 +68,7 @@ class DocumentSearch:
         keys = unreadable = documents = 0
         known: dict[str, None] = {}
         others: dict[str, None] = {}
-        sign = SignTask(self.criteria, self.workspace, self.keep, self.corpus.options)
+        sign = SignTask(self.criteria, self.workspace, self.facts, self.corpus.options, self.keep)
         against = len(self.corpus.against)
         for counts in self.pool.map(sign, self.corpus.tasks()):
             if len(self.task_sizes) < against:
@@ -69,7 +78,7 @@ class DocumentSearch:
                 others |= dict.fromkeys(counts.others)
             self.task_sizes.append(counts.documents)
             documents, keys = documents + counts.documents, keys + counts.keys
-            self.pool.context.progress(len(self.task_sizes), None, "shards hashed", f"{documents:,} documents")
+            self.pool.context.report_shards(len(self.task_sizes), "shards hashed", f"{documents:,} documents", against)
         self.workspace.keep_first_tasks(len(self.task_sizes))
         self.corpus.check_against(sum(self.task_sizes[:against]), unreadable, self.pool.context.warn)
         if sum(self.task_sizes[against:]):

@@ -41,7 +41,7 @@ class Workspace:
 
     @property
     def documents(self) -> SortedRuns:
-        """Facts about each document: `doc`, exact key (`high`, `low`), `length` in bytes, `rank` and `id`."""
+        """Facts about each document: `doc`, exact key (`high`, `low`), `length` in bytes, `id`, and more."""
         return SortedRuns(self.folder / "documents")
 
     def signature_record(self, task: int) -> Path:

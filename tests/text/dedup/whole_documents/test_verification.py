@@ -42,7 +42,7 @@ def test_equal_keys_do_not_make_exact_copies(near_duplicates: bool, tmp_path: Pa
     """Documents that share the 64 bits they are sorted by are compared by all 128 bits, also by the method exact."""
     workspace, how = Workspace(tmp_path / "work"), criteria(near_duplicates, verify=False)
     for task, texts in enumerate([("one", "two"), ("two", "three")]):
-        write_keys(how, workspace, task, table(*texts), np.zeros(2))
+        write_keys(how, workspace, task, table(*texts), {})
     pairs = SortedRuns(tmp_path / "pairs")
     write_pairs(pairs, np.array([1 << 40, 1 << 40], np.uint64), np.array([0, 1], np.uint64))
     found = VerifyPairs(how, workspace, pairs, 2**20)(EVERYTHING)
@@ -56,7 +56,7 @@ def test_any_steps_give_the_same(tmp_path: Path) -> None:
     workspace, how = Workspace(tmp_path / "work"), criteria()
     words = [f"word{n}" for n in range(60)]
     texts = [" ".join([*words[:k], "other", *words[k + 1 :]]) for k in range(0, 60, 3)]
-    write_keys(how, workspace, 0, table(*texts), np.zeros(20))
+    write_keys(how, workspace, 0, table(*texts), {})
     write_shingles(how, workspace, 0, np.arange(20), table(*texts))
     pairs = SortedRuns(tmp_path / "pairs")
     left = np.arange(1, 20, dtype=np.uint64)
