@@ -33,8 +33,11 @@ class Extra:
 # By the name of the module that is imported.
 EXTRAS: Mapping[str, Extra] = {
     "datasets": Extra("to_datasets", ("datasets",)),
+    "fugashi": Extra("Japanese words", ("fugashi>=1.5", "ipadic>=1.0"), "japanese"),
     "gguf": Extra("--format gguf", ("gguf>=0.19",), "gguf"),
+    "icu": Extra("words of Lao, Khmer and Burmese", ("pyicu>=2.13",), advice="needs a compiler and ICU's headers"),
     "lm_eval": Extra("--harness", ("lm-eval==0.4.13",), "lm-eval"),
+    "nlpo3": Extra("Thai words", ("nlpo3>=1.4", "pythainlp>=5.2"), "thai"),
     "pandas": Extra("to_pandas", ("pandas",)),
     "polars": Extra("to_polars", ("polars",)),
     "ray": Extra("--executor ray", ("ray>=2.50",), "ray"),

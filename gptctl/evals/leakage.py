@@ -97,7 +97,7 @@ def hash_words(texts: pa.LargeStringArray) -> list[bytes | None]:
     """Return the hash of all words of each text; None for a text without words."""
     found: list[bytes | None] = []
     for first, last in chunks(texts):
-        words, counts = shingles.hashes(texts.slice(first, last - first), shingles.Shingling(ngram=1))
+        words, counts = shingles.hashes(texts.slice(first, last - first), shingles.Shingling(ngram=1, segment=False))
         ends = pairwise(shingles.to_offsets(counts).tolist())
         found += [xxhash.xxh3_128_digest(words[start:end].tobytes()) if end > start else None for start, end in ends]
     return found

@@ -19,6 +19,7 @@ from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
 from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask
 from gptctl.io.input.documents_from_rows import documents_from_rows
+from gptctl.io.input.encoding import UTF8, NotTextError, Utf8Reader
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 
@@ -90,7 +91,10 @@ class Prompts(Inputs):
             yield ReadResult(pa.table({"id": ["prompt"], "text": pa.array([self.prompt], pa.large_string())}), [])
         elif isinstance(self.lines, Path):
             with self.lines.open("rb") as file:
-                yield from self.line_tables(file, limit)
+                reader = Utf8Reader(file, self.options.encoding)
+                for found in self.line_tables(reader.lines(), limit):
+                    counted = {} if reader.encoding == UTF8 else {reader.encoding: len(found.documents)}
+                    yield found._replace(encodings=Encodings(counted))
         elif self.lines is not None:
             yield from self.line_tables(self.lines, limit)
         else:
@@ -100,7 +104,7 @@ class Prompts(Inputs):
     def line_tables(self, file: Iterable[bytes], limit: int) -> Iterator[ReadResult]:
         """Yield a table for each `size` lines. All lines are JSON if the first one is an object with the text column.
 
-        Raises DataError (3) for bytes that are not UTF-8.
+        Raises DataError (3) for bytes that are not UTF-8, and for a binary file.
         """
         numbered = self.read_lines(file)
         if limit:
@@ -120,7 +124,7 @@ class Prompts(Inputs):
     def read_lines(self, file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not empty, with their numbers. Standard input is hashed as it is read."""
         done = 0
-        for number, data in enumerate(file):
+        for number, data in enumerate(self.text_of(file)):
             if self.is_stream:
                 self._stream_hash.update(data)
             try:
@@ -130,6 +134,13 @@ class Prompts(Inputs):
             done += len(data)
             if line:
                 yield number, line
+
+    def text_of(self, file: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the lines of a file. Raises DataError (3) if it is binary."""
+        try:
+            yield from file
+        except NotTextError as error:
+            raise DataError(f"{self.name} is {error.reason}", "name its encoding with --set encoding=NAME") from error
 
 
 def parse_object(line: str) -> dict[str, object]:

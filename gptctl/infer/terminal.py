@@ -13,7 +13,8 @@ from gptctl.core.errors import DataError
 from gptctl.infer.options import NEVER_STOPPED
 from gptctl.infer.prompt_sampler import Sampler
 from gptctl.infer.sample_rows import sample_rows
-from gptctl.io.input.blocks import ReadResult
+from gptctl.io.input.blocks import Encodings, ReadResult
+from gptctl.pipeline.finalize import warn_of_encodings
 
 WAIT_SECONDS = 0.2  # how often `check` is called while there is no input
 
@@ -49,7 +50,9 @@ def stream_prompts(
     """Write the samples of all prompts, one after the other; return the number of prompts and the samples as JSON."""
     rows: list[dict[str, Any]] = []
     count = stopped = 0
-    for table, unreadable, _ in tables:
+    encodings = Encodings()
+    for table, unreadable, detected in tables:
+        encodings.update(detected)
         for record in unreadable:
             context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
@@ -61,4 +64,5 @@ def stream_prompts(
         context.write("\n")
     if count and sampler.params.stop and not stopped:
         context.info(NEVER_STOPPED)
+    warn_of_encodings(encodings, context.warn)
     return count, rows

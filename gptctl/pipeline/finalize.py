@@ -57,8 +57,13 @@ def check_readable(totals: PipelineTotals, tolerance: Tolerance, details: str, w
         if not tolerance.accepts(unreadable, counts.documents_in):
             raise DataError(words, hint_for(reason, unreadable / counts.documents_in, details))
         warn(f"{words}: they are left out; see {details}")
-    if counts.encodings:
-        named = ", ".join(f"{name} ({n:,})" for name, n in counts.encodings.most_common())
+    warn_of_encodings(counts.encodings, warn)
+
+
+def warn_of_encodings(encodings: Counter[str], warn: Callable[[str], None]) -> None:
+    """Warn of documents that were read in another encoding than UTF-8."""
+    if encodings:
+        named = ", ".join(f"{name} ({n:,})" for name, n in encodings.most_common())
         warn(f"text that is not UTF-8 was read as {named}: see the column 'encoding'; --set encoding=NAME sets it")
 
 

@@ -22,6 +22,7 @@ from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.text import segmentation
 from gptctl.text.cleaning import evaluation_data, findings
 from gptctl.text.cleaning.clean_task import CleanTask
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
@@ -94,6 +95,8 @@ def plan(config: Clean, context: Context) -> Summary:
 def run(config: Clean, context: Context | None = None) -> Summary:
     """Clean the inputs into a dataset folder or a pipe."""
     context = context or Context()
+    for warning in config.warnings():
+        context.warn(warning)
     if config.explain is not None:
         return explain(config, config.explain)
     out = destination(config)
@@ -104,6 +107,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         if not dataset.up_to_date:
             dataset.commit(clean_documents(config, context, inputs, dataset))
     summary = dataset.summary
+    segmentation.tell(summary.metrics.get("segmenters", {}), context)
     if stop_words := summary.metrics.get("stop_words"):
         context.info(f"stop words removed with {stop_words}")
     for line in findings.describe_missing(config, summary.counts, summary.metrics):

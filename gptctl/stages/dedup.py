@@ -20,6 +20,7 @@ from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
+from gptctl.text import segmentation
 from gptctl.text.dedup import conflicts, disk_estimate, minhash, report
 from gptctl.text.dedup.against import against_tasks, check_documents, fingerprints, open_documents
 from gptctl.text.dedup.corpus import Corpus
@@ -128,6 +129,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                     result = write_without_duplicates(search, dataset, config.label_column, needs_labels)
             dataset.commit(result)
     summary = dataset.summary
+    segmentation.tell(summary.metrics.get("segmenters", {}), context)
     for line in report.describe_missing(summary.counts, summary.metrics, bool(config.against)):
         context.info(line)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"

@@ -39,6 +39,7 @@ EXAMPLES = (
 # The trainer counts pairs in 32 bits and does not notice an overflow. At 8 GiB, a pair that is a quarter of all (two
 # spaces, two dashes) occurs 2^31 times.
 MAX_TRAINING_BYTES = 2**33
+BYTES = 256
 CHECKED_TEXTS = 200  # of each shard task, that a dry run encodes with a given tokenizer
 
 
@@ -60,6 +61,11 @@ def check(config: Tokenize) -> None:
     """Raise UsageError (2) for settings that cannot work."""
     if config.out == "-":
         raise UsageError("tokenize writes three splits and cannot write to a pipe", "name a folder with -o")
+    if config.algorithm == "bpe" and not config.tokenizer and config.vocab_size <= BYTES:
+        raise UsageError(
+            f"a byte-level BPE of {config.vocab_size} tokens has no room for {BYTES} bytes and end-of-text",
+            f"use --vocab-size {BYTES + 1} or more, or --algorithm words",
+        )
     if config.val + config.test >= 1:
         raise UsageError(
             f"--val {config.val} and --test {config.test} leave nothing to train on", "their sum must be below 1"
@@ -111,7 +117,6 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
     inputs = open_inputs(config)
-
     with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
@@ -121,10 +126,11 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, share in shares.items():
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
-    is_trained = not config.tokenizer and config.algorithm in ("bpe", "words")
-    vocab_size = config.vocab_size if is_trained else None
+    asked = config.vocab_size if given is None and config.algorithm in ("bpe", "words") else None
+    if asked:
+        metrics.suggest_vocab_size(asked, summary.metrics["train"]["bytes"], context)
     by_cluster = config.split.by == "cluster" and any(shares.values())
-    for line in metrics.describe_missing(summary.metrics, by_cluster, vocab_size):
+    for line in metrics.describe_missing(summary.metrics, by_cluster, asked):
         context.info(line)
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
     return replace(summary, tables=(metrics.table(summary.metrics),)).followed_by(follow)

@@ -25,6 +25,7 @@ from gptctl.core.errors import DataError
 from gptctl.text import arrow_arrays
 from gptctl.text.guarded_encoder import GuardedEncoder, can_be_spelled
 from gptctl.text.special_tokens import SpecialTokens
+from gptctl.text.tokenization import segmented_words
 
 __all__ = ["END_OF_TEXT", "Tokenizer"]
 
@@ -65,6 +66,9 @@ class Tokenizer:
         self._special_names = tuple(longest_first)
         self._is_guarded = can_be_spelled(definition, longest_first)
         self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._segmenters = segmented_words.marked(definition)
+        # None if every text can be represented.
+        self.unknown_id = self._vocabulary.get(definition["model"].get("unk_token") or "")
         self._is_character_level = self.lossless and definition["model"]["type"] == "WordLevel"
 
     @classmethod
@@ -86,12 +90,15 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> pa.LargeListArray:
         """Return the ids of each text as a list of uint16, or of uint32 for more than 65,536 tokens. No token is added.
 
-        Raises DataError (3) if the vocabulary lacks a symbol of the text and has no unknown token.
+        Raises DataError (3) if the vocabulary lacks a symbol of the text and has no unknown token, MachineError (4) if
+        words are segmented by a package that is not installed.
         """
         rows: list[NDArray[np.unsignedinteger[Any]]] = []
         for batch in _batches(texts):
             if self._is_character_level:
                 self._check_symbols(batch)
+            if self._segmenters:
+                batch = segmented_words.separate(batch, self._segmenters)
             try:
                 encoded = self._encode_plain(batch)
             except Exception as error:  # plain Exception or TypeError: a word without a token, or half a surrogate pair

@@ -1,5 +1,8 @@
 """Split texts into words, and remove stop words, as classic methods that count words need it.
 
+Scripts without spaces between words are segmented first (gptctl.text.segmentation). A combining mark belongs to the
+character before it. `match_datatrove` leaves both out, as the decisions of datatrove were made.
+
 Nothing is downloaded. If NLTK's data is not installed, the functions return the name of what they used instead.
 """
 
@@ -18,11 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.plugins import unknown
+from gptctl.text.segmentation import separate_text, separate_words
 
 WordSplitter = Literal["regex", "nltk"]
 
-# Runs of word characters, and runs of anything else that is not white space: 28 MB/s; NLTK's splitter does 1.6 MB/s.
-WORD = re.compile(r"\w+|[^\w\s]+")
+# The words of datatrove's decisions that gptctl's are compared with: a combining mark ends a word.
+DATATROVE_WORD = re.compile(r"\w+|[^\w\s]+")
 
 
 def split_text(text: str, splitter: WordSplitter) -> list[str]:
@@ -31,15 +35,28 @@ def split_text(text: str, splitter: WordSplitter) -> list[str]:
     "nltk" splits the text into sentences and these into words as in the Penn Treebank: "don't" becomes "do", "n't", and
     quotes become `` and ''.
     """
-    return split_function(splitter)(text)
+    return split_function(splitter)(separate_text(text))
 
 
 def split_function(splitter: WordSplitter, punkt_parameters: str = "") -> Callable[[str], list[str]]:
-    """Return the function that splits one text into words.
+    """Return the function that splits one text into words, in which `separate_text` has put spaces.
 
     "nltk" uses the sentence splitter with these parameters (from gptctl.text.punkt), or NLTK's own if they are "".
     """
-    return WORD.findall if splitter == "regex" else _nltk(punkt_parameters)[0]
+    return word_pattern().findall if splitter == "regex" else _nltk(punkt_parameters)[0]
+
+
+@cache
+def word_pattern(single_marks: bool = False) -> re.Pattern[str]:
+    """Return the pattern of a word: word characters with their combining marks, or anything else but white space.
+
+    With `single_marks`, each punctuation mark is a word of its own.
+    """
+    from gptctl.text.kernels.characters import combining_marks
+    from gptctl.text.kernels.scripts import character_class
+
+    other = r"[^\w\s]" if single_marks else r"[^\w\s]+"
+    return re.compile(rf"\w[\w{character_class(combining_marks())}]*|{other}")
 
 
 @dataclass(frozen=True)
@@ -85,25 +102,33 @@ class Words:
         return characters, traits
 
 
-def count_batch(text: pa.LargeStringArray, splitter: WordSplitter, punkt_parameters: str = "") -> NDArray[np.int64]:
+def count_batch(
+    text: pa.LargeStringArray, splitter: WordSplitter, punkt_parameters: str = "", match_datatrove: bool = False
+) -> NDArray[np.int64]:
     """Count the words of each document of a column."""
     if splitter == "regex":
-        return _count_words_and_bytes(text)[0]
-    return split_batch(text, splitter, punkt_parameters).counts()
+        return _count_words_and_bytes(text if match_datatrove else separate_words(text), match_datatrove)[0]
+    return split_batch(text, splitter, punkt_parameters, match_datatrove).counts()
 
 
-def _count_words_and_bytes(text: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _count_words_and_bytes(
+    text: pa.LargeStringArray, match_datatrove: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count the words of each document, and the bytes of these words."""
     from gptctl.text.kernels.characters import buffers, character_classes
     from gptctl.text.kernels.words import count_words
 
     counts, sizes = np.empty(len(text), np.int64), np.empty(len(text), np.int64)
-    count_words(*buffers(text), character_classes(), counts, sizes)
+    count_words(*buffers(text), character_classes(marks=not match_datatrove), counts, sizes)
     return counts, sizes
 
 
-def split_batch(text: pa.LargeStringArray, splitter: WordSplitter, punkt_parameters: str = "") -> Words:
+def split_batch(
+    text: pa.LargeStringArray, splitter: WordSplitter, punkt_parameters: str = "", match_datatrove: bool = False
+) -> Words:
     """Split all documents of a column into words. A null has none."""
+    if not match_datatrove:
+        text = separate_words(text)
     if splitter != "regex":
         split = split_function(splitter, punkt_parameters)
         return _from_lists([split(document or "") for document in text.to_pylist()])
@@ -111,10 +136,10 @@ def split_batch(text: pa.LargeStringArray, splitter: WordSplitter, punkt_paramet
     from gptctl.text.kernels.words import split_words
 
     data, offsets = buffers(text)
-    counts, sizes = _count_words_and_bytes(text)
+    counts, sizes = _count_words_and_bytes(text, match_datatrove)
     joined = np.empty(max(1, int(sizes.sum())), np.uint8)
     starts = np.empty(int(counts.sum()) + 1, np.int64)
-    split_words(data, offsets, character_classes(), joined, starts)
+    split_words(data, offsets, character_classes(marks=not match_datatrove), joined, starts)
     last = np.cumsum(counts)
     return Words(joined, starts, last - counts, last)
 
@@ -159,21 +184,27 @@ def _nltk(punkt_parameters: str = "") -> tuple[Callable[[str], list[str]], str]:
 
 
 def stop_words(language: str) -> tuple[frozenset[str], str]:
-    """Return a language's stop words in lower case, and the name of the list: "nltk:english" or "packaged:english".
+    """Return a language's stop words in lower case, and the name of the list: "nltk:german" or "packaged:german".
 
-    Raises UsageError for a language without a list. The hint names the languages that have one.
+    The packaged lists have function words only. NLTK's list is used if its data is installed. Raises UsageError for a
+    language without a list. The hint names the languages that have one.
     """
     corpus = _nltk_stop_words()
-    if corpus is not None:
-        known = sorted(corpus.fileids())
-        if language in known:
-            return frozenset(corpus.words(language)), f"nltk:{language}"
-    else:
-        known = ["english"]
-    if language == "english":
-        packaged = resources.files("gptctl.text").joinpath("stopwords_english.txt").read_text(encoding="utf-8")
-        return frozenset(packaged.split()), "packaged:english"
-    raise unknown("stop-word list", language, known)
+    of_nltk = corpus.fileids() if corpus is not None else []
+    if language in of_nltk:
+        return frozenset(corpus.words(language)), f"nltk:{language}"
+    packaged = packaged_stop_words()
+    if language in packaged:
+        return packaged[language], f"packaged:{language}"
+    raise unknown("stop-word list", language, sorted({*of_nltk, *packaged}))
+
+
+@cache
+def packaged_stop_words() -> dict[str, frozenset[str]]:
+    """Return the stop words of each language that has a packaged list."""
+    text = resources.files("gptctl.text").joinpath("stopwords.txt").read_text(encoding="utf-8")
+    lists = (line.partition(": ") for line in text.splitlines())
+    return {language: frozenset(words.split()) for language, _, words in lists}
 
 
 def _nltk_stop_words() -> Any:
@@ -207,7 +238,8 @@ def remove_stop_words(
         return " ".join(kept)
 
     removed = [
-        None if text is None else "\n".join(remove(line) for line in text.split("\n")) for text in texts.to_pylist()
+        None if text is None else "\n".join(remove(line) for line in text.split("\n"))
+        for text in separate_words(texts).to_pylist()
     ]
     used = f"{describe_splitter(splitter, punkt_parameters)}, stop words {list_name}"
     return pa.array(removed, pa.large_string()), count, used

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as papq
 import pytest
 
+from gptctl.cli.console import plan_rows
 from gptctl.cli.stages import config_model, plan
 from gptctl.core import plugins
 from gptctl.core.config import Values
@@ -251,3 +252,10 @@ def test_models(stage: str, code: int, values: Values, tmp_path: Path, workspace
     )
     placed = json.dumps(values).replace("PLACE", str(tmp_path)).replace('"W/', f'"{workspace}/')
     assert compare(stage, json.loads(placed), tmp_path) == code
+
+
+def test_a_plan_shows_records_as_rows() -> None:
+    """Such as the sources of a mixture."""
+    plan = {"model": {"layers": 2}, "sources": [{"name": "web", "tokens": 12_000}, {"name": "code", "tokens": 5}]}
+    assert plan_rows(plan) == (("model.layers", "2"), ("sources.web.name", "web"), ("sources.web.tokens", "12,000"),
+                               ("sources.code.name", "code"), ("sources.code.tokens", "5"))  # fmt: skip

@@ -15,7 +15,7 @@ Gptctl = Callable[..., Ran]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("tokenize in -o out --vocab-size 8k", "--vocab-size takes a whole number from 257 to 16777216, not '8k'"),
+        ("tokenize in -o out --vocab-size 8k", "--vocab-size takes a whole number from 3 to 16777216, not '8k'"),
         ("tokenize in -o out --set vocab_size=8k", "--set vocab_size takes a whole number"),
         (
             "tokenize in -o out --set split.by=txt",

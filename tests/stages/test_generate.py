@@ -310,7 +310,8 @@ def test_a_conversation_on_a_terminal(models: Path) -> None:
         ("chat --chat -o out", 2, "not written to a folder"),
         ("small --prompts empty.txt", 3, "contains no prompt"),
         ("small --prompts empty.txt -o out", 3, "no record"),
-        ("small --prompts latin.txt", 3, "not UTF-8 at byte 5"),
+        ("small --prompts damaged.txt", 3, "not UTF-8 at byte 11"),
+        ("small --prompts binary.txt", 3, "binary.txt is binary"),
         ("small --prompts missing.txt", 2, "missing.txt"),
         ("small x --top-p 0", 2, "--top-p takes a number above 0 and of at most 1, not '0'"),
     ],
@@ -319,7 +320,8 @@ def test_what_cannot_be_done_is_said(words: str, code: int, said: str, models: P
     """One line and a hint."""
     (tmp_path / "p.txt").write_text("x")
     (tmp_path / "empty.txt").write_text("\n\n")
-    (tmp_path / "latin.txt").write_bytes(b"the\na\xe4")
+    (tmp_path / "damaged.txt").write_bytes("the\ngröße".encode() + b"\xff")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
     for name in ("chat", "small", "other"):
         (tmp_path / name).symlink_to(models / name)
     done = run_gptctl("generate", *words.split(), cwd=tmp_path)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from gptctl.core.errors import UsageError
-from gptctl.text.words import describe_splitter, remove_stop_words, split_text, stop_words
+from gptctl.text.words import describe_splitter, packaged_stop_words, remove_stop_words, split_text, stop_words
 
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -63,6 +63,30 @@ def test_remove_stop_words(splitter: str) -> None:
     assert note.startswith(f"{splitter} words") and note.endswith(":english")
 
 
+def test_packaged_lists() -> None:
+    """Each language of NLTK's lists and Chinese, in lower case, without an NLTK that has data."""
+    lists = packaged_stop_words()
+    assert len(lists) == 32
+    assert all(len(words) > 50 and words == {word.lower() for word in words} for words in lists.values())
+    for language, word in (
+        ("german", "und"),
+        ("hebrew", "של"),
+        ("bengali", "এবং"),
+        ("chinese", "的"),
+        ("tamil", "ஒரு"),
+    ):
+        assert word in lists[language]
+
+
+@pytest.mark.parametrize("splitter", ["regex", "nltk"])
+def test_remove_chinese_stop_words(splitter: str) -> None:
+    """Words are segmented first, so that there is something to remove."""
+    texts = pa.array(["人工智能的快速发展改变了我们的生活", None], pa.large_string())
+    result, note = remove_stop_words(texts, splitter, "chinese")  # type: ignore[arg-type]
+    assert result.to_pylist() == ["人工智能 快速 发展 改变 生活", None]
+    assert note.endswith(":chinese")
+
+
 def in_process(nltk_data: str, code: str) -> str:
     """Run code in a new interpreter that looks for NLTK's data in one folder only."""
     code = f"import nltk; nltk.data.path[:] = [{nltk_data!r}]\n{code}"
@@ -81,10 +105,12 @@ def test_packaged_list_without_data(tmp_path: Path) -> None:
 
 
 def test_nltk_list_with_data() -> None:
-    """With NLTK's data its list is used, also for other languages."""
+    """With NLTK's data its list is used, also for other languages; each of them has a packaged list too."""
     folder = DATA / "nltk_data"
     if not folder.is_dir():
         pytest.skip(f"no NLTK data in {folder}")
+    lists = {path.name for path in (folder / "corpora" / "stopwords").iterdir()} - {"README"}
+    assert lists <= packaged_stop_words().keys()
     assert in_process(str(folder), PRINT_LIST) == "nltk:english 179 True"
     german = "from gptctl.text.words import stop_words; w, n = stop_words('german'); print(n, 'und' in w)"
     assert in_process(str(folder), german) == "nltk:german True"

@@ -10,7 +10,6 @@ test questions in 0.1 s, 88.0 % on fold 9 of the movie reviews in 4 s.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,8 +30,9 @@ from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import TrainingTexts
 from gptctl.io.input.predictions import Rows
 from gptctl.pipeline import data_splits
+from gptctl.text.segmentation import separate_text
+from gptctl.text.words import word_pattern
 
-WORD = re.compile(r"\w+|[^\w\s]")
 COLUMN_PREFIX = "baseline_"  # a baseline's predictions are in the column baseline_NAME
 SMOOTHING = 1.0
 TEXTS_AT_ONCE = 4096
@@ -107,8 +107,13 @@ BASELINES: dict[str, type[MajorityClassifier] | type[NaiveBayesClassifier]] = {
 
 def grams(text: str) -> list[str]:
     """Return the words of a text and the pairs of neighbouring words, each once."""
-    words = WORD.findall(text.lower())
+    words = split_words(text.lower())
     return list(dict.fromkeys([*words, *(f"{one} {other}" for one, other in pairwise(words))]))
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text and its punctuation marks."""
+    return word_pattern(single_marks=True).findall(separate_text(text))
 
 
 def flatten(rows: Iterable[Sequence[int]]) -> tuple[IntArray, IntArray]:

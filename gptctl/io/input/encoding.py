@@ -47,8 +47,9 @@ EAST_ASIAN = {
 }
 EUC_KANA = re.compile(rb"[\xa4\xa5][\xa1-\xf6]")
 CONTROLS = bytes({*range(9), *range(14, 26), *range(28, 32), 127})  # not white space, escape, and DOS's end of file
+ODD = CONTROLS + b"\x1b"  # UTF-16, ISO-2022 and binary files have some of these
 MAX_CONTROL_SHARE = {True: 0.1, False: 0.01}  # in UTF-8, and in any other encoding
-SAMPLE_BYTES, CONTEXT_BYTES = 2**18, 500
+BLOCK_BYTES, SAMPLE_BYTES, CONTEXT_BYTES = 2**20, 2**18, 500
 VALID_UTF8 = re.compile(rb"(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})+")
 HIGH = re.compile(rb"[\x80-\xff]+")
 NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -71,6 +72,11 @@ def decode(data: bytes, encoding: str = AUTO) -> tuple[str, str]:
 
     Raises NotTextError for binary data, and for a text with bytes that do not fit its encoding.
     """
+    if len(data.translate(None, ODD)) == len(data):
+        try:
+            return data.decode("utf-8-sig"), UTF8  # as nearly always
+        except UnicodeDecodeError:
+            pass
     name = detect(data) if encoding == AUTO else marked(data) or chosen(data, encoding)
     if name is None:
         raise NotTextError("binary, or in an unknown encoding", "file")
@@ -244,6 +250,15 @@ class Utf8Reader:
             data = data.removeprefix(codecs.BOM_UTF8)
         self._started = True
         return data
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines with their line ends. Raises NotTextError for binary data."""
+        rest = b""
+        while not self.at_end:
+            *lines, rest = (rest + self.read(BLOCK_BYTES)).split(b"\n")
+            yield from (line + b"\n" for line in lines)
+        if rest:
+            yield rest
 
     def _decide(self, data: bytes) -> None:
         """Set the encoding."""

@@ -22,6 +22,7 @@ from gptctl.text.cleaning.findings import (
     LABEL_COLUMNS,
     LABELS,
     PERSONAL_DATA,
+    SEGMENTER_PREFIX,
     STOP_WORDS,
     STOP_WORDS_PREFIX,
 )
@@ -29,6 +30,7 @@ from gptctl.text.cleaning.html import extract, looks_like_html
 from gptctl.text.cleaning.options import CleaningOptions
 from gptctl.text.normalize import normalize
 from gptctl.text.pii import mask
+from gptctl.text.segmentation import segmenters_used
 from gptctl.text.words import remove_stop_words
 
 SLICE_BYTES = 2**20
@@ -66,6 +68,9 @@ class CleanTask:
         counts = Counts(documents_in=len(table), bytes_in=text_bytes(table))
         stats: Counter[str] = Counter()
         batch, reasons = self.extract_texts(table)
+        if self.options.remove_stopwords or (self.filters and not batch.match_datatrove):
+            used = segmenters_used(batch.text)
+            stats.update({SEGMENTER_PREFIX + name: documents for name, documents in used.items()})
         table, reasons = self._filter(table, batch, reasons, stats)
         table, reasons = self._decontaminate(table, reasons, stats)
         is_kept = pc.is_null(reasons)

@@ -154,7 +154,7 @@ def first_match(text: str, index: NgramIndex) -> str | None:
 def _word_hashes(text: pa.LargeStringArray) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
     """Yield the hashes of all words of a few documents at a time, with the bounds (documents + 1) of each document."""
     for first, last in chunks(text):
-        words, counts = shingles.hashes(text.slice(first, last - first), Shingling(ngram=1))
+        words, counts = shingles.hashes(text.slice(first, last - first), Shingling(ngram=1, segment=False))
         yield words, shingles.to_offsets(counts)
 
 

@@ -19,9 +19,9 @@ class DocumentBatch:
     """The texts of some documents, their other columns, and how text is split into words.
 
     `table` has the other columns. `punkt_parameters` come from a sentence splitter that was trained on the input
-    (gptctl.text.punkt); "" means none. With `match_datatrove`, a filter repeats datatrove's known bugs as well
-    (`--filter-compat datatrove`). With `all_figures`, a filter measures every figure, even if an earlier one already
-    drops the document.
+    (gptctl.text.punkt); "" means none. With `match_datatrove`, words are those with which datatrove's decisions were
+    made, and a filter repeats datatrove's known bugs as well (`--filter-compat datatrove`). With `all_figures`, a
+    filter measures every figure, even if an earlier one already drops the document.
     """
 
     text: pa.LargeStringArray
@@ -39,7 +39,7 @@ class DocumentBatch:
         """The words of all documents, computed at the first use."""
         from gptctl.text.words import split_batch
 
-        return split_batch(self.text, self.splitter, self.punkt_parameters)
+        return split_batch(self.text, self.splitter, self.punkt_parameters, self.match_datatrove)
 
     def word_counts(self) -> NDArray[np.int64]:
         """Count each document's words without storing the words."""
@@ -47,7 +47,7 @@ class DocumentBatch:
 
         if "words" in self.__dict__:
             return self.words.counts()
-        return count_batch(self.text, self.splitter, self.punkt_parameters)
+        return count_batch(self.text, self.splitter, self.punkt_parameters, self.match_datatrove)
 
     def column(self, name: str) -> pa.StringArray:
         """Return a column as strings, or nulls if the input has no such column."""

@@ -16,7 +16,8 @@ from gptctl.text.filters.url_blocklist import URLS
 from gptctl.text.pii import Pii
 
 FOUND = "found: "  # prefix of the statistics of what was looked for
-STOP_WORDS_PREFIX = "removed: "  # of a statistic whose name says how stop words were removed
+# Prefixes of statistics whose names say how stop words were removed, and what segmented scripts without spaces.
+STOP_WORDS_PREFIX, SEGMENTER_PREFIX = "removed: ", "segmented: "
 EVALUATION_TEXTS = "documents with evaluation texts"
 PERSONAL_DATA = "personal data"
 STOP_WORDS = "stop words"
@@ -26,7 +27,7 @@ LABEL_COLUMNS = ("label", "labels", "category", "class", "target")
 
 
 def summarize_stats(parts: Iterable[dict[str, int]]) -> dict[str, Any]:
-    """Return the metrics for the manifest: what was changed and found how often, and how stop words were removed."""
+    """Return the metrics for the manifest: what was changed and found, and how words were found and removed."""
     total: Counter[str] = Counter()
     for part in parts:
         total.update(part)
@@ -34,8 +35,14 @@ def summarize_stats(parts: Iterable[dict[str, int]]) -> dict[str, Any]:
     descriptions = [name.removeprefix(STOP_WORDS_PREFIX) for name in total if name.startswith(STOP_WORDS_PREFIX)]
     if descriptions:
         metrics["stop_words"] = ", ".join(sorted(descriptions))
+    segmenters = {
+        name.removeprefix(SEGMENTER_PREFIX): n for name, n in sorted(total.items()) if name.startswith(SEGMENTER_PREFIX)
+    }
+    if segmenters:
+        metrics["segmenters"] = segmenters
+    prefixes = (STOP_WORDS_PREFIX, SEGMENTER_PREFIX, FOUND)
     found = {name.removeprefix(FOUND): n for name, n in sorted(total.items()) if name.startswith(FOUND)}
-    changed = {name: n for name, n in sorted(total.items()) if n and not name.startswith((STOP_WORDS_PREFIX, FOUND))}
+    changed = {name: n for name, n in sorted(total.items()) if n and not name.startswith(prefixes)}
     return metrics | ({"changed": changed} if changed else {}) | ({"found": found} if found else {})
 
 

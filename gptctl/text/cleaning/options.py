@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import field_validator
@@ -11,6 +12,7 @@ from gptctl.core.config import Settings, StageConfig, Values, flag, key, with_pl
 from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, load_filter
 from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
 from gptctl.text.cleaning.html import Extractor
+from gptctl.text.cleaning.web_thresholds import filters_for, published_languages
 from gptctl.text.pii import Pii
 from gptctl.text.words import WordSplitter
 
@@ -110,8 +112,20 @@ class CleaningOptions(StageConfig):
             return {}
         name = str(chosen.get("preset", "basic"))
         preset = PRESETS.get(name, {})
+        languages = _wanted_languages(chosen)
+        if name == "web" and len(languages) == 1 and languages[0] in published_languages():
+            preset = filters_for(languages[0])
         settings = {filter_name: dict(values) for filter_name, values in preset.items() if values}
         return {"filters": list(preset), "pii": name in PII_PRESETS} | settings
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what the user should know of the settings before they are used."""
+        languages = self.filter_settings("language").languages
+        alone = languages[0] if len(languages) == 1 else ""
+        if self.preset == "web" and self.filters and languages and alone not in ("en", *published_languages()):
+            others = ", ".join(code for code in languages if code != "en")
+            reason = "one language at a time has its own" if len(languages) > 1 else "none are published for it"
+            yield f"the thresholds of --preset web are those for English, also for {others}: {reason}"
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
@@ -152,6 +166,13 @@ class CleaningOptions(StageConfig):
         if self.filter_settings("language").languages and "language" not in names:
             names = ("language", *names)
         return tuple(ConfiguredFilter(name, self.filter_settings(name)) for name in names)
+
+
+def _wanted_languages(chosen: Values) -> tuple[str, ...]:
+    """Return the codes of --language among values that are not checked yet."""
+    settings = chosen.get("language")
+    wanted = settings.get("languages", ()) if isinstance(settings, Mapping) else getattr(settings, "languages", ())
+    return tuple(code.strip() for code in wanted.split(",")) if isinstance(wanted, str) else tuple(map(str, wanted))
 
 
 def filter_fields() -> dict[str, Any]:

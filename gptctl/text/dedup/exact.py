@@ -31,7 +31,7 @@ def normalized_keys(text: pa.LargeStringArray) -> NDArray[np.uint64]:
     """
     from gptctl.text.kernels.shingles import hash_sequences
 
-    words, counts = shingles.hashes(text, Shingling(ngram=1))
+    words, counts = shingles.hashes(text, Shingling(ngram=1, segment=False))
     result = np.empty((len(text), 2), np.uint64)
     hash_sequences(words, shingles.to_offsets(counts), result)
     has_no_word = counts == 0

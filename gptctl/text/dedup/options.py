@@ -140,7 +140,8 @@ class DuplicateOptions(StageConfig):
         return Criteria(
             near_duplicates=is_minhash,
             normalize_exact=self.normalize_exact,
-            shingling=Shingling(self.ngram, self.shingle, self.normalize),
+            # Runs on other machines, which may have other segmenters, must be able to use datasketch's index.
+            shingling=Shingling(self.ngram, self.shingle, self.normalize, segment=self.index == "sorted"),
             threshold=self.threshold,
             num_perm=self.num_perm,
             banding=self.banding() if is_minhash else Banding(0, 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,16 @@ def sample_text(text: str) -> str:
     return " ".join(text[: 4 * SAMPLE_CHARACTERS].split())[:SAMPLE_CHARACTERS].rstrip()
 
 
-def cluster_metrics(clusters: Clusters, input_start: int, task_figures: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the number of clusters of each size, and samples of the largest ones."""
+def cluster_metrics(clusters: Clusters, input_start: int, task_figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the number of clusters of each size, samples of the largest ones, and what segmented words."""
     _, cluster_sizes = clusters.sizes(input_start)
     sizes, counts = np.unique(cluster_sizes, return_counts=True)
     samples = [sample for figures in task_figures for sample in figures["samples"]]
+    segmenters = Counter[str]()
+    for figures in task_figures:
+        segmenters.update(figures["segmenters"])
     return {
+        **({"segmenters": dict(sorted(segmenters.items()))} if segmenters else {}),
         "clusters": {str(size): int(count) for size, count in zip(sizes, counts, strict=True)},
         "largest": sorted(samples, key=lambda sample: (-sample[1], sample[0])),
     }

@@ -6,7 +6,9 @@ probability of 2**-64: among the 10**10 shingles of 20 million documents, two or
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Literal
 
@@ -14,25 +16,34 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gptctl.text.segmentation import separate_words
+
 
 @dataclass(frozen=True)
 class Shingling:
     """How a text is cut into shingles.
 
     `ngram` is the number of units in a shingle. `unit` is "words", or "chars" for the characters of the same words with
-    one space between words. With `normalize`, words are runs of letters and numbers (str.isalnum) in lower case, and
-    each character of Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar and Tibetan script is a word of its own.
-    Without it, words are what white space separates, unchanged.
+    one space between words. With `normalize`, words are runs of letters and numbers (str.isalnum) with their combining
+    marks, in lower case. Scripts without spaces between words are segmented (gptctl.text.segmentation) if `segment` is
+    set. Otherwise, and for "chars", each of their characters is a word. Without `normalize`, words are what white space
+    separates, unchanged.
     """
 
     ngram: int = 5
     unit: Literal["words", "chars"] = "words"
     normalize: bool = True
+    segment: bool = True
 
     def __post_init__(self) -> None:
         """Raise ValueError for an `ngram` that the compiled code cannot handle."""
         if self.ngram < 1:
             raise ValueError(f"ngram is {self.ngram}, not 1 or more")
+
+    @property
+    def segments_words(self) -> bool:
+        """Return whether words of scripts without spaces are those of gptctl.text.segmentation."""
+        return self.segment and self.normalize and self.unit == "words"
 
 
 def hashes(text: pa.LargeStringArray, shingling: Shingling) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -44,13 +55,15 @@ def hashes(text: pa.LargeStringArray, shingling: Shingling) -> tuple[NDArray[np.
     from gptctl.text.kernels.characters import buffers
     from gptctl.text.kernels.shingles import code_point_table, hash_shingles
 
+    if shingling.segments_words:
+        text = separate_words(text)
     data, offsets = buffers(text)
     counts = np.empty(len(text), np.int64)
-    # A word takes at least two bytes, itself and a separator; a word of an unspaced script takes three.
+    # A word takes at least two bytes, itself and a separator; a word of a script without spaces takes three.
     size = int(offsets[-1] - offsets[0])
     capacity = size if shingling.unit == "chars" else (size + len(text)) // 2
     values = np.empty(capacity + 1, np.uint64)
-    table = code_point_table(shingling.normalize)
+    table = code_point_table(shingling.normalize, not shingling.segments_words)
     hash_shingles(data, offsets, table, shingling.unit == "chars", shingling.ngram, values, counts)
     return values[: counts.sum()], counts
 
@@ -94,16 +107,17 @@ def jaccard(
 
 
 def normalized_words(text: pa.LargeStringArray) -> pa.ListArray:
-    """Return the normalized words of each document as strings, to show them. Hashing them is ten times as fast."""
-    from gptctl.text.kernels.shingles import CODE_POINT, SINGLE, code_point_table
+    """Return the normalized words of each document as strings, to show them: those of Shingling(segment=False)."""
+    lower = ("".join(character.lower()[0] for character in document or "") for document in text.to_pylist())
+    return pa.array(list(map(_word_pattern().findall, lower)), pa.list_(pa.large_string()))
 
-    words = []
-    for document in text.to_pylist():
-        entries = code_point_table(True)[np.frombuffer((document or "").encode("utf-32-le"), np.uint32)]
-        # Put spaces around characters that are words of their own, and for every separator.
-        spaced = np.full((len(entries), 3), ord(" "), np.uint32)
-        spaced[:, 1] = np.where(entries > 0, entries & CODE_POINT, ord(" "))
-        chosen = np.ones(spaced.shape, np.bool_)
-        chosen[:, ::2] = (entries >= SINGLE)[:, None]
-        words.append(spaced[chosen].tobytes().decode("utf-32-le").split())
-    return pa.array(words, pa.list_(pa.large_string()))
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    """Return the pattern of a normalized word: one letter of a script without spaces, or a run of others, and marks."""
+    from gptctl.text.kernels.characters import combining_marks
+    from gptctl.text.kernels.scripts import UNSPACED, character_class, letters_of
+
+    mark, single = character_class(combining_marks()), character_class(letters_of(*UNSPACED))
+    other = rf"(?![{single}])[^\W_]"
+    return re.compile(rf"[{single}][{mark}]*|{other}(?:{other}|[{mark}])*")

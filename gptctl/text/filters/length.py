@@ -1,4 +1,8 @@
-"""Drop documents that are too short or too long to learn from. The default bounds are meant to be safe for any text."""
+"""Drop documents that are too short or too long to learn from. The default bounds are meant to be safe for any text.
+
+A Chinese character counts as three characters, kana and Korean syllables as two. So much longer is an English text of
+the same content.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,10 @@ from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 class Config(Settings):
     """Bounds of a document's length."""
 
-    min_chars: int = key(20, "Shortest document kept, in characters.", ge=0)
-    max_chars: int = key(10_000_000, "Longest document kept, in characters.", ge=1)
+    min_chars: int = key(
+        20, "Shortest document kept, in characters; a Chinese one counts as 3, kana and Hangul as 2.", ge=0
+    )
+    max_chars: int = key(10_000_000, "Longest document kept, in characters counted likewise.", ge=1)
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
@@ -25,6 +31,10 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
-    """Count characters."""
+    """Count characters, each as many times as it counts."""
+    from gptctl.text.kernels.scripts import HAN, HANGUL, KANA, count_letters
+
     characters = pc.utf8_length(batch.text).to_numpy(zero_copy_only=False).astype(np.float64)
+    letters = count_letters(batch.text)
+    characters += 2 * letters[:, HAN] + letters[:, KANA] + letters[:, HANGUL]
     return FilterResult(np.stack([characters, characters], axis=1))

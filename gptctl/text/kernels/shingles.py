@@ -15,37 +15,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.text.kernels.characters import ASSIGNED, decode
+from gptctl.text.kernels.characters import ASSIGNED, combining_marks, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NUMBER, OFFSETS, compiled, types
 from gptctl.text.kernels.hashing import BASE, MULTIPLIER, hash_combine, mix
+from gptctl.text.kernels.scripts import UNSPACED, script_table
 
 ENTRIES = PERMUTATIONS = types.Array(types.uint32, 1, "C", readonly=True)
 HASHES, NEW_HASHES = types.Array(types.uint64, 1, "C", readonly=True), types.Array(types.uint64, 1, "C")
 SIGNATURES, KEY_PAIRS = types.Array(types.uint32, 2, "C"), types.Array(types.uint64, 2, "C")
 SIMILARITIES = types.Array(types.float64, 1, "C")
 
-# An entry of the table of code points: the code point itself, and flags. SINGLE: it is a word of its own.
-CODE_POINT, IN_WORD, SINGLE = 0x1FFFFF, 1 << 30, 1 << 31
+# An entry of the table of code points: the code point itself, and flags. SINGLE: it is a word of its own. EXTEND: it
+# belongs to the letter before it.
+CODE_POINT, EXTEND, IN_WORD, SINGLE = 0x1FFFFF, 1 << 29, 1 << 30, 1 << 31
 BLANK = 0x20
-# Letters of scripts without spaces between words. Each counts as a word, as a whole page would be one otherwise. These
-# are the letters and numbers with one of these values of Unicode's property Script.
-UNSPACED = (
-    (0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1780, 0x17FF),  # Thai and Lao, Tibetan, Khmer
-    (0x1000, 0x109F), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F),  # Myanmar
-    (0x3041, 0x3096), (0x309D, 0x309F), (0x30A1, 0x30FA), (0x30FD, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF6F),
-    (0xFF71, 0xFF9D), (0x1AFF0, 0x1B16F),  # Hiragana and Katakana; what they share with other scripts is left out
-    (0x3005, 0x3005), (0x3007, 0x3007), (0x3021, 0x3029), (0x3038, 0x303B), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF), (0x16FE3, 0x16FE3), (0x20000, 0x3FFFF),  # Han
-)  # fmt: skip
 
 
 @cache
-def code_point_table(normalize: bool) -> NDArray[np.uint32]:
+def code_point_table(normalize: bool, single: bool = True) -> NDArray[np.uint32]:
     """Return an entry for each of the 1,114,112 code points, which is 0 for a character between words.
 
-    An entry consists of the code point, IN_WORD, and SINGLE if the character is a word of its own. With `normalize`,
-    words consist of letters and numbers (str.isalnum) in lower case (Unicode's simple mapping). Without it, they
-    consist of all characters but white space (str.isspace).
+    An entry consists of the code point, IN_WORD, EXTEND for a combining mark, and SINGLE for a character that is a word
+    of its own. With `normalize`, words consist of letters and numbers (str.isalnum) in lower case (Unicode's simple
+    mapping) with their combining marks. With `single`, each letter of a script without spaces between words is a word
+    of its own. Without `normalize`, words consist of all characters but white space (str.isspace).
     """
     points = np.arange(sys.maxunicode + 1, dtype=np.uint32)
     # No character beyond these is a letter or white space.
@@ -58,11 +51,13 @@ def code_point_table(normalize: bool) -> NDArray[np.uint32]:
     # Only the capital I with a dot becomes two characters. The first is its simple mapping.
     lower = characters.replace("\u0130", "i").lower().encode("utf-32-le", "surrogatepass")
     points = np.frombuffer(lower, np.uint32) | np.uint32(IN_WORD)
-    for first, last in UNSPACED:
-        points[first : last + 1] |= np.uint32(SINGLE)
     table = np.zeros(sys.maxunicode + 1, np.uint32)
     for run in re.finditer(r"[^\W_]+", characters):
         table[run.start() : run.end()] = points[run.start() : run.end()]
+    if single:
+        table[np.isin(script_table(), UNSPACED)] |= np.uint32(SINGLE)
+    marks = np.array(list(map(ord, combining_marks())), np.uint32)
+    table[marks] = marks | np.uint32(IN_WORD | EXTEND)
     return table
 
 
@@ -79,12 +74,19 @@ def hash_words(data: Any, low: Any, high: Any, table: Any, out: Any, at: Any) ->
         point, size = decode(data, i)
         i += size
         entry = table[point]
-        if entry & SINGLE:
+        if size > 1 and entry & SINGLE:
             out[at] = key
             at += inside
-            out[at] = hash_combine(BASE, entry)
+            key = hash_combine(BASE, entry)
+            while i < high:
+                point, size = decode(data, i)
+                if not table[point] & EXTEND:
+                    break
+                key = hash_combine(key, table[point])
+                i += size
+            out[at] = key
             at += 1
-        elif entry:
+        elif entry and (size == 1 or inside or not entry & EXTEND):
             key = hash_combine(key, entry)
             inside = True
             continue
@@ -102,22 +104,28 @@ def hash_characters(data: Any, low: Any, high: Any, table: Any, out: Any, at: An
     """Write the hashes of the characters of a document's words, with one blank between words; return where they end."""
     blank = hash_combine(BASE, BLANK)
     start = at
-    after_separator = False
+    after_separator = after_single = False
     i = low
     while i < high:
         point, size = decode(data, i)
         i += size
         entry = table[point]
-        if not entry:
+        if entry & EXTEND and at > start and not after_separator:
+            out[at] = hash_combine(BASE, entry)
+            at += 1
+            continue
+        if not entry or entry & EXTEND:
             after_separator = True
+            after_single = False
             continue
         is_single = (entry & SINGLE) != 0
-        if (after_separator or is_single) and at > start:
+        if (after_separator or after_single or is_single) and at > start:
             out[at] = blank
             at += 1
         out[at] = hash_combine(BASE, entry)
         at += 1
-        after_separator = is_single
+        after_separator = False
+        after_single = is_single
     return at
 
 

@@ -1,17 +1,24 @@
-"""Windows of a fixed number of words: hashing and removing them. Words are those of `gptctl.text.words`."""
+"""Windows of a fixed number of words: hashing and removing them.
+
+Words are those of `gptctl.text.words`, except that each letter of a script without spaces is a word of its own.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gptctl.text.kernels.characters import SPACE, WORD, decode
+from gptctl.text.kernels.characters import MARK, SPACE, WORD, character_classes, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NUMBER, OFFSETS, compiled, types
 from gptctl.text.kernels.hashing import BASE, hash_combine, mix
+from gptctl.text.kernels.scripts import UNSPACED, script_table
 from gptctl.text.kernels.string_column import copy
 
 LINE_FEED, BLANK = 10, 32
+SINGLE = 4  # the kind of a letter that is a word of its own
 SEED = np.uint64(0x243F6A8885A308D3)  # the first 64 bits of pi's fraction: any number but 0 will do
 SECOND_BASE = np.uint64(0xBF58476D1CE4E5B9)  # odd, and unlike BASE
 KEYS = types.Array(types.uint64, 1, "C")
@@ -23,6 +30,30 @@ class Words(NamedTuple):
     begins: Any
     ends: Any
     hashes: Any
+
+
+@cache
+def word_kinds() -> NDArray[np.uint8]:
+    """Return the kind of each of the 1,114,112 code points: bits WORD, SPACE, MARK and SINGLE."""
+    table = character_classes() & np.uint8(WORD | SPACE | MARK)
+    table[np.isin(script_table(), UNSPACED) & (table & MARK == 0)] = SINGLE
+    return table
+
+
+@compiled(BYTES, OFFSETS, BYTES, COUNTS)
+def count_words(data: Any, offsets: Any, kinds: Any, counts: Any) -> None:
+    """Count the words of each document."""
+    for d in range(offsets.size - 1):
+        i, end = offsets[d], offsets[d + 1]
+        before = SPACE
+        counts[d] = 0
+        while i < end:
+            point, size = decode(data, i)
+            entry = kinds[point]
+            kind = before if entry & MARK and before != SPACE else entry & ~MARK
+            counts[d] += kind != SPACE and (kind != before or entry == SINGLE)
+            before = kind
+            i += size
 
 
 @compiled(inline=True)
@@ -43,8 +74,9 @@ def read_words(data: Any, low: Any, high: Any, kinds: Any, words: Any) -> None:
     i = low
     while i < high:
         point, size = decode(data, i)
-        kind = kinds[point] & (WORD | SPACE)
-        if kind != before:
+        entry = kinds[point]
+        kind = before if entry & MARK and before != SPACE else entry & ~MARK
+        if kind != before or entry == SINGLE:
             if before != SPACE:
                 words.ends[word], words.hashes[word] = i, mix(key)
                 word += 1

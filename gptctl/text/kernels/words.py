@@ -1,6 +1,7 @@
 """Split documents into words.
 
-A word is a run of word characters, or a run of characters that are neither word characters nor white space.
+A word is a run of word characters, or a run of characters that are neither word characters nor white space. A combining
+mark is of the same kind as the character before it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gptctl.text.kernels.characters import ALPHA, PUNCT, SPACE, WORD, decode
+from gptctl.text.kernels.characters import ALPHA, MARK, PUNCT, SPACE, WORD, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NEW_LENGTHS, OFFSETS, compiled
 
 HAS_LETTER, ALL_PUNCTUATION = 1, 2
@@ -24,12 +25,16 @@ def count_words(data: Any, offsets: Any, table: Any, words: Any, letters: Any) -
         count = size_of_all = 0
         while i < end:
             point, size = decode(data, i)
-            kind = table[point] & (WORD | SPACE)
+            i += size
+            entry = table[point]
+            if size > 1 and entry & MARK and before != SPACE:  # the size is known where ASCII is decoded
+                size_of_all += size
+                continue
+            kind = entry & (WORD | SPACE)
             if kind != SPACE:
                 size_of_all += size
                 count += kind != before
             before = kind
-            i += size
         words[d] = count
         letters[d] = size_of_all
 
@@ -44,6 +49,8 @@ def split_words(data: Any, offsets: Any, table: Any, joined: Any, starts: Any) -
         while i < end:
             point, size = decode(data, i)
             kind = table[point] & (WORD | SPACE)
+            if size > 1 and table[point] & MARK and before != SPACE:
+                kind = before
             if kind != SPACE:
                 if kind != before:
                     starts[word] = byte

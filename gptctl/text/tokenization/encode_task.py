@@ -60,7 +60,7 @@ class EncodeTask:
         rows = self._rows(tokenizer, pieces, tokens)
         schema = TokenSchema.of(tokenizer)
         tables: dict[str, pa.Table] = {}
-        figures: dict[str, Any] = {"text_tokens": len(tokens.values), "words": token_rows.count_words(pieces.texts)}
+        figures: dict[str, Any] = metrics.text_figures(pieces.texts, tokens.values, tokenizer.unknown_id)
         figures["without_cluster_id"] = 0 if "cluster_id" in table.column_names else len(table)
         for name, part in divide(rows, pieces):
             lists = schema(part)

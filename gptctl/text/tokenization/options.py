@@ -6,6 +6,8 @@ from typing import Literal
 
 from gptctl.core.config import SeedOption, Settings, flag, key
 
+DEFAULT_VOCAB_SIZE = 8192
+
 
 class Split(Settings):
     """How documents are divided into train, val and test."""
@@ -21,7 +23,9 @@ class TokenizeOptions(SeedOption):
     """The tokenizer, the splits and their order."""
 
     algorithm: Literal["bpe", "words", "chars", "bytes"] = flag("bpe", "What tokens consist of.", panel="Tokenizer")
-    vocab_size: int = flag(8192, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=257, le=2**24)
+    vocab_size: int = flag(
+        DEFAULT_VOCAB_SIZE, "Tokens in the vocabulary (bpe, words).", panel="Tokenizer", ge=3, le=2**24
+    )
     tokenizer: str | None = flag(
         None,
         "File or folder of a tokenizer to use instead of training one.",

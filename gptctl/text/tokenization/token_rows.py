@@ -73,3 +73,22 @@ def count_words(texts: pa.LargeStringArray) -> int:
     # Documents that begin with a word, behind one that ends with a word: no white space is between them.
     adjacent = (data[firsts[1:] - 1] > BLANK) & begins_with_word[1:]
     return words + int(begins_with_word[0]) + int(np.count_nonzero(adjacent))
+
+
+def count_unspaced(texts: pa.LargeStringArray) -> int:
+    """Count the characters of Chinese, Japanese, Thai, Lao, Tibetan, Burmese and Khmer, by their first two bytes.
+
+    In UTF-8, Chinese characters, kana and their punctuation begin with E3 to E9. Thai, Lao and Tibetan begin with E0 B8
+    to E0 BF, Burmese with E1 80 to E1 82, and Khmer with E1 9E or E1 9F.
+    """
+    offsets, data = arrow_arrays.string_buffers(texts)
+    count = 0
+    for start in range(int(offsets[0]), int(offsets[-1]), CHUNK_BYTES):
+        part = data[start : min(start + CHUNK_BYTES + 1, int(offsets[-1]))]
+        if part.max() < 0xE0:
+            continue
+        first, second = part[:-1], part[1:]
+        count += int(np.count_nonzero((first >= 0xE3) & (first <= 0xE9)))
+        count += int(np.count_nonzero((first == 0xE0) & (second >= 0xB8)))
+        count += int(np.count_nonzero((first == 0xE1) & ((second <= 0x82) | (second & 0xFE == 0x9E))))
+    return count

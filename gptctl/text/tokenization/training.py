@@ -6,13 +6,17 @@ End-of-text always has id 0. The same texts give the same tokenizer.json, for an
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
+import pyarrow as pa
+
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.plugins import unknown
-from gptctl.text.tokenization import split_patterns
+from gptctl.text.segmentation import segmenters_used, separate_text
+from gptctl.text.tokenization import segmented_words, split_patterns
 from gptctl.text.tokenizer import END_OF_TEXT
 
 Algorithm = Literal["bpe", "words", "chars", "bytes"]
@@ -31,6 +35,9 @@ WORD = (
     r"|\w+(?:(?:[-/.@&]|[,:](?=\d)|'(?!(?i:s|m|d|ll|re|ve)\b))\w+)*"
     r"|[^\w\s]"
 )
+# The same for texts with joiners inside words, as in Persian and Sinhala.
+JOINED_WORD = WORD.replace(r"(?:[-/.@&]|", r"(?:[-/.@&\u200c\u200d]|")
+JOINER = re.compile("[^\\s][\u200c\u200d]\\w")
 
 
 def train(
@@ -42,6 +49,7 @@ def train(
     - bpe: byte-level BPE (Radford et al. 2019, GPT-2, section 2.2) of at most `vocab_size` tokens, which are inside the
       pieces of `split_pattern`. It represents every text.
     - words: the most frequent words and `<unk>`, `vocab_size` tokens in all. White space and rare words are lost.
+      Scripts without spaces between words are segmented (gptctl.text.segmentation).
     - chars: one token for each character that occurs, none for others. `vocab_size` is not used.
     - bytes: the 256 bytes. `vocab_size` is not used. It represents every text.
     """
@@ -84,10 +92,16 @@ def _train_words(texts: Iterable[str], vocab_size: int, end_of_text: str) -> str
     if vocab_size < 3:
         raise UsageError(f"a vocabulary of {vocab_size} has no room for a word", "use a vocab_size of 3 or more")
     # With invert, the pattern matches pieces. What is between them, white space, is removed.
-    splitter = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
+    splitter = pre_tokenizers.Split(Regex(JOINED_WORD), "removed", invert=True)
     counts: Counter[str] = Counter()
+    segmenters: set[str] = set()
+    has_joiners = False
     for text in texts:
-        counts.update(piece for piece, _ in splitter.pre_tokenize_str(text))
+        has_joiners = has_joiners or bool(JOINER.search(text))
+        segmenters |= segmenters_used(pa.array([text], pa.large_string())).keys()
+        counts.update(piece for piece, _ in splitter.pre_tokenize_str(separate_text(text)))
+    pattern = segmented_words.mark(JOINED_WORD if has_joiners else WORD, segmenters)
+    splitter = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
     # A word that is spelled like a special token would be confused with it.
     ranked = sorted(counts.keys() - {end_of_text, UNKNOWN}, key=lambda word: (-counts[word], word))
     vocabulary = {name: place for place, name in enumerate([end_of_text, UNKNOWN, *ranked[: vocab_size - 2]])}

@@ -30,13 +30,19 @@ def test_grams_are_words_and_pairs_each_once() -> None:
     assert baselines.grams("So bad, so BAD!") == ["so", "bad", ",", "!", "so bad", "bad ,", ", so", "bad !"]
 
 
+def test_grams_of_other_scripts() -> None:
+    """Marks belong to their letter, and Chinese is segmented."""
+    assert baselines.grams("किताब का") == ["किताब", "का", "किताब का"]
+    assert baselines.grams("发展很快。") == ["发展", "很快", "。", "发展 很快", "很快 。"]
+
+
 def test_naive_bayes_is_scikit_learns() -> None:
     rows = documents(120, words=40)
     texts = [row["text"] for row in rows]
     labels = [("long" if len(text) > 260 else "short") + str(len(text) % 3) for text in texts]
 
     def grams(text: str) -> list[str]:
-        words = baselines.WORD.findall(text.lower())
+        words = baselines.split_words(text.lower())
         return [*words, *(" ".join(pair) for pair in pairwise(words))]
 
     counter = CountVectorizer(analyzer=grams, binary=True)

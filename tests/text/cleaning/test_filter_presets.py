@@ -12,6 +12,8 @@ from gptctl.core.plugins import load, names
 from gptctl.text.cleaning.document_batch import DocumentBatch
 from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, apply_filters
 from gptctl.text.cleaning.filter_presets import PRESETS
+from gptctl.text.cleaning.web_thresholds import filters_for, published_languages
+from gptctl.text.filters.language import LANGUAGES
 
 
 def dropped(texts: list[str], preset: str) -> list[str | None]:
@@ -56,3 +58,16 @@ def test_basic_drops_repetition() -> None:
         "gopher_repetition.max_duplicate_5_gram_char_share",
         "length.min_chars",
     ]
+
+
+def test_published_thresholds() -> None:
+    """Every language of the table has valid settings, and the figures are those of its row."""
+    for language in published_languages():
+        assert language in LANGUAGES
+        for name, settings in filters_for(language).items():
+            load(FILTERS, name).Config(**settings)
+    chinese = filters_for("zh")
+    assert list(chinese) == ["url_blocklist", "language", "gopher_repetition", "fineweb", "gopher_quality"]
+    assert chinese["gopher_quality"]["max_mean_word_chars"] == 5
+    assert chinese["gopher_quality"]["stop_words"][:3] == ["的", "年", "在"]
+    assert chinese["gopher_repetition"]["max_duplicate_5_gram_char_share"] == 0.198

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gptctl.text.filters import c4, fineweb, gopher_quality, gopher_repetition
 from gptctl.text.punctuation import PUNCTUATION, SENTENCE_TERMINALS
-from gptctl.text.words import WORD
+from gptctl.text.words import DATATROVE_WORD as WORD
 
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +16,14 @@ from hypothesis import strategies as st
 from gptctl.core.plugins import load
 from gptctl.text.cleaning.rule import drop_reasons
 from gptctl.text.filters import DocumentBatch, c4
-from gptctl.text.kernels.characters import ALPHA, DIGIT, LINE_END, LINE_ENDS, SPACE, WORD, character_classes
-from gptctl.text.words import WORD as PATTERN
-from gptctl.text.words import Words, split_batch
+from gptctl.text.kernels.characters import ALPHA, DIGIT, LINE_END, LINE_ENDS, MARK, SPACE, WORD, character_classes
+from gptctl.text.segmentation import separate_text
+from gptctl.text.words import DATATROVE_WORD, Words, split_batch, word_pattern
 from tests.text.filters import plain
 from tests.text.filters.golden import texts as mixed_texts
 
 PIECES = [
-    "a", "b", "the", "and", "of", "The", "word", "é", "漢字", "½", "Ⅷ", "٣", "\U0001f600", "_", "\u200b", "a" * 1001,
+    "a", "b", "the", "and", "of", "The", "word", "é", "漢字", "かな", "ที่", "की", "\u0301", "\ufe0f", "\u200c", "½", "Ⅷ", "٣", "\U0001f600", "_", "\u200b", "a" * 1001,
     ".", "...", "…", "!", "?", '"', "'", "-", "•", "#", "{", "。", " ", "  ", "\t", "\xa0", "\u3000",
     "\n", "\n\n", "\n\n\n", "\r\n", "\r", "\x85", "\u2028", "\x1c", "\x0b", "\0",
     "[1]", "[", "[]", "[٣]", "[edit]", "[citation needed]", "use cookies", "use coo\u212aies", "Lorem Ipsum", "JavaScript",
@@ -82,12 +83,15 @@ def test_sentences_of_any_text(text: pa.LargeStringArray, punctuated: bool, sent
 @settings(deadline=None, max_examples=int(os.environ.get("GPTCTL_FUZZ", "100")))
 @given(columns)
 def test_words_of_any_text(text: pa.LargeStringArray) -> None:
-    """Words are the pattern's, also of a subset."""
+    """Words are the pattern's, also of a subset, and without marks and segmentation."""
     words = split_batch(text, "regex")
-    assert [words.strings(row) for row in range(len(text))] == [PATTERN.findall(t) for t in text.to_pylist()]
+    expected = [word_pattern().findall(separate_text(t)) for t in text.to_pylist()]
+    assert [words.strings(row) for row in range(len(text))] == expected
     last = words.filter(np.arange(len(text)) == len(text) - 1)
     assert isinstance(last, Words)
-    assert last.strings(0) == PATTERN.findall(text[-1].as_py())
+    assert last.strings(0) == expected[-1]
+    theirs = split_batch(text, "regex", match_datatrove=True)
+    assert [theirs.strings(row) for row in range(len(text))] == [DATATROVE_WORD.findall(t) for t in text.to_pylist()]
 
 
 def test_kinds_of_all_characters() -> None:
@@ -96,7 +100,7 @@ def test_kinds_of_all_characters() -> None:
     characters = [chr(point) for point in range(len(table))]
     for bit, is_member in (
         (WORD, lambda c: c.isalnum() or c == "_"), (SPACE, str.isspace), (ALPHA, str.isalpha), (DIGIT, str.isdecimal),
-        (LINE_END, lambda c: c in LINE_ENDS),
+        (LINE_END, lambda c: c in LINE_ENDS), (MARK, lambda c: category(c)[0] == "M" or c in "\u0e33\u0eb3\u200c\u200d"),
     ):  # fmt: skip
         assert np.array_equal((table & bit) != 0, np.fromiter(map(is_member, characters), bool, len(table)))
     assert all(len(f"a{character}b".splitlines()) == 2 for character in LINE_ENDS)

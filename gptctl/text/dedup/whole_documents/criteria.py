@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gptctl.text.dedup import exact
 from gptctl.text.dedup.minhash import Banding
 from gptctl.text.dedup.shingles import Shingling
+from gptctl.text.segmentation import segmenters_used
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Criteria:
     banding: Banding
     seed: int
     verify: bool
+
+    def segmenters_used(self, text: pa.LargeStringArray) -> dict[str, int]:
+        """Return what segments the words of the shingles, and in how many documents."""
+        return segmenters_used(text) if self.near_duplicates and self.shingling.segments_words else {}
 
     def exact_keys(self, text: pa.LargeStringArray) -> NDArray[np.uint64]:
         """Return the exact key of each document, shape (n, 2)."""

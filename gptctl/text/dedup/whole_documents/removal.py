@@ -59,7 +59,11 @@ class RemoveDuplicates:
         verdict = members["verdict"].combine_chunks().filter(pa.array(chosen))
         clusters = members["cluster_id"].filter(pa.array(chosen))
         different = conflicts.rows_of(table, rows[chosen], clusters, labels, verdict)
-        stats = {"samples": samples, "labels": conflicts.distinct_labels(labels)}
+        stats = {
+            "samples": samples,
+            "labels": conflicts.distinct_labels(labels),
+            "segmenters": self.criteria.segmenters_used(text),
+        }
         kept = kept.replace_schema_metadata(with_kind(kept.schema, "documents").metadata)
         counts = count(text, kept, rows, verdicts)
         return TaskOutput({"": kept}, counts, stats, {"clusters": members, conflicts.FOLDER: different})

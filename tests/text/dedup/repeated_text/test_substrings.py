@@ -8,16 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gptctl.text.dedup.repeated_text.substrings import keys, remove, texts_at
-from gptctl.text.words import WORD
+from tests.text.dedup.plain import MARK, UNSPACED
 
-PIECES = ["a ", "b ", "a", "é ", "c\n", "\n\n  b ", "c, ", "!", " ", "\n", "\u3000", "ab"]
+PIECES = ["a ", "b ", "a", "é ", "c\n", "\n\n  b ", "c, ", "!", " ", "\n", "\u3000", "ab", "漢字", "ที่", "e\u0301"]
+# One letter of a script without spaces, a run of other letters, or of anything else, each with its marks.
+WORD = regex.compile(
+    rf"(?V1)[{UNSPACED.pattern}&&[\p{{L}}\p{{N}}]]{MARK.pattern}*|[\p{{L}}\p{{N}}_--{UNSPACED.pattern}]"
+    rf"[[\p{{L}}\p{{N}}_--{UNSPACED.pattern}]{MARK.pattern}]*|[^\p{{L}}\p{{N}}_\s\x1c-\x1f]+"
+)
 documents = st.lists(
-    st.one_of(st.none(), st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.text(max_size=12)), max_size=5
+    st.one_of(
+        st.none(),
+        st.lists(st.sampled_from(PIECES), max_size=30).map("".join),
+        st.text(st.characters(exclude_categories=("Cs", "Cn")), max_size=12),
+    ),
+    max_size=5,
 )
 
 
@@ -95,6 +106,15 @@ def test_equals_a_quadratic_search(texts: list[str | None], length: int, skip: i
     assert size == sum(
         len((a or "").encode()) - len((b or "").encode()) for a, b in zip(texts[skip:], expected, strict=True)
     )
+
+
+def test_combining_marks() -> None:
+    """Words that differ in their marks are different, and no letter is cut."""
+    text = column(["किताब का मूल किताब का मूल", "किताब के मूल", "ที่นี่มีปลา ที่นี่มีปู", "น้ำ"])
+    assert len(np.unique(keys(text.slice(0, 2), 3)[0])) == 3 + 1
+    assert len(keys(text.slice(3), 1)[0]) == 1
+    result, _, _ = remove(text, 3, repeated(text, 3))
+    assert result.to_pylist() == ["किताब का मूल", "किताब के मूल", "ที่นี่มีปลา ปู", "น้ำ"]
 
 
 PASSAGE = " ".join(f"word{k}" for k in range(50))
