@@ -15,6 +15,7 @@ from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import plain_path, read_if_exists
 from gptctl.io.input.find import find_files
 from gptctl.io.object_storage.address import is_uri, join
+from gptctl.io.recognize import recognize, wrong_content
 
 State = Literal["same", "changed", "gone", "unknown"]
 Fingerprinter = Callable[[str], Mapping[str, str]]
@@ -81,7 +82,7 @@ def find(path: str) -> list[str]:
     below = [str(record.parent) for record in sorted(Path(path).rglob(RUN_RECORD)) if str(record.parent) != path]
     found += [place for place in below if owner_of(place) == place]
     if not found:
-        raise DataError(f"{path} holds no output of gptctl", "name a folder that a stage wrote with -o")
+        raise wrong_content(recognize(path), "output")
     return found
 
 

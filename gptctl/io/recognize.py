@@ -181,4 +181,6 @@ def hint_to_make(found: Content, need: Need) -> str:
         model = place if found.is_model else "MODEL"
         data = place if is_text or found.kind == "tokens" else "DATA"
         return f"predictions are made by: gptctl eval {model} {data} -o scores"
-    return f"gptctl inspect {place} shows it" if found.kind not in ("texts", "empty") else "name what a command wrote"
+    if is_text:
+        return f"make one: gptctl clean {place} -o clean"
+    return f"gptctl inspect {place} shows it" if found.kind != "empty" else "name what a command wrote"

@@ -18,6 +18,7 @@ from gptctl.stages.inspect import run as inspect
 from tests.conftest import documents, run_gptctl, write_jsonl
 
 MODELS = {"run", "model", "checkpoint", "stopped", "export", "adapter"}
+OUTPUTS = {"documents", "tokens", "run", "stopped", "export", "samples", "predictions", "unfinished"}
 TEXTS = {"texts", "documents", "arrow"}
 # What each command takes. The other kinds are refused.
 COMMANDS: dict[str, tuple[set[str], Callable[[str, str], Any]]] = {
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[set[str], Callable[[str, str], Any]]] = {
     "eval": (MODELS, lambda path, out: gptctl.evaluate(path, "labelled", dry_run=True)),
     "predictions": ({"predictions"}, lambda path, out: gptctl.evaluate(predictions=path)),
     "export": (MODELS, lambda path, out: gptctl.export(path, out=out, dry_run=True)),
+    "report": (OUTPUTS, lambda path, out: gptctl.report(path, out=out, dry_run=True)),
     "load": (MODELS | {"documents", "tokens", "samples", "predictions"}, lambda path, out: gptctl.load(path)),
 }
 # How an error names each kind.
