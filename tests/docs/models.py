@@ -33,6 +33,10 @@ has; an export writes zeros there.
 |---|---|---|---|
 """
 TAIL = """
+`python -m tests.bench.llama_cpp` compares GGUF files of these small models with llama.cpp itself. With xllamacpp 2026.10 the likeliest
+token was the same after 3, 20 and 94 tokens, and log-probabilities differed by at most 1e-2, for llama, llama-llama3, llama-linear,
+llama-yarn, mistral-full, qwen2, qwen2-yarn and qwen3. Sliding windows are not written to GGUF.
+
 Rotary positions that are scaled by `linear`, `dynamic`, `llama3`, `yarn` and `longrope` are computed as in transformers. `dynamic` changes
 nothing within `max_position_embeddings`. Beyond the original context of LongRoPE the frequencies are others: `generate` reads a text again
 when it grows that long, and then without drafts.

@@ -1,0 +1,89 @@
+"""Compare GGUF files with llama.cpp itself: the same top token, and log-probabilities within 1e-2 in float32.
+
+It needs the package xllamacpp, which has wheels with llama.cpp inside:
+
+    pip install --target LIB --no-deps xllamacpp
+    PYTHONPATH=LIB python -m tests.bench.llama_cpp [CASE ...]
+
+The cases are the small models of tests/model/hf/small_families.py that an architecture of GGUF computes. For each one
+the log-probabilities of the next token are compared after prompts of several lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gptctl.core.errors import UsageError
+from gptctl.model.folder import load_model
+from gptctl.model.gguf.writer import write_gguf
+from gptctl.model.saved_model import SavedModel
+from tests.evals.small_model import tokenizer_json
+from tests.model.hf.small_families import CASES, CONTEXT, VOCABULARY, save
+
+TOLERANCE = 1e-2
+LENGTHS = (3, 20, CONTEXT - 2)
+SHOWN = 40  # log-probabilities of each prompt
+
+
+def serve(path: Path) -> Any:
+    """Return a server of llama.cpp for a file."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx, params.n_gpu_layers, params.warmup, params.n_parallel = CONTEXT, 0, False, 1
+    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    return xllamacpp.Server(params)
+
+
+def their_logprobs(server: Any, prompt: list[int]) -> dict[int, float]:
+    """Return the log-probabilities of the likeliest next tokens."""
+    # The token that is chosen must be text of its own, or the answer leaves it out; it changes no log-probability.
+    request = {"prompt": prompt, "max_tokens": 1, "logprobs": SHOWN, "logit_bias": [[ord("a"), 1000]]}
+    answer = server.handle_completions(request)
+    answer = json.loads(answer) if isinstance(answer, str | bytes) else answer
+    first = answer["choices"][0]["logprobs"]["content"][0]
+    return {token["id"]: token["logprob"] for token in first["top_logprobs"]}
+
+
+def compare(case: str, folder: Path) -> float | str:
+    """Return the largest difference of a log-probability, or why GGUF does not compute the case."""
+    save(case, folder)
+    found: SavedModel = load_model(folder)
+    path = folder / "model.gguf"
+    try:
+        write_gguf(path, found.model, tokenizer_json(), {})
+    except UsageError as error:
+        return str(error)
+    server, worst = serve(path), 0.0
+    for length in LENGTHS:
+        prompt = torch.randint(0, VOCABULARY - 1, (length,), generator=torch.Generator().manual_seed(length))
+        with torch.no_grad():
+            mine = found.model(prompt[None])[0, -1].log_softmax(-1)
+        theirs = their_logprobs(server, prompt.tolist())
+        if max(theirs, key=lambda token: theirs[token]) != int(mine.argmax()):
+            return f"another top token after {length} tokens"
+        worst = max(worst, *(abs(mine[token].item() - logprob) for token, logprob in theirs.items()))
+    return worst
+
+
+def main() -> int:
+    failed = 0
+    for case in sys.argv[1:] or CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            result = compare(case, Path(folder))
+        failed += isinstance(result, float) and result > TOLERANCE
+        failed += isinstance(result, str) and result.startswith("another")
+        print(f"{case:20} {result if isinstance(result, str) else f'{result:.1e}'}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
