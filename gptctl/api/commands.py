@@ -113,6 +113,8 @@ def run(
     finally:
         console.stop_bar()
     summary = replace(summary, seconds=time.monotonic() - started)
+    for warning in summary.warnings:
+        console.warn(warning)
     if summary.failure:
         summary.failure.summary = summary
         raise summary.failure

@@ -177,6 +177,8 @@ class Console:
         where = ", ".join(summary.outputs)
         place = f" -> {where}" if where else ""
         self.info(f"{summary.stage}: {summary.final_status}{place} ({format_duration(summary.seconds)})")
+        for warning in summary.warnings:
+            self.warn(warning)
         if summary.next:
             self.info(f"next: {summary.next}")
 

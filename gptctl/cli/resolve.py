@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def resolve(
         read_sets(sets),
         given,
     ]
+    layers, named_files = name_plugin_files(layers)
+    plugin_files = [*plugin_files, *named_files]
     chosen: dict[str, Any] = {}
     for layer in layers:
         chosen = merge(chosen, layer.values)
@@ -72,6 +75,31 @@ def resolve(
     return config, origins
 
 
+def name_plugin_files(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
+    """Replace the paths of plug-in files by their names in the options that choose plug-ins; also return the paths.
+
+    `--filters ./capitals.py` is the same as `--plugin ./capitals.py --filters capitals`.
+    """
+    keys = [chosen_key(option) for option in CHOSEN_WITH.values()]
+    named: list[Layer] = []
+    paths: list[str] = []
+    for layer in layers:
+        values = dict(layer.values)
+        for key in keys:
+            given = list_of(values.get(key))
+            if found := [path for path in given if path.endswith(".py")]:
+                names = [Path(item).stem if item in found else item for item in given]
+                values[key] = names[0] if isinstance(values[key], str) and len(names) == 1 else names
+                paths += found
+        named.append(replace(layer, values=values))
+    return named, list(dict.fromkeys(paths))
+
+
+def chosen_key(option: str) -> str:
+    """Return the config key of an option that chooses plug-ins."""
+    return option.removeprefix("--").removeprefix("set ").rstrip("=")
+
+
 def check_used(config: StageConfig, plugin_files: Sequence[str]) -> None:
     """Raise UsageError (2) if a plug-in file of the command line is chosen by none of the options.
 
@@ -82,7 +110,7 @@ def check_used(config: StageConfig, plugin_files: Sequence[str]) -> None:
         file = plugins.add_file(path)
         if (option := CHOSEN_WITH.get(file.package)) is None or file.name in names:
             continue
-        key = option.removeprefix("--").removeprefix("set ").rstrip("=")
+        key = chosen_key(option)
         command = type(config).__name__.lower()
         takes = key in type(config).model_fields
         raise UsageError(

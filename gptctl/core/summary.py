@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gptctl.core.errors import GptctlError
 from gptctl.core.formatting import format_bytes, format_duration, format_number
 
+LOW_SHARE = 0.05  # of the documents; where a stage keeps less, something is probably wrong
 # Why documents that were read are quarantined: they lack a value that the command needs.
 LACKING = ("no label", "no group", "no time")
 Status = Literal["done", "up to date", "planned", "explained", "failed"]
@@ -63,6 +64,17 @@ class Counts:
     def balanced(self) -> bool:
         """Return whether every document is accounted for."""
         return self.documents_in == self.kept + self.dropped.total() + self.quarantined.total()
+
+    def little_kept(self) -> str:
+        """Return a warning if nothing or less than 5 % of the documents was kept, else an empty string."""
+        if not self.documents_in or self.kept >= LOW_SHARE * self.documents_in:
+            return ""
+        reasons = self.dropped + self.quarantined
+        reason, most = reasons.most_common(1)[0]
+        share = f"only {self.kept:,} of {self.documents_in:,} documents ({self.kept / self.documents_in:.1%}) were kept"
+        kept = share if self.kept else f"NOTHING WAS KEPT of {self.documents_in:,} documents"
+        is_key = ", a key that --set changes" if "." in reason else ""
+        return f"{kept}; most often because of {reason} ({most:,}){is_key}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts as manifests and --json contain them; encodings only if there are other than UTF-8."""
@@ -117,6 +129,13 @@ class Summary:
     tables: tuple[Table, ...] = ()
     failure: GptctlError | None = None  # the error that ends the command after its result is shown
     next: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def followed_by(self, command: str) -> Summary:
+        """Return the summary with the command to run next, or with a warning if hardly any document was kept."""
+        if warning := self.counts.little_kept():
+            return replace(self, warnings=(*self.warnings, warning))
+        return replace(self, next=command)
 
     @property
     def final_status(self) -> Status:
@@ -129,7 +148,8 @@ class Summary:
         title = (
             f"<p><b>{escape(self.stage)}</b>: {self.final_status}{escape(where)} ({format_duration(self.seconds)})</p>"
         )
-        return title + "".join(table.to_html() for table in self.tables)
+        warnings = "".join(f"<p><b>warning</b>: {escape(warning)}</p>" for warning in self.warnings)
+        return title + "".join(table.to_html() for table in self.tables) + warnings
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as the one strict JSON document that `--json` prints."""
@@ -141,6 +161,7 @@ class Summary:
             "counts": self.counts.to_json(),
             "metrics": self.metrics,
             "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
         }
         if self.failure:
             document["error"] = self.failure.message

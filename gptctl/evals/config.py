@@ -200,7 +200,7 @@ class EvalOptions(ReadingOptions, GateConfig, ComparisonConfig, ScoringConfig, I
             found |= dict.fromkeys(WorkerOptions.own_keys(), "without --leakage")
         if scores_file:
             of_documents = {*ReadingOptions.own_keys()} - {"csv", "encoding"}
-            unused = {"limit", "max_bad", "max_bad_records"} if self.leakage else of_documents
+            unused = {"limit"} if self.leakage else of_documents
             found |= dict.fromkeys([*InferenceConfig.own_keys(), *sorted(unused)], "with --predictions")
         if runs_harness:
             of_rows = {*ReadingOptions.own_keys(), *ScoringConfig.own_keys(), *ComparisonConfig.own_keys(), *OF_DATA}

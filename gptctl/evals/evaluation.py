@@ -65,6 +65,10 @@ def evaluate(
             report["compare"] = {"systems": [comparisons.name, comparisons.other.name]} | found
         if comparisons.leakage is not None:
             report["leakage"] = leakage_report(split, find_leakage(split, comparisons.leakage, context), options)
+        if absent := [label for label in report.get("absent", ()) if label in (options.labels or ())]:
+            report["warnings"] = [
+                *report.get("warnings", ()), f"no row has or predicts these labels of --labels: {', '.join(absent)}"
+            ]  # fmt: skip
     last = list(reports)[-1]
     top = reports[last] | {"split": last} | ({"splits": reports} if len(reports) > 1 else {})
     return Evaluation(top, splits)

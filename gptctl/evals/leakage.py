@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from gptctl.core.context import Context
+from gptctl.core.errors import DataError
 from gptctl.evals import training_data
 from gptctl.evals.training_data import TrainingShard
 from gptctl.executors import Executor
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.predictions import Rows
 from gptctl.text.cleaning import contamination
 from gptctl.text.dedup import shingles
@@ -29,8 +30,17 @@ from gptctl.text.dedup.minhash import chunks
 
 WORDS = contamination.NGRAM_WORDS
 SHOWN = 20  # training documents listed per evaluation text
+NO_TOLERANCE = Tolerance()
 EXACT, OVERLAP = "exact", f"{WORDS} words"
 Matches: TypeAlias = dict[int, list[tuple[str, str]]]  # index of an evaluation text: (training id, EXACT or OVERLAP)
+
+
+class ShardMatches(NamedTuple):
+    """The matches in a shard of the training data, and the numbers of its documents and unreadable records."""
+
+    matches: Matches
+    documents: int
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +110,10 @@ class ShardScan:
     texts: tuple[str, ...]
     reading: ReadOptions
 
-    def __call__(self, shard: TrainingShard) -> tuple[Matches, int]:
-        """Return the matches in a shard, and the number of its documents."""
-        ids, texts = training_data.read_shard(shard, self.reading)
-        return index_of(self.texts).find(ids, texts), len(texts)
+    def __call__(self, shard: TrainingShard) -> ShardMatches:
+        """Return the matches in a shard."""
+        found = training_data.read_shard(shard, self.reading)
+        return ShardMatches(index_of(self.texts).find(found.ids, found.texts), len(found.texts), found.unreadable)
 
 
 @lru_cache(maxsize=1)
@@ -114,21 +124,22 @@ def index_of(texts: tuple[str, ...]) -> TextIndex:
 
 @dataclass(frozen=True)
 class Leakage:
-    """The evaluation texts that were found in the training data, and the number of training documents."""
+    """The evaluation texts that were found in the training data, and how much of that was read."""
 
     matches: Matches
     documents: int
+    unreadable: int = 0
 
     @classmethod
-    def merge(cls, shards: Iterable[tuple[Matches, int]]) -> Leakage:
+    def merge(cls, shards: Iterable[ShardMatches]) -> Leakage:
         """Merge the matches of all shards of the training data, in their order."""
         matches: Matches = {}
-        documents = 0
-        for shard_matches, shard_documents in shards:
-            documents += shard_documents
-            for row, found in shard_matches.items():
+        documents = unreadable = 0
+        for shard in shards:
+            documents, unreadable = documents + shard.documents, unreadable + shard.unreadable
+            for row, found in shard.matches.items():
                 matches.setdefault(row, []).extend(found)
-        return cls(dict(sorted(matches.items())), documents)
+        return cls(dict(sorted(matches.items())), documents, unreadable)
 
     def report(self, rows: Rows) -> dict[str, Any]:
         """Return which rows leaked, by their ids and those of the training documents.
@@ -159,21 +170,44 @@ class Leakage:
 
 @dataclass(frozen=True)
 class LeakageSearch:
-    """A search of training data for evaluation texts, by an executor."""
+    """A search of training data for evaluation texts, by an executor.
+
+    `tolerance` is how many of the training records may be unreadable.
+    """
 
     training_data: str
     reading: ReadOptions
     executor: Executor
+    tolerance: Tolerance = NO_TOLERANCE
 
     def find(self, texts: tuple[str, ...], context: Context) -> Leakage:
-        """Scan all shards of the training data."""
-        shards = training_data.training_shards(self.training_data, self.reading)
+        """Scan all shards of the training data.
 
-        def scan() -> Iterable[tuple[Matches, int]]:
-            found = self.executor.map(ShardScan(texts, self.reading), shards)
+        Raises DataError (3) if it has no document or too many unreadable records, or if no evaluation text has a word.
+        """
+        if not any(key is not None for key in hash_words(text_column(texts))):
+            raise DataError("--leakage: no evaluation text has a word to search for", "name DATA with texts")
+        reading = replace(self.reading, usual_columns=True)
+        shards = training_data.training_shards(self.training_data, reading)
+        if column := training_data.describe_column(self.training_data, reading):
+            context.info(column)
+
+        def scan() -> Iterable[ShardMatches]:
+            found = self.executor.map(ShardScan(texts, reading), shards)
             for number, result in enumerate(found, start=1):
                 context.progress(number, len(shards), "training shards")
                 context.stop.check("stopped")
                 yield result
 
-        return Leakage.merge(scan())
+        found = Leakage.merge(scan())
+        records = found.documents + found.unreadable
+        if not records:
+            raise DataError(f"--leakage: {self.training_data} holds no document", "name the training data")
+        if not self.tolerance.accepts(found.unreadable, records):
+            raise DataError(
+                f"{found.unreadable:,} of {records:,} records of --leakage are unreadable",
+                "name the column that holds the text with --text-column; to accept them: --set max_bad=1",
+            )
+        if found.unreadable:
+            context.warn(f"{found.unreadable:,} of {records:,} records of --leakage are unreadable")
+        return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from gptctl.io.dataset.manifest import Shard
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
+from gptctl.io.input.text_columns import describe_text_column
 from gptctl.text.tokenizer import Tokenizer
 
 
@@ -37,15 +38,32 @@ def training_shards(path: str, reading: ReadOptions) -> list[TrainingShard]:
     return list(Inputs((path,), reading).tasks())
 
 
-def read_shard(shard: TrainingShard, reading: ReadOptions) -> tuple[list[str], pa.LargeStringArray]:
+def describe_column(path: str, reading: ReadOptions) -> str:
+    """Return a sentence on the column that the texts are in, if it is another than that of DATA.
+
+    Raises DataError (3), which names the columns, if there is none.
+    """
+    return "" if is_tokens(path) else describe_text_column(Inputs((path,), reading), "--leakage")
+
+
+class ShardTexts(NamedTuple):
+    """The documents of a shard, and the number of its unreadable records."""
+
+    ids: list[str]
+    texts: pa.LargeStringArray
+    unreadable: int = 0
+
+
+def read_shard(shard: TrainingShard, reading: ReadOptions) -> ShardTexts:
     """Return the ids and texts of a shard's documents; tokens are decoded."""
     if isinstance(shard, ShardTask):
-        table = read_task(shard, reading).documents
-        return table["id"].to_pylist(), table["text"].combine_chunks()
+        found = read_task(shard, reading)
+        ids, texts = found.documents["id"].to_pylist(), found.documents["text"].combine_chunks()
+        return ShardTexts(ids, texts, len(found.unreadable))
     table = shards.table_from(manifest.read_shard(Path(shard.folder), shard.shard))
     tokenizer = tokenizer_of(shard.folder)
     texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in table["tokens"].to_pylist()]
-    return table["doc_id"].to_pylist(), pa.array(texts, pa.large_string())
+    return ShardTexts(table["doc_id"].to_pylist(), pa.array(texts, pa.large_string()))
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gptctl.infer.sampling import SamplingParams
 
 PANEL = "Sampling"
+NEVER_STOPPED = "no sample reached a text of --stop"
 MODEL_DEFAULTS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 

@@ -37,6 +37,15 @@ def samples_table(prompts: pa.Table, completions: Sequence[Sequence[Completion]]
     return table.replace_schema_metadata(with_kind(table.schema, "samples").metadata)
 
 
+def sample_stats(completions: Sequence[Sequence[Completion]]) -> dict[str, int]:
+    """Return the numbers of samples and tokens and, if there are stop texts, of samples that reached one."""
+    samples = [sample for of_prompt in completions for sample in of_prompt]
+    found = {"samples": len(samples), "tokens": sum(len(sample.token_ids) for sample in samples)}
+    if any(sample.stream.stops for sample in samples):
+        found["stopped"] = sum(sample.stream.stopped for sample in samples)
+    return found
+
+
 def sample_rows(identity: str, prompt: str, samples: Sequence[Completion], logprobs: bool) -> list[dict[str, Any]]:
     """Return the samples of one prompt as JSON objects."""
     rows = []

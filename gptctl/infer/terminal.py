@@ -10,6 +10,7 @@ from typing import Any
 
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.infer.options import NEVER_STOPPED
 from gptctl.infer.prompt_sampler import Sampler
 from gptctl.infer.sample_rows import sample_rows
 from gptctl.io.input.blocks import Encodings, ReadResult
@@ -48,7 +49,7 @@ def stream_prompts(
 ) -> tuple[int, list[dict[str, Any]]]:
     """Write the samples of all prompts, one after the other; return the number of prompts and the samples as JSON."""
     rows: list[dict[str, Any]] = []
-    count = 0
+    count = stopped = 0
     encodings = Encodings()
     for table, unreadable, detected in tables:
         encodings.update(detected)
@@ -56,9 +57,12 @@ def stream_prompts(
             context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")
         for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
             samples = sampler.stream(text, count, context.write, lambda: context.stop.check("stopped"))
+            stopped += sum(sample.stream.stopped for sample in samples)
             rows += sample_rows(identity, text, samples, sampler.params.logprobs)
             count += 1
     if count:
         context.write("\n")
+    if count and sampler.params.stop and not stopped:
+        context.info(NEVER_STOPPED)
     warn_of_encodings(encodings, context.warn)
     return count, rows

@@ -22,11 +22,15 @@ class TextStream:
     long the sample is.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt: Sequence[int] = ()) -> None:
-        """Begin the text after a prompt, whose last tokens decide whether the first one begins with a space."""
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt: Sequence[int] | None = None) -> None:
+        """Begin the text after a prompt, whose last tokens decide whether the first one begins with a space.
+
+        Without a prompt, some text comes before. With one that has no text, the stream is the beginning of a document.
+        """
         self.tokenizer = tokenizer
         self.stops = [stop for stop in stops if stop]
-        self.tokens: list[int] = list(last_tokens(prompt, tokenizer))
+        before = any_token(tokenizer) if prompt is None else last_tokens(prompt, tokenizer)
+        self.tokens: list[int] = list(before)
         self.text = ""  # of all tokens but those at the end whose character is not whole yet
         self.stopped = False
         self._returned = 0  # characters of text that were returned
@@ -83,3 +87,13 @@ def last_tokens(prompt: Sequence[int], tokenizer: Tokenizer) -> Sequence[int]:
         start -= 1
     last = prompt[start:]
     return last if last and not tokenizer.decode(last).endswith(REPLACEMENT) else ()
+
+
+def any_token(tokenizer: Tokenizer) -> Sequence[int]:
+    """Return an ordinary token that has text, or none if there is no such token."""
+    ordinary = (number for number in range(tokenizer.vocab_size) if number not in tokenizer.special_ids)
+    for number in ordinary:
+        text = tokenizer.decode([number])
+        if text.strip() and REPLACEMENT not in text:
+            return [number]
+    return ()

@@ -61,6 +61,9 @@ def read_output(path: str, found: Manifest, limit: int | None, split: str) -> tu
     facts |= {"metrics": top_figures(found.metrics)}
     if besides := [] if is_uri(path) else other_content(Path(path)):
         facts["see also"] = ", ".join(besides)
+    if split and not any(shard.rows for shard in found.of_split(split)):
+        known = ", ".join(sorted({shard.split for shard in found.shards if shard.rows and shard.split}))
+        raise DataError(f"{path} has no rows in split '{split}'; it has: {known or 'no splits'}", "leave out --split")
     table = shards.read_rows(path, found, split, limit)
     tokenizer = read_if_exists(join(path, "tokenizer.json"))
     return facts, decoded(table, Tokenizer.from_json(tokenizer.decode()) if tokenizer is not None else None)

@@ -17,12 +17,14 @@ from gptctl.core.summary import Summary, Table, funnel
 from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text import segmentation
-from gptctl.text.cleaning.clean_task import CleanTask, summarize_stats
+from gptctl.text.cleaning import evaluation_data, findings
+from gptctl.text.cleaning.clean_task import CleanTask
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
 from gptctl.text.cleaning.sampling import estimate_counts, train_punkt
@@ -70,8 +72,9 @@ def plan(config: Clean, context: Context) -> Summary:
     if config.explain is not None:
         return explain(config, config.explain)
     out = destination(config)
-    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
     preview.check_output(out, config, context, inputs, evaluation_fingerprints(config))
+    check(config, context)
     planned: dict[str, Any] = {
         "inputs": len(inputs.sources),
         "input_bytes": inputs.total_bytes(),
@@ -80,11 +83,13 @@ def plan(config: Clean, context: Context) -> Summary:
     }
     if inputs.is_stream:
         return Summary("clean", "planned", (out,), plan=planned)
-    counts, totals = estimate_counts(CleanTask(config), preview.read_spread(inputs, config.limit), context)
+    counts, metrics, totals = estimate_counts(CleanTask(config), preview.read_spread(inputs, config.limit), context)
     preview.check_totals(totals, config, context)
+    findings.check_urls(config, metrics, config.inputs, ReadOptions.from_config(config))
     planned["sample"] = counts.to_json()
     planned["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
-    return Summary("clean", "planned", (out,), plan=planned, tables=(funnel("estimated from a sample", counts),))
+    table = funnel("estimated from a sample", counts)
+    return Summary("clean", "planned", (out,), counts, plan=planned, tables=(table,)).followed_by("")
 
 
 def run(config: Clean, context: Context | None = None) -> Summary:
@@ -95,8 +100,9 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if config.explain is not None:
         return explain(config, config.explain)
     out = destination(config)
-    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
     also = evaluation_fingerprints(config)
+    check(config, context)
     with open_dataset(out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             dataset.commit(clean_documents(config, context, inputs, dataset))
@@ -104,11 +110,16 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     segmentation.tell(summary.metrics.get("segmenters", {}), context)
     if stop_words := summary.metrics.get("stop_words"):
         context.info(f"stop words removed with {stop_words}")
+    for line in findings.describe_missing(config, summary.counts, summary.metrics):
+        context.info(line)
+    if config.keep_rejects and not summary.counts.dropped:
+        context.info("no document was dropped, so there are no rejects")
     tables = [funnel("clean", summary.counts)]
     if changed := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changed.items())))
     following = "" if out == "-" else f"gptctl dedup {shlex.quote(out)} -o unique"
-    return replace(summary, tables=tuple(tables), next=following)
+    labelled = tuple(findings.describe_labelled(summary.counts, summary.metrics))
+    return replace(summary, tables=tuple(tables), warnings=labelled).followed_by(following)
 
 
 def destination(config: Clean) -> str:
@@ -139,14 +150,27 @@ def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: Da
         preload = (__name__, *(KERNELS if clean_task.filters else ()))
         pipeline = ShardPipeline(clean_task, options, dataset.folder, preload=preload, in_groups=clean_task.by_block)
         totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
-    words = describe_splitter(config.words, punkt_parameters)
-    return StageResult(totals, summarize_stats(totals.stats) | {"words": words})
+    metrics = findings.summarize_stats(totals.stats) | {"words": describe_splitter(config.words, punkt_parameters)}
+    findings.check_urls(config, metrics, config.inputs, ReadOptions.from_config(config))
+    return StageResult(totals, metrics)
+
+
+def check(config: Clean, context: Context) -> None:
+    """Say what --decontaminate compares.
+
+    Raises UsageError (2) for a filter that can drop nothing, and DataError (3) if nothing of the evaluation data can be
+    found in any document.
+    """
+    findings.check_filters(config)
+    if config.decontaminate:
+        options = config.contamination
+        context.info(evaluation_data.read(config.decontaminate, options.text_column, options.words).describe())
 
 
 def explain(config: Clean, wanted_id: str) -> Summary:
     """Show what each rule measures in one document. Raises UsageError (2) if no document has this id."""
     reading = ReadOptions.from_config(config)
-    tasks = Inputs(config.inputs, reading).tasks(config.limit)
+    tasks = open_inputs(config.inputs, reading).tasks(config.limit)
     explanation = explain_document(CleanTask(config), tasks, reading, wanted_id)
     rules = [rule.to_json() for rule in explanation.rules]
     title = f"{wanted_id}: {explanation.verdict}"

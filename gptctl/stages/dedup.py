@@ -10,18 +10,19 @@ import xxhash
 
 from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
 from gptctl.core.formatting import parse_bytes
 from gptctl.core.summary import Summary, funnel
 from gptctl.executors import load_executor
 from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
+from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline import preview
 from gptctl.pipeline.dataset_output import open_dataset
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.text import segmentation
 from gptctl.text.dedup import conflicts, disk_estimate, minhash, report
+from gptctl.text.dedup.against import against_tasks, check_documents, fingerprints, open_documents
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.lsh_index.index import LshIndex
 from gptctl.text.dedup.lsh_index.search import BAND_BYTES, IndexSearch
@@ -29,6 +30,7 @@ from gptctl.text.dedup.options import DuplicateOptions, MemoryOption
 from gptctl.text.dedup.repeated_text.search import RepeatSearch
 from gptctl.text.dedup.repeated_text.search import Workspace as RepeatWorkspace
 from gptctl.text.dedup.repeated_text.write import write_without_repeats
+from gptctl.text.dedup.whole_documents import keep_policy
 from gptctl.text.dedup.whole_documents.search import DocumentSearch
 from gptctl.text.dedup.whole_documents.workspace import Workspace
 from gptctl.text.dedup.whole_documents.write import Search, write_without_duplicates
@@ -62,14 +64,17 @@ class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, See
 def plan(config: Dedup, context: Context) -> Summary:
     """Return what would be done, on how much disk and in how many parts."""
     config.check(bool(config.against))
-    inputs, against = Inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
-    preview.check_output(config.out, config, context, inputs, against_fingerprints(against))
-    check_against(config, against, context)
+    inputs, against = open_inputs(config.inputs, ReadOptions.from_config(config)), open_against(config)
+    preview.check_output(config.out, config, context, inputs, fingerprints(against))
     for _ in preview.read_checked(inputs, config, context):
         pass
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
+    files = [file.name for file in inputs.files]
+    if files and not inputs.datasets and (unnamed := keep_policy.without_files(config.keep, files)):
+        context.warn(f"no file is from {' or '.join(unnamed)}: unless a column source names it, the command will fail")
     if against is not None:
+        check_documents(against, Tolerance.from_config(config), context)
         facts |= {"against": len(against.sources), "against_bytes": against.total_bytes()}
         size = None if size is None else size + (against.total_bytes() or 0)
     if config.method == "minhash":
@@ -103,16 +108,16 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     context = context or Context()
     config.check(bool(config.against))
     options, pool = ReadOptions.from_config(config), worker_pool(config, context)
-    inputs, against = Inputs(config.inputs, options), open_against(config)
-    against_tasks = tuple(against.tasks()) if against else ()
-    also = against_fingerprints(against)
+    inputs, against = open_inputs(config.inputs, options), open_against(config)
+    earlier = against_tasks(against, context.info) if against else ()
+    also = fingerprints(against)
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             with scratch_folder(dataset.folder, config.tmp) as scratch:
                 tasks, tolerance = inputs.repeatable_tasks(scratch, config.limit), Tolerance.from_config(config)
-                corpus = Corpus(options, against_tasks, tasks, tolerance)
+                corpus = Corpus(options, earlier, tasks, tolerance)
                 if config.removes_repeated_text:
                     payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
                     repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)
@@ -125,6 +130,8 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
             dataset.commit(result)
     summary = dataset.summary
     segmentation.tell(summary.metrics.get("segmenters", {}), context)
+    for line in report.describe_missing(summary.counts, summary.metrics, bool(config.against)):
+        context.info(line)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"
     if 1 < summary.metrics.get("labels", 0) < conflicts.MOST_LABELS and config.out != "-":
         labels = shlex.quote(config.label_column)
@@ -132,39 +139,20 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     if (found := summary.metrics.get("conflicts")) and found["clusters"]:
         context.warn(conflicts.warning(found, config.label_column, config.out))
     shown = report.tables(config.method, summary.metrics)
-    return replace(summary, tables=(funnel("dedup", summary.counts), *shown), next=follow)
+    return replace(summary, tables=(funnel("dedup", summary.counts), *shown)).followed_by(follow)
 
 
 def search_of(config: Dedup, inputs: Inputs, workspace: Workspace, corpus: Corpus, pool: WorkerPool) -> Search:
     """Return the search for duplicate documents that the settings ask for."""
     criteria = config.criteria(config.seed)
     if config.index == "sorted":
-        return DocumentSearch(criteria, workspace, config.facts(), corpus, pool)
+        return DocumentSearch(criteria, workspace, config.facts(), corpus, pool, config.keep)
     return IndexSearch(open_index(config), run_name(config, inputs), criteria, workspace, config.facts(), corpus, pool)
 
 
 def open_against(config: Dedup) -> Inputs | None:
-    """Open the documents of --against. Raises UsageError (2) for a pipe."""
-    if not config.against:
-        return None
-    against = Inputs(config.against, ReadOptions.from_config(config))
-    if against.is_stream:
-        raise UsageError("--against cannot be a pipe", "name a folder or files; the pipe is INPUT")
-    return against
-
-
-def against_fingerprints(against: Inputs | None) -> dict[str, str]:
-    """Return the fingerprints of the documents of --against."""
-    return {f"against {name}": value for name, value in ((against.fingerprints() or {}) if against else {}).items()}
-
-
-def check_against(config: Dedup, against: Inputs | None, context: Context) -> None:
-    """Raise DataError (3) if too many records of --against are unreadable, as the run would."""
-    documents = unreadable = 0
-    for _, found in preview.read_spread(against) if against else ():
-        documents, unreadable = documents + len(found.documents), unreadable + len(found.unreadable)
-    corpus = Corpus(ReadOptions.from_config(config), (), lambda: iter(()), Tolerance.from_config(config))
-    corpus.check_against(documents, unreadable, context.warn)
+    """Open the documents of --against, if there are any."""
+    return open_documents(config.against, ReadOptions.from_config(config)) if config.against else None
 
 
 def worker_pool(config: Dedup, context: Context) -> WorkerPool:

@@ -27,7 +27,7 @@ from gptctl.evals.scoring.report import Report
 from gptctl.evals.scoring.split_predictions import read_splits
 from gptctl.executors import Executor, load_executor, processes
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.io.input.blocks import ReadOptions, Tolerance
 from gptctl.io.input.find import find_files
 from gptctl.io.input.predictions import Rows
 from gptctl.pipeline.open_output import open_output
@@ -147,12 +147,13 @@ def evaluate(config: Eval, context: Context) -> Evaluation:
         assert config.model is not None and predictor is not None
         splits = predictor.predict(config.model)
     reading, executor = ReadOptions.from_config(config), load_executor(config)
+    tolerance = Tolerance.from_config(config)
     comparisons = Comparisons(
         baselines=config.baseline_names(),
         require_baselines=config.baseline is not None,
         other=other_system(config.compare, predictor, reading) if config.compare else None,
         name=config.predictions or config.model or "",
-        leakage=LeakageSearch(config.leakage, reading, executor) if config.leakage else None,
+        leakage=LeakageSearch(config.leakage, reading, executor, tolerance) if config.leakage else None,
     )
     return evaluation.evaluate(splits, config.scoring_options(), comparisons, context)
 

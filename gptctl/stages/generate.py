@@ -10,14 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context, ignore_progress
 from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
 from gptctl.executors import Executor, serial
-from gptctl.infer.options import LoadingOptions, SamplingOptions
+from gptctl.infer.options import NEVER_STOPPED, LoadingOptions, SamplingOptions
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.model.files.locate import find_model
 from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_dataset
@@ -112,6 +111,8 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))
+    if dataset.summary.metrics.get("stopped") == 0:
+        context.info(NEVER_STOPPED)
     return replace(dataset.summary, next="" if config.out == "-" else f"gptctl inspect {shlex.quote(config.out)}")
 
 
@@ -161,7 +162,7 @@ def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: 
 
 def sample_task(sampler: Sampler, context: Context, total: int | None, task: ShardTask, table: pa.Table) -> TaskOutput:
     """Generate for the prompts of one task."""
-    from gptctl.infer.sample_rows import samples_table
+    from gptctl.infer.sample_rows import sample_stats, samples_table
 
     prompts_before = int(task.payload)
 
@@ -170,9 +171,8 @@ def sample_task(sampler: Sampler, context: Context, total: int | None, task: Sha
         context.stop.check("stopped")
 
     completions = sampler.generate(table["text"].to_pylist(), prompts_before, on_progress)
-    found = samples_table(table, completions, sampler.params.logprobs)
-    stats = {"samples": len(found), "tokens": pc.sum(found["tokens"]).as_py() or 0}
-    return TaskOutput({"": found}, Counts(documents_in=len(table), kept=len(table)), stats)
+    made = samples_table(table, completions, sampler.params.logprobs)
+    return TaskOutput({"": made}, Counts(documents_in=len(table), kept=len(table)), sample_stats(completions))
 
 
 def write_to_terminal(config: Generate, prompts: Prompts, context: Context) -> Summary:

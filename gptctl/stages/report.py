@@ -20,7 +20,7 @@ from gptctl.reporting.cards.subjects import UNKNOWN
 EXAMPLES = (
     "gptctl report classifier -o report.html",
     "gptctl report run -o run.html",
-    "gptctl report . -o report.html --card --license cc-by-4.0",
+    "gptctl report unique -o report.html --card --license cc-by-4.0",
 )
 
 

@@ -16,6 +16,7 @@ from gptctl.core.summary import Summary
 from gptctl.executors import Executor, _threads, load_executor
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.text_columns import check_column_options
 from gptctl.pipeline import preview, shuffle
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
@@ -74,6 +75,7 @@ def check(config: Tokenize) -> None:
 def open_inputs(config: Tokenize) -> Inputs:
     """Open the inputs. Raises UsageError (2) for shares or undivided inputs beside one that is divided already."""
     inputs = Inputs(config.inputs, ReadOptions.from_config(config), keeps_splits=True)
+    check_column_options(inputs)
     if not inputs.is_divided:
         return inputs
     if given := sorted(config.model_fields_set & {"val", "test", "split"}):
@@ -115,7 +117,6 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
     also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
     inputs = open_inputs(config)
-
     with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
@@ -125,10 +126,14 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     for name, share in shares.items():
         if share and not summary.metrics[name]["tokens"]:
             context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
-    if given is None and config.algorithm in ("bpe", "words"):
-        metrics.suggest_vocab_size(config.vocab_size, summary.metrics["train"]["bytes"], context)
+    asked = config.vocab_size if given is None and config.algorithm in ("bpe", "words") else None
+    if asked:
+        metrics.suggest_vocab_size(asked, summary.metrics["train"]["bytes"], context)
+    by_cluster = config.split.by == "cluster" and any(shares.values())
+    for line in metrics.describe_missing(summary.metrics, by_cluster, asked):
+        context.info(line)
     follow = f"gptctl pretrain {shlex.quote(config.out)} -o run --max-minutes 10"
-    return replace(summary, tables=(metrics.table(summary.metrics),), next=follow)
+    return replace(summary, tables=(metrics.table(summary.metrics),)).followed_by(follow)
 
 
 def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, given: str | None) -> StageResult:

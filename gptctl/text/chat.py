@@ -100,8 +100,9 @@ class ChatTemplate:
             ) from error
         for message in messages:
             for call in message.get("tool_calls") or ():
-                name = (call.get("function") or call).get("name")
-                if name not in text:
+                function = call.get("function")
+                name = function.get("name") if isinstance(function, dict) else call.get("name")
+                if not isinstance(name, str) or name not in text:
                     raise DataError(
                         f"the chat template leaves out the call of {name}",
                         "use a template with tools: --set chat_template=FILE",
@@ -252,7 +253,7 @@ def plain_call(call: dict[str, Any]) -> dict[str, Any]:
     return call | {"arguments": arguments}
 
 
-def read_messages(text: str, where: str) -> list[Message]:
+def read_messages(text: str) -> list[Message]:
     """Read a conversation from JSON text.
 
     Raises DataError (3) if it is not a list of messages with role and content, or has nothing from the assistant.
@@ -260,12 +261,12 @@ def read_messages(text: str, where: str) -> list[Message]:
     try:
         messages = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: the messages are not JSON: {error}", "a list of {role, content}") from error
+        raise DataError(f"the messages are not JSON: {error}", "a list of {role, content}") from error
     if not isinstance(messages, list) or not all(map(is_message, messages)):
-        raise DataError(f"{where}: not a list of messages with role and content", "name it with --text-column")
+        raise DataError("not a list of messages with role and content", "name it with --text-column")
     turns = [message for message in messages if message["role"] == ASSISTANT]
     if not any(message.get("content") or message.get("tool_calls") for message in turns):
-        raise DataError(f"{where}: the assistant says nothing", "remove it, or name its role 'assistant'")
+        raise DataError("the assistant says nothing", "remove it, or name its role 'assistant'")
     return messages
 
 

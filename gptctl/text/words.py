@@ -220,21 +220,26 @@ def _nltk_stop_words() -> Any:
 
 def remove_stop_words(
     texts: pa.LargeStringArray, splitter: WordSplitter, language: str = "english", punkt_parameters: str = ""
-) -> tuple[pa.LargeStringArray, str]:
+) -> tuple[pa.LargeStringArray, int, str]:
     """Remove stop words in any case, and join the other words by single spaces. Line ends are kept; nulls stay null.
 
-    Returns a description of what was used as well: "nltk words (no punkt data: untrained), stop words
-    packaged:english".
+    Returns also how many were removed, and a description of what was used: "nltk words (no punkt data: untrained), stop
+    words packaged:english".
     """
     stops, list_name = stop_words(language)
     split = split_function(splitter, punkt_parameters)
+    count = 0
 
     def remove(line: str) -> str:
-        return " ".join(word for word in split(line) if word.lower() not in stops)
+        nonlocal count
+        words = split(line)
+        kept = [word for word in words if word.lower() not in stops]
+        count += len(words) - len(kept)
+        return " ".join(kept)
 
     removed = [
         None if text is None else "\n".join(remove(line) for line in text.split("\n"))
         for text in separate_words(texts).to_pylist()
     ]
     used = f"{describe_splitter(splitter, punkt_parameters)}, stop words {list_name}"
-    return pa.array(removed, pa.large_string()), used
+    return pa.array(removed, pa.large_string()), count, used

@@ -134,7 +134,7 @@ def test_json_is_one_strict_document_and_people_read_stderr(gptctl: Gptctl, tmp_
     done = gptctl("clean", "raw.jsonl", "-o", "clean", "--json")
     assert done.code == 0
     result = json.loads(done.out, parse_constant=lambda name: pytest.fail(name))
-    assert set(result) == {"schema", "stage", "status", "outputs", "counts", "metrics", "seconds"}
+    assert set(result) == {"schema", "stage", "status", "outputs", "counts", "metrics", "seconds", "warnings"}
     counts = result["counts"]
     assert counts["in"] == 30 == counts["kept"] + sum(counts["dropped"].values()) + sum(counts["quarantined"].values())
     assert "kept" in done.err

@@ -91,7 +91,8 @@ def clean(read: Read, workspace: Path, out: Path) -> None:
     pages = (str(workspace / "pages"),)
     evaluation = str(write_jsonl(out / "eval.jsonl", [{"text": "A page about the with statement, of fair length."}]))
     for name in plugins.names("gptctl.text.filters"):
-        call("clean", read, inputs=raw, out=str(out / name), filters=(name,), limit=9, language={"languages": ["en"]})
+        settings = {"language": {"languages": ["en"]}, "url_blocklist": {"column": "text", "words": ["casino"]}}
+        call("clean", read, inputs=raw, out=str(out / name), filters=(name,), limit=9, **settings)
     call("clean", read, inputs=raw, out=str(out / "a"), preset="none", pii=True, words="nltk", punkt="train", limit=40,
          remove_stopwords="english", decontaminate=(evaluation,), keep_rejects=True)  # fmt: skip
     call("clean", read, inputs=pages, out=str(out / "b"), html="always", preset="none")

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core.context import Context
+from gptctl.core.errors import DataError
 from gptctl.evals import leakage, training_data
-from gptctl.evals.leakage import Leakage, ShardScan, TextIndex
-from gptctl.io.input.blocks import ReadOptions
+from gptctl.evals.leakage import Leakage, LeakageSearch, ShardMatches, ShardScan, TextIndex
+from gptctl.executors import Executor, serial
+from gptctl.io.input.blocks import ReadOptions, Tolerance
+from tests.conftest import write_jsonl
 from tests.evals import command
 
 WORDS = [f"word{number}" for number in range(40)]
@@ -48,7 +52,9 @@ def test_one_training_document_can_hold_several_texts() -> None:
 
 def test_reports_name_both_sides() -> None:
     rows = command.pairs("ab", "ab")
-    found_leakage = Leakage.merge([({1: [("x", "13 words")]}, 5), ({1: [("y", "exact")], 0: [("z", "13 words")]}, 4)])
+    found_leakage = Leakage.merge(
+        [ShardMatches({1: [("x", "13 words")]}, 5), ShardMatches({1: [("y", "exact")], 0: [("z", "13 words")]}, 4)]
+    )
     told = found_leakage.report(rows)
     assert (told["n"], told["exact"], told["documents"], told["words"]) == (2, 1, 9, 13)
     assert told["rows"][1] == {"id": "1", "match": "exact", "train_ids": ["x", "y"], "train_documents": 2}
@@ -66,8 +72,8 @@ def test_training_data_is_documents_or_tokens(workspace: Path) -> None:
         training_data.read_shard(shard, reading)
         for shard in training_data.training_shards(str(workspace / "tokens"), reading)
     ]
-    texts = dict(pair for ids, text in documents for pair in zip(ids, text.to_pylist(), strict=True))
-    decoded = dict(pair for ids, text in tokens for pair in zip(ids, text.to_pylist(), strict=True))
+    texts = dict(pair for found in documents for pair in zip(found.ids, found.texts.to_pylist(), strict=True))
+    decoded = dict(pair for found in tokens for pair in zip(found.ids, found.texts.to_pylist(), strict=True))
     assert 0 < len(decoded) < len(texts)
     assert all(texts[identity] == text for identity, text in decoded.items())
     identity, text = next(iter(decoded.items()))
@@ -82,3 +88,30 @@ def test_training_data_is_documents_or_tokens(workspace: Path) -> None:
 def test_many_documents_keep_their_ids(count: int) -> None:
     train = [f"filler number {i}" for i in range(count)] + [" ".join(WORDS[:13])]
     assert found([" ".join(WORDS[:14])], train) == {0: [(f"t{count}", "13 words")]}
+
+
+@pytest.mark.parametrize(
+    "rows, max_bad, wanted",
+    [
+        ([{"rubric": "a text of another column"}], 0.0, "it has: rubric"),
+        ([{"text": "a"}, {"rubric": "b"}], 0.1, "1 of 2 records of --leakage are unreadable"),
+        ([], 0.0, "holds no document"),
+    ],
+)
+def test_training_data_that_cannot_be_searched(
+    rows: list[dict[str, str]], max_bad: float, wanted: str, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "train.jsonl", rows)
+    search = LeakageSearch(str(path), ReadOptions(), Executor(serial.run, 1), Tolerance(max_bad))
+    with pytest.raises(DataError, match=wanted):
+        search.find(("some text",), Context())
+
+
+def test_training_texts_in_a_column_of_a_usual_name(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "train.jsonl", [{"question": "what is a caul"}])
+    said: list[str] = []
+    search = LeakageSearch(str(path), ReadOptions("body"), Executor(serial.run, 1))
+    assert search.find(("What is a caul?",), Context(info=said.append)).documents == 1
+    assert said == ["--leakage: the texts are in column 'question' of train.jsonl"]
+    with pytest.raises(DataError, match="no evaluation text has a word"):
+        search.find(("?", ""), Context())

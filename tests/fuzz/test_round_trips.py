@@ -81,6 +81,7 @@ def test_all_of_unicode(name: str, write: Callable[[Path, list[dict[str, str]]],
 
     @given(rows)
     @example([{"id": "a", "text": "\ufeff", "note": ""}])
+    @example([{"id": "0000", "text": "0\n\x00", "note": ""}])  # no UTF-16
     @examples(60)
     def look(found: list[dict[str, str]]) -> None:
         write(tmp_path / name, found)
@@ -194,9 +195,10 @@ def test_the_spans_of_a_conversation(name: str) -> None:
 @examples(60)
 def test_messages_of_any_kind(text: str) -> None:
     """A conversation, or an error that says what a conversation is."""
+    template = ChatTemplate(CHATML, CODERS["bytes"].with_special_tokens(MARKERS))
     try:
-        messages = read_messages(text, "row 1")
+        samples = template.samples(read_messages(text))
     except DataError as error:
         assert error.hint
         return
-    ChatTemplate(CHATML, CODERS["bytes"].with_special_tokens(MARKERS)).conversation(messages)
+    assert any(learned.any() for _, learned in samples)

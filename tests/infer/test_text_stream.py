@@ -40,7 +40,7 @@ TOKENIZERS = {"bytes": byte_level(), "spaces": sentence_piece()}
 
 def streamed(tokenizer: Tokenizer, tokens: Sequence[int], stops: Sequence[str] = ()) -> tuple[list[str], TextStream]:
     """Feed tokens one by one until a stop; give the pieces."""
-    stream, pieces = TextStream(tokenizer, stops), []
+    stream, pieces = TextStream(tokenizer, stops, ()), []
     for token in tokens:
         pieces.append(stream.add(token))
         if stream.stopped:
@@ -92,7 +92,7 @@ def test_nothing_of_a_stop_string_is_shown(text: str, stops: list[str]) -> None:
 def test_a_long_sample_costs_no_more_a_token() -> None:
     """Only the last tokens are decoded again."""
     tokenizer = TOKENIZERS["bytes"]
-    stream, longest = TextStream(tokenizer), 0
+    stream, longest = TextStream(tokenizer, (), ()), 0
     decode = tokenizer.decode
 
     class Counting(Tokenizer):

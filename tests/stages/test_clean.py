@@ -125,7 +125,7 @@ def test_evaluation_data_is_found(gptctl: Gptctl, tmp_path: Path) -> None:
     assert (done.code, done.json["counts"]["dropped"]) == (0, {"contamination.words": 1}), done.err
     done = gptctl(*command, "-o", "marked", "--set", "contamination.action=mark")
     assert [row["contaminated"] for row in rows(gptctl, "marked")] == [True, False]
-    write_jsonl(tmp_path / "eval.jsonl", [{"question": "something else"}])
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": "something else " * 5}])
     assert gptctl(*command, "-o", "out").code == 5
 
 
@@ -209,3 +209,89 @@ def test_sources_of_several_inputs_begin_with_their_names(gptctl: Gptctl, tmp_pa
         assert kept.count(f"{first}/part-1.jsonl") > kept.count(f"{second}/part-1.jsonl") > 0
     assert gptctl("clean", "web", "-o", "alone").code == 0
     assert {row["source"] for row in rows(gptctl, "alone")} == {"part-1.jsonl"}
+
+
+def test_what_was_looked_for_in_vain_is_said(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE, "url": "https://a.example/x", "link": 1}, {"text": GERMAN}])
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": "something else " * 8, "answer": "a b"}])
+    done = gptctl("clean", "d.jsonl", "-o", "out", "--decontaminate", "eval.jsonl", "--pii", "--language", "en,de",
+                  "--set", "mask.kinds=iban", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    for line in (
+        "evaluation data: 1 rows, column question (not answer; --set contamination.text_column=* compares all)",
+        "no document shares 13 words in a row with the evaluation data",
+        "no personal data was found",
+        "no document was dropped by: language",
+    ):
+        assert line in done.err.splitlines()
+    assert done.json["metrics"]["found"] == {"documents with evaluation texts": 0, "personal data": 0}
+    done = gptctl("clean", "d.jsonl", "-o", "bare", "--preset", "none")
+    assert not any(line.startswith("no ") for line in done.err.splitlines())
+
+
+def test_a_blocklist_needs_urls(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE, "link": "https://a.example/x"}])
+    command = ("clean", "d.jsonl", "-o", "out", "--filters", "url_blocklist", "--set", "url_blocklist.words=casino")
+    for more in ((), ("--dry-run",)):
+        done = gptctl(*command, *more)
+        assert done.code == 3
+        assert "no document has a URL in column 'url'; columns: id, text, source, link" in done.err
+    done = gptctl(*command, "--set", "url_blocklist.column=link", "--force")
+    assert (done.code, "no document was dropped by: url_blocklist" in done.err) == (0, True), done.err
+
+
+def test_filters_that_can_drop_nothing(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE}])
+    for name in ("url_blocklist", "language"):
+        for more in ((), ("--dry-run",)):
+            done = gptctl("clean", "d.jsonl", "-o", "out", "--filters", f"length,{name}", *more)
+            assert (done.code, f"the filter {name} has nothing to drop" in done.err) == (2, True), done.err
+    assert gptctl("clean", "d.jsonl", "-o", "web", "--preset", "web").code == 0
+
+
+def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": GERMAN}] * 30 + [{"text": PROSE}])
+    for more, warning in (
+        (("--language", "zh"), "NOTHING WAS KEPT of 31 documents; most often because of language.min_score (31)"),
+        (
+            ("--language", "en"),
+            "only 1 of 31 documents (3.2%) were kept; most often because of language.min_score (30)",
+        ),
+    ):
+        for dry in ((), ("--dry-run",)):
+            done = gptctl("clean", "d.jsonl", "-o", more[1], *more, *dry, "--json")
+            assert (done.code, f"warning: {warning}" in done.err, "next: " in done.err) == (0, True, False), done.err
+            assert done.json["warnings"] == [f"{warning}, a key that --set changes"]
+    done = gptctl("clean", "d.jsonl", "-o", "de", "--language", "de", "--json")
+    assert ("next: gptctl dedup de" in done.err, done.json["warnings"]) == (True, [])
+
+
+def test_dropped_labels_are_a_warning(gptctl: Gptctl, tmp_path: Path) -> None:
+    (tmp_path / "tickets.csv").write_text("text,category\n" + "No light,a\n" * 3 + "The light does not work at all,b\n")
+    done = gptctl("clean", "tickets.csv", "-o", "out")
+    assert "warning: 3 of the dropped documents have a label (column 'category')" in done.err
+    assert (
+        "next: gptctl dedup out" not in gptctl("clean", "tickets.csv", "-o", "none", "--set", "length.min_chars=99").err
+    )
+    assert "have a label" not in gptctl("clean", "tickets.csv", "-o", "all", "--preset", "none").err
+
+
+def test_a_named_id_column_must_be_there(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"text": PROSE, "key": "k"}, {"text": GERMAN}])
+    (tmp_path / "d.csv").write_text(f'text,key\n"{PROSE}",k\n')
+    for out, name in enumerate(("d.jsonl", "d.csv")):
+        done = gptctl("clean", name, "-o", out, "--id-column", "kee")
+        assert (done.code, f"{name} has no column 'kee'; it has: text, key" in done.err) == (3, True), done.err
+        assert gptctl("clean", name, "-o", out, "--id-column", "key", "--force").code == 0
+
+
+def test_files_without_columns_take_no_names_of_columns(gptctl: Gptctl, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text(PROSE)
+    for command in ("clean", "dedup", "tokenize"):
+        done = gptctl(command, "notes", "-o", "out", "--text-column", "body", "--dry-run")
+        assert done.code == 2
+        assert "--text-column cannot have an effect: a.txt and the others have no columns" in done.err
+    write_jsonl(tmp_path / "notes" / "b.jsonl", [{"body": GERMAN}])
+    done = gptctl("clean", "notes", "-o", "out", "--text-column", "body", "--keep-rejects")
+    assert (done.code, "no document was dropped, so there are no rejects" in done.err) == (0, True), done.err

@@ -79,11 +79,11 @@ def test_against_comes_before_any_policy(tmp_path: Path) -> None:
 
 def test_against_what_cannot_be_read(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "new.jsonl", corpus()[:20])
-    write_jsonl(tmp_path / "old.jsonl", [{"body": "a column of another name"}] * 3)
-    write_jsonl(tmp_path / "half.jsonl", [{"text": "of fair length"}, {"body": "a column of another name"}])
+    write_jsonl(tmp_path / "old.jsonl", [{"rubric": "a column of another name"}] * 3)
+    write_jsonl(tmp_path / "half.jsonl", [{"text": "of fair length"}, {"rubric": "a column of another name"}])
     (tmp_path / "empty.jsonl").write_text("")
     for method in ("minhash", "lines"):
-        for name, wanted in (("old", "3 of 3 records"), ("half", "1 of 2 records")):
+        for name, wanted in (("old", "it has: rubric"), ("half", "1 of 2 records"), ("empty", "no document")):
             against = (str(tmp_path / f"{name}.jsonl"),)
             with pytest.raises(DataError, match=wanted):
                 dedup(
@@ -91,11 +91,21 @@ def test_against_what_cannot_be_read(tmp_path: Path) -> None:
                     max_bad_records=0,
                 )  # fmt: skip
     assert dedup(tmp_path / "new.jsonl", out=tmp_path / "half", against=(str(tmp_path / "half.jsonl"),))
-    found = dedup(tmp_path / "new.jsonl", out=tmp_path / "none", against=(str(tmp_path / "empty.jsonl"),))
-    assert "in_against" not in found.counts.dropped
     for place, wanted in (("-", "--against cannot be a pipe"), (f"{tmp_path}/nowhere", "no such file or folder")):
         with pytest.raises(UsageError, match=wanted):
             dedup(tmp_path / "new.jsonl", out=tmp_path / "out", against=(place,))
+
+
+def test_against_texts_in_a_column_of_a_usual_name(tmp_path: Path, gptctl: Gptctl) -> None:
+    rows = corpus()[:20]
+    write_jsonl(tmp_path / "new.jsonl", rows)
+    write_jsonl(tmp_path / "old.jsonl", [{"prompt": row["text"], "n": 1} for row in rows[:5]])
+    done = gptctl("dedup", "new.jsonl", "-o", "out", "--against", "old.jsonl", "--method", "exact", "--json")
+    assert "--against: the texts are in column 'prompt' of old.jsonl" in done.err
+    assert done.json["counts"]["dropped"]["in_against"] == 5
+    write_jsonl(tmp_path / "other.jsonl", [{"text": "A text that is in no other file."}])
+    done = gptctl("dedup", "new.jsonl", "-o", "all", "--against", "other.jsonl", "--method", "exact")
+    assert (done.code, "no document is a duplicate of one of --against" in done.err) == (0, True), done.err
 
 
 def test_the_output_lies_outside_of_what_was_there_before(tmp_path: Path) -> None:

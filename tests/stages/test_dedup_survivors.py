@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from gptctl.core.context import Context
 from gptctl.core.errors import DataError
+from gptctl.stages import dedup as stage
 from gptctl.text.dedup.shingles import Shingling
 from tests.conftest import Ran, write_jsonl
 from tests.stages.deduped import (
@@ -127,6 +129,22 @@ def test_unknown_survivors(raw: Path, tmp_path: Path) -> None:
     for policy, wanted in (("highest:quality", "no column 'quality'"), ("highest:source", "does not hold numbers")):
         with pytest.raises(DataError, match=wanted):
             dedup(raw, out=tmp_path / "out", keep=policy)
+
+
+def test_a_policy_that_fits_no_document(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "source": f"{'web' if n % 2 else 'books'}/{n}", "score": None} for n in range(6)]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    for policy, wanted in (
+        ("priority:books,bok,code", "no document is from bok or code; sources: books, web"),
+        ("highest:score", "no document has a number in column 'score'"),
+    ):
+        with pytest.raises(DataError, match=wanted):
+            dedup(tmp_path / "d.jsonl", out=tmp_path / policy.split(":")[0], keep=policy)
+    assert dedup(tmp_path / "d.jsonl", out=tmp_path / "out", keep="priority:books, web/1").counts.kept == 6
+    warnings: list[str] = []
+    settings = stage.Dedup(inputs=(str(tmp_path / "d.jsonl"),), out="out", keep="priority:books,d.jsonl")
+    stage.plan(settings, Context(warn=warnings.append))
+    assert warnings == ["no file is from books: unless a column source names it, the command will fail"]
 
 
 def test_exact_copies(tmp_path: Path) -> None:

@@ -327,11 +327,12 @@ def test_chat_data_that_is_none(gptctl: Gptctl, workspace: Path, tmp_path: Path)
     write_jsonl(train, [{"messages": [{"role": "user", "content": "hello"}]}])
     refused = gptctl(*command, "a")
     assert (refused.code, "train: row 0" in refused.err, "assistant says nothing" in refused.err) == (3, True, True)
+    silent = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": ""}]}
     long = {"messages": [{"role": "user", "content": "say " * 900}, {"role": "assistant", "content": "no"}]}
-    write_jsonl(train, [long, *conversations(8)])
+    write_jsonl(train, [long, silent, *conversations(8)])
     done = gptctl(*command, "b")
     assert done.code == 0, done.err
-    assert done.json["metrics"]["train_too_long"] == 1
+    assert (done.json["metrics"]["train_too_long"], done.json["metrics"]["train_unreadable"]) == (1, 1)
     write_jsonl(train, [long])
     assert gptctl(*command, "c").code == 3
     (tmp_path / "bad.jinja").write_text("{% for %}")

@@ -75,12 +75,16 @@ def test_what_streams_is_what_json_shows(gptctl: Gptctl, models: Path) -> None:
     assert not any("\n" in sample["text"] for sample in told)
 
 
-def test_a_stop_string_ends_a_sample(gptctl: Gptctl, models: Path) -> None:
+def test_a_stop_string_ends_a_sample(gptctl: Gptctl, models: Path, tmp_path: Path) -> None:
     """The text is cut before it, the tokens that spelled it are counted, and finish says so."""
     command = ("generate", models / "small", "a", "--max-tokens", 40, "--json")
     whole = samples(gptctl(*command))[0]
     inner = whole["text"][3:5]
-    cut = samples(gptctl(*command, "--set", f"stop=[{json.dumps(inner)}]"))[0]
+    done = gptctl(*command, "--set", f"stop=[{json.dumps(inner)}]")
+    cut = samples(done)[0]
+    assert "no sample reached" not in done.err
+    for more in ((), ("-o", tmp_path / "out")):
+        assert "no sample reached a text of --stop" in gptctl(*command, "--stop", "this is never said", *more).err
     assert cut["text"] == whole["text"][: whole["text"].find(inner)]
     assert cut["finish"] == "stop"
     assert cut["tokens"] < whole["tokens"]

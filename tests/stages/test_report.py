@@ -253,3 +253,14 @@ def test_outputs_that_are_named_twice_are_shown_once(gptctl: Gptctl, workspace: 
     """By a relative path, and by the absolute path of the lineage."""
     done = run_gptctl("report", "clean", "unique", "-o", tmp_path / "page.html", "--json", cwd=workspace)
     assert [one["stage"] for one in done.json["metrics"]["outputs"]] == ["clean", "dedup"], done.err
+
+
+def test_rows_that_flipped_between_two_systems_are_listed(gptctl: Gptctl, tmp_path: Path) -> None:
+    rows = [{"id": f"<{number}>", "label": "ab"[number % 2], "pred": "ab"[number % 2]} for number in range(8)]
+    write_jsonl(tmp_path / "new.jsonl", rows)
+    write_jsonl(tmp_path / "old.jsonl", [row | ({"pred": "c"} if row["id"] == "<3>" else {}) for row in rows])
+    done = gptctl("eval", "--predictions", "new.jsonl", "--compare", "old.jsonl", "-o", "scores")
+    assert done.code == 0, done.err
+    assert gptctl("report", "scores").code == 0
+    words = "".join(Page(tmp_path / "report.html").words.split())
+    assert "Fixed:1rowthatonlynew.jsonlhasrightidlabelnew.jsonlold.jsonl<3>bbc" in words

@@ -229,6 +229,21 @@ def test_each_document_is_cropped_for_training(tmp_path: Path, gptctl: Gptctl) -
     assert any("zq" in name for name in vocabularies[0])
 
 
+def test_what_the_documents_do_not_give_is_said(tmp_path: Path, gptctl: Gptctl) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", [{"text": f"document {n} of a few", "cluster_id": "c"} for n in range(9)])
+    done = gptctl("tokenize", "raw.jsonl", "-o", "clustered", "--val", "0.3")
+    assert "fewer than --vocab-size 8,192: there is too little text for more" in done.err
+    assert "cluster_id" not in done.err
+    write_jsonl(tmp_path / "raw.jsonl", [{"text": f"document {n} of a few"} for n in range(9)])
+    done = gptctl("tokenize", "raw.jsonl", "-o", "tokens", "--val", "0.3", "--algorithm", "chars")
+    assert (done.code, "9 documents have no cluster_id: " in done.err) == (0, True), done.err
+    assert "--vocab-size" not in done.err
+    done = gptctl("tokenize", "raw.jsonl", "-o", "train", "--val", "0", "--test", "0", "--algorithm", "bytes")
+    assert (done.code, "cluster_id" in done.err) == (0, False), done.err
+    done = gptctl("inspect", "train", "--split", "val")
+    assert (done.code, "train has no rows in split 'val'; it has: train" in done.err) == (3, True), done.err
+
+
 @pytest.mark.parametrize("name", ["gpt2", "modern", "o200k"])
 def test_any_text_comes_back(made: Path, name: str) -> None:
     tokenizer = Tokenizer.from_json((made / name / "tokenizer.json").read_text())

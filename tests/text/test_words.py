@@ -56,9 +56,10 @@ def test_unknown_language() -> None:
 def test_remove_stop_words(splitter: str) -> None:
     """Stop words go whatever their case; the rest is joined by spaces; lines and nulls stay."""
     texts = pa.array(["The cat sat on\nthe mat.", "", None, "A"], pa.large_string())
-    result, note = remove_stop_words(texts, splitter, "english")  # type: ignore[arg-type]
+    result, removed, note = remove_stop_words(texts, splitter, "english")  # type: ignore[arg-type]
     assert result.to_pylist() == ["cat sat\nmat .", "", None, ""]
     assert result.type == pa.large_string()
+    assert removed > 0
     assert note.startswith(f"{splitter} words") and note.endswith(":english")
 
 

@@ -27,7 +27,10 @@ class InputFile:
 
 
 class InputFormat(Protocol):
-    """What an input format's file must define."""
+    """What an input format's file must define.
+
+    A format whose records have no columns that the user could name also defines `HAS_COLUMNS = False`.
+    """
 
     SUFFIXES: tuple[str, ...]
 
@@ -52,6 +55,11 @@ def load(name: str) -> InputFormat:
 def for_path(path: str) -> InputFormat:
     """Return the format that the path's suffix names. A file with any other suffix is plain text, one document."""
     return load(format_name(split_suffixes(path)[0]))
+
+
+def has_columns(path: str) -> bool:
+    """Return whether the records of a file have columns that the user can name."""
+    return bool(getattr(for_path(path), "HAS_COLUMNS", True))
 
 
 @cache

@@ -12,6 +12,7 @@ from gptctl.io.formats import InputFile, txt
 from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRecord
 
 SUFFIXES = (".html", ".htm", ".xhtml")
+HAS_COLUMNS = False
 
 
 def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:

@@ -16,6 +16,7 @@ from gptctl.io.input.documents_from_rows import EXCERPT_CHARACTERS
 from gptctl.io.input.encoding import UTF8, NotTextError, decode
 
 SUFFIXES = (".txt", ".md", ".rst", ".text")
+HAS_COLUMNS = False
 
 
 def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iterator[Block]:

@@ -14,6 +14,7 @@ from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRec
 from gptctl.io.input.documents_from_table import documents_from_table
 
 SUFFIXES = (".warc",)
+HAS_COLUMNS = False
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("url", pa.string())])
 
 

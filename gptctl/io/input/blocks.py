@@ -11,19 +11,24 @@ import xxhash
 
 from gptctl.core.config import ReadingOptions
 
+# A text column that no input has: every record is then a document without text, whose columns are all kept.
+NO_TEXT_COLUMN = "\0"
+
 
 @dataclass(frozen=True)
 class ReadOptions:
     """How to find documents in records. If `structured`, a text may be a list or an object, which becomes JSON.
 
-    encoding: that of text and tables that are not UTF-8; "auto" detects it. delimiter, quote: those of CSV files;
-    "auto" finds them in the file.
+    With `usual_columns`, a column of a usual name holds the text where there is no `text_column`. encoding: that of
+    text and tables that are not UTF-8; "auto" detects it. delimiter, quote: those of CSV files; "auto" finds them in
+    the file.
     """
 
     text_column: str = "text"
     id_column: str = "id"
     max_doc_bytes: int = 16 * 2**20
     structured: bool = False
+    usual_columns: bool = False
     encoding: str = "auto"
     delimiter: str = "auto"
     quote: str = "auto"
@@ -118,11 +123,15 @@ class Block:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """The blocks that become one output shard. `payload` is what an earlier pass of the stage found for this task."""
+    """The blocks that become one output shard.
+
+    `payload` is what an earlier pass of the stage found for this task. `usual_columns` overrides that of ReadOptions.
+    """
 
     index: int
     blocks: tuple[Block, ...]
     payload: bytes = b""
+    usual_columns: bool = False
 
     @property
     def split(self) -> str:

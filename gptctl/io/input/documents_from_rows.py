@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from gptctl.core.errors import DataError
 from gptctl.io.dataset.schema import as_text
-from gptctl.io.input.blocks import ReadOptions, ReadResult, UnreadableRecord
+from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions, ReadResult, UnreadableRecord
+from gptctl.io.input.usual_columns import text_column_of_rows
 
 EXCERPT_CHARACTERS = 200
 
@@ -20,6 +23,10 @@ def documents_from_rows(rows: Sequence[Any], positions: Sequence[str], name: str
 
     `positions` says where each row stands in the file `name`; a row without an id gets one made of both.
     """
+    if options.text_column == NO_TEXT_COLUMN:
+        rows = [row | {NO_TEXT_COLUMN: ""} if isinstance(row, dict) else row for row in rows]
+    if options.usual_columns:
+        options = replace(options, text_column=text_column_of_rows(rows, options.text_column))
     if options.structured:
         rows = [with_json_text(row, options.text_column) for row in rows]
     unreadable: list[UnreadableRecord] = []
@@ -34,6 +41,9 @@ def documents_from_rows(rows: Sequence[Any], positions: Sequence[str], name: str
         usable = [number for number, problem in enumerate(problems) if not problem]
         rows, positions = [rows[number] for number in usable], [positions[number] for number in usable]
         texts = pa.array([row[options.text_column] for row in rows], pa.large_string())
+    keys = dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, rows))))
+    if rows and options.id_column not in ("id", *keys) and not options.usual_columns:
+        raise no_id_column(name, options.id_column, list(keys))
     ids = [
         f"{name}:{position.rsplit(' ', 1)[-1]}" if row.get(options.id_column) is None else str(row[options.id_column])
         for row, position in zip(rows, positions, strict=True)
@@ -43,11 +53,15 @@ def documents_from_rows(rows: Sequence[Any], positions: Sequence[str], name: str
         "text": texts,
         "source": source_column([row.get("source") for row in rows], name),
     }
-    keys = dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, rows))))
     for key in keys:
         if key not in (options.text_column, options.id_column, "source"):
             columns[free_name(key)] = infer_column([row.get(key) for row in rows])
     return ReadResult(pa.table(columns), unreadable)
+
+
+def no_id_column(name: str, wanted: str, columns: Sequence[str]) -> DataError:
+    """Return the error for records without the column that the user named for ids. It names the columns there are."""
+    return DataError(f"{name} has no column '{wanted}'; it has: {', '.join(columns)}", "name the ids with --id-column")
 
 
 def free_name(column: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.errors import DataError
-from gptctl.io.input.blocks import ReadOptions, ReadResult, UnreadableRecord
-from gptctl.io.input.documents_from_rows import free_name, infer_column
+from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions, ReadResult, UnreadableRecord
+from gptctl.io.input.documents_from_rows import free_name, infer_column, no_id_column
+from gptctl.io.input.usual_columns import text_column_of_table
 
 
 def documents_from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions) -> ReadResult:
@@ -19,6 +21,10 @@ def documents_from_table(table: pa.Table, first_row: int, name: str, options: Re
     `first_row` is the number of the table's first row in the file `name`; a row without an id gets one made of both.
     Raises DataError (3) if the text column is missing or holds no text.
     """
+    if options.text_column == NO_TEXT_COLUMN:
+        table = table.append_column(NO_TEXT_COLUMN, pa.array([""] * len(table), pa.large_string()))
+    if options.usual_columns:
+        options = replace(options, text_column=text_column_of_table(table, options.text_column))
     check_columns(table, name, options)
     table = pa.table({column: filterable(table[column]) for column in table.column_names})
     text = text_column(table, name, options)
@@ -47,13 +53,15 @@ def documents_from_table(table: pa.Table, first_row: int, name: str, options: Re
 
 
 def check_columns(table: pa.Table, name: str, options: ReadOptions) -> None:
-    """Raise DataError (3) if the text column is missing or two columns have one name."""
+    """Raise DataError (3) if the text column or a named id column is missing, or if two columns have one name."""
     names = table.column_names
     if options.text_column not in names:
         raise DataError(
             f"{name} has no column '{options.text_column}'; it has: {', '.join(names) or 'none'}",
             "name the text with --text-column",
         )
+    if options.id_column not in ("id", *names) and not options.usual_columns:
+        raise no_id_column(name, options.id_column, names)
     if repeated := sorted({column for column in names if names.count(column) > 1}):
         raise DataError(f"{name} has two columns called '{repeated[0]}'", "give each column its own name")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +34,8 @@ def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult
     unreadable: list[UnreadableRecord] = []
     encodings = Encodings()
     size = 0
+    if task.usual_columns:
+        options = replace(options, usual_columns=True)
     for block in task.blocks:
         if tables and size + block.size > GROUP_BYTES:
             yield ReadResult(concat(tables), unreadable, encodings)

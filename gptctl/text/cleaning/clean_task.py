@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +13,19 @@ from gptctl.core.summary import Counts
 from gptctl.io.dataset.schema import slices, text_bytes, with_kind
 from gptctl.io.input.blocks import ShardTask
 from gptctl.pipeline.task_results import TaskOutput, combine_outputs
-from gptctl.text.cleaning import contamination
+from gptctl.text.cleaning import contamination, evaluation_data
 from gptctl.text.cleaning.document_batch import DocumentBatch
 from gptctl.text.cleaning.filter_chain import ConfiguredFilter, apply_filters, load_filter, replace_rows
+from gptctl.text.cleaning.findings import (
+    EVALUATION_TEXTS,
+    FOUND,
+    LABEL_COLUMNS,
+    LABELS,
+    PERSONAL_DATA,
+    SEGMENTER_PREFIX,
+    STOP_WORDS,
+    STOP_WORDS_PREFIX,
+)
 from gptctl.text.cleaning.html import extract, looks_like_html
 from gptctl.text.cleaning.options import CleaningOptions
 from gptctl.text.normalize import normalize
@@ -26,8 +34,6 @@ from gptctl.text.segmentation import segmenters_used
 from gptctl.text.words import remove_stop_words
 
 SLICE_BYTES = 2**20
-# Prefixes of statistics whose names say how stop words were removed, and what segmented scripts without spaces.
-STOP_WORDS_PREFIX, SEGMENTER_PREFIX = "removed: ", "segmented: "
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,14 @@ class CleanTask:
             used = segmenters_used(batch.text)
             stats.update({SEGMENTER_PREFIX + name: documents for name, documents in used.items()})
         table, reasons = self._filter(table, batch, reasons, stats)
-        table, reasons = self._decontaminate(table, reasons)
+        table, reasons = self._decontaminate(table, reasons, stats)
         is_kept = pc.is_null(reasons)
         dropped, reasons = table.filter(pc.invert(is_kept)), reasons.filter(pc.invert(is_kept))
         for reason, size in zip(reasons.to_pylist(), pc.binary_length(dropped["text"]).to_pylist(), strict=True):
             counts.dropped[reason] += 1
             counts.dropped_bytes[reason] += size
+        if label := next((name for name in LABEL_COLUMNS if name in dropped.column_names), ""):
+            stats[FOUND + LABELS + label] += len(dropped) - dropped[label].null_count
         kept = self._identify_language(table.filter(is_kept))
         kept = self._mask_personal_data(kept, stats)
         kept = self._remove_stop_words(kept, stats)
@@ -116,16 +124,21 @@ class CleanTask:
         for name, values in result.columns.items():
             table = set_column(table, name, replace_rows(pa.nulls(len(table), values.type), rows, values))
         stats.update(result.stats)
+        stats.update({FOUND + name: count for name, count in result.found.items()})
         return table, replace_rows(reasons, rows, result.reasons)
 
-    def _decontaminate(self, table: pa.Table, reasons: pa.StringArray) -> tuple[pa.Table, pa.StringArray]:
+    def _decontaminate(
+        self, table: pa.Table, reasons: pa.StringArray, stats: Counter[str]
+    ) -> tuple[pa.Table, pa.StringArray]:
         """Drop or mark documents that share a sequence of words with the evaluation data."""
         options = self.options.contamination
         if not self.options.decontaminate:
             return table, reasons
-        index = contamination.read_index(self.options.decontaminate, options.text_column, options.words)
+        index = evaluation_data.read(self.options.decontaminate, options.text_column, options.words).index
         contaminated = pa.array(contamination.count_matches(table["text"].combine_chunks(), index) > 0)
+        stats[FOUND + EVALUATION_TEXTS] += pc.sum(pc.and_(contaminated, pc.is_null(reasons))).as_py() or 0
         if options.action == "mark":
+            stats["contaminated"] += pc.sum(contaminated).as_py() or 0
             return set_column(table, "contaminated", contaminated), reasons
         reason = pa.scalar("contamination.words")
         return table, pc.if_else(pc.and_(contaminated, pc.is_null(reasons)), reason, reasons)
@@ -149,6 +162,7 @@ class CleanTask:
             options = options.model_copy(update={"style": "datatrove"})
         text, masked = mask(table["text"].combine_chunks(), options)
         stats.update({f"pii: {rule}": count for rule, count in masked.items()})
+        stats[FOUND + PERSONAL_DATA] += sum(masked.values())
         return set_column(table, "text", text)
 
     def _remove_stop_words(self, table: pa.Table, stats: Counter[str]) -> pa.Table:
@@ -157,7 +171,8 @@ class CleanTask:
         if not language:
             return table
         text = table["text"].combine_chunks()
-        text, description = remove_stop_words(text, self.options.words, language, self.punkt_parameters)
+        text, count, description = remove_stop_words(text, self.options.words, language, self.punkt_parameters)
+        stats[FOUND + STOP_WORDS] += count
         stats[STOP_WORDS_PREFIX + description] += len(table)
         return set_column(table, "text", text)
 
@@ -167,22 +182,3 @@ def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
-
-
-def summarize_stats(parts: Iterable[dict[str, int]]) -> dict[str, Any]:
-    """Return the metrics for the manifest: what was changed how often, and how words were found and removed."""
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    metrics: dict[str, Any] = {}
-    descriptions = [name.removeprefix(STOP_WORDS_PREFIX) for name in total if name.startswith(STOP_WORDS_PREFIX)]
-    if descriptions:
-        metrics["stop_words"] = ", ".join(sorted(descriptions))
-    segmenters = {
-        name.removeprefix(SEGMENTER_PREFIX): n for name, n in sorted(total.items()) if name.startswith(SEGMENTER_PREFIX)
-    }
-    if segmenters:
-        metrics["segmenters"] = segmenters
-    prefixes = (STOP_WORDS_PREFIX, SEGMENTER_PREFIX)
-    changed = {name: n for name, n in sorted(total.items()) if n and not name.startswith(prefixes)}
-    return metrics | ({"changed": changed} if changed else {})

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError
-from gptctl.io.input.blocks import ReadOptions
-from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup import shingles
 from gptctl.text.dedup.minhash import MULTIPLIER, chunks
@@ -106,15 +103,10 @@ def build_index(
     return NgramIndex(distinct(np.concatenate(found)), tuple(sorted(lengths)), count, too_short)
 
 
-@lru_cache(maxsize=1)
-def read_index(paths: tuple[str, ...], text_column: str, n: int) -> NgramIndex:
-    """Read evaluation data and index it, once per process.
-
-    Raises UsageError (2) or DataError (3) for data that cannot be read.
-    """
-    reading = ReadOptions(text_column=text_column)
-    tasks = Inputs(paths, reading).tasks()
-    return build_index((read_task(task, reading)[0]["text"].combine_chunks() for task in tasks), n)
+def count_words(text: pa.LargeStringArray) -> NDArray[np.int64]:
+    """Count the words of each text, as `build_index` does."""
+    counts = [np.diff(bounds) for _, bounds in _word_hashes(text)]
+    return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
 
 def count_matches(text: pa.LargeStringArray, index: NgramIndex) -> NDArray[np.int64]:

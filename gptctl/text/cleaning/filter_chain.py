@@ -84,13 +84,15 @@ def result_problem(result: object, shape: tuple[int, int]) -> str:
 class ChainResult:
     """What a chain made of a batch.
 
-    `reasons` are null for documents that are kept. `columns` are new ones, `stats` counts for the summary.
+    `reasons` are null for documents that are kept. `columns` are new ones, `stats` counts for the summary, and
+    `found` counts of what filters looked for.
     """
 
     text: pa.LargeStringArray
     reasons: pa.StringArray
     columns: dict[str, pa.Array] = field(default_factory=dict)
     stats: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
 
 
 def apply_filters(batch: DocumentBatch, filters: Sequence[ConfiguredFilter]) -> ChainResult:
@@ -103,6 +105,7 @@ def apply_filters(batch: DocumentBatch, filters: Sequence[ConfiguredFilter]) -> 
         rules = configured.rules()
         result = configured.measure(batch, rules)
         chain.stats.update(result.stats)
+        chain.found.update(result.found)
         for name, values in result.columns.items():
             earlier = chain.columns.get(name, pa.nulls(len(chain.text), values.type))
             chain.columns[name] = replace_rows(earlier, rows, values)

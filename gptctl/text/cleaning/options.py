@@ -22,7 +22,11 @@ class Contamination(Settings):
 
     words: int = key(13, "Length in words of a sequence that a document shares with the evaluation data.", ge=2)
     action: Literal["drop", "mark"] = key("drop", "Drop such a document, or mark it in the column `contaminated`.")
-    text_column: str = key("text", "Column of the evaluation data that is compared.")
+    text_column: str | None = key(
+        None,
+        "Column of the evaluation data that is compared: by default text, question, prompt or another usual name; * "
+        "compares all columns of texts.",
+    )
 
 
 class CleaningOptions(StageConfig):

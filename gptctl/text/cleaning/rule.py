@@ -42,13 +42,14 @@ class FilterResult:
 
     `figures` (documents, rules) has one number for each of the filter's rules. `text` has the rewritten texts if the
     filter rewrites any. `columns` are added to the table. `stats` are counts that are summed up over the whole run and
-    shown in its summary.
+    shown in its summary. `found` counts what the filter looks for, by name; a sum of 0 is shown too.
     """
 
     figures: NDArray[np.float64]
     text: pa.LargeStringArray | None = None
     columns: dict[str, pa.Array] = field(default_factory=dict)
     stats: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
 
 
 def drop_reasons(filter_name: str, rules: Sequence[Rule], figures: NDArray[np.float64]) -> pa.StringArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from itertools import accumulate
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -12,9 +13,10 @@ from gptctl.core.context import Context
 from gptctl.core.summary import Counts
 from gptctl.io.input.blocks import ReadOptions, ReadResult, ShardTask
 from gptctl.io.input.read_task import read_task
-from gptctl.pipeline.task_results import PipelineTotals
+from gptctl.pipeline.task_results import PipelineTotals, TaskOutput
 from gptctl.text import punkt
 from gptctl.text.cleaning.clean_task import CleanTask
+from gptctl.text.cleaning.findings import summarize_stats
 
 # The sample: the first documents of some tasks, evenly spread over the input.
 SAMPLE_TASKS, SAMPLE_DOCUMENTS = 8, 200
@@ -29,35 +31,36 @@ def sample_tasks(tasks: list[ShardTask]) -> list[ShardTask]:
 
 def estimate_counts(
     clean_task: CleanTask, read: Iterable[tuple[ShardTask, ReadResult]], context: Context
-) -> tuple[Counts, PipelineTotals]:
-    """Clean a sample of what was read. Return its counts, and the totals of all that was read.
+) -> tuple[Counts, dict[str, Any], PipelineTotals]:
+    """Clean a sample of what was read. Return its counts and metrics, and the totals of all that was read.
 
     Unreadable records count in proportion to the documents that were cleaned.
     """
     totals = PipelineTotals()
-    samples: list[Counts] = []
+    samples: list[TaskOutput] = []
     stride = 1
     for number, (task, found) in enumerate(read):
         totals.add_read(found)
         if number % stride == 0:
-            samples.append(sample_counts(clean_task, task, found))
+            samples.append(clean_sample(clean_task, task, found))
         if len(samples) == 2 * SAMPLE_TASKS:  # of more tasks, every second one is enough
             samples, stride = samples[::2], 2 * stride
         context.stop.check("stopped")
     counts = Counts()
     for sample in samples:
-        counts.add(sample)
-    return counts, totals
+        counts.add(sample.counts)
+    return counts, summarize_stats(sample.stats for sample in samples), totals
 
 
-def sample_counts(clean_task: CleanTask, task: ShardTask, found: ReadResult) -> Counts:
-    """Clean the first documents of a task, and return their counts."""
-    counts = clean_task(task, found.documents.slice(0, SAMPLE_DOCUMENTS)).counts
+def clean_sample(clean_task: CleanTask, task: ShardTask, found: ReadResult) -> TaskOutput:
+    """Clean the first documents of a task, and count its unreadable records in proportion."""
+    output = clean_task(task, found.documents.slice(0, SAMPLE_DOCUMENTS))
+    counts = output.counts
     share = counts.documents_in / len(found.documents) if len(found.documents) else 1.0
     unreadable = found.unreadable[: round(len(found.unreadable) * share)]
     counts.documents_in += len(unreadable)
     counts.quarantined.update(dict(Counter(record.reason for record in unreadable)))
-    return counts
+    return output
 
 
 def train_punkt(clean_task: CleanTask, tasks: list[ShardTask], reading: ReadOptions) -> str:

@@ -14,11 +14,17 @@ NO_TOLERANCE = Tolerance()
 
 @dataclass(frozen=True)
 class TaskCounts:
-    """How many documents, unreadable records and keys a task has."""
+    """How many documents, unreadable records and keys a task has.
+
+    `known` are the names in the policy of `--keep` that fit documents of the task; `others` are some of the names that
+    would.
+    """
 
     documents: int
     unreadable: int
     keys: int
+    known: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,18 @@ class Corpus:
         return of_task(len(self.against))[0]
 
     def check_against(self, documents: int, unreadable: int, warn: Callable[[str], None]) -> None:
-        """Warn of unreadable records of `--against`. Raise DataError (3) if there are too many."""
-        words = f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable"
-        if not self.tolerance.accepts(unreadable, documents + unreadable):
-            accept = "; to accept them: --set max_bad=1" if documents else ""
-            raise DataError(words, f"name the column that holds the text with --text-column{accept}")
-        if unreadable:
-            warn(f"{words}: nothing is compared with them")
+        """Raise what `check_readable` raises for the records of `--against`, if there are any."""
+        if self.against:
+            check_readable(documents, unreadable, self.tolerance, warn)
+
+
+def check_readable(documents: int, unreadable: int, tolerance: Tolerance, warn: Callable[[str], None]) -> None:
+    """Warn of unreadable records of `--against`. Raise DataError (3) if there are too many, or no documents."""
+    if not documents + unreadable:
+        raise DataError("--against holds no document", "name files with documents, or leave it out")
+    words = f"{unreadable:,} of {documents + unreadable:,} records of --against are unreadable"
+    if not tolerance.accepts(unreadable, documents + unreadable):
+        accept = "; to accept them: --set max_bad=1" if documents else ""
+        raise DataError(words, f"name the column that holds the text with --text-column{accept}")
+    if unreadable:
+        warn(f"{words}: nothing is compared with them")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gptctl.core.summary import Table
+from gptctl.core.summary import Counts, Table
 from gptctl.text.dedup.whole_documents.clusters import Clusters
 
 LARGEST = 5  # clusters, or repeated lines and passages, that are shown with a sample
@@ -54,6 +54,18 @@ def tables(method: str, metrics: dict[str, Any]) -> Iterator[Table]:
         yield from repeat_tables(method, metrics)
     else:
         yield from cluster_tables(metrics)
+
+
+def describe_missing(counts: Counts, metrics: dict[str, Any], has_against: bool) -> Iterator[str]:
+    """Yield a sentence on what the user asked for and that was not found."""
+    if "removed" in metrics:
+        if not metrics["removed"]:
+            yield "no text is repeated"
+        return
+    if not counts.dropped:
+        yield "no document is a duplicate"
+    if has_against and not counts.dropped["in_against"]:
+        yield "no document is a duplicate of one of --against"
 
 
 def cluster_tables(metrics: dict[str, Any]) -> Iterator[Table]:

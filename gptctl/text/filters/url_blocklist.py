@@ -28,6 +28,8 @@ DOMAIN = r"^(\*?\.)?[\pL\pM\pN_-]+(\.[\pL\pM\pN_-]+)*\.?$"
 # A line of a hosts file: an IPv4 or IPv6 address, then names.
 HOSTS_LINE = r"^(?:[0-9.]+|\S*:\S*)\s+(\S)"
 
+URLS = "documents with a URL"  # the name under which they are counted
+
 
 class Config(Settings):
     """What is blocked: by default, nothing."""
@@ -71,7 +73,9 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     urls = pc.replace_substring_regex(batch.column(config.column), r"[\t\r\n]", "")
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(urls))
     matches = [_count_domains(lower, config), _count_words(lower, config.words)]
-    return FilterResult(np.stack(matches, axis=1).astype(np.float64))
+    with_url = int(pc.sum(pc.not_equal(pc.fill_null(lower, ""), "")).as_py() or 0)
+    found = {URLS: with_url} if config.domains or config.words or config.files else {}
+    return FilterResult(np.stack(matches, axis=1).astype(np.float64), found=found)
 
 
 def _count_domains(urls: pa.StringArray, config: Config) -> NDArray[np.int64]:

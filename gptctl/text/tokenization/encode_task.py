@@ -61,6 +61,7 @@ class EncodeTask:
         schema = TokenSchema.of(tokenizer)
         tables: dict[str, pa.Table] = {}
         figures: dict[str, Any] = metrics.text_figures(pieces.texts, tokens.values, tokenizer.unknown_id)
+        figures["without_cluster_id"] = 0 if "cluster_id" in table.column_names else len(table)
         for name, part in divide(rows, pieces):
             lists = schema(part)
             tables[name] = lists if self.shuffle_seed is None else shuffle.sort(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,9 @@ def combine(task_figures: list[dict[str, Any]], tokenizer: Tokenizer) -> dict[st
             for key, value in figures.get(name, {}).items():
                 total[name][key] += value
         is_used |= unpack_bits(figures.get("seen", ""), tokenizer.vocab_size)
-    words, tokens, characters, unspaced, unknown = (
+    words, tokens, characters, unspaced, unknown, without_cluster_id = (
         sum(figures[key] for figures in task_figures)
-        for key in ("words", "text_tokens", "characters", "unspaced", "unknown")
+        for key in ("words", "text_tokens", "characters", "unspaced", "unknown", "without_cluster_id")
     )
     train: dict[str, int] = total["train"]
     return total | {
@@ -84,7 +85,26 @@ def combine(task_figures: list[dict[str, Any]], tokenizer: Tokenizer) -> dict[st
         "tokens_per_word": round(tokens / words, 4) if words and 2 * unspaced <= characters else None,
         "unknown_share": round(unknown / tokens, 6) if tokens else None,
         "vocabulary_used": round(float(is_used.mean()), 4),
+        "without_cluster_id": without_cluster_id,
     }
+
+
+def describe_missing(metrics: dict[str, Any], by_cluster: bool, vocab_size: int | None) -> Iterator[str]:
+    """Yield a sentence on what was asked for and could not be had from the documents.
+
+    `by_cluster`: documents are divided by their clusters. `vocab_size` is the size of the vocabulary that was asked
+    for, if a tokenizer was trained.
+    """
+    if by_cluster and metrics["without_cluster_id"]:
+        yield (
+            f"{metrics['without_cluster_id']:,} documents have no cluster_id: near-duplicates of them may be in "
+            "different splits (gptctl dedup adds it)"
+        )
+    if vocab_size and metrics["vocab_size"] < vocab_size:
+        yield (
+            f"the vocabulary has {metrics['vocab_size']:,} tokens, fewer than --vocab-size {vocab_size:,}: there is "
+            "too little text for more"
+        )
 
 
 def suggest_vocab_size(vocab_size: int, text_bytes: int, context: Context) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from gptctl.io.input.blocks import Tolerance
 from gptctl.model.saved_model import SavedModel
 from gptctl.train.tasks import chat, classify, lm
 from gptctl.train.tasks.finetune_options import FinetuneOptions
@@ -34,7 +35,7 @@ def prepare_task(
     model = config.limit_context(saved.config)
     inputs = TaskInputs(tables, initial, model, tokenizer, saved.extra, config.seed, warn)
     if config.task == "chat":
-        return chat.prepare(inputs, config.chat_template)
+        return chat.prepare(inputs, config.chat_template, Tolerance.from_config(config))
     if config.task == "lm":
         return lm.prepare(inputs, sources, config)
     options = classify.ClassifyOptions(

@@ -267,6 +267,8 @@ def test_the_text_goes_on_after_the_prompt(tmp_path: Path) -> None:
         text = "".join(stream.add(token) for token in rest) + stream.finish()
         assert whole.startswith("Once upon" + text)
         assert stream.stopped
+    alone = TextStream(tokenizer)
+    assert "".join(alone.add(token) for token in rest) + alone.finish() == " a time"
     stream = TextStream(tokenizer, (), tokenizer.with_prefix([]))
     assert "".join(stream.add(token) for token in prompt) + stream.finish() == "Once upon"
 

@@ -5,6 +5,8 @@ A policy ranks documents. The one with the lowest rank survives; of equals, the 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from gptctl.core.errors import DataError
 from gptctl.core.plugins import did_you_mean
 
+MAX_SHOWN = 12  # sources that an error lists
 POLICIES = ("first", "longest", "highest:COLUMN", "priority:SOURCE,...")
 
 
@@ -36,7 +39,7 @@ def ranks(policy: str, table: pa.Table) -> NDArray[np.float64]:
     if name == "longest":
         return -np.asarray(pc.binary_length(table["text"]).to_numpy(), np.float64)
     if name == "priority":
-        return priorities(table["source"].cast(pa.string()), argument.split(","))
+        return priorities(table["source"].cast(pa.string()), source_names(policy))
     if argument not in table.column_names:
         raise DataError(
             f"there is no column '{argument}' to choose survivors by; columns: {', '.join(table.column_names)}",
@@ -50,10 +53,57 @@ def ranks(policy: str, table: pa.Table) -> NDArray[np.float64]:
     return -np.asarray(pc.fill_null(values, -np.inf).to_numpy())
 
 
-def priorities(sources: pa.ChunkedArray, order: list[str]) -> NDArray[np.float64]:
+def priorities(sources: pa.ChunkedArray, order: Sequence[str]) -> NDArray[np.float64]:
     """Return the place in `order` of each source: of its whole name, or of the folder that its name begins with."""
     ranks = np.full(len(sources), np.inf)
-    for place, name in reversed(list(enumerate(map(str.strip, order)))):
-        belongs = pc.or_(pc.equal(sources, name), pc.starts_with(sources, f"{name.rstrip('/')}/"))
-        ranks[pc.fill_null(belongs, False).to_numpy()] = place
+    for place, name in reversed(list(enumerate(order))):
+        ranks[belonging(sources, name)] = place
     return ranks
+
+
+def belonging(sources: pa.ChunkedArray, name: str) -> NDArray[np.bool_]:
+    """Return which sources have a name or lie in the folder of this name."""
+    belongs = pc.or_(pc.equal(sources, name), pc.starts_with(sources, f"{name.rstrip('/')}/"))
+    return np.asarray(pc.fill_null(belongs, False).to_numpy(zero_copy_only=False))
+
+
+def source_names(policy: str) -> tuple[str, ...]:
+    """Return the sources that a policy names, in order; none unless it is a priority."""
+    name, argument = parse(policy)
+    return tuple(map(str.strip, argument.split(","))) if name == "priority" else ()
+
+
+def without_files(policy: str, files: Sequence[str]) -> list[str]:
+    """Return the sources of a policy that no file is named after, nor a folder of it. Rows may name other sources."""
+    names = pa.chunked_array([pa.array(files, pa.string())])
+    return [one for one in source_names(policy) if not belonging(names, one).any()]
+
+
+def known_names(policy: str, table: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which sources or column of a policy some documents have, and a few names of the sources there are."""
+    name, argument = parse(policy)
+    if name == "highest":
+        return ((argument,) if ranks(policy, table).min(initial=np.inf) < np.inf else ()), ()
+    if name != "priority":
+        return (), ()
+    sources = pc.unique(table["source"].cast(pa.string()).combine_chunks()).drop_null()
+    known = tuple(one for one in source_names(policy) if belonging(sources, one).any())
+    folders = dict.fromkeys(source.split("/")[0] for source in sources.to_pylist())
+    return known, tuple(folders)[:MAX_SHOWN]
+
+
+def check_known(policy: str, known: Collection[str], others: Collection[str]) -> None:
+    """Raise DataError (3) if no document of INPUT has a source that the policy names, or a number in its column."""
+    name, argument = parse(policy)
+    if name == "highest" and argument not in known:
+        raise DataError(
+            f"no document has a number in column '{argument}'", "name another column: --keep highest:COLUMN"
+        )
+    missing = [one for one in source_names(policy) if one not in known]
+    if missing:
+        shown = list(others)
+        more = ", ..." if len(shown) > MAX_SHOWN else ""
+        raise DataError(
+            f"no document is from {' or '.join(missing)}; sources: {', '.join(shown[:MAX_SHOWN])}{more}",
+            "name sources of the input: --keep priority:SOURCE,...",
+        )

@@ -13,7 +13,7 @@ from gptctl.core import atomic
 from gptctl.pipeline import sorted_runs
 from gptctl.pipeline.sorted_runs import distinct
 from gptctl.text.dedup.corpus import Corpus
-from gptctl.text.dedup.whole_documents import clusters
+from gptctl.text.dedup.whole_documents import clusters, keep_policy
 from gptctl.text.dedup.whole_documents.candidates import PairCandidates
 from gptctl.text.dedup.whole_documents.clusters import Clusters
 from gptctl.text.dedup.whole_documents.criteria import Criteria
@@ -31,13 +31,17 @@ SORTING_BYTES = 6 * KEY_BYTES  # memory for each key of a range while keys are s
 
 @dataclass
 class DocumentSearch:
-    """Finds the clusters of duplicate documents. `facts` are stored for each document, see `SignTask`."""
+    """Finds the clusters of duplicate documents. `facts` are stored for each document, see `SignTask`.
+
+    `keep` is the policy by which the facts rank documents.
+    """
 
     criteria: Criteria
     workspace: Workspace
     facts: Facts
     corpus: Corpus
     pool: WorkerPool
+    keep: str = "first"
     task_sizes: list[int] = field(default_factory=list)  # documents of each task
     metrics: dict[str, int] = field(default_factory=dict)
 
@@ -57,17 +61,28 @@ class DocumentSearch:
         return found
 
     def _write_signatures(self) -> int:
-        """Hash all documents and return the number of keys. Raises DataError (3) if `--against` is unreadable."""
+        """Hash all documents and return the number of keys.
+
+        Raises DataError (3) if `--against` is unreadable, or if the policy names what no document has.
+        """
         keys = unreadable = documents = 0
-        sign = SignTask(self.criteria, self.workspace, self.facts, self.corpus.options)
+        known: dict[str, None] = {}
+        others: dict[str, None] = {}
+        sign = SignTask(self.criteria, self.workspace, self.facts, self.corpus.options, self.keep)
         against = len(self.corpus.against)
         for counts in self.pool.map(sign, self.corpus.tasks()):
-            unreadable += counts.unreadable if len(self.task_sizes) < against else 0
+            if len(self.task_sizes) < against:
+                unreadable += counts.unreadable
+            else:
+                known |= dict.fromkeys(counts.known)
+                others |= dict.fromkeys(counts.others)
             self.task_sizes.append(counts.documents)
             documents, keys = documents + counts.documents, keys + counts.keys
             self.pool.context.report_shards(len(self.task_sizes), "shards hashed", f"{documents:,} documents", against)
         self.workspace.keep_first_tasks(len(self.task_sizes))
         self.corpus.check_against(sum(self.task_sizes[:against]), unreadable, self.pool.context.warn)
+        if sum(self.task_sizes[against:]):
+            keep_policy.check_known(self.keep, known, others)
         return keys
 
     def _find_pairs(self, keys: int) -> Iterator[tuple[Docs, Docs]]:

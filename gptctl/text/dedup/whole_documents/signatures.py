@@ -17,6 +17,7 @@ from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
 from gptctl.text.dedup import minhash
 from gptctl.text.dedup.corpus import TaskCounts
+from gptctl.text.dedup.whole_documents import keep_policy
 from gptctl.text.dedup.whole_documents.criteria import Criteria
 from gptctl.text.dedup.whole_documents.workspace import Workspace
 
@@ -26,25 +27,31 @@ Facts = Callable[[pa.Table], Columns]
 
 @dataclass(frozen=True)
 class SignTask:
-    """Writes the keys and the facts of a task's documents, in a worker. `facts` returns a column for each fact."""
+    """Writes the keys and the facts of a task's documents, in a worker. `facts` returns a column for each fact.
+
+    `keep` is the policy by which the facts rank documents.
+    """
 
     criteria: Criteria
     workspace: Workspace
     facts: Facts
     options: ReadOptions
+    keep: str = "first"
 
     def __call__(self, task: ShardTask) -> TaskCounts:
         """Read and hash a task, unless an interrupted run has done so."""
         record = self.workspace.signature_record(task.index)
         stored = checked_json.read(record)
         if stored and stored["key"] == task.key() and self.workspace.keys.path(task.index).exists():
-            return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"])
+            names = tuple(stored["known"]), tuple(stored["others"])
+            return TaskCounts(stored["documents"], stored["unreadable"], stored["keys"], *names)
         found = read_task(task, self.options)
         table = found.documents
         facts = self.facts(table)
         self.workspace.cache.write(task, found)
         keys = write_keys(self.criteria, self.workspace, task.index, table, facts)
-        counts = TaskCounts(len(table), len(found.unreadable), keys)
+        names = keep_policy.known_names(self.keep, table)
+        counts = TaskCounts(len(table), len(found.unreadable), keys, *names)
         checked_json.write(record, {"key": task.key()} | asdict(counts), flush="none")
         return counts
 
