@@ -28,6 +28,7 @@ from gptctl.infer.static_decoding import StaticDecoding
 from gptctl.model.device import to_device
 from gptctl.model.gpt import GPT
 from gptctl.model.kv_cache import KVCache
+from gptctl.model.rope import switches_to_long
 
 FinishReason = Literal["stop", "length"]
 ShouldStop = Callable[[int, int], bool]  # (row, token) -> whether the row ends with this token
@@ -63,7 +64,10 @@ class Engine:
         self.like = model.embedding.weight if isinstance(model, GPT) else model.like
         self.max_seq_len = model.config.max_seq_len
         self.drafter = drafter
-        self.num_draft_tokens = num_draft_tokens if drafter else 0
+        self.original_context = model.config.rope_scaling.original_max_seq_len if switches_to_long(model.config) else 0
+        if self.original_context:  # the keys in a cache have the frequencies of the length that they were read with
+            self.drafter, static = None, False
+        self.num_draft_tokens = num_draft_tokens if self.drafter else 0
         self.static = isinstance(model, Decoder) and self.like.is_cuda if static is None else static
         self.idle_steps: list[DecodingStep] = []
 
@@ -184,6 +188,9 @@ class Engine:
             if lengths != cache.lengths:  # forget rejected drafts and padding
                 cache.set_lengths(lengths)
             drafts = self.propose(rows, params, slots)
+            if any(len(row.text) == self.original_context + 1 for row in rows) and self.original_context:
+                cache, logits = self.prefill([row.text for row in rows], 1, slots, max_length)
+                continue
             logits = self.model.logits(self.model.hidden_states(self.next_tokens(rows, drafts), cache))  # (B, T, V)
 
     def room(self, prompt: Sequence[int], params: SamplingParams) -> int:

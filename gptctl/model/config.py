@@ -174,6 +174,11 @@ class ModelConfig(Settings):
         return self.heads * self.resolved_head_dim
 
     @property
+    def resolved_attention_multiplier(self) -> float:
+        """The factor of the attention logits: `attention_multiplier`, or 1/sqrt(head_dim) where that is 0."""
+        return self.attention_multiplier or float(self.resolved_head_dim**-0.5)
+
+    @property
     def rotary_dim(self) -> int:
         """How many entries of each head the rotary encoding rotates."""
         return int(self.resolved_head_dim * self.partial_rotary_factor)

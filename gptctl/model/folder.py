@@ -22,6 +22,7 @@ from gptctl.model.files.json_files import read_json
 from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import adapter_load, files
+from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.config_import import candidate_configs, read_model_config
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, import_hf_tensors
@@ -140,7 +141,7 @@ def open_transformers(
         )
     for family, config in candidate_configs(values, str(folder / "config.json")):
         check_size(config, stored, folder)
-        if config.tie_embeddings and has_other_head(stored, family):  # as in transformers, the weights decide
+        if ties_head(config, family) and has_other_head(stored, family):  # as in transformers, the weights decide
             config = config.model_copy(update={"tie_embeddings": False})
         try:
             return config, import_hf_tensors(stored, family, config)
@@ -153,7 +154,7 @@ def has_other_head(stored: Mapping[str, LazyTensor], family: Family) -> bool:
     """Return whether a folder has a head that differs from its embedding."""
     name = f"{family.outer_modules[0].hf_name}.weight"
     embedding = stored.get(name) or stored.get(name.removeprefix(family.prefix))
-    head = stored.get("lm_head.weight")
+    head = stored.get(f"{family.head_name}.weight")
     return head is not None and embedding is not None and not torch.equal(head.read(), embedding.read())
 
 

@@ -54,6 +54,8 @@ def look_up_rope(tables: Mapping[str, Tensor], config: ModelConfig, positions: T
 def switches_to_long(config: ModelConfig) -> bool:
     """Return whether sequences beyond LongRoPE's original context have other frequencies than shorter ones."""
     scaling = config.rope_scaling
+    if config.positions != "rope":
+        return False
     return scaling.rope_type == "longrope" and 0 < scaling.original_max_seq_len < config.max_seq_len
 
 

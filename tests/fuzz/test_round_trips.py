@@ -81,6 +81,7 @@ def test_all_of_unicode(name: str, write: Callable[[Path, list[dict[str, str]]],
 
     @given(rows)
     @example([{"id": "a", "text": "\ufeff", "note": ""}])
+    @example([{"id": "0000", "text": "0\n\x00", "note": ""}])  # no UTF-16
     @examples(60)
     def look(found: list[dict[str, str]]) -> None:
         write(tmp_path / name, found)

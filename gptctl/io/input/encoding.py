@@ -48,7 +48,8 @@ EAST_ASIAN = {
 EUC_KANA = re.compile(rb"[\xa4\xa5][\xa1-\xf6]")
 CONTROLS = bytes({*range(9), *range(14, 26), *range(28, 32), 127})  # not white space, escape, and DOS's end of file
 ODD = CONTROLS + b"\x1b"  # UTF-16, ISO-2022 and binary files have some of these
-MAX_CONTROL_SHARE = {True: 0.1, False: 0.01}  # in UTF-8, and in any other encoding
+MAX_CONTROL_SHARE, MAX_CONTROL_SHARE_UTF8 = 0.01, 0.5
+LOW = bytes(range(32))
 BLOCK_BYTES, SAMPLE_BYTES, CONTEXT_BYTES = 2**20, 2**18, 500
 VALID_UTF8 = re.compile(rb"(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})+")
 HIGH = re.compile(rb"[\x80-\xff]+")
@@ -78,7 +79,7 @@ def decode(data: bytes, encoding: str = AUTO) -> tuple[str, str]:
         except UnicodeDecodeError:
             pass
     name = detect(data) if encoding == AUTO else marked(data) or chosen(data, encoding)
-    if name is None:
+    if name is None or (name == UTF8 and control_share(data) > MAX_CONTROL_SHARE_UTF8):
         raise NotTextError("binary, or in an unknown encoding", "file")
     try:
         return data.decode(name).removeprefix("\ufeff"), name
@@ -94,14 +95,15 @@ def detect(data: bytes, whole: bool = True) -> str | None:
     """
     if name := marked(data):
         return name
-    controls = 1 - len(data.translate(None, CONTROLS)) / len(data) if data else 0
-    if controls > MAX_CONTROL_SHARE[False] and (wide := unmarked_wide(data)):
-        return wide
     is_utf8 = is_valid(data, UTF8, whole)
-    if controls > MAX_CONTROL_SHARE[is_utf8]:
-        return None
+    controls = control_share(data)
+    may_be_wide = has_low_half(data) if is_utf8 else controls > MAX_CONTROL_SHARE
+    if may_be_wide and (wide := unmarked_wide(data)):
+        return wide
     if is_utf8:
         return iso_2022(data) or UTF8
+    if controls > MAX_CONTROL_SHARE:
+        return None
     sample = sample_of(data)
     return UTF8 if is_damaged_utf8(sample) else by_letters(data, sample, whole)
 
@@ -139,6 +141,17 @@ def sample_of(data: bytes) -> bytes:
         parts.append(data[start:position])
         size += position - start
     return b"".join(parts)
+
+
+def control_share(data: bytes) -> float:
+    """Return the share of bytes that are control characters."""
+    return 1 - len(data.translate(None, CONTROLS)) / len(data) if data else 0.0
+
+
+def has_low_half(data: bytes) -> bool:
+    """Return whether nearly all bytes at even or at odd places are below 32, as in UTF-16 outside East Asia."""
+    halves = (data[:SAMPLE_BYTES:2], data[1:SAMPLE_BYTES:2])
+    return b"\0" in data and any(10 * len(half.translate(None, LOW)) <= len(half) for half in halves)
 
 
 def is_damaged_utf8(sample: bytes) -> bool:

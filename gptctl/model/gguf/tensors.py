@@ -70,7 +70,7 @@ def unsupported_reason(config: ModelConfig) -> str:
         return reason
     architecture = closest_family(config).architecture
     if architecture not in ARCHITECTURES:
-        return f"GGUF has no architecture for {architecture}"
+        return f"GGUF has no architecture for {architecture} that gptctl writes"
     found = ARCHITECTURES[architecture]
     missing = []
     if config.activation != found.activation:

@@ -84,7 +84,10 @@ def merge_adapter(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, T
     has_own_names = any(f"{name.split('.lora_')[0]}.weight" in state for name in stored)
     family = None if has_own_names else adapter_family(model, state)
     weights = to_hf_tensors(state, config, family) if family else own_tensors(state, config)
-    head, embedding = f"{HEAD}.weight", f"{family.outer_modules[0].hf_name}.weight" if family else "embedding.weight"
+    head, embedding = (
+        f"{family.head_name if family else HEAD}.weight",
+        f"{family.outer_modules[0].hf_name}.weight" if family else "embedding.weight",
+    )
     if family and ties_head(config, family):
         weights[head] = weights[embedding]  # peft changes each of the two alone
     AdapterUpdate(weights, stored, settings, family, folder).apply()

@@ -106,9 +106,10 @@ def join_updates(module: MappedModule, layers: dict[str, LoraLinear], model: GPT
         ups.append(up * module.scale)
         magnitudes.append(magnitude * module.scale)
     diagonal = torch.block_diag(*ups)  # type: ignore[no-untyped-call]
-    found = {"lora_A.weight": torch.cat(downs), "lora_B.weight": diagonal}
+    order = slice(None) if module.order is None else module.order
+    found = {"lora_A.weight": torch.cat(downs), "lora_B.weight": diagonal[order]}
     if any(layer.magnitude is not None for layer in layers.values()):
-        found["lora_magnitude_vector"] = torch.cat(magnitudes)
+        found["lora_magnitude_vector"] = torch.cat(magnitudes)[order]
     return found
 
 

@@ -15,7 +15,8 @@ def to_hf_config(config: ModelConfig, family: Family, dtype: str = "float32") ->
     """Return the values of config.json that transformers reads."""
     values = {"architectures": [family.architecture], "model_type": family.model_type, "dtype": dtype}
     end = config.end_of_text if config.end_of_text >= 0 else None
-    return values | family_settings(config, family) | {"bos_token_id": end, "eos_token_id": end, "use_cache": True}
+    ends = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "use_cache": True}
+    return values | family_settings(config, family) | ends
 
 
 def family_settings(config: ModelConfig, family: Family) -> dict[str, Any]:
@@ -33,9 +34,11 @@ def family_settings(config: ModelConfig, family: Family) -> dict[str, Any]:
     if family.has_head_dim:
         values["head_dim"] = config.resolved_head_dim
     if family.rope:
-        values |= write_rope(config)
+        values |= write_rope(config, family.rope)
     if family.windows:
         values |= write_windows(config, family.windows)
+    if family.write:
+        family.write(config, values)
     return values
 
 

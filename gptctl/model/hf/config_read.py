@@ -35,6 +35,8 @@ def convert(values: Values, family: Family, unsupported: list[str]) -> Values:
         ours |= read_rope(values, family.rope, ours["max_seq_len"], unsupported)
     if family.windows:
         ours |= read_windows(values, family.windows, ours["layers"], unsupported)
+    if family.read:
+        family.read(values, ours, unsupported)
     return ours
 
 

@@ -71,6 +71,7 @@ def differences(config: ModelConfig, family: Family) -> list[str]:
 def computation(config: ModelConfig) -> dict[str, Any]:
     """Return what distinguishes the computation of one config from that of another."""
     values = plain(config) | {"kv_heads": config.resolved_kv_heads, "head_dim": config.resolved_head_dim}
+    values["attention_multiplier"] = config.resolved_attention_multiplier
     values["layer_pattern"] = effective_windows(config)
     values["rope_pattern"] = [config.rope_name(layer) for layer in range(config.layers)]
     used = {"rope_type", *(name for name, types in USED_BY.items() if config.rope_scaling.rope_type in types)}

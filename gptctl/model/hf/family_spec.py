@@ -22,7 +22,9 @@ BIAS_PARTS: Mapping[str, BiasPart] = {
     "feed_forward.gate": "feed_forward",
     "feed_forward.down": "feed_forward",
     "attention_norm": "norm",
+    "attention_output_norm": "norm",
     "feed_forward_norm": "norm",
+    "feed_forward_output_norm": "norm",
     "final_norm": "norm",
 }
 
@@ -36,6 +38,9 @@ class ModuleMap:
     transposed: bool = False  # Conv1D stores its weight as (in, out)
     # It holds our weight times sqrt(hidden_size) if embeddings are scaled, or our query times 1/sqrt(head_dim).
     scaled: Literal["", "embedding", "query"] = ""
+    # The rows of queries, keys and values are ordered by key-value head: its queries, its key, its value.
+    by_kv_head: bool = False
+    unused_rows: int = 0  # rows before ours that the class never reads; they are written as zeros
 
 
 class ConfigKey(NamedTuple):
@@ -73,6 +78,15 @@ class RopeKeys:
     """How the class describes its rotary positions."""
 
     default_theta: float = 1e4
+    theta_key: str = "rope_theta"  # beside rope_parameters
+    partial_key: str = ""  # that of the rotated share of each head; without one the class rotates all
+    default_partial: float = 1.0
+    by_layer_type: bool = False  # rope_parameters has a table for each type of layer, and sliding layers are not scaled
+    sliding_theta_key: str = "rope_theta"
+    default_sliding_theta: float = 1e4
+    default_original: int | None = None  # what an absent original_max_position_embeddings beside them means
+    types: tuple[str, ...] = ("none", "linear", "dynamic", "llama3", "yarn", "longrope")
+    aliases: Mapping[str, str] = field(default_factory=dict)  # other names of rope types
 
 
 @dataclass(frozen=True)
@@ -111,9 +125,15 @@ class Family:
     has_head_dim: bool = False  # whether a key head_dim counts
     default_head_dim: int | None = None  # what an absent head_dim means; None is hidden_size / heads
     intermediate_factor: int = 0  # intermediate_size / hidden_size, if the class fixes it
+    head_name: str = "lm_head"
+    # What no table says: read(values, ours, unsupported) changes ours, write(config, values) changes values, and
+    # modules(config) are block_modules that depend on the config.
+    read: Callable[[Values, Values, list[str]], None] | None = None
+    write: Callable[[ModelConfig, Values], None] | None = None
+    modules: Callable[[ModelConfig], tuple[ModuleMap, ...]] | None = None
 
     def has_bias(self, config: ModelConfig, names: tuple[str, ...]) -> bool:
-        """Return whether a module of the class that holds these of ours has biases, if the class computes a config."""
+        """Return whether a module of the class has biases that holds these modules of gptctl, for a config."""
         part = BIAS_PARTS.get(names[0])
         return any(
             part in biases.parts and (self.tells_bias(biases, config) if biases.hf_name else biases.default)

@@ -46,6 +46,7 @@ class MappedModule:
     layer: int | None = None
     expert: int | None = None
     scale: float = 1.0
+    order: Tensor | None = None  # of its rows, as indices into the concatenated rows of `names`
 
     def tensor_names(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield the name of each of its tensors, and the names in gptctl that it holds."""
@@ -70,21 +71,32 @@ def map_modules(family: Family, config: ModelConfig) -> list[MappedModule]:
         found.append(MappedModule(kind.hf_name, names, kind, family.has_bias(config, kind.names), scale=scale))
     for layer in range(config.layers):
         prefix = family.layer_prefix.format(layer=layer)
-        for kind in family.block_modules:
+        for kind in (*family.block_modules, *(family.modules(config) if family.modules else ())):
             names = tuple(f"blocks.{layer}.{name}" for name in kind.names)
             if not config.is_gated:  # relu(z) * z = relu(z)^2
                 names = tuple(name.replace("feed_forward.gate", "feed_forward.up") for name in names)
             has_bias = family.has_bias(config, kind.names)
             scale = scales.get(kind.scaled, 1.0)
+            order = order_by_kv_head(config) if kind.by_kv_head else None
             experts = range(config.experts) if "{expert}" in kind.hf_name else (None,)
             found += [
-                MappedModule(prefix + kind.hf_name.format(expert=expert), names, kind, has_bias, layer, expert, scale)
+                MappedModule(
+                    prefix + kind.hf_name.format(expert=expert), names, kind, has_bias, layer, expert, scale, order
+                )
                 for expert in experts
             ]
     if not ties_head(config, family):
         head = "embedding" if config.tie_embeddings else "head"
-        found.append(MappedModule("lm_head", (head,), ModuleMap("lm_head", (head,)), has_bias=False))
+        name = family.head_name
+        found.append(MappedModule(name, (head,), ModuleMap(name, (head,)), has_bias=False))
     return found
+
+
+def order_by_kv_head(config: ModelConfig) -> Tensor:
+    """Return the order of the rows of queries, keys and values where those of each key-value head are together."""
+    heads, keys, size = config.heads, config.resolved_kv_heads, config.resolved_head_dim
+    rows = torch.split(torch.arange((heads + 2 * keys) * size), [heads * size, keys * size, keys * size])
+    return torch.cat([part.view(keys, -1, size) for part in rows], dim=1).flatten()
 
 
 def to_hf_tensors(weights: Tensors, config: ModelConfig, family: Family, dtype: torch.dtype = torch.float32) -> Tensors:
@@ -120,12 +132,15 @@ def lazy_hf_tensors(
 
 def join(module: MappedModule, parts: list[LazyTensor]) -> LazyTensor:
     """Return the tensor of a module of transformers that joins some of gptctl's."""
-    shape = torch.Size((sum(part.shape[0] for part in parts), *parts[0].shape[1:]))
+    unused = module.kind.unused_rows
+    shape = torch.Size((unused + sum(part.shape[0] for part in parts), *parts[0].shape[1:]))
     is_transposed = module.kind.transposed and len(shape) == 2
 
     def read() -> Tensor:
         whole = torch.cat([part.read() for part in parts]) if len(parts) > 1 else parts[0].read()
         whole = whole if module.scale == 1 else whole * module.scale
+        whole = whole if module.order is None else whole[module.order]
+        whole = torch.cat((whole.new_zeros(unused, *whole.shape[1:]), whole)) if unused else whole
         return (whole.T if is_transposed else whole).contiguous()
 
     return LazyTensor(torch.Size(reversed(shape)) if is_transposed else shape, parts[0].dtype, read)
@@ -183,8 +198,20 @@ class TensorImport:
                 tensor = self.take(hf_name)
                 if module.kind.transposed and len(tensor.shape) == 2:
                     tensor = tensor.map(lambda whole: whole.T, torch.Size(reversed(tensor.shape)))
+                if module.order is not None:
+                    if tensor.shape[:1] != module.order.shape:
+                        raise DataError(
+                            f"{hf_name} has {tensor.shape[0]} rows, not {len(module.order)}", "check config.json"
+                        )
+                    tensor = tensor.map(partial(reordered, order=module.order.argsort()))
+                if module.kind.unused_rows:
+                    tensor = rows_of(tensor, module.kind.unused_rows, tensor.shape[0])
                 self.split(tensor, hf_name, names, module)
-        unknown = [name for name in self.stored if not name.endswith(NOT_PARAMETERS) and name != "lm_head.weight"]
+        unknown = [
+            name
+            for name in self.stored
+            if not name.endswith(NOT_PARAMETERS) and name != f"{self.family.head_name}.weight"
+        ]
         if unknown:
             raise DataError(
                 f"a {self.family.architecture} has no tensor {unknown[0]}", "check that config.json is the model's"
@@ -245,6 +272,11 @@ def rows_of(tensor: LazyTensor, start: int, end: int) -> LazyTensor:
     return tensor.map(lambda whole: whole[start:end], torch.Size((end - start, *tensor.shape[1:])))
 
 
+def reordered(tensor: Tensor, order: Tensor) -> Tensor:
+    """Return the rows of a tensor in an order."""
+    return tensor[order]
+
+
 def divide(tensor: Tensor, divisor: float) -> Tensor:
     """Return a tensor divided by a number."""
     return tensor / divisor
@@ -260,7 +292,10 @@ def add_prefix(stored: Mapping[str, LazyTensor], family: Family) -> dict[str, La
     """Return a copy in which all names have the prefix of the family: files of models without a head do not."""
     if any(name.startswith(family.prefix) for name in stored):
         return dict(stored)
-    return {name if name.startswith("lm_head.") else family.prefix + name: tensor for name, tensor in stored.items()}
+    return {
+        name if name.startswith(f"{family.head_name}.") else family.prefix + name: tensor
+        for name, tensor in stored.items()
+    }
 
 
 def check_shape(name: str, tensor: LazyTensor, wanted: torch.Size) -> None:

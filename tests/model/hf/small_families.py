@@ -24,6 +24,9 @@ LLAMA3 = {
     "original_max_position_embeddings": 48,
 }  # fmt: skip
 YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 48}
+LONGROPE = {
+    "rope_type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [1.0, 1.5, 2, 3, 4, 5],
+}  # fmt: skip
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 MIXTRAL = {"num_local_experts": 4, "num_experts_per_tok": 2}
 # What users have: the name of the case, model_type, and settings that differ from SIZES.
@@ -51,6 +54,39 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3-moe": ("qwen3_moe", EXPERTS | {"head_dim": 16}),
     "qwen3-moe-norm": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "attention_bias": True, "use_sliding_window": True,
                                                "sliding_window": WINDOW}),
+    "qwen2-moe": ("qwen2_moe", EXPERTS | {"shared_expert_intermediate_size": 24}),
+    "qwen2-moe-norm": ("qwen2_moe", EXPERTS | {"shared_expert_intermediate_size": 24, "norm_topk_prob": True,
+                                               "use_sliding_window": True, "sliding_window": WINDOW, "qkv_bias": False}),
+    "smollm3": ("smollm3", {}),
+    "smollm3-sliding": ("smollm3", {"use_sliding_window": True, "sliding_window": WINDOW, "no_rope_layers": [1, 0, 0, 1],
+                                    "tie_word_embeddings": False, "rope_scaling": YARN}),
+    "gemma": ("gemma", {"head_dim": 16, "num_key_value_heads": 1}),
+    "gemma2": ("gemma2", {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": WINDOW,
+                          "attn_logit_softcapping": 5.0}),
+    "gemma2-uncapped": ("gemma2", {"head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": WINDOW,
+                                   "final_logit_softcapping": None, "attn_logit_softcapping": None}),
+    "gemma3": ("gemma3_text", {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": WINDOW,
+                               "layer_types": ["sliding_attention", "full_attention"] * 2,
+                               "rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
+    "phi3": ("phi3", {"sliding_window": WINDOW}),
+    "phi3-partial": ("phi3", {"partial_rotary_factor": 0.5, "num_key_value_heads": 4, "tie_word_embeddings": True}),
+    "phi3-longrope": ("phi3", {"original_max_position_embeddings": 48, "rope_scaling": LONGROPE}),
+    "olmo": ("olmo", {"clip_qkv": 0.6}),
+    "olmo2": ("olmo2", {"attention_bias": True}),
+    "olmo3": ("olmo3", {"sliding_window": WINDOW, "rope_scaling": YARN}),
+    "granite": ("granite", {"embedding_multiplier": 6.0, "logits_scaling": 0.5, "residual_multiplier": 0.22,
+                            "attention_multiplier": 0.1}),
+    "starcoder2": ("starcoder2", {"sliding_window": WINDOW}),
+    "starcoder2-plain": ("starcoder2", {"use_bias": False, "sliding_window": None}),
+    "stablelm": ("stablelm", {"use_qkv_bias": True, "head_dim": None, "partial_rotary_factor": 0.5}),
+    "stablelm-parallel": ("stablelm", {"use_parallel_residual": True, "partial_rotary_factor": 0.5}),
+    "gpt-neox": ("gpt_neox", {"rotary_pct": 0.5, "rotary_emb_base": 2e4}),
+    "gpt-neox-sequential": ("gpt_neox", {"rotary_pct": 1.0, "use_parallel_residual": False, "attention_bias": False}),
+    "falcon": ("falcon", {}),
+    "falcon-new": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}),
+    "falcon-sequential": ("falcon", {"multi_query": False, "parallel_attn": False, "tie_word_embeddings": False}),
+    "opt": ("opt", {"ffn_dim": 64}),
+    "opt-plain": ("opt", {"ffn_dim": 64, "enable_bias": False, "activation_function": "gelu"}),
 }  # fmt: skip
 
 

@@ -29,6 +29,9 @@ TOLERANCE = 2e-5  # of the largest logit
 GRADIENT_TOLERANCE = 1e-4  # of the largest gradient in a tensor
 INT8_TOLERANCE = 0.1  # of the spread of the logits, root of the mean square
 INT8_EXPERTS_TOLERANCE = 0.5  # where a router may choose another expert
+# One case of each class is quick; the others, and the other checks, are slow.
+FIRST = {model_type: case for case, (model_type, _) in reversed(list(CASES.items()))}
+MIXED = [pytest.param(case, marks=() if case in FIRST.values() else pytest.mark.slow) for case in CASES]
 cases = pytest.mark.parametrize("case", CASES)
 
 
@@ -55,7 +58,7 @@ def in_pieces(model: GPT | Decoder, tokens: Tensor, first: int) -> Tensor:
     return torch.cat([model.logits(model.hidden_states(piece, cache)) for piece in pieces], dim=1)
 
 
-@cases
+@pytest.mark.parametrize("case", MIXED)
 def test_transformers_computes_the_same(tmp_path: Path, case: str) -> None:
     """The whole context, which is longer than any window; through the cache of both decoders; with padding."""
     opened = save(case, tmp_path)
@@ -67,8 +70,9 @@ def test_transformers_computes_the_same(tmp_path: Path, case: str) -> None:
     wanted = logits_of(opened, tokens, use_cache=False)
     assert wanted.std() > 0.3
     close(logits_of(model, tokens), wanted)
-    close(in_pieces(model, tokens, 40), wanted)
-    close(in_pieces(Decoder(model), tokens, 40), wanted)
+    first = 60 if case == "phi3-longrope" else 40  # a cache holds keys of one length, see the test of 64 tokens
+    close(in_pieces(model, tokens, first), wanted)
+    close(in_pieces(Decoder(model), tokens, first), wanted)
     mask = torch.ones(2, 30, dtype=torch.long)
     mask[0, :8] = 0
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -77,6 +81,7 @@ def test_transformers_computes_the_same(tmp_path: Path, case: str) -> None:
     close(logits_of(model, tokens[:1, 8:30])[0], padded[0, 8:])
 
 
+@pytest.mark.slow
 @cases
 def test_what_comes_in_goes_out(tmp_path: Path, case: str) -> None:
     """An export is of the same class, with all tensors bit for bit; transformers and gptctl open it."""
@@ -87,7 +92,12 @@ def test_what_comes_in_goes_out(tmp_path: Path, case: str) -> None:
     assert type(again) is type(opened)
     assert not any(report.values()), report
     state = again.state_dict()
-    differing = [name for name, tensor in opened.state_dict().items() if not torch.equal(tensor, state[name])]
+    unused = 2 if opened.config.model_type == "opt" else 0  # rows of its positions that no token has
+    differing = [
+        name
+        for name, tensor in opened.state_dict().items()
+        if not torch.equal(*(t[unused:] if "embed_positions" in name else t for t in (tensor, state[name])))
+    ]
     assert not differing
     tokens = tokens_of(1, CONTEXT)
     close(logits_of(again.eval(), tokens), logits_of(opened, tokens))
@@ -97,6 +107,7 @@ def test_what_comes_in_goes_out(tmp_path: Path, case: str) -> None:
     assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in pairs)
 
 
+@pytest.mark.slow
 @cases
 def test_a_step_of_finetuning_has_the_same_gradients(tmp_path: Path, case: str) -> None:
     """The gradients of the mean loss of two rows, in every tensor."""
@@ -111,9 +122,12 @@ def test_a_step_of_finetuning_has_the_same_gradients(tmp_path: Path, case: str) 
     opened.save_pretrained(tmp_path / "gradients")  # which gives them the names on disk
     stored = read_tensors(tmp_path / "gradients" / "model.safetensors")
     wanted = from_hf_tensors(stored, closest_family(config), config)
+    largest = max(gradient.abs().max().item() for gradient in wanted.values())
     for name, parameter in model.named_parameters():
-        found = unpad_vocab(name, parameter.grad, config)
-        torch.testing.assert_close(found, wanted[name], atol=GRADIENT_TOLERANCE * wanted[name].abs().max(), rtol=0)
+        found, gradient = unpad_vocab(name, parameter.grad, config), wanted[name]
+        # A bias of keys without rotary positions has no gradient but rounding errors.
+        tolerance = max(GRADIENT_TOLERANCE * gradient.abs().max().item(), 1e-7 * largest)
+        torch.testing.assert_close(found, gradient, atol=tolerance, rtol=0)
 
 
 @pytest.mark.slow
@@ -137,6 +151,6 @@ def test_int8_is_close(tmp_path: Path, case: str) -> None:
     save(case, tmp_path)
     model = load_model(tmp_path).model
     tokens = tokens_of(2, CONTEXT)
-    exact, found = logits_of(model, tokens), in_pieces(Decoder(model, "int8"), tokens, 40)
+    exact, found = logits_of(model, tokens), in_pieces(Decoder(model, "int8"), tokens, 60)
     tolerance = INT8_EXPERTS_TOLERANCE if model.config.experts else INT8_TOLERANCE
     assert (found - exact).square().mean().sqrt() < tolerance * exact.std()

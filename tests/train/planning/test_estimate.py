@@ -201,9 +201,9 @@ def test_compiled_blocks_keep_what_is_estimated(name: str) -> None:
         return tensor
 
     model.blocks[0].compile(backend="aot_eager_decomp_partition")  # torch.compile without its kernels
-    x, rope = model.embed(tokens, torch.arange(1024))
+    x, ropes = model.embed(tokens, torch.arange(1024))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
-        model.blocks[0](x.detach().requires_grad_(), rope, None, None, None)
+        model.blocks[0](x.detach().requires_grad_(), ropes[config.rope_name(0)], None, None, None)
     found = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     copies = 2 * config.count_matrix_parameters(0)
     assert found - copies == pytest.approx(1024 * block_bytes(config, recipe, Layout(bf16=True)), rel=0.1)

@@ -1,0 +1,78 @@
+"""Make docs/models.md from the families that gptctl reads and their tests: python -m tests.docs.models > docs/models.md."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+
+from gptctl.model.gguf.tensors import ARCHITECTURES
+from gptctl.model.hf import families
+from gptctl.model.hf.family_spec import Family
+from tests.model.hf import small_families, test_families
+
+HEAD = f"""# Models
+
+These classes of transformers can be used as MODEL in every command, and exported ([export.md](export.md)). The table is made by
+`python -m tests.docs.models > docs/models.md`.
+
+On small random models of each class, `tests/model/hf/test_families.py` compares with transformers 5.24 in float32:
+
+- the logits of a whole context, of a context that is read through the key-value cache, of a padded row, and beyond each sliding window:
+  they differ by at most {test_families.TOLERANCE:g} of the largest one
+- an export of what was read: every tensor is the same bit for bit
+- the gradients of a step of finetuning: they differ by at most {test_families.GRADIENT_TOLERANCE:g} of the largest one of each tensor
+- 64 tokens of greedy decoding: they are the same
+
+The logits with int8 weights deviate by at most {test_families.INT8_TOLERANCE:.0%} of their spread (root of the mean square), and by at
+most {test_families.INT8_EXPERTS_TOLERANCE:.0%} where a router may choose another expert. OPT's positions begin with two rows that no token
+has; an export writes zeros there.
+
+| Models | Class | GGUF | Variants tested |
+|---|---|---|---|
+"""
+TAIL = """
+Rotary positions that are scaled by `linear`, `dynamic`, `llama3`, `yarn` and `longrope` are computed as in transformers. `dynamic` changes
+nothing within `max_position_embeddings`. Beyond the original context of LongRoPE the frequencies are others: `generate` reads a text again
+when it grows that long, and then without drafts.
+
+All other classes and settings are refused with exit code 3 and the reason. Among them are:
+
+- OPT-350M, whose embeddings are projected
+- StableLM with `qk_layernorm`, whose norms differ between heads
+- Falcon with ALiBi
+- Qwen2-MoE and Qwen3-MoE with layers without experts, and any mixture with one expert per token
+- a rotated part of each head, except in Phi-3, StableLM and GPT-NeoX
+- Gemma 3 with images, and attention in both directions
+"""
+
+
+def titles() -> dict[str, str]:
+    """Return what the file of each family says about its models."""
+    found = {}
+    for entry in pkgutil.iter_modules(families.__path__):
+        module = importlib.import_module(f"{families.__name__}.{entry.name}")
+        found[module.FAMILY.architecture] = (inspect.getdoc(module) or "").rstrip(".")
+    return found
+
+
+def variants(family: Family) -> str:
+    """Return the names of the small models of a class, or where else it is tested."""
+    found = [case for case, (model_type, _) in small_families.CASES.items() if model_type == family.model_type]
+    return ", ".join(found) or "`tests/model/hf/test_transformers.py`"
+
+
+def page() -> str:
+    """Return the whole page."""
+    title = titles()
+    rows = []
+    for family in families.FAMILIES:
+        known = ARCHITECTURES.get(family.architecture)
+        gguf = f"`{known.name}`" if known else "no"
+        rows.append(f"| {title[family.architecture]} | {family.architecture} | {gguf} | {variants(family)} |\n")
+    return HEAD + "".join(rows) + TAIL
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
