@@ -82,7 +82,7 @@ def test_packaged_lists() -> None:
 def test_remove_chinese_stop_words(splitter: str) -> None:
     """Words are segmented first, so that there is something to remove."""
     texts = pa.array(["人工智能的快速发展改变了我们的生活", None], pa.large_string())
-    result, note = remove_stop_words(texts, splitter, "chinese")  # type: ignore[arg-type]
+    result, _, note = remove_stop_words(texts, splitter, "chinese")  # type: ignore[arg-type]
     assert result.to_pylist() == ["人工智能 快速 发展 改变 生活", None]
     assert note.endswith(":chinese")
 

@@ -54,3 +54,12 @@ def test_views_and_ids_in_use() -> None:
     column = pa.array(["x", *texts], pa.large_string()).slice(1)
     assert [bytes(view).decode() for view in arrow_arrays.string_views(column)] == texts
     assert token_rows.ids_in_use(lists([[1, 1], [], [3]]), 5).tolist() == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("人工智能 abc", 4), ("ไก่", 3), ("ខ្មែរ", 5), ("မြန်", 4), ("한국 हिन्दी é “x” 😀", 0), ("", 0)]
+)
+def test_unspaced_characters(text: str, count: int) -> None:
+    """Characters of scripts without spaces, in slices of a column too."""
+    column = pa.array(["字", text, text, None], pa.large_string())
+    assert token_rows.count_unspaced(column[1:]) == 2 * count
