@@ -37,6 +37,15 @@ def require_address_space(args: list[str]) -> None:
         )
 
 
+def reserve_little() -> None:
+    """Keep Arrow and the C library from reserving address space in advance, 1 GB and more, if `ulimit -v` limits it."""
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # for the workers
+
+
 def start_workers(args: list[str]) -> None:
     """Start the fork server if the command line uses workers and this process may use several processors.
 
@@ -44,6 +53,7 @@ def start_workers(args: list[str]) -> None:
     """
     global compiles
     require_address_space(args)
+    reserve_little()
     if len(args) > 1 and args[0] in stage_names() and not QUIET & {*args}:
         show_starting(args[0])
     if out := out_argument(args):

@@ -43,7 +43,9 @@ DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", 
 # The error messages of torch for a lack of memory: of a GPU, its libraries, an Apple GPU, a CPU.
 OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|can't allocate memory|not enough memory", re.I)
 # Those of the system for a library that cannot be loaded, or a thread that cannot be started, for lack of memory.
-NO_ADDRESS_SPACE = re.compile(r"failed to map segment|cannot allocate memory|can't start new thread", re.I)
+NO_ADDRESS_SPACE = re.compile(
+    r"failed to map segment|cannot allocate memory|can't start new thread|failed to launch worker thread", re.I
+)
 REQUESTED_BYTES = re.compile(r"[Tt](ried to allocate [\d.]+ \w+)")
 
 
@@ -153,9 +155,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def lacks_address_space(error: BaseException | None) -> bool:
     """Return whether an exception, or one that it was raised from, tells of a library or thread that did not fit."""
     while error is not None:
-        if isinstance(error, ImportError | OSError | RuntimeError) and (
-            getattr(error, "errno", None) == errno.ENOMEM or NO_ADDRESS_SPACE.search(str(error))
-        ):
+        if getattr(error, "errno", None) == errno.ENOMEM or NO_ADDRESS_SPACE.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -54,6 +54,7 @@ def test_answers_of_object_storage(said: str, code: int, words: str) -> None:
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("can't start new thread"),
+        Exception("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
         MemoryError(),
     ],
     ids=lambda error: type(error).__name__,
