@@ -137,8 +137,8 @@ def _separate(text: str, is_japanese: bool) -> str:
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """Return patterns of runs of letters by script, of spaces before a combining mark, and of letters with marks."""
-    from gptctl.text.kernels.characters import combining_marks
-    from gptctl.text.kernels.scripts import HAN, KANA, OTHER, THAI, UNSPACED, character_class, letters_of
+    from gptctl.text.combining_marks import character_class, combining_marks
+    from gptctl.text.kernels.scripts import HAN, KANA, OTHER, THAI, UNSPACED, letters_of
 
     mark = character_class(combining_marks())
     runs = (

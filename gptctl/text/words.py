@@ -52,8 +52,7 @@ def word_pattern(single_marks: bool = False) -> re.Pattern[str]:
 
     With `single_marks`, each punctuation mark is a word of its own.
     """
-    from gptctl.text.kernels.characters import combining_marks
-    from gptctl.text.kernels.scripts import character_class
+    from gptctl.text.combining_marks import character_class, combining_marks
 
     other = r"[^\w\s]" if single_marks else r"[^\w\s]+"
     return re.compile(rf"\w[\w{character_class(combining_marks())}]*|{other}")

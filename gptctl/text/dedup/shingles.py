@@ -115,8 +115,8 @@ def normalized_words(text: pa.LargeStringArray) -> pa.ListArray:
 @cache
 def _word_pattern() -> re.Pattern[str]:
     """Return the pattern of a normalized word: one letter of a script without spaces, or a run of others, and marks."""
-    from gptctl.text.kernels.characters import combining_marks
-    from gptctl.text.kernels.scripts import UNSPACED, character_class, letters_of
+    from gptctl.text.combining_marks import character_class, combining_marks
+    from gptctl.text.kernels.scripts import UNSPACED, letters_of
 
     mark, single = character_class(combining_marks()), character_class(letters_of(*UNSPACED))
     other = rf"(?![{single}])[^\W_]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import unicodedata
 from functools import cache
 from typing import Any
 
@@ -12,27 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gptctl.text.combining_marks import combining_marks
 from gptctl.text.kernels.compile import compiled
 from gptctl.text.punctuation import PUNCTUATION, SENTENCE_TERMINALS
 
 WORD, SPACE, ALPHA, PUNCT, TERMINAL, DIGIT, LINE_END, MARK = 1, 2, 4, 8, 16, 32, 64, 128
 # str.splitlines, Python's documentation; "\r\n" is one line end.
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-VOWELS_AM, JOINERS = "\u0e33\u0eb3", "\u200c\u200d"
 # Planes 4 to 13 are empty, 14 has tags and variation selectors, 15 and 16 are for private use: none is in a class.
 ASSIGNED = 0x40000
-
-
-@cache
-def combining_marks() -> str:
-    """Return all characters that belong to the letter before them, sorted by code point.
-
-    They are the combining marks (general category M), the vowels AM of Thai and Lao, which Unicode Standard Annex 29
-    counts among them, and the two joiners. These shape the letters around them, as in Persian, Sinhala and Malayalam,
-    and separate no words (rule WB4).
-    """
-    candidates = map(chr, (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)))  # the last are variation selectors
-    return "".join(c for c in candidates if c in VOWELS_AM + JOINERS or unicodedata.category(c)[0] == "M")
 
 
 @cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -46,15 +45,6 @@ def script_table() -> NDArray[np.uint8]:
         for first, last in ranges:
             table[[point for point in range(first, last + 1) if chr(point).isalnum()]] = script
     return table
-
-
-def character_class(characters: str) -> str:
-    """Return some characters, sorted by code point, as ranges for a class of a regular expression."""
-    parts = []
-    for _, run in groupby(enumerate(map(ord, characters)), lambda item: item[1] - item[0]):
-        points = [point for _, point in run]
-        parts.append(f"\\U{points[0]:08x}-\\U{points[-1]:08x}")
-    return "".join(parts)
 
 
 def letters_of(*scripts: int) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gptctl.text.kernels.characters import ASSIGNED, combining_marks, decode
+from gptctl.text.combining_marks import combining_marks
+from gptctl.text.kernels.characters import ASSIGNED, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NUMBER, OFFSETS, compiled, types
 from gptctl.text.kernels.hashing import BASE, MULTIPLIER, hash_combine, mix
 from gptctl.text.kernels.scripts import UNSPACED, script_table

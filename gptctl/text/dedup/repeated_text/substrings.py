@@ -101,8 +101,8 @@ def _count_words(text: pa.LargeStringArray) -> NDArray[np.int64]:
 @cache
 def _word_pattern() -> re.Pattern[str]:
     """Return the pattern of the words that the kernels find."""
-    from gptctl.text.kernels.characters import combining_marks
-    from gptctl.text.kernels.scripts import UNSPACED, character_class, letters_of
+    from gptctl.text.combining_marks import character_class, combining_marks
+    from gptctl.text.kernels.scripts import UNSPACED, letters_of
 
     mark, single = character_class(combining_marks()), character_class(letters_of(*UNSPACED))
     other = rf"(?![{single}])\w"
