@@ -97,6 +97,7 @@ def test_data_stages_need_no_torch(installed: Callable[[frozenset[str]], Run], t
     for command in (
         "clean raw.jsonl -o clean --workers 2 --remove-stopwords english",
         "dedup clean -o unique --workers 2",
+        "split unique -o splits --workers 2",
         "tokenize unique -o tokens --vocab-size 300 --workers 2",
         "inspect tokens",
         "eval --predictions predictions.jsonl -o scores",
