@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptctl.core.errors import DataError
 from gptctl.stages.clean import Clean
 from gptctl.stages.clean import run as clean
 from gptctl.text.cleaning.filter_presets import PRESETS
@@ -110,5 +111,11 @@ def grouped(folder: Path, parts: list[list[dict[str, str]]], method: str) -> tup
 @pytest.mark.parametrize("preset", PRESETS)
 def test_input_without_a_readable_record(preset: str, html: str, tmp_path: Path) -> None:
     """A task may hold nothing but records that cannot be read: all of them are counted."""
-    write_jsonl(tmp_path / "a.jsonl", [{"other": 1}, {"text": None}])
-    assert cleaned(tmp_path / "a.jsonl", tmp_path / "out", preset=preset, html=html, max_bad=1, pii=True) == []
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"other": 1}, {"text": None}])
+    with pytest.raises(DataError, match="2 of 2 records are unreadable"):
+        cleaned(tmp_path / "in", tmp_path / "none", preset=preset, html=html, max_bad=1, pii=True)
+    write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": "A text that can be read."}])
+    rows = cleaned(tmp_path / "in", tmp_path / "out", preset=preset, html=html, max_bad=1, pii=True)
+    assert len(rows) <= 1
+    assert (tmp_path / "out" / "quarantine.jsonl").read_text().count("\n") == 2
