@@ -29,7 +29,7 @@ from gptctl.model.config import ModelConfig
 from gptctl.model.feed_forward import ACTIVATIONS, FeedForward
 from gptctl.model.gpt import GPT, Block
 from gptctl.model.kv_cache import KVCache
-from gptctl.model.moe import Experts, MixtureOfExperts, can_group
+from gptctl.model.moe import Experts, MixtureOfExperts, can_group, choose_experts
 from gptctl.model.norms import RMSNormPlusOne
 from gptctl.model.rope import RopeTables, apply_rope, look_up_rope
 from gptctl.model.sliding_window import causal_mask, sliding_window_attention
@@ -311,7 +311,7 @@ def dense_mixture_output(module: MixtureOfExperts, experts: Experts, x: Tensor) 
     A step of many rows reads the weights of all experts anyway.
     """
     rows = x.flatten(0, 1)  # (N, C)
-    shares, chosen = module.choose(module.router(x).flatten(0, 1))  # (N, k)
+    shares, chosen = choose_experts(module.router(x).flatten(0, 1), module.top_k, module.norm_topk_prob)  # (N, k)
     hidden = F.silu(rows @ experts.gate.mT) * (rows @ experts.up.mT)  # (E, N, F)
     outputs = (hidden @ experts.down.mT).transpose(0, 1)  # (N, E, C)
     picked = outputs.gather(1, chosen[..., None].expand(-1, -1, outputs.size(-1)))  # (N, k, C)
@@ -326,7 +326,8 @@ class Int8Experts:
         experts = module.experts
         assert isinstance(experts, Experts)
         # In double precision the router's result does not depend on the batch either.
-        self.router, self.choose = copy_small(module.router.weight).double(), module.choose
+        self.router = copy_small(module.router.weight).double()
+        self.top_k, self.norm_topk_prob = module.top_k, module.norm_topk_prob
         stacked = zip(experts.gate.detach(), experts.up.detach(), experts.down.detach(), strict=True)
         self.experts = [(Int8Linear(torch.cat((gate, up)), None), Int8Linear(down, None)) for gate, up, down in stacked]
         self.shared = None
@@ -337,7 +338,9 @@ class Int8Experts:
     def __call__(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         rows = x.flatten(0, 1)  # (N, C)
-        shares, chosen = self.choose(F.linear(rows.double(), self.router).float())  # (N, k)
+        shares, chosen = choose_experts(
+            F.linear(rows.double(), self.router).float(), self.top_k, self.norm_topk_prob
+        )  # (N, k)
         out = torch.zeros_like(rows)
         for number in sorted(set(chosen.flatten().tolist())):
             token, place = (chosen == number).nonzero(as_tuple=True)

@@ -89,7 +89,7 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, T, C) to (B, T, C); return the router logits (B, T, E), too."""
         logits = self.router(x)
-        shares, chosen = self.choose(logits.flatten(0, 1))  # (N, K)
+        shares, chosen = choose_experts(logits.flatten(0, 1), self.top_k, self.norm_topk_prob)  # (N, K)
         # Each token appears once for each of its experts, sorted by expert. Sorting and its inverse only permute, so
         # the sum of K outputs below has a fixed order on every device, which index_add does not have on a GPU.
         order = chosen.flatten().argsort(stable=True)  # (N * K,)
@@ -99,19 +99,20 @@ class MixtureOfExperts(nn.Module):
         mixed = (outputs * shares[..., None]).sum(1).view_as(x).type_as(x)
         return self.add_shared(x, mixed), logits
 
-    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weights of the chosen experts and their numbers, both (N, K), for router logits (N, E)."""
-        top, chosen = logits.topk(self.top_k)
-        if self.norm_topk_prob:
-            return top.softmax(-1), chosen
-        return logits.softmax(-1).gather(-1, chosen), chosen
-
     def add_shared(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Add the output of the shared expert, if there is one, to that of the others (B, T, C)."""
         if self.shared_expert is None or self.shared_gate is None:
             return mixed
         added: Tensor = torch.sigmoid(self.shared_gate(x)) * self.shared_expert(x)[0]
         return mixed + added
+
+
+def choose_experts(logits: Tensor, top_k: int, norm_topk_prob: bool) -> tuple[Tensor, Tensor]:
+    """Return the weights of the chosen experts and their numbers, both (N, K), for router logits (N, E)."""
+    top, chosen = logits.topk(top_k)
+    if norm_topk_prob:
+        return top.softmax(-1), chosen
+    return logits.softmax(-1).gather(-1, chosen), chosen
 
 
 def router_losses(logits: Tensor, counted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

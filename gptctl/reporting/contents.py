@@ -17,7 +17,7 @@ from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.schema import fact, kind_of
 from gptctl.io.files import UNREADABLE, damaged, open_seekable, open_stream, read_if_exists, split_suffixes
-from gptctl.io.object_storage.address import file_info, is_uri, join
+from gptctl.io.object_storage.address import file_info, is_uri, join, list_folder
 from gptctl.io.recognize import recognize, wrong_content
 from gptctl.text.tokenizer import Tokenizer
 
@@ -59,7 +59,7 @@ def read_output(path: str, found: Manifest, limit: int | None, split: str) -> tu
     facts |= {"rows": sum(s.rows for s in found.shards), "size": format_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
     facts |= {"metrics": top_figures(found.metrics)}
-    if besides := [] if is_uri(path) else other_content(Path(path)):
+    if besides := other_content(path):
         facts["see also"] = ", ".join(besides)
     if split and not any(shard.rows for shard in found.of_split(split)):
         known = ", ".join(sorted({shard.split for shard in found.shards if shard.rows and shard.split}))
@@ -69,11 +69,11 @@ def read_output(path: str, found: Manifest, limit: int | None, split: str) -> tu
     return facts, decoded(table, Tokenizer.from_json(tokenizer.decode()) if tokenizer is not None else None)
 
 
-def other_content(folder: Path) -> list[str]:
+def other_content(folder: str) -> list[str]:
     """Return the paths of what a dataset has besides its shards: rejects, clusters, quarantine.jsonl."""
-    tables = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name not in RECORDS]
-    quarantine = folder / "quarantine.jsonl"
-    return sorted(map(str, tables)) + ([str(quarantine)] if quarantine.exists() else [])
+    entries = list_folder(folder)
+    folders = [path for name, path in entries.items() if "." not in name and name not in RECORDS]
+    return folders + [path for name, path in entries.items() if name == "quarantine.jsonl"]
 
 
 def read_file(path: str, limit: int | None) -> tuple[Values, Rows]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gptctl.core.formatting import format_interval, format_number
-from gptctl.core.markdown import escape, table
+from gptctl.core.markdown import escape, raw_table, table
 from gptctl.evals.comparison.gates import GateResult
 from gptctl.evals.output.tables import MAX_CLASSES, baseline_rows, comparison_rows, flipped_tables, system_names
 from gptctl.evals.scoring.report import Report
@@ -16,8 +16,8 @@ def render(report: Report, gates: Sequence[GateResult]) -> str:
     parts = ["# Evaluation"]
     if gates:
         passed = sum(gate.passed for gate in gates)
-        rows = [(gate.name, "passed" if gate.passed else "**missed**", gate.message) for gate in gates]
-        parts.append(f"{passed} of {len(gates)} gates passed.\n\n" + table(("gate", "", "value"), rows))
+        rows = [(escape(gate.name), "passed" if gate.passed else "**missed**", escape(gate.message)) for gate in gates]
+        parts.append(f"{passed} of {len(gates)} gates passed.\n\n" + raw_table(("gate", "", "value"), rows))
     for split, part in (report.get("splits") or {report.get("split", "all"): report}).items():
         parts.append(f"## {escape(str(split))}: {part['n']:,} rows\n\n{metrics_table(part)}")
         parts += comparisons(part)

@@ -237,7 +237,7 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
         chosen = {
             name for name in flatten(values) if name.startswith(("model.", "training.")) and name not in self._given
         }
-        return {name: value for name, value in without(values, chosen).items() if value != {}}
+        return without_empty_tables(without(values, chosen))
 
     def recorded(self) -> Values:
         """Return all keys but those that are chosen: another run with these values may choose others.
@@ -273,3 +273,9 @@ class PretrainOptions(DistributedOptions, MixingOptions, SeedOption):
                 "set both with --seq-len",
             )
         return model
+
+
+def without_empty_tables(values: Values) -> Values:
+    """Return nested values without the tables that hold nothing."""
+    tables = {name: without_empty_tables(value) for name, value in values.items() if isinstance(value, dict)}
+    return {name: tables.get(name, value) for name, value in values.items() if tables.get(name) != {}}

@@ -78,13 +78,14 @@ def others(value: Any, field: FieldInfo) -> list[Any]:
             [1.0],
             ["sliding"],
             ["full"],
+            [False],
         ]
         return [one for one in lists if one != value]
     if kind in (int, float):
         return [n for n in (1, 2, 3, 4, 8, 16, 4096, 0, 0.5, 0.25, 0.125, (value or 1) * 2) if n != value]
     return [
         text
-        for text in ("other", "muon", "adamw", "longest", "web", "db", "b", "2MB", "serial", "3000")
+        for text in ("other", "muon", "adamw", "longest", "web", "db", "b", "2MB", "serial", "3000", "utf-8", "group:a")
         if text != value
     ]
 
