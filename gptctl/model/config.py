@@ -141,7 +141,8 @@ class ModelConfig(Settings):
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
         if self.positions != "rope":
-            keys = ("rope_theta", "sliding_rope_theta", "partial_rotary_factor", "rope_pattern", "rope_scaling")
+            keys = ["rope_theta", "sliding_rope_theta", "partial_rotary_factor", "rope_pattern"]
+            keys += [f"rope_scaling.{name}" for name in RopeScaling.model_fields]
             found |= dict.fromkeys(keys, f"with positions {self.positions}")
         if "sliding" not in self.layer_pattern:
             found |= dict.fromkeys(("sliding_window", "sliding_rope_theta"), "where no layer is sliding")

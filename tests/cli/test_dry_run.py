@@ -168,7 +168,7 @@ OPTIONS: dict[str, tuple[str, int, Values]] = {
 def test_options(what: str, tmp_path: Path) -> None:
     stage, code, values = OPTIONS[what]
     write_jsonl(tmp_path / "in.jsonl", documents(3))
-    write_jsonl(tmp_path / "other.jsonl", [{"body": "text"}] * 9)
+    write_jsonl(tmp_path / "other.jsonl", [{"price": 3}] * 9)
     (tmp_path / "cut.parquet").write_bytes(b"PAR1")
     (tmp_path / "tokenizer.json").write_text("{}")
     if "characters" in what:

@@ -309,7 +309,7 @@ def test_a_conversation_on_a_terminal(models: Path) -> None:
         ("small x --prompts p.txt", 2, "both given"),
         ("chat --chat -o out", 2, "not written to a folder"),
         ("small --prompts empty.txt", 3, "contains no prompt"),
-        ("small --prompts empty.txt -o out", 3, "no record"),
+        ("small --prompts empty.txt -o out", 3, "contains no prompt"),
         ("small --prompts damaged.txt", 3, "not UTF-8 at byte 11"),
         ("small --prompts binary.txt", 3, "binary.txt is binary"),
         ("small --prompts missing.txt", 2, "missing.txt"),

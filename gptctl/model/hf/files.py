@@ -81,11 +81,16 @@ def token_ids(tokenizer_json: str, extra: Values) -> Values:
 
 
 def token_names(tokenizer_json: str) -> dict[int, str]:
-    """Return the tokens of a tokenizer.json by id, empty if it lists none."""
-    definition = json.loads(tokenizer_json)
-    vocabulary = (definition.get("model") or {}).get("vocab")
-    names = {number: name for name, number in vocabulary.items()} if isinstance(vocabulary, dict) else {}
-    return names | {token["id"]: token["content"] for token in definition.get("added_tokens") or []}
+    """Return the tokens of a tokenizer.json by id, empty if it lists none or is damaged."""
+    try:
+        definition = json.loads(tokenizer_json)
+        vocabulary = (definition.get("model") or {}).get("vocab") or {}
+        if isinstance(vocabulary, list):  # of Unigram: tokens and their scores
+            vocabulary = {name: number for number, (name, _) in enumerate(vocabulary)}
+        names = {number: name for name, number in vocabulary.items()}
+        return names | {token["id"]: token["content"] for token in definition.get("added_tokens") or []}
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return {}  # whoever parses the tokenizer says what is wrong with it
 
 
 def read_tokenizer(folder: Path) -> str:
