@@ -58,11 +58,16 @@ class Prompts(Inputs):
             return {self.name: content_hash(str(self.lines))}
         return super().fingerprints(read_remote)
 
-    def count(self, limit: int = 0) -> int:
-        """Read all prompts and return how many there are. Raises DataError (3) if there are none."""
-        if count := sum(len(found.documents) for found in self.tables(limit)):
-            return count
-        raise self.without_any()
+    def count(self, limit: int = 0, required: bool = False) -> int:
+        """Read all prompts and return how many there are.
+
+        Raises DataError (3) if there is no record at all, or with `required` none that can be read.
+        """
+        found = [(len(part.documents), len(part.unreadable)) for part in self.tables(limit)]
+        count = sum(readable for readable, _ in found)
+        if not count and (required or not any(bad for _, bad in found)):
+            raise self.without_any()
+        return count
 
     def expected_tasks(self, limit: int = 0) -> int | None:
         """Return None: generation reports its samples, not its tasks."""

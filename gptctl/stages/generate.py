@@ -89,7 +89,7 @@ def plan(config: Generate, context: Context) -> Summary:
     model = str(find_model(config.model, context.info))
     facts: Values = {"model": model, "weights": config.dtype(), "max_tokens": config.max_tokens}
     if not config.is_conversation() and config.prompts != "-":
-        facts["prompts"] = open_prompts(config).count(config.limit)
+        facts["prompts"] = open_prompts(config).count(config.limit, required=True)
     facts |= {"draft": str(find_model(config.draft))} if config.draft else {}
     return Summary("generate", "planned", (config.out,) if config.out else (), plan=facts)
 

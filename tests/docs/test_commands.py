@@ -128,6 +128,7 @@ def check_tool(line: str) -> None:
         assert re.search(r"(install|--from) '?(\.|gptctl @)", line), line
         return
     places = [word.split("::")[0] for word in words if re.match(r"(tests|examples|gptctl|\.ci)/", word)]
+    places += [word.replace(".", "/") + ".py" for word in words if re.fullmatch(r"tests(\.\w+)+", word)]
     assert places or words[0] in ("git", "cd", "coverage"), line
     for place in places:
         assert (REPO / place).exists(), line

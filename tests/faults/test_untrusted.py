@@ -68,6 +68,7 @@ def test_hostile_text_and_config(tmp_path: Path, gptctl: Gptctl) -> None:
 RUNS_DATA = {"eval", "exec", "torch.load", "torch.save", "yaml.load", "os.system", "numpy.load", "np.load"}
 MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib"}
 REACHES_OUT = {"requests", "urllib.request", "urllib3", "http.client", "ftplib", "smtplib", "huggingface_hub"}
+CARD_DATA = {"DatasetCardData", "EvalResult", "ModelCardData"}  # of the hub, which only write YAML
 
 
 def names(tree: ast.AST) -> Iterator[str]:
@@ -75,6 +76,9 @@ def names(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "huggingface_hub":
+            if not {alias.name for alias in node.names} <= CARD_DATA:
+                yield node.module
         elif isinstance(node, ast.ImportFrom):
             yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
         elif isinstance(node, ast.Call):
