@@ -193,7 +193,7 @@ def test_an_error_in_a_task_is_told_as_anywhere(whole: Path, tmp_path: Path, gpt
     done = gptctl("clean", "in", "-o", "out", "--executor", "ray")
     other = gptctl("clean", "in", "-o", "other")
     assert (done.code, other.code) == (3, 3)
-    assert done.err.replace("out", "other") == other.err
+    assert [line.replace("out", "other") for line in done.error_lines] == other.error_lines
     damaged = tmp_path / "damaged"
     subprocess.run(["cp", "-r", str(whole / "clean"), str(damaged)], check=True)
     shard = sorted(damaged.glob("shards/*"))[5]
@@ -201,7 +201,7 @@ def test_an_error_in_a_task_is_told_as_anywhere(whole: Path, tmp_path: Path, gpt
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     done = gptctl("dedup", "damaged", "-o", "unique", "--executor", "ray")
-    assert (done.code, len(done.error_lines), len(done.err.splitlines())) == (3, 2, 2), done.err
+    assert (done.code, len(done.error_lines)) == (3, 2), done.err
 
 
 @pytest.mark.slow
