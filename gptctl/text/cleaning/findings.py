@@ -10,7 +10,6 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Counts
 from gptctl.io.input import sniff
 from gptctl.io.input.blocks import ReadOptions
-from gptctl.text.cleaning.filter_presets import PRESETS
 from gptctl.text.cleaning.options import CleaningOptions
 from gptctl.text.filters.url_blocklist import URLS
 from gptctl.text.pii import Pii
@@ -97,7 +96,8 @@ def describe_missing(options: CleaningOptions, counts: Counts, metrics: Mapping[
 def asked_filters(options: CleaningOptions) -> list[str]:
     """Return the filters that the user asked for, other than by choosing a preset."""
     names = [configured.name for configured in options.filter_chain()]
-    if options.filters != tuple(PRESETS.get(options.preset, ())):
+    own = type(options).preset_layer({"preset": options.preset, "language": options.filter_settings("language")})
+    if list(options.filters or ()) != own["filters"]:
         return names
     return [name for name in names if name in ("language", "url_blocklist") and can_drop(options, name)]
 

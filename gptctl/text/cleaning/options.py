@@ -172,7 +172,9 @@ def _wanted_languages(chosen: Values) -> tuple[str, ...]:
     """Return the codes of --language among values that are not checked yet."""
     settings = chosen.get("language")
     wanted = settings.get("languages", ()) if isinstance(settings, Mapping) else getattr(settings, "languages", ())
-    return tuple(code.strip() for code in wanted.split(",")) if isinstance(wanted, str) else tuple(map(str, wanted))
+    if isinstance(wanted, str):
+        return tuple(code.strip() for code in wanted.split(","))
+    return tuple(map(str, wanted)) if isinstance(wanted, list | tuple) else ()
 
 
 def filter_fields() -> dict[str, Any]:

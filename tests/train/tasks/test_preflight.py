@@ -68,11 +68,11 @@ def test_patience_needs_a_val_split(here: Path, workspace: Path) -> None:
 
 def test_finetune(here: Path, workspace: Path) -> None:
     shutil.copytree(workspace / "run" / "model", here / "model")
-    values = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 8, "vocab_size": 9}
+    values = {"model_type": "mamba", "architectures": ["MambaForCausalLM"], "hidden_size": 8, "vocab_size": 9}
     (here / "model" / "config.json").write_text(json.dumps(values))
     (here / "model" / "manifest.json").unlink()  # as in a folder from elsewhere
     base = {"base": str(workspace / "run"), "data": [str(workspace / "labelled")], "out": "classifier", "device": "cpu"}
-    assert_refused("finetune", 3, "unknown architecture: Qwen2", **base | {"base": "model"})
+    assert_refused("finetune", 3, "unknown architecture: Mamba", **base | {"base": "model"})
     assert_refused("finetune", 2, "no logger is called 'wanb'", **base, loggers=["wanb"])
     assert_refused("finetune", 2, "--nodes 2 needs --rdzv-endpoint", **base, nodes=2)
     assert_refused("finetune", 2, "max_seq_len 99999 is longer", **base, max_seq_len=99999)
