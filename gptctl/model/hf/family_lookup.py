@@ -81,4 +81,6 @@ def computation(config: ModelConfig) -> dict[str, Any]:
     if config.positions == "sinusoidal":  # a table that a class with learned positions holds as weights
         values["positions"] = "learned"
     left_out = {*NOT_COMPARED, *(name for name in config.without_effect() if name != "rope_pattern")}
+    if config.positions != "rope":
+        left_out.add("rope_scaling")
     return {name: value for name, value in values.items() if name not in left_out}
