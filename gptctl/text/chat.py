@@ -82,7 +82,7 @@ class ChatTemplate:
             self.template = environment.from_string(source)
         except TemplateError as error:
             raise UsageError(f"the chat template cannot be parsed: {error}", "see jinja.palletsprojects.com") from error
-        self.marks_generation = any(self.template.environment.parse(source).find_all(nodes.CallBlock))
+        self.marks_generation = any(environment.parse(source).find_all(nodes.ExtensionAttribute))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """Render a conversation as text, with `add_generation_prompt` up to where the assistant's next turn begins.

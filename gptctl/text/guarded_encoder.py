@@ -93,5 +93,5 @@ def can_be_spelled(definition: Mapping[str, Any], special: Iterable[str]) -> boo
     if model.get("type") == "BPE" and not model.get("ignore_merges"):
         return False
     vocabulary = model.get("vocab") or ()
-    known = set(vocabulary) if isinstance(vocabulary, dict) else {name for name, _ in vocabulary}
+    known = vocabulary.keys() if isinstance(vocabulary, dict) else {name for name, _ in vocabulary}
     return not known.isdisjoint(special)

@@ -200,6 +200,13 @@ def test_calls_of_tools_are_learned(foreign: Tokenizer) -> None:
         ChatTemplate(TOOLS, foreign).prompt([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
 
 
+def test_other_blocks_mark_nothing(foreign: Tokenizer) -> None:
+    """A template may call macros with blocks of its own; only generation blocks decide what is learned."""
+    source = "{% macro plain() %}{{ caller() }}{% endmacro %}{% call plain() %}{% endcall %}" + CHATML
+    samples, wanted = (ChatTemplate(text, foreign).samples(TALK[:2]) for text in (source, CHATML))
+    assert [part.tolist() for part in samples[0]] == [part.tolist() for part in wanted[0]]
+
+
 def test_templates_may_ask_for_the_date(foreign: Tokenizer) -> None:
     template = ChatTemplate("{{ strftime_now('%Y') }}" + CHATML, foreign)
     assert template.render(TALK[:1])[:2] == "20"
