@@ -32,10 +32,7 @@ class GuardedEncoder:
 
     def encode(self, pieces: Iterable[tuple[str, bool]]) -> list[int]:
         """Return the ids of a text that is given in pieces; those that are flagged are names of special tokens."""
-        text = "".join(self.names[piece] if is_special else piece for piece, is_special in pieces)
-        self.backend.encode_special_tokens = False
-        ids = self.backend.encode(text, add_special_tokens=False).ids
-        return [self.original_ids.get(number, number) for number in ids]
+        return self.encode_spans((piece, is_special, False) for piece, is_special in pieces)[0]
 
     def encode_spans(self, pieces: Iterable[tuple[str, bool, bool]]) -> tuple[list[int], list[bool]]:
         """Return the ids of a text in pieces, and for each whether it contains text of a marked piece.
@@ -50,14 +47,17 @@ class GuardedEncoder:
             marks += range(start + 1, start + size + 1) if is_marked else [start] * size
         self.backend.encode_special_tokens = False
         encoding = self.backend.encode("".join(texts), add_special_tokens=False)
-        ids = [self.original_ids.get(number, number) for number in encoding.ids]
-        return ids, [marks[end] > marks[start] for start, end in encoding.offsets]
+        return self.original(encoding.ids), [marks[end] > marks[start] for start, end in encoding.offsets]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of texts without special tokens."""
         self.backend.encode_special_tokens = True
         encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [[self.original_ids.get(number, number) for number in encoding.ids] for encoding in encodings]
+        return [self.original(encoding.ids) for encoding in encodings]
+
+    def original(self, ids: list[int]) -> list[int]:
+        """Return the ids that tokens have in the definition."""
+        return [self.original_ids.get(number, number) for number in ids]
 
 
 def rename_tokens(definition: Mapping[str, Any], names: Mapping[str, str], ids: Mapping[str, int]) -> dict[str, Any]:
