@@ -16,7 +16,7 @@ from tests.text.dedup import plain
 from tests.text.filters.golden import texts as real_texts
 
 WORDS = Shingling()
-ODD = ["", "too short", "Ünïcödé wörds älso cöunt", "日本語のテキストです"]
+ODD = ["", "too short", "Ünïcödé wörds älso cöunt", "日本語のテキストを短く書きました"]
 HOWS = [WORDS, Shingling(24, "chars"), Shingling(3, normalize=False), Shingling(9, "chars", normalize=False)]
 
 
