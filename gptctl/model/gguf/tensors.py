@@ -6,18 +6,20 @@ The names are those of the package gguf. The architecture `llama` of llama.cpp r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gptctl.model.config import ModelConfig
-from gptctl.model.gpt import GPT
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.hf.families import gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe
 from gptctl.model.hf.family_lookup import closest_family
 from gptctl.model.hf.family_lookup import unsupported_reason as hf_unsupported_reason
 from gptctl.model.hf.family_spec import Family
-from gptctl.model.hf.tensors import map_modules, to_hf_tensors
+from gptctl.model.hf.tensors import lazy_hf_tensors, map_modules
 from gptctl.model.hf.window_keys import effective_windows
 from gptctl.model.rope import plain_frequencies, scaled_frequencies
 from gptctl.model.rope_scaling import RopeScaling
@@ -95,28 +97,33 @@ def computes_rope(scaling: RopeScaling, architecture: GgufArchitecture) -> bool:
     return scaling.rope_type in architecture.rope_types and not (scaling.rope_type == "yarn" and is_told)
 
 
-def gguf_tensors(model: GPT, family: Family, architecture: str) -> dict[str, Tensor]:
-    """Return the tensors under GGUF's names, matrices as (out, in), experts as (E, out, in)."""
-    config = model.config
-    weights = to_hf_tensors(model.state_dict(), config, family)
-    found: dict[str, Tensor] = {}
-    experts: dict[str, list[Tensor]] = {}
+def gguf_tensors(
+    weights: Mapping[str, LazyTensor], config: ModelConfig, family: Family, architecture: str
+) -> dict[str, LazyTensor]:
+    """Return weights under GGUF's names, matrices as (out, in), experts as (E, out, in).
+
+    Each is computed when it is read.
+    """
+    weights = lazy_hf_tensors(weights, config, family)
+    found: dict[str, LazyTensor] = {}
+    experts: dict[str, list[LazyTensor]] = {}
     for module in map_modules(family, config):
         block = "" if module.layer is None else f"blk.{module.layer}."
         for hf_name, _ in module.tensor_names():
             name = f"{block}{NAMES[module.kind.hf_name]}{hf_name[hf_name.rindex('.') :]}"
             tensor = weights[hf_name]
-            tensor = tensor.T if module.kind.transposed and tensor.ndim == 2 else tensor
+            if module.kind.transposed and len(tensor.shape) == 2:
+                tensor = tensor.map(lambda whole: whole.T, torch.Size(reversed(tensor.shape)))
             if architecture == "llama" and (heads := rotated_heads(module.kind.hf_name, config)):
-                tensor = interleave_rope_rows(tensor, heads)
+                tensor = tensor.map(partial(interleave_rope_rows, heads=heads))
             if module.expert is None:
-                found[name] = tensor.contiguous()
+                found[name] = tensor
             else:
                 experts.setdefault(name, []).append(tensor)
     if config.rope_scaling.rope_type == "llama3" and config.positions == "rope":
         plain = plain_frequencies(config.rope_theta, config.rotary_dim)
-        found["rope_freqs.weight"] = plain / scaled_frequencies(config)[0]
-    return found | {name: torch.stack(parts) for name, parts in experts.items()}
+        found["rope_freqs.weight"] = LazyTensor.of(plain / scaled_frequencies(config)[0])
+    return found | {name: LazyTensor.stack(parts) for name, parts in experts.items()}
 
 
 def rotated_heads(hf_name: str, config: ModelConfig) -> int:
