@@ -45,7 +45,7 @@ def write_gguf(
         raise UsageError(reason, HINT)
     vocabulary = read_vocabulary(tokenizer_json, config, extra)
     architecture = gguf_architecture(config)
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture.name)
     write_metadata(writer, config, gguf, weight_type)
     write_vocabulary(writer, vocabulary, config, extra)
     tensors = gguf_tensors(weights or lazily(model.state_dict()), config, closest_family(config), architecture)
@@ -78,9 +78,11 @@ def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: Wei
     writer.add_vocab_size(config.vocab_size)
     if config.norm == "layernorm":
         writer.add_layer_norm_eps(config.norm_eps)
+    else:
+        writer.add_layer_norm_rms_eps(config.norm_eps)
+    if config.positions != "rope":
         return
     writer.add_head_count_kv(config.resolved_kv_heads)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
     write_rope(writer, config, gguf)
     writer.add_key_length(config.resolved_head_dim)
     writer.add_value_length(config.resolved_head_dim)
@@ -88,6 +90,27 @@ def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: Wei
         writer.add_expert_count(config.experts)
         writer.add_expert_used_count(config.experts_per_token)
         writer.add_expert_feed_forward_length(config.intermediate_size)
+        if config.shared_expert_intermediate_size:
+            writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+    write_choices(writer, config)
+
+
+def write_choices(writer: Any, config: ModelConfig) -> None:
+    """Write what only some architectures have."""
+    architecture = gguf_architecture(config)
+    if architecture.sliding:
+        writer.add_sliding_window(config.sliding_window)
+    if config.attention_softcap:
+        writer.add_attn_logit_softcapping(config.attention_softcap)
+    if config.logit_softcap:
+        writer.add_final_logit_softcapping(config.logit_softcap)
+    if architecture.name == "stablelm":
+        writer.add_parallel_residual(config.residual != "sequential")
+    if architecture.name == "granite":
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_attention_scale(config.resolved_attention_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
 
 
 def write_rope(writer: Any, config: ModelConfig, gguf: Any) -> None:
