@@ -103,7 +103,8 @@ def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iter
     batch = Batch(file.name)
     try:
         with open_stream(file.path) if file.compressed else open_seekable(file.path, CHUNK_BYTES) as stream:
-            for record in ArchiveIterator(Positioned(stream)):
+            source: Any = Positioned(stream)
+            for record in ArchiveIterator(source):
                 batch.add(record, options)
                 if batch.size >= target_bytes:
                     yield batch.pack()
