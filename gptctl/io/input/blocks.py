@@ -19,7 +19,8 @@ NO_TEXT_COLUMN = "\0"
 class ReadOptions:
     """How to find documents in records. If `structured`, a text may be a list or an object, which becomes JSON.
 
-    With `usual_columns`, a column of a usual name holds the text where there is no `text_column`. encoding: that of
+    With `whole_records`, the text is the whole record as JSON, and there are no other columns than id and source. With
+    `usual_columns`, a column of a usual name holds the text where there is no `text_column`. encoding: that of
     text and tables that are not UTF-8; "auto" detects it. delimiter, quote: those of CSV files; "auto" finds them in
     the file.
     """
@@ -28,6 +29,7 @@ class ReadOptions:
     id_column: str = "id"
     max_doc_bytes: int = 16 * 2**20
     structured: bool = False
+    whole_records: bool = False
     usual_columns: bool = False
     encoding: str = "auto"
     delimiter: str = "auto"

@@ -51,7 +51,7 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Read one block: a shard of a dataset, a part of a stream, or a piece of a file in any input format."""
     if block.format == "shard":
         table = shards.table_from(manifest.read_shard(block.path, Shard(block.name, 0, block.size, block.checksum)))
-        has_default_names = (options.text_column, options.id_column) == ("text", "id")
+        has_default_names = (options.text_column, options.id_column) == ("text", "id") and not options.whole_records
         return ReadResult(table, []) if has_default_names else documents_from_table(table, 0, block.name, options)
     if block.format in ("stream", "documents"):
         table = stream.from_bytes(block.data or Path(block.path).read_bytes())
