@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from gptctl.text.chat import ChatTemplate, Message
+from gptctl.text.chat import ChatTemplate
+from gptctl.text.chat_messages import Message
 
 
 def chat_prompt(template: ChatTemplate, text: str, system: str | None = None) -> list[int]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate, read_messages
+from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat_messages import read_messages
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 from tests.model.hf.foreign_folders import make_tokenizer
@@ -198,6 +199,62 @@ def test_calls_of_tools_are_learned(foreign: Tokenizer) -> None:
         ChatTemplate(CHATML, foreign).samples(talk)
     with pytest.raises(DataError, match="not text"):
         ChatTemplate(TOOLS, foreign).prompt([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
+
+
+# Of the form of templates that describe tools and quote documents.
+GIVEN = (
+    "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{% for one in documents or [] %}{{ one.text }}{% endfor %}"
+    + TOOLS
+)
+
+
+def test_tools_and_documents_are_given_to_the_template(foreign: Tokenizer, tmp_path: Path) -> None:
+    """They are rendered as by transformers. A template that leaves them out is refused."""
+    transformers: Any = pytest.importorskip("transformers")
+    (tmp_path / "tokenizer.json").write_text(foreign.to_json())
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token="<|im_end|>", chat_template=GIVEN
+    )
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    documents = [{"title": "One", "text": "Two is even."}]
+    talk = TALK[:2]
+    wanted = theirs.apply_chat_template(talk, tools=tools, documents=documents, tokenize=False)
+    extras = {"tools": tools, "documents": documents}
+    template = ChatTemplate(GIVEN, foreign)
+    assert template.render(talk, extras=extras) == wanted
+    [(tokens, learned)] = template.samples(talk, extras)
+    assert foreign.decode(tokens) == wanted
+    assert foreign.decode(tokens[learned]) == "4, été.<|im_end|>"
+    with pytest.raises(DataError, match="leaves out the tool add"):
+        ChatTemplate(TOOLS, foreign).samples(talk, {"tools": tools})
+    with pytest.raises(DataError, match="leaves out a document"):
+        ChatTemplate(TOOLS, foreign).samples(talk, {"documents": documents})
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": {}}}]}
+    describes = "{{ tools | tojson }}" + CHATML
+    with pytest.raises(DataError, match="leaves out the call of add"):  # though its name is among the tools
+        ChatTemplate(describes, foreign).samples([TALK[0], call], {"tools": tools})
+
+
+def test_thoughts_are_learned_or_refused(foreign: Tokenizer) -> None:
+    thinks = CHATML.replace("message['content']", "(message.reasoning_content or '') + message['content']")
+    talk = [TALK[0], TALK[1] | {"reasoning_content": "Two and two."}]
+    tokens, learned = ChatTemplate(thinks, foreign).samples(talk)[0]
+    assert foreign.decode(tokens[learned]) == "Two and two.4, été.<|im_end|>"
+    with pytest.raises(DataError, match="leaves out the assistant's reasoning_content"):
+        ChatTemplate(CHATML, foreign).samples(talk)
+
+
+@pytest.mark.parametrize("source", [CHATML, FORGETS, MARKED])
+def test_turns_of_weight_zero_are_not_learned(foreign: Tokenizer, source: str) -> None:
+    template = ChatTemplate(source, foreign)
+    talk = [TALK[0], TALK[1] | {"weight": 0}, TALK[2], TALK[3] | {"weight": 1}]
+    samples = template.samples(talk)
+    said = "".join(foreign.decode(tokens[learned]) for tokens, learned in samples)
+    assert said.removeprefix("<think>\n\n</think>\n\n") == "Words <|im_start|>user<|im_end|>"
+    assert samples[-1][0].tolist() == template.samples(TALK)[-1][0].tolist()
+    twice = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    with pytest.raises(DataError, match="marks 4 parts of 2 turns"):
+        ChatTemplate(twice, foreign).samples(talk)
 
 
 def test_other_blocks_mark_nothing(foreign: Tokenizer) -> None:

@@ -23,6 +23,9 @@ def documents_from_rows(rows: Sequence[Any], positions: Sequence[str], name: str
 
     `positions` says where each row stands in the file `name`; a row without an id gets one made of both.
     """
+    if options.whole_records:
+        rows = [record_as_text(row, options.id_column) for row in rows]
+        options = replace(options, text_column="text")
     if options.text_column == NO_TEXT_COLUMN:
         rows = [row | {NO_TEXT_COLUMN: ""} if isinstance(row, dict) else row for row in rows]
     if options.usual_columns:
@@ -73,6 +76,17 @@ def with_json_text(row: Any, column: str) -> Any:
     """Turn a list or an object in a row's column into JSON text."""
     value = row.get(column) if isinstance(row, dict) else None
     return row | {column: orjson.dumps(value).decode()} if isinstance(value, list | dict) else row
+
+
+def record_as_text(row: Any, id_column: str) -> Any:
+    """Return a record whose text is a whole row as JSON, or null if the row is nested too deeply for that."""
+    if not isinstance(row, dict):
+        return row
+    kept = {name: row[name] for name in (id_column, "source") if name in row}
+    try:
+        return kept | {"text": orjson.dumps(row, default=str).decode()}
+    except orjson.JSONEncodeError:
+        return kept | {"text": None}
 
 
 def texts_if_all_usable(rows: Sequence[Any], options: ReadOptions) -> pa.Array | None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from gptctl.core.errors import DataError
 from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions, ReadResult, UnreadableRecord
-from gptctl.io.input.documents_from_rows import free_name, infer_column, no_id_column
+from gptctl.io.input.documents_from_rows import documents_from_rows, free_name, infer_column, no_id_column
 from gptctl.io.input.usual_columns import text_column_of_table
 
 
@@ -21,6 +21,9 @@ def documents_from_table(table: pa.Table, first_row: int, name: str, options: Re
     `first_row` is the number of the table's first row in the file `name`; a row without an id gets one made of both.
     Raises DataError (3) if the text column is missing or holds no text.
     """
+    if options.whole_records:
+        positions = [f"row {row}" for row in range(first_row, first_row + len(table))]
+        return documents_from_rows([without_nulls(row) for row in table.to_pylist()], positions, name, options)
     if options.text_column == NO_TEXT_COLUMN:
         table = table.append_column(NO_TEXT_COLUMN, pa.array([""] * len(table), pa.large_string()))
     if options.usual_columns:
@@ -118,3 +121,10 @@ def as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
         return column.cast(pa.string())
     except pa.ArrowException:
         return None
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a value of a table without the keys that are null: all objects of a column have all its keys."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
