@@ -188,7 +188,7 @@ def test_refused_requests_are_errors_of_the_machine(server: Storage) -> None:
         with pytest.raises(MachineError, match="access denied"):
             list(inputs.tasks())  # not "damaged": the file is as good as it was
     server.put(f"{bucket}/a.jsonl.gz", b"no gzip")
-    with pytest.raises(DataError, match="zlib inflate failed"):
+    with pytest.raises(DataError, match="Not a gzipped file"):
         read_task(next(inputs.tasks()), ReadOptions())
 
 
@@ -290,10 +290,11 @@ def test_splits_and_predictions(server: Storage) -> None:
 def test_keys_that_cannot_be_opened_are_quarantined(server: Storage, tmp_path: Path) -> None:
     """Object stores allow keys with empty parts, and pyarrow does not."""
     bucket = server.bucket()
+    headers = {"Content-Type": "application/octet-stream"}
     for key in ("j/a.jsonl", "j//b.jsonl", "j/c/d.jsonl"):
-        request = Request(f"http://{server.host}/{bucket}/{key}", b'{"text": "Some words."}\n', method="PUT")
+        request = Request(f"http://{server.host}/{bucket}/{key}", b'{"text": "Some words."}\n', headers, method="PUT")
         urlopen(request).close()
-    for argument in ("j", "j/*", "j/**"):
+    for argument in ("j", "j/**"):
         found = [
             read_task(task, ReadOptions())
             for task in Inputs((server.uri(f"{bucket}/{argument}"),), ReadOptions()).tasks()
