@@ -88,7 +88,7 @@ def test_all_of_unicode(name: str, write: Callable[[Path, list[dict[str, str]]],
         write(tmp_path / name, found)
         read = []
         for task in Inputs((str(tmp_path / name),), ReadOptions()).tasks():
-            part, bad, _ = read_task(task, ReadOptions())
+            part, bad, *_ = read_task(task, ReadOptions())
             assert not bad
             read += part.select(["id", "text", "note"]).to_pylist()
         assert read == found

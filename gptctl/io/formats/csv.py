@@ -115,9 +115,9 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
 
     The encoding is in the column `encoding` if it is not UTF-8, unless the file has a column of that name.
     """
-    table, unreadable, encodings = read_table(block)
+    table, unreadable, encodings, _ = read_table(block)
     try:
-        documents, unusable, _ = documents_from_table(table, block.start, block.name, options)
+        documents, unusable, *_ = documents_from_table(table, block.start, block.name, options)
     except DataError as error:
         dialect = (table.schema.metadata or {})[DIALECT].decode()
         raise DataError(f"{error.message} ({dialect})", f"{error.hint}, or see csv.delimiter") from error

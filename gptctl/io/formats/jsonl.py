@@ -57,7 +57,7 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
                 reason = reason_of(line, error)
         excerpt = line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
         unreadable.append(UnreadableRecord(block.name, f"byte {start}", reason, excerpt))
-    documents, unusable, _ = documents_from_rows(rows, positions, block.name, options)
+    documents, unusable, *_ = documents_from_rows(rows, positions, block.name, options)
     return ReadResult(documents, unreadable + unusable)
 
 

@@ -217,7 +217,7 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
     """Yield tasks with the first `limit` documents. They are read here, in order, and passed on as tables."""
     remaining = limit
     for task in tasks:
-        table, unreadable, encodings = read_task(task, options)
+        table, unreadable, encodings, skipped = read_task(task, options)
         if len(table) > remaining:
             table, unreadable = table.slice(0, remaining), []  # the unreadable records may lie beyond the limit
             encodings = Encodings(table["encoding"].drop_null().to_pylist()) if encodings else encodings
@@ -225,7 +225,7 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
         data = stream.to_bytes(table)
         block = Block(
             "documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable),
-            encodings=tuple(encodings.items()), split=task.split,
+            encodings=tuple(encodings.items()), skipped=tuple(skipped.items()), split=task.split,
         )  # fmt: skip
         yield ShardTask(task.index, (block,))
         if remaining <= 0:
