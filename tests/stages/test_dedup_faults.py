@@ -111,6 +111,7 @@ def test_a_damaged_shard(unique: tuple[Path, Ran], tmp_path: Path) -> None:
         dedup(unique[0], out=tmp_path / "other", against=(str(tmp_path / "bad"),))
 
 
+@pytest.mark.slow
 def test_a_power_cut_costs_time_only(raw: Path, tmp_path: Path) -> None:
     """What was not flushed may be cut short, empty or gone once the machine starts anew: it is made again."""
     command = ("dedup", raw, "--workers", "1", "-o")
