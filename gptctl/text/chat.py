@@ -150,9 +150,10 @@ class ChatTemplate:
                 f"the chat template rejects a conversation: {error}", "see which roles and contents the template takes"
             ) from error
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[int]:
         """Return the tokens up to the assistant's next turn. In gptctl's own models end-of-text comes first."""
-        return [*self.tokenizer.chat_prefix_ids, *self.encode(self.render(self.prepare(messages), True))]
+        text = self.render(self.prepare(messages), True, self.mask_special(extras))
+        return [*self.tokenizer.chat_prefix_ids, *self.encode(text)]
 
     def samples(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[Sample]:
         """Return a conversation as training samples in which each of the assistant's turns is learned once.

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.infer.chat_prompt import chat_prompt
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
 from gptctl.text.chat_messages import read_messages
 from gptctl.text.special_tokens import SpecialTokens
@@ -252,6 +253,8 @@ def test_calls_of_tools_are_learned(foreign: Tokenizer) -> None:
     tokens, learned = ChatTemplate(TOOLS, foreign).samples(talk)[0]
     assert foreign.decode(tokens[learned]) == 'add{"a": 1}<|im_end|>'
     assert "Say it" in foreign.decode(tokens)
+    asked = [talk[0], {key: talk[1][key] for key in ("role", "tool_calls")}]  # OpenAI's format needs no content
+    assert chat_prompt(ChatTemplate(TOOLS, foreign), json.dumps(asked)) == ChatTemplate(TOOLS, foreign).prompt(talk)
     with pytest.raises(DataError, match="leaves out the call of add"):
         ChatTemplate(CHATML, foreign).samples(talk)
     with pytest.raises(DataError, match="not text"):
@@ -282,6 +285,9 @@ def test_tools_and_documents_are_given_to_the_template(foreign: Tokenizer, tmp_p
     [(tokens, learned)] = template.samples(talk, extras)
     assert foreign.decode(tokens) == wanted
     assert foreign.decode(tokens[learned]) == "4, été.<|im_end|>"
+    request = {"messages": talk[:1], **extras}
+    wanted = theirs.apply_chat_template(talk[:1], **extras, tokenize=False, add_generation_prompt=True)
+    assert foreign.decode(chat_prompt(template, json.dumps(request))) == wanted
     with pytest.raises(DataError, match="leaves out the tool add"):
         ChatTemplate(TOOLS, foreign).samples(talk, {"tools": tools})
     with pytest.raises(DataError, match="leaves out a document"):
