@@ -38,6 +38,8 @@ CHATML = (
 )
 # Inserted after the first character of a special token in a message, so that users cannot write special tokens.
 MASK = "\ue0f0"
+END_OF_THOUGHT = "</think>"
+APPENDS = "use a template that only appends text for a new turn, or with generation blocks: --set chat_template=FILE"
 
 # Around what a {% generation %} block renders, while a conversation is prepared for training.
 SAID, END_OF_SAID = "\ufdd2", "\ufdd3"
@@ -108,9 +110,18 @@ class ChatTemplate:
         """Render a conversation as text, with `add_generation_prompt` up to where the assistant's next turn begins.
 
         Raises DataError (3) if the template rejects the conversation, or leaves out a call of a tool, a tool, a
-        document, or what the assistant thinks in its last turn.
+        document, what the user says, or what the assistant says or thinks in its last turn.
         """
         text = self.render_once(messages, add_generation_prompt, extras)
+        for number, message in enumerate(messages):
+            is_last = number == len(messages) - 1
+            if message["role"] == "user" or (message["role"] == ASSISTANT and is_last):
+                content = str(message["content"]).split(END_OF_THOUGHT)[-1].strip()
+                if content not in text:
+                    raise DataError(
+                        f"the chat template leaves out what the {message['role']} says",
+                        "use one that takes contents as text: --set chat_template=FILE",
+                    )
         probes = Probes()
         probed = probes.messages(messages), add_generation_prompt, probes.extras(extras)
         if probes.names:
@@ -139,9 +150,10 @@ class ChatTemplate:
                 f"the chat template rejects a conversation: {error}", "see which roles and contents the template takes"
             ) from error
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[int]:
         """Return the tokens up to the assistant's next turn. In gptctl's own models end-of-text comes first."""
-        return [*self.tokenizer.chat_prefix_ids, *self.encode(self.render(self.prepare(messages), True))]
+        text = self.render(self.prepare(messages), True, self.mask_special(extras))
+        return [*self.tokenizer.chat_prefix_ids, *self.encode(text)]
 
     def samples(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[Sample]:
         """Return a conversation as training samples in which each of the assistant's turns is learned once.
@@ -176,7 +188,7 @@ class ChatTemplate:
             if not (before.startswith(text) and after.startswith(before)):
                 raise EarlierTurnsChangeError(
                     "adding a turn changes how the chat template renders earlier turns",
-                    "use a template that only appends text for a new turn: --set chat_template=FILE",
+                    APPENDS,
                 )
             prompt, (turn, said) = self.encode(before[len(text) :]), self.encode_turn(after[len(before) :])
             tokens += prompt + turn
@@ -191,7 +203,7 @@ class ChatTemplate:
         if not after.startswith(before):
             raise EarlierTurnsChangeError(
                 "a turn of the assistant does not begin as the chat template's prompt for it",
-                "use a template that only appends text for a new turn: --set chat_template=FILE",
+                APPENDS,
             )
         prompt, (turn, said) = self.encode(before), self.encode_turn(after[len(before) :])
         prefix = self.tokenizer.chat_prefix_ids
@@ -253,12 +265,12 @@ class ChatTemplate:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Return the tokens that end a turn: the last special token that the template renders, and end-of-text."""
-        turn = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
-        tokens, is_said = self.conversation(turn)
-        last = int(tokens[is_said][-1])
-        special = (last,) if last in self.tokenizer.special_ids else ()
-        return tuple(dict.fromkeys((*special, self.tokenizer.end_of_text_id)))
+        """Return the tokens that end a turn: the special tokens that the template renders after it, and end-of-text."""
+        answer = "reply"
+        turns = self.prepare([{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": answer}])
+        after = self.encode(self.render(turns).rpartition(answer)[2])
+        ends = [token for token in reversed(after) if token in self.tokenizer.special_ids]
+        return tuple(dict.fromkeys((*ends, self.tokenizer.end_of_text_id)))
 
 
 def _raise(message: str) -> None:

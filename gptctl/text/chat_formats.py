@@ -79,7 +79,7 @@ def conversation_table(
     record is no conversation, or null. Its text is then the record. Raises DataError (3) if the records have no known
     format.
     """
-    records = [orjson.loads(text) for text in table["text"].to_pylist()]
+    records = parse_records(table, where)
     found = find_format(records, where, wanted, column)
     rows = [conversation_row(record, found) for record in records]
     columns: dict[str, Any] = {"id": table["id"], "source": table["source"]}
@@ -91,6 +91,17 @@ def conversation_table(
 def chat_format_of(table: pa.Table) -> str:
     """Return the name of the format that a table of conversations was read from."""
     return str((table.schema.metadata or {}).get(b"chat_format", b"").decode())
+
+
+def parse_records(table: pa.Table, where: str) -> list[Record]:
+    """Return the records of a table. Raises DataError (3) if it comes from files without records, such as texts."""
+    try:
+        records = [orjson.loads(text) for text in table["text"].to_pylist()]
+    except orjson.JSONDecodeError:
+        records = [None]
+    if not all(isinstance(record, dict) for record in records):
+        raise DataError(f"{where} has no columns, and so no conversations", "use JSON lines, JSON, CSV or Parquet")
+    return records
 
 
 def conversation_row(record: Record, chat_format: ChatFormat) -> Mapping[str, str | None]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as papq
 import pytest
 
+from gptctl.core.config import ReadingOptions
 from gptctl.core.errors import DataError
+from gptctl.pipeline.data_splits import read_documents
 from gptctl.text.chat_formats import chat_format_of, conversation_table
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
@@ -109,3 +113,31 @@ def test_rows_that_do_not_fit(record: dict[str, Any], error: str) -> None:
 def test_columns_that_fit_no_format(record: dict[str, Any], how: dict[str, Any], error: str) -> None:
     with pytest.raises(DataError, match=error):
         read(record, **how)
+
+
+def test_texts_without_columns() -> None:
+    texts = pa.array(["Once upon a time"])
+    with pytest.raises(DataError, match="train has no columns"):
+        conversation_table(pa.table({"id": texts, "source": texts, "text": texts}), "train")
+
+
+def test_tables_of_nested_columns(tmp_path: Path) -> None:
+    """In Parquet all messages have all keys, and all calls all arguments; those that are null are not handed on."""
+    answers = [
+        {"role": "assistant", "content": None, "tool_calls": [{"function": CALL}]},
+        {"role": "assistant", "content": "2", "tool_calls": None},
+    ]
+    other = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "b", "arguments": {"x": "y"}}}]}
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    columns = {"messages": [[USER, *answers], [USER, other]], "tools": [tools, None]}
+    papq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    records, _ = read_documents(ReadingOptions(), str(tmp_path / "a.parquet"), print, whole_records=True)
+    table, _ = conversation_table(records, "train")
+    first, second = table.to_pylist()
+    assert json.loads(first["text"]) == [
+        USER,
+        {k: v for k, v in answers[0].items() if v is not None},
+        ANSWER | {"content": "2"},
+    ]
+    assert json.loads(second["text"])[1]["tool_calls"] == other["tool_calls"]
+    assert (json.loads(first["tools"]), second["tools"]) == (tools, None)

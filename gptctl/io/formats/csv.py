@@ -5,6 +5,7 @@ Every column is read as text, so that a label "01" stays "01".
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iter
 def column_names(file: InputFile, header: list[bytes]) -> list[str]:
     """Return the names in a header. Raises DataError (3) if two columns have one name."""
     names = [name.decode() for name in header]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted({name for name, count in Counter(names).items() if count > 1}):
         raise DataError(f"{file.path} has two columns called '{repeated[0]}'", "give each column its own name")
     return names
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from gptctl.io import formats
 from gptctl.io.dataset import manifest, shards, stream
 from gptctl.io.dataset.manifest import Shard
@@ -14,6 +16,7 @@ from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, Sh
 from gptctl.io.input.documents_from_table import documents_from_table
 
 GROUP_BYTES = 2**20
+NO_DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())]).empty_table()
 
 
 def read_task(task: ShardTask, options: ReadOptions) -> ReadResult:
@@ -60,4 +63,6 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
             return ReadResult(table, list(block.unreadable), encodings, skipped)
         found = documents_from_table(table, block.start, "-", options)
         return ReadResult(found.documents, [*block.unreadable, *found.unreadable])
+    if block.format == "unreadable":
+        return ReadResult(NO_DOCUMENTS, list(block.unreadable))
     return formats.load(block.format).read_block(block, options)

@@ -61,11 +61,11 @@ def prepare(inputs: TaskInputs, options: ChatOptions) -> FinetuneTask:
         left_out = check_rows(inputs, split, found.errors, options.tolerance)
         counts[f"{split}_unreadable"] = len(left_out)
         quarantined += left_out
-        fitting, lengths = fit_context(found.samples, max_seq_len + 1, options.long_conversations)
+        samples, lengths = fit_context(found.samples, max_seq_len + 1, options.long_conversations)
         counts |= {f"{split}_{name}": number for name, number in lengths.items()}
         for words in describe_lengths(lengths, len(found.samples), max_seq_len, options.long_conversations):
             inputs.warn(f"{split}: {words}")
-        tokens, learned = [tokens for tokens, _ in fitting], [learned for _, learned in fitting]
+        tokens, learned = [tokens for tokens, _ in samples], [learned for _, learned in samples]
         data[split] = partial(Conversations, tokens, learned, max_seq_len, inputs.seed, split)
     stop_ids = dict.fromkeys((*template.stop_ids, *inputs.metadata.get("stop_ids", ())))
     metadata = inputs.kept_metadata() | {"chat_template": source, "stop_ids": list(stop_ids), "counts": counts}
@@ -117,7 +117,7 @@ def fit_context(
     samples: Sequence[chat.Sample], length: int, how: LongConversations
 ) -> tuple[list[chat.Sample], dict[str, int]]:
     """Return the samples that have at most `length` tokens, and how many were left out or shortened for that."""
-    fitting: list[chat.Sample] = []
+    kept: list[chat.Sample] = []
     too_long = shortened = 0
     for sample in samples:
         found: chat.Sample | None = sample
@@ -125,8 +125,8 @@ def fit_context(
             found = shorten(sample, length, how)
             too_long, shortened = too_long + (found is None), shortened + (found is not None)
         if found is not None:
-            fitting.append(found)
-    return fitting, {"too_long": too_long, "shortened": shortened}
+            kept.append(found)
+    return kept, {"too_long": too_long, "shortened": shortened}
 
 
 def describe_lengths(lengths: dict[str, int], samples: int, context: int, how: LongConversations) -> list[str]:
