@@ -170,6 +170,12 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of JSON lines, or of all such files of a folder in the order of their names."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+
+
 def tree_bytes(folder: Path, *names: str) -> dict[str, bytes]:
     """Read everything below a folder that must not depend on how it was made."""
     volatile = {"run.json", "events.jsonl", "log.txt", ".lock", "config.toml"}

@@ -32,13 +32,15 @@ class StoredCounts(BaseModel):
     bytes_kept: int = Field(ge=0)
     dropped_bytes: dict[str, int]
     encodings: dict[str, int] = Field(default_factory=dict)
+    skipped: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass
 class Counts:
     """The number of documents read, kept, dropped and quarantined, with the bytes of their text.
 
-    `encodings` counts those that were read from another encoding than UTF-8, which was detected.
+    `encodings` counts those that were read from another encoding than UTF-8, which was detected. `skipped` counts
+    the records that are no documents, such as images in a web archive; they are not among the documents read.
     """
 
     documents_in: int = 0
@@ -49,6 +51,7 @@ class Counts:
     bytes_kept: int = 0
     dropped_bytes: Counter[str] = field(default_factory=Counter)
     encodings: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Counts) -> None:
         """Add the counts of another part of the same work."""
@@ -60,6 +63,7 @@ class Counts:
         self.bytes_kept += other.bytes_kept
         self.dropped_bytes += other.dropped_bytes
         self.encodings += other.encodings
+        self.skipped += other.skipped
 
     def balanced(self) -> bool:
         """Return whether every document is accounted for."""
@@ -77,7 +81,10 @@ class Counts:
         return f"{kept}; most often because of {reason} ({most:,}){is_key}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts as manifests and --json contain them; encodings only if there are other than UTF-8."""
+        """Return the counts as manifests and --json contain them.
+
+        Encodings and skipped records are only in them if there are any.
+        """
         found = {
             "in": self.documents_in,
             "kept": self.kept,
@@ -87,7 +94,8 @@ class Counts:
             "bytes_kept": self.bytes_kept,
             "dropped_bytes": dict(sorted(self.dropped_bytes.items())),
         }
-        return found | ({"encodings": dict(sorted(self.encodings.items()))} if self.encodings else {})
+        optional = {"encodings": self.encodings, "skipped": self.skipped}
+        return found | {name: dict(sorted(counter.items())) for name, counter in optional.items() if counter}
 
     @classmethod
     def from_json(cls, value: Any) -> Counts:
@@ -96,6 +104,7 @@ class Counts:
         return cls(
             stored.documents_in, stored.kept, Counter(stored.dropped), Counter(stored.quarantined),
             stored.bytes_in, stored.bytes_kept, Counter(stored.dropped_bytes), Counter(stored.encodings),
+            Counter(stored.skipped),
         )  # fmt: skip
 
 
@@ -196,6 +205,7 @@ def funnel(title: str, counts: Counts) -> Table:
 
     rows = [row("in", counts.documents_in, counts.bytes_in)]
     rows += [row(f"  read as {name}", n, None) for name, n in counts.encodings.most_common()]
+    rows += [(f"  not read: {kind}", f"{n:,}", "", "") for kind, n in counts.skipped.most_common()]
     rows += [row(f"- {reason}", n, counts.dropped_bytes[reason]) for reason, n in counts.dropped.most_common()]
     rows += [row(f"- {quarantine_name(reason)}", n, None) for reason, n in counts.quarantined.most_common()]
     rows.append(row("kept", counts.kept, counts.bytes_kept))

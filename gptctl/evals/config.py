@@ -18,6 +18,7 @@ from gptctl.evals.scoring.averages import Averaging
 from gptctl.evals.scoring.classification import DEFAULT_METRICS
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.io.input.predictions import text_of
+from gptctl.io.labels import label_text
 
 # The keys that one task of a model reads.
 OF_TASKS = {
@@ -58,11 +59,19 @@ class ScoringConfig(SeedOption):
         "raw", "What the log-likelihood of a choice is divided by; raw divides by nothing."
     )
 
-    @field_validator("zero_division", "positive", "labels", mode="before")
+    @field_validator("zero_division", mode="before")
     @classmethod
     def as_text(cls, value: Any) -> Any:
-        """Accept numbers, as TOML and --set contain them: labels are compared as text."""
-        return [text_of(item) for item in value] if isinstance(value, list | tuple) else text_of(value)
+        """Accept numbers, as TOML and --set contain them."""
+        return text_of(value)
+
+    @field_validator("positive", "labels", mode="before")
+    @classmethod
+    def as_labels(cls, value: Any) -> Any:
+        """Accept numbers and truth values: labels are compared as text."""
+        if isinstance(value, list | tuple):
+            return [label_text(item) for item in value]
+        return None if value is None else label_text(value)
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""

@@ -10,7 +10,7 @@ from gptctl.core.errors import DataError
 from gptctl.infer.chat_prompt import system_messages
 from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
-from gptctl.text.chat import ASSISTANT
+from gptctl.text.chat_messages import ASSISTANT
 
 
 class Conversation:

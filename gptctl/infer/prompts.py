@@ -17,7 +17,7 @@ import xxhash
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import stream
 from gptctl.io.files import content_hash
-from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask
+from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask, Skipped
 from gptctl.io.input.documents_from_rows import documents_from_rows
 from gptctl.io.input.encoding import UTF8, NotTextError, Utf8Reader
 from gptctl.io.input.inputs import Inputs
@@ -80,15 +80,16 @@ class Prompts(Inputs):
     def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
         """Yield tasks of `size` prompts. The last one of each table may have fewer."""
         first = index = 0
-        for table, bad, encodings in self.tables(limit):
+        for found in self.tables(limit):
+            table, bad, encodings, skipped = found
             for start in range(0, max(len(table), 1), self.size):
                 part = table.slice(start, self.size)
                 block = Block(
                     "documents", self.name, size=part.nbytes, data=stream.to_bytes(part), unreadable=tuple(bad),
-                    encodings=tuple(encodings.items()),
+                    encodings=tuple(encodings.items()), skipped=tuple(skipped.items()),
                 )  # fmt: skip
                 yield ShardTask(index, (block,), str(first).encode())
-                bad, encodings, first, index = [], Encodings(), first + len(part), index + 1
+                bad, encodings, skipped, first, index = [], Encodings(), Skipped(), first + len(part), index + 1
 
     def tables(self, limit: int) -> Iterator[ReadResult]:
         """Yield tables of prompts in the order of the input, and the records that could not be read."""

@@ -51,7 +51,7 @@ def stream_prompts(
     rows: list[dict[str, Any]] = []
     count = stopped = 0
     encodings = Encodings()
-    for table, unreadable, detected in tables:
+    for table, unreadable, detected, _ in tables:
         encodings.update(detected)
         for record in unreadable:
             context.warn(f"unreadable: {record.source} {record.position}: {record.reason}")

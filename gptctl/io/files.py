@@ -13,9 +13,10 @@ import xxhash
 
 from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
 from gptctl.core.redact import redact
+from gptctl.io import decompress
 from gptctl.io.object_storage.address import Address, filesystem, is_uri
 
-CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
 CHUNK_BYTES = 4 * 2**20
 # What pyarrow raises for damaged data. A damaged size can ask for more memory than there is, and the name of a column
 # can be invalid UTF-8.
@@ -35,8 +36,18 @@ def split_suffixes(name: str) -> tuple[str, str | None]:
 
 
 def open_stream(path: str) -> pa.NativeFile:
-    """Return a schema with metadata: the kind of its rows, and facts (tokenizer hash, vocabulary size and others)."""
-    return open_raw(path, split_suffixes(path)[1])
+    """Open a file for reading from its start, decompressed as its name says."""
+    codec = split_suffixes(path)[1]
+    if codec == "gzip":
+        return decompress.open_gzip(open_raw(path))
+    if codec == "xz":
+        return decompress.open_xz(open_raw(path))
+    if codec == "zstd":
+        with open_raw(path) as file:
+            header = file.read(decompress.HEADER_BYTES)
+        if decompress.zstd_window(header) > decompress.PYARROW_WINDOW_BYTES:
+            return decompress.open_zstd(open_raw(path))
+    return open_raw(path, codec)
 
 
 def open_raw(path: str, codec: str | None = None) -> pa.NativeFile:

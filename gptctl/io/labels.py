@@ -1,7 +1,11 @@
-"""Labels of documents as text. A label that is absent, blank or NaN is no label, never a class of its own."""
+"""Labels of documents as text. A label that is absent, blank or NaN is no label, never a class of its own.
+
+A label is the same in every file format: 1, 1.0, "1" and "1.0" are one label, and so are true, "true" and "True".
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +20,7 @@ from gptctl.io.input.documents_from_rows import EXCERPT_CHARACTERS
 
 DEFAULT_COLUMN = "label"
 NO_LABEL = LACKING[0]
+WHOLE_NUMBER = re.compile(r"-?[0-9]+\.0+")  # as pandas writes integers in a column with gaps
 ABSENT = 0  # the hash of a label that a document does not have
 
 
@@ -36,8 +41,16 @@ def as_label(value: Any) -> str | None:
     """Return a value as the text of a label, or None if it is none."""
     if value is None or value != value:
         return None
-    text = str(value)
+    text = label_text(value)
     return None if not text.strip() or text in ("NaN", "nan") else text
+
+
+def label_text(value: Any) -> str:
+    """Return the text by which a label is compared: whole numbers without a fraction, truth values in lower case."""
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if WHOLE_NUMBER.fullmatch(text):
+        return str(int(text.partition(".")[0]))
+    return text.lower() if text.lower() in ("true", "false") else text
 
 
 def lacking_records(table: pa.Table, reasons: Sequence[str]) -> list[UnreadableRecord]:

@@ -26,6 +26,8 @@ from gptctl.pipeline.task_results import PipelineTotals
 NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
 VAL_SHARE = 0.1
 
+Convert = Callable[[pa.Table, str], pa.Table]  # from whole records to documents; the text names the split
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -73,13 +75,13 @@ def stem(name: str) -> str:
 
 
 def read_documents(
-    config: ReadingOptions, path: str, warn: Callable[[str], None], structured: bool = False
+    config: ReadingOptions, path: str, warn: Callable[[str], None], whole_records: bool = False
 ) -> tuple[pa.Table, dict[str, str]]:
     """Read all documents of a file or folder, and its fingerprint. Warn of records that are left out.
 
-    Raises DataError (3) if too few are readable.
+    With `whole_records`, the text of a document is its record as JSON. Raises DataError (3) if too few are readable.
     """
-    reading = replace(ReadOptions.from_config(config), structured=structured)
+    reading = replace(ReadOptions.from_config(config), whole_records=whole_records)
     inputs = Inputs((path,), reading)
     if unused := inputs.unused_options():
         warn(unused)
@@ -94,12 +96,13 @@ def read_documents(
 
 
 def training_splits(
-    config: ReadingOptions, data: str, context: Context, structured: bool = False
+    config: ReadingOptions, data: str, context: Context, convert: Convert | None = None
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
-    Without a named val split, val is 10 % of the training documents, by the hash of the text, and a message says so.
-    Raises DataError (3) if the data has no training split.
+    `convert` makes the documents of a split from whole records; without it, a column has their text. Without a named
+    val split, val is 10 % of the training documents, by the hash of the text, and a message says so. Raises DataError
+    (3) if the data has no training split.
     """
     splits = find_splits(data)
     source = splits.whole or splits.named.get("train")
@@ -107,10 +110,12 @@ def training_splits(
         raise DataError(
             f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
         )
-    table, prints = read_documents(config, source, context.warn, structured)
+    table, prints = read_documents(config, source, context.warn, convert is not None)
+    table = convert(table, "train") if convert else table
     prints = {f"train/{name}": value for name, value in prints.items()}
     if "val" in splits.named:
-        val, val_prints = read_documents(config, splits.named["val"], context.warn, structured)
+        val, val_prints = read_documents(config, splits.named["val"], context.warn, convert is not None)
+        val = convert(val, "val") if convert else val
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)
     context.info(

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from gptctl.core import atomic
-from gptctl.io.input.blocks import Encodings, ReadOptions, ReadResult, ShardTask, UnreadableRecord
+from gptctl.io.input.blocks import Encodings, ReadOptions, ReadResult, ShardTask, Skipped, UnreadableRecord
 from gptctl.io.input.read_task import read_task
 
-UNREADABLE, ENCODINGS = b"gptctl.unreadable", b"gptctl.encodings"
+UNREADABLE, ENCODINGS, SKIPPED = b"gptctl.unreadable", b"gptctl.encodings", b"gptctl.skipped"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class DocumentCache:
         if path is None:
             return
         records = json.dumps([record.to_json() for record in found.unreadable]).encode()
-        notes = {UNREADABLE: records, ENCODINGS: json.dumps(found.encodings).encode()}
+        counted = {ENCODINGS: json.dumps(found.encodings).encode(), SKIPPED: json.dumps(found.skipped).encode()}
+        notes = {UNREADABLE: records, **counted}
         documents = found.documents.replace_schema_metadata({**(found.documents.schema.metadata or {}), **notes})
         sink = pa.BufferOutputStream()
         with ipc.new_file(sink, documents.schema) as writer:
@@ -57,4 +58,5 @@ class DocumentCache:
         metadata = dict(documents.schema.metadata)
         unreadable = [UnreadableRecord.from_json(record) for record in json.loads(metadata.pop(UNREADABLE))]
         encodings = Encodings(json.loads(metadata.pop(ENCODINGS)))
-        return ReadResult(documents.replace_schema_metadata(metadata or None), unreadable, encodings)
+        skipped = Skipped(json.loads(metadata.pop(SKIPPED)))
+        return ReadResult(documents.replace_schema_metadata(metadata or None), unreadable, encodings, skipped)

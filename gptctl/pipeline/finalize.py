@@ -19,6 +19,7 @@ from gptctl.io.dataset.schema import conform, unify
 from gptctl.io.input.blocks import Tolerance, UnreadableRecord
 from gptctl.pipeline.task_results import PipelineTotals
 
+MAX_TYPES = 5  # of records without text that an error names
 SHARD_PATTERNS = ("*/part-*.arrow", "shards/*/part-*.arrow")
 
 
@@ -48,7 +49,10 @@ def check_readable(totals: PipelineTotals, tolerance: Tolerance, details: str, w
     by_reason = Counter({reason: number for reason, number in counts.quarantined.items() if reason not in LACKING})
     unreadable = by_reason.total()
     if counts.documents_in == 0:
-        raise DataError("no records found in the input", "check that the files are not empty and have a known format")
+        found = f"; {describe_skipped(counts.skipped)}" if counts.skipped else ""
+        raise DataError(
+            f"no records found in the input{found}", "check that the files are not empty and have a known format"
+        )
     if unreadable:
         reason, _ = by_reason.most_common(1)[0]
         first = next((record for record in totals.unreadable if record.reason not in LACKING), None)
@@ -58,6 +62,13 @@ def check_readable(totals: PipelineTotals, tolerance: Tolerance, details: str, w
             raise DataError(words, hint_for(reason, unreadable / counts.documents_in, details))
         warn(f"{words}: they are left out; see {details}")
     warn_of_encodings(counts.encodings, warn)
+
+
+def describe_skipped(skipped: Counter[str]) -> str:
+    """Return a sentence on the records that are no documents, by their type."""
+    named = ", ".join(f"{kind} ({n:,})" for kind, n in skipped.most_common(MAX_TYPES))
+    others = f" and {len(skipped) - MAX_TYPES:,} other types" if len(skipped) > MAX_TYPES else ""
+    return f"{skipped.total():,} records hold no text and are not read: {named}{others}"
 
 
 def warn_of_encodings(encodings: Counter[str], warn: Callable[[str], None]) -> None:

@@ -21,7 +21,7 @@ from gptctl.executors import Executor
 from gptctl.io import checked_json
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.stream import StreamWriter
-from gptctl.io.input.blocks import Encodings, ReadOptions, ReadResult, ShardTask, UnreadableRecord
+from gptctl.io.input.blocks import Encodings, ReadOptions, ReadResult, ShardTask, Skipped, UnreadableRecord
 from gptctl.io.input.read_task import read_in_groups, read_task
 from gptctl.pipeline.finalize import remove_stale_shards
 from gptctl.pipeline.task_results import PipelineTotals, TaskOutput, TaskRecord, combine_outputs
@@ -100,17 +100,19 @@ class ShardPipeline:
     def process_task(self, task: ShardTask) -> TaskRecord:
         """Read, transform and write one task, in a worker; then write its record."""
         unreadable: list[UnreadableRecord] = []
-        encodings = Encodings()
+        encodings, skipped = Encodings(), Skipped()
         outputs: list[TaskOutput] = []
         for found in read_in_groups(task, self.options) if self.in_groups else [self.read(task, self.options)]:
             unreadable += found.unreadable
             encodings.update(found.encodings)
+            skipped.update(found.skipped)
             outputs.append(self.transform(task, found.documents))
         output = combine_outputs(outputs)
         unreadable += output.quarantined
         output.counts.documents_in += len(unreadable)
         output.counts.quarantined.update(item.reason for item in unreadable)
         output.counts.encodings.update(encodings)
+        output.counts.skipped.update(skipped)
         record = TaskRecord(task.index, task.key(), output.counts, output.stats, [], unreadable)
         if self.folder is None:
             record.tables = output.tables

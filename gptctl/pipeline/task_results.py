@@ -102,6 +102,7 @@ class PipelineTotals:
         counts.kept += len(found.documents)
         counts.quarantined.update(item.reason for item in found.unreadable)
         counts.encodings.update(found.encodings)
+        counts.skipped.update(found.skipped)
         self.unreadable += found.unreadable
 
     def add(self, record: TaskRecord) -> None:

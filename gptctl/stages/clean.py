@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
-from gptctl.core.config import ReadingOptions, WorkerOptions, argument, flag, output
+from gptctl.core.config import WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, Table, funnel
@@ -23,7 +23,7 @@ from gptctl.pipeline.dataset_output import DatasetOutput, StageResult, open_data
 from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text import segmentation
-from gptctl.text.cleaning import evaluation_data, findings
+from gptctl.text.cleaning import findings
 from gptctl.text.cleaning.clean_task import CleanTask
 from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
@@ -40,7 +40,7 @@ EXAMPLES = (
 KERNELS = ("gptctl.text.kernels.words",)
 
 
-class CleanKeys(CleaningOptions, ReadingOptions, ScratchOptions, WorkerOptions):
+class CleanKeys(CleaningOptions, ScratchOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, extract text from HTML, normalize white space, and apply filters.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed ones. Records that cannot be
@@ -163,8 +163,7 @@ def check(config: Clean, context: Context) -> None:
     """
     findings.check_filters(config)
     if config.decontaminate:
-        options = config.contamination
-        context.info(evaluation_data.read(config.decontaminate, options.text_column, options.words).describe())
+        context.info(CleanTask(config).evaluation_texts.describe())
 
 
 def explain(config: Clean, wanted_id: str) -> Summary:

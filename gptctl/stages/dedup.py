@@ -70,9 +70,7 @@ def plan(config: Dedup, context: Context) -> Summary:
         pass
     size = inputs.total_bytes()
     facts: dict[str, Any] = {"inputs": len(inputs.sources), "input_bytes": size, "workers": config.worker_count()}
-    files = [file.name for file in inputs.files]
-    if files and not inputs.datasets and (unnamed := keep_policy.without_files(config.keep, files)):
-        context.warn(f"no file is from {' or '.join(unnamed)}: unless a column source names it, the command will fail")
+    warn_of_sources(config, inputs, context)
     if against is not None:
         check_documents(against, Tolerance.from_config(config), context)
         facts |= {"against": len(against.sources), "against_bytes": against.total_bytes()}
@@ -87,6 +85,13 @@ def plan(config: Dedup, context: Context) -> Summary:
     if size is not None:
         facts |= estimate(config, inputs, size, facts.get("bands", 0), worker_pool(config, context))
     return Summary("dedup", "planned", (config.out,), plan=facts)
+
+
+def warn_of_sources(config: Dedup, inputs: Inputs, context: Context) -> None:
+    """Warn before anything is read if --keep names a source that no file is named after."""
+    files = [file.name for file in inputs.files]
+    if files and not inputs.datasets and (unnamed := keep_policy.without_files(config.keep, files)):
+        context.warn(f"no file is from {' or '.join(unnamed)}: unless a column source names it, the command will fail")
 
 
 def estimate(config: Dedup, inputs: Inputs, size: int, bands: int, pool: WorkerPool) -> dict[str, Any]:
@@ -115,6 +120,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
 
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
+            warn_of_sources(config, inputs, context)
             with scratch_folder(dataset.folder, config.tmp) as scratch:
                 tasks, tolerance = inputs.repeatable_tasks(scratch, config.limit), Tolerance.from_config(config)
                 corpus = Corpus(options, earlier, tasks, tolerance)

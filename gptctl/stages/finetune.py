@@ -20,6 +20,7 @@ from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.pipeline import data_splits, finalize
+from gptctl.text.chat_formats import chat_format_of
 from gptctl.text.classifier_inputs import ClassifierInputs
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
@@ -44,8 +45,8 @@ class Finetune(FinetuneOptions):
     """Finetune a model on labelled texts (classify), on conversations (chat), or on more text (lm).
 
     DATA is a file, or a folder with train and val files. Without val, 10 % of the texts are held out by hash. The
-    weights that are best on val by --select-on are kept. A test split is never read. For chat, DATA has a column
-    `messages`.
+    weights that are best on val by --select-on are kept. A test split is never read. For chat, DATA has conversations
+    as messages, or in the format of ShareGPT, Alpaca, or prompt and completion.
     """
 
     base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
@@ -79,6 +80,8 @@ def plan(config: Finetune, context: Context) -> Summary:
     }
     if config.task == "classify":
         facts["labels"] = data_splits.label_names(inputs.tables["train"], config.label_column)
+    if config.task == "chat":
+        facts["chat_format"] = chat_format_of(inputs.tables["train"])
     if runs := list(config.repeats(inputs.tables)):
         facts["runs"] = runs
     job = make_job(config, inputs, context)
@@ -152,6 +155,7 @@ def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Contex
     from gptctl.train.tasks import final_model
 
     job, tables = make_job(config, inputs, context), inputs.tables
+    finalize.write_quarantine(record.path, inputs.quarantined)
     if planned := planned_sources(job):
         record.event("sources", sources=planned)
         warn_of_repetition(planned, context)
@@ -214,6 +218,8 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
     names = ("parameters", "trained_parameters", "steps", "train_loss")
     shown = [*names, *sorted(name for name in metrics if name.startswith(("best_val_", "held_out_")))]
     rows = tuple((name, format_number(metrics[name])) for name in shown if isinstance(metrics.get(name), float | int))
+    if "chat_format" in metrics:
+        rows = (("chat_format", str(metrics["chat_format"])), *rows)
     next_command = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data[0])}"
     next_command += options_text(config, (*ReadingOptions.own_keys(), *(LABELS if config.task == "classify" else ())))
     if config.task == "chat":

@@ -1,8 +1,9 @@
 """Turn conversations into tokens: a Jinja template renders them, and only what the assistant says is trained on.
 
 A template is what Hugging Face's tokenizer_config.json calls chat_template. It receives `messages` (role, content and
-tool_calls), `tools`, `add_generation_prompt`, and the names of special tokens. It runs in a sandbox without access to
-anything else. `{% generation %}` blocks mark what is trained on, as in transformers.
+tool_calls), `tools`, `documents`, `add_generation_prompt`, and the names of special tokens. It runs in a sandbox
+without access to anything else. `{% generation %}` blocks mark what is trained on, as in transformers. A turn whose
+`weight` is 0 is not trained on, as in OpenAI's format.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.text.chat_messages import ASSISTANT, Message, is_learned, plain_message
+from gptctl.text.chat_probes import Probes
 from gptctl.text.tokenizer import Tokenizer
 
 TURN, END_OF_TURN = "<|im_start|>", "<|im_end|>"
@@ -32,16 +36,28 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-ASSISTANT = "assistant"
 # Inserted after the first character of a special token in a message, so that users cannot write special tokens.
 MASK = "\ue0f0"
+END_OF_THOUGHT = "</think>"
+APPENDS = "use a template that only appends text for a new turn, or with generation blocks: --set chat_template=FILE"
 
 # Around what a {% generation %} block renders, while a conversation is prepared for training.
 SAID, END_OF_SAID = "\ufdd2", "\ufdd3"
-MARKS_GENERATION: ContextVar[bool] = ContextVar("marks_generation", default=False)
 
-Message = Mapping[str, Any]
+Extras = Mapping[str, Sequence[Any]]  # `tools` and `documents` of a conversation
+NO_EXTRAS: Extras = {}
 Sample = tuple[NDArray[np.int64], NDArray[np.bool_]]  # tokens (T,), and which of them are learned (T,)
+
+
+@dataclass
+class Marking:
+    """Which of the assistant's turns are learned, and how many generation blocks a template has rendered."""
+
+    learned: Sequence[bool]
+    blocks: int = 0
+
+
+MARKING: ContextVar[Marking | None] = ContextVar("marking", default=None)
 
 
 class EarlierTurnsChangeError(DataError):
@@ -60,9 +76,13 @@ class GenerationBlocks(Extension):
         return nodes.CallBlock(self.call_method("mark"), [], [], body).set_lineno(line)
 
     def mark(self, caller: Macro) -> str:
-        """Return what the block renders, between marks if they are wanted."""
-        text = str(caller())
-        return SAID + text + END_OF_SAID if MARKS_GENERATION.get() else text
+        """Return what the block renders, between marks if it is learned."""
+        text, marking = str(caller()), MARKING.get()
+        if marking is None:
+            return text
+        number, marking.blocks = marking.blocks, marking.blocks + 1
+        is_learned = number >= len(marking.learned) or marking.learned[number]
+        return SAID + text + END_OF_SAID if is_learned else text
 
 
 class ChatTemplate:
@@ -84,98 +104,129 @@ class ChatTemplate:
             raise UsageError(f"the chat template cannot be parsed: {error}", "see jinja.palletsprojects.com") from error
         self.marks_generation = any(environment.parse(source).find_all(nodes.ExtensionAttribute))
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = False, extras: Extras = NO_EXTRAS
+    ) -> str:
         """Render a conversation as text, with `add_generation_prompt` up to where the assistant's next turn begins.
 
-        Raises DataError (3) if the template rejects the conversation, or leaves out a call of a tool.
+        Raises DataError (3) if the template rejects the conversation, or leaves out a call of a tool, a tool, a
+        document, what the user says, or what the assistant says or thinks in its last turn.
         """
+        text = self.render_once(messages, add_generation_prompt, extras)
+        for number, message in enumerate(messages):
+            is_last = number == len(messages) - 1
+            if message["role"] == "user" or (message["role"] == ASSISTANT and is_last):
+                content = str(message["content"]).split(END_OF_THOUGHT)[-1].strip()
+                if content not in text:
+                    raise DataError(
+                        f"the chat template leaves out what the {message['role']} says",
+                        "use one that takes contents as text: --set chat_template=FILE",
+                    )
+        probes = Probes()
+        probed = probes.messages(messages), add_generation_prompt, probes.extras(extras)
+        if probes.names:
+            marking = MARKING.set(None)
+            try:
+                rendered = self.render_once(*probed)
+            finally:
+                MARKING.reset(marking)
+            for probe, name in probes.names.items():
+                if probe not in rendered:
+                    raise DataError(
+                        f"the chat template leaves out {name}", "use one that has it: --set chat_template=FILE"
+                    )
+        return text
+
+    def render_once(self, messages: Sequence[Message], add_generation_prompt: bool, extras: Extras) -> str:
+        """Render a conversation without looking for what the template leaves out."""
         names = {"eos_token": self.tokenizer.end_of_text, "bos_token": self.tokenizer.bos_token or ""}
+        given = {"tools": extras.get("tools") or None, "documents": extras.get("documents") or None}
         try:
-            text = self.template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names
+            return self.template.render(
+                messages=messages, add_generation_prompt=add_generation_prompt, **given, **names
             )
         except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise DataError(
                 f"the chat template rejects a conversation: {error}", "see which roles and contents the template takes"
             ) from error
-        for message in messages:
-            for call in message.get("tool_calls") or ():
-                function = call.get("function")
-                name = function.get("name") if isinstance(function, dict) else call.get("name")
-                if not isinstance(name, str) or name not in text:
-                    raise DataError(
-                        f"the chat template leaves out the call of {name}",
-                        "use a template with tools: --set chat_template=FILE",
-                    )
-        return text
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[int]:
         """Return the tokens up to the assistant's next turn. In gptctl's own models end-of-text comes first."""
-        return [*self.tokenizer.chat_prefix_ids, *self.encode(self.render(self.prepare(messages), True))]
+        text = self.render(self.prepare(messages), True, self.mask_special(extras))
+        return [*self.tokenizer.chat_prefix_ids, *self.encode(text)]
 
-    def samples(self, messages: Sequence[Message]) -> list[Sample]:
+    def samples(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[Sample]:
         """Return a conversation as training samples in which each of the assistant's turns is learned once.
 
         That is one sample if the template marks what is learned, or only appends text for a new turn. Other templates
-        give a sample for each turn, which is rendered as when the model generates it.
+        give a sample for each turn, which is rendered as when the model generates it. `extras` are the tools and
+        documents that the template is given. Raises DataError (3) if nothing can be learned.
         """
         if self.marks_generation:
-            return [self.marked_conversation(messages)]
+            return [self.marked_conversation(messages, extras)]
         try:
-            return [self.conversation(messages)]
+            return [self.conversation(messages, extras)]
         except EarlierTurnsChangeError:
-            turns = [number for number, message in enumerate(messages) if message["role"] == ASSISTANT]
-            return [self.turn(messages[: number + 1]) for number in turns]
+            turns = [number for number, message in enumerate(messages) if is_learned(message)]
+            return [self.turn(messages[: number + 1], extras) for number in turns]
 
-    def conversation(self, messages: Sequence[Message]) -> Sample:
+    def conversation(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> Sample:
         """Return the tokens (T,) of a conversation, and a mask (T,) of those that the assistant says.
 
         The mask includes the end of the assistant's turns. Each turn is encoded by itself after the text before it, as
         when the model generates it. Raises DataError (3) if the template changes earlier text when a turn is added.
         """
-        messages = self.prepare(messages)
+        learns = [is_learned(message) for message in messages]
+        messages, extras = self.prepare(messages), self.mask_special(extras)
         tokens, text = list(self.tokenizer.chat_prefix_ids), ""
         is_said = [False] * len(tokens)
         for number, message in enumerate(messages):
             if message["role"] != ASSISTANT:
                 continue
-            before = self.render(messages[:number], True)
-            after = self.render(messages[: number + 1])
+            before = self.render(messages[:number], True, extras)
+            after = self.render(messages[: number + 1], False, extras)
             if not (before.startswith(text) and after.startswith(before)):
                 raise EarlierTurnsChangeError(
                     "adding a turn changes how the chat template renders earlier turns",
-                    "use a template that only appends text for a new turn: --set chat_template=FILE",
+                    APPENDS,
                 )
             prompt, (turn, said) = self.encode(before[len(text) :]), self.encode_turn(after[len(before) :])
             tokens += prompt + turn
-            is_said += [False] * len(prompt) + [True] * said + [False] * (len(turn) - said)
+            is_said += [False] * len(prompt) + [learns[number]] * said + [False] * (len(turn) - said)
             text = after
         return np.array(tokens, np.int64), np.array(is_said)
 
-    def turn(self, messages: Sequence[Message]) -> Sample:
+    def turn(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> Sample:
         """Return the tokens of a conversation up to its last turn, which alone is learned."""
-        messages = self.prepare(messages)
-        before, after = self.render(messages[:-1], True), self.render(messages)
+        messages, extras = self.prepare(messages), self.mask_special(extras)
+        before, after = self.render(messages[:-1], True, extras), self.render(messages, False, extras)
         if not after.startswith(before):
             raise EarlierTurnsChangeError(
                 "a turn of the assistant does not begin as the chat template's prompt for it",
-                "use a template that only appends text for a new turn: --set chat_template=FILE",
+                APPENDS,
             )
         prompt, (turn, said) = self.encode(before), self.encode_turn(after[len(before) :])
         prefix = self.tokenizer.chat_prefix_ids
         is_said = [False] * (len(prefix) + len(prompt)) + [True] * said + [False] * (len(turn) - said)
         return np.array([*prefix, *prompt, *turn], np.int64), np.array(is_said)
 
-    def marked_conversation(self, messages: Sequence[Message]) -> Sample:
+    def marked_conversation(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> Sample:
         """Return the tokens of a conversation, of which those are learned that the template marks.
 
         The text is encoded as a whole, as by transformers. Raises DataError (3) if nothing is marked.
         """
-        token = MARKS_GENERATION.set(True)
+        marking = Marking([is_learned(message) for message in messages if message["role"] == ASSISTANT])
+        token = MARKING.set(marking)
         try:
-            text = self.render(self.prepare(messages))
+            text = self.render(self.prepare(messages), False, self.mask_special(extras))
         finally:
-            MARKS_GENERATION.reset(token)
+            MARKING.reset(token)
+        if not all(marking.learned) and marking.blocks != len(marking.learned):
+            raise DataError(
+                f"the chat template marks {marking.blocks} parts of {len(marking.learned)} turns, so it is unknown "
+                "which of them have weight 0",
+                "use a template with one generation block for each turn: --set chat_template=FILE",
+            )
         ids, is_said = self.tokenizer.encode_spans(text, MASK, (SAID, END_OF_SAID))
         if not any(is_said):
             raise DataError(
@@ -208,75 +259,22 @@ class ChatTemplate:
         """Mark the special tokens that texts contain, so that they are encoded as text."""
         if isinstance(value, str):
             return self.tokenizer.mask_special(value.replace(SAID, "").replace(END_OF_SAID, ""), MASK)
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             return {key: self.mask_special(item) for key, item in value.items()}
         return [self.mask_special(item) for item in value] if isinstance(value, list) else value
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Return the tokens that end a turn: the last special token that the template renders, and end-of-text."""
-        turn = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
-        tokens, is_said = self.conversation(turn)
-        last = int(tokens[is_said][-1])
-        special = (last,) if last in self.tokenizer.special_ids else ()
-        return tuple(dict.fromkeys((*special, self.tokenizer.end_of_text_id)))
+        """Return the tokens that end a turn: the special tokens that the template renders after it, and end-of-text."""
+        answer = "reply"
+        turns = self.prepare([{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": answer}])
+        after = self.encode(self.render(turns).rpartition(answer)[2])
+        ends = [token for token in reversed(after) if token in self.tokenizer.special_ids]
+        return tuple(dict.fromkeys((*ends, self.tokenizer.end_of_text_id)))
 
 
 def _raise(message: str) -> None:
     raise TemplateError(message)
-
-
-def plain_message(message: Message) -> dict[str, Any]:
-    """Return a message of OpenAI's format with its content as text, and the arguments of its calls as tables."""
-    found = dict(message)
-    content = found.get("content")
-    if isinstance(content, list):
-        parts = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in content]
-        if any(part.get("type", "text") != "text" or not isinstance(part.get("text"), str) for part in parts):
-            raise DataError("a message has a part that is not text", "gptctl models read text only")
-        content = "".join(part["text"] for part in parts)
-    found["content"] = "" if content is None else content
-    if calls := found.get("tool_calls"):
-        found["tool_calls"] = [plain_call(call) for call in calls]
-    return found
-
-
-def plain_call(call: dict[str, Any]) -> dict[str, Any]:
-    """Return a call of a tool with its arguments as a table, where they are JSON text."""
-    function = call.get("function")
-    if isinstance(function, dict):
-        return call | {"function": plain_call(function)}
-    try:
-        arguments = json.loads(call["arguments"])
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return call
-    return call | {"arguments": arguments}
-
-
-def read_messages(text: str) -> list[Message]:
-    """Read a conversation from JSON text.
-
-    Raises DataError (3) if it is not a list of messages with role and content, or has nothing from the assistant.
-    """
-    try:
-        messages = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the messages are not JSON: {error}", "a list of {role, content}") from error
-    if not isinstance(messages, list) or not all(map(is_message, messages)):
-        raise DataError("not a list of messages with role and content", "name it with --text-column")
-    turns = [message for message in messages if message["role"] == ASSISTANT]
-    if not any(message.get("content") or message.get("tool_calls") for message in turns):
-        raise DataError("the assistant says nothing", "remove it, or name its role 'assistant'")
-    return messages
-
-
-def is_message(value: Any) -> bool:
-    """Return whether a value is a message: a role, and a text, a list of parts, or calls of tools."""
-    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
-        return False
-    calls = value.get("tool_calls")
-    has_calls = isinstance(calls, list) and bool(calls) and all(isinstance(call, dict) for call in calls)
-    return isinstance(value.get("content"), str | list) or (value.get("content") is None and has_calls)
 
 
 def read_template(path: Path) -> str:

@@ -9,9 +9,15 @@ Normalizing a normalized text changes nothing.
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from ftfy import TextFixerConfig
 
 __all__ = ["normalize"]
 
@@ -22,6 +28,8 @@ LINE_ENDS = r"\r\n|[\r\x0b\x0c\x{2028}\x{2029}]"
 # U+0085 is a line end in some encodings, but an ellipsis in mangled Windows-1252, which ftfy repairs. So it is a
 # control character here.
 ENTITY = r"&#?[0-9A-Za-z]{1,24};"
+# An ampersand that was escaped any number of times.
+ESCAPED_AMPERSANDS = re.compile(r"&(?:amp;|AMP;|#0{0,20}38;|#[xX]0{0,19}26;)+")
 # Each pattern by which ftfy 6.3 detects mojibake has a control character, two adjacent characters outside ASCII, or one
 # of these.
 SUSPECT = r"[^\x00-\x7f]{2}|[ŒœÃÂ]"
@@ -91,14 +99,37 @@ def _repair(text: pa.LargeStringArray) -> pa.LargeStringArray:
         fix_line_breaks=False,
         normalization=None,
         explain=False,
+        unescape_html=False,
     )
     sure = pc.take(certain, rows).to_pylist()
     before = pc.take(text, rows).to_pylist()
     after = [
-        ftfy.fix_text(doc, config)
-        if known or any(is_bad(line) for line in doc.split("\n") if not line.isascii())
-        else doc
+        repair(doc, config) if known or any(is_bad(line) for line in doc.split("\n") if not line.isascii()) else doc
         for doc, known in zip(before, sure, strict=True)
     ]
     mask = _mask(len(text), rows, pa.array([True] * len(rows)))
     return pc.replace_with_mask(text, mask, pa.array(after, pa.large_string()))
+
+
+def repair(text: str, config: TextFixerConfig) -> str:
+    """Run ftfy on a document until nothing changes.
+
+    ftfy would undo "&amp;amp;amp;", text that was escaped many times, one level at a time, each with a pass over the
+    text. Here all levels that follow each other are undone at once. As in ftfy, from the first line with "<" on, the
+    text is no escaped HTML.
+    """
+    import ftfy
+    from ftfy.fixes import unescape_html
+
+    first = text.find("<")
+    escaped_end = text.rfind("\n", 0, first) + 1 if first >= 0 else len(text)
+    escaped, rest = text[:escaped_end], text[escaped_end:]
+    while "&" in escaped:
+        before = escaped
+        unescaped = ESCAPED_AMPERSANDS.sub("&", escaped)
+        while (again := unescape_html(ESCAPED_AMPERSANDS.sub("&", unescaped))) != unescaped:
+            unescaped = again
+        escaped = ftfy.fix_text(unescaped, config)
+        if escaped == before:
+            return escaped + ftfy.fix_text(rest, config)
+    return ftfy.fix_text(escaped, config) + ftfy.fix_text(rest, config)

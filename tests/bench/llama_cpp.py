@@ -3,10 +3,11 @@
 It needs the package xllamacpp, which has wheels with llama.cpp inside:
 
     pip install --target LIB --no-deps xllamacpp
-    PYTHONPATH=LIB python -m tests.bench.llama_cpp [CASE ...]
+    PYTHONPATH=LIB python -m tests.bench.llama_cpp [CASE|MODEL ...]
 
-The cases are the small models of tests/model/hf/small_families.py that an architecture of GGUF computes. For each one
-the log-probabilities of the next token are compared after prompts of several lengths.
+The cases are the small models of tests/model/hf/small_families.py that an architecture of GGUF computes. A model folder
+can be named instead, such as RUN/model. For each one the log-probabilities of the next token are compared after prompts
+of several lengths.
 """
 
 from __future__ import annotations
@@ -23,31 +24,31 @@ from gptctl.core.errors import UsageError
 from gptctl.model.folder import load_model
 from gptctl.model.gguf.writer import write_gguf
 from gptctl.model.saved_model import SavedModel
+from gptctl.text.tokenizer import Tokenizer
 from tests.evals.small_model import tokenizer_json
-from tests.model.hf.small_families import CASES, CONTEXT, VOCABULARY, save
+from tests.model.hf.small_families import CASES, CONTEXT, save
 
 TOLERANCE = 1e-2
-LENGTHS = (3, 20, CONTEXT - 2)
 SHOWN = 40  # log-probabilities of each prompt
 
 
-def serve(path: Path) -> Any:
+def serve(path: Path, context: int) -> Any:
     """Return a server of llama.cpp for a file."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.n_ctx, params.n_gpu_layers, params.warmup, params.n_parallel = CONTEXT, 0, False, 1
+    params.n_ctx, params.n_gpu_layers, params.warmup, params.n_parallel = context, 0, False, 1
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it rounds to float16
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     return xllamacpp.Server(params)
 
 
-def their_logprobs(server: Any, prompt: list[int]) -> dict[int, float]:
+def their_logprobs(server: Any, prompt: list[int], chosen: int) -> dict[int, float]:
     """Return the log-probabilities of the likeliest next tokens."""
     # The token that is chosen must be text of its own, or the answer leaves it out; it changes no log-probability.
-    request = {"prompt": prompt, "max_tokens": 1, "logprobs": SHOWN, "logit_bias": [[ord("a"), 1000]]}
+    request = {"prompt": prompt, "max_tokens": 1, "logprobs": SHOWN, "logit_bias": [[chosen, 1000]]}
     answer = server.handle_completions(request)
     answer = json.loads(answer) if isinstance(answer, str | bytes) else answer
     first = answer["choices"][0]["logprobs"]["content"][0]
@@ -56,19 +57,24 @@ def their_logprobs(server: Any, prompt: list[int]) -> dict[int, float]:
 
 def compare(case: str, folder: Path) -> float | str:
     """Return the largest difference of a log-probability, or why GGUF does not compute the case."""
-    save(case, folder)
-    found: SavedModel = load_model(folder)
+    if is_case := case in CASES:
+        save(case, folder)
+    found: SavedModel = load_model(folder if is_case else Path(case))
+    tokenizer, extra = (tokenizer_json(), {}) if is_case else (found.tokenizer_json, found.extra)
     path = folder / "model.gguf"
     try:
-        write_gguf(path, found.model, tokenizer_json(), {})
+        write_gguf(path, found.model, tokenizer, extra)
     except UsageError as error:
         return str(error)
-    server, worst = serve(path), 0.0
-    for length in LENGTHS:
-        prompt = torch.randint(0, VOCABULARY - 1, (length,), generator=torch.Generator().manual_seed(length))
+    context = CONTEXT if is_case else found.config.max_seq_len
+    server, worst = serve(path, context), 0.0
+    chosen = ord("a") if is_case else Tokenizer.from_json(tokenizer).encode("a")[0]
+    for length in (3, 20, context - 2):
+        generator = torch.Generator().manual_seed(length)
+        prompt = torch.randint(0, found.config.vocab_size - 1, (length,), generator=generator)
         with torch.no_grad():
             mine = found.model(prompt[None])[0, -1].log_softmax(-1)
-        theirs = their_logprobs(server, prompt.tolist())
+        theirs = their_logprobs(server, prompt.tolist(), chosen)
         if max(theirs, key=lambda token: theirs[token]) != int(mine.argmax()):
             return f"another top token after {length} tokens"
         worst = max(worst, *(abs(mine[token].item() - logprob) for token, logprob in theirs.items()))
@@ -82,7 +88,7 @@ def main() -> int:
             result = compare(case, Path(folder))
         failed += isinstance(result, float) and result > TOLERANCE
         failed += isinstance(result, str) and result.startswith("another")
-        print(f"{case:20} {result if isinstance(result, str) else f'{result:.1e}'}", flush=True)
+        print(f"{case[-40:]:20} {result if isinstance(result, str) else f'{result:.1e}'}", flush=True)
     return 1 if failed else 0
 
 

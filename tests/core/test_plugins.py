@@ -140,6 +140,7 @@ def test_a_process_that_unpickles_a_carried_function_knows_the_files(tmp_path: P
     assert b"has changed since the command began" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_package_of_its_own_works_from_the_command_line_and_in_workers(tmp_path: Path) -> None:
     package = tmp_path / "package"
     (package / "shouting").mkdir(parents=True)

@@ -27,8 +27,8 @@ EXTRAS = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["option
 LITTLE = {"GPTCTL_STEPS": "3", "GPTCTL_EPOCHS": "1", "GPTCTL_MAX_TOKENS": "8", "GPTCTL_EXECUTOR": "serial"}
 
 
-# Their text is taken from the standard library, which takes long to read; they import transformers and peft.
-SLOW = ("tutorial", "export")
+# They read the text of the standard library, import transformers and peft, or have many commands.
+SLOW = ("tutorial", "export", "python", "recipes")
 
 
 @pytest.mark.parametrize(

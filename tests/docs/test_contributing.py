@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPO, plain_environment, write_jsonl
 from tests.docs.pages import blocks
 from tests.docs.test_commands import lines
@@ -22,6 +24,7 @@ def files() -> dict[str, str]:
     return {path[-1]: block.text for path, block in zip(paths, shown, strict=True)}
 
 
+@pytest.mark.slow
 def test_one_new_file_each(tmp_path: Path) -> None:
     shutil.copytree(REPO / "gptctl", tmp_path / "gptctl", ignore=shutil.ignore_patterns("__pycache__"))
     assert len(files()) == 3

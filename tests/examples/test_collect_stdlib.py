@@ -9,6 +9,8 @@ import pytest
 
 from .run import read_rows, run_example
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -17,7 +19,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.jsonl"
     run_example("collect_stdlib.py", again, "--max-mb", "4")

@@ -11,6 +11,8 @@ import pytest
 
 from .run import read_rows, run_example
 
+pytestmark = pytest.mark.slow
+
 SPLITS = ("train", "val", "test")
 LIMITS = ("--per-class", "300", "--held-out", "60")
 
@@ -27,7 +29,6 @@ def splits(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: read_rows(folder / f"{name}.jsonl") for name in SPLITS}
 
 
-@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     run_example("label_lines.py", tmp_path, *LIMITS)
     for name in SPLITS:

@@ -21,7 +21,7 @@ Gptctl = Callable[..., Ran]
 @pytest.mark.parametrize("fault", ["kill", "enospc"])
 @pytest.mark.parametrize(
     ("stage", "step"),
-    [("clean", 5), ("tokenize", 7), ("dedup", 11)]
+    [("clean", 11), ("tokenize", 13), ("dedup", 23)]
     + [pytest.param(stage, 1, marks=pytest.mark.slow) for stage in ("clean", "tokenize", "dedup")]
     + [pytest.param("split", 9, marks=pytest.mark.slow)],
     ids=["clean", "tokenize", "dedup", "clean-each", "tokenize-each", "dedup-each", "split"],
@@ -51,6 +51,7 @@ def test_any_operation(stage: str, step: int, fault: str, small: Path, tmp_path:
     assert tree_bytes(tmp_path / "out") == whole
 
 
+@pytest.mark.slow
 def test_a_shard_without_its_record_is_made_again(small: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     """Killed between the shard's name and its record: its rows are counted once."""
     found = 0

@@ -95,9 +95,10 @@ def weights(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.mark.parametrize(
     ("numbers", "code"),
-    [((signal.SIGTERM,), 143), pytest.param((signal.SIGINT, signal.SIGTERM), 143, marks=pytest.mark.slow)],
+    [((signal.SIGTERM,), 143), ((signal.SIGINT, signal.SIGTERM), 143)],
     ids=["one", "two"],
 )
+@pytest.mark.slow
 def test_while_a_checkpoint_is_written(
     numbers: tuple[int, ...], code: int, workspace: Path, weights: bytes, tmp_path: Path, gptctl: Gptctl
 ) -> None:

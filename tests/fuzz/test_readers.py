@@ -117,7 +117,7 @@ def read(argument: str) -> int:
     """Read an input as a stage does and hold its documents to the contract of schema.py; give their number."""
     tables = []
     for task in Inputs((argument,), OPTIONS).tasks():
-        table, bad, _ = read_task(task, OPTIONS)
+        table, bad, *_ = read_task(task, OPTIONS)
         table.validate(full=True)
         assert table.schema.names[:3] == ["id", "text", "source"], table.schema.names
         assert [table.schema.field(i).type for i in range(3)] == [pa.string(), pa.large_string(), pa.string()]

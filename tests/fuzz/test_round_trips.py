@@ -21,7 +21,8 @@ from gptctl.io.input import predictions
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate, read_messages
+from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat_messages import read_messages
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
 from tests.fuzz.mutate import changed
@@ -87,7 +88,7 @@ def test_all_of_unicode(name: str, write: Callable[[Path, list[dict[str, str]]],
         write(tmp_path / name, found)
         read = []
         for task in Inputs((str(tmp_path / name),), ReadOptions()).tasks():
-            part, bad, _ = read_task(task, ReadOptions())
+            part, bad, *_ = read_task(task, ReadOptions())
             assert not bad
             read += part.select(["id", "text", "note"]).to_pylist()
         assert read == found

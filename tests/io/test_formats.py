@@ -25,7 +25,7 @@ def read(path: Path, target: int = 2**20, options: ReadOptions = OPTIONS) -> tup
     module = formats.for_path(str(path))
     tables, bad = [], []
     for block in module.split_file(file, target, options):
-        table, wrong, _ = formats.load(block.format).read_block(block, options)
+        table, wrong, *_ = formats.load(block.format).read_block(block, options)
         tables.append(table)
         bad += wrong
     return (pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})), bad

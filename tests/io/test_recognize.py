@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[set[str], Callable[[str, str], Any]]] = {
     "eval": (MODELS, lambda path, out: gptctl.evaluate(path, "labelled", dry_run=True)),
     "predictions": ({"predictions"}, lambda path, out: gptctl.evaluate(predictions=path)),
     "export": (MODELS, lambda path, out: gptctl.export(path, out=out, dry_run=True)),
+    "split": (TEXTS, lambda path, out: gptctl.split(path, out=out, dry_run=True)),
     "report": (OUTPUTS, lambda path, out: gptctl.report(path, out=out, dry_run=True)),
     "load": (MODELS | {"documents", "tokens", "samples", "predictions"}, lambda path, out: gptctl.load(path)),
 }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as papq
 import pytest
 
+from gptctl.core.config import ReadingOptions
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.pipeline import data_splits
@@ -71,3 +74,37 @@ def test_what_is_held_out_is_said(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "both" / "val.jsonl", ROWS[:5])
     data_splits.training_splits(FinetuneOptions(), str(tmp_path / "both"), Context(info=said.append))
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("ints.jsonl", lambda path: path.write_text('{"text":"a","label":1}\n{"text":"b","label":0}\n')),
+        ("floats.jsonl", lambda path: path.write_text('{"text":"a","label":1.0}\n{"text":"b","label":0.0}\n')),
+        ("texts.jsonl", lambda path: path.write_text('{"text":"a","label":"1.0"}\n{"text":"b","label":"0"}\n')),
+        ("mixed.jsonl", lambda path: path.write_text('{"text":"a","label":1}\n{"text":"b","label":"0.0"}\n')),
+        ("floats.csv", lambda path: path.write_text("text,label\na,1.0\nb,0.0\n")),
+        ("ints.csv", lambda path: path.write_text("text,label\na,1\nb,0\n")),
+        ("floats.parquet", lambda path: papq.write_table(pa.table({"text": ["a", "b"], "label": [1.0, 0.0]}), path)),
+        ("ints.parquet", lambda path: papq.write_table(pa.table({"text": ["a", "b"], "label": [1, 0]}), path)),
+    ],
+)
+def test_a_number_is_one_label_in_every_format(name: str, write: Callable[[Path], object], tmp_path: Path) -> None:
+    write(tmp_path / name)
+    table, _ = data_splits.read_documents(ReadingOptions(), str(tmp_path / name), print)
+    assert data_splits.labels_of(table, "label", name) == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.jsonl", lambda path: path.write_text('{"text":"a","label":true}\n{"text":"b","label":false}\n')),
+        ("b.jsonl", lambda path: path.write_text('{"text":"a","label":"True"}\n{"text":"b","label":false}\n')),
+        ("a.csv", lambda path: path.write_text("text,label\na,True\nb,FALSE\n")),
+        ("a.parquet", lambda path: papq.write_table(pa.table({"text": ["a", "b"], "label": [True, False]}), path)),
+    ],
+)
+def test_a_truth_value_is_one_label_in_every_format(name: str, write: Callable[[Path], object], tmp_path: Path) -> None:
+    write(tmp_path / name)
+    table, _ = data_splits.read_documents(ReadingOptions(), str(tmp_path / name), print)
+    assert data_splits.labels_of(table, "label", name) == ["true", "false"]

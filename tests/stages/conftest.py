@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ran, run_gptctl, write_jsonl
+from tests.conftest import Ran, read_jsonl, run_gptctl, write_jsonl
 from tests.stages.deduped import (
     corpus,
 )
@@ -28,7 +27,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def texts(raw: Path) -> dict[str, str]:
-    return {row["id"]: row["text"] for path in sorted(raw.iterdir()) for row in map(json.loads, path.open())}
+    return {row["id"]: row["text"] for row in read_jsonl(raw)}
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,7 @@ def test_pipes_and_workers_give_the_same_bytes_as_folders(raw: Path, tmp_path: P
         left = counts.kept
 
 
+@pytest.mark.slow
 def test_a_stream_into_a_folder_gives_that_folder(raw: Path, tmp_path: Path) -> None:
     done = shell(
         f"gptctl clean {raw} -o clean && gptctl clean {raw} -o - | gptctl dedup - -o piped && gptctl dedup clean -o unique",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import random
 import re
 import shutil
@@ -20,7 +19,7 @@ from gptctl.io.dataset import manifest, stream
 from gptctl.text.dedup.whole_documents import candidates, decisions, search
 from gptctl.text.dedup.whole_documents.decisions import Decisions
 from gptctl.text.dedup.whole_documents.verification import VerifiedPairs, VerifyPairs
-from tests.conftest import REPO, Ran, run_gptctl, tree_bytes, write_jsonl
+from tests.conftest import REPO, Ran, read_jsonl, run_gptctl, tree_bytes, write_jsonl
 from tests.stages.deduped import (
     Row,
     cluster_table,
@@ -208,7 +207,7 @@ def test_seeds_of_any_size(tmp_path: Path) -> None:
 def test_a_limit(raw: Path, tmp_path: Path) -> None:
     """Only the first documents are looked at."""
     found = dedup(raw, out=tmp_path / "some", limit=600)
-    rows = [json.loads(line) for path in sorted(raw.iterdir()) for line in path.open()][:600]
+    rows = read_jsonl(raw)[:600]
     write_jsonl(tmp_path / "some.jsonl", rows)
     dedup(tmp_path / "some.jsonl", out=tmp_path / "same")
     assert found.counts.documents_in == 600
@@ -241,7 +240,7 @@ def test_survivors_are_looked_up_for_many_tasks_at_once(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else each task would open nearly all others' runs: a square of the input."""
-    rows = [json.loads(line) for path in sorted(raw.iterdir()) for line in path.open()]
+    rows = read_jsonl(raw)
     piped = stream_of(*(rows[first : first + 130] for first in range(0, 1300, 130)))
     monkeypatch.setattr(stream, "standard_input", lambda: io.BytesIO(piped))
     looked_up: list[int] = []

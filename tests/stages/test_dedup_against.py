@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.text.dedup.shingles import Shingling
-from tests.conftest import Ran, tree_bytes, write_jsonl
+from tests.conftest import Ran, read_jsonl, tree_bytes, write_jsonl
 from tests.stages.deduped import (
     THRESHOLD,
     cluster_table,
@@ -32,7 +31,7 @@ def untouched(*paths: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_against_what_was_there_before(raw: Path, texts: dict[str, str], tmp_path: Path, gptctl: Gptctl) -> None:
     """What OLD has goes from NEW as if both were deduplicated together, OLD first; OLD stays as it is."""
-    rows = [json.loads(line) for path in sorted(raw.iterdir()) for line in path.open()]
+    rows = read_jsonl(raw)
     write_jsonl(tmp_path / "first.jsonl", rows[:400])
     write_jsonl(tmp_path / "second.jsonl", rows[400:700])
     write_jsonl(tmp_path / "new.jsonl", rows[700:])

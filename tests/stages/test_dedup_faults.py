@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import signal
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import stream
-from tests.conftest import Ran, run_gptctl, tree_bytes
+from tests.conftest import Ran, read_jsonl, run_gptctl, tree_bytes
 from tests.stages.deduped import (
     dedup,
     stream_of,
@@ -29,7 +28,7 @@ def test_another_stream_into_what_was_cut_off(
     method: str, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the first stays: no runs, no shards, no tables, no results of tasks that look the same."""
-    rows = [json.loads(line) for path in sorted(raw.iterdir()) for line in path.open()]
+    rows = read_jsonl(raw)
     shards = [rows[first : first + 300] for first in range(0, 1200, 300)]
 
     def piped(numbers: str) -> None:
@@ -112,6 +111,7 @@ def test_a_damaged_shard(unique: tuple[Path, Ran], tmp_path: Path) -> None:
         dedup(unique[0], out=tmp_path / "other", against=(str(tmp_path / "bad"),))
 
 
+@pytest.mark.slow
 def test_a_power_cut_costs_time_only(raw: Path, tmp_path: Path) -> None:
     """What was not flushed may be cut short, empty or gone once the machine starts anew: it is made again."""
     command = ("dedup", raw, "--workers", "1", "-o")

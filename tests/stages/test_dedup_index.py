@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ran, run_gptctl, tree_bytes, write_jsonl
+from tests.conftest import Ran, read_jsonl, run_gptctl, tree_bytes, write_jsonl
 from tests.stages.deduped import (
     Row,
     cluster_table,
@@ -43,7 +42,7 @@ def test_an_index_in_memory(raw: Path, texts: dict[str, str], tmp_path: Path, gp
 
 def test_an_index_in_redis(raw: Path, redis_url: str, tmp_path: Path, gptctl: Gptctl) -> None:
     """A later run finds what an earlier one inserted; the same run again finds its own documents, not as duplicates."""
-    rows = [json.loads(line) for path in sorted(raw.iterdir()) for line in path.open()]
+    rows = read_jsonl(raw)
     days = [tmp_path / day / "part.jsonl" for day in ("monday", "tuesday")]
     for path, part in zip(days, (rows[:700], [*rows[:200], *rows[700:]]), strict=True):
         path.parent.mkdir()

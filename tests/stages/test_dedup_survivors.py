@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError
 from gptctl.stages import dedup as stage
 from gptctl.text.dedup.shingles import Shingling
-from tests.conftest import Ran, write_jsonl
+from tests.conftest import Ran, read_jsonl, write_jsonl
 from tests.stages.deduped import (
     THRESHOLD,
     Row,
@@ -102,7 +101,7 @@ def test_without_verification_more_goes(unique: tuple[Path, Ran], raw: Path, tmp
 @pytest.mark.parametrize("policy", ["first", "longest", "highest:score", "priority:books,web"])
 def test_who_survives(policy: str, raw: Path, texts: dict[str, str], tmp_path: Path) -> None:
     """Of documents that are all equal, the wanted one stays; of near ones, too, and what goes is near to it."""
-    documents = {row["id"]: row for path in sorted(raw.iterdir()) for row in map(json.loads, path.open())}
+    documents = {row["id"]: row for row in read_jsonl(raw)}
     order = {"books": 0, "web": 1, "forum": 2}
     rank: dict[str, Callable[[Row], float]] = {
         "first": lambda row: 0,
@@ -142,9 +141,11 @@ def test_a_policy_that_fits_no_document(tmp_path: Path) -> None:
             dedup(tmp_path / "d.jsonl", out=tmp_path / policy.split(":")[0], keep=policy)
     assert dedup(tmp_path / "d.jsonl", out=tmp_path / "out", keep="priority:books, web/1").counts.kept == 6
     warnings: list[str] = []
-    settings = stage.Dedup(inputs=(str(tmp_path / "d.jsonl"),), out="out", keep="priority:books,d.jsonl")
+    settings = stage.Dedup(inputs=(str(tmp_path / "d.jsonl"),), out="out", keep="priority:bok,d.jsonl")
     stage.plan(settings, Context(warn=warnings.append))
-    assert warnings == ["no file is from books: unless a column source names it, the command will fail"]
+    with pytest.raises(DataError):
+        stage.run(settings.model_copy(update={"out": str(tmp_path / "none")}), Context(warn=warnings.append))
+    assert warnings == 2 * ["no file is from bok: unless a column source names it, the command will fail"]
 
 
 def test_exact_copies(tmp_path: Path) -> None:

@@ -83,12 +83,16 @@ def test_a_flipped_bit_names_the_shard_and_the_command(chain: Path) -> None:
     assert done.code == 0 and done.json["metrics"]["checked"] == ["clean", "unique"]
 
 
+def append_byte(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda out: (out / "shards/part-00000.arrow").unlink(), "shard is missing"),
         (lambda out: (out / "shards/part-00000.arrow").write_bytes(b""), "shard is cut"),
-        (lambda out: (out / "shards/part-00000.arrow").open("ab").write(b"x"), "checksum mismatch"),
+        (lambda out: append_byte(out / "shards/part-00000.arrow"), "checksum mismatch"),
         (lambda out: (out / "manifest.json").write_text("{"), "is damaged"),
         (lambda out: (out / "manifest.json").unlink(), "was complete, and manifest.json is gone"),
         (

@@ -289,6 +289,29 @@ def conversations(count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def test_chat_formats_are_found(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    """The format is said and stands in the summary. What is longer than the context is shortened where this is asked."""
+    (tmp_path / "talk").mkdir()
+    turns = [{"from": "human", "value": "say a"}, {"from": "gpt", "value": "aaa " * 60}]
+    write_jsonl(tmp_path / "talk" / "train.jsonl", [{"conversations": turns}] * 8)
+    write_jsonl(tmp_path / "talk" / "val.jsonl", [{"instruction": "say", "input": "b", "output": "bbb"}] * 4)
+    command = (
+        "finetune", workspace / "run", "talk", "--task", "chat", "--epochs", "1", "--json", "--max-seq-len", "32", "-o",
+    )  # fmt: skip
+    done = gptctl(*command, "a", "--long-conversations", "head")
+    assert done.code == 0, done.err
+    assert "train: the chat format is sharegpt (column conversations)" in done.err
+    assert "val: the chat format is alpaca (columns instruction, output)" in done.err
+    assert "reading only the head of 8 of 8 conversations that are longer than the context of 32 tokens" in done.err
+    metrics = done.json["metrics"]
+    assert (metrics["chat_format"], metrics["train_shortened"], metrics["train_too_long"]) == ("sharegpt", 8, 0)
+    refused = gptctl(*command, "b", "--chat-format", "messages")
+    assert (refused.code, "no columns of the chat format messages; its columns fit sharegpt" in refused.err) == (
+        3,
+        True,
+    )
+
+
 @pytest.mark.slow
 def test_chat_learns_answers_in_the_template(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """The template goes with the model, and in it the model answers and ends its turn."""
@@ -333,7 +356,12 @@ def test_chat_data_that_is_none(gptctl: Gptctl, workspace: Path, tmp_path: Path)
     done = gptctl(*command, "b")
     assert done.code == 0, done.err
     assert (done.json["metrics"]["train_too_long"], done.json["metrics"]["train_unreadable"]) == (1, 1)
+    assert json.loads((tmp_path / "b" / "quarantine.jsonl").read_text())["reason"] == "the assistant says nothing"
     write_jsonl(train, [long])
     assert gptctl(*command, "c").code == 3
+    write_jsonl(train, [{"question": "x", "answer": "y"}])
+    unknown = gptctl(*command, "e")
+    assert (unknown.code, "no columns of a known chat format; it has: question, answer" in unknown.err) == (3, True)
+    write_jsonl(train, conversations(8))
     (tmp_path / "bad.jinja").write_text("{% for %}")
     assert gptctl(*command, "d", "--set", "chat_template=bad.jinja").code == 2

@@ -50,7 +50,9 @@ def rows_of(folder: Path, split: str) -> list[tuple[str, list[int]]]:
     return list(zip(table["doc_id"].to_pylist(), table["tokens"].to_pylist(), strict=True)) if len(table) else []
 
 
-@pytest.mark.parametrize("name", ["gpt2", "modern", "o200k"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("gpt2", marks=pytest.mark.slow), "modern", pytest.param("o200k", marks=pytest.mark.slow)]
+)
 def test_encoders_workers_and_engines_give_the_same_bytes(made: Path, tmp_path: Path, name: str) -> None:
     metrics = manifest.read(made / name).metrics
     assert metrics["encoder"] == "gigatoken", metrics["why"]
@@ -123,6 +125,7 @@ def test_import_from_a_folder_a_file_and_ranks(made: Path, tmp_path: Path, gptct
     assert (done.code, len(done.error_lines)) == (3, 2)
 
 
+@pytest.mark.slow
 def test_shuffle_is_one_order_for_any_workers_and_after_a_kill(made: Path, tmp_path: Path) -> None:
     more = ("--tokenizer", "gpt2", "--val", "0.1", "--test", "0.05", "--shuffle", "--seed", "7")
     run(made, "tokenize", "raw.jsonl", "-o", tmp_path / "whole", *more, "--workers", "1")

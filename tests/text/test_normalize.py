@@ -87,3 +87,19 @@ def test_guards_do_not_hide_repairs(text: str) -> None:
     )
     result = once(text)
     assert once(ftfy.fix_text(result, config)) == result
+
+
+def test_text_that_was_escaped_many_times_takes_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All levels are undone in a number of passes that does not depend on how many there are."""
+    import ftfy.fixes
+
+    passes: list[int] = []
+    original = ftfy.fixes.unescape_html
+    monkeypatch.setattr(ftfy.fixes, "unescape_html", lambda text: passes.append(len(text)) or original(text))
+    for chain in ("amp;", "#38;", "#x26;", "AMP;#038;", "\0amp;"):
+        work = {}
+        for n in (50, 200):
+            passes.clear()
+            assert once(f"&{chain * n}lt; a & b") == "< a & b"
+            work[n] = len(passes)
+        assert work[200] <= work[50], chain

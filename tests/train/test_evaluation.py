@@ -11,6 +11,7 @@ from tests.train.rank_pool import RankPool
 from tests.train.test_loop import events
 
 
+@pytest.mark.slow
 def test_a_bounded_evaluation_has_the_same_loss_for_any_number_of_ranks(two: RankPool, tmp_path: Path) -> None:
     """Two batches of 6 windows, each time the same ones, whatever the size of a forward pass."""
     recipe = {"steps": 2}

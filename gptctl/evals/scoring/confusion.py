@@ -14,7 +14,7 @@ import numpy as np
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.evals.array_types import BoolArray, IntArray
-from gptctl.io.input.predictions import text_of
+from gptctl.io.labels import label_text
 
 __all__ = ["ClassCounts", "ConfusionMatrix", "confusion_matrix"]
 
@@ -89,9 +89,9 @@ def confusion_matrix(
 ) -> ConfusionMatrix:
     """Count each pair of gold and predicted label.
 
-    Labels are compared as text, so 1, 1.0 and "1" are equal. Without `labels`, the label set is the sorted union of all
-    labels seen. Raises DataError if a gold label is null or outside the label set, with its row counted from 1, and if
-    the two columns differ in length. Raises UsageError if `labels` contains a label twice.
+    Labels are compared as gptctl/io/labels.py says, so 1, 1.0 and "1.0" are equal. Without `labels`, the label set is
+    the sorted union of all labels seen. Raises DataError if a gold label is null or outside the label set, with its row
+    counted from 1, and if the two columns differ in length. Raises UsageError if `labels` contains a label twice.
     """
     if len(gold) != len(predicted):
         raise DataError(f"{len(gold)} labels but {len(predicted)} predictions", "give one prediction for each row")
@@ -100,7 +100,7 @@ def confusion_matrix(
     if labels is None:
         known = tuple(sorted({label for pair in pairs for label in pair if label is not None}))
     else:
-        known = tuple(str(text_of(label)) for label in labels)
+        known = tuple(label_text(label) for label in labels)
     index_of = {label: index for index, label in enumerate(known)}
     if len(index_of) < len(known):
         twice = next(label for label, times in Counter(known).items() if times > 1)
@@ -116,7 +116,7 @@ def confusion_matrix(
 
 def label_texts(values: Sequence[Label]) -> list[str | None]:
     """Return labels as the texts by which they are compared."""
-    return [value if isinstance(value, str) else text_of(value) for value in values]
+    return [None if value is None else label_text(value) for value in values]
 
 
 def _bad_row(gold: Sequence[str | None], known: Sequence[str]) -> DataError:

@@ -57,7 +57,9 @@ def unify(schemas: list[pa.Schema]) -> pa.Schema:
     fields: dict[str, pa.Field] = {}
     for schema in schemas:
         for field in schema:
-            fields[field.name] = widen(fields[field.name], field) if field.name in fields else field
+            known = fields.setdefault(field.name, field)
+            if known != field:
+                fields[field.name] = widen(known, field)
     return pa.schema(list(fields.values()), metadata=schemas[0].metadata)
 
 
@@ -72,8 +74,9 @@ def widen(one: pa.Field, other: pa.Field) -> pa.Field:
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table with the columns and types of a wider schema. Missing columns are filled with nulls."""
     columns = []
+    present = set(table.column_names)
     for field in schema:
-        if field.name not in table.column_names:
+        if field.name not in present:
             columns.append(pa.nulls(len(table), field.type))
         elif pa.types.is_nested(table[field.name].type) and pa.types.is_string(field.type):
             columns.append(pa.array([as_text(value) for value in table[field.name].to_pylist()], pa.string()))

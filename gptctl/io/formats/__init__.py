@@ -9,16 +9,24 @@ from typing import Protocol, cast
 
 from gptctl.core import plugins
 from gptctl.io.files import split_suffixes
-from gptctl.io.input.blocks import Block, ReadOptions, ReadResult
+from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRecord
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to read. `name` is its path below the INPUT argument that names it."""
+    """A file to read. `name` is its path below the INPUT argument that names it.
+
+    `problem` says why it cannot be opened, if it was found beside others.
+    """
 
     path: str
     name: str
     size: int
+    problem: str = ""
+
+    def as_unreadable(self) -> UnreadableRecord:
+        """Return the file as an unreadable record."""
+        return UnreadableRecord(self.name, "file", self.problem)
 
     @property
     def compressed(self) -> bool:

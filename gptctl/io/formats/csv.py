@@ -5,6 +5,7 @@ Every column is read as text, so that a label "01" stays "01".
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def split_file(file: InputFile, target_bytes: int, options: ReadOptions) -> Iter
 def column_names(file: InputFile, header: list[bytes]) -> list[str]:
     """Return the names in a header. Raises DataError (3) if two columns have one name."""
     names = [name.decode() for name in header]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted({name for name, count in Counter(names).items() if count > 1}):
         raise DataError(f"{file.path} has two columns called '{repeated[0]}'", "give each column its own name")
     return names
 
@@ -115,9 +116,9 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
 
     The encoding is in the column `encoding` if it is not UTF-8, unless the file has a column of that name.
     """
-    table, unreadable, encodings = read_table(block)
+    table, unreadable, encodings, _ = read_table(block)
     try:
-        documents, unusable, _ = documents_from_table(table, block.start, block.name, options)
+        documents, unusable, *_ = documents_from_table(table, block.start, block.name, options)
     except DataError as error:
         dialect = (table.schema.metadata or {})[DIALECT].decode()
         raise DataError(f"{error.message} ({dialect})", f"{error.hint}, or see csv.delimiter") from error

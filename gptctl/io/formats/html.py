@@ -1,4 +1,4 @@
-"""HTML pages: one document per file, decoded by the page's own encoding or the one that resiliparse detects.
+"""HTML pages: one document per file, in the encoding that the page declares, or else in one that is detected.
 
 The document is the page's source. `gptctl clean` extracts the text.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from gptctl.io.files import read_all
 from gptctl.io.formats import InputFile, txt
 from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRecord
+from gptctl.io.input.page_charset import decode_page
 
 SUFFIXES = (".html", ".htm", ".xhtml")
 HAS_COLUMNS = False
@@ -26,14 +27,4 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
     if data is None:
         too_long = UnreadableRecord(block.name, "file", f"longer than {options.max_doc_bytes} bytes")
         return ReadResult(txt.one_document(block.name, None), [too_long])
-    return ReadResult(txt.one_document(block.name, decode(data) if data else None), [])
-
-
-def decode(data: bytes) -> str:
-    """Decode a page as UTF-8, or else in the encoding that its bytes and meta tags suggest."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        from resiliparse.parse.encoding import bytes_to_str, detect_encoding
-
-        return str(bytes_to_str(data, detect_encoding(data) or "windows-1252", errors="replace"))
+    return ReadResult(txt.one_document(block.name, decode_page(data) if data else None), [])

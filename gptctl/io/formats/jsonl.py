@@ -11,7 +11,8 @@ from gptctl.io.files import damaged, open_seekable, open_stream
 from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import Block, ReadOptions, ReadResult, UnreadableRecord
 from gptctl.io.input.bounded_lines import line_groups
-from gptctl.io.input.documents_from_rows import EXCERPT_CHARACTERS, documents_from_rows
+from gptctl.io.input.documents_from_rows import EXCERPT_CHARACTERS
+from gptctl.io.input.json_values import documents_from_json
 
 SUFFIXES = (".jsonl", ".ndjson", ".jl")
 # Bytes beyond the block that a request to object storage fetches too, for the block's last line.
@@ -39,25 +40,26 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Parse the lines of a block. A line that is not a JSON object with a text is an unreadable record."""
     offset, data = (block.start, block.data) if block.data else lines_of_range(block, options.max_doc_bytes)
     rows: list[Any] = []
+    lines: list[bytes] = []
     positions: list[str] = []
     unreadable: list[UnreadableRecord] = []
     for line in data.split(b"\n"):
         start, offset = offset, offset + len(line) + 1
-        if start == 0:
-            line = line.removeprefix(BYTE_ORDER_MARK)
+        line = line.removeprefix(BYTE_ORDER_MARK)  # also inside a file that was joined from several
         reason = f"longer than {options.max_doc_bytes} bytes" if len(line) > options.max_doc_bytes else ""
         if not reason:
             if not line.strip():
                 continue
             try:
                 rows.append(orjson.loads(line))
+                lines.append(line)
                 positions.append(f"byte {start}")
                 continue
             except orjson.JSONDecodeError as error:
                 reason = reason_of(line, error)
         excerpt = line[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
         unreadable.append(UnreadableRecord(block.name, f"byte {start}", reason, excerpt))
-    documents, unusable, _ = documents_from_rows(rows, positions, block.name, options)
+    documents, unusable, *_ = documents_from_json(rows, lines, positions, block.name, options)
     return ReadResult(documents, unreadable + unusable)
 
 

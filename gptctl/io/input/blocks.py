@@ -19,7 +19,8 @@ NO_TEXT_COLUMN = "\0"
 class ReadOptions:
     """How to find documents in records. If `structured`, a text may be a list or an object, which becomes JSON.
 
-    With `usual_columns`, a column of a usual name holds the text where there is no `text_column`. encoding: that of
+    With `whole_records`, the text is the whole record as JSON, and there are no other columns than id and source. With
+    `usual_columns`, a column of a usual name holds the text where there is no `text_column`. encoding: that of
     text and tables that are not UTF-8; "auto" detects it. delimiter, quote: those of CSV files; "auto" finds them in
     the file.
     """
@@ -28,6 +29,7 @@ class ReadOptions:
     id_column: str = "id"
     max_doc_bytes: int = 16 * 2**20
     structured: bool = False
+    whole_records: bool = False
     usual_columns: bool = False
     encoding: str = "auto"
     delimiter: str = "auto"
@@ -79,17 +81,20 @@ class UnreadableRecord:
 
 
 Encodings = Counter[str]
+Skipped = Counter[str]
 
 
 class ReadResult(NamedTuple):
     """The documents of a piece of input, as a table, and the records that could not be read.
 
     `encodings` counts the documents that were decoded from another encoding than UTF-8, by the name of the encoding.
+    `skipped` counts the records that are no documents, such as images in a web archive, by their type.
     """
 
     documents: pa.Table
     unreadable: list[UnreadableRecord]
     encodings: Encodings = Encodings()
+    skipped: Skipped = Skipped()
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,10 @@ class Block:
     """A piece of input that one worker reads: a range of a file, or data that came through a pipe.
 
     `start` and `stop` count bytes, row groups or record batches, whichever the format splits by. `first_row` counts the
-    rows before the block where the file does not say. `encodings` counts the documents in `data` that were
-    decoded from another encoding than UTF-8. `name` is the file's path below the INPUT argument; no other part
-    of the path reaches a shard. `split` is that of a shard of a divided dataset, if all its splits are read.
+    rows before the block where the file does not say. `encodings` counts the documents in `data` that were decoded
+    from another encoding than UTF-8, and `skipped` the records beside them that are no documents. `name` is the file's
+    path below the INPUT argument; no other part of the path reaches a shard. `split` is that of a shard of a divided
+    dataset, if all its splits are read.
     """
 
     format: str
@@ -111,6 +117,7 @@ class Block:
     data: bytes = b""
     unreadable: tuple[UnreadableRecord, ...] = ()
     encodings: tuple[tuple[str, int], ...] = ()
+    skipped: tuple[tuple[str, int], ...] = ()
     checksum: str = ""
     first_row: int = 0
     split: str = ""

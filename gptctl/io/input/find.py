@@ -20,7 +20,7 @@ def find_files(argument: str, name: str = "") -> list[InputFile]:
     """Return the files that a path, glob, folder or URI names, sorted by path.
 
     `name` is what the files are called after, if the argument is one of several: the file itself, and before a slash
-    all files of a folder. What a glob finds is called by the name of each file.
+    all files of a folder. What a glob finds is called by its path below the folder before the first wildcard.
 
     Raises UsageError (2) if nothing has that name, DataError (3) for a folder without files and for a file whose name
     is not UTF-8.
@@ -36,20 +36,84 @@ def find_local(argument: str, name: str) -> list[InputFile]:
     path = Path(argument)
     try:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and not hidden(p.relative_to(path).parts))
+            found = [(file, below(name, file.relative_to(path).as_posix())) for file in files_below(path)]
             if not found:
                 raise empty(argument)
-            return [local_file(str(p), below(name, p.relative_to(path).as_posix())) for p in found]
+            return [local_file(str(file), named) for file, named in found]
         if path.exists():
             return [local_file(argument, name or path.name)]
+        start = fixed_part(argument)
+        files = [local_file(str(file), file.relative_to(start).as_posix()) for file in expand(argument, start)]
     except OSError as error:
-        raise from_os_error(error, path) from error
-    # Path.glob does not accept absolute patterns.
-    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
-    files = [local_file(match, Path(match).name) for match in matches if Path(match).is_file()]
+        raise from_os_error(error) from error
     if not files:
         raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
     return files
+
+
+def files_below(*starts: Path) -> list[Path]:
+    """Return the files below folders, sorted by path, without hidden ones. Links that lead nowhere are among them.
+
+    Links to folders are followed after all folders that are none. Each folder is read once, and none that a start lies
+    in. Raises OSError for a folder that may not be read.
+    """
+    found: list[Path] = []
+    seen = {identity(above) for start in starts for above in start.resolve().parents}
+    folders = [start for start in starts if not start.is_symlink()]
+    links = sorted((start for start in starts if start.is_symlink()), reverse=True)
+    while folders or links:
+        current = folders.pop() if folders else links.pop()
+        if identity(current) in seen:
+            continue
+        seen.add(identity(current))
+        linked: list[Path] = []
+        with os.scandir(current) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    (linked if entry.is_symlink() else folders).append(current / entry.name)
+                elif entry.is_file() or entry.is_symlink():
+                    found.append(current / entry.name)
+        links = sorted(linked + links, reverse=True)
+    return sorted(found)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """Return what tells a folder from all others, whatever path leads to it."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def fixed_part(pattern: str) -> Path:
+    """Return the folder of a glob before its first wildcard."""
+    parts = Path(pattern).parts
+    return Path(*parts[: next((i for i, part in enumerate(parts) if glob.has_magic(part)), 0)])
+
+
+def expand(pattern: str, start: Path) -> list[Path]:
+    """Return the files that a glob matches, and those in the folders that it matches, sorted by path.
+
+    `start` is the folder before the first wildcard.
+    """
+    if not glob.has_magic(pattern):
+        return []
+    parts = Path(pattern).parts[len(start.parts) :]
+    if "**" in parts:  # glob.glob would follow links to folders round and round
+        return (
+            [file for file in files_below(start) if begins_with(file.relative_to(start).parts, parts)]
+            if start.is_dir()
+            else []
+        )
+    matched = [Path(name) for name in glob.glob(pattern)]  # noqa: PTH207 (Path.glob refuses absolute patterns)
+    folders = [path for path in matched if path.is_dir()]
+    return sorted({*files_below(*folders), *(path for path in matched if not path.is_dir())})
+
+
+def begins_with(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether a path, or a folder that it lies in, matches a glob."""
+    lengths = range(1, len(parts) + 1)
+    return any(not hidden(parts[length:]) and matches(parts[:length], pattern) for length in lengths)
 
 
 def local_file(path: str, name: str) -> InputFile:
@@ -59,7 +123,10 @@ def local_file(path: str, name: str) -> InputFile:
     except UnicodeEncodeError as error:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise DataError(f"a file's name is not UTF-8: {shown}", "rename it") from error
-    return InputFile(path, name, Path(path).stat().st_size)
+    try:
+        return InputFile(path, name, Path(path).stat().st_size)
+    except FileNotFoundError:
+        return InputFile(path, name, 0, "a link to a file that does not exist")
 
 
 def below(name: str, path: str) -> str:
@@ -80,7 +147,7 @@ def find_remote(uri: str, name: str) -> list[InputFile]:
         found = [f for f in everything if f.is_file and not hidden(f.path[start:].split("/"))]
         if not found:
             raise empty(uri)
-        return [InputFile(str(address.at(f.path)), below(name, f.path[start:]), f.size) for f in found]
+        return [remote_file(address, f, below(name, f.path[start:])) for f in found]
     matches = match(address) if glob.has_magic(address.path) else []
     if not matches:
         bucket = address.at(address.path.split("/")[0])
@@ -89,19 +156,40 @@ def find_remote(uri: str, name: str) -> list[InputFile]:
                 f"no such bucket: {bucket}", "check its name, and endpoint_override= and region= in the URI"
             )
         raise UsageError(f"no such file or folder: {uri}", "check the path behind the bucket")
-    return [InputFile(str(address.at(f.path)), f.base_name, f.size) for f in matches]
+    start = len(fixed_prefix(address))
+    return [remote_file(address, f, f.path[start:]) for f in matches]
+
+
+def remote_file(address: Address, info: pafs.FileInfo, name: str) -> InputFile:
+    """Return an object with its size. pyarrow cannot open all keys that object stores allow."""
+    odd = "//" in info.path or info.path.startswith("/") or any(part in (".", "..") for part in info.path.split("/"))
+    problem = "a key with an empty part, '.' or '..', which cannot be opened: copy the object to another key"
+    return InputFile(str(address.at(info.path)), name, info.size, problem if odd else "")
+
+
+def fixed_prefix(address: Address) -> str:
+    """Return the path of a glob up to the slash before its first wildcard."""
+    parts = address.path.split("/")
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))]) + "/"
 
 
 def match(address: Address) -> list[pafs.FileInfo]:
-    """Return the files whose paths match a glob, sorted by path. Only its part before the first wildcard is listed."""
+    """Return the files that match a glob, and those in folders that match it, sorted by path.
+
+    Only its part before the first wildcard is listed.
+    """
     parts = address.path.split("/")
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     if not fixed:
         raise UsageError(f"{address} has a wildcard in the bucket's name", "name the bucket")
     pattern = parts[fixed:]
     listed = list_files(str(address.at("/".join(parts[:fixed]))), recursive=len(pattern) > 1 or "**" in pattern)
-    files = [f for f in listed if f.is_file and matches(f.path.split("/")[fixed:], pattern)]
-    return sorted(files, key=lambda f: f.path)
+    files = [f for f in listed if f.is_file and begins_with(f.path.split("/")[fixed:], pattern)]
+    if len(pattern) == 1:
+        folders = [f for f in listed if not f.is_file and matches(f.path.split("/")[fixed:], pattern)]
+        below_them = [f for folder in folders for f in list_files(str(address.at(folder.path)))]
+        files += [f for f in below_them if f.is_file and not hidden(f.path.split("/")[fixed + 1 :])]
+    return sorted({f.path: f for f in files}.values(), key=lambda f: f.path.split("/"))
 
 
 def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

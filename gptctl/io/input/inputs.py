@@ -61,7 +61,7 @@ class Inputs:
         self.folders: dict[str, str] = {}  # by dataset or split
         self.files: list[InputFile] = []
         self.sources: list[str | InputFile] = []  # folders and files, in the order of the arguments
-        self._names: set[str] = set()
+        self._names: dict[str, int] = {}  # with the number that the last file of this name was given
         self._stream_hash = xxhash.xxh3_128()
         names = distinct_names(arguments) if len(arguments) > 1 else [""] * len(arguments)
         for argument, name in () if self.is_stream else zip(arguments, names, strict=True):
@@ -99,9 +99,14 @@ class Inputs:
 
     def _add_file(self, file: InputFile) -> None:
         """Add a file. If another folder has a file of the same name, append a number, so that ids stay unique."""
-        name = unique_name(file.name, self._names)
-        self._names.add(name)
-        named = InputFile(file.path, name, file.size)
+        number = self._names.get(file.name, 0) + 1
+        name = file.name if number == 1 else f"{file.name}#{number}"
+        while name in self._names:
+            number += 1
+            name = f"{file.name}#{number}"
+        self._names[file.name] = number
+        self._names.setdefault(name, 1)
+        named = replace(file, name=name)
         self.files.append(named)
         self.sources.append(named)
 
@@ -123,9 +128,11 @@ class Inputs:
             return None
         found = {name: self.manifests[path].content() for name, path in self.datasets.items()}
         with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
-            remote = [file for file in self.files if is_uri(file.path) and not read_remote]
+            files = [file for file in self.files if not file.problem]
+            remote = [file for file in files if is_uri(file.path) and not read_remote]
             tags = dict(zip(remote, pool.map(lambda file: object_fingerprint(file.path), remote), strict=True))
-        return found | {file.name: tags.get(file) or content_hash(file.path) for file in self.files}
+        found |= {file.name: file.problem for file in self.files if file.problem}
+        return found | {file.name: tags.get(file) or content_hash(file.path) for file in files}
 
     def stream_fingerprint(self) -> dict[str, str]:
         """Return the fingerprint of a stream that was read to its end."""
@@ -191,6 +198,9 @@ class Inputs:
                     pending, size = [], 0
                 yield from self._shards_of(source)
                 continue
+            if source.problem:
+                pending.append(Block("unreadable", source.name, unreadable=(source.as_unreadable(),)))
+                continue
             for block in formats.for_path(source.path).split_file(source, BLOCK_BYTES, self.options):
                 if pending and (size + block.size > task_bytes or len(pending) >= MAX_BLOCKS_PER_TASK):
                     yield tuple(pending)
@@ -217,7 +227,7 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
     """Yield tasks with the first `limit` documents. They are read here, in order, and passed on as tables."""
     remaining = limit
     for task in tasks:
-        table, unreadable, encodings = read_task(task, options)
+        table, unreadable, encodings, skipped = read_task(task, options)
         if len(table) > remaining:
             table, unreadable = table.slice(0, remaining), []  # the unreadable records may lie beyond the limit
             encodings = Encodings(table["encoding"].drop_null().to_pylist()) if encodings else encodings
@@ -225,7 +235,7 @@ def limit_documents(tasks: Iterable[ShardTask], limit: int, options: ReadOptions
         data = stream.to_bytes(table)
         block = Block(
             "documents", "-", size=table.nbytes, data=data, unreadable=tuple(unreadable),
-            encodings=tuple(encodings.items()), split=task.split,
+            encodings=tuple(encodings.items()), skipped=tuple(skipped.items()), split=task.split,
         )  # fmt: skip
         yield ShardTask(task.index, (block,))
         if remaining <= 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,53 +12,57 @@ from gptctl.io import formats
 from gptctl.io.dataset import manifest, shards, stream
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import concat
-from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask, UnreadableRecord
+from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask, Skipped
 from gptctl.io.input.documents_from_table import documents_from_table
 
 GROUP_BYTES = 2**20
+NO_DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())]).empty_table()
 
 
 def read_task(task: ShardTask, options: ReadOptions) -> ReadResult:
     """Read all blocks of a task. Raises DataError (3) if a whole file is unreadable."""
-    groups = list(read_in_groups(task, options))
-    unreadable = [record for group in groups for record in group.unreadable]
-    encodings = Encodings()
-    for group in groups:
-        encodings.update(group.encodings)
-    return ReadResult(concat([group.documents for group in groups]), unreadable, encodings)
+    return join(list(read_in_groups(task, options)))
+
+
+def join(results: Sequence[ReadResult]) -> ReadResult:
+    """Return what several results hold together."""
+    unreadable = [record for result in results for record in result.unreadable]
+    encodings, skipped = Encodings(), Skipped()
+    for result in results:
+        encodings.update(result.encodings)
+        skipped.update(result.skipped)
+    return ReadResult(concat([result.documents for result in results]), unreadable, encodings, skipped)
 
 
 def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult]:
     """Read a task about 1 MiB at a time, for stages that need not hold all of it at once."""
-    tables: list[pa.Table] = []
-    unreadable: list[UnreadableRecord] = []
-    encodings = Encodings()
+    pending: list[ReadResult] = []
     size = 0
     if task.usual_columns:
         options = replace(options, usual_columns=True)
     for block in task.blocks:
-        if tables and size + block.size > GROUP_BYTES:
-            yield ReadResult(concat(tables), unreadable, encodings)
-            tables, unreadable, encodings, size = [], [], Encodings(), 0
-        found = read_block(block, options)
-        tables.append(found.documents)
-        unreadable += found.unreadable
-        encodings.update(found.encodings)
+        if pending and size + block.size > GROUP_BYTES:
+            yield join(pending)
+            pending, size = [], 0
+        pending.append(read_block(block, options))
         size += block.size
-    if tables:
-        yield ReadResult(concat(tables), unreadable, encodings)
+    if pending:
+        yield join(pending)
 
 
 def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Read one block: a shard of a dataset, a part of a stream, or a piece of a file in any input format."""
     if block.format == "shard":
         table = shards.table_from(manifest.read_shard(block.path, Shard(block.name, 0, block.size, block.checksum)))
-        has_default_names = (options.text_column, options.id_column) == ("text", "id")
+        has_default_names = (options.text_column, options.id_column) == ("text", "id") and not options.whole_records
         return ReadResult(table, []) if has_default_names else documents_from_table(table, 0, block.name, options)
     if block.format in ("stream", "documents"):
         table = stream.from_bytes(block.data or Path(block.path).read_bytes())
         if block.format == "documents":
-            return ReadResult(table, list(block.unreadable), Encodings(dict(block.encodings)))
+            encodings, skipped = Encodings(dict(block.encodings)), Skipped(dict(block.skipped))
+            return ReadResult(table, list(block.unreadable), encodings, skipped)
         found = documents_from_table(table, block.start, "-", options)
         return ReadResult(found.documents, [*block.unreadable, *found.unreadable])
+    if block.format == "unreadable":
+        return ReadResult(NO_DOCUMENTS, list(block.unreadable))
     return formats.load(block.format).read_block(block, options)

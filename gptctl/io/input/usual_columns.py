@@ -25,7 +25,7 @@ def usual_text_column(columns: Mapping[str, pa.ChunkedArray]) -> str | None:
 
 def is_text(column: pa.ChunkedArray) -> bool:
     """Return whether a column holds texts."""
-    kind = column.type
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 

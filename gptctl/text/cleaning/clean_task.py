@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from gptctl.core.summary import Counts
 from gptctl.io.dataset.schema import slices, text_bytes, with_kind
-from gptctl.io.input.blocks import ShardTask
+from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.pipeline.task_results import TaskOutput, combine_outputs
 from gptctl.text.cleaning import contamination, evaluation_data
 from gptctl.text.cleaning.document_batch import DocumentBatch
+from gptctl.text.cleaning.evaluation_data import EvaluationData
 from gptctl.text.cleaning.filter_chain import ConfiguredFilter, apply_filters, load_filter, replace_rows
 from gptctl.text.cleaning.findings import (
     EVALUATION_TEXTS,
@@ -52,6 +53,13 @@ class CleanTask:
     def filters(self) -> tuple[ConfiguredFilter, ...]:
         """The chain of filters."""
         return self.options.filter_chain()
+
+    @property
+    def evaluation_texts(self) -> EvaluationData:
+        """What --decontaminate names, which is read once per process."""
+        options, how = self.options, self.options.contamination
+        reading = ReadOptions.from_config(options)
+        return evaluation_data.read(options.decontaminate, how.text_column, how.words, reading)
 
     @property
     def by_block(self) -> bool:
@@ -131,13 +139,12 @@ class CleanTask:
         self, table: pa.Table, reasons: pa.StringArray, stats: Counter[str]
     ) -> tuple[pa.Table, pa.StringArray]:
         """Drop or mark documents that share a sequence of words with the evaluation data."""
-        options = self.options.contamination
         if not self.options.decontaminate:
             return table, reasons
-        index = evaluation_data.read(self.options.decontaminate, options.text_column, options.words).index
+        index = self.evaluation_texts.index
         contaminated = pa.array(contamination.count_matches(table["text"].combine_chunks(), index) > 0)
         stats[FOUND + EVALUATION_TEXTS] += pc.sum(pc.and_(contaminated, pc.is_null(reasons))).as_py() or 0
-        if options.action == "mark":
+        if self.options.contamination.action == "mark":
             stats["contaminated"] += pc.sum(contaminated).as_py() or 0
             return set_column(table, "contaminated", contaminated), reasons
         reason = pa.scalar("contamination.words")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -65,8 +65,8 @@ class EvaluationData:
 
 
 @lru_cache(maxsize=1)
-def read(paths: tuple[str, ...], text_column: str | None, n: int) -> EvaluationData:
-    """Read evaluation data and index it, once per process.
+def read(paths: tuple[str, ...], text_column: str | None, n: int, reading: ReadOptions) -> EvaluationData:
+    """Read evaluation data and index it, once per process. `reading` has the encoding and the dialect of CSV files.
 
     Raises UsageError (2) for a path that does not exist. Raises DataError (3) if a file cannot be read, if a row has no
     text in the column, and if a path has no row, or only rows that are too short to be found.
@@ -75,7 +75,7 @@ def read(paths: tuple[str, ...], text_column: str | None, n: int) -> EvaluationD
     files: list[EvaluationFile] = []
     too_short = 0
     for path in paths:
-        found = list(read_files(path, text_column))
+        found = list(read_files(path, text_column, reading))
         rows = sum(file.rows for file in found)
         if not rows:
             raise DataError(f"{path} has no row to compare", "name a file with evaluation data, or leave it out")
@@ -93,9 +93,9 @@ def read(paths: tuple[str, ...], text_column: str | None, n: int) -> EvaluationD
     return EvaluationData(index, sum(file.rows for file in files), too_short, min_words, tuple(columns), tuple(others))
 
 
-def read_files(path: str, text_column: str | None) -> Iterator[EvaluationFile]:
+def read_files(path: str, text_column: str | None, reading: ReadOptions) -> Iterator[EvaluationFile]:
     """Yield the files that a path names, each with the columns that are compared."""
-    reading = ReadOptions(text_column=NO_TEXT_COLUMN)
+    reading = replace(reading, text_column=NO_TEXT_COLUMN)
     for source in Inputs((path,), reading).sources:
         place = source.path if isinstance(source, InputFile) else source
         name = source.name if isinstance(source, InputFile) else source

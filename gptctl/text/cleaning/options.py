@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from gptctl.core import plugins
-from gptctl.core.config import Settings, StageConfig, Values, flag, key, with_plugin_tables
+from gptctl.core.config import ReadingOptions, Settings, StageConfig, Values, flag, key, with_plugin_tables
 from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, load_filter
 from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
 from gptctl.text.cleaning.html import Extractor
@@ -29,8 +29,8 @@ class Contamination(Settings):
     )
 
 
-class CleaningOptions(StageConfig):
-    """How documents are cleaned. `filter_fields` adds one table per filter."""
+class CleaningOptions(ReadingOptions):
+    """How documents are read and cleaned. `filter_fields` adds one table per filter."""
 
     preset: str = flag(
         "basic",

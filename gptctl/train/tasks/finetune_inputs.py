@@ -24,7 +24,7 @@ from gptctl.train.tasks.prepare_task import prepare_task
 class FinetuneInputs:
     """The model, with the context that is trained on, the processes, and the texts of each source by their split.
 
-    `quarantined` are texts that are left out because they have no label.
+    `quarantined` are texts that are left out because they have no label, or because they are no conversations.
     """
 
     config: FinetuneOptions
@@ -46,8 +46,10 @@ class FinetuneInputs:
         return sum(len(found[split]) for found in self.sources.values())
 
     def prepare(self, warn: Callable[[str], None]) -> FinetuneTask:
-        """Prepare data and model for the chosen task."""
-        return prepare_task(self.config, self.folder, self.saved, self.sources, warn)
+        """Prepare data and model for the chosen task. What it leaves out is then in `quarantined`."""
+        task = prepare_task(self.config, self.folder, self.saved, self.sources, warn)
+        self.quarantined.extend(record for record in task.quarantined if record not in self.quarantined)
+        return task
 
 
 def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context: Context) -> FinetuneInputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from gptctl.io.input.names import name_sources
 from gptctl.model.config import ModelConfig
 from gptctl.model.lora_config import LoraConfig, LoraOptions
 from gptctl.pipeline import data_splits
+from gptctl.text.chat_formats import ChatFormatName, conversation_table
+from gptctl.text.chat_length import LongConversations
 from gptctl.text.classifier_inputs import LongDocuments
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
@@ -31,6 +34,7 @@ CLASSIFIER_KEYS = (
     "label_column", "pair_column", "pooling", "long_documents", "select_on", "fold_column", "fold",
     "label_weights", "symmetric", "max_windows", "training.lm_weight", "training.label_weights",
 )  # fmt: skip
+CHAT_KEYS = ("chat_template", "chat_format", "long_conversations")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,15 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
     )
     long_documents: LongDocuments = flag(
         "head", "Which part of a text longer than the context is read; windows: all of it, averaged.", panel="Task"
+    )
+    chat_format: ChatFormatName | None = flag(
+        None, "Format of the conversations. Default: the one that the columns of DATA show.", panel="Task"
+    )
+    long_conversations: LongConversations = flag(
+        "leave-out", "Conversations longer than the context: leave them out, or read their head or tail.", panel="Task"
+    )
+    max_seq_len: int = flag(
+        0, "Tokens of the longest sequence that is trained on; 0 is the model's context.", panel="Training", ge=0
     )
     epochs: float = flag(3.0, "Passes over the training texts.", panel="Training", gt=0)
     select_on: Literal["f1", "accuracy", "loss"] = flag(
@@ -102,7 +115,6 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         "Batches of training.batch_size that an evaluation reads, spread over the val split; 0 reads all of it.",
         ge=0,
     )
-    max_seq_len: int = key(0, "Tokens of the longest sequence that is trained on; 0 is the model's context.", ge=0)
     micro_batch_size: int = key(
         0,
         "Texts per forward pass and process (gradient accumulation); 0 takes as much of a process's share as fits.",
@@ -121,7 +133,7 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         if self.task != "classify":
             found |= dict.fromkeys(CLASSIFIER_KEYS, f"with --task {self.task}")
         if self.task != "chat":
-            found["chat_template"] = "without --task chat"
+            found |= dict.fromkeys(CHAT_KEYS, "without --task chat")
         if self.task != "lm":
             found |= dict.fromkeys(("training.document_mask", "weights", "mixture.phases"), f"with --task {self.task}")
         if self.label_weights == "balanced":
@@ -186,14 +198,25 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
 
         A held-out fold becomes a table of its own, "held out".
         """
-        column = "messages" if self.task == "chat" and self.text_column == "text" else self.text_column
-        reading = self.model_copy(update={"text_column": column})
-        tables, prints = data_splits.training_splits(reading, data, context, structured=self.task == "chat")
+        convert = partial(self.read_conversations, context) if self.task == "chat" else None
+        tables, prints = data_splits.training_splits(self, data, context, convert)
         if self.fold is not None:
             if self.fold_column is None or self.task != "classify":
                 raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
             tables = data_splits.hold_out(tables, self.fold_column, self.fold)
         return tables, prints
+
+    def read_conversations(self, context: Context, records: pa.Table, split: str) -> pa.Table:
+        """Return the conversations of a split, and say which format they have.
+
+        Raises UsageError (2) for a column that the format does not have, DataError (3) if no format fits.
+        """
+        column = None if self.text_column == "text" else self.text_column
+        if column and self.chat_format in ("alpaca", "prompt-completion"):
+            raise UsageError(f"--text-column has no effect with --chat-format {self.chat_format}", "leave it out")
+        table, found = conversation_table(records, split, self.chat_format, column)
+        context.info(f"{split}: the chat format is {found}")
+        return table
 
     def repeat_settings(self, train: pa.Table) -> dict[str, Values]:
         """Return the settings in which the runs of --seeds or --fold-column differ, by name; none for a single run.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gptctl.io.input.blocks import UnreadableRecord
 from gptctl.model.config import ModelConfig
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.data.data_source import DataSource, TrainSource
@@ -54,3 +55,4 @@ class FinetuneTask:
     metadata: dict[str, Any] = field(default_factory=dict)  # for the model folder
     label_weights: tuple[float, ...] = ()
     phases: tuple[MixturePhase, ...] = ()  # of several sources
+    quarantined: tuple[UnreadableRecord, ...] = ()  # texts that are left out

@@ -35,7 +35,8 @@ def prepare_task(
     model = config.limit_context(saved.config)
     inputs = TaskInputs(tables, initial, model, tokenizer, saved.extra, config.seed, warn)
     if config.task == "chat":
-        return chat.prepare(inputs, config.chat_template, Tolerance.from_config(config))
+        reading = chat.ChatOptions(config.chat_template, config.long_conversations, Tolerance.from_config(config))
+        return chat.prepare(inputs, reading)
     if config.task == "lm":
         return lm.prepare(inputs, sources, config)
     options = classify.ClassifyOptions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -24,20 +25,20 @@ def test_no_words_of_pydantic(stage: str) -> None:
     seen: set[str] = set()
 
     def look(dotted: str, field: FieldInfo) -> None:
-        for value in WRONG:
-            for origin, name in (("--set", f"--set {dotted}"), ("c.toml", dotted)):
-                try:
-                    build(model, [Layer(origin, nest(dotted, value))], placeholders=True)
-                except UsageError as error:
-                    assert not any(word in error.message.lower() for word in THEIRS), error.message
-                    assert "is missing" not in error.message, error.message
-                    table = name.replace(dotted, dotted.split(".")[0])
-                    stood_for = declaration(field).paths
-                    assert any(
-                        one in error.message for one in (table, *stood_for, "-o ", "is called", "is not known")
-                    ), error.message
-                    assert error.hint
-                    seen.add(dotted)
+        origins = cycle((("--set", f"--set {dotted}"), ("c.toml", dotted)))
+        for value, (origin, name) in zip(WRONG, origins, strict=False):
+            try:
+                build(model, [Layer(origin, nest(dotted, value))], placeholders=True)
+            except UsageError as error:
+                assert not any(word in error.message.lower() for word in THEIRS), error.message
+                assert "is missing" not in error.message, error.message
+                table = name.replace(dotted, dotted.split(".")[0])
+                stood_for = declaration(field).paths
+                assert any(one in error.message for one in (table, *stood_for, "-o ", "is called", "is not known")), (
+                    error.message
+                )
+                assert error.hint
+                seen.add(dotted)
 
     for dotted, field in keys(model):
         look(dotted, field)

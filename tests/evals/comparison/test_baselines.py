@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +14,7 @@ from gptctl.evals.comparison import baselines
 from gptctl.evals.comparison.baselines import MajorityClassifier, NaiveBayesClassifier
 from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.evals.scoring.split_predictions import TrainingTexts
-from tests.conftest import SHARED_DATA, documents
+from tests.conftest import SHARED_DATA, documents, read_jsonl
 
 TEXTS = ["good film", "good and fine", "bad film", "bad , so bad", "fine"]
 LABELS = ["pos", "pos", "neg", "neg", "pos"]
@@ -77,9 +76,7 @@ def test_unknown_baseline() -> None:
 
 @pytest.mark.skipif(not (SHARED_DATA / "trec").exists(), reason="the TREC questions are not on this machine")
 def test_trec_is_what_the_documentation_says() -> None:
-    train, test = (
-        [json.loads(line) for line in (SHARED_DATA / "trec" / f"{name}.jsonl").open()] for name in ("train", "test")
-    )
+    train, test = (read_jsonl(SHARED_DATA / "trec" / f"{name}.jsonl") for name in ("train", "test"))
     data = TrainingTexts([row["text"] for row in train], [row["label"] for row in train])
     predicted = NaiveBayesClassifier.fit(data).predict([row["text"] for row in test])
     assert np.mean([pred == row["label"] for pred, row in zip(predicted, test, strict=True)]) == pytest.approx(0.82)

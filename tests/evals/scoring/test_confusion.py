@@ -31,6 +31,8 @@ def test_predictions_outside_the_set_and_null_are_invalid() -> None:
 def test_numbers_and_strings_are_the_same_labels() -> None:
     assert confusion_matrix([1, 0, 1], ["1", "0", 0], ["0", 1]) == confusion_matrix("101", "100")
     assert confusion_matrix([1.0, 0.5], ["1", "0.5"]) == confusion_matrix(["1", "0.5"], ["1", "0.5"])
+    assert confusion_matrix(["1.0", "10.00"], [1, 10], [1.0, "10"]) == confusion_matrix(["1", "10"], ["1", "10"])
+    assert confusion_matrix([True, "False"], ["true", False]) == confusion_matrix(["true", "false"], ["true", "false"])
 
 
 def test_labels_keep_the_order_given_and_list_the_absent() -> None:

@@ -89,20 +89,21 @@ def make_tokenizer(family: str) -> Tokenizer:
     return tokenizer
 
 
-def make_folder(folder: Path, family: str) -> Path:
-    """Write a Llama with the tokenizer of a family; give the folder."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
+def make_folder(folder: Path, family: str, model_type: str = "llama", **changes: Any) -> Path:
+    """Write a small model with the tokenizer of a family; give the folder. It is a Llama unless `model_type` differs."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     tokenizer = make_tokenizer(family)
     _, _, settings, ends = FAMILIES[family]
     stops = [tokenizer.token_to_id(name) for name in ends]
     begins = tokenizer.token_to_id("<|endoftext|>" if family == "qwen" else name_of(settings["bos_token"]))
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT, bos_token_id=begins,
-        eos_token_id=stops if len(stops) > 1 else stops[0],
-    )  # fmt: skip
+    settings_of_model = {
+        "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "bos_token_id": begins,
+        "eos_token_id": stops if len(stops) > 1 else stops[0],
+    }  # fmt: skip
+    config = AutoConfig.for_model(model_type, **settings_of_model | changes)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():

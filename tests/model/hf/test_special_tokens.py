@@ -101,7 +101,7 @@ def test_exports_keep_them(folder: Path, theirs: Any, tmp_path: Path, family: st
     assert opened.tokenizer().with_prefix([7]) == saved.tokenizer().with_prefix([7])
 
 
-@pytest.mark.parametrize("family", ["llama-3", "qwen", "gpt2"], scope="module")
+@pytest.mark.parametrize("family", ["llama-3", "qwen", "gpt2"], indirect=True, scope="module")
 def test_gguf_has_them(folder: Path, tmp_path: Path, family: str) -> None:
     gguf = pytest.importorskip("gguf")
     saved = load_model(folder)

@@ -10,6 +10,7 @@ import pyarrow.parquet as papq
 import pytest
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.io.input.blocks import ReadOptions
 from gptctl.text.cleaning import evaluation_data
 from gptctl.text.cleaning.contamination import count_matches
 from tests.conftest import write_jsonl
@@ -19,7 +20,7 @@ ANSWER = "Mercury is nearer to the sun than Venus is, and neither of the two pla
 
 
 def read(path: Path, column: str | None = None, n: int = 13) -> evaluation_data.EvaluationData:
-    return evaluation_data.read((str(path),), column, n)
+    return evaluation_data.read((str(path),), column, n, ReadOptions())
 
 
 def finds(found: evaluation_data.EvaluationData, *texts: str) -> list[bool]:
@@ -84,6 +85,16 @@ def test_data_in_which_nothing_is_to_be_found(
 ) -> None:
     with pytest.raises(DataError, match=wanted):
         read(write_jsonl(tmp_path / "a.jsonl", rows), column)
+
+
+def test_the_settings_of_csv_files_count(tmp_path: Path) -> None:
+    """The encoding and the delimiter of INPUT are those of the evaluation data as well."""
+    question = QUESTION.replace("two planets", "два планеты")
+    (tmp_path / "a.csv").write_bytes(f"n#question\n1#'{question}'\n".encode("koi8-r"))
+    reading = ReadOptions(encoding="koi8-r", delimiter="#", quote="'")
+    found = evaluation_data.read((str(tmp_path / "a.csv"),), None, 13, reading)
+    assert found.columns == ("question",)
+    assert finds(found, question) == [True]
 
 
 def test_a_shorter_sequence_finds_shorter_texts(tmp_path: Path) -> None:

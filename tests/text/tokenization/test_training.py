@@ -27,6 +27,7 @@ for algorithm in ("bpe", "words", "chars"):
 """
 
 
+@pytest.mark.slow
 def test_deterministic() -> None:
     """Repeated runs and one or two threads give the same bytes."""
     settings = [

@@ -150,6 +150,7 @@ def test_phases_follow_a_total_that_is_planned_again(
         assert_equal(weights(tmp_path / "straight", 14), weights(tmp_path / "resumed", 14))
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one(two: RankPool, tmp_path: Path) -> None:
     """The same samples of each source, and the same losses."""
     compare(two, tmp_path)

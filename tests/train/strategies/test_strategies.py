@@ -100,7 +100,9 @@ def compare(ranks: RankPool, folder: Path, case: str, strategies: tuple[str, ...
         assert together["tokens"] == alone["tokens"]
 
 
-@pytest.mark.parametrize("case", ["test-gpt2", "test-modern", "test-moe", "classifier"])
+@pytest.mark.parametrize(
+    "case", [pytest.param("test-gpt2", marks=pytest.mark.slow), "test-modern", "test-moe", "classifier"]
+)
 def test_two_ranks_train_as_one(two: RankPool, tmp_path: Path, case: str) -> None:
     """AdamW with biases and a learned table, Muon with QK-norm, experts, a classifier with two losses."""
     compare(two, tmp_path, case)
@@ -296,6 +298,7 @@ def test_work_on_whole_matrices_is_shared_out(two: RankPool) -> None:
         assert all(two.call(cubes, matrices))
 
 
+@pytest.mark.slow
 def test_bf16_and_recomputation_on_shards(two: RankPool, tmp_path: Path) -> None:
     """Autocast and activation checkpointing work on parts of a model too."""
     job = job_of("test-modern", precision="bf16", recipe={"checkpoint_activations": True})

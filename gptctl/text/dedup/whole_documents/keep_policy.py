@@ -46,11 +46,19 @@ def ranks(policy: str, table: pa.Table) -> NDArray[np.float64]:
             "name one of these columns: --keep highest:COLUMN",
         )
     try:
-        values = table[argument].cast(pa.float64())
+        values = without_blanks(table[argument]).cast(pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         message = f"column '{argument}' does not hold numbers"
         raise DataError(message, "name another column: --keep highest:COLUMN") from error
     return -np.asarray(pc.fill_null(values, -np.inf).to_numpy())
+
+
+def without_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with null for blank texts, as the empty cells of a CSV file are."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    is_blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(column)), 0)
+    return pc.if_else(is_blank, pa.scalar(None, column.type), column)
 
 
 def priorities(sources: pa.ChunkedArray, order: Sequence[str]) -> NDArray[np.float64]:

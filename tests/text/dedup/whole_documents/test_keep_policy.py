@@ -28,6 +28,12 @@ def test_order_of_survivors(policy: str, order: list[int]) -> None:
     assert np.argsort(ranks(policy, TABLE), kind="stable").tolist() == order
 
 
+def test_empty_cells_of_a_csv_file_rank_last() -> None:
+    table = TABLE.append_column("cell", pa.array(["0.5", " ", "-2"])).append_column("none", pa.array(["", "1", None]))
+    assert ranks("highest:cell", table).tolist() == [-0.5, np.inf, 2.0]
+    assert ranks("highest:none", table).tolist() == [np.inf, -1.0, np.inf]
+
+
 def test_what_cannot_be_ranked() -> None:
     """Unknown policies and columns are named."""
     with pytest.raises(ValueError, match="did you mean 'longest'"):

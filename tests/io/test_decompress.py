@@ -1,0 +1,73 @@
+"""Compressed files that pyarrow does not read by itself."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from gptctl.core.errors import DataError, MachineError
+from gptctl.io.decompress import zstd_window
+from gptctl.io.files import read_all
+from tests.io.formats.reading import texts
+
+LINES = b'{"text": "One."}\n{"text": "Two."}\n'
+# One frame of `zstd --long=31 --ultra -22`, whose window descriptor asks for 2 GiB.
+LONG = pa.compress(LINES, "zstd", asbytes=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl.xz", lzma.compress(LINES)),
+        ("a.jsonl.xz", lzma.compress(LINES[:17]) + lzma.compress(LINES[17:])),
+        ("a.jsonl.gz", gzip.compress(LINES) + bytes(10_000)),
+        ("a.jsonl.gz", gzip.compress(LINES[:5]) + gzip.compress(LINES[5:]) + bytes(3)),
+        ("a.jsonl.gz", gzip.compress(b"") + gzip.compress(LINES)),
+    ],
+)
+def test_streams_and_what_is_behind_them(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert texts(tmp_path / name) == ["One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.jsonl.xz", lzma.compress(LINES)[:-9], "Truncated compressed stream"),
+        ("a.jsonl.xz", LINES, "not supported|Input format"),
+        ("a.jsonl.gz", gzip.compress(LINES)[:-9], "Truncated compressed stream"),
+        ("a.jsonl.gz", gzip.compress(LINES) + b"xyz", "Not a gzipped file"),
+        ("a.jsonl.gz", LINES, "Not a gzipped file"),
+    ],
+)
+def test_damage_is_an_error(name: str, data: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=reason):
+        read_all(str(tmp_path / name), 10**6)
+
+
+def long_window(data: bytes) -> bytes:
+    """Return a zstd frame of raw blocks whose header asks for a window of 2 GiB (RFC 8878, section 3.1.1)."""
+    block = (len(data) << 3 | 1).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd\x00" + bytes([(31 - 10) << 3]) + block + data
+
+
+def test_a_zstd_file_with_a_long_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = long_window(LINES)
+    assert zstd_window(data[:6]) == 2**31
+    assert zstd_window(pa.compress(LINES * 100, "zstd", asbytes=True)[:6]) <= 2**27
+    (tmp_path / "a.jsonl.zst").write_bytes(data)
+    try:
+        assert texts(tmp_path / "a.jsonl.zst") == ["One.", "Two."]
+    except MachineError as error:
+        assert "--long=31" in error.hint or "pip install" in error.hint
+        assert "windows of more than 128 MiB" in error.message
+    if sys.version_info < (3, 14):
+        monkeypatch.setitem(sys.modules, "backports.zstd", None)
+        with pytest.raises(MachineError, match="windows of more than 128 MiB"):
+            texts(tmp_path / "a.jsonl.zst")
