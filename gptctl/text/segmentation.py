@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from gptctl.core.context import Context
 from gptctl.core.extras import EXTRAS, Extra, install_hint
+from gptctl.text.scripts import HAN, KANA, OTHER, THAI, UNSPACED, count_letters, letters_of
 
 CHARACTERS = "characters"
 # Of the Chinese characters and kana of a text, this share is kana from which on it is Japanese. Japanese prose has more
@@ -51,8 +52,6 @@ def separate_words(text: pa.LargeStringArray) -> pa.LargeStringArray:
 
     Documents without such a script are not copied. Nulls stay null.
     """
-    from gptctl.text.kernels.scripts import UNSPACED, count_letters
-
     counts = count_letters(text)
     rows = counts[:, UNSPACED].any(axis=1)
     if not rows.any():
@@ -81,8 +80,6 @@ def separate_characters(text: str) -> str:
 
 def segmenters_used(text: pa.LargeStringArray) -> dict[str, int]:
     """Return what segments the documents of a column, and how many: {"Chinese by rjieba": 7}."""
-    from gptctl.text.kernels.scripts import HAN, KANA, OTHER, THAI, count_letters
-
     counts = count_letters(text)
     japanese, cjk = _is_japanese(counts), counts[:, [HAN, KANA]].any(axis=1)
     documents = {
@@ -117,8 +114,6 @@ def install_command(language: str) -> str:
 
 
 def _is_japanese(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    from gptctl.text.kernels.scripts import HAN, KANA
-
     kana = counts[:, KANA]
     return np.asarray((kana > 0) & (kana >= JAPANESE_KANA_SHARE * (counts[:, HAN] + kana)))
 
@@ -138,7 +133,6 @@ def _separate(text: str, is_japanese: bool) -> str:
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """Return patterns of runs of letters by script, of spaces before a combining mark, and of letters with marks."""
     from gptctl.text.combining_marks import character_class, combining_marks
-    from gptctl.text.kernels.scripts import HAN, KANA, OTHER, THAI, UNSPACED, letters_of
 
     mark = character_class(combining_marks())
     runs = (

@@ -236,7 +236,7 @@ class RunFolder(RuleBasedStateMachine):
 
 
 def test_run_folder() -> None:
-    run_state_machine_as_test(RunFolder, settings=examples(12, share=0.2))
+    run_state_machine_as_test(RunFolder, settings=examples(25, share=0.2))
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gptctl.text.scripts import UNSPACED, letters_of
 from gptctl.text.segmentation import separate_words
 
 
@@ -116,7 +117,6 @@ def normalized_words(text: pa.LargeStringArray) -> pa.ListArray:
 def _word_pattern() -> re.Pattern[str]:
     """Return the pattern of a normalized word: one letter of a script without spaces, or a run of others, and marks."""
     from gptctl.text.combining_marks import character_class, combining_marks
-    from gptctl.text.kernels.scripts import UNSPACED, letters_of
 
     mark, single = character_class(combining_marks()), character_class(letters_of(*UNSPACED))
     other = rf"(?![{single}])[^\W_]"

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from gptctl.core.config import Settings, key
 from gptctl.text.filters import DocumentBatch, FilterResult, Rule
+from gptctl.text.scripts import HAN, HANGUL, KANA, count_letters
 
 
 class Config(Settings):
@@ -32,8 +33,6 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Count characters, each as many times as it counts."""
-    from gptctl.text.kernels.scripts import HAN, HANGUL, KANA, count_letters
-
     characters = pc.utf8_length(batch.text).to_numpy(zero_copy_only=False).astype(np.float64)
     letters = count_letters(batch.text)
     characters += 2 * letters[:, HAN] + letters[:, KANA] + letters[:, HANGUL]

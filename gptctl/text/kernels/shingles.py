@@ -19,7 +19,7 @@ from gptctl.text.combining_marks import combining_marks
 from gptctl.text.kernels.characters import ASSIGNED, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NUMBER, OFFSETS, compiled, types
 from gptctl.text.kernels.hashing import BASE, MULTIPLIER, hash_combine, mix
-from gptctl.text.kernels.scripts import UNSPACED, script_table
+from gptctl.text.scripts import UNSPACED, script_table
 
 ENTRIES = PERMUTATIONS = types.Array(types.uint32, 1, "C", readonly=True)
 HASHES, NEW_HASHES = types.Array(types.uint64, 1, "C", readonly=True), types.Array(types.uint64, 1, "C")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gptctl.text.kernels.characters import MARK, SPACE, WORD, character_classes, decode
 from gptctl.text.kernels.compile import BYTES, COUNTS, NEW_BYTES, NUMBER, OFFSETS, compiled, types
 from gptctl.text.kernels.hashing import BASE, hash_combine, mix
-from gptctl.text.kernels.scripts import UNSPACED, script_table
 from gptctl.text.kernels.string_column import copy
+from gptctl.text.scripts import UNSPACED, script_table
 
 LINE_FEED, BLANK = 10, 32
 SINGLE = 4  # the kind of a letter that is a word of its own

@@ -21,7 +21,7 @@ def response(body: bytes, *headers: str, number: int = 0, content_type: str = "t
     return record("response", HTTP, f"{lines}\r\n\r\n".encode() + body, number)
 
 
-def chunked(body: bytes, size: int = 20) -> bytes:
+def chunked(body: bytes, size: int = 20, extension: bytes = b";name=value") -> bytes:
     """Return a body in chunks (RFC 9112, section 7.1)."""
     parts = (body[start : start + size] for start in range(0, len(body), size))
-    return b"".join(b"%x;name=value\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    return b"".join(b"%x%s\r\n%s\r\n" % (len(part), extension, part) for part in parts) + b"0\r\n\r\n"

@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gptctl.text.scripts import UNSPACED, letters_of
+
 
 def keys(text: pa.LargeStringArray, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Return the key of each window of `length` words inside a document, and its position.
@@ -102,7 +104,6 @@ def _count_words(text: pa.LargeStringArray) -> NDArray[np.int64]:
 def _word_pattern() -> re.Pattern[str]:
     """Return the pattern of the words that the kernels find."""
     from gptctl.text.combining_marks import character_class, combining_marks
-    from gptctl.text.kernels.scripts import UNSPACED, letters_of
 
     mark, single = character_class(combining_marks()), character_class(letters_of(*UNSPACED))
     other = rf"(?![{single}])\w"
