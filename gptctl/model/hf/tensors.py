@@ -21,7 +21,7 @@ from gptctl.model.files.lazy_tensor import LazyTensor, lazily, read_all
 from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.hf.config_export import folds_embedding_scale, ties_head
 from gptctl.model.hf.family_spec import Family, ModuleMap
-from gptctl.model.hf.passed_over import NOT_PARAMETERS, passed_over_reason
+from gptctl.model.hf.not_parameters import NOT_PARAMETERS, mismatch_reason
 from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import unpad_lazily, unpad_vocab
 
@@ -216,7 +216,7 @@ class TensorImport:
                 raise DataError(
                     f"a {self.family.architecture} has no tensor {name}", "check that config.json is the model's"
                 )
-            if reason := passed_over_reason(name, tensor, self.config):
+            if reason := mismatch_reason(name, tensor, self.config):
                 raise ChangedError(reason)
 
     def take(self, hf_name: str) -> LazyTensor:

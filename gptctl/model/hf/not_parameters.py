@@ -21,7 +21,7 @@ NOT_PARAMETERS = (FREQUENCIES, *MASKS, MASKED)
 LARGEST_MASKED = -9000.0  # -1e4 in half precision, with room for rounding
 
 
-def passed_over_reason(name: str, tensor: LazyTensor, config: ModelConfig) -> str:
+def mismatch_reason(name: str, tensor: LazyTensor, config: ModelConfig) -> str:
     """Return why a stored tensor that is no parameter is not what gptctl computes; empty if it is."""
     number = re.search(r"\.(\d+)\.", name)
     layer = int(number[1]) if number else None
