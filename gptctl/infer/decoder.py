@@ -29,6 +29,7 @@ from gptctl.model.config import ModelConfig
 from gptctl.model.feed_forward import ACTIVATIONS, FeedForward
 from gptctl.model.gpt import GPT, Block
 from gptctl.model.kv_cache import KVCache
+from gptctl.model.malloc import trim_memory
 from gptctl.model.moe import Experts, MixtureOfExperts, can_group, choose_experts
 from gptctl.model.norms import RMSNormPlusOne
 from gptctl.model.rope import RopeTables, apply_rope, look_up_rope
@@ -78,7 +79,8 @@ class Decoder:
     def __init__(self, model: GPT, weights: WeightFormat = "fp32") -> None:
         """Arrange the weights of a model.
 
-        Weights that are neither fused nor converted are shared with `model`. bfloat16 converts `model` itself.
+        Float weights are shared with `model`, whose matrices become rows of fused ones. bfloat16 converts `model`
+        itself.
         """
         if weights == "bf16":
             model = model.bfloat16()
@@ -91,7 +93,11 @@ class Decoder:
         self.embed: Function = Int8Embedding(embedding) if weights == "int8" else partial(look_up, embedding)
         self.positions = None if model.positions is None else copy_small(model.positions.weight)
         self.tables = {name: table.to(embedding.device) for name, table in model.named_buffers(recurse=False)}
-        self.layers = [DecoderLayer(block, self.config, make) for block in model.blocks if isinstance(block, Block)]
+        self.layers: list[DecoderLayer] = []
+        for block in model.blocks:
+            assert isinstance(block, Block)
+            self.layers.append(DecoderLayer(block, self.config, make))
+            trim_memory()  # the matrices that were fused
         self.final_norm = norm_function(model.final_norm)
         self.head = make(model.head_weight(), None)
 
@@ -250,11 +256,20 @@ def float_linear(weight: Tensor, bias: Tensor | None) -> Function:
 
 
 def fuse_linears(make: MakeLinear, *parts: nn.Module) -> Function:
-    """Return linear layers of the same input as one function, whose outputs are concatenated."""
+    """Return linear layers of the same input as one function, whose outputs are concatenated.
+
+    The matrices of float layers become rows of the fused one, so that no weight is in memory twice.
+    """
     linears = [part for part in parts if isinstance(part, nn.Linear)]
     weights = [part.weight.detach() for part in linears]
     bias = None if linears[0].bias is None else torch.cat([part.bias.detach() for part in linears])
-    return make(weights[0] if len(weights) == 1 else torch.cat(weights), bias)
+    if len(weights) == 1:
+        return make(weights[0], bias)
+    fused = torch.cat(weights)
+    if make is float_linear:
+        for part, rows in zip(linears, torch.split(fused, [len(weight) for weight in weights]), strict=True):
+            part.weight.data = rows
+    return make(fused, bias)
 
 
 def copy_small(tensor: Tensor) -> Tensor:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import locate, model_manifest, tensor_files
 from gptctl.model.files.json_files import read_json
-from gptctl.model.files.lazy_tensor import LazyTensor
+from gptctl.model.files.lazy_tensor import LazyTensor, lazily
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import adapter_load, files
 from gptctl.model.hf.config_export import ties_head
@@ -29,9 +29,21 @@ from gptctl.model.hf.tensors import ChangedError, import_hf_tensors
 from gptctl.model.lora import apply_lora, merge_lora
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
-from gptctl.model.saved_model import SavedModel, assign_weights
+from gptctl.model.saved_model import SavedModel, assign_weights, check_weights
 
 __all__ = ["load_model", "open_model_weights"]
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """The content of a model folder whose weights are not read yet, so that they are read one after the other.
+
+    `saved` has the model on the meta device, and `weights` are under our names, without padding. `saved` has a model
+    with values, and there are no `weights`, where a low-rank update had to be merged.
+    """
+
+    saved: SavedModel
+    weights: Mapping[str, LazyTensor] | None
 
 
 def load_model(folder: Path) -> SavedModel:
@@ -41,22 +53,41 @@ def load_model(folder: Path) -> SavedModel:
     every file is checked against it. Raises UsageError (2) if there is no such folder, DataError (3) if a file is
     missing, damaged or a pickle, or if gptctl does not know the model.
     """
+    opened = open_model(folder)
+    if opened.weights is not None:
+        assign_weights(opened.saved.model, opened.weights, folder)
+    return opened.saved
+
+
+def open_model(folder: Path) -> OpenModel:
+    """Return what `load_model` returns, but do not read the weights yet if possible. Raises as `load_model`."""
     if not folder.is_dir():
         raise UsageError(f"no such model folder: {folder}", "give a run folder, or its model folder")
     if locate.is_adapter(folder):
-        return adapter_load.load_adapter(folder, load_model(locate.adapter_base(folder)))
+        return OpenModel(adapter_load.load_adapter(folder, load_model(locate.adapter_base(folder))), None)
     locate.refuse_pickle(folder)
     values = read_json(folder / "config.json")
     is_ours = "model_type" not in values
     if is_ours or model_manifest.has_manifest(folder):
         model_manifest.verify(folder)
-    stored = tensor_files.read_weights(folder)
-    model, extra = (load_gptctl if is_ours else load_transformers)(folder, values, stored)
+    stored = tensor_files.open_weights(folder)
+    model: GPT | Classifier
+    weights: Mapping[str, LazyTensor] | None
+    if is_ours:
+        model, weights, extra = open_gptctl(folder, values, stored)
+    else:
+        config, weights = open_transformers(folder, values, stored)
+        with meta_init():
+            model = GPT(config)
+        extra = StoredSettings.read(values, folder).extra if "gptctl" in values else {}
     tokenizer_json = files.read_tokenizer(folder)
     if not is_ours and "gptctl" not in values:
         extra = files.read_extra(folder, values, tokenizer_json)
         files.check_vocabulary(tokenizer_json, model.config.vocab_size, folder)
-    return SavedModel(model.eval(), model.config, tokenizer_json, extra)
+    if weights is not None:
+        check_weights(model, weights, folder)
+        weights = {name: weights[name] for name in model.state_dict()}
+    return OpenModel(SavedModel(model.eval(), model.config, tokenizer_json, extra), weights)
 
 
 def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
@@ -71,7 +102,7 @@ def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
             return open_transformers(folder, values, stored)[1]
         if not any(name.endswith(".lora_a") for name in stored):
             return stored
-    return {name: LazyTensor.of(tensor) for name, tensor in load_model(folder).model.state_dict().items()}
+    return lazily(load_model(folder).model.state_dict())
 
 
 class StoredSettings(BaseModel):
@@ -98,34 +129,27 @@ class StoredSettings(BaseModel):
             raise DataError(f"{folder / 'config.json'}: {place}: {first['msg']}", "copy it again") from error
 
 
-def load_gptctl(
-    folder: Path, values: dict[str, Any], stored: Mapping[str, Tensor]
-) -> tuple[GPT | Classifier, dict[str, Any]]:
-    """Return the model and the extra values of a folder with our names."""
+def open_gptctl(
+    folder: Path, values: dict[str, Any], stored: Mapping[str, LazyTensor]
+) -> tuple[GPT | Classifier, Mapping[str, LazyTensor] | None, dict[str, Any]]:
+    """Return the model, its weights and the extra values of a folder with our names.
+
+    A low-rank update is merged now, and then no weights are left to be read.
+    """
     config = read_model_config(values, str(folder / "config.json"))
     settings = StoredSettings.read(values, folder)
     check_size(config, stored, folder)
     with meta_init():
         gpt = GPT(config)
         model = Classifier(gpt, settings.labels, pooling=settings.pooling) if settings.labels else gpt
-    has_lora = settings.lora is not None and settings.lora.rank > 0
-    if settings.lora and has_lora:
-        apply_lora(model, settings.lora, seed=0)
+    extra = {name: value for name, value in settings.extra.items() if name != "lora"}
+    if not (settings.lora and settings.lora.rank):
+        return model, stored, extra
+    apply_lora(model, settings.lora, seed=0)
     assign_weights(model, stored, folder)
-    if has_lora:
-        merge_lora(model)
-        model.requires_grad_(True)
-    return model, {name: value for name, value in settings.extra.items() if name != "lora"}
-
-
-def load_transformers(folder: Path, values: dict[str, Any], stored: dict[str, Tensor]) -> tuple[GPT, dict[str, Any]]:
-    """Return the model and the extra values of a folder with the names of transformers."""
-    lazy = {name: LazyTensor.of(tensor) for name, tensor in stored.items()}
-    config, tensors = open_transformers(folder, values, lazy)
-    with meta_init():
-        model = GPT(config)
-    assign_weights(model, {name: tensor.read().float().contiguous() for name, tensor in tensors.items()}, folder)
-    return model, StoredSettings.read(values, folder).extra if "gptctl" in values else {}
+    merge_lora(model)
+    model.requires_grad_(True)
+    return model, None, extra
 
 
 def open_transformers(
@@ -158,7 +182,7 @@ def has_other_head(stored: Mapping[str, LazyTensor], family: Family) -> bool:
     return head is not None and embedding is not None and not torch.equal(head.read(), embedding.read())
 
 
-def check_size(config: ModelConfig, stored: Mapping[str, Tensor | LazyTensor], folder: Path) -> None:
+def check_size(config: ModelConfig, stored: Mapping[str, LazyTensor], folder: Path) -> None:
     """Raise DataError (3), before a model is built, for a config that describes a far larger model than the weights."""
     held = sum(math.prod(tensor.shape) for tensor in stored.values())
     if config.parameters() > 2 * held:  # some biases may be absent

@@ -18,7 +18,7 @@ from gptctl.core.config import plain
 from gptctl.core.errors import UsageError
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import model_manifest, tensor_files
-from gptctl.model.files.lazy_tensor import LazyTensor
+from gptctl.model.files.lazy_tensor import LazyTensor, lazily
 from gptctl.model.files.weight_files import WEIGHTS
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.config_export import to_hf_config
@@ -48,7 +48,7 @@ def save_model(
 
 def own_weights(model: GPT | Classifier) -> Weights:
     """Return the weights of a model."""
-    return {name: LazyTensor.of(tensor.detach()) for name, tensor in model.state_dict().items()}
+    return lazily(model.state_dict())
 
 
 def write_model(

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from gptctl.core.errors import DataError
 from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import tensor_files
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT
-from gptctl.model.vocab_padding import pad_vocab
+from gptctl.model.vocab_padding import unpadded_shape
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 
@@ -36,24 +38,57 @@ def load_weights_into(model: GPT | Classifier, folder: Path) -> None:
 
     Raises DataError (3) if a name or a shape does not fit.
     """
-    assign_weights(model, tensor_files.read_weights(folder), folder)
+    assign_weights(model, tensor_files.open_weights(folder), folder)
 
 
-def assign_weights(model: GPT | Classifier, stored: Mapping[str, Tensor], folder: Path) -> None:
-    """Load tensors with our names into a model, which may be on the meta device or in training.
+def assign_weights(model: GPT | Classifier, stored: Mapping[str, LazyTensor], folder: Path) -> None:
+    """Load tensors with our names into a model, one after the other, in float32.
 
-    Raises DataError (3) if a name or a shape does not fit.
+    The model may be on the meta device or in training. Raises DataError (3) if a name or a shape does not fit.
     """
-    padded = {name: pad_vocab(name, tensor, model.config) for name, tensor in stored.items()}
+    check_weights(model, stored, folder)
     gpt = model.gpt if isinstance(model, Classifier) else model
     is_meta = gpt.embedding.weight.is_meta
-    try:
-        # Otherwise the tensors are copied in place, so that an optimizer that was built over the model stays valid.
-        model.load_state_dict(padded, assign=is_meta)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DataError(
-            f"the weights in {folder} do not fit the model: {reason}", "check the folder; see gptctl doctor"
-        ) from error
+    for name, tensor in stored.items():
+        parent, _, last = name.rpartition(".")
+        module = model.get_submodule(parent)
+        parameter = getattr(module, last)
+        if is_meta:
+            values = in_float32(tensor, parameter.shape)
+            setattr(module, last, nn.Parameter(values, parameter.requires_grad))
+        else:  # in place, so that an optimizer that was built over the model stays valid
+            copy_rows(tensor.read(), parameter.detach())
     if is_meta:
         gpt.make_tables()
+
+
+def check_weights(model: GPT | Classifier, stored: Mapping[str, LazyTensor], folder: Path) -> None:
+    """Raise DataError (3) unless stored tensors have the names and shapes of a model's, without padding."""
+    wanted = {name: unpadded_shape(name, tensor.shape, model.config) for name, tensor in model.state_dict().items()}
+    reasons = [f"{name} is missing" for name in wanted if name not in stored]
+    for name, tensor in stored.items():
+        if name not in wanted:
+            reasons.append(f"the model has no {name}")
+        elif tensor.shape != wanted[name]:
+            reasons.append(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(wanted[name])}")
+    if reasons:
+        raise DataError(
+            f"the weights in {folder} do not fit the model: {reasons[0]}", "check the folder; see gptctl doctor"
+        )
+
+
+def in_float32(tensor: LazyTensor, shape: torch.Size) -> Tensor:
+    """Return a tensor in float32 with rows of zeros up to `shape`. It is alone in its memory."""
+    if (tensor.dtype, tensor.shape) == (torch.float32, shape):
+        found = tensor.read()
+        if found.is_contiguous() and found.untyped_storage().nbytes() == found.nbytes:
+            return found
+    target = torch.empty(shape)  # before what it is copied from, which leaves no hole between the weights then
+    copy_rows(tensor.read(), target)
+    return target
+
+
+def copy_rows(tensor: Tensor, target: Tensor) -> None:
+    """Copy a tensor into the first rows of a target, and fill the others with zeros."""
+    target[: len(tensor)] = tensor
+    target[len(tensor) :] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag, key, output
@@ -18,7 +18,7 @@ from gptctl.io.dataset.manifest import Manifest, Shard
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
-    from gptctl.model.gpt import GPT
+    from gptctl.model.folder import OpenModel
 
 EXAMPLES = (
     "gptctl export run -o exported",
@@ -76,8 +76,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
     context = context or Context()
     from gptctl.model.files import model_manifest
     from gptctl.model.files.locate import find_model
-    from gptctl.model.folder import load_model
-    from gptctl.model.gpt import GPT
+    from gptctl.model.folder import open_model
 
     folder = find_model(config.model, context.info)
     check(config, folder)
@@ -85,11 +84,10 @@ def run(config: Export, context: Context | None = None) -> Summary:
     with open_run(Path(config.out), config, context, inputs, is_complete=intact) as record:
         if record.up_to_date:
             return record.previous_summary()
-        model, _, tokenizer_json, extra = load_model(folder)
-        assert isinstance(model, GPT)
-        files = write(config, model, tokenizer_json, extra, record)
+        opened = open_model(folder)
+        files = write(config, opened, record)
         size = sum(file.bytes for file in files)
-        metrics: Values = {"parameters": model.config.parameters(), "bytes": size, "files": len(files)}
+        metrics: Values = {"parameters": opened.saved.config.parameters(), "bytes": size, "files": len(files)}
         declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
         rows = (("parameters", f"{metrics['parameters']:,}"), ("size", format_bytes(size)), ("files", str(len(files))))
         out = shlex.quote(config.out)
@@ -132,22 +130,25 @@ def intact(folder: Path) -> bool:
     return all((folder / entry["path"]).is_file() for entry in listed)
 
 
-def write(config: Export, model: GPT, tokenizer_json: str, extra: dict[str, Any], record: Run) -> tuple[Shard, ...]:
+def write(config: Export, opened: OpenModel, record: Run) -> tuple[Shard, ...]:
     """Write the files into a staging folder, then move them into place; return all but the model card."""
     import torch
 
     from gptctl.model.files import model_manifest
     from gptctl.model.gguf.writer import write_gguf
+    from gptctl.model.gpt import GPT
     from gptctl.model.save import write_transformers
 
+    model, _, tokenizer_json, extra = opened.saved
+    assert isinstance(model, GPT)
     staging = record.path / "staging"
     with atomic.atomic_folder(staging) as temporary:
         if config.format == "hf":
             dtype = getattr(torch, config.dtype)
-            write_transformers(temporary, model, tokenizer_json, extra, dtype, config.max_shard_bytes)
+            write_transformers(temporary, model, tokenizer_json, extra, dtype, config.max_shard_bytes, opened.weights)
         else:
             assert config.dtype != "bfloat16"
-            write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype)
+            write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype, opened.weights)
     written = []
     for file in sorted(staging.iterdir()):
         if file.name != model_manifest.CARD:

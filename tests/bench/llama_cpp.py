@@ -40,6 +40,7 @@ def serve(path: Path, context: int) -> Any:
     params.model.path = str(path)
     params.n_ctx, params.n_gpu_layers, params.warmup, params.n_parallel = context, 0, False, 1
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it rounds to float16
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     return xllamacpp.Server(params)
 

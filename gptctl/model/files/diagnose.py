@@ -55,7 +55,7 @@ def find_problem(folder: Path, needs_manifest: bool = False) -> str | None:
             tensor_files.read_tensors(folder / locate.ADAPTER[1])
             locate.adapter_base(folder)
         else:
-            tensor_files.read_weights(folder)
+            tensor_files.open_weights(folder)
     except GptctlError as error:
         return error.message
     return None

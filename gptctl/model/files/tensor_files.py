@@ -26,6 +26,7 @@ DTYPE_NAMES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.float16: "F16",
     torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64",
 }  # fmt: skip
+LENGTH_BYTES = 8  # of the number before the header
 DTYPES = list(DTYPE_NAMES)
 
 
@@ -43,7 +44,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor | LazyTensor]) -> Non
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % HEADER_ALIGNMENT)
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
         for name in names:
             stored = tensors[name]
             tensor = stored.read() if isinstance(stored, LazyTensor) else stored
@@ -84,20 +85,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def open_tensors(path: Path) -> dict[str, LazyTensor]:
     """Return the tensors of a safetensors file, to be read later. Raises DataError (3) if it is missing or damaged."""
-    # The file is mapped into memory, so this reads the header only.
-    return {
-        name: LazyTensor(tensor.shape, tensor.dtype, partial(read_tensor, path, name))
-        for name, tensor in read_tensors(path).items()
-    }
+    views = read_tensors(path)  # which checks the header; of the mapped file nothing else is read
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+    found = {}
+    for name, view in views.items():
+        start = LENGTH_BYTES + length + header[name]["data_offsets"][0]
+        found[name] = LazyTensor(view.shape, view.dtype, partial(read_at, path, start, view.shape, view.dtype))
+    return found
 
 
-def read_tensor(path: Path, name: str) -> Tensor:
-    """Return one tensor of a safetensors file: a view of the mapped file, of which only what is used is read.
+def read_at(path: Path, start: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Return the tensor at a place of a file. Raises DataError (3) if it cannot be read whole.
 
-    Each call maps the file again. Otherwise what was read would count as memory until the last tensor is dropped.
+    It is memory of its own. A view of a mapped file would count as memory beside what is computed from it.
     """
-    with open_file(path) as file:
-        return file.get_tensor(name)  # type: ignore[no-any-return]
+    tensor = torch.empty(shape, dtype=dtype)
+    target = tensor.view(-1).view(torch.uint8).numpy()
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            count = file.readinto(target.data)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    if count != target.nbytes:
+        raise DataError(f"{path} has become shorter", "copy it again from its source")
+    return tensor
 
 
 @contextmanager
@@ -114,13 +128,6 @@ def open_file(path: Path) -> Iterator[Any]:
         raise from_os_error(error, path) from error
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return all weights of a folder, in any layout. Raises DataError (3) if there are none."""
-    if is_sharded(folder):
-        return read_all_pieces(find_pieces(folder))
-    return {name: tensor for file in weight_files(folder) for name, tensor in read_tensors(file).items()}
-
-
 def open_weights(folder: Path) -> dict[str, LazyTensor]:
     """Return the weights of a folder, in any layout, to be read later. Raises DataError (3) if there are none."""
     if is_sharded(folder):
@@ -131,7 +138,7 @@ def open_weights(folder: Path) -> dict[str, LazyTensor]:
 def open_shards(folder: Path) -> dict[str, LazyTensor]:
     """Return the weights of a folder with a file per rank, to be read later."""
     return {
-        name: LazyTensor(tensor.shape, tensor.dtype, partial(read_pieces, {name: tensor}, name))
+        name: LazyTensor(tensor.shape, tensor.dtype, partial(read_pieces, name, tensor))
         for name, tensor in find_pieces(folder).items()
     }
 
@@ -163,18 +170,10 @@ def find_pieces(folder: Path) -> dict[str, PiecedTensor]:
     return found
 
 
-def read_all_pieces(tensors: Mapping[str, PiecedTensor]) -> dict[str, Tensor]:
-    """Read tensors from the files that hold their parts. Each file is opened once."""
-    found = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
-    files = sorted({path for tensor in tensors.values() for path, _ in tensor.pieces})
-    for path in files:
-        with open_file(path) as file:
-            for name, tensor in tensors.items():
-                for place in [place for at, place in tensor.pieces if at == path]:
-                    found[name][place] = file.get_tensor(name)
-    return found
-
-
-def read_pieces(tensors: Mapping[str, PiecedTensor], name: str) -> Tensor:
+def read_pieces(name: str, tensor: PiecedTensor) -> Tensor:
     """Read one tensor from the files that hold its parts."""
-    return read_all_pieces(tensors)[name]
+    found = torch.empty(tensor.shape, dtype=tensor.dtype)
+    for path, place in tensor.pieces:
+        with open_file(path) as file:
+            found[place] = file.get_tensor(name)
+    return found

@@ -1,24 +1,43 @@
 """The tensors of a GGUF file: which architecture fits a model, and the names and layout of its tensors.
 
-The names are those of the package gguf. The architecture `llama` of llama.cpp rotates the pairs (i, i + 1) instead of
-(i, i + D/2), so rows of its queries and keys are reordered.
+The names are those of the package gguf. Some architectures of llama.cpp, as `llama`, rotate the pairs (i, i + 1)
+instead of (i, i + D/2), so rows of their queries and keys are reordered.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gptctl.model.config import ModelConfig
-from gptctl.model.gpt import GPT
-from gptctl.model.hf.families import gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe
+from gptctl.model.files.lazy_tensor import LazyTensor
+from gptctl.model.hf.families import (
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    granite,
+    llama,
+    mistral,
+    mixtral,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen2_moe,
+    qwen3,
+    qwen3_moe,
+    smollm3,
+    stablelm,
+    starcoder2,
+)
 from gptctl.model.hf.family_lookup import closest_family
 from gptctl.model.hf.family_lookup import unsupported_reason as hf_unsupported_reason
 from gptctl.model.hf.family_spec import Family
-from gptctl.model.hf.tensors import map_modules, to_hf_tensors
-from gptctl.model.hf.window_keys import effective_windows
+from gptctl.model.hf.tensors import lazy_hf_tensors, map_modules
 from gptctl.model.rope import plain_frequencies, scaled_frequencies
 from gptctl.model.rope_scaling import RopeScaling
 
@@ -26,23 +45,52 @@ LINEAR_ROPE = ("none", "dynamic", "linear", "yarn")  # dynamic changes nothing w
 
 
 class GgufArchitecture(NamedTuple):
-    """An architecture of GGUF: its name, the activation that it has built in, and the values of other keys."""
+    """An architecture of GGUF: its name, the activation that it has built in, and the values of other keys.
+
+    `norms` are names of norms that differ from those in NAMES. `swaps_rows` is about the order of rotated rows.
+    """
 
     name: str
     activation: str
     rope_types: tuple[str, ...] = LINEAR_ROPE
     bias_parts: tuple[str, ...] = ()
+    norms: Mapping[str, str] = {}
+    norm_topk_prob: bool = True
+    swaps_rows: bool = False
+    sliding: tuple[bool, ...] = ()  # which layers have a sliding window, repeated over the layers
 
 
+OUTPUT_NORMS = {
+    "post_attention_layernorm": "post_attention_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+FOUR_NORMS = OUTPUT_NORMS | {"pre_feedforward_layernorm": "ffn_norm"}
+LLAMA = GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3"), swaps_rows=True)
+ALL_BIASES = ("qkv", "attention_output", "feed_forward")
 ARCHITECTURES = {
-    gpt2.FAMILY.architecture: GgufArchitecture("gpt2", "gelu_tanh"),
-    llama.FAMILY.architecture: GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3")),
-    mistral.FAMILY.architecture: GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3")),
-    mixtral.FAMILY.architecture: GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3")),
+    gpt2.FAMILY.architecture: GgufArchitecture("gpt2", "gelu_tanh", bias_parts=ALL_BIASES),
+    llama.FAMILY.architecture: LLAMA,
+    mistral.FAMILY.architecture: LLAMA,
+    mixtral.FAMILY.architecture: LLAMA,
     qwen2.FAMILY.architecture: GgufArchitecture("qwen2", "swiglu", bias_parts=("qkv",)),
+    qwen2_moe.FAMILY.architecture: GgufArchitecture("qwen2moe", "swiglu", bias_parts=("qkv",), norm_topk_prob=False),
     qwen3.FAMILY.architecture: GgufArchitecture("qwen3", "swiglu"),
     qwen3_moe.FAMILY.architecture: GgufArchitecture("qwen3moe", "swiglu"),
+    gemma.FAMILY.architecture: GgufArchitecture("gemma", "geglu_tanh"),
+    gemma2.FAMILY.architecture: GgufArchitecture("gemma2", "geglu_tanh", norms=FOUR_NORMS, sliding=(True, False)),
+    gemma3.FAMILY.architecture: GgufArchitecture(
+        "gemma3", "geglu_tanh", ("none", "linear"), norms=FOUR_NORMS, sliding=(True,) * 5 + (False,)
+    ),
+    phi3.FAMILY.architecture: GgufArchitecture("phi3", "swiglu"),
+    olmo2.FAMILY.architecture: GgufArchitecture("olmo2", "swiglu", norms=OUTPUT_NORMS),
+    granite.FAMILY.architecture: GgufArchitecture("granite", "swiglu", swaps_rows=True),
+    smollm3.FAMILY.architecture: GgufArchitecture("smollm3", "swiglu", swaps_rows=True),
+    starcoder2.FAMILY.architecture: GgufArchitecture("starcoder2", "gelu_tanh", bias_parts=ALL_BIASES),
+    stablelm.FAMILY.architecture: GgufArchitecture("stablelm", "swiglu", bias_parts=("qkv",)),
 }
+GEMMA3_SLIDING_THETA = 10000.0
+LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}  # layers of the 27B models, whose logits are scaled by another size
+NO_ROPE_EVERY = 4  # smollm3 has this built in
 NAMES = {
     "transformer.wte": "token_embd", "transformer.wpe": "position_embd", "transformer.ln_f": "output_norm",
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
@@ -52,6 +100,9 @@ NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp",
     "mlp.experts.{expert}.gate_proj": "ffn_gate_exps", "block_sparse_moe.experts.{expert}.w1": "ffn_gate_exps",
     "mlp.experts.{expert}.up_proj": "ffn_up_exps", "block_sparse_moe.experts.{expert}.w3": "ffn_up_exps",
@@ -59,9 +110,41 @@ NAMES = {
 }  # fmt: skip
 
 
-def gguf_architecture(config: ModelConfig) -> str:
+def gguf_architecture(config: ModelConfig) -> GgufArchitecture:
     """Return the architecture of GGUF that computes what a config does; `unsupported_reason` must be empty."""
-    return ARCHITECTURES[closest_family(config).architecture].name
+    return ARCHITECTURES[closest_family(config).architecture]
+
+
+def missing_choices(config: ModelConfig, architecture: GgufArchitecture) -> list[str]:
+    """List the settings of a config that differ from what single architectures have built in."""
+    name, missing = architecture.name, []
+    if name in LARGEST_GEMMA:
+        is_largest = config.layers == LARGEST_GEMMA[name]
+        size = config.hidden_size / config.heads if is_largest else config.resolved_head_dim
+        if abs(config.resolved_attention_multiplier**2 * size - 1) > 1e-6:
+            missing.append(f"attention_multiplier = {config.attention_multiplier}")
+    if name == "gemma2" and not (config.attention_softcap and config.logit_softcap):
+        missing.append("attention or logits without a softcap")
+    if name == "gemma3" and (config.attention_softcap or config.sliding_rope_theta != GEMMA3_SLIDING_THETA):
+        missing.append("attention_softcap, or sliding_rope_theta other than 10000")
+    if name == "smollm3" and not drops_every_fourth(config):
+        missing.append("layers without positions other than every fourth")
+    if name == "starcoder2" and not config.has_bias("qkv"):
+        missing.append("layers without biases")
+    return missing
+
+
+def has_windows(config: ModelConfig, sliding: tuple[bool, ...]) -> bool:
+    """Return whether the layers with sliding windows are those of an architecture."""
+    windows = [config.layer_window(layer) for layer in range(config.layers)]
+    if not sliding:
+        return all(not window or window >= config.max_seq_len for window in windows)
+    return all(bool(window) == sliding[layer % len(sliding)] for layer, window in enumerate(windows))
+
+
+def drops_every_fourth(config: ModelConfig) -> bool:
+    """Return whether every fourth layer, and no other, has no positions."""
+    return all(bool(config.rope_name(layer)) == bool((layer + 1) % NO_ROPE_EVERY) for layer in range(config.layers))
 
 
 def unsupported_reason(config: ModelConfig) -> str:
@@ -75,16 +158,17 @@ def unsupported_reason(config: ModelConfig) -> str:
     missing = []
     if config.activation != found.activation:
         missing.append(f"activation = {config.activation}")
-    if any(effective_windows(config)):
-        missing.append(f"sliding_window = {config.sliding_window}")
+    if not has_windows(config, found.sliding):
+        missing.append(f"sliding_window = {config.sliding_window} in these layers")
     if config.positions == "rope" and not computes_rope(config.rope_scaling, found):
         missing.append(f"rope_scaling.rope_type = {config.rope_scaling.rope_type} with these settings")
-    if config.experts and not config.norm_topk_prob:
-        missing.append("norm_topk_prob = False")
+    if config.experts and config.norm_topk_prob != found.norm_topk_prob:
+        missing.append(f"norm_topk_prob = {config.norm_topk_prob}")
+    missing += missing_choices(config, found)
     if missing:
         return f"GGUF's architecture {found.name} has no {', '.join(missing)}"
     parts = [part for part in config.bias_parts if config.has_bias(part) and part not in (*found.bias_parts, "norm")]
-    if parts and config.norm == "rmsnorm":
+    if parts:
         return f"GGUF's architecture {found.name} is written without biases of {', '.join(parts)}"
     return ""
 
@@ -95,28 +179,36 @@ def computes_rope(scaling: RopeScaling, architecture: GgufArchitecture) -> bool:
     return scaling.rope_type in architecture.rope_types and not (scaling.rope_type == "yarn" and is_told)
 
 
-def gguf_tensors(model: GPT, family: Family, architecture: str) -> dict[str, Tensor]:
-    """Return the tensors under GGUF's names, matrices as (out, in), experts as (E, out, in)."""
-    config = model.config
-    weights = to_hf_tensors(model.state_dict(), config, family)
-    found: dict[str, Tensor] = {}
-    experts: dict[str, list[Tensor]] = {}
+def gguf_tensors(
+    weights: Mapping[str, LazyTensor], config: ModelConfig, family: Family, architecture: GgufArchitecture
+) -> dict[str, LazyTensor]:
+    """Return weights under GGUF's names, matrices as (out, in), experts as (E, out, in).
+
+    Each is computed when it is read.
+    """
+    weights = lazy_hf_tensors(weights, config, family)
+    found: dict[str, LazyTensor] = {}
+    experts: dict[str, list[LazyTensor]] = {}
     for module in map_modules(family, config):
         block = "" if module.layer is None else f"blk.{module.layer}."
         for hf_name, _ in module.tensor_names():
-            name = f"{block}{NAMES[module.kind.hf_name]}{hf_name[hf_name.rindex('.') :]}"
+            theirs = architecture.norms.get(module.kind.hf_name) or NAMES[module.kind.hf_name]
+            name = f"{block}{theirs}{hf_name[hf_name.rindex('.') :]}"
             tensor = weights[hf_name]
-            tensor = tensor.T if module.kind.transposed and tensor.ndim == 2 else tensor
-            if architecture == "llama" and (heads := rotated_heads(module.kind.hf_name, config)):
-                tensor = interleave_rope_rows(tensor, heads)
+            if module.kind.transposed and len(tensor.shape) == 2:
+                tensor = tensor.map(lambda whole: whole.T, torch.Size(reversed(tensor.shape)))
+            if architecture.swaps_rows and (heads := rotated_heads(module.kind.hf_name, config)):
+                tensor = tensor.map(partial(interleave_rope_rows, heads=heads))
+            if config.norm == "rmsnorm_plus_one" and theirs.endswith("norm"):
+                tensor = tensor.map(add_one)
             if module.expert is None:
-                found[name] = tensor.contiguous()
+                found[name] = tensor
             else:
                 experts.setdefault(name, []).append(tensor)
     if config.rope_scaling.rope_type == "llama3" and config.positions == "rope":
         plain = plain_frequencies(config.rope_theta, config.rotary_dim)
-        found["rope_freqs.weight"] = plain / scaled_frequencies(config)[0]
-    return found | {name: torch.stack(parts) for name, parts in experts.items()}
+        found["rope_freqs.weight"] = LazyTensor.of(plain / scaled_frequencies(config)[0])
+    return found | {name: LazyTensor.stack(parts) for name, parts in experts.items()}
 
 
 def rotated_heads(hf_name: str, config: ModelConfig) -> int:
@@ -127,3 +219,8 @@ def rotated_heads(hf_name: str, config: ModelConfig) -> int:
 def interleave_rope_rows(weight: Tensor, heads: int) -> Tensor:
     """Put row i + D/2 of each head after row i, because llama.cpp rotates neighbors."""
     return weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+
+
+def add_one(weight: Tensor) -> Tensor:
+    """Return what a norm with 1 + weight multiplies by."""
+    return 1 + weight

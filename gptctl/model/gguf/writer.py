@@ -5,15 +5,17 @@ Norms, biases, positions and routers stay in float32, as in llama.cpp's own conv
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gptctl.core.errors import UsageError
 from gptctl.core.extras import require
 from gptctl.model.config import ModelConfig
+from gptctl.model.files.lazy_tensor import LazyTensor, lazily
 from gptctl.model.gguf.tensors import gguf_architecture, gguf_tensors, unsupported_reason
 from gptctl.model.gguf.tokenizer import HINT, read_vocabulary, write_vocabulary
 from gptctl.model.gpt import GPT
@@ -24,9 +26,16 @@ FLOAT32_TENSORS = ("position_embd", "ffn_gate_inp")
 
 
 def write_gguf(
-    path: Path, model: GPT, tokenizer_json: str, extra: dict[str, Any], weight_type: WeightType = "float32"
+    path: Path,
+    model: GPT,
+    tokenizer_json: str,
+    extra: dict[str, Any],
+    weight_type: WeightType = "float32",
+    weights: Mapping[str, LazyTensor] | None = None,
 ) -> None:
-    """Write a model and its tokenizer into one file.
+    """Write a model and its tokenizer into one file, one tensor after the other.
+
+    `weights` under our names replace those of the model, which may then be on the meta device.
 
     Raises UsageError (2), before anything is written, if GGUF cannot store them; MachineError (4) without gguf.
     """
@@ -36,14 +45,20 @@ def write_gguf(
         raise UsageError(reason, HINT)
     vocabulary = read_vocabulary(tokenizer_json, config, extra)
     architecture = gguf_architecture(config)
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture.name)
     write_metadata(writer, config, gguf, weight_type)
     write_vocabulary(writer, vocabulary, config, extra)
-    for name, tensor in gguf_tensors(model, closest_family(config), architecture).items():
-        add_tensor(writer, gguf, name, tensor.numpy(), weight_type)
+    tensors = gguf_tensors(weights or lazily(model.state_dict()), config, closest_family(config), architecture)
+    types = {name: stored_type(gguf, name, tensor.shape, weight_type) for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        block_size, block_bytes = gguf.GGML_QUANT_SIZES[types[name]]
+        size = math.prod(tensor.shape) // block_size * block_bytes
+        writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), size, types[name])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for name, tensor in tensors.items():
+        writer.write_tensor_data(gguf.quants.quantize(tensor.read().contiguous().numpy(), types[name]))
     writer.close()
 
 
@@ -63,9 +78,11 @@ def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: Wei
     writer.add_vocab_size(config.vocab_size)
     if config.norm == "layernorm":
         writer.add_layer_norm_eps(config.norm_eps)
+    else:
+        writer.add_layer_norm_rms_eps(config.norm_eps)
+    if config.positions != "rope":
         return
     writer.add_head_count_kv(config.resolved_kv_heads)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
     write_rope(writer, config, gguf)
     writer.add_key_length(config.resolved_head_dim)
     writer.add_value_length(config.resolved_head_dim)
@@ -73,6 +90,27 @@ def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: Wei
         writer.add_expert_count(config.experts)
         writer.add_expert_used_count(config.experts_per_token)
         writer.add_expert_feed_forward_length(config.intermediate_size)
+        if config.shared_expert_intermediate_size:
+            writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+    write_choices(writer, config)
+
+
+def write_choices(writer: Any, config: ModelConfig) -> None:
+    """Write what only some architectures have."""
+    architecture = gguf_architecture(config)
+    if architecture.sliding:
+        writer.add_sliding_window(config.sliding_window)
+    if config.attention_softcap:
+        writer.add_attn_logit_softcapping(config.attention_softcap)
+    if config.logit_softcap:
+        writer.add_final_logit_softcapping(config.logit_softcap)
+    if architecture.name == "stablelm":
+        writer.add_parallel_residual(config.residual != "sequential")
+    if architecture.name == "granite":
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_attention_scale(config.resolved_attention_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
 
 
 def write_rope(writer: Any, config: ModelConfig, gguf: Any) -> None:
@@ -90,17 +128,10 @@ def write_rope(writer: Any, config: ModelConfig, gguf: Any) -> None:
         writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
 
 
-def add_tensor(writer: Any, gguf: Any, name: str, values: NDArray[np.float32], weight_type: WeightType) -> None:
-    """Write one tensor in the requested type, or in a more precise one where its shape or its use needs that."""
+def stored_type(gguf: Any, name: str, shape: Sequence[int], weight_type: WeightType) -> Any:
+    """Return the requested type, or a more precise one where a tensor's shape or use needs that."""
     types = gguf.GGMLQuantizationType
     wanted = {"float32": types.F32, "float16": types.F16, "q8_0": types.Q8_0}[weight_type]
-    if values.ndim < 2 or any(part in name for part in FLOAT32_TENSORS):
-        wanted = types.F32
-    elif wanted == types.Q8_0 and values.shape[-1] % gguf.GGML_QUANT_SIZES[types.Q8_0][0]:
-        wanted = types.F16
-    if wanted == types.F32:
-        writer.add_tensor(name, values)
-    elif wanted == types.F16:
-        writer.add_tensor(name, values.astype(np.float16))
-    else:
-        writer.add_tensor(name, gguf.quants.quantize(values, wanted), raw_dtype=wanted)
+    if len(shape) < 2 or any(part in name for part in FLOAT32_TENSORS):
+        return types.F32
+    return types.F16 if wanted == types.Q8_0 and shape[-1] % gguf.GGML_QUANT_SIZES[types.Q8_0][0] else wanted

@@ -13,6 +13,7 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.files.json_files import read_json
+from gptctl.model.files.lazy_tensor import lazily
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import files
 from gptctl.model.hf.adapter_format import (
@@ -44,7 +45,7 @@ def load_adapter(folder: Path, base: SavedModel) -> SavedModel:
     config, weights = merge_adapter(folder, base.model.gpt if isinstance(base.model, Classifier) else base.model)
     with meta_init():
         model = GPT(config)
-    assign_weights(model, weights, folder)
+    assign_weights(model, lazily(weights), folder)
     if (folder / "tokenizer.json").exists():
         tokenizer_json = files.read_tokenizer(folder)
         own = files.read_extra(folder, {}, tokenizer_json)
@@ -67,7 +68,7 @@ def load_adapter_into(folder: Path, model: nn.Module) -> None:
         raise DataError(
             f"{folder} changes the shape of its base", "load it as a model, which makes room for new tokens"
         )
-    assign_weights(model, weights, folder)
+    assign_weights(model, lazily(weights), folder)
 
 
 @torch.no_grad()

@@ -17,16 +17,15 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig
-from gptctl.model.files.lazy_tensor import LazyTensor, read_all
+from gptctl.model.files.lazy_tensor import LazyTensor, lazily, read_all
 from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.hf.config_export import folds_embedding_scale, ties_head
 from gptctl.model.hf.family_spec import Family, ModuleMap
+from gptctl.model.hf.passed_over import NOT_PARAMETERS, passed_over_reason
 from gptctl.model.meta_init import meta_init
 from gptctl.model.vocab_padding import unpad_lazily, unpad_vocab
 
 SINES = "sines"  # our sinusoidal table, which is never saved
-# Older files also hold masks and the frequencies of rotary positions, which are no parameters.
-NOT_PARAMETERS = (".attn.bias", ".masked_bias", ".attention.bias", ".inv_freq")
 
 Tensors = dict[str, Tensor]
 
@@ -101,8 +100,7 @@ def order_by_kv_head(config: ModelConfig) -> Tensor:
 
 def to_hf_tensors(weights: Tensors, config: ModelConfig, family: Family, dtype: torch.dtype = torch.float32) -> Tensors:
     """Return a model's state_dict under the names of a family. See `lazy_hf_tensors`."""
-    lazy = {name: LazyTensor.of(tensor.detach()) for name, tensor in weights.items()}
-    return read_all(lazy_hf_tensors(lazy, config, family, dtype))
+    return read_all(lazy_hf_tensors(lazily(weights), config, family, dtype))
 
 
 def lazy_hf_tensors(
@@ -112,7 +110,7 @@ def lazy_hf_tensors(
 
     Each is computed when it is read. Raises UsageError (2) if the class does not have biases that are not zero.
     """
-    state = {name: converted(unpad_lazily(name, tensor, config), dtype) for name, tensor in weights.items()}
+    state = {name: unpad_lazily(name, tensor, config).converted(dtype) for name, tensor in weights.items()}
     positions = torch.Size((config.max_seq_len, config.hidden_size))
     state[SINES] = LazyTensor(positions, dtype, lambda: sinusoidal_positions(*positions).to(dtype))
     found: dict[str, LazyTensor] = {}
@@ -146,24 +144,19 @@ def join(module: MappedModule, parts: list[LazyTensor]) -> LazyTensor:
     return LazyTensor(torch.Size(reversed(shape)) if is_transposed else shape, parts[0].dtype, read)
 
 
-def converted(tensor: LazyTensor, dtype: torch.dtype) -> LazyTensor:
-    """Return a tensor in another type."""
-    return LazyTensor(tensor.shape, dtype, lambda: tensor.read().to(dtype))
-
-
 def part_of(state: Mapping[str, LazyTensor], name: str, expert: int | None) -> LazyTensor:
     """Return a tensor of gptctl's model, or the part of one expert. A bias that the model does not have is zeros."""
     if name not in state:
         weight = state[name.removesuffix("bias") + "weight"]
         return LazyTensor(weight.shape[:1], weight.dtype, lambda: torch.zeros(weight.shape[0], dtype=weight.dtype))
     tensor = state[name]
-    return tensor if expert is None else tensor.map(lambda whole: whole[expert], tensor.shape[1:])
+    return tensor if expert is None else tensor.part(expert)
 
 
 def from_hf_tensors(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
     """Return tensors under our names, in float32. See `import_hf_tensors`."""
-    lazy = {name: LazyTensor.of(tensor) for name, tensor in stored.items()}
-    return {name: t.float().contiguous() for name, t in read_all(import_hf_tensors(lazy, family, config)).items()}
+    read = read_all(import_hf_tensors(lazily(stored), family, config))
+    return {name: tensor.float().contiguous() for name, tensor in read.items()}
 
 
 def import_hf_tensors(stored: Mapping[str, LazyTensor], family: Family, config: ModelConfig) -> dict[str, LazyTensor]:
@@ -207,20 +200,24 @@ class TensorImport:
                 if module.kind.unused_rows:
                     tensor = rows_of(tensor, module.kind.unused_rows, tensor.shape[0])
                 self.split(tensor, hf_name, names, module)
-        unknown = [
-            name
-            for name in self.stored
-            if not name.endswith(NOT_PARAMETERS) and name != f"{self.family.head_name}.weight"
-        ]
-        if unknown:
-            raise DataError(
-                f"a {self.family.architecture} has no tensor {unknown[0]}", "check that config.json is the model's"
-            )
+        self.check_rest()
         for name, matrices in self.experts.items():
-            self.found[name] = stack(matrices)
+            self.found[name] = LazyTensor.stack(matrices)
         for name in self.wanted.keys() - self.found.keys():  # biases that the file does not have
             self.found[name] = LazyTensor(self.wanted[name], torch.float32, partial(torch.zeros, self.wanted[name]))
         return self.found
+
+    def check_rest(self) -> None:
+        """Raise an error for stored tensors that were not taken, unless gptctl computes the same in their place."""
+        for name, tensor in self.stored.items():
+            if name == f"{self.family.head_name}.weight":  # that of a tied head, which open_transformers compared
+                continue
+            if not name.endswith(NOT_PARAMETERS):
+                raise DataError(
+                    f"a {self.family.architecture} has no tensor {name}", "check that config.json is the model's"
+                )
+            if reason := passed_over_reason(name, tensor, self.config):
+                raise ChangedError(reason)
 
     def take(self, hf_name: str) -> LazyTensor:
         """Remove and return a stored tensor. Raises DataError (3) if it is missing."""
@@ -280,12 +277,6 @@ def reordered(tensor: Tensor, order: Tensor) -> Tensor:
 def divide(tensor: Tensor, divisor: float) -> Tensor:
     """Return a tensor divided by a number."""
     return tensor / divisor
-
-
-def stack(matrices: list[LazyTensor]) -> LazyTensor:
-    """Return the matrices of all experts as one tensor."""
-    shape = torch.Size((len(matrices), *matrices[0].shape))
-    return LazyTensor(shape, matrices[0].dtype, lambda: torch.stack([matrix.read() for matrix in matrices]))
 
 
 def add_prefix(stored: Mapping[str, LazyTensor], family: Family) -> dict[str, LazyTensor]:

@@ -59,11 +59,11 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context
     MachineError (4) for a device or a package that is missing.
     """
     from gptctl.model.files.locate import find_model
-    from gptctl.model.folder import load_model
+    from gptctl.model.folder import open_model
 
     check_command(config)
     folder = find_model(base, context.warn)
-    saved = load_model(folder)
+    saved = open_model(folder).saved  # each process reads the weights that it trains
     model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
     if config.lora and "tp" in processes.strategies():
         raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
