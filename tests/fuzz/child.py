@@ -15,7 +15,7 @@ import psutil
 
 from gptctl.core.errors import GptctlError
 
-SECONDS = 30  # for work of milliseconds on a machine that does other things too
+SECONDS = 120  # for work of milliseconds, on a machine that may have much else to do
 MORE_BYTES = 512 * 2**20  # for input of a few KiB
 CALLS = 60  # by one child: a fork costs 20 ms where torch is loaded, and pyarrow leaks what a failed read was to fill
 
