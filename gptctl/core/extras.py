@@ -32,7 +32,6 @@ class Extra:
 
 # By the name of the module that is imported.
 EXTRAS: Mapping[str, Extra] = {
-    "backports.zstd": Extra("reading zstd files with windows of more than 128 MiB", ("backports.zstd>=1.0",), "zstd"),
     "datasets": Extra("to_datasets", ("datasets",)),
     "fugashi": Extra("Japanese words", ("fugashi>=1.5", "ipadic>=1.0"), "japanese"),
     "gguf": Extra("--format gguf", ("gguf>=0.19",), "gguf"),

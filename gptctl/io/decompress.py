@@ -12,8 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from gptctl.core.extras import require
-
+ZSTD_MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 PYARROW_WINDOW_BYTES = 2**27
 MAX_WINDOW_LOG = 31
@@ -23,8 +22,9 @@ HEADER_BYTES = 6
 class Decompressed(io.RawIOBase):
     """Reads a decompressor of the standard library; all that it raises for damaged data becomes OSError."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, *errors: type[Exception]) -> None:
         self.source = source
+        self.errors = errors
 
     def readable(self) -> bool:
         """Return True."""
@@ -36,7 +36,7 @@ class Decompressed(io.RawIOBase):
             data = self.source.read(len(buffer))
         except EOFError as error:
             raise OSError("Truncated compressed stream") from error
-        except (zlib.error, lzma.LZMAError) as error:
+        except (zlib.error, lzma.LZMAError, *self.errors) as error:
             raise OSError(str(error)) from error
         buffer[: len(data)] = data
         return len(data)
@@ -53,15 +53,15 @@ def open_xz(file: BinaryIO) -> pa.NativeFile:
 
 
 def open_zstd(file: BinaryIO) -> pa.NativeFile:
-    """Return a stream of a zstd file with any window. Raises MachineError (4) if a package is missing."""
-    zstd = import_module("compression.zstd") if sys.version_info >= (3, 14) else require("backports.zstd")
+    """Return a stream of a zstd file with any window."""
+    zstd = import_module(ZSTD_MODULE)
     options = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
-    return stream_of(zstd.ZstdFile(file, options=options))
+    return stream_of(zstd.ZstdFile(file, options=options), zstd.ZstdError)
 
 
-def stream_of(source: Any) -> pa.NativeFile:
-    """Return a decompressor as a file of pyarrow."""
-    return pa.PythonFile(io.BufferedReader(cast(Any, Decompressed(source)), 2**18), mode="r")
+def stream_of(source: Any, *errors: type[Exception]) -> pa.NativeFile:
+    """Return a decompressor as a file of pyarrow. `errors` are those that it raises besides zlib's and lzma's."""
+    return pa.PythonFile(io.BufferedReader(cast(Any, Decompressed(source, *errors)), 2**18), mode="r")
 
 
 def zstd_window(header: bytes) -> int:
