@@ -24,7 +24,7 @@ class Decompressed(io.RawIOBase):
 
     def __init__(self, source: Any, *errors: type[Exception]) -> None:
         self.source = source
-        self.errors = errors
+        self.errors: tuple[type[Exception], ...] = (zlib.error, lzma.LZMAError, *errors)
 
     def readable(self) -> bool:
         """Return True."""
@@ -36,7 +36,7 @@ class Decompressed(io.RawIOBase):
             data = self.source.read(len(buffer))
         except EOFError as error:
             raise OSError("Truncated compressed stream") from error
-        except (zlib.error, lzma.LZMAError, *self.errors) as error:
+        except self.errors as error:
             raise OSError(str(error)) from error
         buffer[: len(data)] = data
         return len(data)

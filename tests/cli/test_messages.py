@@ -100,7 +100,7 @@ def test_a_table_by_the_name_of_its_flag(gptctl: Gptctl, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stage", ["clean", "dedup", "tokenize", "pretrain", "eval", "generate"])
-@pytest.mark.parametrize("out", ["out.jsonl", "s3://bucket/out.parquet", "a/b.csv.gz", "out.arrow"])
+@pytest.mark.parametrize("out", ["out.jsonl", "s3://bucket/out.parquet", "a/b.csv.gz", "out.arrow", "out.gz"])
 def test_a_folder_with_the_name_of_a_file(gptctl: Gptctl, tmp_path: Path, stage: str, out: str) -> None:
     done = gptctl(stage, "in", "-o", out)
     assert done.code == 2

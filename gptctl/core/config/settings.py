@@ -12,9 +12,10 @@ from gptctl.core.config.fields import declaration, key, spread, table_of
 from gptctl.core.config.values import Values, merge, plain
 
 FILE_SUFFIXES = (
-    ".arrow", ".bz2", ".csv", ".feather", ".gguf", ".gz", ".html", ".json", ".jsonl", ".lz4", ".md", ".ndjson", ".npy",
-    ".parquet", ".safetensors", ".tar", ".tsv", ".txt", ".warc", ".xz", ".zip", ".zst",
+    ".arrow", ".csv", ".feather", ".gguf", ".html", ".json", ".jsonl", ".md", ".ndjson", ".npy", ".parquet",
+    ".safetensors", ".tar", ".tsv", ".txt", ".zip",
 )  # fmt: skip
+COMPRESSION_SUFFIXES = (".bz2", ".gz", ".lz4", ".xz", ".zst")
 
 
 class Settings(BaseModel):
@@ -132,8 +133,14 @@ def is_short(info: FieldInfo) -> bool:
 
 
 def without_suffix(path: str) -> str:
-    """Return a path or URI without the suffixes of a file: "out.jsonl.gz" becomes "out"."""
+    """Return a path or URI without the suffixes of a file: "out.jsonl.gz" becomes "out".
+
+    A name like "crawl.warc.gz" stays, because nobody expects a WARC file from gptctl.
+    """
     bare, suffix = os.path.splitext(path.partition("?")[0])  # noqa: PTH122 (it may be a URI)
+    if suffix.lower() in COMPRESSION_SUFFIXES:
+        inner = without_suffix(bare)
+        return path if inner == bare and os.path.splitext(bare)[1] else inner  # noqa: PTH122
     return without_suffix(bare) if suffix.lower() in FILE_SUFFIXES else path
 
 
