@@ -11,10 +11,9 @@ from pydantic.fields import FieldInfo
 from gptctl.core.config.fields import declaration, key, spread, table_of
 from gptctl.core.config.values import Values, merge, plain
 
-FILE_SUFFIXES = (
-    ".arrow", ".csv", ".feather", ".gguf", ".html", ".json", ".jsonl", ".md", ".ndjson", ".npy", ".parquet",
-    ".safetensors", ".tar", ".tsv", ".txt", ".zip",
-)  # fmt: skip
+# What other tools write as one file; the first are often compressed.
+TEXT_SUFFIXES = (".csv", ".html", ".json", ".jsonl", ".md", ".ndjson", ".tar", ".tsv", ".txt")
+FILE_SUFFIXES = (*TEXT_SUFFIXES, ".arrow", ".feather", ".gguf", ".npy", ".parquet", ".safetensors", ".zip")
 COMPRESSION_SUFFIXES = (".bz2", ".gz", ".lz4", ".xz", ".zst")
 
 
@@ -135,12 +134,12 @@ def is_short(info: FieldInfo) -> bool:
 def without_suffix(path: str) -> str:
     """Return a path or URI without the suffixes of a file: "out.jsonl.gz" becomes "out".
 
-    A name like "crawl.warc.gz" stays, because nobody expects a WARC file from gptctl.
+    Names like "crawl.warc.gz" and "web.parquet.gz" stay, because nobody expects such a file from gptctl.
     """
     bare, suffix = os.path.splitext(path.partition("?")[0])  # noqa: PTH122 (it may be a URI)
     if suffix.lower() in COMPRESSION_SUFFIXES:
-        inner = without_suffix(bare)
-        return path if inner == bare and os.path.splitext(bare)[1] else inner  # noqa: PTH122
+        inner = os.path.splitext(bare)[1].lower()  # noqa: PTH122
+        return without_suffix(bare) if not inner or inner in TEXT_SUFFIXES else path
     return without_suffix(bare) if suffix.lower() in FILE_SUFFIXES else path
 
 
