@@ -7,7 +7,7 @@ It needs the package xllamacpp, which has wheels with llama.cpp inside:
 
 The cases are the small models of tests/model/hf/small_families.py that an architecture of GGUF computes. A model folder
 can be named instead, such as RUN/model. For each one the log-probabilities of the next token are compared after prompts
-of several lengths.
+of several lengths. Without a name, the tokens of probe texts are compared as well, for the tokenizers of six families.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ import torch
 
 from gptctl.core.errors import UsageError
 from gptctl.model.folder import load_model
+from gptctl.model.gguf.llama_cpp_tokens import PROBES
 from gptctl.model.gguf.writer import write_gguf
 from gptctl.model.saved_model import SavedModel
 from gptctl.text.tokenizer import Tokenizer
 from tests.evals.small_model import tokenizer_json
+from tests.model.hf.foreign_folders import FAMILIES, make_folder
 from tests.model.hf.small_families import CASES, CONTEXT, save
 
 TOLERANCE = 1e-2
@@ -81,8 +84,30 @@ def compare(case: str, folder: Path) -> float | str:
     return worst
 
 
+def compare_tokens(family: str, folder: Path) -> int:
+    """Return the number of probe texts of which llama.cpp makes other tokens than the tokenizer of a family."""
+    found = load_model(make_folder(folder / "model", family))
+    write_gguf(folder / "model.gguf", found.model, found.tokenizer_json, found.extra)
+    server, tokenizer = (
+        serve(folder / "model.gguf", found.config.max_seq_len),
+        Tokenizer.from_json(found.tokenizer_json),
+    )
+    different = 0
+    for text in (*PROBES, "a <s> b</s>", "<|endoftext|><|im_end|>"):
+        data = json.dumps({"content": text, "add_special": False, "parse_special": False}).encode()
+        request = urllib.request.Request(f"{server.listening_address}/tokenize", data)
+        with urllib.request.urlopen(request) as answer:
+            different += json.load(answer)["tokens"] != tokenizer.encode(text)
+    return different
+
+
 def main() -> int:
     failed = 0
+    for family in () if sys.argv[1:] else FAMILIES:
+        with tempfile.TemporaryDirectory() as folder:
+            different = compare_tokens(family, Path(folder))
+        failed += different > 0
+        print(f"tokens of {family:10} {different} texts differ", flush=True)
     for case in sys.argv[1:] or CASES:
         with tempfile.TemporaryDirectory() as folder:
             result = compare(case, Path(folder))

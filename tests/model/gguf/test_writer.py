@@ -18,6 +18,7 @@ from gptctl.model.gpt import GPT
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
 from tests.conftest import documents
+from tests.model.hf.foreign_folders import METASPACE, make_tokenizer
 from tests.model.test_gpt import logits_of, make, some_tokens
 
 gguf = pytest.importorskip("gguf")
@@ -108,6 +109,44 @@ def test_the_tokenizer_of_qwen(tmp_path: Path) -> None:
     text = json.dumps(definition)
     writer.write_gguf(tmp_path / "model.gguf", make("test-modern"), text, {})
     assert fields(tmp_path / "model.gguf")["tokenizer.ggml.pre"] == "qwen2"
+
+
+def test_the_tokenizer_of_starcoder(tmp_path: Path) -> None:
+    """Names are found by what a tokenizer does, not by how it is written: digits are cut out by a step of their own."""
+    definition = json.loads(tokenizer("bpe"))
+    digits = {"type": "Digits", "individual_digits": True}
+    definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, definition["pre_tokenizer"]]}
+    writer.write_gguf(tmp_path / "model.gguf", make("test-gpt2"), json.dumps(definition), {})
+    assert fields(tmp_path / "model.gguf")["tokenizer.ggml.pre"] == "starcoder"
+
+
+@pytest.mark.parametrize("family", METASPACE)
+def test_the_tokenizers_of_sentencepiece(tmp_path: Path, family: str) -> None:
+    """llama.cpp merges by scores, which go down with the order of the merges. transformers reads the same tokens."""
+    text = make_tokenizer(family).to_str()
+    model = make("test-modern", vocab_size=Tokenizer.from_json(text).vocab_size)
+    writer.write_gguf(tmp_path / "model.gguf", model, text, {})
+    found, types = fields(tmp_path / "model.gguf"), gguf.TokenType
+    tokens, scores = found["tokenizer.ggml.tokens"], found["tokenizer.ggml.scores"]
+    assert found["tokenizer.ggml.model"] == "llama"
+    assert found["tokenizer.ggml.add_space_prefix"] == (family != "gemma")
+    assert len(tokens) == len(scores) == len(found["tokenizer.ggml.token_type"])
+    kinds = dict(zip(tokens, found["tokenizer.ggml.token_type"], strict=True))
+    assert (kinds["<0x0A>"], kinds["<unk>"], kinds["a"]) == (types.BYTE, types.UNKNOWN, types.NORMAL)
+    made = ["".join(pair) for pair in json.loads(text)["model"]["merges"]]
+    placed = [scores[tokens.index(token)] for token in dict.fromkeys(made)]
+    assert placed == sorted(placed, reverse=True) and placed[-1] > scores[tokens.index("<0x0A>")]
+
+
+def test_merges_that_llama_cpp_would_not_follow(tmp_path: Path) -> None:
+    """It joins any neighbours whose joined token exists, also where the tokenizer has no such merge."""
+    definition = json.loads(make_tokenizer("llama-2").to_str())
+    vocabulary = definition["model"]["vocab"]
+    assert "He" not in vocabulary
+    vocabulary["He"] = len(vocabulary)
+    model = make("test-modern", vocab_size=len(vocabulary))
+    with pytest.raises(UsageError, match="other tokens"):
+        writer.write_gguf(tmp_path / "model.gguf", model, json.dumps(definition), {})
 
 
 def fields(path: Path) -> dict[str, Any]:
