@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class TextGenerator:
         self.name = name
         self.chat_template: ChatTemplate | None = None
         self.generation_config: dict[str, Any] = {}  # of another program's model: its sampling settings
+        self.truncated_prompts = 0  # how many prompts were longer than what the model reads
+        self.spelled_tokens: set[str] = set()  # special tokens that prompts spelled, which is text
 
     @classmethod
     def load(
@@ -92,15 +94,24 @@ class TextGenerator:
         """Tokenize prompts, each preceded by what precedes a text in training: end-of-text, BOS or nothing.
 
         A long prompt is truncated from the left, so that it leaves room for `max_tokens`, or for a quarter of the
-        context if that is less.
+        context if that is less. `truncated_prompts` and `spelled_tokens` note what happened.
         """
-        length, tokenizer = self.prompt_length(max_tokens), self.tokenizer
-        return [tokenizer.with_prefix(ids)[-length:] for ids in tokenizer.encode_batch(list(texts)).to_pylist()]
+        tokenizer = self.tokenizer
+        self.spelled_tokens.update(*map(tokenizer.special_pattern.findall, texts))
+        prompts = map(tokenizer.with_prefix, tokenizer.encode_batch(list(texts)).to_pylist())
+        return self._truncate(prompts, max_tokens)
 
     def encode_chat(self, texts: Sequence[str], max_tokens: int, system: str | None = None) -> list[list[int]]:
         """Tokenize user messages, or conversations as JSON, by the chat template; truncate them as `encode` does."""
-        template, length = self.require_chat_template(), self.prompt_length(max_tokens)
-        return [chat_prompt(template, text, system)[-length:] for text in texts]
+        template = self.require_chat_template()
+        return self._truncate((chat_prompt(template, text, system) for text in texts), max_tokens)
+
+    def _truncate(self, prompts: Iterable[list[int]], max_tokens: int) -> list[list[int]]:
+        length, read = self.prompt_length(max_tokens), []
+        for prompt in prompts:
+            self.truncated_prompts += len(prompt) > length
+            read.append(prompt[-length:])
+        return read
 
     def prompt_length(self, max_tokens: int) -> int:
         """Return how many tokens of a prompt the model reads."""

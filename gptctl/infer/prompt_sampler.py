@@ -30,6 +30,18 @@ class Sampler:
             return self.generator.encode_chat(texts, self.params.max_tokens, self.system)
         return self.generator.encode(texts, self.params.max_tokens)
 
+    def warn(self, warn: Callable[[str], None]) -> None:
+        """Tell what happened to prompts: beginnings that the model did not read, and special tokens that are text."""
+        generator = self.generator
+        if count := generator.truncated_prompts:
+            room = generator.prompt_length(self.params.max_tokens)
+            warn(
+                f"the beginning of {count:,} prompt{'s' * (count > 1)} was left out: the model reads {room:,} tokens "
+                f"before --max-tokens {self.params.max_tokens:,}"
+            )
+        if names := sorted(generator.spelled_tokens):
+            warn(f"{', '.join(names)} in a prompt is text, not a special token; --chat writes a model's own turns")
+
     def generate(
         self, texts: Sequence[str], prompts_before: int, on_progress: Callable[[int], None]
     ) -> list[list[Completion]]:

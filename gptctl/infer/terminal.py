@@ -64,5 +64,6 @@ def stream_prompts(
         context.write("\n")
     if count and sampler.params.stop and not stopped:
         context.info(NEVER_STOPPED)
+    sampler.warn(context.warn)
     warn_of_encodings(encodings, context.warn)
     return count, rows

@@ -157,6 +157,7 @@ def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: 
     metrics = Counter[str]()
     for stats in totals.stats:
         metrics.update(stats)
+    sampler.warn(context.warn)
     return StageResult(totals, dict(metrics), sampler.generator.tokenizer.hash)
 
 

@@ -65,7 +65,7 @@ class Tokenizer:
         longest_first = sorted(set(names), key=lambda name: (-len(name), name))
         self._special_names = tuple(longest_first)
         self._is_guarded = can_be_spelled(definition, longest_first)
-        self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self.special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._segmenters = segmented_words.marked(definition)
         # None if every text can be represented.
         self.unknown_id = self._vocabulary.get(definition["model"].get("unk_token") or "")
@@ -167,7 +167,7 @@ class Tokenizer:
 
     def encode_marked(self, text: str, marker: str) -> list[int]:
         """Return the ids of a text, recognizing its special tokens except those that `mask_special` has marked."""
-        pieces = enumerate(self._special_pattern.split(text))
+        pieces = enumerate(self.special_pattern.split(text))
         return self._guarded.encode((piece.replace(marker, ""), number % 2 == 1) for number, piece in pieces)
 
     def encode_spans(self, text: str, marker: str, ends: tuple[str, str]) -> tuple[list[int], list[bool]]:
@@ -177,7 +177,7 @@ class Tokenizer:
         """
         pieces: list[tuple[str, bool, bool]] = []
         is_inside = False
-        for number, piece in enumerate(self._special_pattern.split(text)):
+        for number, piece in enumerate(self.special_pattern.split(text)):
             if number % 2:
                 pieces.append((piece, True, is_inside))
                 continue
@@ -190,7 +190,7 @@ class Tokenizer:
 
     def mask_special(self, text: str, marker: str) -> str:
         """Insert the character `marker` into everything that spells a special token, and remove it everywhere else."""
-        return self._special_pattern.sub(lambda found: found[0][0] + marker + found[0][1:], text.replace(marker, ""))
+        return self.special_pattern.sub(lambda found: found[0][0] + marker + found[0][1:], text.replace(marker, ""))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of one text."""

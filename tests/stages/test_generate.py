@@ -299,6 +299,19 @@ def test_a_conversation_on_a_terminal(models: Path) -> None:
     assert done.stdout.count("> ") == 2
 
 
+@pytest.mark.parametrize("more", [[], ["-o", "out"]])
+def test_what_happens_to_prompts_is_said(gptctl: Gptctl, models: Path, tmp_path: Path, more: list[str]) -> None:
+    """Beginnings that the model does not read, and the names of special tokens, which are text."""
+    write_jsonl(tmp_path / "p.jsonl", [{"text": "a " * 200}, {"text": f"{MARKERS[0]}user"}, {"text": "b"}])
+    done = gptctl("generate", models / "small", "--prompts", "p.jsonl", "--max-tokens", 4, *more)
+    assert done.code == 0, done.err
+    warned = [line for line in done.err.splitlines() if line.startswith("warning")]
+    assert warned == [
+        "warning: the beginning of 1 prompt was left out: the model reads 124 tokens before --max-tokens 4",
+        f"warning: {MARKERS[0]} in a prompt is text, not a special token; --chat writes a model's own turns",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
