@@ -16,6 +16,7 @@ ZSTD_MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 PYARROW_WINDOW_BYTES = 2**27
 MAX_WINDOW_LOG = 31
+BUFFER_BYTES = 2**18
 HEADER_BYTES = 6
 
 
@@ -61,7 +62,8 @@ def open_zstd(file: BinaryIO) -> pa.NativeFile:
 
 def stream_of(source: Any, *errors: type[Exception]) -> pa.NativeFile:
     """Return a decompressor as a file of pyarrow. `errors` are those that it raises besides zlib's and lzma's."""
-    return pa.PythonFile(io.BufferedReader(cast(Any, Decompressed(source, *errors)), 2**18), mode="r")
+    file = pa.PythonFile(io.BufferedReader(cast(Any, Decompressed(source, *errors)), BUFFER_BYTES), mode="r")
+    return pa.BufferedInputStream(file, BUFFER_BYTES)  # which reads to the end without asking for the size
 
 
 def zstd_window(header: bytes) -> int:
