@@ -149,6 +149,10 @@ def wrong_content(found: Content, need: Need) -> DataError:
     if found.kind == "damaged":
         hint = "remove it and run the command that makes it; see gptctl doctor"
         return DataError(f"{found.path} is a damaged output of gptctl", hint)
+    if need == "model" and found.kind == "export":
+        return DataError(
+            f"{found.path} is a GGUF export, which gptctl does not read", "export it without --format gguf"
+        )
     verb = "is" if Path(found.path).is_file() else "holds"
     return DataError(f"{found.path} {verb} {found}, not {NEEDED[need]}", hint_to_make(found, need))
 

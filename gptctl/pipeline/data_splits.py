@@ -75,11 +75,16 @@ def stem(name: str) -> str:
 
 
 def read_documents(
-    config: ReadingOptions, path: str, warn: Callable[[str], None], whole_records: bool = False
+    config: ReadingOptions,
+    path: str,
+    warn: Callable[[str], None],
+    whole_records: bool = False,
+    unreadable: list[UnreadableRecord] | None = None,
 ) -> tuple[pa.Table, dict[str, str]]:
     """Read all documents of a file or folder, and its fingerprint. Warn of records that are left out.
 
-    With `whole_records`, the text of a document is its record as JSON. Raises DataError (3) if too few are readable.
+    With `whole_records`, the text of a document is its record as JSON. The records that are left out are added to
+    `unreadable`, which becomes quarantine.jsonl. Raises DataError (3) if too few are readable.
     """
     reading = replace(ReadOptions.from_config(config), whole_records=whole_records)
     inputs = Inputs((path,), reading)
@@ -91,18 +96,25 @@ def read_documents(
         found = read_task(task, reading)
         tables.append(found.documents)
         totals.add_read(found)
-    finalize.check_readable(totals, Tolerance.from_config(config), path, warn)
+    details = path if unreadable is None else "quarantine.jsonl"
+    finalize.check_readable(totals, Tolerance.from_config(config), details, warn)
+    if unreadable is not None:
+        unreadable += totals.unreadable
     return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
 
 
 def training_splits(
-    config: ReadingOptions, data: str, context: Context, convert: Convert | None = None
+    config: ReadingOptions,
+    data: str,
+    context: Context,
+    convert: Convert | None = None,
+    unreadable: list[UnreadableRecord] | None = None,
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
     `convert` makes the documents of a split from whole records; without it, a column has their text. Without a named
-    val split, val is 10 % of the training documents, by the hash of the text, and a message says so. Raises DataError
-    (3) if the data has no training split.
+    val split, val is 10 % of the training documents, by the hash of the text, and a message says so. Records that
+    cannot be read are added to `unreadable`. Raises DataError (3) if the data has no training split.
     """
     splits = find_splits(data)
     source = splits.whole or splits.named.get("train")
@@ -110,11 +122,12 @@ def training_splits(
         raise DataError(
             f"{data} has no train split; it has: {', '.join(splits.named)}", "name a file or folder 'train'"
         )
-    table, prints = read_documents(config, source, context.warn, convert is not None)
+    table, prints = read_documents(config, source, context.warn, convert is not None, unreadable)
     table = convert(table, "train") if convert else table
     prints = {f"train/{name}": value for name, value in prints.items()}
     if "val" in splits.named:
-        val, val_prints = read_documents(config, splits.named["val"], context.warn, convert is not None)
+        val_path = splits.named["val"]
+        val, val_prints = read_documents(config, val_path, context.warn, convert is not None, unreadable)
         val = convert(val, "val") if convert else val
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
     held = held_out(table)

@@ -91,7 +91,8 @@ def run(config: Export, context: Context | None = None) -> Summary:
         declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
         rows = (("parameters", f"{metrics['parameters']:,}"), ("size", format_bytes(size)), ("files", str(len(files))))
         out = shlex.quote(config.out)
-        follow = f"gptctl generate {out}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
+        chat = " --chat" * bool(opened.saved.extra.get("chat_template"))
+        follow = f"gptctl generate {out}{chat}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
         summary = Summary(
             "export", "done", (config.out,), metrics=metrics, tables=(Table("export", ("", "value"), rows),),
             next=follow,

@@ -15,6 +15,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.summary import Summary
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import model_manifest
+from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.hf.adapter_save import save_adapter
 from gptctl.model.lora import apply_lora, lora_layers
@@ -113,12 +114,14 @@ def test_eval_and_finetune_read_a_folder_of_transformers(gptctl: Command, tmp_pa
 
 @pytest.mark.parametrize("kind", ["float32", "q8_0"])
 def test_gguf(tmp_path: Path, text: str, kind: str) -> None:
-    """One file, which transformers reads."""
+    """One file, which transformers reads, and gptctl says that it does not."""
     run_of(tmp_path / "run", "test-modern", text)
     assert exported(tmp_path / "run", tmp_path / "out", format="gguf", dtype=kind).metrics["files"] == 1
     opened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", gguf_file="model.gguf", head_dim=16)
     assert type(opened).__name__ == "Qwen3ForCausalLM"
     assert inspect.run(inspect.Inspect(path=str(tmp_path / "out"))).metrics["kind"] == "export"
+    with pytest.raises(DataError, match="is a GGUF export, which gptctl does not read"):
+        find_model(str(tmp_path / "out"))
 
 
 def test_half_the_bytes_in_several_files(gptctl: Command, tmp_path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import Ran, write_jsonl
+from tests.conftest import Ran, read_jsonl, write_jsonl
 
 Gptctl = Callable[..., Ran]
 
@@ -353,10 +353,13 @@ def test_chat_data_that_is_none(gptctl: Gptctl, workspace: Path, tmp_path: Path)
     silent = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": ""}]}
     long = {"messages": [{"role": "user", "content": "say " * 900}, {"role": "assistant", "content": "no"}]}
     write_jsonl(train, [long, silent, *conversations(8)])
+    train.write_bytes(train.read_bytes() + b'{"messages": [}\n')
     done = gptctl(*command, "b")
     assert done.code == 0, done.err
     assert (done.json["metrics"]["train_too_long"], done.json["metrics"]["train_unreadable"]) == (1, 1)
-    assert json.loads((tmp_path / "b" / "quarantine.jsonl").read_text())["reason"] == "the assistant says nothing"
+    assert "see quarantine.jsonl" in done.err
+    reasons = [row["reason"] for row in read_jsonl(tmp_path / "b" / "quarantine.jsonl")]
+    assert "not JSON" in reasons[0] and reasons[1] == "the assistant says nothing"
     write_jsonl(train, [long])
     assert gptctl(*command, "c").code == 3
     write_jsonl(train, [{"question": "x", "answer": "y"}])

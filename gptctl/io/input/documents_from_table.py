@@ -61,7 +61,7 @@ def check_columns(table: pa.Table, name: str, options: ReadOptions) -> None:
     if options.text_column not in names:
         raise DataError(
             f"{name} has no column '{options.text_column}'; it has: {', '.join(names) or 'none'}",
-            "name the text with --text-column",
+            "leave out --text-column" if "text" in names else "name the text with --text-column",
         )
     if options.id_column not in ("id", *names) and not options.usual_columns:
         raise no_id_column(name, options.id_column, names)

@@ -29,6 +29,7 @@ SAVING_SECONDS = 2.0  # for pictures and small files at the end
 SAVED_BYTES_PER_SECOND = 2e8
 WARMUP_SHARE = 0.1  # of the steps, the longest warm-up of a preset whose steps follow from time
 MIN_CONTEXT = 32
+NOTHING_LEARNED = 0.05  # nats below the loss of guessing, up to which a plan says so
 CONTEXTS_IN_DATA = 64  # the context is short enough for the data to have this many sequences
 
 Measure = Callable[[Candidate, float], float]  # tokens per second of a candidate, measured in about so many seconds
@@ -330,6 +331,8 @@ def time_line(
 ) -> str:
     """Say what fits into the time, and what the next smaller and larger model are expected to reach."""
     text = f"plan: {format_duration(60 * plan.minutes)} are {data_text(plan)}{loss_text(plan)}"
+    if plan.expected_loss is not None and plan.expected_loss > math.log(request.vocab_size) - NOTHING_LEARNED:
+        return f"{text}, which is no better than guessing: give it more minutes"
     if request.preset or request.size:
         return text
     every = interpolate(grid, speeds)

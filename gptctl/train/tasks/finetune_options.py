@@ -178,9 +178,10 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         """
         if len(paths) > 1 and self.task != "lm":
             raise UsageError(f"--task {self.task} reads one DATA, not {len(paths)}", "put the files into one folder")
-        sources, fingerprints, quarantined = {}, {}, []
+        sources, fingerprints = {}, {}
+        quarantined: list[UnreadableRecord] = []
         for name, path in zip(name_sources(paths), paths, strict=True):
-            tables, prints = self.read_splits(path, context)
+            tables, prints = self.read_splits(path, context, quarantined)
             for split in tables if self.task == "classify" else ():
                 texts = len(tables[split])
                 tables[split], lacking = data_splits.with_labels(tables[split], self.label_column, split)
@@ -193,13 +194,15 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
                 fingerprints[f"{split}/{name}/{rest}" if len(paths) > 1 else file] = value
         return FinetuneData(sources, fingerprints, quarantined)
 
-    def read_splits(self, data: str, context: Context) -> tuple[dict[str, pa.Table], dict[str, str]]:
-        """Return the training and validation texts, and the fingerprints of their files.
+    def read_splits(
+        self, data: str, context: Context, unreadable: list[UnreadableRecord]
+    ) -> tuple[dict[str, pa.Table], dict[str, str]]:
+        """Return the training and validation texts, and the fingerprints of their files. Add to `unreadable` the rest.
 
         A held-out fold becomes a table of its own, "held out".
         """
         convert = partial(self.read_conversations, context) if self.task == "chat" else None
-        tables, prints = data_splits.training_splits(self, data, context, convert)
+        tables, prints = data_splits.training_splits(self, data, context, convert, unreadable)
         if self.fold is not None:
             if self.fold_column is None or self.task != "classify":
                 raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
