@@ -44,7 +44,13 @@ def test_help_fits_80_columns_and_has_at_most_15_flags_of_its_own(stage: str) ->
     assert len(plugins.load("gptctl.stages", stage).EXAMPLES) == 3
 
 
-@pytest.mark.parametrize("stage", stage_names())
+# Those of the other commands train, or run several models.
+QUICK = ("clean", "dedup", "tokenize", "inspect", "doctor", "report")
+
+
+@pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=[] if stage in QUICK else [pytest.mark.slow]) for stage in stage_names()]
+)
 def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> None:
     for source in workspace.iterdir():
         (tmp_path / source.name).symlink_to(source)
