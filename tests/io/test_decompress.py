@@ -16,6 +16,7 @@ from gptctl.io.files import read_all
 from tests.io.formats.reading import texts
 
 LINES = b'{"text": "One."}\n{"text": "Two."}\n'
+GZIPPED = gzip.compress(LINES, mtime=0)  # the same at any time, because it is part of a test's name
 # One frame of `zstd --long=31 --ultra -22`, whose window descriptor asks for 2 GiB.
 LONG = pa.compress(LINES, "zstd", asbytes=True)
 
@@ -25,9 +26,9 @@ LONG = pa.compress(LINES, "zstd", asbytes=True)
     [
         ("a.jsonl.xz", lzma.compress(LINES)),
         ("a.jsonl.xz", lzma.compress(LINES[:17]) + lzma.compress(LINES[17:])),
-        ("a.jsonl.gz", gzip.compress(LINES) + bytes(10_000)),
-        ("a.jsonl.gz", gzip.compress(LINES[:5]) + gzip.compress(LINES[5:]) + bytes(3)),
-        ("a.jsonl.gz", gzip.compress(b"") + gzip.compress(LINES)),
+        ("a.jsonl.gz", GZIPPED + bytes(10_000)),
+        ("a.jsonl.gz", gzip.compress(LINES[:5], mtime=0) + gzip.compress(LINES[5:], mtime=0) + bytes(3)),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0) + GZIPPED),
     ],
 )
 def test_streams_and_what_is_behind_them(name: str, data: bytes, tmp_path: Path) -> None:
@@ -40,8 +41,8 @@ def test_streams_and_what_is_behind_them(name: str, data: bytes, tmp_path: Path)
     [
         ("a.jsonl.xz", lzma.compress(LINES)[:-9], "Truncated compressed stream"),
         ("a.jsonl.xz", LINES, "not supported|Input format"),
-        ("a.jsonl.gz", gzip.compress(LINES)[:-9], "Truncated compressed stream"),
-        ("a.jsonl.gz", gzip.compress(LINES) + b"xyz", "Not a gzipped file"),
+        ("a.jsonl.gz", GZIPPED[:-9], "Truncated compressed stream"),
+        ("a.jsonl.gz", GZIPPED + b"xyz", "Not a gzipped file"),
         ("a.jsonl.gz", LINES, "Not a gzipped file"),
     ],
 )
