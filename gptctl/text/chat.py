@@ -81,8 +81,8 @@ class GenerationBlocks(Extension):
         if marking is None:
             return text
         number, marking.blocks = marking.blocks, marking.blocks + 1
-        is_learned = number >= len(marking.learned) or marking.learned[number]
-        return SAID + text + END_OF_SAID if is_learned else text
+        learns = number >= len(marking.learned) or marking.learned[number]
+        return SAID + text + END_OF_SAID if learns else text
 
 
 class ChatTemplate:

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 
+from gptctl.io.decompress import ZSTD_MAGIC
 from gptctl.io.input.bounded_lines import Readable
 
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -87,7 +88,7 @@ def window_bits(body: bytes) -> int:
 
 def is_zstd(body: bytes) -> bool:
     """Return whether a body begins as zstd files do."""
-    return body.startswith(b"\x28\xb5\x2f\xfd")
+    return body.startswith(ZSTD_MAGIC)
 
 
 def is_brotli(body: bytes) -> bool:

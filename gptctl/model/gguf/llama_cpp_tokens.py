@@ -40,22 +40,25 @@ PROBES = (
 def named_split(definition: Mapping[str, Any]) -> str | None:
     """Return llama.cpp's name of the way a byte-level BPE splits text, or None if no way gives the same tokens."""
     tokenizer = without_added_tokens(definition)
-    wanted = [split_and_encode(tokenizer, text) for text in PROBES]
-    for name in SPLITS:
-        theirs = in_llama_cpp(definition, name)
-        if [split_and_encode(theirs, text) for text in PROBES] == wanted:
-            return name
-    return None
-
-
-def in_llama_cpp(definition: Mapping[str, Any], name: str) -> Tokenizer:
-    """Return a byte-level tokenizer as llama.cpp computes it under a name."""
+    wanted = pieces(tokenizer.pre_tokenizer)
+    name = next((name for name in SPLITS if pieces(splitter(name)) == wanted), None)
+    if name is None:
+        return None
     model = definition["model"] | {"ignore_merges": name in TAKES_WHOLE_WORDS}
-    tokenizer = without_added_tokens({**definition, "model": model, "normalizer": None})
+    theirs = without_added_tokens({**definition, "model": model, "normalizer": None})
+    theirs.pre_tokenizer = splitter(name)
+    return name if tokens(theirs) == tokens(tokenizer) else None
+
+
+def splitter(name: str) -> pre_tokenizers.PreTokenizer:
+    """Return what splits text as llama.cpp does under a name."""
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in SPLITS[name]]
-    spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
-    return tokenizer
+    return pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def pieces(splitter: pre_tokenizers.PreTokenizer) -> list[list[str]]:
+    """Return the pieces of the probe texts."""
+    return [[piece for piece, _ in splitter.pre_tokenize_str(text)] for text in PROBES]
 
 
 def without_added_tokens(definition: Mapping[str, Any]) -> Tokenizer:
@@ -63,15 +66,9 @@ def without_added_tokens(definition: Mapping[str, Any]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps({**definition, "added_tokens": [], "post_processor": None}))
 
 
-def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the tokens of a text, without those that a tokenizer adds."""
-    return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-
-def split_and_encode(tokenizer: Tokenizer, text: str) -> tuple[list[str], list[int]]:
-    """Return the pieces into which a text is split before merging, and its tokens."""
-    pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
-    return pieces, encode(tokenizer, text)
+def tokens(tokenizer: Tokenizer) -> list[list[int]]:
+    """Return the tokens of the probe texts, without those that a tokenizer adds."""
+    return [encoding.ids for encoding in tokenizer.encode_batch(list(PROBES), add_special_tokens=False)]
 
 
 def merge_scores(definition: Mapping[str, Any]) -> dict[str, float]:
@@ -86,12 +83,13 @@ def merge_scores(definition: Mapping[str, Any]) -> dict[str, float]:
     return scores
 
 
-def adds_a_space(definition: Mapping[str, Any]) -> bool | None:
-    """Return whether llama.cpp must put a space before a text, so that its kind "llama" gives the same tokens as a BPE
-    with tokens of bytes. Return None if it gives others either way."""
+def adds_a_space(definition: Mapping[str, Any], scores: Mapping[str, float]) -> bool | None:
+    """Return whether llama.cpp must put a space before a text, so that its kind "llama" gives the tokens of a BPE.
+
+    `scores` are those of `merge_scores`. Return None if it gives others either way.
+    """
     vocabulary: dict[str, int] = definition["model"]["vocab"]
-    tokenizer, scores = without_added_tokens(definition), merge_scores(definition)
-    wanted = [encode(tokenizer, text) for text in PROBES]
+    wanted = tokens(without_added_tokens(definition))
     for adds in (True, False):
         if [merged(" " * adds + text, vocabulary, scores) for text in PROBES] == wanted:
             return adds
@@ -103,13 +101,13 @@ def merged(text: str, vocabulary: Mapping[str, int], scores: Mapping[str, float]
     parts = list(text.replace(" ", WORD_START))
     while (best := best_pair(parts, vocabulary, scores)) is not None:
         parts[best : best + 2] = ["".join(parts[best : best + 2])]
-    tokens: list[int] = []
+    found: list[int] = []
     for part in parts:
         if part in vocabulary:
-            tokens.append(vocabulary[part])
+            found.append(vocabulary[part])
         else:
-            tokens += [vocabulary[f"<0x{byte:02X}>"] for byte in part.encode()]
-    return tokens
+            found += [vocabulary[f"<0x{byte:02X}>"] for byte in part.encode()]
+    return found
 
 
 def best_pair(parts: Sequence[str], vocabulary: Mapping[str, int], scores: Mapping[str, float]) -> int | None:

@@ -15,25 +15,7 @@ from torch import Tensor
 
 from gptctl.model.config import ModelConfig
 from gptctl.model.files.lazy_tensor import LazyTensor
-from gptctl.model.hf.families import (
-    gemma,
-    gemma2,
-    gemma3,
-    gpt2,
-    granite,
-    llama,
-    mistral,
-    mixtral,
-    olmo2,
-    phi3,
-    qwen2,
-    qwen2_moe,
-    qwen3,
-    qwen3_moe,
-    smollm3,
-    stablelm,
-    starcoder2,
-)
+from gptctl.model.hf import families
 from gptctl.model.hf.family_lookup import closest_family
 from gptctl.model.hf.family_lookup import unsupported_reason as hf_unsupported_reason
 from gptctl.model.hf.family_spec import Family
@@ -68,25 +50,29 @@ FOUR_NORMS = OUTPUT_NORMS | {"pre_feedforward_layernorm": "ffn_norm"}
 LLAMA = GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3"), swaps_rows=True)
 ALL_BIASES = ("qkv", "attention_output", "feed_forward")
 ARCHITECTURES = {
-    gpt2.FAMILY.architecture: GgufArchitecture("gpt2", "gelu_tanh", bias_parts=ALL_BIASES),
-    llama.FAMILY.architecture: LLAMA,
-    mistral.FAMILY.architecture: LLAMA,
-    mixtral.FAMILY.architecture: LLAMA,
-    qwen2.FAMILY.architecture: GgufArchitecture("qwen2", "swiglu", bias_parts=("qkv",)),
-    qwen2_moe.FAMILY.architecture: GgufArchitecture("qwen2moe", "swiglu", bias_parts=("qkv",), norm_topk_prob=False),
-    qwen3.FAMILY.architecture: GgufArchitecture("qwen3", "swiglu"),
-    qwen3_moe.FAMILY.architecture: GgufArchitecture("qwen3moe", "swiglu"),
-    gemma.FAMILY.architecture: GgufArchitecture("gemma", "geglu_tanh"),
-    gemma2.FAMILY.architecture: GgufArchitecture("gemma2", "geglu_tanh", norms=FOUR_NORMS, sliding=(True, False)),
-    gemma3.FAMILY.architecture: GgufArchitecture(
+    families.gpt2.FAMILY.architecture: GgufArchitecture("gpt2", "gelu_tanh", bias_parts=ALL_BIASES),
+    families.llama.FAMILY.architecture: LLAMA,
+    families.mistral.FAMILY.architecture: LLAMA,
+    families.mixtral.FAMILY.architecture: LLAMA,
+    families.qwen2.FAMILY.architecture: GgufArchitecture("qwen2", "swiglu", bias_parts=("qkv",)),
+    families.qwen2_moe.FAMILY.architecture: GgufArchitecture(
+        "qwen2moe", "swiglu", bias_parts=("qkv",), norm_topk_prob=False
+    ),
+    families.qwen3.FAMILY.architecture: GgufArchitecture("qwen3", "swiglu"),
+    families.qwen3_moe.FAMILY.architecture: GgufArchitecture("qwen3moe", "swiglu"),
+    families.gemma.FAMILY.architecture: GgufArchitecture("gemma", "geglu_tanh"),
+    families.gemma2.FAMILY.architecture: GgufArchitecture(
+        "gemma2", "geglu_tanh", norms=FOUR_NORMS, sliding=(True, False)
+    ),
+    families.gemma3.FAMILY.architecture: GgufArchitecture(
         "gemma3", "geglu_tanh", ("none", "linear"), norms=FOUR_NORMS, sliding=(True,) * 5 + (False,)
     ),
-    phi3.FAMILY.architecture: GgufArchitecture("phi3", "swiglu"),
-    olmo2.FAMILY.architecture: GgufArchitecture("olmo2", "swiglu", norms=OUTPUT_NORMS),
-    granite.FAMILY.architecture: GgufArchitecture("granite", "swiglu", swaps_rows=True),
-    smollm3.FAMILY.architecture: GgufArchitecture("smollm3", "swiglu", swaps_rows=True),
-    starcoder2.FAMILY.architecture: GgufArchitecture("starcoder2", "gelu_tanh", bias_parts=ALL_BIASES),
-    stablelm.FAMILY.architecture: GgufArchitecture("stablelm", "swiglu", bias_parts=("qkv",)),
+    families.phi3.FAMILY.architecture: GgufArchitecture("phi3", "swiglu"),
+    families.olmo2.FAMILY.architecture: GgufArchitecture("olmo2", "swiglu", norms=OUTPUT_NORMS),
+    families.granite.FAMILY.architecture: GgufArchitecture("granite", "swiglu", swaps_rows=True),
+    families.smollm3.FAMILY.architecture: GgufArchitecture("smollm3", "swiglu", swaps_rows=True),
+    families.starcoder2.FAMILY.architecture: GgufArchitecture("starcoder2", "gelu_tanh", bias_parts=ALL_BIASES),
+    families.stablelm.FAMILY.architecture: GgufArchitecture("stablelm", "swiglu", bias_parts=("qkv",)),
 }
 GEMMA3_SLIDING_THETA = 10000.0
 LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}  # layers of the 27B models, whose logits are scaled by another size

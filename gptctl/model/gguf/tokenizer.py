@@ -49,9 +49,10 @@ def read_vocabulary(tokenizer_json: str, config: ModelConfig, extra: dict[str, A
         raise UsageError("the tokenizer has more tokens than the model", HINT)
     added = frozenset(token["id"] for token in definition.get("added_tokens") or [])
     if has_bytes(definition):
-        if (adds_space := adds_a_space(definition)) is None:
+        scores = merge_scores(definition)
+        if (adds_space := adds_a_space(definition, scores)) is None:
             raise UsageError("llama.cpp would make other tokens of a text than the tokenizer", HINT)
-        return Vocabulary(names, special, added, tokenizer, [], scores=merge_scores(definition), adds_space=adds_space)
+        return Vocabulary(names, special, added, tokenizer, [], scores=scores, adds_space=adds_space)
     if not (is_byte_level(definition) or (model["type"] == "WordLevel" and tokenizer.lossless)):
         raise UsageError(f"GGUF is written with byte-level tokenizers, not {model['type']} of this kind", HINT)
     if model["type"] == "WordLevel":
