@@ -1,8 +1,8 @@
 """All requests to the Hugging Face hub, and its cache on this machine, through huggingface_hub.
 
 HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE are obeyed. What is read is downloaded once, to the
-cache that all programs share. A download that broke off is resumed, and failed requests are tried again. Of a pinned URI
-everything that is in the cache is read without a request.
+cache that all programs share. A download that broke off is resumed, and failed requests are tried again. Of a pinned
+URI everything that is in the cache is read without a request.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -15,6 +16,8 @@ from gptctl.io.hub import data_files
 from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.input.glob_match import begins_with, hidden, matches
 from gptctl.io.object_storage.address import Address, file_info, is_uri, list_files
+
+NOT_REGULAR = "not a regular file"
 
 
 def find_files(argument: str, name: str = "") -> list[InputFile]:
@@ -44,7 +47,12 @@ def find_local(argument: str, name: str) -> list[InputFile]:
                 raise empty(argument)
             return [local_file(str(file), named) for file, named in found]
         if path.exists():
-            return [local_file(argument, name or path.name)]
+            file = local_file(argument, name or path.name)
+            if file.problem:
+                raise UsageError(
+                    f"{argument} is {file.problem}", "standard input is read as '-': COMMAND | gptctl ... -"
+                )
+            return [file]
         start = fixed_part(argument)
         files = [local_file(str(file), file.relative_to(start).as_posix()) for file in expand(argument, start)]
     except OSError as error:
@@ -55,7 +63,7 @@ def find_local(argument: str, name: str) -> list[InputFile]:
 
 
 def files_below(*starts: Path) -> list[Path]:
-    """Return the files below folders, sorted by path, without hidden ones. Links that lead nowhere are among them.
+    """Return the files below folders, sorted by path, without hidden ones. What cannot be read is among them.
 
     Links to folders are followed after all folders that are none. Each folder is read once, and none that a start lies
     in. Raises OSError for a folder that may not be read.
@@ -76,7 +84,7 @@ def files_below(*starts: Path) -> list[Path]:
                     continue
                 if entry.is_dir():
                     (linked if entry.is_symlink() else folders).append(current / entry.name)
-                elif entry.is_file() or entry.is_symlink():
+                else:
                     found.append(current / entry.name)
         links = sorted(linked + links, reverse=True)
     return sorted(found)
@@ -114,16 +122,20 @@ def expand(pattern: str, start: Path) -> list[Path]:
 
 
 def local_file(path: str, name: str) -> InputFile:
-    """Return a local file with its size. Raises DataError (3) if its name is not UTF-8, since ids are made of it."""
+    """Return a local file with its size, or with what prevents reading it.
+
+    Raises DataError (3) if its name is not UTF-8, since ids are made of it.
+    """
     try:
         path.encode()
     except UnicodeEncodeError as error:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise DataError(f"a file's name is not UTF-8: {shown}", "rename it") from error
     try:
-        return InputFile(path, name, Path(path).stat().st_size)
+        found = Path(path).stat()
     except FileNotFoundError:
         return InputFile(path, name, 0, "a link to a file that does not exist")
+    return InputFile(path, name, found.st_size, "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
 
 
 def below(name: str, path: str) -> str:
