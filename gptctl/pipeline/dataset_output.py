@@ -74,7 +74,7 @@ def open_dataset(
     an input folder, and what `open_run` raises.
     """
     context.expected.shards = inputs.expected_tasks(config.limit)
-    warn_of_unused(config, context, inputs)
+    warn_of_inputs(config, context, inputs)
     if out == "-":
         refuse_rejects(config)
         yield PipeOutput(config, context)
@@ -188,8 +188,10 @@ def check_balance(counts: Counts) -> None:
         )
 
 
-def warn_of_unused(config: ReadingOptions, context: Context, inputs: Inputs) -> None:
-    """Warn of options of reading that no input can need, unless other data is read with them too."""
+def warn_of_inputs(config: ReadingOptions, context: Context, inputs: Inputs) -> None:
+    """Warn of empty files, and of options of reading that no input can need, unless other data is read with them."""
+    if empty := inputs.empty_files():
+        context.warn(empty)
     reads_more = getattr(config, "against", ()) or getattr(config, "decontaminate", ())
     if not reads_more and (unused := inputs.unused_options()):
         context.warn(unused)

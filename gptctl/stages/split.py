@@ -114,8 +114,12 @@ def run(config: Split, context: Context | None = None) -> Summary:
             context.warn(f"{number:,} documents have {reason}; see {config.out}/quarantine.jsonl")
     if summary.metrics["conflicts"]["clusters"]:
         context.warn(conflicts.warning(summary.metrics["conflicts"], config.facts().label_column, config.out))
+    out = shlex.quote(config.out)
+    if config.stratify:
+        column = shlex.quote(config.stratify)
+        context.info(f"to train on the labels: gptctl finetune MODEL {out} -o tuned --label-column {column}")
     tables = (funnel("split", summary.counts), *report.tables(summary.metrics))
-    return replace(summary, tables=tables, next=f"gptctl tokenize {shlex.quote(config.out)} -o tokens")
+    return replace(summary, tables=tables, next=f"gptctl tokenize {out} -o tokens")
 
 
 def divide(config: Split, context: Context, inputs: Inputs, out: Path, storage: ShardFormat) -> StageResult:

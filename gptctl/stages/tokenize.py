@@ -124,9 +124,8 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
             dataset.commit(write_tokens(config, context, inputs, dataset.folder, given))
     summary = dataset.summary
     shares = {} if inputs.is_divided else {"val": config.val, "test": config.test}
-    for name, share in shares.items():
-        if share and not summary.metrics[name]["tokens"]:
-            context.warn(f"the {name} split is empty: too few documents for --{name} {share}")
+    for line in metrics.warn_of_splits(summary.metrics, shares):
+        context.warn(line)
     asked = config.vocab_size if given is None and config.algorithm in ("bpe", "words") else None
     if asked:
         metrics.suggest_vocab_size(asked, summary.metrics["train"]["bytes"], context)

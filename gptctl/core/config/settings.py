@@ -89,6 +89,8 @@ class StageConfig(Settings):
         """Refuse a file's name for an output folder: nobody who types it expects a folder."""
         for name, field in type(self).model_fields.items():
             value = vars(self)[name] if declaration(field).folder else None
+            if str(value or "").startswith("hf://"):
+                raise ValueError("-o names the Hugging Face hub, which is only read: write a folder, then 'hf upload'")
             if (folder := without_suffix(str(value or ""))) != (value or ""):
                 more = ""
                 if ".jsonl" in str(value):
