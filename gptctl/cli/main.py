@@ -82,7 +82,8 @@ def report(error: BaseException) -> int:
     if "--debug" in sys.argv:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, typer.TyperException):
-        error = UsageError(usage_problem(error), usage_hint(sys.argv))
+        instead = instead_of(error, sys.argv)
+        error = UsageError(usage_problem(error, suggests=not instead), instead or usage_hint(sys.argv))
     known = from_exception(error) if isinstance(error, Exception) else GptctlError(f"internal error: {error!r}")
     Console().error(known)
     return known.exit_code
@@ -101,14 +102,29 @@ def usage_hint(argv: list[str]) -> str:
     return f"see {' '.join(['gptctl', *command_named(argv)])} --help"
 
 
-def usage_problem(error: typer.TyperException) -> str:
-    """Say what is wrong with a command line: an unknown option, an option without a value, too many arguments."""
+def instead_of(error: typer.TyperException, argv: list[str]) -> str:
+    """Return what a command has in place of an option that it lacks, or an empty string."""
+    from gptctl.cli.stages import config_model
+
+    name = getattr(error, "option_name", "").lstrip("-").replace("-", "_")
+    for stage in command_named(argv) if name else ():
+        for key, instead in config_model(stage).instead.items():
+            if key.rsplit(".", 1)[-1] == name:
+                return instead
+    return ""
+
+
+def usage_problem(error: typer.TyperException, suggests: bool) -> str:
+    """Say what is wrong with a command line: an unknown option, an option without a value, too many arguments.
+
+    With `suggests`, name the option that is most like an unknown one.
+    """
     message, option = error.format_message().rstrip("."), getattr(error, "option_name", "")
     if option and message.endswith("requires an argument"):
         return f"{option} needs a value"
     if option:
         near = getattr(error, "possibilities", None) or [""]
-        return f"no such option: {option}{did_you_mean(option, near)}"
+        return f"no such option: {option}{did_you_mean(option, near) if suggests else ''}"
     if extra := re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
         return f"too many arguments: {extra[1]}"
     return message[:1].lower() + message[1:]

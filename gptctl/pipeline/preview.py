@@ -18,7 +18,7 @@ from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.io.object_storage.address import is_uri
 from gptctl.pipeline import finalize
-from gptctl.pipeline.dataset_output import refuse_nested, refuse_rejects, warn_of_unused
+from gptctl.pipeline.dataset_output import refuse_nested, refuse_rejects, warn_of_inputs
 from gptctl.pipeline.task_results import PipelineTotals
 
 READ_BYTES = 64 * 2**20  # of larger inputs, shard tasks of about this size are read, evenly spread
@@ -61,7 +61,7 @@ def check_output(
 
     `others` are the fingerprints of what the stage reads besides its inputs.
     """
-    warn_of_unused(config, context, inputs)
+    warn_of_inputs(config, context, inputs)
     if out is None or out == "-":
         refuse_rejects(config)
         return

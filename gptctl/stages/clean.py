@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
-from gptctl.core.config import WorkerOptions, argument, flag, output
+from gptctl.core.config import StorageOptions, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.summary import Summary, Table, funnel
@@ -40,7 +40,7 @@ EXAMPLES = (
 KERNELS = ("gptctl.text.kernels.words",)
 
 
-class CleanKeys(CleaningOptions, ScratchOptions, WorkerOptions):
+class CleanKeys(CleaningOptions, StorageOptions, ScratchOptions, WorkerOptions):
     """Clean documents: repair broken Unicode, extract text from HTML, normalize white space, and apply filters.
 
     Reads txt, md, html, json, jsonl, csv, parquet, arrow and warc files, also compressed ones. Records that cannot be
@@ -153,7 +153,9 @@ def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: Da
             punkt_parameters = train_punkt(CleanTask(config), list(tasks()), options)
         clean_task = CleanTask(config, punkt_parameters, config.keep_rejects)
         preload = (__name__, *(KERNELS if clean_task.filters else ()))
-        pipeline = ShardPipeline(clean_task, options, dataset.folder, preload=preload, in_groups=clean_task.by_block)
+        pipeline = ShardPipeline(
+            clean_task, options, dataset.folder, dataset.storage, preload=preload, in_groups=clean_task.by_block
+        )
         totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
     metrics = findings.summarize_stats(totals.stats) | {"words": describe_splitter(config.words, punkt_parameters)}
     findings.check_urls(config, metrics, config.inputs, ReadOptions.from_config(config))

@@ -38,6 +38,8 @@ Gptctl = Callable[..., Ran]
             "'c4.min_sentenses' is not known (did you mean 'c4.min_sentences'?)",
         ),
         ("clean in -o out --lmit 3", "no such option: --lmit (did you mean '--limit'?)"),
+        ("finetune m d -o out --max-minutes 3", "hint: --epochs decides how long it trains"),
+        ("finetune m d -o out --chat", "no such option: --chat\nhint: a chat model is trained with --task chat"),
         ("clean in -o out --limit", "--limit needs a value"),
         ("eval m d other -o out", "too many arguments: other"),
         ("-v clean in -o out", "hint: options follow the command: gptctl clean -v"),

@@ -173,3 +173,6 @@ def test_a_stopped_run_is_its_newest_checkpoint(kinds: Path, monkeypatch: pytest
         assert done.code == 0, done.err
         assert "stopped is not finished: its newest checkpoint is used, step-000020" in done.err
     assert recognize("stopped").kind == "unfinished"
+    done = run_gptctl("export", "stopped/adapter", "-o", "other", cwd=kinds)
+    assert done.code == 2
+    assert "stopped is not finished and has no adapter yet\nhint: name stopped: its newest" in done.err

@@ -296,7 +296,8 @@ def test_finetune_and_eval_take_the_splits(tmp_path: Path, workspace: Path, gptc
     for row in rows[::30]:
         row["label"] = ""
     write_jsonl(tmp_path / "in.jsonl", rows)
-    assert gptctl("split", "in.jsonl", "-o", "parts", "--stratify", "label", "--test", "0.2").code == 0
+    done = gptctl("split", "in.jsonl", "-o", "parts", "--stratify", "label", "--test", "0.2")
+    assert (done.code, "gptctl finetune MODEL parts -o tuned --label-column label" in done.err) == (0, True), done.err
     tuned = gptctl("finetune", workspace / "run", "parts", "-o", "clf", "--epochs", "0.5", "--json")
     assert tuned.code == 0 and "held out" not in tuned.err, tuned.err
     scored = gptctl("eval", "clf", "parts", "-o", "scores", "--json").json["metrics"]

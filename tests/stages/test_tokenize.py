@@ -241,6 +241,7 @@ def test_what_the_documents_do_not_give_is_said(tmp_path: Path, gptctl: Gptctl) 
     done = gptctl("tokenize", "raw.jsonl", "-o", "tokens", "--val", "0.3", "--algorithm", "chars")
     assert (done.code, "9 documents have no cluster_id: " in done.err) == (0, True), done.err
     assert "--vocab-size" not in done.err
+    assert "the val split has only 3 documents (60 tokens): a loss on it is rough; raise --val" in done.err
     done = gptctl("tokenize", "raw.jsonl", "-o", "train", "--val", "0", "--test", "0", "--algorithm", "bytes")
     assert (done.code, "cluster_id" in done.err) == (0, False), done.err
     done = gptctl("inspect", "train", "--split", "val")

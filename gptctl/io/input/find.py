@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+import stat
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -13,7 +12,12 @@ import pyarrow.fs as pafs
 from gptctl.core.errors import DataError, UsageError, from_os_error
 from gptctl.io.files import plain_path
 from gptctl.io.formats import InputFile
+from gptctl.io.hub import data_files
+from gptctl.io.hub.uri import HubUri, is_hub
+from gptctl.io.input.glob_match import begins_with, hidden, matches
 from gptctl.io.object_storage.address import Address, file_info, is_uri, list_files
+
+NOT_REGULAR = "not a regular file"
 
 
 def find_files(argument: str, name: str = "") -> list[InputFile]:
@@ -26,6 +30,8 @@ def find_files(argument: str, name: str = "") -> list[InputFile]:
     is not UTF-8.
     """
     argument = plain_path(argument)
+    if is_hub(argument):
+        return data_files.find_files(HubUri.parse(argument), name)
     if is_uri(argument):
         return find_remote(argument, name)
     return find_local(argument, name)
@@ -41,7 +47,12 @@ def find_local(argument: str, name: str) -> list[InputFile]:
                 raise empty(argument)
             return [local_file(str(file), named) for file, named in found]
         if path.exists():
-            return [local_file(argument, name or path.name)]
+            file = local_file(argument, name or path.name)
+            if file.problem:
+                raise UsageError(
+                    f"{argument} is {file.problem}", "standard input is read as '-': COMMAND | gptctl ... -"
+                )
+            return [file]
         start = fixed_part(argument)
         files = [local_file(str(file), file.relative_to(start).as_posix()) for file in expand(argument, start)]
     except OSError as error:
@@ -52,7 +63,7 @@ def find_local(argument: str, name: str) -> list[InputFile]:
 
 
 def files_below(*starts: Path) -> list[Path]:
-    """Return the files below folders, sorted by path, without hidden ones. Links that lead nowhere are among them.
+    """Return the files below folders, sorted by path, without hidden ones. What cannot be read is among them.
 
     Links to folders are followed after all folders that are none. Each folder is read once, and none that a start lies
     in. Raises OSError for a folder that may not be read.
@@ -73,7 +84,7 @@ def files_below(*starts: Path) -> list[Path]:
                     continue
                 if entry.is_dir():
                     (linked if entry.is_symlink() else folders).append(current / entry.name)
-                elif entry.is_file() or entry.is_symlink():
+                else:
                     found.append(current / entry.name)
         links = sorted(linked + links, reverse=True)
     return sorted(found)
@@ -110,23 +121,21 @@ def expand(pattern: str, start: Path) -> list[Path]:
     return sorted({*files_below(*folders), *(path for path in matched if not path.is_dir())})
 
 
-def begins_with(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a path, or a folder that it lies in, matches a glob."""
-    lengths = range(1, len(parts) + 1)
-    return any(not hidden(parts[length:]) and matches(parts[:length], pattern) for length in lengths)
-
-
 def local_file(path: str, name: str) -> InputFile:
-    """Return a local file with its size. Raises DataError (3) if its name is not UTF-8, since ids are made of it."""
+    """Return a local file with its size, or with what prevents reading it.
+
+    Raises DataError (3) if its name is not UTF-8, since ids are made of it.
+    """
     try:
         path.encode()
     except UnicodeEncodeError as error:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise DataError(f"a file's name is not UTF-8: {shown}", "rename it") from error
     try:
-        return InputFile(path, name, Path(path).stat().st_size)
+        found = Path(path).stat()
     except FileNotFoundError:
         return InputFile(path, name, 0, "a link to a file that does not exist")
+    return InputFile(path, name, found.st_size, "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
 
 
 def below(name: str, path: str) -> str:
@@ -190,23 +199,6 @@ def match(address: Address) -> list[pafs.FileInfo]:
         below_them = [f for folder in folders for f in list_files(str(address.at(folder.path)))]
         files += [f for f in below_them if f.is_file and not hidden(f.path.split("/")[fixed + 1 :])]
     return sorted({f.path: f for f in files}.values(), key=lambda f: f.path.split("/"))
-
-
-def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a path matches a glob, part by part. ** matches any number of parts that are not hidden."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        deeper = bool(parts) and not parts[0].startswith(".")
-        return matches(parts, pattern[1:]) or (deeper and matches(parts[1:], pattern))
-    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
-        return False
-    return fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
-
-
-def hidden(parts: Sequence[str]) -> bool:
-    """Return whether a file, or a folder between it and the argument, has a name that begins with a dot."""
-    return any(part.startswith(".") for part in parts)
 
 
 def empty(argument: str) -> DataError:

@@ -37,6 +37,7 @@ MAX_TASK_BYTES = 8 * 2**20
 TASKS_PER_INPUT = 64
 MAX_BLOCKS_PER_TASK = 4096
 MAX_PARALLEL_REQUESTS = 16
+MAX_NAMED = 5  # empty files
 
 
 class Inputs:
@@ -118,6 +119,15 @@ class Inputs:
         unused = [name for name, value in given.items() if value != "auto"]
         kinds = "CSV or TSV" if "txt" in names else "text, CSV or TSV"
         return f"without effect: {', '.join(unused)}; no input is a {kinds} file" if unused else ""
+
+    def empty_files(self) -> str:
+        """Return a sentence on files of 0 bytes, or ""."""
+        names = [file.name for file in self.files if not file.size and not file.problem]
+        if not names:
+            return ""
+        verb = "is" if len(names) == 1 else "are"
+        shown = ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
+        return f"{len(names):,} of {len(self.files):,} files {verb} empty: {shown}"
 
     def fingerprints(self, read_remote: bool = False) -> dict[str, str] | None:
         """Return a fingerprint of each input's content, by name, or None for a stream, which must be read first.

@@ -26,6 +26,11 @@ def find_model(path: str, tell: Callable[[str], None] = ignore_message) -> Path:
     """
     folder = Path(path)
     if not folder.exists():
+        if folder.name in ("model", "adapter") and (folder.parent / CHECKPOINTS).is_dir():
+            raise UsageError(
+                f"{folder.parent} is not finished and has no {folder.name} yet",
+                f"name {folder.parent}: its newest checkpoint is used",
+            )
         raise UsageError(f"no such model: {folder}", HINT)
     if found := model_in(folder):
         if found.parent == folder / CHECKPOINTS:

@@ -21,6 +21,7 @@ from gptctl.text.tokenization.options import DEFAULT_VOCAB_SIZE
 from gptctl.text.tokenizer import Tokenizer
 
 SMALLEST_SUGGESTION, LARGEST_SUGGESTION = 512, 65_536
+FEW_DOCUMENTS = 10  # of a split, below which a loss on it is rough
 
 
 def split_figures(rows: pa.Table, token_bytes: int) -> dict[str, int]:
@@ -87,6 +88,17 @@ def combine(task_figures: list[dict[str, Any]], tokenizer: Tokenizer) -> dict[st
         "vocabulary_used": round(float(is_used.mean()), 4),
         "without_cluster_id": without_cluster_id,
     }
+
+
+def warn_of_splits(metrics: dict[str, Any], shares: dict[str, float]) -> Iterator[str]:
+    """Yield a warning for each split that was asked for and is empty or too small to be measured on."""
+    for name, share in shares.items():
+        documents, tokens = metrics[name]["documents"], metrics[name]["tokens"]
+        if share and not tokens:
+            yield f"the {name} split is empty: too few documents for --{name} {share}"
+        elif share and documents < FEW_DOCUMENTS:
+            size = f"{documents} {'document' if documents == 1 else 'documents'} ({tokens:,} tokens)"
+            yield f"the {name} split has only {size}: a loss on it is rough; raise --{name}"
 
 
 def describe_missing(metrics: dict[str, Any], by_cluster: bool, vocab_size: int | None) -> Iterator[str]:

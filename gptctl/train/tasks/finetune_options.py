@@ -58,6 +58,9 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
 
     instead: ClassVar[dict[str, str]] = {
         "training.steps": "--epochs decides how long it trains",
+        "train_tokens": "--epochs decides how long it trains",
+        "max_minutes": "--epochs decides how long it trains",
+        "chat": "a chat model is trained with --task chat",
         "training.warmup_steps": "the warm-up is a tenth of all steps",
         "training.seq_len": "the base model's context decides, or max_seq_len",
         "adapter.rank": "use --lora",

@@ -71,3 +71,21 @@ def test_a_dangling_link_is_quarantined_and_the_others_are_read(tree: Path, gptc
     assert done.json["counts"]["quarantined"] == {"a link to a file that does not exist": 1}
     assert "first at dangling.txt file" in done.err
     assert gptctl("clean", "in", "-o", "out", "--preset", "none", "--json").json["status"] == "up to date"
+
+
+def test_a_pipe_is_no_file(tree: Path, gptctl: Callable[..., Ran]) -> None:
+    """It cannot be read twice, as files are: one that is named is an error, one in a folder is left out and counted."""
+    os.mkfifo("in/pipe")
+    done = gptctl("clean", "in", "-o", "out", "--preset", "none", "--json")
+    assert done.code == 0, done.err
+    assert done.json["counts"]["quarantined"] == {"a link to a file that does not exist": 1, "not a regular file": 1}
+    with pytest.raises(UsageError, match="in/pipe is not a regular file"):
+        find_files("in/pipe")
+
+
+def test_empty_files_are_named(tree: Path, gptctl: Callable[..., Ran]) -> None:
+    Path("in/dangling.txt").unlink()
+    Path("in/empty.jsonl").touch()
+    done = gptctl("clean", "in", "-o", "out", "--preset", "none")
+    assert done.code == 0, done.err
+    assert "warning: 1 of 4 files is empty: empty.jsonl\n" in done.err
