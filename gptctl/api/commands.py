@@ -96,6 +96,7 @@ def run(
     from gptctl.core.context import Context
     from gptctl.core.signals import StopFlag
     from gptctl.io.dataset.schema import prepare_arrow
+    from gptctl.io.hub.pin import pin_config
 
     console = console_for(quiet)
     given = {name: as_given(value) for name, value in values.items()}
@@ -109,6 +110,7 @@ def run(
     )  # fmt: skip
     started = time.monotonic()
     try:
+        resolved = pin_config(resolved, context)
         summary: Summary = plan(stage, resolved, context) if dry_run else module.run(resolved, context)
     finally:
         console.stop_bar()

@@ -50,6 +50,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
         for name, origin in origins.items():
             console.info(f"{name} = {json.dumps(chosen.get(name))}  # {origin}")
     from gptctl.io.dataset.schema import prepare_arrow
+    from gptctl.io.hub.pin import pin_config
 
     prepare_arrow()
     if early.compiles:
@@ -63,6 +64,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
             write=(lambda text: None) if common["json_output"] else console.write,
         )  # fmt: skip
         try:
+            config = pin_config(config, context)
             summary = plan(stage, config, context) if common["dry_run"] else module.run(config, context)
         finally:
             console.stop_bar()

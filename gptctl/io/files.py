@@ -14,6 +14,8 @@ import xxhash
 from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
 from gptctl.core.redact import redact
 from gptctl.io import decompress
+from gptctl.io.hub import client
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.object_storage.address import Address, filesystem, is_uri
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
@@ -116,7 +118,14 @@ def content_hash(path: str) -> str:
 
 
 def object_fingerprint(uri: str) -> str:
-    """Identify the content of an object without reading it, by its size and its ETag, or its time if it has no ETag."""
+    """Identify the content of an object without reading it, by its size and its ETag, or its time if it has no ETag.
+
+    That of a file of the hub has the hash that git keeps, so it is the same at every commit that has the file.
+    """
+    if is_hub(uri):
+        place = client.pin(HubUri.parse(uri))
+        if found := client.file_at(place):
+            return f"{found.size} B, git {found.blob}"
     system, inner = filesystem(uri)
     try:
         with system.open_input_file(inner) as file:

@@ -13,6 +13,7 @@ from gptctl.core.run_record import MANIFEST, RUN_RECORD
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import plain_path, read_if_exists
+from gptctl.io.hub.uri import is_hub
 from gptctl.io.input.find import find_files
 from gptctl.io.object_storage.address import is_uri, join
 from gptctl.io.recognize import recognize, wrong_content
@@ -154,7 +155,7 @@ def read_complete_manifest(folder: str) -> Manifest | None:
 
 def owner_of(path: str) -> str | None:
     """Return the output that a path names or lies in: RUN for RUN/checkpoints/best."""
-    if path == "-":
+    if path == "-" or is_hub(path):
         return None
     if is_uri(path):
         return path if manifest.record_of(path) else None
@@ -169,7 +170,7 @@ def hashes(path: str, output: str | None, fingerprints: Fingerprinter | None) ->
 
     A divided dataset has a hash of each split too, as a reader need not read all of them.
     """
-    if path == "-":
+    if path == "-" or is_hub(path):  # what the command line does not name is not asked for
         return {}
     found = read_complete_manifest(output) if output else None
     if found is not None and found.kind in ("documents", "tokens"):

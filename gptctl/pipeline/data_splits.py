@@ -15,6 +15,8 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.schema import concat
 from gptctl.io.files import plain_path, split_suffixes
+from gptctl.io.hub import data_files as hub_data
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.input.blocks import ReadOptions, Tolerance, UnreadableRecord
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
@@ -53,6 +55,9 @@ def find_splits(data: str) -> Splits:
         )
     if manifest.is_ours(data) and (divided := manifest.read(data)).kind == "documents" and divided.splits:
         return Splits({split: manifest.split_folder(data, split) for split in divided.splits}, None)
+    if is_hub(data):
+        named = hub_data.splits_of(HubUri.parse(data))
+        return Splits(named, None) if named else of_name(data)
     for name, place in list_folder(data).items():
         split = NAMES.get(stem(name))
         if split in named:
@@ -61,6 +66,11 @@ def find_splits(data: str) -> Splits:
             named[split] = place
     if named:
         return Splits(named, None)
+    return of_name(data)
+
+
+def of_name(data: str) -> Splits:
+    """Return data without named splits: one split if its own name says so."""
     split = NAMES.get(stem(base_name(data)))
     return Splits({split: data}, None) if split else Splits({}, data)
 

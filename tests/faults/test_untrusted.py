@@ -75,12 +75,16 @@ def names(tree: ast.AST) -> Iterator[str]:
     """Return the modules that are imported and the functions that are called, but for np.load without pickles."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (name for alias in node.names for name in (alias.name, alias.name.split(".")[0]))
         elif isinstance(node, ast.ImportFrom) and node.module == "huggingface_hub":
             if not {alias.name for alias in node.names} <= CARD_DATA:
                 yield node.module
         elif isinstance(node, ast.ImportFrom):
-            yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+            yield from (
+                str(node.module),
+                str(node.module).split(".")[0],
+                *(f"{node.module}.{alias.name}" for alias in node.names),
+            )
         elif isinstance(node, ast.Call):
             safe = any(word.arg == "allow_pickle" and ast.unparse(word.value) == "False" for word in node.keywords)
             if not safe:
@@ -89,10 +93,11 @@ def names(tree: ast.AST) -> Iterator[str]:
 
 
 def test_no_code_of_ours_runs_data_or_reaches_out() -> None:
-    """No pickle, eval, shell or remote code; no client of the network but those of storage that a URI names."""
+    """No pickle, eval, shell or remote code; no client of the network but those of storage and the hub for a URI."""
     forbidden = RUNS_DATA | MODULES | REACHES_OUT | {"shell=True", "trust_remote_code=True", "allow_pickle=True"}
     files = sorted((REPO / "gptctl").rglob("*.py"))
     assert len(files) > 200
     for path in files:
-        found = forbidden.intersection(names(ast.parse(path.read_text(encoding="utf-8"))))
+        allowed = {"huggingface_hub"} if path == REPO / "gptctl" / "io" / "hub" / "client.py" else set()
+        found = (forbidden - allowed).intersection(names(ast.parse(path.read_text(encoding="utf-8"))))
         assert not found, (path, found)

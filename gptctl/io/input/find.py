@@ -5,8 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -14,6 +12,9 @@ import pyarrow.fs as pafs
 from gptctl.core.errors import DataError, UsageError, from_os_error
 from gptctl.io.files import plain_path
 from gptctl.io.formats import InputFile
+from gptctl.io.hub import data_files
+from gptctl.io.hub.uri import HubUri, is_hub
+from gptctl.io.input.glob_match import begins_with, hidden, matches
 from gptctl.io.object_storage.address import Address, file_info, is_uri, list_files
 
 NOT_REGULAR = "not a regular file"
@@ -29,6 +30,8 @@ def find_files(argument: str, name: str = "") -> list[InputFile]:
     is not UTF-8.
     """
     argument = plain_path(argument)
+    if is_hub(argument):
+        return data_files.find_files(HubUri.parse(argument), name)
     if is_uri(argument):
         return find_remote(argument, name)
     return find_local(argument, name)
@@ -118,12 +121,6 @@ def expand(pattern: str, start: Path) -> list[Path]:
     return sorted({*files_below(*folders), *(path for path in matched if not path.is_dir())})
 
 
-def begins_with(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a path, or a folder that it lies in, matches a glob."""
-    lengths = range(1, len(parts) + 1)
-    return any(not hidden(parts[length:]) and matches(parts[:length], pattern) for length in lengths)
-
-
 def local_file(path: str, name: str) -> InputFile:
     """Return a local file with its size, or with what prevents reading it.
 
@@ -202,23 +199,6 @@ def match(address: Address) -> list[pafs.FileInfo]:
         below_them = [f for folder in folders for f in list_files(str(address.at(folder.path)))]
         files += [f for f in below_them if f.is_file and not hidden(f.path.split("/")[fixed + 1 :])]
     return sorted({f.path: f for f in files}.values(), key=lambda f: f.path.split("/"))
-
-
-def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a path matches a glob, part by part. ** matches any number of parts that are not hidden."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        deeper = bool(parts) and not parts[0].startswith(".")
-        return matches(parts, pattern[1:]) or (deeper and matches(parts[1:], pattern))
-    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
-        return False
-    return fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
-
-
-def hidden(parts: Sequence[str]) -> bool:
-    """Return whether a file, or a folder between it and the argument, has a name that begins with a dot."""
-    return any(part.startswith(".") for part in parts)
 
 
 def empty(argument: str) -> DataError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gptctl.core.errors import UsageError
 from gptctl.io.files import plain_path
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.object_storage.address import Address, is_uri
 
 
@@ -33,8 +34,15 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
 
 
 def parts_of(path: str) -> tuple[str, ...]:
-    """Return the parts of an absolute path, or of the bucket and path of a URI."""
+    """Return the parts of an absolute path, of the bucket and path of a URI, or of a repository and path of the hub."""
     path = plain_path(path)
+    if is_hub(path):
+        place = HubUri.parse(path)
+        return (
+            "hf",
+            *place.repo.split("/"),
+            *(part for part in (*place.path.split("/"), place.config, place.split) if part),
+        )
     whole = Address.parse(path).path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 (links stay)
     return tuple(part for part in whole.split("/") if part) or ("/",)
 

@@ -20,6 +20,8 @@ import pyarrow.fs as pafs
 
 from gptctl.core.errors import UsageError, from_os_error
 from gptctl.core.redact import HIDDEN, redact
+from gptctl.io.hub import client, folders
+from gptctl.io.hub.uri import HubUri, is_hub
 
 ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^/:@?]*):(?P<password>[^@?]*)@)?(?P<path>[^?]*)")
 # With these a dead host fails after some 20 s, and one that accepts connections but never answers after 50 s.
@@ -75,6 +77,8 @@ def join(folder: str | Path, name: str) -> str:
 
 def base_name(path: str) -> str:
     """Return the last part of a path or URI."""
+    if is_hub(path):
+        return folders.base_name(HubUri.parse(path))
     return Path(Address.parse(path).path if is_uri(path) else path).name
 
 
@@ -87,9 +91,14 @@ def parent(path: str) -> str:
 
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
-    """Return the file system of a path or URI, and the path within it. Raises UsageError (2) for an unknown kind."""
+    """Return the file system of a path or URI, and the path within it. A file of the hub is downloaded first.
+
+    Raises UsageError (2) for an unknown kind, FileNotFoundError for what the hub does not have.
+    """
     if not is_uri(path):
         return pafs.LocalFileSystem(), str(Path(path))
+    if is_hub(path):
+        return pafs.LocalFileSystem(), str(client.fetch(HubUri.parse(path)))
     address = Address.parse(path)
     if address.password == HIDDEN:
         raise UsageError(
@@ -140,6 +149,8 @@ def unusable(uri: str, error: Exception) -> UsageError:
 
 def file_info(path: str) -> pafs.FileInfo:
     """Return the type (NotFound, File, Directory) and the size of a path or URI."""
+    if is_hub(path):
+        return folders.file_info(HubUri.parse(path))
     system, inner = filesystem(path)
     try:
         return system.get_file_info(inner)
@@ -149,6 +160,8 @@ def file_info(path: str) -> pafs.FileInfo:
 
 def list_files(uri: str, recursive: bool = True) -> list[pafs.FileInfo]:
     """Return what lies below a URI, or nothing if it does not exist. Raises UsageError (2) if the bucket is missing."""
+    if is_hub(uri):
+        return folders.list_files(HubUri.parse(uri), recursive)
     system, inner = filesystem(uri)
     try:
         found: list[pafs.FileInfo] = system.get_file_info(
