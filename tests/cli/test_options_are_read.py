@@ -223,7 +223,13 @@ USES: dict[str, Callable[[Read, Path, Path], None]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", stage_names())
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("pretrain", "finetune") else [])
+        for name in stage_names()
+    ],
+)
 def test_every_option_is_read(stage: str, read: Read, workspace: Path, tmp_path: Path) -> None:
     USES[stage](read, workspace, tmp_path)
     assert ", ".join(unread(stage, read)) == ""
