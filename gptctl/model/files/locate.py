@@ -9,7 +9,7 @@ from pathlib import Path
 from gptctl.core.context import ignore_message
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.run_record import MANIFEST
-from gptctl.io.recognize import recognize, wrong_content
+from gptctl.io.recognize import is_pickle, recognize, wrong_content
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
 CHECKPOINTS = "checkpoints"
@@ -88,7 +88,8 @@ def refuse_pickle(folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         return
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
+        is_of_torch = path.name.startswith("pytorch_model") or path.suffix != ".bin"
+        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl") and (is_of_torch or is_pickle(str(path))):
             raise DataError(
                 f"{path} is a pickle", "pickle checkpoints can run code: convert it to safetensors where you trust it"
             )
