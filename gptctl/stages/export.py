@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag, key, output
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import MANIFEST
@@ -122,9 +122,11 @@ def run(config: Export, context: Context | None = None) -> Summary:
 
 
 def refuse_tokens(config: Export) -> None:
-    """Raise UsageError (2) for tokens in a format for models."""
+    """Raise DataError (3) for tokens in a format for models."""
     if recognize(config.model).kind == "tokens":
-        raise UsageError(f"{config.model} holds tokens, and --format {config.format} is for models", "use --format bin")
+        place = shlex.quote(config.model)
+        hint = f"for nanoGPT: gptctl export {place} -o {shlex.quote(config.out)} --format bin"
+        raise DataError(f"{config.model} holds tokens, not a model", hint)
 
 
 def export_tokens(config: Export, context: Context) -> Summary:

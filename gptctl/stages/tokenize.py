@@ -84,8 +84,10 @@ def open_inputs(config: Tokenize, given: str | None) -> Inputs:
     check_column_options(inputs)
     if not inputs.is_divided:
         return inputs
-    if given := sorted(config.model_fields_set & {"val", "test", "split"}):
-        raise UsageError(f"{given[0]} has no effect: INPUT is divided into train, val and test already", "leave it out")
+    if unused := sorted(config.model_fields_set & {"val", "test", "split"}):
+        raise UsageError(
+            f"{unused[0]} has no effect: INPUT is divided into train, val and test already", "leave it out"
+        )
     if len(inputs.sources) > 1:
         raise UsageError("an INPUT that is divided already cannot be combined with others", "name it alone")
     return inputs

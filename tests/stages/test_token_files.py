@@ -172,7 +172,7 @@ def test_refused(words: str, code: int, said: str, nanogpt: Path, gptctl: Gptctl
 
 def test_tokens_are_no_model(workspace: Path, gptctl: Gptctl) -> None:
     done = gptctl("export", workspace / "tokens", "-o", "out")
-    assert (done.code, "use --format bin" in done.err) == (2, True), done.err
+    assert (done.code, "-o out --format bin" in done.err) == (3, True), done.err
     done = gptctl("export", workspace / "run", "-o", "out", "--format", "bin")
     assert (done.code, "holds a trained model, not tokens" in done.err) == (3, True), done.err
 
