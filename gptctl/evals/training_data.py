@@ -13,6 +13,7 @@ import pyarrow as pa
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Shard
+from gptctl.io.dataset.shard_format import read_table
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
@@ -60,7 +61,7 @@ def read_shard(shard: TrainingShard, reading: ReadOptions) -> ShardTexts:
         found = read_task(shard, reading)
         ids, texts = found.documents["id"].to_pylist(), found.documents["text"].combine_chunks()
         return ShardTexts(ids, texts, len(found.unreadable))
-    table = shards.table_from(manifest.read_shard(Path(shard.folder), shard.shard))
+    table = read_table(manifest.read_shard(Path(shard.folder), shard.shard), shard.shard.path)
     tokenizer = tokenizer_of(shard.folder)
     texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in table["tokens"].to_pylist()]
     return ShardTexts(table["doc_id"].to_pylist(), pa.array(texts, pa.large_string()))

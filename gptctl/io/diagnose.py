@@ -13,6 +13,7 @@ from gptctl.core.run_lock import is_locked
 from gptctl.core.run_record import MANIFEST, library_versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
+from gptctl.io.dataset.shard_format import SUFFIXES
 from gptctl.io.files import read_if_exists
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
@@ -86,9 +87,13 @@ def check_shards(folder: str, found: Manifest) -> list[Finding]:
 
 
 def check_strays(folder: Path, found: Manifest) -> Iterator[Finding]:
-    """Report Arrow files that the manifest does not list, which nothing reads, and files that killed writers left."""
+    """Report shard files that the manifest does not list, which nothing reads, and files that killed writers left."""
     listed = {shard.path for shard in found.shards}
-    present = (path.relative_to(folder).as_posix() for path in sorted((folder / "shards").rglob("*.arrow")))
+    present = (
+        path.relative_to(folder).as_posix()
+        for path in sorted((folder / "shards").rglob("*"))
+        if path.suffix in SUFFIXES
+    )
     if strays := [path for path in present if path not in listed]:
         yield Finding("note", str(folder), f"not in the manifest, so not read: {named(strays)}")
     if not is_locked(folder) and (left := [path.name for path in sorted(folder.rglob("*.tmp-*"))]):

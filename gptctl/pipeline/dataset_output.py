@@ -18,6 +18,7 @@ from gptctl.core.run_record import check_same_run, stage_name
 from gptctl.core.summary import Counts, Summary
 from gptctl.io.dataset import manifest, stream
 from gptctl.io.dataset.manifest import Manifest
+from gptctl.io.dataset.shard_format import ARROW, MAPPED, ShardFormat
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.files import plain_path
 from gptctl.io.input.blocks import Tolerance
@@ -38,18 +39,18 @@ class StageResult:
     totals: PipelineTotals
     metrics: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = ""
-    compression: str | None = "lz4"
 
 
 class DatasetOutput(ABC):
     """Where a data stage writes. Exactly one of `folder` and `pipe` is set.
 
-    If `up_to_date`, an earlier run has written everything, and `summary` is its result. Otherwise the stage writes its
-    shards and calls `commit`.
+    `storage` is the format of the folder's shards. If `up_to_date`, an earlier run has written everything, and
+    `summary` is its result. Otherwise the stage writes its shards and calls `commit`.
     """
 
     folder: Path | None = None
     pipe: StreamWriter | None = None
+    storage: ShardFormat = ARROW
     up_to_date: bool = False
     summary: Summary
 
@@ -135,6 +136,7 @@ class FolderOutput(DatasetOutput):
         self.run = run
         self.other_fingerprints = other_fingerprints
         self.folder: Path = run.path
+        self.storage = MAPPED if kind == "tokens" else ShardFormat.of(config)
         self.up_to_date = run.up_to_date
 
     def reuse(self) -> None:
@@ -162,7 +164,7 @@ class FolderOutput(DatasetOutput):
         finalize.write_quarantine(folder, totals.unreadable)
         tolerance, quarantine = Tolerance.from_config(self.config), str(folder / "quarantine.jsonl")
         finalize.check_readable(totals, tolerance, quarantine, self.context.warn)
-        shards = finalize.unify_shards(folder, totals.shards, result.compression)
+        shards = finalize.unify_shards(folder, totals.shards, self.storage)
         check_balance(counts)
         if self.run.record["inputs"] is None:
             self.run.record["inputs"] = self.inputs.stream_fingerprint() | self.other_fingerprints

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
-import pyarrow as pa
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
@@ -16,11 +15,12 @@ from gptctl.core.summary import LACKING
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import conform, unify
+from gptctl.io.dataset.shard_format import SUFFIXES, ShardFormat, read_schema, read_table
 from gptctl.io.input.blocks import Tolerance, UnreadableRecord
 from gptctl.pipeline.task_results import PipelineTotals
 
 MAX_TYPES = 5  # of records without text that an error names
-SHARD_PATTERNS = ("*/part-*.arrow", "shards/*/part-*.arrow")
+SHARD_PATTERNS = tuple(f"{place}/part-*{suffix}" for place in ("*", "shards/*") for suffix in SUFFIXES)
 
 
 def remove_stale_shards(folder: Path, task_count: int) -> None:
@@ -86,9 +86,9 @@ def hint_for(reason: str, share: float, details: str) -> str:
     return f"see {details}{accept if share < 1 else ''}"
 
 
-def unify_shards(folder: Path, written: list[Shard], compression: str | None = "lz4") -> list[Shard]:
+def unify_shards(folder: Path, written: list[Shard], storage: ShardFormat) -> list[Shard]:
     """Make the columns of all shards the same, as JSON rows need not be alike. Shards that lack some are rewritten."""
-    schemas = [pa.ipc.open_file(pa.memory_map(str(folder / shard.path))).schema for shard in written]
+    schemas = [read_schema(folder / shard.path) for shard in written]
     if all(schema.equals(schemas[0], check_metadata=True) for schema in schemas[1:]):
         return written
     target = unify(schemas)
@@ -97,8 +97,8 @@ def unify_shards(folder: Path, written: list[Shard], compression: str | None = "
         if schema.equals(target, check_metadata=True):
             unified.append(shard)
         else:
-            table = shards.table_from((folder / shard.path).read_bytes())
-            unified.append(shards.write_shard(folder, shard.path, conform(table, target), compression))
+            table = read_table((folder / shard.path).read_bytes(), shard.path)
+            unified.append(shards.write_shard(folder, shard.path, conform(table, target), storage))
     return unified
 
 

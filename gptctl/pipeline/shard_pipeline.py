@@ -20,6 +20,7 @@ from gptctl.core.context import Context
 from gptctl.executors import Executor
 from gptctl.io import checked_json
 from gptctl.io.dataset import shards
+from gptctl.io.dataset.shard_format import ARROW, ShardFormat
 from gptctl.io.dataset.stream import StreamWriter
 from gptctl.io.input.blocks import Encodings, ReadOptions, ReadResult, ShardTask, Skipped, UnreadableRecord
 from gptctl.io.input.read_task import read_in_groups, read_task
@@ -31,16 +32,16 @@ from gptctl.pipeline.task_results import PipelineTotals, TaskOutput, TaskRecord,
 class ShardPipeline:
     """One pass over the documents of a stage's input.
 
-    `transform` turns a task's documents into output, in a worker. `folder` is where shards are written; if it is None,
-    tables are returned instead, for a pipe. `preload` names modules that `transform` imports and that take long. With
-    `in_groups`, `transform` gets about 1 MiB of a task at a time, to save memory, and its stats must be numbers. `read`
-    returns a task's documents; a stage replaces it if an earlier pass has cached them.
+    `transform` turns a task's documents into output, in a worker. `folder` is where shards are written, in the format
+    `storage`; if it is None, tables are returned instead, for a pipe. `preload` names modules that `transform` imports
+    and that take long. With `in_groups`, `transform` gets about 1 MiB of a task at a time, to save memory, and its
+    stats must be numbers. `read` returns a task's documents; a stage replaces it if an earlier pass has cached them.
     """
 
     transform: Callable[[ShardTask, pa.Table], TaskOutput]
     options: ReadOptions
     folder: Path | None
-    compression: str | None = "lz4"
+    storage: ShardFormat = ARROW
     preload: tuple[str, ...] = ()
     in_groups: bool = False
     read: Callable[[ShardTask, ReadOptions], ReadResult] = read_task
@@ -117,13 +118,14 @@ class ShardPipeline:
         if self.folder is None:
             record.tables = output.tables
             return record
+        name = f"part-{task.index:05d}{self.storage.suffix}"
         for split, table in output.tables.items():
-            path = "/".join(part for part in ("shards", split, f"part-{task.index:05d}.arrow") if part)
-            record.shards.append(shards.write_shard(self.folder, path, table, self.compression, flush="file"))
-        for name, table in output.side_tables.items():
-            path = f"{name}/part-{task.index:05d}.arrow"
+            path = "/".join(part for part in ("shards", split, name) if part)
+            record.shards.append(shards.write_shard(self.folder, path, table, self.storage, flush="file"))
+        for side, table in output.side_tables.items():
+            path = f"{side}/{name}"
             if len(table):
-                shards.write_shard(self.folder, path, table, flush="file")
+                shards.write_shard(self.folder, path, table, self.storage, flush="file")
             else:
                 (self.folder / path).unlink(missing_ok=True)
         checked_json.write(record_path(self.folder, task.index), record.to_json(), flush="none")

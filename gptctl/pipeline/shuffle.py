@@ -21,6 +21,7 @@ from gptctl.executors import Executor
 from gptctl.io import checked_json
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Shard
+from gptctl.io.dataset.shard_format import MAPPED
 from gptctl.pipeline.sorted_runs import rows_between
 
 ORDER = "order"
@@ -76,7 +77,7 @@ class ShuffleMerge:
         pieces = [rows_in_range(self.folder / RUNS, run, hash_range) for run in hash_range.runs]
         rows = sort(pa.concat_tables(pieces).combine_chunks())
         if len(rows):
-            shard = shards.write_shard(self.folder, hash_range.path, self.finalize(rows), None)
+            shard = shards.write_shard(self.folder, hash_range.path, self.finalize(rows), MAPPED)
         else:
             shard = Shard(hash_range.path, 0, 0, "")
         checked_json.write(record, {"key": hash_range.key(), "shard": shard.to_json()})

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.ipc as ipc
 
 from gptctl.core.config import Values, plain
 from gptctl.core.errors import DataError
@@ -16,6 +15,7 @@ from gptctl.core.formatting import format_bytes
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.schema import fact, kind_of
+from gptctl.io.dataset.shard_format import SUFFIXES, is_parquet, read_groups
 from gptctl.io.files import UNREADABLE, damaged, open_seekable, open_stream, read_if_exists, split_suffixes
 from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.object_storage.address import file_info, is_uri, join, list_folder
@@ -48,9 +48,14 @@ def read_content(path: str, limit: int | None, split: str = "") -> tuple[Values,
         return read_model_facts(Path(path)), []
     if content.kind == "adapter":
         return {"kind": "adapter"} | read_json(join(path, "adapter_config.json"), None)[0], []
-    if files := [] if is_uri(path) or content.kind == "datasets" else sorted(Path(path).rglob("*.arrow")):
+    if files := [] if is_uri(path) or content.kind == "datasets" else shard_files(Path(path)):
         return read_arrow_folder(files, limit)
     raise wrong_content(content, "output")
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Return the Arrow and Parquet files below a folder."""
+    return sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
 
 
 def read_output(path: str, found: Manifest, limit: int | None, split: str) -> tuple[Values, Rows]:
@@ -58,7 +63,7 @@ def read_output(path: str, found: Manifest, limit: int | None, split: str) -> tu
     facts: Values = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
     if found.kind == "run":
         return facts | {"metrics": found.metrics} | run_facts(Path(path)), []
-    if found.kind == "export":
+    if found.kind in ("export", "filter"):
         return facts | {"metrics": found.metrics}, []
     facts |= {"rows": sum(s.rows for s in found.shards), "size": format_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}
@@ -163,30 +168,37 @@ def top_figures(metrics: Values) -> Values:
 
 
 def read_arrow_file(path: str, limit: int | None) -> tuple[Values, Rows]:
-    """Return the facts about an Arrow IPC file, and its first rows."""
+    """Return the facts about an Arrow IPC or Parquet file, and its first rows."""
+    kind = "Parquet" if is_parquet(path) else "Arrow"
+    first: Rows = []
+    count = 0
     try:
-        with open_seekable(path) as source, ipc.open_file(source) as reader:
-            table = reader.read_all()
-            table.validate(full=True)
+        with open_seekable(path) as source:
+            for table in read_groups(source, path):
+                table.validate(full=True)
+                count += len(table)
+                first += table.slice(0, None if limit is None else limit - len(first)).to_pylist()
+                schema = table.schema
     except OSError as error:
         raise damaged(path, error) from error
     except UNREADABLE as error:
+        expected = "a Parquet" if is_parquet(path) else "an Arrow IPC"
         raise DataError(
-            f"{path} is not an Arrow IPC file: {' '.join(str(error).split())[:120]}",
+            f"{path} is not {expected} file: {' '.join(str(error).split())[:120]}",
             "PATH is what a command wrote, or a file of it",
         ) from error
     facts: Values = {
-        "kind": kind_of(table.schema) or "Arrow",
-        "rows": len(table),
-        "columns": ", ".join(f"{f.name}: {f.type}" for f in table.schema),
+        "kind": kind_of(schema) or kind,
+        "rows": count,
+        "columns": ", ".join(f"{f.name}: {f.type}" for f in schema),
     }
-    if tokenizer := fact(table.schema, "tokenizer"):
+    if tokenizer := fact(schema, "tokenizer"):
         facts["tokenizer"] = tokenizer
-    return facts, decoded(table if limit is None else table.slice(0, limit), None)
+    return facts, first
 
 
 def read_arrow_folder(files: list[Path], limit: int | None) -> tuple[Values, Rows]:
-    """Return the facts about a folder of Arrow files with the same columns, such as rejects/, and its first rows."""
+    """Return the facts about a folder of shard files with the same columns, such as rejects/, and its first rows."""
     facts: Values = {}
     rows: Rows = []
     for number, file in enumerate(files):

@@ -8,7 +8,7 @@ from typing import Any
 
 import xxhash
 
-from gptctl.core.config import ReadingOptions, SeedOption, WorkerOptions, argument, flag, output
+from gptctl.core.config import ReadingOptions, SeedOption, StorageOptions, WorkerOptions, argument, flag, output
 from gptctl.core.context import Context
 from gptctl.core.formatting import parse_bytes
 from gptctl.core.summary import Summary, funnel
@@ -43,7 +43,7 @@ EXAMPLES = (
 )
 
 
-class Dedup(DuplicateOptions, ReadingOptions, ScratchOptions, WorkerOptions, SeedOption, MemoryOption):
+class Dedup(DuplicateOptions, ReadingOptions, StorageOptions, ScratchOptions, WorkerOptions, SeedOption, MemoryOption):
     """Deduplicate documents: exact copies first, then near-duplicates by MinHash-LSH.
 
     Writes the documents that are kept, with a column `cluster_id`, and a table of all duplicates to OUT/clusters/. A

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from gptctl.core.config import ReadingOptions, Values, argument, flag, key, output
+from gptctl.core.config import ReadingOptions, StorageOptions, Values, argument, flag, key, output
 from gptctl.core.context import Context, ignore_progress
 from gptctl.core.errors import UsageError, memory_hint
 from gptctl.core.summary import Counts, Summary
@@ -34,7 +34,7 @@ EXAMPLES = (
 )
 
 
-class Generate(SamplingOptions, ReadingOptions, LoadingOptions):
+class Generate(SamplingOptions, ReadingOptions, StorageOptions, LoadingOptions):
     """Continue a prompt or every prompt of a file, or chat with a model.
 
     Text streams to standard output. With -o, shards with the prompts and samples are written, and an interrupted run
@@ -86,8 +86,8 @@ def plan(config: Generate, context: Context) -> Summary:
     """Load the model, read the prompts, and return what would be generated."""
     check(config)
     load(config, context)
-    model = str(find_model(config.model, context.info))
-    facts: Values = {"model": model, "weights": config.dtype(), "max_tokens": config.max_tokens}
+    folder = str(find_model(config.model, context.info))
+    facts: Values = {"model": folder, "weights": config.dtype(), "max_tokens": config.max_tokens}
     if not config.is_conversation() and config.prompts != "-":
         facts["prompts"] = open_prompts(config).count(config.limit, required=True)
     facts |= {"draft": str(find_model(config.draft))} if config.draft else {}
@@ -149,11 +149,11 @@ def load(config: Generate, context: Context) -> Sampler:
 
 def write_shards(config: Generate, prompts: Prompts, context: Context, dataset: DatasetOutput) -> StageResult:
     """Generate for all prompts, one shard at a time. Shards that exist already are kept."""
-    sampler = load(config, context)
     total = None if prompts.is_stream else prompts.count(config.limit) * config.num
-    pipeline = ShardPipeline(partial(sample_task, sampler, context, total), prompts.options, dataset.folder)
-    executor, silent = Executor(serial.run, 1), replace(context, progress=ignore_progress)
-    totals = pipeline.run(prompts.tasks(config.limit), executor, silent, dataset.pipe)
+    sample = partial(sample_task, sampler := load(config, context), context, total)
+    pipeline = ShardPipeline(sample, prompts.options, dataset.folder, dataset.storage)
+    silent = replace(context, progress=ignore_progress)
+    totals = pipeline.run(prompts.tasks(config.limit), Executor(serial.run, 1), silent, dataset.pipe)
     metrics = Counter[str]()
     for stats in totals.stats:
         metrics.update(stats)

@@ -8,12 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gptctl.core.config import ReadingOptions, WorkerOptions, argument, output
+from gptctl.core.config import ReadingOptions, StorageOptions, WorkerOptions, argument, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import parse_bytes
 from gptctl.core.summary import LACKING, Summary, funnel
 from gptctl.executors import load_executor
+from gptctl.io.dataset.shard_format import ShardFormat
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.pipeline import finalize, preview
@@ -42,7 +43,7 @@ EXAMPLES = (
 )
 
 
-class Split(SplitOptions, ReadingOptions, WorkerOptions, MemoryOption):
+class Split(SplitOptions, ReadingOptions, StorageOptions, WorkerOptions, MemoryOption):
     """Divide documents into train, val and test, which tokenize, finetune and eval take as they are.
 
     Exact and near copies of a document are in the same split. With --stratify, each label has the same share in each
@@ -103,7 +104,7 @@ def run(config: Split, context: Context | None = None) -> Summary:
     with open_dataset(config.out, "documents", config, context, inputs) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
-            dataset.commit(divide(config, context, inputs, dataset.folder))
+            dataset.commit(divide(config, context, inputs, dataset.folder, dataset.storage))
     summary = dataset.summary
     for line in report.warnings(summary.metrics, {"val": config.val, "test": config.test}):
         context.warn(line)
@@ -121,7 +122,7 @@ def run(config: Split, context: Context | None = None) -> Summary:
     return replace(summary, tables=tables, next=f"gptctl tokenize {out} -o tokens")
 
 
-def divide(config: Split, context: Context, inputs: Inputs, out: Path) -> StageResult:
+def divide(config: Split, context: Context, inputs: Inputs, out: Path, storage: ShardFormat) -> StageResult:
     """Find what stays together, decide the split of each document, and write the shards."""
     options, facts, order = ReadOptions.from_config(config), config.facts(), config.order()
     preload = ("gptctl.stages.split", "gptctl.text.kernels.shingles")
@@ -146,7 +147,7 @@ def divide(config: Split, context: Context, inputs: Inputs, out: Path) -> StageR
             finalize.remove_work_folder(out)  # so that the next command may name other columns
             raise
         task = DivideTask(search.criteria, facts, order, division.cuts)
-        pipeline = ShardPipeline(task, options, out, read=workspace.cache.read)
+        pipeline = ShardPipeline(task, options, out, storage, read=workspace.cache.read)
         totals = pipeline.run(division.attach(corpus.tasks()), pool.executor, context)
     return StageResult(totals, report.combine(totals.stats) | division.metrics() | search.metrics)
 

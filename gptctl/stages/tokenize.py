@@ -14,6 +14,7 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
 from gptctl.core.summary import Summary
 from gptctl.executors import Executor, _threads, load_executor
+from gptctl.io.dataset.shard_format import MAPPED
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.text_columns import check_column_options
@@ -160,18 +161,16 @@ def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, 
     )
     shuffle_seed = config.seed if config.shuffle else None
     encode = EncodeTask(out / "tokenizer.json", tokenizer.hash, rule, shuffle_seed, fast)
-    pipeline = ShardPipeline(encode, options, out / shuffle.RUNS if config.shuffle else out, compression=None)
+    pipeline = ShardPipeline(encode, options, out / shuffle.RUNS if config.shuffle else out, MAPPED)
     totals = pipeline.run(with_payload, executor, context)
-    found = metrics.combine(totals.stats, tokenizer) | {
-        "encoder": "gigatoken" if fast else "tokenizers",
-        "why": reason,
-    }
+    used = {"encoder": "gigatoken" if fast else "tokenizers", "why": reason}
+    found = metrics.combine(totals.stats, tokenizer) | used
     if totals.counts.kept and not found["train"]["tokens"]:
         raise without_training_split()
     if config.shuffle:
         schema = TokenSchema.of(tokenizer)
         totals.shards = ShuffleMerge(out, schema).run(totals.shards, splits.NAMES, executor, context)
-    return StageResult(totals, found, tokenizer.hash, compression=None)
+    return StageResult(totals, found, tokenizer.hash)
 
 
 def without_training_split() -> DataError:

@@ -19,7 +19,14 @@ from gptctl.core.config.fields import (
     table_of,
 )
 from gptctl.core.config.layers import Layer, Others, build
-from gptctl.core.config.option_groups import DeviceOption, ProcessOptions, ReadingOptions, SeedOption, WorkerOptions
+from gptctl.core.config.option_groups import (
+    DeviceOption,
+    ProcessOptions,
+    ReadingOptions,
+    SeedOption,
+    StorageOptions,
+    WorkerOptions,
+)
 from gptctl.core.config.plugin_tables import with_plugin_tables
 from gptctl.core.config.settings import Settings, StageConfig, given_in
 from gptctl.core.config.sources import parse_set, read_environment, read_sets, read_toml, show, to_toml
@@ -35,6 +42,7 @@ __all__ = [
     "SeedOption",
     "Settings",
     "StageConfig",
+    "StorageOptions",
     "Values",
     "WorkerOptions",
     "argument",

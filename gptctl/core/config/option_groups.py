@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from gptctl.core import plugins
 from gptctl.core.config.fields import flag, key
@@ -63,6 +63,42 @@ class ReadingOptions(StageConfig):
         except (LookupError, ValueError) as error:
             raise ValueError(f"no encoding is called '{value}'; examples: cp1252, koi8-r, utf-16-le") from error
         return value
+
+
+Codec = Literal["auto", "zstd", "lz4", "snappy", "gzip", "none"]
+PARQUET_ONLY = ("snappy", "gzip")
+
+
+class StorageOptions(StageConfig):
+    """How documents are stored in a folder."""
+
+    format: Literal["arrow", "parquet"] = flag(
+        "arrow", "Format of the shards. Every command reads both; parquet is for other programs.", panel="Output"
+    )
+    compression: Codec = key(
+        "auto",
+        "Compression of the shards. auto: lz4 for arrow, zstd for parquet. snappy and gzip: for parquet only.",
+    )
+
+    def codec(self) -> str:
+        """Return the compression that is meant, or "none"."""
+        if self.compression != "auto":
+            return self.compression
+        return "zstd" if self.format == "parquet" else "lz4"
+
+    @model_validator(mode="after")
+    def format_has_codec(self) -> StorageOptions:
+        """Raise ValueError for a compression that the format does not have."""
+        if self.format == "arrow" and self.compression in PARQUET_ONLY:
+            raise ValueError(f"compression {self.compression} is for --format parquet; arrow has zstd, lz4 and none")
+        return self
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        out = getattr(self, "out", "")
+        reasons = {"-": "with -o -: a pipe is always Arrow", None: "without -o"}
+        unused = dict.fromkeys(StorageOptions.own_keys(), reasons[out]) if out in reasons else {}
+        return super().without_effect() | unused
 
 
 class WorkerOptions(StageConfig):

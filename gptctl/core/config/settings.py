@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 
-from gptctl.core.config.fields import declaration, key, spread, table_of
+from gptctl.core.config.fields import choices_of, declaration, key, spread, table_of
 from gptctl.core.config.values import Values, merge, plain
 
 # What other tools write as one file; the first are often compressed.
@@ -92,10 +92,12 @@ class StageConfig(Settings):
             if str(value or "").startswith("hf://"):
                 raise ValueError("-o names the Hugging Face hub, which is only read: write a folder, then 'hf upload'")
             if (folder := without_suffix(str(value or ""))) != (value or ""):
-                rows = (
-                    f"; gptctl inspect {folder} --limit 0 --format jsonl prints rows" if ".jsonl" in str(value) else ""
-                )
-                raise ValueError(f"-o {value} names a file, but this command writes a folder: use -o {folder}{rows}")
+                more = ""
+                if ".jsonl" in str(value):
+                    more = f"; gptctl inspect {folder} --limit 0 --format jsonl prints rows"
+                elif str(value).endswith(".parquet") and "parquet" in choices_of(formats_of(type(self))):
+                    more = " --format parquet"
+                raise ValueError(f"-o {value} names a file, but this command writes a folder: use -o {folder}{more}")
         return self
 
     @classmethod
@@ -126,6 +128,11 @@ class StageConfig(Settings):
             if value:
                 found[name] = [absolute(str(one)) for one in ([value] if isinstance(value, str) else value)]
         return found
+
+
+def formats_of(model: type[BaseModel]) -> Any:
+    """Return the type of a command's key `format`, or None if it has no such key."""
+    return model.model_fields["format"].annotation if "format" in model.model_fields else None
 
 
 def is_short(info: FieldInfo) -> bool:

@@ -12,6 +12,7 @@ from gptctl.core.errors import UsageError
 from gptctl.evals.inference.options import InferenceOptions
 from gptctl.evals.tasks.choices import questions
 from gptctl.io.dataset import shards
+from gptctl.io.dataset.shard_format import MAPPED
 
 # The data file is named relative to the folder in which the harness runs.
 HEADER = """\
@@ -61,7 +62,7 @@ def write(folder: Path, name: str, table: pa.Table, task: str, options: Inferenc
         body = CHOICE + f"target_delimiter: {json.dumps(options.delimiter)}\n"
     else:
         raise UsageError(f"the task {task} cannot be written for lm-eval", "lm and choices can")
-    shards.write_shard(folder, f"{name}.arrow", data, None)
+    shards.write_shard(folder, f"{name}.arrow", data, MAPPED)
     atomic.write_text(
         folder / f"{name}.yaml", HEADER.format(task=json.dumps(name), data=json.dumps(f"{name}.arrow")) + body
     )

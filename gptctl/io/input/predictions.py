@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as papq
 
 from gptctl.core.errors import DataError, UsageError, from_os_error
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.schema import fact, with_kind
+from gptctl.io.dataset.shard_format import read_table
 from gptctl.io.files import CHUNK_BYTES, UNREADABLE, damaged, open_stream, plain_path, split_suffixes
 from gptctl.io.formats import InputFile, csv
 from gptctl.io.input.blocks import ReadOptions
@@ -85,10 +85,8 @@ def read_rows(path: str, reading: ReadOptions = ANY_TABLE) -> Predictions:
 
 def parse(data: bytes, suffix: str, path: str) -> Predictions:
     """Parse a file's bytes into rows, by its suffix. A file with an unknown suffix is read as JSON lines."""
-    if suffix == ".parquet":
-        return of_table(papq.read_table(pa.BufferReader(data)))
-    if suffix in (".arrow", ".feather", ".ipc"):
-        return of_table(shards.table_from(data))
+    if suffix in (".arrow", ".feather", ".ipc", ".parquet"):
+        return of_table(read_table(data, suffix))
     return Predictions(json_lines(data, path))
 
 

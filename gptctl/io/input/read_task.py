@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gptctl.io import formats
-from gptctl.io.dataset import manifest, shards, stream
+from gptctl.io.dataset import shards, stream
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import concat
 from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, ShardTask, Skipped
@@ -35,11 +35,18 @@ def join(results: Sequence[ReadResult]) -> ReadResult:
 
 
 def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult]:
-    """Read a task about 1 MiB at a time, for stages that need not hold all of it at once."""
+    """Read a task about 1 MiB at a time, for stages that need not hold all of it at once.
+
+    Of a Parquet shard, which is a task of its own, each row group is read by itself.
+    """
     pending: list[ReadResult] = []
     size = 0
     if task.usual_columns:
         options = replace(options, usual_columns=True)
+    if len(task.blocks) == 1 and task.blocks[0].format == "shard":
+        for found in read_shard(task.blocks[0], options):
+            yield join([found])
+        return
     for block in task.blocks:
         if pending and size + block.size > GROUP_BYTES:
             yield join(pending)
@@ -50,12 +57,22 @@ def read_in_groups(task: ShardTask, options: ReadOptions) -> Iterator[ReadResult
         yield join(pending)
 
 
+def read_shard(block: Block, options: ReadOptions) -> Iterator[ReadResult]:
+    """Read a shard of a dataset. Raises DataError (3) if it is missing or damaged."""
+    has_default_names = (options.text_column, options.id_column) == ("text", "id") and not options.whole_records
+    first_row = 0
+    for table in shards.read_parts(block.path, Shard(block.name, 0, block.size, block.checksum)):
+        if has_default_names:
+            yield ReadResult(table, [])
+        else:
+            yield documents_from_table(table, first_row, block.name, options)
+        first_row += len(table)
+
+
 def read_block(block: Block, options: ReadOptions) -> ReadResult:
     """Read one block: a shard of a dataset, a part of a stream, or a piece of a file in any input format."""
     if block.format == "shard":
-        table = shards.table_from(manifest.read_shard(block.path, Shard(block.name, 0, block.size, block.checksum)))
-        has_default_names = (options.text_column, options.id_column) == ("text", "id") and not options.whole_records
-        return ReadResult(table, []) if has_default_names else documents_from_table(table, 0, block.name, options)
+        return join(list(read_shard(block, options)))
     if block.format in ("stream", "documents"):
         table = stream.from_bytes(block.data or Path(block.path).read_bytes())
         if block.format == "documents":

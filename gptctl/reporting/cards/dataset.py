@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -75,8 +76,9 @@ def metadata(dataset: Output, schema: pa.Schema, license_id: str) -> str:
     assert dataset.manifest is not None
     splits = splits_of(dataset)
     rows = sum(count for _, count, _ in splits)
+    suffix = Path(dataset.manifest.shards[0].path).suffix if dataset.manifest.shards else ".arrow"
     places = [
-        (name, f"shards/{name}/*.arrow" if dataset.manifest.of_split(name) else "shards/*.arrow")
+        (name, f"shards/{name}/*{suffix}" if dataset.manifest.of_split(name) else f"shards/*{suffix}")
         for name, _, _ in splits
     ]
     found = DatasetCardData(

@@ -108,15 +108,16 @@ def show_counts(section: Section, counts: Counts) -> None:
 
 
 def rows_below(folder: str) -> Iterator[Values]:
-    """Yield the text and reason of each row of the Arrow files in a folder, or nothing if there is no such folder."""
-    import pyarrow.ipc as ipc
+    """Yield the text and reason of each row of the shard files in a folder, or nothing if there is no such folder."""
+    from gptctl.io.dataset.shard_format import read_groups
+    from gptctl.io.files import open_seekable
 
     if is_uri(folder) or not Path(folder).is_dir():
         return
     for file in find_files(folder):
-        with ipc.open_file(str(file.path)) as reader:
-            for place in range(reader.num_record_batches):
-                yield from reader.get_batch(place).select(["text", "reason"]).to_pylist()
+        with open_seekable(file.path) as source:
+            for table in read_groups(source, file.path, ["text", "reason"]):
+                yield from table.to_pylist()
 
 
 def quarantined(folder: str) -> list[Values]:

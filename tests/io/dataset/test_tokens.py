@@ -14,6 +14,7 @@ import xxhash
 from gptctl.core.errors import DataError
 from gptctl.core.summary import Counts
 from gptctl.io.dataset import manifest, schema, shards
+from gptctl.io.dataset.shard_format import MAPPED
 from gptctl.io.dataset.tokens import MappedShards, TokenPart, document_lengths, flat_parts, open_tokens
 from gptctl.train.data.token_windows import TokenWindows
 from gptctl.train.tasks import pretraining
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
     for number, rows in enumerate(stream):
         table = pa.table({"tokens": pa.array(rows.tolist(), pa.large_list(pa.uint16()))})
         table = table.replace_schema_metadata(schema.with_kind(table.schema, "tokens").metadata)
-        made.append(shards.write_shard(tmp_path, f"shards/train/part-{number:05d}.arrow", table, None))
+        made.append(shards.write_shard(tmp_path, f"shards/train/part-{number:05d}.arrow", table, MAPPED))
     metrics = {"vocab_size": 9, "train": {"documents": SHARDS * ROWS, "tokens": stream.size}}
     manifest.Manifest("tokens", "tokenize", {}, {}, tuple(made), Counts(), metrics, "t").write(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
@@ -82,7 +83,7 @@ def test_slices_of_parts_are_those_of_the_stream(folder: Path) -> None:
 
 def test_a_slice_may_span_batches_of_a_shard(tmp_path: Path) -> None:
     rows = pa.array([[n] * 2 for n in range(2000)], pa.large_list(pa.uint32()))  # in two batches
-    written = shards.write_shard(tmp_path, "a.arrow", pa.table({"tokens": rows}), None)
+    written = shards.write_shard(tmp_path, "a.arrow", pa.table({"tokens": rows}), MAPPED)
     part = TokenPart(manifest.Shard(written.path, 2000, written.bytes, written.xxh3_128, 4000), MappedShards(tmp_path))
     assert part[2040:2054].tolist() == [n for n in range(1020, 1027) for _ in range(2)]
     assert part[:].tolist() == [n for n in range(2000) for _ in range(2)]

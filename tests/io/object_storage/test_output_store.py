@@ -17,6 +17,7 @@ import pytest
 from gptctl.core.errors import DataError, GptctlError, MachineError, UsageError
 from gptctl.core.summary import Counts
 from gptctl.io.dataset import manifest, shards
+from gptctl.io.dataset.shard_format import MAPPED
 from gptctl.io.dataset.tokens import flat_parts, open_tokens
 from gptctl.io.files import content_hash, object_fingerprint, open_seekable, plain_path, split_suffixes
 from gptctl.io.input.blocks import ReadOptions
@@ -228,7 +229,7 @@ def token_folder(folder: Path) -> manifest.Manifest:
     for number in range(3):
         lists = pa.array([[number, 1, 2], [3]], pa.large_list(pa.uint16()))
         path = f"shards/train/part-{number:05d}.arrow"
-        made.append(shards.write_shard(folder, path, pa.table({"tokens": lists}), None))
+        made.append(shards.write_shard(folder, path, pa.table({"tokens": lists}), MAPPED))
     (folder / "tokenizer.json").write_text("{}")
     found = manifest.Manifest("tokens", "tokenize", {}, {}, tuple(made), Counts(), {"vocab_size": 4}, "t")
     found.write(folder)

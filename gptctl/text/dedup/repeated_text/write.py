@@ -19,9 +19,8 @@ def write_without_repeats(search: RepeatSearch, payload: bytes, dataset: Dataset
     """
     corpus, pool = search.corpus, search.pool
     metrics = search.run()
-    pipeline = ShardPipeline(
-        RemoveRepeats(search.method, search.workspace, len(corpus.against)), corpus.options, dataset.folder
-    )
+    remove = RemoveRepeats(search.method, search.workspace, len(corpus.against))
+    pipeline = ShardPipeline(remove, corpus.options, dataset.folder, dataset.storage)
     tasks = (replace(task, payload=payload) for task in corpus.input_tasks())
     totals = pipeline.run(tasks, pool.executor, pool.context, dataset.pipe)
     return StageResult(totals, metrics | report.repeat_metrics(totals.stats))

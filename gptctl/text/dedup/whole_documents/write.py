@@ -57,7 +57,8 @@ def write_without_duplicates(
         raise DataError(f"no document has a label in column '{label_column}'", "name another with --label-column")
     decisions = Decisions(workspace, clusters, corpus.input_start, pool.max_memory)
     read = workspace.cache.after(len(corpus.against)).read
-    pipeline = ShardPipeline(RemoveDuplicates(search.criteria, label_column), corpus.options, dataset.folder, read=read)
+    remove = RemoveDuplicates(search.criteria, label_column)
+    pipeline = ShardPipeline(remove, corpus.options, dataset.folder, dataset.storage, read=read)
     tasks = decisions.attach(corpus.input_tasks())
     totals = pipeline.run(tasks, pool.executor, pool.context, dataset.pipe)
     found: dict[str, Any] = report.cluster_metrics(clusters, corpus.input_start, totals.stats) | metrics
