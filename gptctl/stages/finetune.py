@@ -53,9 +53,7 @@ class Finetune(FinetuneOptions):
     as messages, or in the format of ShareGPT, Alpaca, or prompt and completion.
     """
 
-    base: str = argument(
-        ..., "MODEL", "A run folder, one of its checkpoints, a model folder, or hf://OWNER/MODEL; none for filter."
-    )
+    base: str = argument(..., "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL; none for filter.")
     data: tuple[str, ...] = argument(
         ..., "DATA...", "File or folder with the texts. For lm several are mixed, see --weights."
     )
