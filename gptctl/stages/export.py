@@ -37,7 +37,7 @@ class Export(StageConfig):
     file for llama.cpp. Unsupported architectures are rejected, with the reason.
     """
 
-    model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, a model folder, or hf://OWNER/MODEL.")
+    model: str = argument(..., "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL.")
     out: str = output(..., "Folder for the exported files.")
     format: Literal["hf", "gguf"] = flag("hf", "hf for transformers, gguf for llama.cpp.", panel="Output")
     dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = flag(
