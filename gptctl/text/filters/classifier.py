@@ -1,7 +1,8 @@
 """Drop documents to which a linear model over words gives a low score; the scores become a column.
 
-`gptctl finetune none LABELLED --task filter` trains such a model. Scoring web pages with one is how Brown et al. 2020,
-"Language Models are Few-Shot Learners" (appendix A), and Li et al. 2024, "DataComp-LM", select them.
+`gptctl finetune none LABELLED --task filter` trains such a model, and classifiers of fastText are read. Scoring web
+pages with one is how Brown et al. 2020, "Language Models are Few-Shot Learners" (appendix A), and Li et al. 2024,
+"DataComp-LM", select them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DOCUMENT_COLUMNS = ("id", "text", "source", "reason")
 class Config(Settings):
     """Which model scores the documents, and from which score they are kept."""
 
-    model: str | None = key(None, "Run folder of finetune --task filter.")
+    model: str | None = key(None, "Run folder of finetune --task filter, or a classifier of fastText (.bin, .ftz).")
     label: str | None = key(
         None,
         "Label whose probability is the score. Default: the one that means good: 1, true, yes, pos, hq, ...",
