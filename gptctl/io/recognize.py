@@ -24,6 +24,7 @@ NAMES = {
     "scores": "predictions",
     "choices": "predictions",
     "run": "a trained model",
+    "filter": "a model for clean --filters classifier",
     "export": "an exported model",
     "model": "a model",
     "checkpoint": "a checkpoint",

@@ -89,7 +89,8 @@ def diagnose_all(outputs: Sequence[Output], models: Sequence[str], context: Cont
 def check_output(output: Output) -> list[Finding]:
     """Check an output, the checkpoints and the model of a training run, and whether inputs have changed since."""
     findings = [*diagnose.check(output), *check_tokenizer(output)]
-    if output.stage in TRAINING_STAGES and not is_uri(output.folder):
+    is_filter = output.manifest is not None and output.manifest.kind == "filter"  # its manifest lists its files
+    if output.stage in TRAINING_STAGES and not is_filter and not is_uri(output.folder):
         from gptctl.model.files.diagnose import check_run
 
         findings += check_run(output)

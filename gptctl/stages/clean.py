@@ -73,7 +73,7 @@ def plan(config: Clean, context: Context) -> Summary:
         return explain(config, config.explain)
     out = destination(config)
     inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
-    preview.check_output(out, config, context, inputs, evaluation_fingerprints(config))
+    preview.check_output(out, config, context, inputs, other_fingerprints(config))
     check(config, context)
     planned: dict[str, Any] = {
         "inputs": len(inputs.sources),
@@ -101,7 +101,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         return explain(config, config.explain)
     out = destination(config)
     inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
-    also = evaluation_fingerprints(config)
+    also = other_fingerprints(config)
     check(config, context)
     with open_dataset(out, "documents", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
@@ -129,12 +129,17 @@ def destination(config: Clean) -> str:
     return config.out
 
 
-def evaluation_fingerprints(config: Clean) -> dict[str, str]:
-    """Return the fingerprints of the evaluation data."""
-    if not config.decontaminate:
-        return {}
-    found = Inputs(config.decontaminate, ReadOptions.from_config(config)).fingerprints() or {}
-    return {f"decontaminate {name}": value for name, value in found.items()}
+def other_fingerprints(config: Clean) -> dict[str, str]:
+    """Return the fingerprints of the files that filters read, and of the evaluation data.
+
+    Raises UsageError (2) for a filter that can drop nothing, and what a filter raises for a file that it cannot use.
+    """
+    findings.check_filters(config)
+    prints = {name: value for filter_ in config.filter_chain() for name, value in filter_.fingerprints().items()}
+    if config.decontaminate:
+        found = Inputs(config.decontaminate, ReadOptions.from_config(config)).fingerprints() or {}
+        prints |= {f"decontaminate {name}": value for name, value in found.items()}
+    return prints
 
 
 def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
@@ -160,16 +165,15 @@ def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: Da
 def check(config: Clean, context: Context) -> None:
     """Say what --decontaminate compares.
 
-    Raises UsageError (2) for a filter that can drop nothing, and DataError (3) if nothing of the evaluation data can be
-    found in any document.
+    Raises DataError (3) if nothing of the evaluation data can be found in any document.
     """
-    findings.check_filters(config)
     if config.decontaminate:
         context.info(CleanTask(config).evaluation_texts.describe())
 
 
 def explain(config: Clean, wanted_id: str) -> Summary:
     """Show what each rule measures in one document. Raises UsageError (2) if no document has this id."""
+    findings.check_filters(config)
     reading = ReadOptions.from_config(config)
     tasks = open_inputs(config.inputs, reading).tasks(config.limit)
     explanation = explain_document(CleanTask(config), tasks, reading, wanted_id)

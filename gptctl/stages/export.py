@@ -17,6 +17,7 @@ from gptctl.core.summary import Counts, Summary, Table
 from gptctl.io.dataset.manifest import SPLITS, Manifest, Shard
 from gptctl.io.dataset.token_export import check_width, write_bin_files
 from gptctl.io.dataset.tokens import open_tokens
+from gptctl.io.hub.uri import is_hub
 from gptctl.io.recognize import recognize
 from gptctl.pipeline.open_output import has_all_files
 
@@ -43,9 +44,7 @@ class Export(StageConfig):
     tokens of a folder of gptctl tokenize as the .bin files that nanoGPT trains on.
     """
 
-    model: str = argument(
-        ..., "MODEL", "A run folder, one of its checkpoints, or a model folder; for bin, a folder of tokens."
-    )
+    model: str = argument(..., "MODEL", "A run, checkpoint, model folder or hf://OWNER/MODEL; for bin, tokens.")
     out: str = output(..., "Folder for the exported files.")
     format: Literal["hf", "gguf", "bin"] = flag(
         "hf", "hf for transformers, gguf for llama.cpp, bin for nanoGPT.", panel="Output"
@@ -72,8 +71,8 @@ def plan(config: Export, context: Context) -> Summary:
     if config.format == "bin":
         tokens = open_tokens(config.model)
         check_width(tokens)
-        counts: Values = {split: tokens.count(split) for split in SPLITS}
-        return Summary("export", "planned", (config.out,), plan={"tokens": config.model, "format": "bin"} | counts)
+        planned: Values = {"format": "bin"} | {split: tokens.count(split) for split in SPLITS}
+        return Summary("export", "planned", (config.out,), plan=planned)
     from gptctl.model.files.locate import find_model
     from gptctl.model.hf.family_lookup import closest_family
 
@@ -114,18 +113,16 @@ def run(config: Export, context: Context | None = None) -> Summary:
         out = shlex.quote(config.out)
         chat = " --chat" * bool(opened.saved.extra.get("chat_template"))
         follow = f"gptctl generate {out}{chat}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
-        summary = Summary(
-            "export", "done", (config.out,), metrics=metrics, tables=(Table("export", ("", "value"), rows),),
-            next=follow,
-        )  # fmt: skip
-        return record.finish(summary, declared)
+        tables = (Table("export", ("", "value"), rows),)
+        return record.finish(
+            Summary("export", "done", (config.out,), metrics=metrics, tables=tables, next=follow), declared
+        )
 
 
 def refuse_tokens(config: Export) -> None:
     """Raise DataError (3) for tokens in a format for models."""
-    if recognize(config.model).kind == "tokens":
-        place = shlex.quote(config.model)
-        hint = f"for nanoGPT: gptctl export {place} -o {shlex.quote(config.out)} --format bin"
+    if not is_hub(config.model) and recognize(config.model).kind == "tokens":
+        hint = f"for nanoGPT: gptctl export {shlex.join((config.model, '-o', config.out))} --format bin"
         raise DataError(f"{config.model} holds tokens, not a model", hint)
 
 
@@ -138,11 +135,10 @@ def export_tokens(config: Export, context: Context) -> Summary:
         if record.up_to_date:
             return record.previous_summary()
         files = write_bin_files(tokens, record.path, lambda done, total: context.progress(done, total, "tokens"))
-        metrics: Values = {"vocab_size": tokens.vocab_size, "tokenizer": tokens.manifest.tokenizer}
-        metrics |= {Path(file.path).stem: file.tokens for file in files}
+        metrics: Values = {Path(file.path).stem: file.tokens for file in files} | {"vocab_size": tokens.vocab_size}
         declared = Manifest("bin", "export", config.settings(), inputs, files, Counts(), metrics)
-        rows = tuple((file.path, f"{file.tokens:,}", format_bytes(file.bytes)) for file in files)
-        table = Table("export", ("", "tokens", "size"), rows)
+        rows = ((file.path, f"{file.tokens:,}", format_bytes(file.bytes)) for file in files)
+        table = Table("export", ("", "tokens", "size"), tuple(rows))
         return record.finish(Summary("export", "done", (config.out,), metrics=metrics, tables=(table,)), declared)
 
 

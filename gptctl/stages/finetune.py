@@ -1,4 +1,4 @@
-"""Train a pretrained GPT on a task: classify texts, answer in conversations, or continue text."""
+"""Train a pretrained GPT on a task: classify texts, answer in conversations, or continue text; or a quality filter."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
+from gptctl.io.hub.uri import is_hub
 from gptctl.pipeline import data_splits, finalize
 from gptctl.text.chat_formats import chat_format_of
 from gptctl.text.classifier_inputs import ClassifierInputs
@@ -26,16 +27,17 @@ from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.planning.reading_plan import warn_of_repetition
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
+from gptctl.train.tasks.filter import check_base, files_of, has_filter, train_filter
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 
 if TYPE_CHECKING:
-    from gptctl.train.job import TrainJob
     from gptctl.train.tasks.finetune_inputs import FinetuneInputs
 
 EXAMPLES = (
     "gptctl finetune run labelled -o classifier --epochs 2",
     "gptctl finetune run labelled/train.jsonl -o again --select-on f1 --epochs 1",
     "gptctl finetune run unique -o adapted --task lm --epochs 1",
+    "gptctl finetune none labelled -o quality --task filter",
 )
 
 LABELS = ("label_column",)  # of a classifier's DATA; eval has the same key
@@ -44,12 +46,14 @@ LABELS = ("label_column",)  # of a classifier's DATA; eval has the same key
 class Finetune(FinetuneOptions):
     """Finetune a model on labelled texts (classify), on conversations (chat), or on more text (lm).
 
+    With `none` instead of MODEL, --task filter trains a small model that scores texts for clean --filters classifier.
+
     DATA is a file, or a folder with train and val files. Without val, 10 % of the texts are held out by hash. The
     weights that are best on val by --select-on are kept. A test split is never read. For chat, DATA has conversations
     as messages, or in the format of ShareGPT, Alpaca, or prompt and completion.
     """
 
-    base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
+    base: str = argument(..., "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL; none for filter.")
     data: tuple[str, ...] = argument(
         ..., "DATA...", "File or folder with the texts. For lm several are mixed, see --weights."
     )
@@ -58,6 +62,11 @@ class Finetune(FinetuneOptions):
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         return self.without_weights(len(self.data)) | super().without_effect()
+
+    def sources(self) -> dict[str, list[str]]:
+        """Return what is read, by the key that names it, without the MODEL that is none."""
+        found = super().sources()
+        return {name: paths for name, paths in found.items() if name != "base" or self.task != "filter"}
 
     def repeats(self, tables: dict[str, pa.Table]) -> dict[str, Finetune]:
         """Return the runs of --seeds or --fold-column by their folders; none for a single run."""
@@ -69,8 +78,12 @@ class Finetune(FinetuneOptions):
 
 def plan(config: Finetune, context: Context) -> Summary:
     """Describe what would be done."""
+    check_base(config.base, config.task)
+    if config.task == "filter":
+        return plan_filter(config, context)
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks.finetune_inputs import open_inputs
+    from gptctl.train.tasks.finetune_job import make_job
 
     inputs = open_inputs(config, config.base, config.data, context)
     facts: Values = {
@@ -96,10 +109,14 @@ def plan(config: Finetune, context: Context) -> Summary:
 def run(config: Finetune, context: Context | None = None) -> Summary:
     """Finetune into a run folder."""
     context = context or Context()
+    check_base(config.base, config.task)
+    if config.task == "filter":
+        return run_filter(config, context)
     from gptctl.model.files import model_manifest
     from gptctl.train.distributed.follow import follow_leader, has_model
     from gptctl.train.distributed.nodes import join_nodes
     from gptctl.train.tasks.finetune_inputs import open_inputs
+    from gptctl.train.tasks.finetune_job import make_job
 
     inputs = open_inputs(config, config.base, config.data, context)
     repeats = config.repeats(inputs.tables)
@@ -115,13 +132,41 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
             finalize.write_quarantine(record.path, inputs.quarantined)
             nodes.announce_training()
             metrics = train_all(repeats, record, context) if repeats else train(config, inputs, record, context)
-            return finish(config, record, metrics, prints, inputs.saved.tokenizer())
+            return finish(config, record, metrics, prints, inputs.saved.tokenizer().hash)
 
 
-def finish(config: Finetune, record: Run, metrics: Values, inputs: dict[str, str], tokenizer: Tokenizer) -> Summary:
-    """Declare the output complete."""
+def plan_filter(config: Finetune, context: Context) -> Summary:
+    """Describe the training of a filter."""
+    data = config.read_sources(config.data, context).labelled(config.label_column)
+    facts: Values = {f"{split}_texts": len(data.tables[split]) for split in ("train", "val")}
+    facts |= {"labels": data.names(), "runs": list(config.repeats(data.tables))}
+    return Summary("finetune", "planned", (config.out,), plan=facts)
+
+
+def run_filter(config: Finetune, context: Context) -> Summary:
+    """Train a filter into a run folder."""
+    from gptctl.evals.inference import held_out
+
+    found = config.read_sources(config.data, context)
+    data = found.labelled(config.label_column)
+    repeats = config.repeats(data.tables)
+    with open_run(Path(config.out), config, context, found.fingerprints, is_complete=has_filter) as record:
+        if record.up_to_date:
+            return record.previous_summary()
+        finalize.write_quarantine(record.path, found.quarantined)
+        if repeats:
+            metrics = train_all(repeats, record, context)
+        else:
+            metrics, rows = train_filter(data, config.seed, record.path, context)
+            metrics |= held_out.score_rows(rows, record.path) if rows else {}
+        return finish(config, record, metrics, found.fingerprints)
+
+
+def finish(config: Finetune, record: Run, metrics: Values, inputs: dict[str, str], tokenizer: str = "") -> Summary:
+    """Declare the output complete. `tokenizer` is the hash of the model's tokenizer."""
     lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-    declared = Manifest("run", "finetune", config.settings(), inputs, (), Counts(), lasting, tokenizer.hash)
+    kind, files = ("filter", files_of(record.path)) if config.task == "filter" else ("run", ())
+    declared = Manifest(kind, "finetune", config.settings(), inputs, files, Counts(), lasting, tokenizer)
     return record.finish(summarise(config, metrics), declared)
 
 
@@ -134,7 +179,7 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
         context.info(f"{name}, {number} of {len(repeats)}")
         runs[name] = run(config, replace(context, force=False)).metrics
     first = next(iter(repeats.values()))
-    best = best_run(runs, first.select_on if first.task == "classify" else "loss")
+    best = best_run(runs, first.select_on if first.task in ("classify", "filter") else "loss")
     with atomic.atomic_folder(record.path / "model") as temporary:
         shutil.copytree(record.path / best / "model", temporary, dirs_exist_ok=True)
     metrics = mean_and_deviation(list(runs.values()))
@@ -153,6 +198,7 @@ def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Contex
     from gptctl.train import loop
     from gptctl.train.source_metrics import planned_sources
     from gptctl.train.tasks import final_model
+    from gptctl.train.tasks.finetune_job import make_job
 
     job, tables = make_job(config, inputs, context), inputs.tables
     finalize.write_quarantine(record.path, inputs.quarantined)
@@ -166,7 +212,7 @@ def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Contex
     metadata = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        base = str(Path(config.base).absolute())
+        base = config.base if is_hub(config.base) else str(Path(config.base).absolute())
         save_adapter(record.path / "adapter", model, base, job.tokenizer_json, metadata | {"metrics": metrics})
         lora.merge_lora(model)
     if "held out" in tables:
@@ -183,36 +229,6 @@ def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Contex
     return metrics
 
 
-def make_job(config: Finetune, inputs: FinetuneInputs, context: Context) -> TrainJob:
-    """Describe the training run: an evaluation and a checkpoint at the end of each epoch."""
-    from gptctl.train.job import TrainJob
-    from gptctl.train.planning.plan_run import arrange
-
-    task, model = inputs.prepare(context.warn), inputs.model
-    recipe = config.effective_recipe(task.label_weights, task.train_samples, model.max_seq_len)
-    every = max(1, round(recipe.steps / max(1.0, config.epochs * config.eval_per_epoch)))
-    lora = {"lora": plain(config.lora_config())} if config.lora else {}
-    return TrainJob(
-        recipe=recipe,
-        model=task.model,
-        train_sources=task.train_sources,
-        phases=task.phases,
-        val_data=task.val_data,
-        objective=task.objective,
-        tokenizer_json=task.tokenizer.to_json(),
-        metadata={"stage": "finetune", "task": config.task, "data": inputs.fingerprints} | task.metadata | lora,
-        seed=config.seed,
-        patience=config.patience,
-        select_on=task.select_on,
-        eval_every=every,
-        eval_batches=config.eval_batches,
-        checkpoint_every=every,
-        faults=config.faults,
-        loggers=config.loggers,
-        **config.distributed(arrange(model, recipe, inputs.processes)),
-    )
-
-
 def summarise(config: Finetune, metrics: Values) -> Summary:
     """Show the metrics of a finished run."""
     names = ("parameters", "trained_parameters", "steps", "train_loss")
@@ -222,6 +238,10 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
         rows = (("chat_format", str(metrics["chat_format"])), *rows)
     next_command = f"gptctl eval {shlex.quote(config.out)} {shlex.quote(config.data[0])}"
     next_command += options_text(config, (*ReadingOptions.own_keys(), *(LABELS if config.task == "classify" else ())))
+    if config.task == "filter":
+        next_command = (
+            f"gptctl clean TEXTS -o good --filters classifier --set classifier.model={shlex.quote(config.out)}"
+        )
     if config.task == "chat":
         next_command = f"gptctl generate {shlex.quote(config.out)} --chat"
     tables = [Table("finetune", ("", "value"), rows)]

@@ -24,6 +24,8 @@ __all__ = ["normalize"]
 # C0 except tab and line feed, delete, C1, and what ftfy treats as control characters: deprecated format characters,
 # byte order marks, interlinear annotations, object replacement.
 CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x{9f}\x{206a}-\x{206f}\x{feff}\x{fff9}-\x{fffc}]"
+# The same for re, with surrogates.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]")
 LINE_ENDS = r"\r\n|[\r\x0b\x0c\x{2028}\x{2029}]"
 # U+0085 is a line end in some encodings, but an ellipsis in mangled Windows-1252, which ftfy repairs. So it is a
 # control character here.
@@ -78,19 +80,11 @@ def _tidy(text: pa.LargeStringArray) -> pa.LargeStringArray:
 
 
 def _repair(text: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Run ftfy on the documents that it could change.
-
-    ftfy processes some 2 MB/s, so two tests exclude most documents. A text without an entity, a control character and a
-    match of SUSPECT cannot change. Nor can a text without the first two if ftfy's own test for mojibake finds nothing
-    in any line; ftfy works line by line.
-    """
-    certain = pc.fill_null(pc.match_substring_regex(text, f"{ENTITY}|{CONTROLS}"), False)
-    suspect = pc.fill_null(pc.match_substring_regex(text, SUSPECT), False)
-    rows = pc.indices_nonzero(pc.or_(certain, suspect))
+    """Run ftfy on the documents that it could change: those with an entity, a control character or a SUSPECT match."""
+    rows = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(text, f"{ENTITY}|{CONTROLS}|{SUSPECT}"), False))
     if not len(rows):
         return text
     import ftfy
-    from ftfy.badness import is_bad
 
     config = ftfy.TextFixerConfig(
         fix_latin_ligatures=False,
@@ -101,12 +95,7 @@ def _repair(text: pa.LargeStringArray) -> pa.LargeStringArray:
         explain=False,
         unescape_html=False,
     )
-    sure = pc.take(certain, rows).to_pylist()
-    before = pc.take(text, rows).to_pylist()
-    after = [
-        repair(doc, config) if known or any(is_bad(line) for line in doc.split("\n") if not line.isascii()) else doc
-        for doc, known in zip(before, sure, strict=True)
-    ]
+    after = [repair(doc, config) for doc in pc.take(text, rows).to_pylist()]
     mask = _mask(len(text), rows, pa.array([True] * len(rows)))
     return pc.replace_with_mask(text, mask, pa.array(after, pa.large_string()))
 
@@ -118,7 +107,6 @@ def repair(text: str, config: TextFixerConfig) -> str:
     text. Here all levels that follow each other are undone at once. As in ftfy, from the first line with "<" on, the
     text is no escaped HTML.
     """
-    import ftfy
     from ftfy.fixes import unescape_html
 
     first = text.find("<")
@@ -129,7 +117,28 @@ def repair(text: str, config: TextFixerConfig) -> str:
         unescaped = ESCAPED_AMPERSANDS.sub("&", escaped)
         while (again := unescape_html(ESCAPED_AMPERSANDS.sub("&", unescaped))) != unescaped:
             unescaped = again
-        escaped = ftfy.fix_text(unescaped, config)
+        escaped = fix_lines(unescaped, config)
         if escaped == before:
-            return escaped + ftfy.fix_text(rest, config)
-    return ftfy.fix_text(escaped, config) + ftfy.fix_text(rest, config)
+            return escaped + fix_lines(rest, config)
+    return fix_lines(escaped, config) + fix_lines(rest, config)
+
+
+def fix_lines(text: str, config: TextFixerConfig) -> str:
+    """Return what ftfy.fix_text makes of a text, which processes 2 MB/s, line by line.
+
+    Without entities and normalization, it can change only a line that has a control character or in which its own test
+    finds mojibake. Only those are passed to it.
+    """
+    import ftfy
+    from ftfy.badness import is_bad
+
+    has_controls = CONTROL.search(text) is not None
+    if text.isascii() and not has_controls:
+        return text
+    lines = text.split("\n")
+    last = len(lines) - 1
+    for place, line in enumerate(lines):
+        if (has_controls and CONTROL.search(line)) or (not line.isascii() and is_bad(line)):
+            fixed = ftfy.fix_text(line if place == last else line + "\n", config)
+            lines[place] = fixed if place == last else fixed.removesuffix("\n")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Time and peak memory of dedup as the number of documents grows.
+"""Processor time and peak memory of dedup as the number of documents grows.
 
     python tests/bench/dedup_growth.py PAGES [--sizes 10000,100000,1000000] [--max-memory 500MB]
 
@@ -78,13 +78,15 @@ def main() -> None:
             found = json.loads((out / "manifest.json").read_text())
             rows.append({
                 "documents": size, "megabytes_of_text": round(found["counts"]["bytes_in"] / 1e6, 1),
-                "seconds": round(seconds, 2), "peak_megabytes": round(megabytes, 1), "kept": found["counts"]["kept"],
+                "processor_seconds": round(seconds, 2), "peak_megabytes": round(megabytes, 1), "kept": found["counts"]["kept"],
                 "candidates": found["metrics"]["candidates"], "false_positives": found["metrics"]["false_positives"],
             })  # fmt: skip
             print(rows[-1])
             source.unlink()
             shutil.rmtree(out)
-    growth = (rows[-1]["seconds"] / rows[-1]["documents"]) / (rows[0]["seconds"] / rows[0]["documents"])
+    growth = (rows[-1]["processor_seconds"] / rows[-1]["documents"]) / (
+        rows[0]["processor_seconds"] / rows[0]["documents"]
+    )
     print(json.dumps({"memory": arguments.max_memory, "sizes": rows, "ratio": round(growth, 3)}))
 
 

@@ -45,7 +45,7 @@ def test_help_fits_80_columns_and_has_at_most_15_flags_of_its_own(stage: str) ->
 
 
 # Those of the other commands train, or run several models.
-QUICK = ("clean", "dedup", "tokenize", "inspect", "doctor", "report")
+QUICK = ("tokenize", "inspect", "doctor", "report")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,7 @@ def test_json_is_one_strict_document_and_people_read_stderr(gptctl: Gptctl, tmp_
     assert (again["status"], again["counts"]) == ("up to date", counts)
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(gptctl: Gptctl, tmp_path: Path, workspace: Path) -> None:
     for command in (
         f"clean {workspace / 'raw.jsonl'} -o x", f"dedup {workspace / 'clean'} -o x", f"tokenize {workspace / 'unique'} -o x",

@@ -90,8 +90,12 @@ def clean(read: Read, workspace: Path, out: Path) -> None:
     raw = (str(workspace / "raw.jsonl"),)
     pages = (str(workspace / "pages"),)
     evaluation = str(write_jsonl(out / "eval.jsonl", [{"text": "A page about the with statement, of fair length."}]))
+    labels = [{"text": "a page" if i % 2 else "spam", "label": i % 2} for i in range(60)]
+    call("finetune", set(), base="none", data=(str(write_jsonl(out / "labels.jsonl", labels)),), out=str(out / "quality"),
+         task="filter")  # fmt: skip
     for name in plugins.names("gptctl.text.filters"):
-        settings = {"language": {"languages": ["en"]}, "url_blocklist": {"column": "text", "words": ["casino"]}}
+        settings = {"language": {"languages": ["en"]}, "url_blocklist": {"column": "text", "words": ["casino"]},
+                    "classifier": {"model": str(out / "quality")}}  # fmt: skip
         call("clean", read, inputs=raw, out=str(out / name), filters=(name,), limit=9, **settings)
     call("clean", read, inputs=raw, out=str(out / "a"), preset="none", pii=True, words="nltk", punkt="train", limit=40,
          remove_stopwords="english", decontaminate=(evaluation,), keep_rejects=True)  # fmt: skip
@@ -219,7 +223,13 @@ USES: dict[str, Callable[[Read, Path, Path], None]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", stage_names())
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("pretrain", "finetune") else [])
+        for name in stage_names()
+    ],
+)
 def test_every_option_is_read(stage: str, read: Read, workspace: Path, tmp_path: Path) -> None:
     USES[stage](read, workspace, tmp_path)
     assert ", ".join(unread(stage, read)) == ""

@@ -136,7 +136,10 @@ CHEAP: list[tuple[str, Values]] = [
 LEFT = {"ray_address", "rdzv_endpoint", "redis_name", "positive", "fold", "fold_column", "language.languages"}
 
 
-@pytest.mark.parametrize(("stage", "values"), CHEAP)
+@pytest.mark.parametrize(
+    ("stage", "values"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[0] in ("pretrain", "finetune") else []) for case in CHEAP],
+)
 def test_the_output_is_the_same(stage: str, values: Values, workspace: Path, tmp_path: Path) -> None:
     """All keys that have no effect are changed at once, behind the back of the check."""
     module, model = plugins.load("gptctl.stages", stage), config_model(stage)

@@ -27,8 +27,11 @@ EXTRAS = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["option
 LITTLE = {"GPTCTL_STEPS": "3", "GPTCTL_EPOCHS": "1", "GPTCTL_MAX_TOKENS": "8", "GPTCTL_EXECUTOR": "serial"}
 
 
-# They read the text of the standard library, import transformers and peft, or have many commands.
-SLOW = ("tutorial", "export", "python", "recipes")
+# They read the text of the standard library, import transformers and peft, train, or have many commands.
+SLOW = (
+    "tutorial", "export", "python", "recipes", "clean", "commands", "dedup", "eval", "finetune", "pretrain", "report",
+    "troubleshooting",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ Gptctl = Callable[..., Ran]
 @pytest.mark.parametrize("fault", ["kill", "enospc"])
 @pytest.mark.parametrize(
     ("stage", "step"),
-    [("clean", 11), ("tokenize", 13), ("dedup", 23)]
+    [("clean", 11), ("tokenize", 13), pytest.param("dedup", 23, marks=pytest.mark.slow)]
     + [pytest.param(stage, 1, marks=pytest.mark.slow) for stage in ("clean", "tokenize", "dedup")]
     + [pytest.param("split", 9, marks=pytest.mark.slow)],
     ids=["clean", "tokenize", "dedup", "clean-each", "tokenize-each", "dedup-each", "split"],
@@ -85,6 +85,7 @@ def test_finished_shards_are_not_made_again(several: Path, tmp_path: Path, gptct
         assert_whole(out)
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_workers_and_the_rerun_is_whole(
     several: Path, tmp_path: Path, gptctl: Gptctl
 ) -> None:

@@ -148,7 +148,7 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
 """
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_the_second_ends_native_code(second: signal.Signals, several: Path, tmp_path: Path) -> None:
     """A library computes for half an hour, and Python runs no handler. The message says what became of the output."""
     (tmp_path / "stuck.py").write_text(LIBRARY_CALL)

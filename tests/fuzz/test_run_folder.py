@@ -235,6 +235,7 @@ class RunFolder(RuleBasedStateMachine):
         assert found in list(good().rows.values())
 
 
+@pytest.mark.slow
 def test_run_folder() -> None:
     run_state_machine_as_test(RunFolder, settings=examples(25, share=0.2))
 

@@ -24,7 +24,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("optimized", [(), ("-O",)], ids=["plain", "without asserts"])
+@pytest.mark.parametrize(
+    "optimized", [(), pytest.param(("-O",), marks=pytest.mark.slow)], ids=["plain", "without asserts"]
+)
 @pytest.mark.parametrize("out", ["out", "-"])
 def test_counts_that_do_not_add_up_are_an_error(tmp_path: Path, out: str, optimized: tuple[str, ...]) -> None:
     """Exit 1, no manifest and no end of the stream, also where Python leaves asserts out."""

@@ -22,6 +22,7 @@ from tests.text.dedup import redis_server
 Gptctl = Callable[..., Ran]
 
 
+@pytest.mark.slow
 def test_an_index_in_memory(raw: Path, texts: dict[str, str], tmp_path: Path, gptctl: Gptctl) -> None:
     """What datasketch finds goes, uncompared; the first stays; the same bytes for any workers."""
     done = gptctl("dedup", raw, "-o", "out", "--index", "datasketch", "--workers", "2", "--json")

@@ -113,6 +113,7 @@ def test_pretraining_has_the_recorded_losses(tokens: Path, preset: str) -> None:
     assert pretrain(tokens, preset) == pytest.approx(recorded()[preset], rel=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_finetuning_has_the_recorded_losses(tokens: Path) -> None:
     """The loss of the last step, and the loss on val after each epoch."""
     assert finetune(tokens) == pytest.approx(recorded()["finetune"], rel=TOLERANCE)

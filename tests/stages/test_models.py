@@ -51,6 +51,7 @@ def test_pretrain_killed_at_any_moment_ends_with_the_same_weights(
         assert "resumed" in [event["event"] for event in events]
 
 
+@pytest.mark.slow
 def test_pretrain_stopped_by_a_signal_saves_and_goes_on(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,

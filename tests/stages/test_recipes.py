@@ -78,6 +78,7 @@ def test_keys_of_faults_are_checked(gptctl: Gptctl) -> None:
     assert "did you mean 'faults.on_spike'?" in done.err
 
 
+@pytest.mark.slow
 def test_samples_are_in_the_events(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """One an evaluation by default, none where none is wanted, which is no other run."""
     command = (

@@ -159,6 +159,7 @@ def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_
     assert "not all of it can be shown" in page.words
 
 
+@pytest.mark.slow
 def test_runs_are_compared(workspace: Path, gptctl: Gptctl, tmp_path: Path) -> None:
     for name, lr in (("low", "0.0001"), ("high", "0.01")):
         made = gptctl(

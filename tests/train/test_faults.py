@@ -256,6 +256,7 @@ def test_signals_save_and_leave(tmp_path: Path, number: signal.Signals, code: in
     assert checkpoint_folders.latest_valid(tmp_path) == tmp_path / "checkpoints" / "step-000011"
 
 
+@pytest.mark.slow
 def test_a_signal_inside_a_step_does_not_wait_for_its_end(tmp_path: Path) -> None:
     """With gradient accumulation the step is given up after the micro-batch and done again by the resume."""
     context = Context()

@@ -53,7 +53,9 @@ def elsewhere(folder: Path, preset: str, dropout: float, kill_at: int) -> int:
     return subprocess.run(command, cwd=REPO, check=False).returncode
 
 
-@pytest.mark.parametrize(("preset", "dropout"), [("test-gpt2", 0.0), ("test-modern", 0.1)])
+@pytest.mark.parametrize(
+    ("preset", "dropout"), [pytest.param("test-gpt2", 0.0, marks=pytest.mark.slow), ("test-modern", 0.1)]
+)
 def test_killed_and_resumed_is_never_interrupted(tmp_path: Path, preset: str, dropout: float) -> None:
     """kill -9 in step 18, then the same command in a fresh process: every bit as without."""
     assert elsewhere(tmp_path / "straight", preset, dropout, -1) == 0
@@ -207,7 +209,16 @@ def test_a_signal_inside_an_evaluation_is_served(tmp_path: Path) -> None:
     assert metrics["steps"] == 30
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("optimizer.safetensors", "state.json", "manifest.json")
+        ),
+    ],
+)
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, name: str) -> None:
     """The one before it is used, with a warning, and the end is the same."""
     run_in(tmp_path / "straight", make_job())

@@ -47,6 +47,7 @@ def test_losses_are_near_those_of_fp32(tmp_path: Path, preset: str) -> None:
         assert tensor.dtype == (torch.bfloat16 if is_mean else torch.float32), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_equal(tmp_path: Path) -> None:
     """The weights in fp32 and the state in bf16 are all that a run needs."""
     job = narrow_job("test-modern", steps=6)

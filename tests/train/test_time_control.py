@@ -101,6 +101,7 @@ def timed_job(minutes: float = 100.0, **settings: Any) -> TrainJob:
     return make_job("test-modern", time_budget=TimeBudget(minutes, time.time(), interval=3, max_steps=40), **settings)
 
 
+@pytest.mark.slow
 def test_equal_plans_give_equal_weights(tmp_path: Path) -> None:
     """The totals of a run are recorded; a run that finds them in its folder follows them, whatever its clock says."""
     run_in(tmp_path / "one", timed_job())

@@ -45,6 +45,17 @@ class ConfiguredFilter:
         """Whether the filter needs all documents of a task at once."""
         return getattr(self.module, "COMPARES_DOCUMENTS", False)
 
+    def fingerprints(self) -> dict[str, str]:
+        """Return a hash of each file that the filter reads besides the documents, by a name for it.
+
+        Raises what the filter raises for a file that cannot be used.
+        """
+        function: Any = getattr(self.module, "fingerprints", None)
+        if function is None:
+            return {}
+        with plugins.failures(FILTERS, self.name, "fingerprints"):
+            return dict(function(self.config))
+
     def rules(self) -> Sequence[Rule]:
         """Return the filter's rules. Raises UsageError (2) if a plug-in fails or returns something else."""
         with plugins.failures(FILTERS, self.name, "rules"):

@@ -50,6 +50,7 @@ def check_filters(options: CleaningOptions) -> None:
     missing = {
         "url_blocklist": "name domains or words: --set url_blocklist.domains=A,B, url_blocklist.words or .files",
         "language": "name the languages to keep: --language en,de",
+        "classifier": "name its model: --set classifier.model=PATH; gptctl finetune --task filter trains one",
     }
     for name in asked_filters(options):
         if name in missing and not can_drop(options, name):
@@ -57,9 +58,10 @@ def check_filters(options: CleaningOptions) -> None:
 
 
 def can_drop(options: CleaningOptions, name: str) -> bool:
-    """Return whether the filters `language` and `url_blocklist` are set to drop anything."""
+    """Return whether the filters `language`, `url_blocklist` and `classifier` are set to drop anything."""
     config = options.filter_settings(name)
-    return bool(config.languages if name == "language" else config.domains or config.words or config.files)
+    needed = {"language": ("languages",), "classifier": ("model",), "url_blocklist": ("domains", "words", "files")}
+    return any(vars(config)[key] for key in needed[name])
 
 
 def check_urls(

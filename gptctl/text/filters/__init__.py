@@ -4,6 +4,9 @@ A filter is a module with the three members of `Filter`: its thresholds (`Config
 (`rules`), and a function that measures a batch of documents (`measure`). The first rule that drops a document names the
 reason, and `gptctl clean --explain` shows the figure of every rule.
 
+A filter that reads other files may have a function `fingerprints(config)`, which returns a hash of each by a name for
+it. A run is a conflict if they differ from those of the run that it continues.
+
 A filter that compares documents with each other also sets `COMPARES_DOCUMENTS = True`. It then receives all documents
 of a task in one batch instead of a few at a time.
 """

@@ -20,6 +20,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
+from gptctl.io.files import content_hash
 from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 
 # The scheme may be missing, or have too few or too many slashes. The part before the last "@" is the credentials.
@@ -63,6 +64,12 @@ class Config(Settings):
 def rules(config: Config) -> tuple[Rule, ...]:
     """Return the rules. One match drops a document; `domains` also stands for the domains from `files`."""
     return Rule("domains", "blocked domains of the URL", 0), Rule("words", "blocked words in the URL", 0)
+
+
+def fingerprints(config: Config) -> dict[str, str]:
+    """Return the hash of each file of domains. Raises UsageError for a file that cannot be used."""
+    blocked_hashes(config.domains, config.files)
+    return {f"url_blocklist.files {path}": content_hash(path) for path in config.files}
 
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:

@@ -24,6 +24,7 @@ from gptctl.text.classifier_inputs import LongDocuments
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.recipe import FinetuneRecipe, Recipe, recipe_for_epochs
+from gptctl.train.tasks.filter import LabelledTables
 from gptctl.train.tasks.mixing_options import MixingOptions
 
 DEFAULT_RECIPE = FinetuneRecipe(
@@ -34,6 +35,8 @@ CLASSIFIER_KEYS = (
     "label_column", "pair_column", "pooling", "long_documents", "select_on", "fold_column", "fold",
     "label_weights", "symmetric", "max_windows", "training.lm_weight", "training.label_weights",
 )  # fmt: skip
+# What --task filter reads besides the options of reading: it has one recipe, and needs neither devices nor a model.
+FILTER_KEYS = frozenset(("task", "label_column", "seed", "seeds", "select_on", "fold_column", "fold", "plugins"))
 CHAT_KEYS = ("chat_template", "chat_format", "long_conversations")
 
 
@@ -44,6 +47,10 @@ class FinetuneData:
     sources: dict[str, dict[str, pa.Table]]
     fingerprints: dict[str, str]
     quarantined: list[UnreadableRecord]
+
+    def labelled(self, label_column: str) -> LabelledTables:
+        """Return the texts of the first source with the column of their labels."""
+        return LabelledTables(next(iter(self.sources.values())), label_column)
 
 
 class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOption):
@@ -59,8 +66,11 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         "adapter.rank": "use --lora",
     }
 
-    task: Literal["classify", "chat", "lm"] = flag(
-        "classify", "Learn to classify texts, to answer in conversations, or to continue text (lm).", panel="Task"
+    task: Literal["classify", "chat", "lm", "filter"] = flag(
+        "classify",
+        "Learn to classify texts, to answer in conversations, to continue text (lm), or, without a MODEL, to score "
+        "texts for clean --filters classifier (filter).",
+        panel="Task",
     )
     label_column: str = flag("label", "Column that holds the label.", panel="Task")
     pair_column: str | None = flag(None, "Column of a second text, to classify pairs.", panel="Task")
@@ -133,7 +143,12 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if self.task != "classify":
+        if self.task == "filter":
+            kept = FILTER_KEYS | set(ReadingOptions.own_keys())
+            found |= dict.fromkeys(FinetuneOptions.model_fields.keys() - kept, "with --task filter")
+            if self.seeds == 1 and self.fold_column is None:
+                found["select_on"] = "with --task filter, unless --seeds or --fold-column trains several models"
+        elif self.task != "classify":
             found |= dict.fromkeys(CLASSIFIER_KEYS, f"with --task {self.task}")
         if self.task != "chat":
             found |= dict.fromkeys(CHAT_KEYS, "without --task chat")
@@ -185,7 +200,7 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         quarantined: list[UnreadableRecord] = []
         for name, path in zip(name_sources(paths), paths, strict=True):
             tables, prints = self.read_splits(path, context, quarantined)
-            for split in tables if self.task == "classify" else ():
+            for split in tables if self.task in ("classify", "filter") else ():
                 texts = len(tables[split])
                 tables[split], lacking = data_splits.with_labels(tables[split], self.label_column, split)
                 if lacking:
@@ -207,8 +222,8 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         convert = partial(self.read_conversations, context) if self.task == "chat" else None
         tables, prints = data_splits.training_splits(self, data, context, convert, unreadable)
         if self.fold is not None:
-            if self.fold_column is None or self.task != "classify":
-                raise UsageError("fold needs --fold-column, and task classify", "name the column that holds it")
+            if self.fold_column is None or self.task not in ("classify", "filter"):
+                raise UsageError("fold needs --fold-column, and task classify or filter", "name the column that has it")
             tables = data_splits.hold_out(tables, self.fold_column, self.fold)
         return tables, prints
 

@@ -195,6 +195,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters()), st.integers(0, 300_000))
+@pytest.mark.slow
 def test_round_trip(text: str, repeats: int) -> None:
     """Any text arrives whole: empty, long, with NUL, with halves of surrogate pairs."""
     long = (text * (repeats // (len(text) or 1) + 1))[: repeats + len(text)]

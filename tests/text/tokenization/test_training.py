@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gptctl.core.errors import DataError, UsageError
-from gptctl.text.tokenization.training import train
+from gptctl.text.tokenization.training import cut_long_pieces, train
 from gptctl.text.tokenizer import Tokenizer
 
 DATA = Path(os.environ.get("GPTCTL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -108,3 +108,15 @@ def test_tiny_shakespeare_has_65_characters() -> None:
     tokenizer = Tokenizer.from_json(train([text], "chars", 0))
     assert tokenizer.vocab_size == 66
     assert len(tokenizer.encode(text)) == 1_115_394
+
+
+def test_long_pieces_are_cut_and_nothing_else() -> None:
+    long = "b" * 10_000 + " " * 5000 + "c, " + "1" * 4097 + "\u4e2d" * 9000 + "-" * 4096
+    assert list(cut_long_pieces(["Some words.", "a" * 4096, "x. " * 9000])) == [
+        "Some words.",
+        "a" * 4096,
+        "x. " * 9000,
+    ]
+    pieces = list(cut_long_pieces([long]))
+    assert "".join(pieces) == long
+    assert [len(piece) for piece in pieces] == [4096, 4096, 1808 + 4096, 904 + 3 + 4096, 1 + 4096, 4096, 808 + 4096]

@@ -40,6 +40,7 @@ def test_silence_and_standstill_are_told_apart() -> None:
     assert diagnose(starting, 1000, 2000) == ""
 
 
+@pytest.mark.slow
 def test_a_stopped_process_is_named_and_ended(tmp_path: Path) -> None:
     """A process with a heartbeat is left alone; one that SIGSTOP holds has none for longer than the timeout."""
     script = (

@@ -50,6 +50,7 @@ def sums_of_a_pass(job: TrainJob, folder: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("preset", ["test-gpt2", "test-modern"])
+@pytest.mark.slow
 def test_tensor_parallelism_sums_twice_a_block_in_each_direction(two: RankPool, tmp_path: Path, preset: str) -> None:
     """Once for attention and once for the feed-forward part, however many matrices read the same input."""
     job = job_of(preset, world_size=2, strategy="tp")
@@ -67,6 +68,7 @@ def train_and_count(job: TrainJob, folder: Path, defers: bool) -> int:
     return sum(count for name, count in traffic.counts.items() if "reduce_scatter" in name)
 
 
+@pytest.mark.slow
 def test_sums_of_gradients_may_wait_for_the_last_micro_batch(two: RankPool, tmp_path: Path) -> None:
     """The same weights, and one reduce-scatter a step where there are two micro-batches, one of them empty on a rank."""
     job = job_of("test-modern", world_size=2, strategy="fsdp")

@@ -101,7 +101,8 @@ def compare(ranks: RankPool, folder: Path, case: str, strategies: tuple[str, ...
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param("test-gpt2", marks=pytest.mark.slow), "test-modern", "test-moe", "classifier"]
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) for case in ("test-gpt2", "test-modern", "classifier")] + ["test-moe"],
 )
 def test_two_ranks_train_as_one(two: RankPool, tmp_path: Path, case: str) -> None:
     """AdamW with biases and a learned table, Muon with QK-norm, experts, a classifier with two losses."""
@@ -127,6 +128,7 @@ def test_four_ranks_share_two_experts(four: RankPool, tmp_path: Path, optimizer:
     assert all(own < 0.3 * total for own, total in held)
 
 
+@pytest.mark.slow
 def test_two_ranks_share_three_experts(two: RankPool, tmp_path: Path) -> None:
     """Three cannot be shared out evenly. One rank goes on with what two have written."""
     job = job_of("test-moe", model={"experts": 3}, recipe={"optimizer": "muon", "schedule": "constant"})
@@ -150,7 +152,9 @@ def resume(ranks: RankPool, folder: Path, strategy: str, job: TrainJob) -> None:
     assert all(torch.equal(straight[name], halves[name]) for name in straight)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(name, marks=[] if name == "fsdp" else [pytest.mark.slow]) for name in STRATEGIES]
+)
 def test_a_resumed_run_is_bit_equal(two: RankPool, tmp_path: Path, strategy: str) -> None:
     """Dropout, Muon, QK-norm and all."""
     resume(two, tmp_path, strategy, job_of("test-modern", model={"dropout": 0.1}, recipe={"schedule": "constant"}))
