@@ -71,8 +71,7 @@ def plan(config: Export, context: Context) -> Summary:
     if config.format == "bin":
         tokens = open_tokens(config.model)
         check_width(tokens)
-        planned: Values = {"format": "bin"} | {split: tokens.count(split) for split in SPLITS}
-        return Summary("export", "planned", (config.out,), plan=planned)
+        return Summary("export", "planned", (config.out,), plan={split: tokens.count(split) for split in SPLITS})
     from gptctl.model.files.locate import find_model
     from gptctl.model.hf.family_lookup import closest_family
 
