@@ -23,7 +23,7 @@ def pin_config(config: StageConfig, context: Context) -> StageConfig:
     """
     pinned: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
-        value = vars(config)[name] if declaration(field).reads else None
+        value = None if declaration(field).folder else vars(config)[name]
         if isinstance(value, str) and is_hub(value):
             pinned[name] = pin(value, context)
         elif isinstance(value, tuple) and any(map(is_hub, value)):
