@@ -184,7 +184,8 @@ def explain(config: Clean, wanted_id: str, context: Context) -> Summary:
     """Show what each rule measures in one document. Raises UsageError (2) if no document has this id."""
     findings.check_filters(config)
     reading = ReadOptions.from_config(config)
-    inputs, options = open_inputs(config.inputs, reading), config
+    inputs = open_inputs(config.inputs, reading)
+    options: CleaningOptions = config
     with scratch_folder(None) as scratch:
         tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
         if wanted_share(config) is not None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -114,7 +115,7 @@ def rank(share: float, documents: int) -> int:
     return math.ceil(round(share * documents, 6))  # 0.07 of 1,000 is 70.00000000000001
 
 
-def highest_with(values: Iterable[NDArray[np.uint32]], wanted: int) -> tuple[int, int]:
+def highest_with(values: Iterable[NDArray[Any]], wanted: int) -> tuple[int, int]:
     """Return the highest number below 2**16 that at least `wanted` values reach, and how many of those are equal to it.
 
     The second number counts only as many of the equal values as are wanted.
