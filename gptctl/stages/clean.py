@@ -26,7 +26,7 @@ from gptctl.text import segmentation
 from gptctl.text.cleaning import findings
 from gptctl.text.cleaning.best_share import ScoreTask, find_cutoff, wanted_share, with_cutoff, with_sampled_cutoff
 from gptctl.text.cleaning.clean_task import CleanTask
-from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
+from gptctl.text.cleaning.explanation import explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
 from gptctl.text.cleaning.sampling import estimate_counts, train_punkt
 from gptctl.text.words import describe_splitter
@@ -194,7 +194,5 @@ def explain(config: Clean, wanted_id: str, context: Context) -> Summary:
             options = with_cutoff(config, find_cutoff(score, tasks(), load_executor(config), context, scratch))
         explanation = explain_document(CleanTask(options), tasks(), reading, wanted_id)
     rules = [rule.to_json() for rule in explanation.rules]
-    title = f"{wanted_id}: {explanation.verdict}"
-    table = Table(title, ExplainedRule.COLUMNS, tuple(rule.row() for rule in explanation.rules))
     metrics = {"id": wanted_id, "verdict": explanation.verdict, "rules": rules}
-    return Summary("clean", "explained", metrics=metrics, tables=(table,))
+    return Summary("clean", "explained", metrics=metrics, tables=explanation.tables(wanted_id))

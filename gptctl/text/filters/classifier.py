@@ -15,6 +15,7 @@ from gptctl.text.arrow_arrays import from_numpy
 from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 from gptctl.text.word_models.open_model import label_position, model_fingerprint, open_word_model
 
+MOST_WORDS = 20  # that are shown
 DOCUMENT_COLUMNS = ("id", "text", "source", "reason")
 
 
@@ -68,6 +69,15 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     position = label_position(model.labels, config.label, config.model)
     scores = model.probabilities(batch.text)[:, position].astype(np.float32)
     return FilterResult(scores.astype(np.float64)[:, None], columns={config.score_column: from_numpy(scores)})
+
+
+def explain(text: str, config: Config) -> dict[str, float]:
+    """Return the words that decided, with what each adds to the log odds of the label. The largest come first."""
+    if config.model is None:
+        return {}
+    model = open_word_model(config.model)
+    weights = model.weights_of(text, label_position(model.labels, config.label, config.model))
+    return dict(sorted(weights.items(), key=lambda item: (-abs(item[1]), item[0]))[:MOST_WORDS])
 
 
 def fingerprints(config: Config) -> dict[str, str]:

@@ -15,7 +15,7 @@ from gptctl.core.errors import DataError
 from gptctl.text.arrow_arrays import string_buffers
 from gptctl.text.kernels import fasttext as kernels
 from gptctl.text.word_models.fasttext_file import CHUNK_ROWS, FastTextFile, Matrix, QuantizedMatrix, read_fasttext
-from gptctl.text.word_models.ngram_model import Probabilities
+from gptctl.text.word_models.ngram_model import Probabilities, against_others
 
 EPSILON = 1e-5  # fastText adds it to every probability before it takes the logarithm
 SIGMOID_STEPS, SIGMOID_LIMIT = 512, 8  # fastText looks up the sigmoid function in a table
@@ -58,6 +58,30 @@ class FastTextModel:
         sums /= np.maximum(counts, 1)[:, None]
         found = self.activate(sums if self.is_product else sums @ self.file.output.T.astype(np.float64))
         found[counts == 0] = 0
+        return found
+
+    def weights_of(self, text: str, label: int) -> dict[str, float]:
+        """Return what each part of a text adds to the log odds of a label, compared with the mean of the others.
+
+        Character n-grams count for their word. A hierarchical softmax has no such weights: the result is empty.
+        """
+        if self.file.loss == "hs":
+            return {}
+        data, known = np.frombuffer(text.encode(), np.uint8), self.file.dictionary
+        room = kernels.most_rows.py_func(len(data), self.settings.tolist())
+        rows, spans, count = np.empty(room, np.int32), np.empty((room, 2), np.int64), np.zeros(1, np.int64)
+        kernels.describe_rows(
+            data, known.data, known.starts, known.ends, known.kinds, self.slots, self.settings, known.pruned, rows,
+            spans, count,
+        )  # fmt: skip
+        used = self.matrix[rows[: count[0]]].astype(np.float64)
+        products = used if self.is_product else used @ self.file.output.T.astype(np.float64)
+        weights = against_others(products, label) if self.file.loss == "softmax" else products[:, label]
+        found: dict[str, float] = {}
+        for (low, high), weight in zip(spans[: count[0]].tolist(), (weights / max(1, count[0])).tolist(), strict=True):
+            words = data[low:high].tobytes().decode("utf-8", "replace").replace("\0", " ").split()
+            part = " ".join(words) or "</s>"
+            found[part] = found.get(part, 0.0) + weight
         return found
 
     def activate(self, products: NDArray[np.float64]) -> Probabilities:

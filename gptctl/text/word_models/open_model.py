@@ -34,6 +34,9 @@ class WordModel(Protocol):
     def probabilities(self, text: pa.LargeStringArray, /) -> Probabilities:
         """Return the probability of each label for each text (texts, labels)."""
 
+    def weights_of(self, text: str, label: int, /) -> dict[str, float]:
+        """Return what each part of a text adds to the log odds of a label, or nothing if the model has no weights."""
+
 
 def model_files(path: str) -> tuple[Path, ...]:
     """Return the files of a model.

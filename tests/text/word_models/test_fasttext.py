@@ -56,6 +56,19 @@ def test_a_path_may_name_a_file_of_fasttext(tmp_path: Path) -> None:
     assert model_fingerprint(path) != model_fingerprint(str(MODELS / "words.bin"))
 
 
+@pytest.mark.parametrize("name", ["softmax.bin", "words.bin", "pruned.ftz"])
+def test_weights_of_words_add_up_to_the_score(name: str) -> None:
+    """The parts are words and neighbours of words, as they stand in the text."""
+    model = load_fasttext(MODELS / name)
+    for text in TEXTS:
+        score = model.probabilities(pa.array([text], pa.large_string()))[0, 0]
+        weights = model.weights_of(text, 0)
+        assert min(1, 1 / (1 + np.exp(-sum(weights.values()))) + 1e-5) == pytest.approx(score, abs=1e-6)
+        joined = " ".join(text.replace("\0", " ").split())
+        assert all(part in joined or part == "</s>" for part in weights)
+    assert not load_fasttext(MODELS / "hs.bin").weights_of("the text", 0)
+
+
 @pytest.mark.parametrize("name", ["words.bin", "pruned.ftz"])
 def test_files_that_are_cut_are_refused(tmp_path: Path, name: str) -> None:
     data = (MODELS / name).read_bytes()
