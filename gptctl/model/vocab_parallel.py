@@ -49,7 +49,9 @@ class VocabShard:
         """Return all logits (..., V) of hidden states (..., C) on every rank: what a loss should not need."""
         assert isinstance(weight, DTensor)
         shared = DTensor.from_local(hidden, weight.device_mesh, (Replicate(),), run_check=False)
-        return F.linear(shared, weight).full_tensor()
+        logits = F.linear(shared, weight)
+        assert isinstance(logits, DTensor)
+        return logits.full_tensor()
 
     def chunk_loss(
         self,
