@@ -63,7 +63,7 @@ def read_output(path: str, found: Manifest, limit: int | None, split: str) -> tu
     facts: Values = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
     if found.kind == "run":
         return facts | {"metrics": found.metrics} | run_facts(Path(path)), []
-    if found.kind in ("export", "filter"):
+    if found.kind in ("export", "filter", "bin"):
         return facts | {"metrics": found.metrics}, []
     facts |= {"rows": sum(s.rows for s in found.shards), "size": format_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}

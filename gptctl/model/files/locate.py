@@ -11,7 +11,7 @@ from gptctl.core.context import ignore_message
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.run_record import MANIFEST
 from gptctl.io.hub.uri import HubUri, is_hub
-from gptctl.io.recognize import recognize, wrong_content
+from gptctl.io.recognize import is_pickle, recognize, wrong_content
 from gptctl.model.files.hub_model import base_in_cache, fetch_model
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
@@ -106,7 +106,8 @@ def refuse_pickle(folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         return
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
+        is_of_torch = path.name.startswith("pytorch_model") or path.suffix != ".bin"
+        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl") and (is_of_torch or is_pickle(str(path))):
             raise DataError(
                 f"{path} is a pickle", "pickle checkpoints can run code: convert it to safetensors where you trust it"
             )

@@ -29,6 +29,12 @@ class Config(Settings):
         "Label whose probability is the score. Default: the one that means good: 1, true, yes, pos, hq, ...",
     )
     threshold: float = key(0.5, "Lowest score at which a document is kept, 0 to 1.", ge=0, le=1)
+    keep_fraction: float | None = key(
+        None,
+        "Share of the documents that is kept instead: those with the highest scores. Reads the input twice.",
+        gt=0,
+        le=1,
+    )
     score_column: str = key("quality_score", "Column for the scores; it replaces one of this name.", min_length=1)
 
     @field_validator("label", mode="before")
@@ -45,10 +51,15 @@ class Config(Settings):
             raise ValueError(f"'{value}' is a column of the documents; choose another name")
         return value
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the reason."""
+        return {} if self.keep_fraction is None else {"threshold": "beside classifier.keep_fraction"}
+
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    """Return the rule on the score."""
-    return (Rule("threshold", "score of the classifier", config.threshold, "below"),)
+    """Return the rule on the score. With `keep_fraction`, `threshold` is the lowest score of the best share."""
+    name = "threshold" if config.keep_fraction is None else "keep_fraction"
+    return (Rule(name, "score of the classifier", config.threshold, "below"),)
 
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
