@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "gptctl export run -o exported",
-    "gptctl export run -o half --dtype bfloat16",
     "gptctl export run -o quantized --format gguf --dtype q8_0",
     "gptctl export tokens -o nanogpt --format bin",
 )

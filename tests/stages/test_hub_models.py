@@ -10,7 +10,7 @@ import pytest
 
 import gptctl
 from gptctl.core.errors import MachineError
-from tests.conftest import run_gptctl, tree_bytes
+from tests.conftest import REPO, documents, run_gptctl, tree_bytes, write_jsonl
 from tests.hub_server import TOKEN, Hub, environment, serve, use
 
 
@@ -49,6 +49,23 @@ def test_a_private_model(hub: Hub, workspace: Path, monkeypatch: pytest.MonkeyPa
         gptctl.load("hf://ann/gpt")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert gptctl.load("hf://ann/gpt", device="cpu").generate("The", max_tokens=1)
+
+
+def test_a_classifier_of_quality(hub: Hub, tmp_path: Path) -> None:
+    """A file of fastText, in a table of the config: the commit is recorded there too."""
+    name = "softmax.bin"
+    data = (REPO / "tests" / "text" / "word_models" / "models" / name).read_bytes()
+    commit = hub.model("ann/quality", {name: data, "README.md": b"# Quality\n"}).branches["main"]
+    (tmp_path / name).write_bytes(data)
+    write_jsonl(tmp_path / "raw.jsonl", documents(20))
+    found = {}
+    for out, model in (("there", f"hf://ann/quality/{name}"), ("here", name)):
+        table = {"model": model, "threshold": 0.01}
+        gptctl.clean("raw.jsonl", out=out, filters=["classifier"], classifier=table, executor="serial", quiet=True)
+        found[out] = gptctl.load(out).to_arrow()
+    assert found["there"].equals(found["here"])
+    recorded = json.loads(Path("there/run.json").read_text())["config"]["classifier"]["model"]
+    assert recorded == f"hf://ann/quality@{commit}/{name}"
 
 
 @pytest.mark.slow

@@ -32,6 +32,9 @@ def fetch_model(place: HubUri, tell: Callable[[str], None]) -> Path:
     if place.kind != "model":
         raise UsageError(f"{place} is a dataset, not a model", "models are named without datasets/")
     place = client.pin(place)
+    inner = in_folder(place, "model")
+    if client.file_at(in_folder(inner, "config.json")) and not client.file_at(in_folder(place, "config.json")):
+        place = inner  # of a run, which has its model in this folder
     start = f"{place.path}/" if place.path else ""
     present = {f.path[len(start) :]: f for f in client.files_below(place) if "/" not in f.path[len(start) :]}
     if not present:
@@ -44,6 +47,11 @@ def fetch_model(place: HubUri, tell: Callable[[str], None]) -> Path:
     with ThreadPoolExecutor(PARALLEL) as pool:
         paths = list(pool.map(lambda file: client.fetch(place.at(file.path)), wanted))
     return paths[0].parent
+
+
+def in_folder(place: HubUri, name: str) -> HubUri:
+    """Return the URI of a file in a folder."""
+    return place.at(f"{place.path}/{name}".strip("/"))
 
 
 def needed(place: HubUri, present: dict[str, HubFile]) -> set[str]:

@@ -22,16 +22,18 @@ ADAPTER_EXTRA = "extra.json"  # of gptctl: what config.json of a model folder ho
 HINT = "MODEL is a run folder, one of its checkpoints, a model folder, an adapter's, or hf://OWNER/NAME"
 
 
-def find_model(path: str, tell: Callable[[str], None] = ignore_message) -> Path:
+def find_model(
+    path: str, tell: Callable[[str], None] = ignore_message, inform: Callable[[str], None] | None = None
+) -> Path:
     """Return the model folder of MODEL: of a run folder, one of its checkpoints, a model folder, or an adapter's.
 
     A model of the hub is downloaded, and its folder lies in the hub's cache. For a run that is not finished it is the
-    newest checkpoint. `tell` is called with a sentence that says so.
+    newest checkpoint. `tell` is called with a sentence that says so, and `inform`, or else `tell`, before a download.
 
     Raises UsageError (2) for a missing path, DataError (3) for a folder without a model.
     """
     if is_hub(path):
-        path = str(fetch_model(HubUri.parse(path), tell))
+        path = str(fetch_model(HubUri.parse(path), inform or tell))
     folder = Path(path)
     if not folder.exists():
         if folder.name in ("model", "adapter") and (folder.parent / CHECKPOINTS).is_dir():

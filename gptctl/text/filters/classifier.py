@@ -22,7 +22,9 @@ DOCUMENT_COLUMNS = ("id", "text", "source", "reason")
 class Config(Settings):
     """Which model scores the documents, and from which score they are kept."""
 
-    model: str | None = key(None, "Run folder of finetune --task filter, or a classifier of fastText (.bin, .ftz).")
+    model: str | None = key(
+        None, "Run folder of finetune --task filter, or a classifier of fastText (.bin, .ftz); also hf://."
+    )
     label: str | None = key(
         None,
         "Label whose probability is the score. Default: the one that means good: 1, true, yes, pos, hq, ...",

@@ -12,6 +12,9 @@ import xxhash
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.io.files import content_hash
+from gptctl.io.hub import client
+from gptctl.io.hub.data_files import named
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.recognize import recognize
 from gptctl.text.word_models import ngram_model
 from gptctl.text.word_models.fasttext_file import is_fasttext
@@ -43,7 +46,7 @@ def model_files(path: str) -> tuple[Path, ...]:
 
     Raises UsageError (2) if the path does not exist, DataError (3) if it holds something else.
     """
-    place = Path(path)
+    place = of_hub(HubUri.parse(path)) if is_hub(path) else Path(path)
     if not place.exists():
         raise UsageError(f"no such model: {path}", HINT)
     for folder in (place, place / "model"):
@@ -56,6 +59,19 @@ def model_files(path: str) -> tuple[Path, ...]:
         return (place,)
     verb = "is" if place.is_file() else "holds"
     raise DataError(f"{path} {verb} {recognize(path)}, not a classifier", HINT)
+
+
+def of_hub(place: HubUri) -> Path:
+    """Return the path that a model of the hub has in the hub's cache, after its files were downloaded."""
+    place = client.pin(place)
+    if client.file_at(place):
+        return client.fetch(place)
+    for folder in (place, place.at(f"{place.path}/model".strip("/"))):
+        files = [folder.at(f"{folder.path}/{name}".strip("/")) for name in (ngram_model.SETTINGS, ngram_model.WEIGHTS)]
+        if paths := [client.fetch(file) for file in files if client.file_at(file)]:
+            return paths[0].parent
+    hint = f"name a file of it: {named(client.files_below(place.at('')))}"
+    raise UsageError(f"{place} names no classifier", hint)
 
 
 def model_fingerprint(path: str) -> str:

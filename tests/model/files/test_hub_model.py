@@ -61,6 +61,13 @@ def test_only_what_is_needed(hub: Hub, weights: dict[str, bytes], expected: set[
     assert fetched("hf://ann/inner/best") == NEEDED | expected
 
 
+def test_a_run(hub: Hub) -> None:
+    """A run folder has its model in model/, as on this machine."""
+    files = {"run.json": b"{}", "checkpoints/step-1/model.safetensors": b"w"}
+    hub.model("ann/run", files | {"model/config.json": b"{}", "model/model.safetensors": b"w"})
+    assert fetched("hf://ann/run") == {"config.json", "model.safetensors"}
+
+
 def test_an_adapter(hub: Hub) -> None:
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"w", "optimizer.pt": b"pickle"}
     hub.model("ann/adapter", files | {"tokenizer.json": b"{}"})
