@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -22,12 +23,17 @@ from gptctl.text.pii import Pii, mask
 from gptctl.text.tokenization import training
 from gptctl.text.tokenization.gigatoken_encoder import GigatokenEncoder
 from gptctl.text.tokenizer import Tokenizer
+from gptctl.text.word_models.fasttext_model import load_fasttext
+from gptctl.text.word_models.ngram_model import NgramModel
 from gptctl.text.words import remove_stop_words, split_text
 from tests.growth import assert_linear_seconds
+from tests.text.word_models.make_fasttext import MODELS
 
 pytestmark = pytest.mark.slow
 BYTES = 60_000
-SLOW_READERS = ("punkt", "split words as nltk")  # NLTK's, in Python
+MODEL = NgramModel(("bad", "good"), 2, np.zeros((2**16, 2), np.float32), np.zeros(2))
+FASTTEXT = load_fasttext(MODELS / "ns.bin")
+SLOW_READERS = ("punkt", "split words as nltk", "words that decided of fastText")  # in Python
 
 
 def repeated(unit: str) -> Callable[[int], str]:
@@ -123,6 +129,10 @@ def by_gigatoken() -> Callable[[str], Any]:
 
 READERS: dict[str, Callable[[str], Any]] = {
     **{f"filter {name}": by_filter(name) for name in names(FILTERS)},
+    "classifier": lambda text: MODEL.probabilities(column(text)),
+    "words that decided": lambda text: MODEL.weights_of(text, 1),
+    "classifier of fastText": lambda text: FASTTEXT.probabilities(column(text)),
+    "words that decided of fastText": lambda text: FASTTEXT.weights_of(text, 1),
     "normalize": lambda text: normalize(column(text)),
     "pii": lambda text: mask(column(text), Pii()),
     "pii datatrove": lambda text: mask(column(text), Pii(style="datatrove")),

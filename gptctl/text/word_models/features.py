@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -47,24 +48,26 @@ def join(parts: list[Features]) -> Features:
 def words_of(text: str) -> list[str]:
     """Return the words of a text, as its n-grams are made from them. This is slow, and meant for a single text."""
     table = code_point_table(normalize=True)
-    words: list[list[str]] = []
+    letters: list[str] = []
+    starts: list[int] = []  # of the words, in `letters`
     inside = is_single = False
     for character in text:
         point = ord(character)
         entry = int(table[point])
         if point >= 128 and entry & SINGLE:
-            words.append([character])
+            starts.append(len(letters))
             inside, is_single = False, True
         elif is_single and entry & EXTEND:
-            words[-1].append(character)
+            pass
         elif entry and (point < 128 or inside or not entry & EXTEND):
             if not inside:
-                words.append([])
-            words[-1].append(chr(entry & CODE_POINT))
+                starts.append(len(letters))
             inside, is_single = True, False
         else:
             inside = is_single = False
-    return ["".join(word) for word in words]
+            continue
+        letters.append(chr(entry & CODE_POINT))
+    return ["".join(letters[start:end]) for start, end in pairwise([*starts, len(letters)])]
 
 
 def ngrams_of(text: str, n: int) -> dict[str, int]:

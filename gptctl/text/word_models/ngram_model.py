@@ -79,7 +79,8 @@ class NgramModel:
         buckets = found.buckets[np.minimum(found.offsets[:-1] + list(grams.values()), found.offsets[1:]) - 1]
         _, first = np.unique(buckets, return_index=True)  # of n-grams in the same bucket, the first
         weights = against_others(self.weights[buckets[first]].astype(np.float64), label) / np.sqrt(len(first))
-        return {name: float(weights[number]) for number, name in enumerate(np.array(list(grams))[first].tolist())}
+        names = list(grams)
+        return {names[number]: weight for number, weight in zip(first.tolist(), weights.tolist(), strict=True)}
 
     def save(self, folder: Path, metrics: dict[str, Any]) -> None:
         """Write the model's files into a folder."""
