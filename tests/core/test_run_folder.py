@@ -1,6 +1,9 @@
 """The output folder: fresh, resume, up to date, or somebody else's."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from gptctl.core.errors import ConflictError, DataError, StoppedError
 from gptctl.core.run_folder import open_run
 from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Summary
+from gptctl.core.written_files import Entry
 
 
 class Stage(StageConfig):
@@ -22,6 +26,11 @@ class Stage(StageConfig):
 
 class Declared:
     """A manifest that says nothing."""
+
+    paths: Collection[str] = ()
+
+    def with_files(self, files: Sequence[Entry]) -> Declared:
+        return self
 
     def write(self, folder: Path) -> None:
         (folder / MANIFEST).write_text("{}")
