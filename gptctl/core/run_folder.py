@@ -162,9 +162,10 @@ def open_run(
             check_same_run(name, old, settings, inputs, extendable or {})
             check_same_plugins(name, old)
             is_extended = any(look_up(old["settings"], key) != look_up(settings, key) for key in extendable or {})
-            if is_extended or (
-                (out / MANIFEST).exists() and not (is_complete(out) and (store or is_whole(out, context)))
-            ):
+            is_finished = not is_extended and (out / MANIFEST).exists()
+            if is_finished and store is None:
+                is_finished = is_whole(out, context)
+            if not (is_finished and is_complete(out)):
                 (out / MANIFEST).unlink(missing_ok=True)
         atomic.sweep(out)
         run = Run(out, stage, old, store)
@@ -185,7 +186,7 @@ def open_run(
 
 def is_whole(out: Path, context: Context) -> bool:
     """Return whether the files of a finished output are what was written, and say which are not."""
-    changed = changed_output(out)
+    changed = changed_output(out) if checked_json.read(out / MANIFEST) else [MANIFEST]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         context.warn(f"made again, because {out / changed[0]}{more} changed or vanished since it was written")
