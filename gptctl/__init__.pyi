@@ -400,7 +400,7 @@ def export(
     model: str | Path,
     *,
     out: str | Path,
-    format: Literal["hf", "gguf"] | None = ...,
+    format: Literal["hf", "gguf", "bin"] | None = ...,
     dtype: Literal["float32", "bfloat16", "float16", "q8_0"] | None = ...,
     plugins: str | Sequence[str] | None = ...,
     max_shard_bytes: int | None = ...,

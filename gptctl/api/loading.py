@@ -30,13 +30,18 @@ def load(
     """
     from gptctl.io.dataset import manifest
     from gptctl.io.files import plain_path
+    from gptctl.io.hub import client
+    from gptctl.io.hub.uri import HubUri, is_hub
     from gptctl.io.object_storage.address import is_uri
     from gptctl.io.recognize import recognize, wrong_content
 
     place = plain_path(str(path))
+    if is_hub(place):
+        place = str(client.pin(HubUri.parse(place)))
     if not is_uri(place) and not Path(place).exists():
         raise UsageError(f"no such file or folder: {path}", "path is the output of a command, or a model folder")
-    kind = manifest.read(place).kind if manifest.is_ours(place) else ""
+    is_model = is_hub(place) and HubUri.parse(place).kind == "model"
+    kind = manifest.read(place).kind if not is_model and manifest.is_ours(place) else ""
     if kind == "filter":
         raise wrong_content(recognize(place), "model")
     if kind in ("run", "export", ""):

@@ -7,6 +7,7 @@ from pathlib import Path
 from gptctl.core.run_record import MANIFEST
 from gptctl.io.dataset import manifest
 from gptctl.io.files import content_hash
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.input.find import find_files
 
 
@@ -26,6 +27,8 @@ def fingerprints_of(path: str) -> dict[str, str]:
 
 def is_model(path: str) -> bool:
     """Return whether a path is a model, not predictions."""
+    if is_hub(path):
+        return HubUri.parse(path).kind == "model"
     from gptctl.model.files import locate
 
     return locate.model_in(Path(path)) is not None

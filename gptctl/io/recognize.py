@@ -10,7 +10,7 @@ from typing import Literal
 from gptctl.core.errors import DataError
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest
-from gptctl.io.files import plain_path, read_if_exists
+from gptctl.io.files import open_raw, plain_path, read_if_exists
 from gptctl.io.object_storage.address import is_uri, join
 
 Need = Literal["documents", "tokens", "model", "predictions", "output"]
@@ -31,6 +31,7 @@ NAMES = {
     "adapter": "an adapter",
     "gguf": "a GGUF file",
     "weights": "a file of weights",
+    "bin": ".bin files of token ids",
     "tokenizer": "a tokenizer",
     "report": "a page of gptctl report",
     "datasets": "a dataset that Hugging Face's datasets saved",
@@ -45,8 +46,11 @@ NEEDED = {
     "predictions": "predictions",
     "output": "an output of gptctl",
 }
+READ = {"documents": "documents", "tokens": "shards of gptctl"}
 MODELS = ("run", "export", "model", "checkpoint", "adapter")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+# How files begin that torch.save writes: a ZIP archive, and before version 1.6 a pickled magic number.
+PICKLES = (b"PK\x03\x04", bytes.fromhex("80028a0a6cfc9c46f9206aa85019"))
 REPORT_MARK = b" - gptctl report</title>"
 HEAD_BYTES = 4096
 
@@ -120,6 +124,8 @@ def kind_of_folder(folder: Path) -> str:
         return "datasets"
     if any(name.endswith(".gguf") for name in names):
         return "gguf"
+    if {"train.bin", "val.bin"} & names:
+        return "bin"
     if names and names <= {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model"}:
         return "tokenizer"
     return "texts" if names else "empty"
@@ -130,13 +136,19 @@ def kind_of_file(file: Path) -> str:
     if file.suffix == ".gguf":
         return "gguf"
     if file.suffix in WEIGHTS:
-        return "weights"
+        return "bin" if file.suffix == ".bin" and not is_pickle(str(file)) else "weights"
     if file.name == "tokenizer.json":
         return "tokenizer"
     if file.suffix == ".html":
         with file.open("rb") as opened:
             return "report" if REPORT_MARK in opened.read(HEAD_BYTES) else "texts"
     return "texts"
+
+
+def is_pickle(path: str) -> bool:
+    """Return whether a file begins as one that torch.save wrote."""
+    with open_raw(path) as file:
+        return bytes(file.read(len(PICKLES[1]))).startswith(PICKLES)
 
 
 def wrong_content(found: Content, need: Need) -> DataError:
@@ -150,6 +162,9 @@ def wrong_content(found: Content, need: Need) -> DataError:
     if found.kind == "damaged":
         hint = "remove it and run the command that makes it; see gptctl doctor"
         return DataError(f"{found.path} is a damaged output of gptctl", hint)
+    if found.kind == "bin" and need in ("documents", "tokens"):
+        hint = f"convert them: gptctl tokenize {shlex.quote(found.path)} -o tokens --tokenizer TOKENIZER"
+        return DataError(f"{found.path} has token ids in nanoGPT's format, not {READ[need]}", hint)
     if need == "model" and found.kind == "export":
         return DataError(
             f"{found.path} is a GGUF export, which gptctl does not read", "export it without --format gguf"

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+if TYPE_CHECKING:  # torch.distributed takes long to import
+    from gptctl.model.vocab_parallel import VocabShard
 
 IGNORE_INDEX = -1  # a target that does not count
 CHUNK_ROWS = 256  # enough to keep a matrix product busy; 128 rows are no faster (GPT-2's vocabulary, Zen 4)
@@ -64,14 +67,17 @@ def fused_cross_entropy_sum(
     softcap: float,
     label_smoothing: float,
     compiled: bool = False,
+    weights: Tensor | None = None,
+    shard: VocabShard | None = None,
 ) -> Tensor:
     """Return the cross-entropy in nats, summed over rows, of hidden (N, C), the head's weight (V, C) and targets (N,).
 
-    Rows whose target is IGNORE_INDEX do not count. Matrix products are in autocast's dtype, all else is in float32.
-    `softcap` is that of GPT.logits, `label_smoothing` that of cross_entropy_sum. With `compiled`, torch.compile fuses
-    what happens between the matrix products.
+    Rows whose target is IGNORE_INDEX do not count, and the others with their `weights` (N,). Matrix products are in
+    autocast's dtype, all else is in float32. `softcap` is that of GPT.logits, `label_smoothing` that of
+    cross_entropy_sum. With `compiled`, torch.compile fuses what happens between the matrix products. With a `shard`,
+    `weight` has the rows of that shard, and every rank returns the whole sum.
     """
-    options = vocab_size, softcap, label_smoothing, torch.is_grad_enabled(), compiled
+    options = vocab_size, softcap, label_smoothing, torch.is_grad_enabled(), compiled, weights, shard
     return FusedCrossEntropy.apply(hidden, weight, targets, *options)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -89,12 +95,14 @@ class FusedCrossEntropy(torch.autograd.Function):
         label_smoothing: float,
         needs_gradient: bool,
         compiled: bool,
+        weights: Tensor | None,
+        shard: VocabShard | None,
     ) -> Tensor:
         """Add up the chunks."""
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         size = CUDA_CHUNK_ROWS if device == "cuda" else CHUNK_ROWS
-        chunk_loss = compiled_chunk_loss() if compiled else chunk_loss_in_place
+        chunk_loss = shard.chunk_loss if shard else compiled_chunk_loss() if compiled else chunk_loss_in_place
         matrix = weight.to(dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
@@ -106,12 +114,18 @@ class FusedCrossEntropy(torch.autograd.Function):
                 loss, gradient = chunk_loss(
                     F.linear(h, matrix), target, vocab_size, softcap, label_smoothing, needs_gradient
                 )
-                total += loss
+                scale = target != IGNORE_INDEX
+                if weights is not None:
+                    loss, scale = loss * weights[rows, None], scale * weights[rows, None]
+                total += loss.sum()
                 if hidden_gradient is None or weight_gradient is None:
                     continue
-                counted = target != IGNORE_INDEX
-                hidden_gradient[rows] = (gradient @ matrix) * counted
-                add_weight_gradient(weight_gradient, gradient, h * counted)
+                hidden_gradient[rows] = (gradient @ matrix) * scale
+                add_weight_gradient(weight_gradient, gradient, (h * scale).to(dtype))
+        if shard:
+            shard.all_reduce(total)
+            if hidden_gradient is not None:
+                shard.all_reduce(hidden_gradient)
         if needs_gradient:
             ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
@@ -121,16 +135,16 @@ class FusedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         """Multiply both gradients in place by the incoming one, a single number; torch refuses a second pass."""
         hidden, weight = ctx.saved_tensors
-        return hidden.mul_(above), weight.mul_(above), None, None, None, None, None, None
+        return hidden.mul_(above), weight.mul_(above), *[None] * 8
 
 
 def chunk_loss_in_place(
     logits: Tensor, target: Tensor, vocab_size: int, softcap: float, label_smoothing: float, needs_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the summed loss of a chunk of rows, and its gradient with respect to the logits, in their dtype.
+    """Return the losses (rows, 1) of a chunk, and the gradient of their sum with respect to the logits, in their dtype.
 
-    logits (rows, V), which are overwritten if they are in float32; target (rows, 1). The gradient is empty if it is not
-    needed, and arbitrary for rows whose target does not count.
+    logits (rows, V), which are overwritten if they are in float32; target (rows, 1). The loss is 0 where the target
+    does not count, and the gradient arbitrary there. It is empty if it is not needed.
     """
     dtype, logits = logits.dtype, logits.float()
     slope = apply_softcap(logits, softcap, needs_gradient)
@@ -141,11 +155,11 @@ def chunk_loss_in_place(
     loss = (label_smoothing - 1) * log_probs.gather(1, target)
     if label_smoothing:
         loss -= label_smoothing * log_probs[:, :vocab_size].mean(1, keepdim=True)
-    total = loss.where(counted, 0).sum()
+    loss = loss.where(counted, 0)
     if not needs_gradient:
-        return total, log_probs.new_empty(0)
+        return loss, log_probs.new_empty(0)
     gradient = logit_gradient(log_probs, target, vocab_size, label_smoothing)
-    return total, (gradient if slope is None else gradient.mul_(slope)).to(dtype)
+    return loss, (gradient if slope is None else gradient.mul_(slope)).to(dtype)
 
 
 def chunk_loss_to_fuse(
@@ -164,13 +178,13 @@ def chunk_loss_to_fuse(
     loss = (label_smoothing - 1) * log_probs.where(is_target, 0).sum(1, keepdim=True)
     if label_smoothing:
         loss = loss - label_smoothing / vocab_size * log_probs.where(is_token, 0).sum(1, keepdim=True)
-    total = loss.where(target != IGNORE_INDEX, 0).sum()
+    loss = loss.where(target != IGNORE_INDEX, 0)
     if not needs_gradient:
-        return total, raw.new_empty(0)
+        return loss, raw.new_empty(0)
     gradient = log_probs.exp() - (1 - label_smoothing) * is_target - label_smoothing / vocab_size * is_token
     if softcap:
         gradient = gradient * (1 - (capped / softcap).square())
-    return total, gradient.to(logits.dtype)
+    return loss, gradient.to(logits.dtype)
 
 
 @functools.cache

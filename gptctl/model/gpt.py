@@ -10,7 +10,7 @@ title are to Vaswani et al. 2017, "Attention Is All You Need".
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from gptctl.model.moe import MixtureOfExperts, router_losses
 from gptctl.model.norms import make_norm
 from gptctl.model.rope import RopeTables, all_rope_tables, look_up_rope
 from gptctl.model.sliding_window import document_mask
+
+if TYPE_CHECKING:  # torch.distributed takes long to import
+    from gptctl.model.vocab_parallel import VocabShard
 
 
 def sinusoidal_positions(length: int, hidden_size: int) -> Tensor:
@@ -116,6 +119,7 @@ class GPT(nn.Module):
         # With tied embeddings, the embedding matrix is the output head, too (3.4; Press and Wolf 2017).
         untied = not config.tie_embeddings
         self.head = nn.Linear(config.hidden_size, config.padded_vocab_size, bias=False) if untied else None
+        self.vocab_shard: VocabShard | None = None  # set where ranks split the rows of embedding and head
         self.is_compiled = False
         if not self.embedding.weight.is_meta:  # computing on the meta device would import torch's compiler
             self.make_tables()
@@ -184,7 +188,8 @@ class GPT(nn.Module):
     def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, dict[str, RopeTables | None]]:
         """Return the embeddings (B, T, C) of tokens, and the rotary tables of their positions by rope_name."""
         config = self.config
-        x = self.embedding(tokens)  # (B, T, C)
+        shard = self.vocab_shard
+        x = shard.embed(tokens, self.embedding.weight) if shard else self.embedding(tokens)  # (B, T, C)
         if config.embedding_scale:
             x = x * math.sqrt(config.hidden_size)  # 3.4
         if config.embedding_multiplier != 1:
@@ -231,9 +236,28 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., C) to logits (..., V), without the padding of the vocabulary."""
-        logits = F.linear(self.head_input(hidden), self.head_weight())[..., : self.config.vocab_size]
+        hidden, weight = self.head_input(hidden), self.head_weight()
+        padded = self.vocab_shard.logits(hidden, weight) if self.vocab_shard else F.linear(hidden, weight)
+        logits = padded[..., : self.config.vocab_size]
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits  # Gemma Team 2024, "Gemma 2", 2
+
+    def cross_entropy(
+        self, hidden: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the summed cross-entropy of hidden states (B, T, C) and targets (B, T), each with its weight if given.
+
+        `label_smoothing` and the targets that count are those of `forward`.
+        """
+        config, shard = self.config, self.vocab_shard
+        if not shard and weights is None and targets.numel() * config.vocab_size < MIN_FUSED_LOGITS:
+            return cross_entropy_sum(self.logits(hidden), targets, label_smoothing=label_smoothing)[0]
+        weight = self.head_weight()
+        return fused_cross_entropy_sum(
+            self.head_input(hidden).flatten(0, 1), shard.local_rows(weight) if shard else weight, targets.flatten(),
+            config.vocab_size, config.logit_softcap, label_smoothing, self.is_compiled and hidden.is_cuda,
+            None if weights is None else weights.flatten(), shard,
+        )  # fmt: skip
 
     def forward(
         self,
@@ -255,13 +279,7 @@ class GPT(nn.Module):
         if targets is None:
             return self.logits(hidden)
         config, counted = self.config, targets != IGNORE_INDEX
-        if targets.numel() * config.vocab_size < MIN_FUSED_LOGITS:
-            cross_entropy, _ = cross_entropy_sum(self.logits(hidden), targets, label_smoothing=label_smoothing)
-        else:
-            cross_entropy = fused_cross_entropy_sum(
-                self.head_input(hidden).flatten(0, 1), self.head_weight(), targets.flatten(), config.vocab_size,
-                config.logit_softcap, label_smoothing, compiled=self.is_compiled and hidden.is_cuda,
-            )  # fmt: skip
+        cross_entropy = self.cross_entropy(hidden, targets, label_smoothing)
         load_balancing = router_z = torch.zeros_like(cross_entropy)
         for logits in routers:
             balance, squares = router_losses(logits, counted, config.experts_per_token)

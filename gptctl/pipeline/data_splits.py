@@ -25,7 +25,6 @@ from gptctl.io.object_storage.address import base_name, file_info, list_folder
 from gptctl.pipeline import finalize
 from gptctl.pipeline.task_results import PipelineTotals
 
-NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
 VAL_SHARE = 0.1
 
 Convert = Callable[[pa.Table, str], pa.Table]  # from whole records to documents; the text names the split
@@ -59,7 +58,7 @@ def find_splits(data: str) -> Splits:
         named = hub_data.splits_of(HubUri.parse(data))
         return Splits(named, None) if named else of_name(data)
     for name, place in list_folder(data).items():
-        split = NAMES.get(stem(name))
+        split = manifest.SPLIT_NAMES.get(stem(name))
         if split in named:
             raise DataError(f"{data} has two {split} splits: {base_name(named[split])} and {name}", "keep one of them")
         if split:
@@ -71,7 +70,7 @@ def find_splits(data: str) -> Splits:
 
 def of_name(data: str) -> Splits:
     """Return data without named splits: one split if its own name says so."""
-    split = NAMES.get(stem(base_name(data)))
+    split = manifest.SPLIT_NAMES.get(stem(base_name(data)))
     return Splits({split: data}, None) if split else Splits({}, data)
 
 

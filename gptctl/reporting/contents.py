@@ -17,8 +17,10 @@ from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.schema import fact, kind_of
 from gptctl.io.dataset.shard_format import SUFFIXES, is_parquet, read_groups
 from gptctl.io.files import UNREADABLE, damaged, open_seekable, open_stream, read_if_exists, split_suffixes
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.object_storage.address import file_info, is_uri, join, list_folder
 from gptctl.io.recognize import recognize, wrong_content
+from gptctl.model.files.locate import find_model
 from gptctl.text.tokenizer import Tokenizer
 
 Rows = list[dict[str, Any]]
@@ -33,6 +35,8 @@ def read_content(path: str, limit: int | None, split: str = "") -> tuple[Values,
     """
     if file_info(path).is_file:
         return read_file(path, limit)
+    if is_hub(path) and HubUri.parse(path).kind == "model":
+        path = str(find_model(path))
     content = recognize(path)
     if content.manifest:
         return read_output(path, content.manifest, limit, split)
@@ -59,7 +63,7 @@ def read_output(path: str, found: Manifest, limit: int | None, split: str) -> tu
     facts: Values = {"kind": found.kind, "stage": found.stage, "shards": len(found.shards)}
     if found.kind == "run":
         return facts | {"metrics": found.metrics} | run_facts(Path(path)), []
-    if found.kind in ("export", "filter"):
+    if found.kind in ("export", "filter", "bin"):
         return facts | {"metrics": found.metrics}, []
     facts |= {"rows": sum(s.rows for s in found.shards), "size": format_bytes(sum(s.bytes for s in found.shards))}
     facts |= {"counts": found.counts.to_json()} if found.counts.documents_in else {}

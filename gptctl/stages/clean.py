@@ -24,8 +24,9 @@ from gptctl.pipeline.scratch import ScratchOptions, scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.text import segmentation
 from gptctl.text.cleaning import findings
+from gptctl.text.cleaning.best_share import ScoreTask, find_cutoff, wanted_share, with_cutoff, with_sampled_cutoff
 from gptctl.text.cleaning.clean_task import CleanTask
-from gptctl.text.cleaning.explanation import ExplainedRule, explain_document
+from gptctl.text.cleaning.explanation import explain_document
 from gptctl.text.cleaning.options import CleaningOptions, filter_fields
 from gptctl.text.cleaning.sampling import estimate_counts, train_punkt
 from gptctl.text.words import describe_splitter
@@ -70,7 +71,7 @@ else:
 def plan(config: Clean, context: Context) -> Summary:
     """Describe what would be done, and clean a sample to estimate the counts."""
     if config.explain is not None:
-        return explain(config, config.explain)
+        return explain(config, config.explain, context)
     out = destination(config)
     inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
     preview.check_output(out, config, context, inputs, other_fingerprints(config))
@@ -83,7 +84,8 @@ def plan(config: Clean, context: Context) -> Summary:
     }
     if inputs.is_stream:
         return Summary("clean", "planned", (out,), plan=planned)
-    counts, metrics, totals = estimate_counts(CleanTask(config), preview.read_spread(inputs, config.limit), context)
+    task = CleanTask(with_sampled_cutoff(config, partial(inputs.tasks, config.limit)))
+    counts, metrics, totals = estimate_counts(task, preview.read_spread(inputs, config.limit), context)
     preview.check_totals(totals, config, context)
     findings.check_urls(config, metrics, config.inputs, ReadOptions.from_config(config))
     planned["sample"] = counts.to_json()
@@ -98,7 +100,7 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     for warning in config.warnings():
         context.warn(warning)
     if config.explain is not None:
-        return explain(config, config.explain)
+        return explain(config, config.explain, context)
     out = destination(config)
     inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
     also = other_fingerprints(config)
@@ -144,20 +146,27 @@ def other_fingerprints(config: Clean) -> dict[str, str]:
 
 def clean_documents(config: Clean, context: Context, inputs: Inputs, dataset: DatasetOutput) -> StageResult:
     """Clean all documents and write them to the dataset."""
-    options = ReadOptions.from_config(config)
+    options, metrics = ReadOptions.from_config(config), {}
     with scratch_folder(dataset.folder, config.tmp) as scratch:
         punkt_parameters = ""
+        chosen: CleaningOptions = config
+        trains, share = config.words == "nltk" and config.punkt == "train", wanted_share(config)
         tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
-        if config.words == "nltk" and config.punkt == "train":
+        if trains or share is not None:
             tasks = inputs.repeatable_tasks(scratch, config.limit)
+        if trains:
             punkt_parameters = train_punkt(CleanTask(config), list(tasks()), options)
-        clean_task = CleanTask(config, punkt_parameters, config.keep_rejects)
+        if share is not None:
+            score = ScoreTask(CleanTask(config, punkt_parameters), options)
+            metrics["lowest_score"] = find_cutoff(score, tasks(), load_executor(config), context, scratch)
+            chosen = with_cutoff(config, metrics["lowest_score"])
+        clean_task = CleanTask(chosen, punkt_parameters, config.keep_rejects)
         preload = (__name__, *(KERNELS if clean_task.filters else ()))
         pipeline = ShardPipeline(
             clean_task, options, dataset.folder, dataset.storage, preload=preload, in_groups=clean_task.by_block
         )
         totals = pipeline.run(tasks(), load_executor(config), context, dataset.pipe)
-    metrics = findings.summarize_stats(totals.stats) | {"words": describe_splitter(config.words, punkt_parameters)}
+    metrics |= findings.summarize_stats(totals.stats) | {"words": describe_splitter(config.words, punkt_parameters)}
     findings.check_urls(config, metrics, config.inputs, ReadOptions.from_config(config))
     return StageResult(totals, metrics)
 
@@ -171,14 +180,19 @@ def check(config: Clean, context: Context) -> None:
         context.info(CleanTask(config).evaluation_texts.describe())
 
 
-def explain(config: Clean, wanted_id: str) -> Summary:
+def explain(config: Clean, wanted_id: str, context: Context) -> Summary:
     """Show what each rule measures in one document. Raises UsageError (2) if no document has this id."""
     findings.check_filters(config)
     reading = ReadOptions.from_config(config)
-    tasks = open_inputs(config.inputs, reading).tasks(config.limit)
-    explanation = explain_document(CleanTask(config), tasks, reading, wanted_id)
+    inputs = open_inputs(config.inputs, reading)
+    options: CleaningOptions = config
+    with scratch_folder(None) as scratch:
+        tasks: Callable[[], Iterator[ShardTask]] = partial(inputs.tasks, config.limit)
+        if wanted_share(config) is not None:
+            tasks = inputs.repeatable_tasks(scratch, config.limit)
+            score = ScoreTask(CleanTask(config), reading)
+            options = with_cutoff(config, find_cutoff(score, tasks(), load_executor(config), context, scratch))
+        explanation = explain_document(CleanTask(options), tasks(), reading, wanted_id)
     rules = [rule.to_json() for rule in explanation.rules]
-    title = f"{wanted_id}: {explanation.verdict}"
-    table = Table(title, ExplainedRule.COLUMNS, tuple(rule.row() for rule in explanation.rules))
     metrics = {"id": wanted_id, "verdict": explanation.verdict, "rules": rules}
-    return Summary("clean", "explained", metrics=metrics, tables=(table,))
+    return Summary("clean", "explained", metrics=metrics, tables=explanation.tables(wanted_id))

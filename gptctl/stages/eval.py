@@ -47,7 +47,7 @@ class Eval(EvalOptions):
     last split, which is test if there is one.
     """
 
-    model: str | None = argument(None, "MODEL", "A run folder, one of its checkpoints, or a model folder.")
+    model: str | None = argument(None, "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL.")
     data: str | None = argument(None, "DATA", "File or folder with the texts, or tokens.")
     predictions: str | None = flag(
         None, "Score this file of id, label, pred instead; - reads JSON lines.",

@@ -1,4 +1,4 @@
-"""Export a model for transformers, or as a GGUF file for llama.cpp."""
+"""Export a model for transformers, or as a GGUF file for llama.cpp, or tokens as train.bin and val.bin for nanoGPT."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Literal
 from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag, key, output
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
+from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Counts, Summary, Table
-from gptctl.io.dataset.manifest import Manifest, Shard
+from gptctl.io.dataset.manifest import SPLITS, Manifest, Shard
+from gptctl.io.dataset.token_export import check_width, write_bin_files
+from gptctl.io.dataset.tokens import open_tokens
+from gptctl.io.hub.uri import is_hub
+from gptctl.io.recognize import recognize
+from gptctl.pipeline.open_output import has_all_files
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
@@ -22,8 +27,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "gptctl export run -o exported",
-    "gptctl export run -o half --dtype bfloat16",
     "gptctl export run -o quantized --format gguf --dtype q8_0",
+    "gptctl export tokens -o nanogpt --format bin",
 )
 GGUF = "model.gguf"
 HINT = "see docs/export.md for what can be exported"
@@ -31,15 +36,18 @@ FORMATS = {"hf": ("float32", "bfloat16", "float16"), "gguf": ("float32", "float1
 
 
 class Export(StageConfig):
-    """Export a model for other programs.
+    """Export a model, or tokens, for other programs.
 
     hf is a folder that transformers' from_pretrained opens, with tokenizer, chat template and model card. gguf is one
-    file for llama.cpp. Unsupported architectures are rejected, with the reason.
+    file for llama.cpp. Unsupported architectures are rejected, with the reason. bin writes the train, val and test
+    tokens of a folder of gptctl tokenize as the .bin files that nanoGPT trains on.
     """
 
-    model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
+    model: str = argument(..., "MODEL", "A run, checkpoint, model folder or hf://OWNER/MODEL; for bin, tokens.")
     out: str = output(..., "Folder for the exported files.")
-    format: Literal["hf", "gguf"] = flag("hf", "hf for transformers, gguf for llama.cpp.", panel="Output")
+    format: Literal["hf", "gguf", "bin"] = flag(
+        "hf", "hf for transformers, gguf for llama.cpp, bin for nanoGPT.", panel="Output"
+    )
     dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = flag(
         "float32", "Number format of the weights; q8_0 is for gguf only, bfloat16 for hf only.", panel="Output"
     )
@@ -50,16 +58,23 @@ class Export(StageConfig):
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if self.format == "gguf":
-            found["max_shard_bytes"] = "with --format gguf"
+        if self.format != "hf":
+            found["max_shard_bytes"] = f"with --format {self.format}"
+        if self.format == "bin":
+            found["dtype"] = "with --format bin"
         return found
 
 
 def plan(config: Export, context: Context) -> Summary:
     """Return what would be exported, or raise why it cannot be."""
+    if config.format == "bin":
+        tokens = open_tokens(config.model)
+        check_width(tokens)
+        return Summary("export", "planned", (config.out,), plan={split: tokens.count(split) for split in SPLITS})
     from gptctl.model.files.locate import find_model
     from gptctl.model.hf.family_lookup import closest_family
 
+    refuse_tokens(config)
     folder = find_model(config.model, context.info)
     shape = check(config, folder)
     facts: Values = {
@@ -72,12 +87,15 @@ def plan(config: Export, context: Context) -> Summary:
 
 
 def run(config: Export, context: Context | None = None) -> Summary:
-    """Export a model into a folder."""
+    """Export a model or tokens into a folder."""
     context = context or Context()
+    if config.format == "bin":
+        return export_tokens(config, context)
     from gptctl.model.files import model_manifest
     from gptctl.model.files.locate import find_model
     from gptctl.model.folder import open_model
 
+    refuse_tokens(config)
     folder = find_model(config.model, context.info)
     check(config, folder)
     inputs = {"model": model_manifest.model_fingerprint(folder)}
@@ -93,11 +111,33 @@ def run(config: Export, context: Context | None = None) -> Summary:
         out = shlex.quote(config.out)
         chat = " --chat" * bool(opened.saved.extra.get("chat_template"))
         follow = f"gptctl generate {out}{chat}" if config.format == "hf" else f"llama-cli -m {out}/{GGUF}"
-        summary = Summary(
-            "export", "done", (config.out,), metrics=metrics, tables=(Table("export", ("", "value"), rows),),
-            next=follow,
-        )  # fmt: skip
-        return record.finish(summary, declared)
+        tables = (Table("export", ("", "value"), rows),)
+        return record.finish(
+            Summary("export", "done", (config.out,), metrics=metrics, tables=tables, next=follow), declared
+        )
+
+
+def refuse_tokens(config: Export) -> None:
+    """Raise DataError (3) for tokens in a format for models."""
+    if not is_hub(config.model) and recognize(config.model).kind == "tokens":
+        hint = f"for nanoGPT: gptctl export {shlex.join((config.model, '-o', config.out))} --format bin"
+        raise DataError(f"{config.model} holds tokens, not a model", hint)
+
+
+def export_tokens(config: Export, context: Context) -> Summary:
+    """Write the tokens of each split into a file."""
+    tokens = open_tokens(config.model)
+    check_width(tokens)
+    inputs = {"tokens": tokens.manifest.content()}
+    with open_run(Path(config.out), config, context, inputs, is_complete=has_all_files) as record:
+        if record.up_to_date:
+            return record.previous_summary()
+        files = write_bin_files(tokens, record.path, lambda done, total: context.progress(done, total, "tokens"))
+        metrics: Values = {Path(file.path).stem: file.tokens for file in files} | {"vocab_size": tokens.vocab_size}
+        declared = Manifest("bin", "export", config.settings(), inputs, files, Counts(), metrics)
+        rows = ((file.path, f"{file.tokens:,}", format_bytes(file.bytes)) for file in files)
+        table = Table("export", ("", "tokens", "size"), tuple(rows))
+        return record.finish(Summary("export", "done", (config.out,), metrics=metrics, tables=(table,)), declared)
 
 
 def check(config: Export, folder: Path) -> ModelConfig:

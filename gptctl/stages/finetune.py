@@ -19,6 +19,7 @@ from gptctl.core.formatting import format_number
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.summary import Counts, Summary, Table, source_table
 from gptctl.io.dataset.manifest import Manifest
+from gptctl.io.hub.uri import is_hub
 from gptctl.pipeline import data_splits, finalize
 from gptctl.text.chat_formats import chat_format_of
 from gptctl.text.classifier_inputs import ClassifierInputs
@@ -52,7 +53,7 @@ class Finetune(FinetuneOptions):
     as messages, or in the format of ShareGPT, Alpaca, or prompt and completion.
     """
 
-    base: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder; none for filter.")
+    base: str = argument(..., "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL; none for filter.")
     data: tuple[str, ...] = argument(
         ..., "DATA...", "File or folder with the texts. For lm several are mixed, see --weights."
     )
@@ -211,7 +212,7 @@ def train(config: Finetune, inputs: FinetuneInputs, record: Run, context: Contex
     metadata = {name: value for name, value in job.metadata.items() if name != "lora"}
     if config.lora:
         metrics["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        base = str(Path(config.base).absolute())
+        base = config.base if is_hub(config.base) else str(Path(config.base).absolute())
         save_adapter(record.path / "adapter", model, base, job.tokenizer_json, metadata | {"metrics": metrics})
         lora.merge_lora(model)
     if "held out" in tables:

@@ -41,7 +41,7 @@ class Generate(SamplingOptions, ReadingOptions, StorageOptions, LoadingOptions):
     resumes. A prompt that is too long for the model is truncated from the left.
     """
 
-    model: str = argument(..., "MODEL", "A run folder, one of its checkpoints, or a model folder.")
+    model: str = argument(..., "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL.")
     prompt: str | None = argument(
         None, "[PROMPT]", "Text to continue; without it, the model begins a document.", reads=False
     )

@@ -11,25 +11,25 @@ from gptctl.core import atomic
 from gptctl.core.config import ReadingOptions, WorkerOptions, argument, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.formatting import format_bytes
 from gptctl.core.summary import Summary
 from gptctl.executors import Executor, _threads, load_executor
 from gptctl.io.dataset.shard_format import MAPPED
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.text_columns import check_column_options
+from gptctl.io.token_files import TokenFiles
 from gptctl.pipeline import preview, shuffle
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.shuffle import ShuffleMerge
-from gptctl.text.tokenization import metrics, splits, training
+from gptctl.text.tokenization import import_task, metrics, splits
 from gptctl.text.tokenization.encode_task import EncodeTask, TokenSchema, task_note
 from gptctl.text.tokenization.gigatoken_encoder import choose_encoder
 from gptctl.text.tokenization.load import load_tokenizer_json
 from gptctl.text.tokenization.options import TokenizeOptions
 from gptctl.text.tokenization.positions import Positions
 from gptctl.text.tokenization.splits import SplitRule
-from gptctl.text.tokenization.training_texts import TrainingTexts, sample_texts
+from gptctl.text.tokenization.training_texts import TrainingTexts, sample_texts, train_for
 from gptctl.text.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -37,9 +37,6 @@ EXAMPLES = (
     "gptctl tokenize corpus.txt -o chars --algorithm chars --val 0.1 --test 0 --set split.by=position",
     "gptctl tokenize unique -o again --tokenizer tokens/tokenizer.json --shuffle",
 )
-# The trainer counts pairs in 32 bits and does not notice an overflow. At 8 GiB, a pair that is a quarter of all (two
-# spaces, two dashes) occurs 2^31 times.
-MAX_TRAINING_BYTES = 2**33
 BYTES = 256
 CHECKED_TEXTS = 200  # of each shard task, that a dry run encodes with a given tokenizer
 
@@ -73,14 +70,24 @@ def check(config: Tokenize) -> None:
         )
 
 
-def open_inputs(config: Tokenize) -> Inputs:
+def load_given(config: Tokenize) -> str | None:
+    """Return the tokenizer.json of --tokenizer or, for token files, beside them. None: one is to be trained."""
+    path = config.tokenizer or import_task.find_tokenizer(config.inputs)
+    return load_tokenizer_json(path, config.split_pattern) if path else None
+
+
+def open_inputs(config: Tokenize, given: str | None) -> Inputs:
     """Open the inputs. Raises UsageError (2) for shares or undivided inputs beside one that is divided already."""
+    if files := import_task.open_token_files(config, config.inputs, given):
+        return files
     inputs = Inputs(config.inputs, ReadOptions.from_config(config), keeps_splits=True)
     check_column_options(inputs)
     if not inputs.is_divided:
         return inputs
-    if given := sorted(config.model_fields_set & {"val", "test", "split"}):
-        raise UsageError(f"{given[0]} has no effect: INPUT is divided into train, val and test already", "leave it out")
+    if unused := sorted(config.model_fields_set & {"val", "test", "split"}):
+        raise UsageError(
+            f"{unused[0]} has no effect: INPUT is divided into train, val and test already", "leave it out"
+        )
     if len(inputs.sources) > 1:
         raise UsageError("an INPUT that is divided already cannot be combined with others", "name it alone")
     return inputs
@@ -89,12 +96,14 @@ def open_inputs(config: Tokenize) -> Inputs:
 def plan(config: Tokenize, context: Context) -> Summary:
     """Check the command and the given tokenizer, and return what would be done."""
     check(config)
-    given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
+    given = load_given(config)
     tokenizer = Tokenizer.from_json(given) if given else None
-    inputs = open_inputs(config)
+    inputs = open_inputs(config, given)
     preview.check_output(config.out, config, context, inputs, {"tokenizer": tokenizer.hash} if tokenizer else {})
     has_text = has_training = False
-    for table in preview.read_checked(inputs, config, context):
+    if isinstance(inputs, TokenFiles) and tokenizer:
+        import_task.check_sample(inputs, tokenizer)
+    for table in () if isinstance(inputs, TokenFiles) else preview.read_checked(inputs, config, context):
         if tokenizer:
             tokenizer.encode_batch(table["text"].slice(0, CHECKED_TEXTS).to_pylist())
         if config.split.by != "position" and len(table) and not has_training and not inputs.is_divided:
@@ -107,7 +116,7 @@ def plan(config: Tokenize, context: Context) -> Summary:
         "input_bytes": inputs.total_bytes(),
         "workers": config.worker_count(),
     }
-    facts["tokenizer"] = config.tokenizer or f"{config.algorithm}, trained here"
+    facts["tokenizer"] = config.tokenizer or ("beside INPUT" if given else f"{config.algorithm}, trained here")
     return Summary("tokenize", "planned", (config.out,), plan=facts)
 
 
@@ -115,9 +124,9 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     """Tokenize the inputs into a folder of token shards."""
     context = context or Context()
     check(config)
-    given = load_tokenizer_json(config.tokenizer, config.split_pattern) if config.tokenizer else None
+    given = load_given(config)
     also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
-    inputs = open_inputs(config)
+    inputs = open_inputs(config, given)
     with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
@@ -139,6 +148,8 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
 def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, given: str | None) -> StageResult:
     """Train a tokenizer unless a tokenizer.json is given, choose the encoder, and write the shards."""
     options, executor = ReadOptions.from_config(config), load_executor(config)
+    if isinstance(inputs, TokenFiles) and given:
+        return import_task.import_tokens(inputs, given, out, executor, context)
     tasks = inputs.repeatable_tasks(out / "work", config.limit)
     rule, positions = SplitRule(config.split.by, config.val, config.test, config.split.salt), Positions()
     if config.split.by == "position":
@@ -148,7 +159,7 @@ def write_tokens(config: Tokenize, context: Context, inputs: Inputs, out: Path, 
         size = text_size(inputs)
         share = min(1.0, config.train_bytes / size) if size else 1.0
         max_chars, is_chars = config.train_chars_per_doc or None, config.algorithm == "chars"
-        given = train(config, TrainingTexts(options, tasks, rule, positions, share, max_chars, is_chars, context))
+        given = train_for(config, TrainingTexts(options, tasks, rule, positions, share, max_chars, is_chars, context))
     tokenizer = Tokenizer.from_json(given)
     atomic.write_text(out / "tokenizer.json", given)
     sample = sample_texts(options, tasks) if config.encoder != "tokenizers" else []
@@ -184,15 +195,3 @@ def text_size(inputs: Inputs) -> int | None:
         return None
     known = sum(found.counts.bytes_kept for found in inputs.manifests.values())
     return known + sum(file.size for file in inputs.files)
-
-
-def train(config: Tokenize, texts: TrainingTexts) -> str:
-    """Train a tokenizer and return its tokenizer.json."""
-    pattern = config.split_pattern or "gpt2"
-    tokenizer_json = training.train(texts, config.algorithm, config.vocab_size, split_pattern=pattern)
-    if config.algorithm == "bpe" and texts.characters > MAX_TRAINING_BYTES:
-        texts.context.warn(
-            f"the tokenizer was trained on {format_bytes(texts.characters)}: its counts of pairs may have overflowed "
-            "(32 bits); lower train_bytes"
-        )
-    return tokenizer_json

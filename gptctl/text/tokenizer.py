@@ -216,6 +216,19 @@ class Tokenizer:
         return text
 
     @cached_property
+    def byte_lengths(self) -> NDArray[np.int64] | None:
+        """The bytes of text that each id stands for, 0 for special tokens, or None if they depend on other ids."""
+        if not self.lossless:
+            return None
+        symbols = {token["content"] for token in self.definition.get("added_tokens") or []}
+        is_bytewise = self.definition["model"]["type"] == "BPE"
+        lengths = np.zeros(self.vocab_size, np.int64)
+        for name, number in self._vocabulary.items():
+            if number not in self.special_ids:  # a symbol of a byte-level token is one byte
+                lengths[number] = len(name) if is_bytewise and name not in symbols else len(name.encode())
+        return lengths
+
+    @cached_property
     def _guarded(self) -> GuardedEncoder:
         return GuardedEncoder(self.definition, {name: self._vocabulary[name] for name in self._special_names})
 

@@ -76,7 +76,7 @@ def test_every_error_is_a_gptctl_error(
         ("tokenize", {"inputs": "raw.jsonl", "out": "x", "val": 0.6, "test": 0.6}, "val=0.6 and test=0.6 leave nothing to train on", None),
         ("pretrain", {"out": "x"}, "tokens is missing", "see help(gptctl.pretrain)"),
         ("pretrain", {"tokens": "t", "size": "1M", "preset": "gpt2"}, "size and preset both choose the model: give one of them", None),
-        ("finetune", {"base": "absent", "data": "d", "out": "x"}, None, "base is a run folder, one of its checkpoints, a model folder, or an adapter's"),
+        ("finetune", {"base": "absent", "data": "d", "out": "x"}, None, "base is a run folder, one of its checkpoints, a model folder, an adapter's, or hf://OWNER/NAME"),
         ("evaluate", {"model": "m"}, "name either data or harness", "see help(gptctl.evaluate)"),
         ("evaluate", {"predictions": "p", "average": "binary"}, "average='binary' needs positive LABEL", None),
         ("generate", {"model": "m", "prompt": "a", "prompts": "b"}, "prompt and prompts are both given", None),

@@ -5,8 +5,8 @@
 The default model has 0.5 billion parameters. gloo connects the ranks. With --load the weights are those of a model
 folder, as in finetuning, which another process writes first, tensor by tensor. A rank's figure is its largest resident
 memory (ru_maxrss) minus what it had before the model. The last line is one JSON document; `ratio` is the largest figure of a
-rank as a share of its part: the weights in float32 divided by the number of ranks. With tp a rank holds more than that,
-because embeddings, head and norms are not split.
+rank as a share of its part: the weights in float32 divided by the number of ranks. With tp a rank holds a little more than
+that, because norms and learned positions are not split.
 """
 
 from __future__ import annotations

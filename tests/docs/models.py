@@ -14,7 +14,8 @@ from tests.model.hf import small_families, test_families
 
 HEAD = f"""# Models
 
-These classes of transformers can be used as MODEL in every command, and exported ([export.md](export.md)). The table is made by
+These classes of transformers can be used as MODEL in every command, from a folder or [from the hub](hub.md), and exported
+([export.md](export.md)). The table is made by
 `python -m tests.docs.models > docs/models.md`.
 
 On small random models of each class, `tests/model/hf/test_families.py` compares with transformers 5.24 in float32:

@@ -17,5 +17,5 @@ def test_the_table_of_reasons_is_complete() -> None:
             expected[f"{name}.{rule.key}"] = rule.datatrove
     page = (REPO / "docs" / "clean.md").read_text(encoding="utf-8")
     table = dict(re.findall(r"^\| `([a-z0-9_.]+)` \| .* \| (?:`(\w+)` )?\|$", page, re.MULTILINE))
-    others = {"html_seconds": "", "html_crash": "", "contamination.words": ""}
+    others = {"classifier.keep_fraction": "", "html_seconds": "", "html_crash": "", "contamination.words": ""}
     assert table == expected | others

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gptctl import load
 from gptctl.core.errors import DataError
-from tests.conftest import Ran, read_jsonl, tree_bytes, write_jsonl
+from gptctl.io.dataset import manifest
+from tests.conftest import Ran, tree_bytes, write_jsonl
 from tests.text.word_models import labelled
 
 Gptctl = Callable[..., Ran]
@@ -35,9 +38,7 @@ def test_from_labels_to_a_dataset(gptctl: Gptctl, labelled_file: Path, tmp_path:
     assert cleaned.code == 0, cleaned.err
     counts = cleaned.json["counts"]
     assert counts["dropped"] == {"classifier.threshold": counts["in"] - counts["kept"]}
-    rows = gptctl("inspect", "good", "--limit", "0", "--format", "jsonl").out.splitlines()
-    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(rows))
-    kept = read_jsonl(tmp_path / "rows.jsonl")
+    kept = rows_of(gptctl, CLEAN[:-1], "good")
     assert all(row["quality_score"] >= 0.5 for row in kept)
     assert sum(row["label"] == "good" for row in kept) > 0.95 * len(kept)
     retrained = gptctl(*TRAIN, "quality", "--seed", "1", "--force")
@@ -46,16 +47,51 @@ def test_from_labels_to_a_dataset(gptctl: Gptctl, labelled_file: Path, tmp_path:
     assert (changed.code, "classifier.model differs" in changed.err) == (5, True)
 
 
-@pytest.mark.slow
-def test_workers_and_pipes_give_the_same(gptctl: Gptctl, labelled_file: Path, tmp_path: Path) -> None:
+def test_the_best_share_is_kept(gptctl: Gptctl, labelled_file: Path, tmp_path: Path) -> None:
+    """The tenth with the highest scores of what earlier filters keep; --dry-run and --explain use a score of the kind."""
     assert gptctl(*TRAIN, "quality").code == 0
-    assert gptctl(*CLEAN, "one").code == 0
-    assert gptctl(*CLEAN, "two", "--workers", "2").code == 0
+    scored = ("clean", "labelled.jsonl", "--filters", "length,classifier", "--set", "classifier.model=quality")
+    scores = rows_of(gptctl, (*scored, "--set", "classifier.threshold=0", "--set", "length.min_chars=60"), "all")
+    share = (*scored, "--set", "length.min_chars=60", "--set", "classifier.keep_fraction=0.1")
+    best = rows_of(gptctl, share, "best")
+    lowest = sorted((row["quality_score"] for row in scores), reverse=True)[-(-len(scores) // 10) - 1]
+    assert [row["id"] for row in best] == [row["id"] for row in scores if row["quality_score"] >= lowest]
+    assert manifest.read(tmp_path / "best").metrics["lowest_score"] == lowest
+    assert manifest.read(tmp_path / "best").counts.dropped["classifier.keep_fraction"] == len(scores) - len(best)
+    planned = gptctl(*share, "-o", "plan", "--dry-run", "--json").json["plan"]["sample"]
+    assert planned["kept"] == -(-(planned["in"] - planned["dropped"]["length.min_chars"]) // 10)
+    worst = min(scores, key=lambda row: row["quality_score"])["id"]
+    rules = gptctl(*share, "--explain", worst, "--json").json["metrics"]
+    assert (rules["verdict"], rules["rules"][-1]["threshold"]) == ("dropped", lowest)
+    weights = list(map(abs, rules["rules"][-1]["words"].values()))
+    assert 0 < len(weights) <= 20
+    assert weights == sorted(weights, reverse=True)
+    assert "words that decided classifier.keep_fraction" in gptctl(*share, "--explain", worst).err
+    both = gptctl(*share, "-o", "both", "--set", "classifier.threshold=0.1")
+    assert (both.code, "no effect beside classifier.keep_fraction" in both.err) == (2, True), both.err
+
+
+def rows_of(gptctl: Gptctl, command: tuple[str, ...], out: str) -> list[dict[str, Any]]:
+    """Run a command with the output `out`, and return its rows."""
+    done = gptctl(*command, "-o", out)
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in gptctl("inspect", out, "--limit", "0", "--format", "jsonl").out.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [(), ("--set", "classifier.keep_fraction=0.3")])
+def test_workers_and_pipes_give_the_same(
+    gptctl: Gptctl, labelled_file: Path, tmp_path: Path, extra: tuple[str, ...]
+) -> None:
+    assert gptctl(*TRAIN, "quality").code == 0
+    assert gptctl(*CLEAN, "one", *extra).code == 0
+    assert gptctl(*CLEAN, "two", "--workers", "2", *extra).code == 0
     assert tree_bytes(tmp_path / "two") == tree_bytes(tmp_path / "one")
     (tmp_path / "stream").write_bytes(
         gptctl("clean", "labelled.jsonl", "--preset", "none", "--set", "identify_language=false", "-o", "-").out
     )
-    assert gptctl("clean", "-", *CLEAN[2:], "piped", stdin=(tmp_path / "stream").read_bytes()).code == 0
+    stream = (tmp_path / "stream").read_bytes()
+    assert gptctl("clean", "-", *CLEAN[2:], "piped", *extra, stdin=stream).code == 0
     rows = [gptctl("inspect", name, "--limit", "0", "--format", "jsonl").out for name in ("one", "piped")]
     assert rows[0] == rows[1]
 

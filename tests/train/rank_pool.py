@@ -260,6 +260,15 @@ def prepared(job: TrainJob, folder: Path, precision: str, frozen: str = "no") ->
     return model, strategy, parameters
 
 
+def logits_of(job: TrainJob, folder: Path, tokens: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
+    """Return the logits of tokens, and the norms of two whole gradients of the sum of their squares."""
+    model, _, _ = prepared(job, folder, "fp32")
+    logits = model(tokens)
+    logits.square().sum().backward()
+    gradients = model.blocks[0].attention.output.weight.grad, model.embedding.weight.grad
+    return logits.detach(), [gradient.full_tensor().norm().item() for gradient in gradients]
+
+
 def step(model: Any, strategy: Any, parameters: dict[str, Any]) -> None:
     """Compute the gradients of some tokens."""
     tokens = torch.arange(64).view(2, 32)

@@ -26,6 +26,10 @@ from gptctl.io.object_storage.address import is_uri, join
 SCHEMA_VERSION = 1
 Folder = Path | str  # a local folder or a URI
 SPLITS = ("train", "val", "test")
+# The names that files and folders of splits have.
+SPLIT_NAMES = {
+    "train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -103,13 +103,18 @@ def fetch(place: HubUri) -> Path:
     Raises FileNotFoundError if the repository has no such file, MachineError (4) if it cannot be had.
     """
     hub, place = library(), pin(place)
-    arguments = {"repo_type": place.kind, "revision": place.revision}
-    cached = hub.try_to_load_from_cache(place.repo, place.path, **arguments)
-    if isinstance(cached, str):
-        return Path(cached)
+    if found := cached(place):
+        return found
     if file_at(place) is None:
         raise FileNotFoundError(2, "no such file", str(place))
+    arguments = {"repo_type": place.kind, "revision": place.revision}
     return Path(ask(place, lambda: hub.hf_hub_download(place.repo, place.path, **arguments)))
+
+
+def cached(place: HubUri) -> Path | None:
+    """Return the path that a file has in the cache, or None. No server is asked."""
+    found = library().try_to_load_from_cache(place.repo, place.path, repo_type=place.kind, revision=place.revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def card_values(card: HubUri) -> dict[str, Any]:

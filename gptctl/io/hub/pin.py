@@ -5,9 +5,9 @@ run.json and config.toml then name the commit, and worker processes ask no serve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gptctl.core.config import StageConfig, declaration
+from gptctl.core.config import Settings, declaration
 from gptctl.core.context import Context
 from gptctl.core.formatting import format_bytes
 from gptctl.io.hub.uri import HubUri, is_hub
@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from gptctl.io.hub.data_files import Selection
 
 
-def pin_config(config: StageConfig, context: Context) -> StageConfig:
+Config = TypeVar("Config", bound=Settings)
+
+
+def pin_config(config: Config, context: Context) -> Config:
     """Return a config whose URIs of the hub name commits, and say which files they select. Others are unchanged.
 
     Raises UsageError (2) for what the hub does not have, MachineError (4) if it refuses or does not answer.
     """
     pinned: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
-        value = vars(config)[name] if declaration(field).reads else None
+        value = None if declaration(field).folder else vars(config)[name]
         if isinstance(value, str) and is_hub(value):
             pinned[name] = pin(value, context)
+        elif isinstance(value, Settings):
+            inner = pin_config(value, context)
+            pinned |= {} if inner is value else {name: inner}
         elif isinstance(value, tuple) and any(map(is_hub, value)):
             pinned[name] = tuple(pin(one, context) if is_hub(one) else one for one in value)
     return config.model_copy(update=pinned) if pinned else config

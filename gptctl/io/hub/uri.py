@@ -10,10 +10,11 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from gptctl.core.errors import UsageError
 
 SCHEME = "hf://"
-FORM = "write it like hf://datasets/OWNER/NAME@REVISION/PATH or hf://OWNER/MODEL@REVISION"
+FORM = "write hf://datasets/OWNER/NAME@REVISION/PATH for data, and hf://OWNER/NAME@REVISION for a model"
+NAME = r"(?![^/@]*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 # A slash in a revision is written %2F, except in the names that the hub itself gives to references.
 REPOSITORY = re.compile(
-    r"(?P<kind>datasets/|models/)?(?P<repo>(?!(?:datasets|models|spaces|buckets|kernels)/)[\w.-]+/[\w.-]+)"
+    rf"(?P<kind>datasets/|models/)?(?P<repo>(?!(?:datasets|models|spaces|buckets|kernels)/){NAME}/{NAME})"
     r"(?:@(?P<revision>refs/(?:pr/\d+|convert/[\w.-]+)|[^/@]+))?(?:/(?P<path>.*))?",
     re.S,
 )

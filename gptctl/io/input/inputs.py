@@ -28,7 +28,7 @@ from gptctl.io.input.find import find_files
 from gptctl.io.input.names import distinct_names
 from gptctl.io.input.read_task import read_task
 from gptctl.io.input.stdin_blocks import read_stdin_blocks
-from gptctl.io.object_storage.address import is_uri
+from gptctl.io.object_storage.address import is_uri, list_folder
 from gptctl.io.recognize import recognize, wrong_content
 
 BLOCK_BYTES = 2**20
@@ -77,7 +77,7 @@ class Inputs:
         found = recognize(argument)
         if found.kind == "documents" and found.manifest:
             self._add_dataset(found.path, found.manifest)
-        elif found.kind in ("texts", "empty", "missing"):
+        elif found.kind in ("texts", "empty", "missing") or (found.kind == "bin" and list_folder(found.path)):
             for file in find_files(found.path, name):
                 self._add_file(file)
         else:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from gptctl.core.context import ignore_message
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.run_record import MANIFEST
-from gptctl.io.recognize import recognize, wrong_content
+from gptctl.io.hub.uri import HubUri, is_hub
+from gptctl.io.recognize import is_pickle, recognize, wrong_content
+from gptctl.model.files.hub_model import base_in_cache, fetch_model
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as the package peft names them
 CHECKPOINTS = "checkpoints"
 TRAINING = ("pretrain", "finetune")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 ADAPTER_EXTRA = "extra.json"  # of gptctl: what config.json of a model folder holds as extra
-HINT = "MODEL is a run folder, one of its checkpoints, a model folder, or an adapter's"
+HINT = "MODEL is a run folder, one of its checkpoints, a model folder, an adapter's, or hf://OWNER/NAME"
 
 
-def find_model(path: str, tell: Callable[[str], None] = ignore_message) -> Path:
+def find_model(
+    path: str, tell: Callable[[str], None] = ignore_message, inform: Callable[[str], None] | None = None
+) -> Path:
     """Return the model folder of MODEL: of a run folder, one of its checkpoints, a model folder, or an adapter's.
 
-    For a run that is not finished it is the newest checkpoint, and `tell` is called with a sentence that says so.
+    A model of the hub is downloaded, and its folder lies in the hub's cache. For a run that is not finished it is the
+    newest checkpoint. `tell` is called with a sentence that says so, and `inform`, or else `tell`, before a download.
+
     Raises UsageError (2) for a missing path, DataError (3) for a folder without a model.
     """
+    if is_hub(path):
+        path = str(fetch_model(HubUri.parse(path), inform or tell))
     folder = Path(path)
     if not folder.exists():
         if folder.name in ("model", "adapter") and (folder.parent / CHECKPOINTS).is_dir():
@@ -66,17 +76,25 @@ def is_adapter(folder: Path) -> bool:
 def adapter_base(folder: Path) -> Path:
     """Return the model folder of an adapter's base.
 
-    A relative path starts at the working directory or, if there is no such folder, at the adapter's folder.
+    A relative path starts at the working directory or, if there is no such folder, at the adapter's folder. A name of
+    the hub is looked up in the hub's cache, and never downloaded, as the command line does not name it.
 
     Raises DataError (3) if it is not on this machine.
     """
     try:
-        named = json.loads((folder / ADAPTER[0]).read_bytes())["base_model_name_or_path"]
+        values = json.loads((folder / ADAPTER[0]).read_bytes())
+        named = values["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{folder / ADAPTER[0]} names no base model", "copy it again from its source") from error
     for place in (Path(str(named)), folder / str(named)):
         if named and place.is_dir():
             return find_model(str(place))
+    if HUB_NAME.fullmatch(str(named)):
+        revision = str(values.get("revision") or "main")
+        if found := base_in_cache(str(named), revision):
+            return find_model(str(found))
+        uri = HubUri("model", str(named), revision)
+        raise DataError(f"the base of {folder} is not on this machine: {named}", f"download it: gptctl inspect {uri}")
     raise DataError(
         f"the base of {folder} is not on this machine: {named}",
         f"get it, and write its folder as base_model_name_or_path in {folder / ADAPTER[0]}",
@@ -88,7 +106,8 @@ def refuse_pickle(folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         return
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
+        is_of_torch = path.name.startswith("pytorch_model") or path.suffix != ".bin"
+        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl") and (is_of_torch or is_pickle(str(path))):
             raise DataError(
                 f"{path} is a pickle", "pickle checkpoints can run code: convert it to safetensors where you trust it"
             )

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gptctl.core import atomic
+from gptctl.io.hub import client
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import locate, model_manifest, tensor_files
 from gptctl.model.gpt import GPT
@@ -113,6 +115,14 @@ def join_updates(module: MappedModule, layers: dict[str, LoraLinear], model: GPT
     return found
 
 
+def base_settings(base: str) -> dict[str, Any]:
+    """Return the values that name the base model: a folder, or a repository of the hub and its commit."""
+    if is_hub(base) and not (place := client.pin(HubUri.parse(base))).path:
+        return {"base_model_name_or_path": place.repo, "revision": place.revision}
+    found = locate.find_model(base) if is_hub(base) or Path(base).exists() else None
+    return {"base_model_name_or_path": str(found.resolve()) if found else base}
+
+
 def peft_settings(layer: LoraLinear, adapter: Adapter, family: Family | None, base: str) -> dict[str, Any]:
     """Return the values of adapter_config.json."""
     rank = layer.lora_a.size(0)
@@ -120,7 +130,7 @@ def peft_settings(layer: LoraLinear, adapter: Adapter, family: Family | None, ba
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(locate.find_model(base).resolve()) if Path(base).exists() else base,
+        **base_settings(base),
         "inference_mode": True,
         "r": rank,
         "lora_alpha": as_integer(layer.scale * rank),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ NOT_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_ve
 
 def files_read(folder: Path) -> tuple[str, ...]:
     """Return the names of all files that `read_tokenizer` and `read_extra` look at."""
-    return (*convert.find_files([path.name for path in folder.iterdir()]), *COMPANIONS)
+    return files_among([path.name for path in folder.iterdir()])
+
+
+def files_among(present: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the files that are read beside the weights and config.json, if these are present."""
+    return (*convert.find_files(present), *COMPANIONS)
 
 
 def write_tokenizer_files(folder: Path, config: ModelConfig, tokenizer_json: str, extra: Values) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from gptctl.io import lineage
+from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.lineage import Output
 
 UNKNOWN = "unknown"
@@ -46,7 +47,9 @@ def last_of(outputs: Sequence[Output]) -> list[Output]:
 
 
 def name_of(path: str) -> str:
-    """Return the last part of a path as the hub accepts it in the name of a repository."""
+    """Return the last part of a path as the hub accepts it in the name of a repository, or that of one on the hub."""
+    if is_hub(path):
+        return HubUri.parse(path).repo
     return NOT_AN_ID.sub("-", PurePosixPath(path.rstrip("/")).name)[:96].strip(".-") or "unnamed"
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.errors import UsageError
+from gptctl.core.summary import Table
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.read_task import read_task
 from gptctl.text.cleaning.clean_task import CleanTask
@@ -28,6 +29,7 @@ class ExplainedRule:
     filter_name: str
     rule: Rule
     figure: float
+    words: dict[str, float]  # what decided, with weights; nothing for most filters
 
     @property
     def drops(self) -> bool:
@@ -52,7 +54,7 @@ class ExplainedRule:
             "threshold": self.rule.threshold,
             "dropped_if": self.rule.drop_if,
             "fails": self.drops,
-        }
+        } | ({"words": self.words} if self.words else {})
 
 
 def explain_rules(batch: DocumentBatch, filters: Sequence[ConfiguredFilter], row: int) -> Iterator[ExplainedRule]:
@@ -61,8 +63,9 @@ def explain_rules(batch: DocumentBatch, filters: Sequence[ConfiguredFilter], row
     for configured in filters:
         rules = configured.rules()
         result = configured.measure(batch, rules)
+        words = configured.explain(batch.text[row].as_py() or "")
         for rule, figure in zip(rules, result.figures[row], strict=True):
-            yield ExplainedRule(configured.name, rule, float(figure))
+            yield ExplainedRule(configured.name, rule, float(figure), words)
         if result.text is not None:
             batch = replace(batch, text=result.text)
 
@@ -73,6 +76,19 @@ class Explanation:
 
     verdict: Literal["kept", "dropped"]
     rules: tuple[ExplainedRule, ...]
+
+    def tables(self, title: str) -> tuple[Table, ...]:
+        """Return a table of the rules, and one of the words that decided for each filter that tells them."""
+        rules = Table(f"{title}: {self.verdict}", ExplainedRule.COLUMNS, tuple(rule.row() for rule in self.rules))
+        return rules, *(
+            Table(
+                f"words that decided {rule.filter_name}.{rule.rule.key}",
+                ("", "weight"),
+                tuple((word, f"{weight:+.4g}") for word, weight in rule.words.items()),
+            )
+            for rule in self.rules
+            if rule.words
+        )
 
 
 def explain_document(

@@ -56,6 +56,14 @@ class ConfiguredFilter:
         with plugins.failures(FILTERS, self.name, "fingerprints"):
             return dict(function(self.config))
 
+    def explain(self, text: str) -> dict[str, float]:
+        """Return the parts of a text that decide, with their weights; nothing for filters that do not tell."""
+        function: Any = getattr(self.module, "explain", None)
+        if function is None:
+            return {}
+        with plugins.failures(FILTERS, self.name, "explain"):
+            return dict(function(text, self.config))
+
     def rules(self) -> Sequence[Rule]:
         """Return the filter's rules. Raises UsageError (2) if a plug-in fails or returns something else."""
         with plugins.failures(FILTERS, self.name, "rules"):

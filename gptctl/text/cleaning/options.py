@@ -136,8 +136,8 @@ class CleaningOptions(ReadingOptions):
             found["contamination"] = "without --decontaminate"
         if self.words != "nltk":
             found["punkt"] = "without --words nltk"
-        if self.words != "nltk" or self.punkt != "train":
-            found["tmp"] = "without --words nltk and punkt=train"
+        if (self.words != "nltk" or self.punkt != "train") and self.filter_settings("classifier").keep_fraction is None:
+            found["tmp"] = "without classifier.keep_fraction, and without --words nltk and punkt=train"
         if self.html == "never":
             found |= dict.fromkeys(("extractor", "html_seconds"), "with --html never")
         used = [one.name for one in self.filter_chain()]

@@ -7,6 +7,9 @@ reason, and `gptctl clean --explain` shows the figure of every rule.
 A filter that reads other files may have a function `fingerprints(config)`, which returns a hash of each by a name for
 it. A run is a conflict if they differ from those of the run that it continues.
 
+A filter may have a function `explain(text, config)`, which returns parts of a text and the weight of each in the
+filter's decision, for `gptctl clean --explain`.
+
 A filter that compares documents with each other also sets `COMPARES_DOCUMENTS = True`. It then receives all documents
 of a task in one batch instead of a few at a time.
 """

@@ -138,8 +138,9 @@ def table(metrics: dict[str, Any]) -> Table:
         for name in splits.NAMES
     ]
     rows.append(("vocabulary", "", f"{metrics['vocab_size']:,}", f"{metrics['bytes_per_token']} B/token"))
-    of_words = f"{metrics['tokens_per_word']} tokens/word" if metrics["tokens_per_word"] else ""
-    of_text = of_words or f"{metrics['characters_per_token']} characters/token"
+    of_text = f"{metrics['tokens_per_word']} tokens/word" if metrics["tokens_per_word"] else ""
+    if not of_text and metrics["characters_per_token"]:
+        of_text = f"{metrics['characters_per_token']} characters/token"
     rows.append(("used in train", "", f"{metrics['vocabulary_used']:.1%}", of_text))
     rows.append(("unknown tokens", "", f"{metrics['unknown_share'] or 0:.2%}", ""))
     return Table("tokenize", ("", "documents", "tokens", "text"), tuple(rows))

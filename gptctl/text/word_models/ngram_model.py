@@ -21,8 +21,9 @@ from safetensors.numpy import load, save
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
+from gptctl.text.arrow_arrays import strings
 from gptctl.text.kernels import ngrams
-from gptctl.text.word_models.features import Features, hash_texts
+from gptctl.text.word_models.features import Features, hash_texts, ngrams_of
 
 FORMAT = "gptctl word n-grams 1"
 SETTINGS, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -66,6 +67,20 @@ class NgramModel:
         sums = np.exp(sums - sums.max(axis=1, keepdims=True))
         return np.asarray(sums / sums.sum(axis=1, keepdims=True))
 
+    def weights_of(self, text: str, label: int) -> dict[str, float]:
+        """Return what each n-gram of a text adds to the log odds of a label, compared with the mean of the others.
+
+        With two labels, the sum of all and of the difference between the biases is the log odds.
+        """
+        grams = ngrams_of(text, self.ngrams)
+        if not grams:
+            return {}
+        found = hash_texts(strings(list(grams)), self.ngrams, len(self.weights))
+        buckets = found.buckets[np.minimum(found.offsets[:-1] + list(grams.values()), found.offsets[1:]) - 1]
+        _, first = np.unique(buckets, return_index=True)  # of n-grams in the same bucket, the first
+        weights = against_others(self.weights[buckets[first]].astype(np.float64), label) / np.sqrt(len(first))
+        return {name: float(weights[number]) for number, name in enumerate(np.array(list(grams))[first].tolist())}
+
     def save(self, folder: Path, metrics: dict[str, Any]) -> None:
         """Write the model's files into a folder."""
         used = np.flatnonzero(self.weights.any(axis=1)).astype(np.int32)
@@ -81,6 +96,12 @@ class NgramModel:
         )
         atomic.write_bytes(folder / WEIGHTS, data)
         atomic.write_json(folder / SETTINGS, stored.model_dump())
+
+
+def against_others(weights: NDArray[np.float64], label: int) -> NDArray[np.float64]:
+    """Return the weights of a label minus the mean weights of the other labels."""
+    others = np.delete(weights, label, axis=1)
+    return np.asarray(weights[:, label] - others.mean(axis=1))
 
 
 def load_ngram_model(folder: Path) -> NgramModel:

@@ -83,6 +83,11 @@ def language_model_loss(model: Classifier, batch: Batch, hidden: Tensor, lengths
     """
     present = lengths > 0
     targets = batch.labels[present][:, :-1]  # (N, T - 1)
+    text_of_sequence = present.nonzero()[:, 0]
+    targets_of_text = (lengths - 1).clamp(min=0).sum(1).clamp(min=1)  # (B,)
+    if model.gpt.vocab_shard:
+        weights = 1 / targets_of_text[text_of_sequence, None].expand_as(targets)
+        return model.gpt.cross_entropy(hidden[:, :-1], targets, weights=weights)
     each = F.cross_entropy(
         model.gpt.logits(hidden[:, :-1]).float().flatten(0, 1),
         targets.flatten(),
@@ -90,6 +95,4 @@ def language_model_loss(model: Classifier, batch: Batch, hidden: Tensor, lengths
         reduction="none",
     )
     sums = each.view(targets.shape).sum(1)
-    text_of_sequence = present.nonzero()[:, 0]
-    targets_of_text = (lengths - 1).clamp(min=0).sum(1).clamp(min=1)  # (B,)
     return (sums / targets_of_text[text_of_sequence]).sum()

@@ -133,7 +133,8 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
         # they are reduced and scattered. The root (embeddings, head, last norm) stays gathered from the forward to the
         # backward pass.
         block = model.count_matrix_parameters(model.experts) // model.layers // layout.dims.tp
-        root = model.other_parameters()
+        tables = vocabulary_parameters(model)
+        root = model.other_parameters() - tables + tables // layout.dims.tp
         root_bytes = 2 if layout.bf16_master else FLOAT_BYTES
         gathered = 2 * block * (2 if layout.bf16 else FLOAT_BYTES) + FLOAT_BYTES * block + 2 * root_bytes * root
     state = STATE_BYTES[recipe.optimizer_state_dtype] * optimizer_floats(model, recipe)
@@ -146,7 +147,7 @@ def memory_parts(model: ModelConfig, recipe: Recipe, layout: Layout, micro: int)
         "rounded weights": rounded,
         "optimizer": state * parameters // model.parameters(),
         "gathered": gathered,
-        "buckets": bucket_bytes(model, parameters) if layout.dims.world_size > 1 else 0,
+        "buckets": bucket_bytes(model, layout, parameters) if layout.dims.world_size > 1 else 0,
         "activations": activations,
         "copies in bf16": copies,
         "optimizer step": max(0, muon_step_bytes(model, recipe, layout) - activations - copies),
@@ -161,13 +162,13 @@ def autocast_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
     if not layout.bf16 or layout.bf16_master:
         return 0
     blocks = 0 if layout.dims.dp_shard > 1 else model.count_matrix_parameters(model.experts) // layout.dims.tp
-    return 2 * (blocks + model.padded_vocab_size * model.hidden_size)
+    return 2 * (blocks + vocabulary_rows(model, layout) * model.hidden_size)
 
 
-def bucket_bytes(model: ModelConfig, parameters: int) -> int:
+def bucket_bytes(model: ModelConfig, layout: Layout, parameters: int) -> int:
     """Count the bytes of the buckets of gradients in flight, one of which may end with the largest tensor."""
     hidden = model.hidden_size * model.intermediate_size * max(1, model.experts)
-    largest = FLOAT_BYTES * max(model.padded_vocab_size * model.hidden_size, hidden)
+    largest = FLOAT_BYTES * max(vocabulary_rows(model, layout) * model.hidden_size, hidden)
     return min(BUCKETS_IN_FLIGHT * BUCKET_BYTES + largest, FLOAT_BYTES * parameters)
 
 
@@ -190,14 +191,30 @@ def parameters_per_rank(model: ModelConfig, dims: ParallelDims) -> int:
     """Count the parameters that one rank holds.
 
     Rows are sharded over dp_shard. So are the rows of experts, or else whole experts, over no more ranks than there are
-    experts. Tensor parallelism splits the other matrices of a block first.
+    experts. Tensor parallelism splits the other matrices of a block first, and the rows of embedding and head.
     """
     dense = model.count_matrix_parameters(0)
     experts = model.count_matrix_parameters(model.experts) - dense
-    others = model.parameters() - experts - dense + dense // dims.tp
+    split = dense + vocabulary_parameters(model)
+    others = model.parameters() - experts - split + -(-split // dims.tp)
     divides_rows = model.intermediate_size % dims.dp_shard == model.hidden_size % dims.dp_shard == 0
     expert_ranks = dims.dp_shard if divides_rows else max(1, min(dims.dp_shard, model.experts))
     return -(-others // dims.dp_shard) + -(-experts // expert_ranks)
+
+
+def vocabulary_parameters(model: ModelConfig) -> int:
+    """Count the parameters of the embedding of tokens and of an untied head."""
+    return model.vocab_size * model.hidden_size * (1 if model.tie_embeddings else 2)
+
+
+def vocabulary_rows(model: ModelConfig, layout: Layout) -> int:
+    """Count the rows of embedding and head that a rank computes with: its part of them with tensor parallelism."""
+    return -(-model.padded_vocab_size // layout.dims.tp)
+
+
+def chunks_logits(model: ModelConfig, layout: Layout, tokens: int) -> bool:
+    """Return whether logits are computed in chunks: if they are many, and always with tensor parallelism."""
+    return layout.dims.tp > 1 or tokens * model.padded_vocab_size >= WHOLE_LOGITS
 
 
 def optimizer_floats(model: ModelConfig, recipe: Recipe) -> int:
@@ -219,9 +236,8 @@ def activation_bytes(model: ModelConfig, recipe: Recipe, layout: Layout, tokens:
     blocks = model.layers * per_block
     if recipe.checkpoint_activations:
         blocks = model.layers * stream * model.hidden_size + per_block
-    whole = tokens * model.padded_vocab_size
-    head = 0 if whole < WHOLE_LOGITS else model.padded_vocab_size * model.hidden_size  # the gradient of its chunks
-    head *= FLOAT_BYTES
+    rows = vocabulary_rows(model, layout) if chunks_logits(model, layout, tokens) else 0
+    head = FLOAT_BYTES * rows * model.hidden_size  # the gradient of its chunks
     return tokens * (blocks + 2 * stream * model.hidden_size) + logit_bytes(model, layout, tokens) + head
 
 
@@ -234,13 +250,14 @@ def logit_bytes(model: ModelConfig, layout: Layout, tokens: int) -> int:
     """Count the bytes of the logits that exist at the same time, and of their gradient.
 
     These are all logits if they are few, else LOGIT_COPIES of a chunk. On a GPU, what is computed in single
-    precision between products in bfloat16 is compiled, and never stored.
+    precision between products in bfloat16 is compiled, and never stored, except with tensor parallelism.
     """
-    whole = tokens * model.padded_vocab_size
-    if whole < WHOLE_LOGITS:
-        return 2 * FLOAT_BYTES * whole
+    columns = vocabulary_rows(model, layout)
+    if not chunks_logits(model, layout, tokens):
+        return 2 * FLOAT_BYTES * tokens * columns
     rows = min(tokens, CUDA_CHUNK_ROWS if layout.on_gpu else CHUNK_ROWS)
-    return LOGIT_COPIES * (2 if layout.on_gpu and layout.bf16 else FLOAT_BYTES) * rows * model.padded_vocab_size
+    is_compiled = layout.on_gpu and layout.bf16 and layout.dims.tp == 1
+    return LOGIT_COPIES * (2 if is_compiled else FLOAT_BYTES) * rows * columns
 
 
 def block_bytes(model: ModelConfig, recipe: Recipe, layout: Layout) -> int:
@@ -277,7 +294,8 @@ def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: i
     A ring of N ranks sends 2 (N - 1) / N times the size of an all-reduce, and half of that for an all-gather or a
     reduce-scatter (Patarasuk and Yuan 2009). With dp_shard each micro-batch gathers all parameters twice and
     reduce-scatters their gradients once; dp_replicate sums the gradients that a rank holds. Tensor parallelism sums
-    the hidden states after both sublayers of a block, forward and backward (Shoeybi et al. 2019, "Megatron-LM", 3).
+    the hidden states after both sublayers of a block, forward and backward, the embeddings, and the gradient of the
+    head's input (Shoeybi et al. 2019, "Megatron-LM", 3).
     """
     dims = layout.dims
     shards, copies = dims.dp_shard, dims.dp_replicate
@@ -286,7 +304,7 @@ def bytes_sent(model: ModelConfig, layout: Layout, micro_batches: int, tokens: i
     sent = micro_batches * (2 * narrow + parameters) * (shards - 1) // shards
     sent += 2 * (copies - 1) * parameters // shards // copies
     hidden = tokens * model.hidden_size * (2 if layout.bf16 else FLOAT_BYTES)
-    return sent + 4 * model.layers * 2 * (dims.tp - 1) * hidden // dims.tp
+    return sent + (4 * model.layers + 2) * 2 * (dims.tp - 1) * hidden // dims.tp
 
 
 def on_hardware(found: dict[str, Any], layout: Layout, accelerator: Accelerator) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 Shoeybi et al. 2019, "Megatron-LM", 3. Around the groups of such ranks, rows are sharded as in fsdp.py. Query, key,
 value, up and gate are split by their outputs (heads, hidden units), output and down by their inputs. So one sum after
-attention and one after the feed-forward part suffice, and in the backward pass one before each. Embeddings, head,
-norms, routers and experts are replicated within a group.
+attention and one after the feed-forward part suffice, and in the backward pass one before each. The embedding of tokens
+and the output head are split by tokens (gptctl/model/vocab_parallel.py). Learned positions, norms, routers and experts
+are replicated within a group.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -28,11 +29,18 @@ from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
 from gptctl.core.run_folder import Run
 from gptctl.model.config import ModelConfig
-from gptctl.train.distributed.collectives import MatrixFunction, all_reduce_in_buckets, broadcast_in_buckets
+from gptctl.model.gpt import GPT
+from gptctl.model.vocab_parallel import VocabShard
+from gptctl.train.distributed.collectives import (
+    MatrixFunction,
+    all_reduce_in_buckets,
+    broadcast_in_buckets,
+    chunk_sizes,
+)
 from gptctl.train.distributed.launch import launch as launch_ranks
 from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.distributed.sharded_strategy import ShardedStrategy
-from gptctl.train.job import Model, TrainJob, transformer_blocks
+from gptctl.train.job import Model, TrainJob, language_model, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
 from gptctl.train.strategies import RankFunction
 
@@ -93,6 +101,7 @@ class TensorParallel(ShardedStrategy):
             if "feed_forward.up" in plan:
                 plan["feed_forward"] = shared_input()
             parallelize_module(block, self.tp_mesh, plan)
+        split_vocabulary(language_model(model), self.tp_mesh)
         return super().prepare_model(model, precision, compiled)
 
     def reduce_gradients(self, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -169,6 +178,16 @@ def shared_input(others: int = 0) -> ParallelStyle:
     return PrepareModuleInput(input_layouts=layouts, desired_input_layouts=layouts)
 
 
+def split_vocabulary(model: GPT, mesh: DeviceMesh) -> None:
+    """Split the rows of embedding and head over a mesh, of which the last rank has fewer if they cannot be divided."""
+    for module in (model.embedding, model.head):
+        if module is not None:
+            weight = distribute_tensor(module.weight, mesh, (Shard(0),))
+            module.weight = nn.Parameter(weight, module.weight.requires_grad)
+    sizes = chunk_sizes(model.config.padded_vocab_size, mesh.size())
+    model.vocab_shard = VocabShard(sum(sizes[: mesh.get_local_rank()]), mesh.get_group())
+
+
 def check_divisible(config: ModelConfig, tp_size: int) -> None:
     """Raise UsageError (2) if heads or hidden units cannot be split into `tp_size` equal parts."""
     counts = {
@@ -181,3 +200,5 @@ def check_divisible(config: ModelConfig, tp_size: int) -> None:
     for name, count in counts.items():
         if count % tp_size:
             raise UsageError(f"model.{name} {count} is not divisible by tp_size {tp_size}", "choose a divisor of it")
+    if not chunk_sizes(config.padded_vocab_size, tp_size)[-1]:
+        raise UsageError(f"a vocabulary of {config.vocab_size} is too small for tp_size {tp_size}", "use a smaller one")

@@ -62,7 +62,7 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context
     from gptctl.model.folder import open_model
 
     check_command(config)
-    folder = find_model(base, context.warn)
+    folder = find_model(base, context.warn, context.info)
     saved = open_model(folder).saved  # each process reads the weights that it trains
     model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
     if config.lora and "tp" in processes.strategies():

@@ -32,6 +32,8 @@ def test_parts(uri: str, parts: tuple[str, ...]) -> None:
     ("uri", "message"),
     [
         ("hf://datasets/web", "names no dataset and no model"),
+        ("hf://../x", "names no dataset and no model"),
+        ("hf://ann/a--b", "names no dataset and no model"),
         ("hf://gpt2", "names no dataset and no model"),
         ("hf://spaces/ann/app", "names no dataset and no model"),
         ("hf://datasets/ann/web?splits=test", "unknown parameter 'splits'"),

@@ -98,6 +98,13 @@ def test_files_hold_the_model(model: NgramModel, tmp_path: Path) -> None:
     assert np.array_equal(read.bias, model.bias)
 
 
+@pytest.mark.parametrize("text", [*texts_of(UNSEEN[:30]), "", "Été ÉTÉ 北京 a_b İ", "ก็ x\u0301 \u0301y", "the " * 9])
+def test_weights_of_words_add_up_to_the_score(model: NgramModel, text: str) -> None:
+    good = model.probabilities(column([text]))[0, 1]
+    total = sum(model.weights_of(text, 1).values()) + model.bias[1] - model.bias[0]
+    assert total == pytest.approx(np.log(good / (1 - good)), abs=1e-6)
+
+
 @pytest.mark.parametrize("name", [SETTINGS, WEIGHTS])
 @pytest.mark.parametrize("cut", [0, 100, -1])
 def test_damaged_files_are_refused(model: NgramModel, tmp_path: Path, name: str, cut: int) -> None:

@@ -117,10 +117,10 @@ def test_largest_models_need_many_devices() -> None:
 
 
 def test_tensor_parallel_cuts_matrices_and_hidden_states() -> None:
-    """Eight ranks in two groups of four: matrices by 4 and rows by 2, embeddings by 2 alone."""
+    """Eight ranks in two groups of four: matrices and the table of tokens by 4 and rows by 2, the rest by 2 alone."""
     model, recipe = of("gpt2")
     layout = Layout(ParallelDims(dp_shard=2, tp=4), "tp")
-    matrices = model.matrix_parameters()
+    matrices = model.matrix_parameters() + model.vocab_size * model.hidden_size
     rest = model.parameters() - matrices
     assert abs(estimate(model, recipe, layout)["memory"]["weights"] / 4 - (matrices / 8 + rest / 2)) < 2
     one_group, alone = (
