@@ -186,7 +186,7 @@ def open_run(
 
 def is_whole(out: Path, context: Context) -> bool:
     """Return whether the files of a finished output are what was written, and say which are not."""
-    changed = changed_output(out) if checked_json.read(out / MANIFEST) else [MANIFEST]
+    changed = changed_output(out) if checked_json.read(out / MANIFEST) is not None else [MANIFEST]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         context.warn(f"made again, because {out / changed[0]}{more} changed or vanished since it was written")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core import checked_json
 from gptctl.core.config import StageConfig, key
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, DataError, StoppedError
@@ -33,7 +34,7 @@ class Declared:
         return self
 
     def write(self, folder: Path) -> None:
-        (folder / MANIFEST).write_text("{}")
+        checked_json.write(folder / MANIFEST, {})
 
 
 def complete(out: Path, config: Stage, inputs: dict[str, str], **more: object) -> bool:
