@@ -138,8 +138,8 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
 def plan_filter(config: Finetune, context: Context) -> Summary:
     """Describe the training of a filter."""
     data = config.read_sources(config.data, context).labelled(config.label_column)
-    facts: Values = {f"{split}_texts": len(data.tables[split]) for split in ("train", "val")}
-    facts |= {"labels": data.names(), "runs": list(config.repeats(data.tables))}
+    facts = {"labels": data.names()} | {f"{split}_texts": len(data.tables[split]) for split in ("train", "val")}
+    facts |= {"runs": runs} if (runs := list(config.repeats(data.tables))) else {}
     return Summary("finetune", "planned", (config.out,), plan=facts)
 
 
