@@ -17,12 +17,12 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from gptctl.core import atomic
+from gptctl.core import atomic, checked_json
 from gptctl.core.config import StageConfig, Values, look_up, to_toml
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError
@@ -37,14 +37,23 @@ from gptctl.core.run_record import (
     finite,
     new_record,
     read_record,
+    record_in_manifest,
     stage_name,
     utc_now,
 )
 from gptctl.core.summary import Counts, Summary
+from gptctl.core.written_files import Entry, changed_files, changed_output, list_files, list_files_with_times
 
 
 class OutputManifest(Protocol):
     """A manifest, which declares an output complete."""
+
+    @property
+    def paths(self) -> Collection[str]:
+        """Return the paths of the shards."""
+
+    def with_files(self, files: Sequence[Entry]) -> OutputManifest:
+        """Return the manifest with the entries of the other files."""
 
     def write(self, folder: Path) -> None:
         """Write manifest.json into a folder."""
@@ -101,7 +110,9 @@ class Run:
         The status becomes "done" only after the manifest was written, so that `gptctl doctor` can tell an output that
         lost its manifest from a run that was killed before.
         """
-        self.record |= {"status": "done" if self.store else "finishing", "summary": finite(summary.to_json())}
+        manifest = manifest.with_files(list_files(self.path, manifest.paths))
+        files, status = list_files_with_times(self.path), "done" if self.store else "finishing"
+        self.record |= {"status": status, "summary": finite(summary.to_json()), "files": files}
         self.save()
         if self.store:
             self.store.publish(self.path, manifest)
@@ -114,7 +125,7 @@ class Run:
     def save(self) -> None:
         """Write run.json."""
         self.record["seconds"] = round(time.monotonic() - self.started, 3)
-        atomic.write_json(self.path / RUN_RECORD, redacted(self.record))
+        checked_json.write(self.path / RUN_RECORD, redacted(self.record))
 
 
 @contextmanager
@@ -151,11 +162,15 @@ def open_run(
             check_same_run(name, old, settings, inputs, extendable or {})
             check_same_plugins(name, old)
             is_extended = any(look_up(old["settings"], key) != look_up(settings, key) for key in extendable or {})
-            if is_extended or ((out / MANIFEST).exists() and not is_complete(out)):
+            is_finished = not is_extended and (out / MANIFEST).exists()
+            if is_finished and store is None:
+                is_finished = is_whole(out, context)
+            if not (is_finished and is_complete(out)):
                 (out / MANIFEST).unlink(missing_ok=True)
         atomic.sweep(out)
         run = Run(out, stage, old, store)
         if run.up_to_date:
+            restore_records(run, config, context)
             yield run
         else:
             run.record = new_record(config, inputs, context, resumed=bool(old))
@@ -169,8 +184,39 @@ def open_run(
         lock.release()
 
 
+def is_whole(out: Path, context: Context) -> bool:
+    """Return whether the files of a finished output are what was written, and say which are not."""
+    changed = changed_output(out) if checked_json.read(out / MANIFEST) is not None else [MANIFEST]
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        context.warn(f"made again, because {out / changed[0]}{more} changed or vanished since it was written")
+    return not changed
+
+
+def restore_records(run: Run, config: StageConfig, context: Context) -> None:
+    """Write what is damaged of run.json and config.toml again, for an output that is complete otherwise, and say so."""
+    if run.store:
+        return
+    changed = list(changed_files(run.path, run.record.get("files", ())))
+    if "config.toml" in changed or not (run.path / "config.toml").exists():
+        atomic.write_text(run.path / "config.toml", to_toml(redacted(config.recorded())))
+    elif not changed and read_record(run.path):
+        return
+    for name in changed:
+        if name != "config.toml":
+            context.warn(f"{run.path / name} changed or vanished since it was written; --force makes everything again")
+    if not read_record(run.path):
+        context.warn(f"{run.path / RUN_RECORD} was damaged, and is written again as far as the manifest knows")
+    run.record = new_record(config, run.record["inputs"], context, resumed=False) | run.record
+    run.record["files"] = list_files_with_times(run.path)
+    run.save()
+
+
 def earlier_run(out: Path, config: StageConfig, context: Context, name: str) -> Values:
     """Return the record of the run to continue. With --force, or if it wrote nothing, remove its files instead."""
+    if context.force and has_damaged_record(out):
+        clear_folder(out)
+        return {}
     old = check_owner(out, stage_name(config), name)
     if old and (context.force or has_only_records(out)):
         clear_folder(out)
@@ -207,17 +253,27 @@ def check_free(out: str | None, stage: str) -> None:
 
 def check_owner(out: Path, stage: str, name: str) -> Values:
     """Return the record of the earlier run in a folder. Raises ConflictError (5) if the folder has files of others."""
-    record = read_record(out)
+    record = read_record(out) or record_in_manifest(out)
     if record:
         if record["stage"] != stage and not has_only_records(out):
             raise ConflictError(f"{name} was made by 'gptctl {record['stage']}'", "choose another folder with -o")
         return record
+    if has_damaged_record(out):
+        raise ConflictError(
+            f"{name}/{RUN_RECORD} is damaged, so it is not known what {name} is", "start afresh with --force"
+        )
     foreign = [entry.name for entry in out.iterdir() if entry.name != LOCK and ".tmp-" not in entry.name]
     if foreign:
         raise ConflictError(
             f"{name} holds files that gptctl did not make ({foreign[0]})", "choose an empty or new folder with -o"
         )
     return {}
+
+
+def has_damaged_record(out: Path) -> bool:
+    """Return whether a folder that a command of gptctl has written has lost its run.json."""
+    records = (RUN_RECORD, "config.toml", "events.jsonl")
+    return all((out / file).exists() for file in records) and not (read_record(out) or record_in_manifest(out))
 
 
 def has_only_records(out: Path) -> bool:

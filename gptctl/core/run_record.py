@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from gptctl import __version__
-from gptctl.core import plugins
+from gptctl.core import checked_json, plugins
 from gptctl.core.config import StageConfig, Values, differing, flatten
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, from_os_error
@@ -52,6 +52,7 @@ class StoredRecord(BaseModel):
     inputs: dict[str, str] | None = None
     sources: dict[str, list[str]] = {}
     versions: dict[str, str] = {}
+    files: list[dict[str, Any]] = []
     argv: list[str] = []
     cwd: str | None = None
     summary: StoredSummary | None = None
@@ -87,10 +88,20 @@ def read_record(out: Path) -> Values:
         raise from_os_error(error, out / RUN_RECORD) from error
 
 
+def record_in_manifest(out: Path) -> Values:
+    """Return what the manifest of a finished output knows of its run, or an empty dictionary without a manifest."""
+    found = checked_json.read(out / MANIFEST)
+    if found is None or not {"stage", "config", "inputs", "counts", "metrics"} <= found.keys():
+        return {}
+    summary = {"counts": found["counts"], "metrics": found["metrics"]}
+    known = {"stage": found["stage"], "settings": found["config"], "inputs": found["inputs"], "summary": summary}
+    return {"status": "done", "plugins": plugins.record()} | known
+
+
 def parse_record(data: bytes | None) -> Values:
     """Return the content of a run.json, or an empty dictionary if it is missing, damaged or not of gptctl."""
     try:
-        record: Values = json.loads(data or b"")
+        record: Values = checked_json.without_checksum(json.loads(data or b""))
         StoredRecord.model_validate(record)
     except (ValueError, RecursionError):
         return {}

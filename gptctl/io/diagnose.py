@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.core.run_lock import is_locked
-from gptctl.core.run_record import MANIFEST, library_versions
+from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.dataset.shard_format import SUFFIXES
-from gptctl.io.files import read_if_exists
+from gptctl.io.files import content_hash, read_if_exists
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
 
@@ -42,6 +42,7 @@ def check(output: Output) -> list[Finding]:
     found = list(check_state(output))
     if output.manifest is not None:
         found += check_shards(folder, output.manifest)
+        found += check_files(folder, output)
         if not is_uri(folder):
             found += check_strays(Path(folder), output.manifest)
     found += check_versions(output)
@@ -55,9 +56,9 @@ def check_state(output: Output) -> Iterator[Finding]:
         yield Finding("damage", f"{folder}/{MANIFEST}", "is damaged")
         return
     if not output.record:
-        yield Finding(
-            "note", folder, "run.json is gone: settings and inputs stand in the manifest, the command does not"
-        )
+        found = "is gone" if read_if_exists(join(folder, RUN_RECORD)) is None else "is damaged"
+        words = f"{found}: settings and inputs stand in the manifest, the command does not"
+        yield Finding("damage", str(join(folder, RUN_RECORD)), words)
     if output.manifest is not None:
         return
     if status == "done":
@@ -84,6 +85,20 @@ def check_shards(folder: str, found: Manifest) -> list[Finding]:
 
     with ThreadPoolExecutor(READERS) as pool:  # hashing releases Python's lock
         return [finding for finding in pool.map(verify, found.shards) if finding]
+
+
+def check_files(folder: str, output: Output) -> Iterator[Finding]:
+    """Verify the size and the checksum of the files besides the shards."""
+    assert output.manifest is not None
+    listed = [(file.path, file.xxh3_128) for file in output.manifest.files]
+    listed += [(file["path"], file["xxh3_128"]) for file in output.record.get("files", ())]
+    for name, checksum in listed:
+        where = str(join(folder, name))
+        try:
+            if content_hash(where) != checksum:
+                yield Finding("damage", where, "has changed since it was written")
+        except GptctlError as error:
+            yield Finding("damage", where, error.message)
 
 
 def check_strays(folder: Path, found: Manifest) -> Iterator[Finding]:

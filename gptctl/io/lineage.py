@@ -80,7 +80,8 @@ def find(path: str) -> list[str]:
             f"no such file or folder: {path}", "PATH is the output of a stage, or a folder that holds some"
         )
     found = [path] if owner_of(path) == path else []
-    below = [str(record.parent) for record in sorted(Path(path).rglob(RUN_RECORD)) if str(record.parent) != path]
+    records = (record for name in (RUN_RECORD, MANIFEST) for record in Path(path).rglob(name))
+    below = sorted({str(record.parent) for record in records} - {path})
     found += [place for place in below if owner_of(place) == place]
     if not found:
         raise wrong_content(recognize(path), "output")
@@ -158,11 +159,16 @@ def owner_of(path: str) -> str | None:
     if path == "-" or is_hub(path):
         return None
     if is_uri(path):
-        return path if manifest.record_of(path) else None
+        return path if is_output(path) else None
     for folder in (Path(path), *list(Path(path).parents)[:2]):
-        if folder.is_dir() and manifest.record_of(str(folder)):
+        if folder.is_dir() and is_output(str(folder)):
             return str(folder)
     return None
+
+
+def is_output(folder: str) -> bool:
+    """Return whether a folder has a run.json or a manifest of a command."""
+    return bool(manifest.record_of(folder)) or read_complete_manifest(folder) is not None
 
 
 def hashes(path: str, output: str | None, fingerprints: Fingerprinter | None) -> Mapping[str, str] | None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from gptctl.core import checked_json
 from gptctl.core.context import Context
 from gptctl.executors import Executor
-from gptctl.io import checked_json
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.shard_format import ARROW, ShardFormat
 from gptctl.io.dataset.stream import StreamWriter

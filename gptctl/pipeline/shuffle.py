@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from gptctl.core import checked_json
 from gptctl.core.context import Context
 from gptctl.executors import Executor
-from gptctl.io import checked_json
 from gptctl.io.dataset import shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.shard_format import MAPPED

@@ -21,7 +21,10 @@ Gptctl = Callable[..., Ran]
             "tokenize in -o out --set split.by=txt",
             "--set split.by takes cluster, text or position, not 'txt' (did you mean 'text'?)",
         ),
-        ("finetune m d -o out --task chta", "--task takes classify, chat or lm, not 'chta' (did you mean 'chat'?)"),
+        (
+            "finetune m d -o out --task chta",
+            "--task takes classify, chat, lm or filter, not 'chta' (did you mean 'chat'?)",
+        ),
         ("finetune m d -o out --lr fast", "--lr takes a number above 0, not 'fast'"),
         ("dedup in -o out --threshold 1", "--threshold takes a number above 0 and below 1, not '1'"),
         ("dedup in -o out --set normalize=perhaps", "--set normalize takes true or false, not 'perhaps'"),

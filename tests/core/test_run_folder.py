@@ -1,16 +1,21 @@
 """The output folder: fresh, resume, up to date, or somebody else's."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
 
+from gptctl.core import checked_json
 from gptctl.core.config import StageConfig, key
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, DataError, StoppedError
 from gptctl.core.run_folder import open_run
 from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Summary
+from gptctl.core.written_files import Entry
 
 
 class Stage(StageConfig):
@@ -23,8 +28,13 @@ class Stage(StageConfig):
 class Declared:
     """A manifest that says nothing."""
 
+    paths: Collection[str] = ()
+
+    def with_files(self, files: Sequence[Entry]) -> Declared:
+        return self
+
     def write(self, folder: Path) -> None:
-        (folder / MANIFEST).write_text("{}")
+        checked_json.write(folder / MANIFEST, {})
 
 
 def complete(out: Path, config: Stage, inputs: dict[str, str], **more: object) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core import checked_json
 from tests.conftest import Ran, documents, tree_bytes, write_jsonl
 from tests.faults.harness import expect, fill, grow
 
@@ -140,9 +141,8 @@ def test_pickles_are_refused(gptctl: Gptctl, tmp_path: Path) -> None:
 def test_output_in_use(stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     code = "import sys,time; from filelock import FileLock; lock = FileLock('OUT/.lock'); lock.acquire(); print('locked', flush=True); time.sleep(100)"
     (tmp_path / "OUT").mkdir()
-    (tmp_path / "OUT" / "run.json").write_text(
-        json.dumps({"stage": stage, "pid": 12345, "host": "elsewhere", "started": "now"})
-    )
+    record = {"stage": stage, "pid": 12345, "host": "elsewhere", "started": "now"}
+    checked_json.write(tmp_path / "OUT" / "run.json", record)
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE) as holder:
         try:
             assert holder.stdout is not None

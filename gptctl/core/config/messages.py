@@ -71,7 +71,7 @@ def unknown(model: Model, dotted: str, origin: str, value: Any, commands: tuple[
     *tables, last = dotted.split(".")
     owner = model
     for name in tables:
-        owner = table_of(owner.model_fields[name].annotation) or owner
+        owner = (table_of(owner.model_fields[name].annotation) if name in owner.model_fields else None) or owner
     if issubclass(model, StageConfig) and dotted in model.instead:
         return f"{named(model, dotted, origin)} is not a key of {command(model)}: {model.instead[dotted]}"
     is_file = origin not in (FLAG, SET, ENVIRONMENT, PRESET, DEFAULT, ARGUMENT)

@@ -6,19 +6,20 @@ It contains no time, path or worker count: the same inputs, settings and seed gi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
 
+from gptctl.core import checked_json
 from gptctl.core.config import fingerprint
 from gptctl.core.errors import DataError
 from gptctl.core.redact import redacted
 from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions, parse_record
 from gptctl.core.summary import Counts, StoredCounts
-from gptctl.io import checked_json
 from gptctl.io.files import read_if_exists
 from gptctl.io.object_storage.address import is_uri, join
 
@@ -52,16 +53,14 @@ class Shard:
         return entry | ({"tokens": self.tokens} if self.tokens else {})
 
 
-class StoredShard(BaseModel):
-    """The entry of a shard in a manifest."""
+class StoredFile(BaseModel):
+    """The entry of a file in a manifest."""
 
     model_config = ConfigDict(strict=True)
 
     path: str
-    rows: int
-    bytes: int
+    bytes: NonNegativeInt
     xxh3_128: str
-    tokens: int = 0
 
     @field_validator("path")
     @classmethod
@@ -70,6 +69,13 @@ class StoredShard(BaseModel):
         if "\0" in value or value.startswith("/") or ".." in value.split("/"):
             raise ValueError("not a path below the folder")
         return value
+
+
+class StoredShard(StoredFile):
+    """The entry of a shard in a manifest."""
+
+    rows: NonNegativeInt
+    tokens: NonNegativeInt = 0
 
 
 class StoredManifest(BaseModel):
@@ -82,6 +88,7 @@ class StoredManifest(BaseModel):
     config: dict[str, Any]
     inputs: dict[str, str]
     shards: list[StoredShard]
+    files: list[StoredFile]
     counts: StoredCounts
     metrics: dict[str, Any]
     tokenizer: str
@@ -99,6 +106,16 @@ class Manifest:
     counts: Counts
     metrics: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = ""
+    files: tuple[Shard, ...] = ()  # besides the shards
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Return the paths of the shards."""
+        return frozenset(shard.path for shard in self.shards)
+
+    def with_files(self, files: Sequence[Mapping[str, Any]]) -> Manifest:
+        """Return the manifest with the entries of the other files."""
+        return replace(self, files=tuple(Shard(rows=0, **file) for file in files))
 
     def content(self) -> str:
         """Return a hash of everything in the shards. It identifies the dataset as an input of the next stage."""
@@ -130,6 +147,7 @@ class Manifest:
             "fingerprint": fingerprint(settings),
             "inputs": self.inputs,
             "shards": [shard.to_json() for shard in self.shards],
+            "files": [{"path": file.path, "bytes": file.bytes, "xxh3_128": file.xxh3_128} for file in self.files],
             "counts": self.counts.to_json(),
             "metrics": self.metrics,
             "tokenizer": self.tokenizer,
@@ -192,13 +210,12 @@ def read(folder: Folder) -> Manifest:
         )
     try:
         found = json.loads(data)
-        if isinstance(found, dict) and checked_json.CHECKSUM in found:  # outputs of earlier versions have none
-            found = checked_json.without_checksum(found)
+        found = checked_json.without_checksum(found)
         StoredManifest.model_validate(found)
         return Manifest(
             found["kind"], found["stage"], found["config"], found["inputs"],
             tuple(Shard(**shard) for shard in found["shards"]), Counts.from_json(found["counts"]),
-            found["metrics"], found["tokenizer"],
+            found["metrics"], found["tokenizer"], tuple(Shard(rows=0, **file) for file in found["files"]),
         )  # fmt: skip
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged", "run the stage that makes it again with --force") from error

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import xxhash
 
+from gptctl.core import checked_json
 from gptctl.core.errors import DataError
 from gptctl.core.run_record import MANIFEST
-from gptctl.io import checked_json
 from gptctl.io.dataset.manifest import StoredShard
 from gptctl.model.files import locate
 from gptctl.model.files.json_files import read_json
@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> list[StoredShard]:
     found = read_json(folder / MANIFEST)
     try:
         whole = checked_json.without_checksum(found) if checked_json.CHECKSUM in found else found
-        files = whole["files"] if "files" in whole else whole["shards"]
+        files = [*whole.get("shards", ()), *whole["files"]]
         return [StoredShard.model_validate({"rows": 0, **entry}) for entry in files]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / MANIFEST} is damaged", "copy the folder again, or train again") from error

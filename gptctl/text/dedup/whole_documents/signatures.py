@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gptctl.io import checked_json
+from gptctl.core import checked_json
 from gptctl.io.input.blocks import ReadOptions, ShardTask
 from gptctl.io.input.read_task import read_task
 from gptctl.pipeline.sorted_runs import places
