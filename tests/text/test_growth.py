@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 BYTES = 60_000
 MODEL = NgramModel(("bad", "good"), 2, np.zeros((2**16, 2), np.float32), np.zeros(2))
 FASTTEXT = load_fasttext(MODELS / "ns.bin")
-SLOW_READERS = ("punkt", "split words as nltk", "words that decided of fastText")  # in Python
+SLOW_READERS = ("punkt", "split words as nltk")  # NLTK's, in Python
 
 
 def repeated(unit: str) -> Callable[[int], str]:
@@ -132,7 +132,6 @@ READERS: dict[str, Callable[[str], Any]] = {
     "classifier": lambda text: MODEL.probabilities(column(text)),
     "words that decided": lambda text: MODEL.weights_of(text, 1),
     "classifier of fastText": lambda text: FASTTEXT.probabilities(column(text)),
-    "words that decided of fastText": lambda text: FASTTEXT.weights_of(text, 1),
     "normalize": lambda text: normalize(column(text)),
     "pii": lambda text: mask(column(text), Pii()),
     "pii datatrove": lambda text: mask(column(text), Pii(style="datatrove")),

@@ -77,10 +77,12 @@ class FastTextModel:
         used = self.matrix[rows[: count[0]]].astype(np.float64)
         products = used if self.is_product else used @ self.file.output.T.astype(np.float64)
         weights = against_others(products, label) if self.file.loss == "softmax" else products[:, label]
-        parts, numbers = np.unique(spans[: count[0]], axis=0, return_inverse=True)
-        totals = np.bincount(numbers.ravel(), weights / max(1, count[0]), len(parts))
+        keys = spans[: count[0], 0] * (len(data) + 1) + spans[: count[0], 1]
+        parts, numbers = np.unique(keys, return_inverse=True)
+        totals = np.bincount(numbers, weights / max(1, count[0]), len(parts))
         found: dict[str, float] = {}
-        for (low, high), weight in zip(parts.tolist(), totals.tolist(), strict=True):
+        for key, weight in zip(parts.tolist(), totals.tolist(), strict=True):
+            low, high = divmod(key, len(data) + 1)
             words = data[low:high].tobytes().decode("utf-8", "replace").replace("\0", " ").split()
             part = " ".join(words) or "</s>"
             found[part] = found.get(part, 0.0) + weight
