@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "gptctl finetune run labelled -o classifier --epochs 2",
-    "gptctl finetune run labelled/train.jsonl -o again --select-on f1 --epochs 1",
     "gptctl finetune run unique -o adapted --task lm --epochs 1",
     "gptctl finetune none labelled -o quality --task filter",
 )

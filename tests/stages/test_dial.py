@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core import checked_json
 from gptctl.core.errors import ConflictError
 from gptctl.stages.pretrain import Pretrain
 from gptctl.train.tasks.plan_pretraining import check_finished
@@ -101,7 +102,7 @@ def test_more_minutes_for_a_run_without_the_option(tmp_path: Path, minutes: floa
     record = {"stage": "pretrain", "pid": 1, "started": "2024-01-01T10:00:00+00:00", "settings": {"max_minutes": 0}}
     files = {"run.json": record, "manifest.json": {}, "plan.json": {"minutes": minutes, "totals": []}}
     for name, content in files.items():
-        (tmp_path / name).write_text(json.dumps(content))
+        checked_json.write(tmp_path / name, content)
     with pytest.raises(ConflictError, match=f"has trained for its {spent}, and"):
         check_finished(Pretrain(tokens=("tokens",), max_minutes=20), tmp_path, force=False)
 

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard
 from markdown_it import MarkdownIt
 
+from gptctl.core import checked_json
 from gptctl.reporting.html import PALETTE
 from tests.conftest import Ran, documents, run_gptctl, write_jsonl
 
@@ -147,8 +148,9 @@ def test_runs_under_way_killed_and_damaged(workspace: Path, gptctl: Gptctl, tmp_
     (tmp_path / "damaged" / "shards" / "part-00000.arrow").write_bytes(b"gone")
     shutil.copytree(workspace / "unique", tmp_path / "finishing")  # killed between its last record and its manifest
     (tmp_path / "finishing" / "manifest.json").unlink()
-    record = json.loads((tmp_path / "finishing" / "run.json").read_text())
-    (tmp_path / "finishing" / "run.json").write_text(json.dumps(record | {"status": "finishing"}))
+    record = checked_json.read(tmp_path / "finishing" / "run.json")
+    assert record is not None
+    checked_json.write(tmp_path / "finishing" / "run.json", record | {"status": "finishing"})
     done = gptctl("report", "killed", "damaged", "finishing", "-o", "page.html", "--json")
     assert done.code == 0, done.err
     states = {one["folder"]: one["state"] for one in done.json["metrics"]["outputs"]}
