@@ -138,6 +138,7 @@ def test_progress_shows_in_a_notebook(tmp_path: Path) -> None:
     assert any(output.get("name") == "stderr" or output["output_type"] == "display_data" for output in outputs)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_can_use_workers(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "raw.jsonl", documents(400, words=1200))
     (tmp_path / "script.py").write_text(

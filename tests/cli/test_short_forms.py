@@ -53,6 +53,7 @@ def test_both_ways_are_the_same_settings() -> None:
     assert Finetune(**given, lr=0.5, batch_size=3).settings() == Finetune(**given, **tables).settings()
 
 
+@pytest.mark.slow
 def test_more_steps_by_any_name(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """A run started with flags goes on with the same values from --set, and with more steps."""
     command = ("pretrain", workspace / "tokens", "-o", tmp_path / "run", "--preset", "test-modern", "--device", "cpu")

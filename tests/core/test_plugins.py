@@ -125,6 +125,7 @@ def test_no_such_file_and_two_of_one_name(tmp_path: Path, fresh: None) -> None:
         plugins.add_file(tmp_path / "other" / "capitals.py")
 
 
+@pytest.mark.slow
 def test_a_process_that_unpickles_a_carried_function_knows_the_files(tmp_path: Path, fresh: None) -> None:
     (tmp_path / "capitals.py").write_text(CAPITALS)
     plugins.add_file(tmp_path / "capitals.py")

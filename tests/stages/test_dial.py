@@ -49,6 +49,7 @@ def test_a_time_is_planned_and_explained(timed: tuple[Path, Ran]) -> None:
     assert "layers" not in (folder / "run" / "config.toml").read_text()
 
 
+@pytest.mark.slow
 def test_equal_plans_give_equal_weights(
     timed: tuple[Path, Ran], workspace: Path, gptctl: Gptctl, tmp_path: Path
 ) -> None:

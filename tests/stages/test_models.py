@@ -35,6 +35,7 @@ def weights(run: Path) -> bytes:
 
 
 @pytest.mark.parametrize("operations", [(43,), pytest.param((9, 24), marks=pytest.mark.slow)], ids=["late", "early"])
+@pytest.mark.slow
 def test_pretrain_killed_at_any_moment_ends_with_the_same_weights(
     gptctl: Gptctl, workspace: Path, tmp_path: Path, operations: tuple[int, ...]
 ) -> None:

@@ -277,6 +277,7 @@ def classifier(seed: int) -> Classifier:
     return Classifier(build(config, seed), 2, seed)
 
 
+@pytest.mark.slow
 def test_the_same_loop_finetunes_a_classifier(tmp_path: Path) -> None:
     """Indented deeply or not: learned to more than 95 % in a few steps; accuracy and F1 are reported and select."""
     job = replace(

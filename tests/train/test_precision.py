@@ -34,7 +34,13 @@ def narrow_job(preset: str, **changes: Any) -> TrainJob:
     return job_of(preset, precision="bf16-master", optimizer_state_dtype="bf16", **changes)
 
 
-@pytest.mark.parametrize("preset", ["test-gpt2", "test-modern", "test-moe", "test-vaswani"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "test-moe",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("test-gpt2", "test-modern", "test-vaswani")),
+    ],
+)
 def test_losses_are_near_those_of_fp32(tmp_path: Path, preset: str) -> None:
     """Within 0.02 nats in each step; checkpoints hold weights in fp32 and the state as asked."""
     run_in(tmp_path / "fp32", job_of(preset))

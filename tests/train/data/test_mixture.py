@@ -128,7 +128,8 @@ def test_a_longer_run_stays_in_a_phase_that_has_begun(tmp_path: Path) -> None:
     assert [source["tokens"] for source in longer["sources"]] == [(81 + 13) * 32, (27 + 119) * 32]
 
 
-@pytest.mark.parametrize("reads_ahead", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("reads_ahead", [False, True])
+@pytest.mark.slow
 def test_phases_follow_a_total_that_is_planned_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads_ahead: bool
 ) -> None:

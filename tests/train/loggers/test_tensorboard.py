@@ -14,6 +14,7 @@ from gptctl.train.loggers import tensorboard
 from tests.train.jobs import make_job, run_in
 
 
+@pytest.mark.slow
 def test_the_curves_are_those_of_events_jsonl(tmp_path: Path) -> None:
     """Also over a resume: what the first process logged behind the checkpoint is hidden."""
     pytest.importorskip("tensorboard")

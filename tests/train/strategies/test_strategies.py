@@ -339,6 +339,7 @@ def test_a_straggler_is_named(two: RankPool, tmp_path: Path) -> None:
     assert not any(usual.add([1.0, 1.2, 1.4, 1.0]) for _ in range(120))
 
 
+@pytest.mark.slow
 def test_routers_stay_in_single_precision(two: RankPool, tmp_path: Path) -> None:
     """Where fsdp gathers blocks in bfloat16: near-ties decide the routing."""
     for found in two.call(gathered_dtypes, job_of("test-moe", strategy="fsdp", world_size=2), tmp_path):
