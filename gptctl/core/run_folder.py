@@ -233,6 +233,7 @@ def record_failure(run: Run, fresh: bool) -> Iterator[Run]:
     except BaseException as error:
         status = "stopped" if isinstance(error, StoppedError) else "failed"
         run.record |= {"status": status, "error": str(error)}
+        run.record.pop("files", None)  # events.jsonl and log.txt get more lines
         try:  # the disk may be full or gone: the first error is the one to report
             run.save()
             run.event(status, error=str(error))
