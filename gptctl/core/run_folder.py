@@ -186,7 +186,7 @@ def open_run(
 
 def is_whole(out: Path, context: Context) -> bool:
     """Return whether the files of a finished output are what was written, and say which are not."""
-    changed = changed_output(out) if checked_json.read(out / MANIFEST) is not None else [MANIFEST]
+    changed = changed_output(out)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         context.warn(f"made again, because {out / changed[0]}{more} changed or vanished since it was written")
@@ -198,14 +198,15 @@ def restore_records(run: Run, config: StageConfig, context: Context) -> None:
     if run.store:
         return
     changed = list(changed_files(run.path, run.record.get("files", ())))
+    is_lost = not read_record(run.path)
     if "config.toml" in changed or not (run.path / "config.toml").exists():
         atomic.write_text(run.path / "config.toml", to_toml(redacted(config.recorded())))
-    elif not changed and read_record(run.path):
+    elif not changed and not is_lost:
         return
     for name in changed:
         if name != "config.toml":
             context.warn(f"{run.path / name} changed or vanished since it was written; --force makes everything again")
-    if not read_record(run.path):
+    if is_lost:
         context.warn(f"{run.path / RUN_RECORD} was damaged, and is written again as far as the manifest knows")
     run.record = new_record(config, run.record["inputs"], context, resumed=False) | run.record
     run.record["files"] = list_files_with_times(run.path)

@@ -18,7 +18,7 @@ from gptctl.core import checked_json
 from gptctl.core.errors import from_os_error
 from gptctl.core.run_record import MANIFEST, RUN_RECORD
 
-CARD = "README.md"  # people edit it
+CARD = "README.md"  # people edit it, so no checksum is kept
 CHUNK_BYTES = 2**20
 WITH_TIMES = ("config.toml", "events.jsonl", "log.txt")
 NOT_LISTED = (".lock", "work", "checkpoints", "tensorboard", "wandb", CARD)
@@ -35,7 +35,8 @@ def list_files(folder: Path, shards: Collection[str]) -> list[Entry]:
     known: dict[str, Entry] = {}
     for name in found:
         if name.endswith(f"/{MANIFEST}"):
-            known |= {f"{name.removesuffix(MANIFEST)}{one['path']}": one for one in listed_in(folder / name)}
+            inner = entries_of(checked_json.read(folder / name) or {})
+            known |= {f"{name.removesuffix(MANIFEST)}{one['path']}": one for one in inner}
     names = (name for name in found if name not in shards and name not in WITH_TIMES)
     return [
         {"path": name, "bytes": known[name]["bytes"], "xxh3_128": known[name]["xxh3_128"]}
@@ -45,10 +46,9 @@ def list_files(folder: Path, shards: Collection[str]) -> list[Entry]:
     ]
 
 
-def listed_in(path: Path) -> list[Entry]:
-    """Return the entries of a manifest, or nothing for one that is missing or damaged."""
-    found = checked_json.read(path) or {}
-    return [*found.get("shards", ()), *found.get("files", ())]
+def entries_of(manifest: Mapping[str, Any]) -> list[Entry]:
+    """Return the entries of a manifest: its shards and its other files."""
+    return [*manifest.get("shards", ()), *manifest.get("files", ())]
 
 
 def list_files_with_times(folder: Path) -> list[Entry]:
@@ -99,6 +99,7 @@ def changed_files(folder: Path, entries: Sequence[Entry]) -> Iterator[str]:
 def changed_output(folder: Path) -> list[str]:
     """Return the paths of the files that the manifest lists and that are missing or have changed.
 
-    The readers of a manifest report one that is damaged.
+    If the manifest itself is missing or damaged, it is the only one.
     """
-    return list(changed_files(folder, listed_in(folder / MANIFEST)))
+    found = checked_json.read(folder / MANIFEST)
+    return [MANIFEST] if found is None else list(changed_files(folder, entries_of(found)))

@@ -13,6 +13,7 @@ import xxhash
 
 from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
 from gptctl.core.redact import redact
+from gptctl.core.written_files import file_hash
 from gptctl.io import decompress
 from gptctl.io.hub import client
 from gptctl.io.hub.uri import HubUri, is_hub
@@ -107,6 +108,8 @@ def read_if_exists(path: str) -> bytes | None:
 
 def content_hash(path: str) -> str:
     """Return the hash of a file's bytes as they are stored (xxh3, 128 bits)."""
+    if not is_uri(path):
+        return file_hash(Path(path))
     digest = xxhash.xxh3_128()
     try:
         with open_raw(path) as file:

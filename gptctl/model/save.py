@@ -16,6 +16,7 @@ from torch import Tensor
 from gptctl.core import atomic
 from gptctl.core.config import plain
 from gptctl.core.errors import UsageError
+from gptctl.core.written_files import CARD
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.files.lazy_tensor import LazyTensor, lazily
@@ -60,7 +61,7 @@ def write_model(
     except UsageError:
         write_weights(folder, model, weights)
         write_config(folder, model, tokenizer_json, extra)
-        atomic.write_text(folder / model_manifest.CARD, model_card(model.config, "", extra))
+        atomic.write_text(folder / CARD, model_card(model.config, "", extra))
 
 
 def write_transformers(
@@ -90,7 +91,7 @@ def write_transformers(
     values |= token_ids(tokenizer_json, extra)
     atomic.write_json(folder / "config.json", values | {"gptctl": plain(model.config), "labels": 0, "extra": extra})
     write_tokenizer_files(folder, model.config, tokenizer_json, extra)
-    atomic.write_text(folder / model_manifest.CARD, model_card(model.config, family.architecture, extra))
+    atomic.write_text(folder / CARD, model_card(model.config, family.architecture, extra))
 
 
 def write_weights(folder: Path, model: GPT | Classifier, weights: Mapping[str, Tensor | LazyTensor]) -> None:

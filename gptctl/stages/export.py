@@ -14,6 +14,7 @@ from gptctl.core.formatting import format_bytes
 from gptctl.core.run_folder import Run, open_run
 from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Counts, Summary, Table
+from gptctl.core.written_files import CARD, file_hash
 from gptctl.io.dataset.manifest import SPLITS, Manifest, Shard
 from gptctl.io.dataset.token_export import check_width, write_bin_files
 from gptctl.io.dataset.tokens import open_tokens
@@ -175,7 +176,6 @@ def write(config: Export, opened: OpenModel, record: Run) -> tuple[Shard, ...]:
     """Write the files into a staging folder, then move them into place; return all but the model card."""
     import torch
 
-    from gptctl.model.files import model_manifest
     from gptctl.model.gguf.writer import write_gguf
     from gptctl.model.gpt import GPT
     from gptctl.model.save import write_transformers
@@ -192,8 +192,8 @@ def write(config: Export, opened: OpenModel, record: Run) -> tuple[Shard, ...]:
             write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype, opened.weights)
     written = []
     for file in sorted(staging.iterdir()):
-        if file.name != model_manifest.CARD:
-            written.append(Shard(file.name, 0, file.stat().st_size, model_manifest.checksum(file)))
+        if file.name != CARD:
+            written.append(Shard(file.name, 0, file.stat().st_size, file_hash(file)))
         file.replace(record.path / file.name)
     staging.rmdir()
     return tuple(written)

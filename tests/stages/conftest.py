@@ -1,4 +1,4 @@
-"""What the tests of dedup start from: real text with copies, and what the command line makes of it."""
+"""What several tests start from: real text with copies, what the command line makes of it, and a hub."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ran, read_jsonl, run_gptctl, write_jsonl
+from tests.hub_server import Hub, serve, use
 from tests.stages.deduped import (
     corpus,
 )
@@ -42,3 +43,12 @@ def unique(raw: Path) -> tuple[Path, Ran]:
 def redis_url() -> Iterator[str]:
     with redis_server.running() as url:
         yield url
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A local server that speaks the hub's API, and a folder of its own to work in."""
+    monkeypatch.chdir(tmp_path)
+    with serve() as found:
+        use(found, tmp_path / "home", monkeypatch)
+        yield found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,6 @@ def lines(rows: list[dict[str, str]]) -> bytes:
 
 
 FILES = {"README.md": b"# Pages\n", "data/a.jsonl": lines(ROWS[:30]), "data/b.jsonl": lines(ROWS[30:])}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.chdir(tmp_path)
-    with serve() as found:
-        use(found, tmp_path / "home", monkeypatch)
-        yield found
 
 
 def clean(uri: str = "hf://datasets/ann/pages", out: str = "clean", **more: object) -> gptctl.Summary:

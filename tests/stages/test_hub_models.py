@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,7 @@ import pytest
 import gptctl
 from gptctl.core.errors import MachineError
 from tests.conftest import REPO, documents, run_gptctl, tree_bytes, write_jsonl
-from tests.hub_server import TOKEN, Hub, environment, serve, use
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.chdir(tmp_path)
-    with serve() as found:
-        use(found, tmp_path / "home", monkeypatch)
-        yield found
+from tests.hub_server import TOKEN, Hub, environment, serve
 
 
 def upload(hub: Hub, folder: Path) -> str:

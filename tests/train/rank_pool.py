@@ -161,18 +161,18 @@ def count_held(job: TrainJob, folder: Path) -> tuple[int, int]:
 
 def files_verified(folder: Path, job: TrainJob) -> list[str]:
     """Look for the newest checkpoint; return the names of the files that this rank has hashed."""
-    strategy, checksum = build_strategy(job, folder), model_manifest.checksum
+    strategy, checksum = build_strategy(job, folder), model_manifest.file_hash
     hashed: list[str] = []
 
     def note(path: Path) -> str:
         hashed.append(path.name)
         return checksum(path)
 
-    model_manifest.checksum = note
+    model_manifest.file_hash = note
     try:
         assert find_checkpoint(folder, strategy) is not None
     finally:
-        model_manifest.checksum = checksum
+        model_manifest.file_hash = checksum
         strategy.heartbeat_writer.close()
     return hashed
 

@@ -13,14 +13,12 @@ import xxhash
 from gptctl.core import checked_json
 from gptctl.core.errors import DataError
 from gptctl.core.run_record import MANIFEST
+from gptctl.core.written_files import CARD, file_hash
 from gptctl.io.dataset.manifest import StoredShard
 from gptctl.model.files import locate
 from gptctl.model.files.json_files import read_json
 from gptctl.model.files.weight_files import is_sharded, weight_files
 from gptctl.model.hf.files import files_read
-
-CARD = "README.md"  # people edit it, so no checksum is kept
-BLOCK_BYTES = 2**22
 
 
 def weights_fingerprint(folder: Path) -> str:
@@ -30,19 +28,19 @@ def weights_fingerprint(folder: Path) -> str:
     """
     if locate.is_adapter(folder):
         files = [folder / name for name in locate.ADAPTER]
-        return combine([checksum(file) for file in files] + [weights_fingerprint(locate.adapter_base(folder))])
+        return combine([file_hash(file) for file in files] + [weights_fingerprint(locate.adapter_base(folder))])
     files = weight_files(folder)
     if is_sharded(folder):
         known = {entry.path: entry.xxh3_128 for entry in read_manifest(folder)}
-        return combine([known.get(path.name) or checksum(path) for path in files])
-    return checksum(files[0]) if len(files) == 1 else combine([checksum(file) for file in files])
+        return combine([known.get(path.name) or file_hash(path) for path in files])
+    return file_hash(files[0]) if len(files) == 1 else combine([file_hash(file) for file in files])
 
 
 def model_fingerprint(folder: Path) -> str:
     """Return a hash of all that a model's output depends on: weights, config, tokenizer, and the base of an adapter."""
     parts = [weights_fingerprint(folder)]
     names = ("config.json", *files_read(folder), *(locate.ADAPTER_EXTRA,) * locate.is_adapter(folder))
-    parts += [f"{name} {checksum(folder / name)}" for name in names if (folder / name).exists()]
+    parts += [f"{name} {file_hash(folder / name)}" for name in names if (folder / name).exists()]
     if locate.is_adapter(folder):
         parts.append(model_fingerprint(locate.adapter_base(folder)))
     return combine(parts, " ")
@@ -57,7 +55,7 @@ def write_manifest(folder: Path, kind: str, checksums: Mapping[str, str] | None 
     """Write the manifest of all files in `folder`. Files whose checksums are given are not read."""
     known = checksums or {}
     files = [
-        {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": known.get(path.name) or checksum(path)}
+        {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": known.get(path.name) or file_hash(path)}
         for path in sorted(folder.iterdir())
         if path.name != CARD
     ]
@@ -80,7 +78,7 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
         path = folder / entry.path
         if not path.is_file():
             raise DataError(f"{path} is missing", "copy the folder again, or train again")
-        if path.stat().st_size != entry.bytes or checksum(path) != entry.xxh3_128:
+        if path.stat().st_size != entry.bytes or file_hash(path) != entry.xxh3_128:
             raise DataError(f"checksum mismatch: {path}", "copy the folder again, or train again")
 
 
@@ -93,12 +91,3 @@ def read_manifest(folder: Path) -> list[StoredShard]:
         return [StoredShard.model_validate({"rows": 0, **entry}) for entry in files]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / MANIFEST} is damaged", "copy the folder again, or train again") from error
-
-
-def checksum(path: Path) -> str:
-    """Return the xxh3-128 of a file, which is read block by block."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from gptctl.core.errors import MachineError, from_os_error
-from gptctl.model.files import model_manifest
+from gptctl.core.written_files import file_hash
 
 
 def write_shards(folder: Path, tensors: dict[str, Tensor], group: Any) -> dict[str, str]:
@@ -31,7 +31,7 @@ def write_shards(folder: Path, tensors: dict[str, Tensor], group: Any) -> dict[s
         found = from_os_error(reason, folder) if isinstance(reason, OSError) else MachineError(str(reason))
         raise MachineError(f"rank {rank}: {found.message}", found.hint) from error
     own = folder.glob(f"shard-{dist.get_rank(group) + 1:05d}-*")
-    return {path.name: model_manifest.checksum(path) for path in own}
+    return {path.name: file_hash(path) for path in own}
 
 
 def gather_checksums(own: dict[str, str], group: Any) -> dict[str, str]:
