@@ -13,7 +13,6 @@ from pydantic import field_validator
 from gptctl.core.config import Settings, key
 from gptctl.text.arrow_arrays import from_numpy
 from gptctl.text.filters import DocumentBatch, FilterResult, Rule
-from gptctl.text.word_models.open_model import label_position, model_fingerprint, open_word_model
 
 MOST_WORDS = 20  # that are shown
 DOCUMENT_COLUMNS = ("id", "text", "source", "reason")
@@ -67,6 +66,8 @@ def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     """Score each document, and add the column of scores. Without a model, nothing is measured."""
     if config.model is None:
         return FilterResult(np.full((len(batch), 1), np.nan))
+    from gptctl.text.word_models.open_model import label_position, open_word_model
+
     model = open_word_model(config.model)
     position = label_position(model.labels, config.label, config.model)
     scores = model.probabilities(batch.text)[:, position].astype(np.float32)
@@ -77,6 +78,8 @@ def explain(text: str, config: Config) -> dict[str, float]:
     """Return the words that decided, with what each adds to the log odds of the label. The largest come first."""
     if config.model is None:
         return {}
+    from gptctl.text.word_models.open_model import label_position, open_word_model
+
     model = open_word_model(config.model)
     weights = model.weights_of(text, label_position(model.labels, config.label, config.model))
     return dict(sorted(weights.items(), key=lambda item: (-abs(item[1]), item[0]))[:MOST_WORDS])
@@ -86,5 +89,7 @@ def fingerprints(config: Config) -> dict[str, str]:
     """Return the hash of the model. Raises an error if the model, or its label, cannot be used."""
     if config.model is None:
         return {}
+    from gptctl.text.word_models.open_model import label_position, model_fingerprint, open_word_model
+
     label_position(open_word_model(config.model).labels, config.label, config.model)
     return {"classifier.model": model_fingerprint(config.model)}
