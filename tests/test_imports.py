@@ -40,3 +40,15 @@ def test_each_module_can_be_imported_alone() -> None:
         [sys.executable, "-c", IMPORT_EACH, *names], capture_output=True, text=True, env=plain_environment()
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_data_stages_start_fast() -> None:
+    """Their modules import nothing that takes long and that not every run needs."""
+    slow = {"pandas", "numba", "torch", "nltk", "matplotlib", "transformers", "datasets", "tokenizers", "ray"}
+    show = f"print(*sorted(set(sys.modules) & {slow}))"
+    stages = ", ".join(f"gptctl.stages.{stage}" for stage in ("clean", "dedup", "tokenize", "split", "doctor"))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, gptctl.cli.main, {stages}; {show}"],
+        capture_output=True, text=True, env=plain_environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr + done.stdout

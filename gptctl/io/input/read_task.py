@@ -16,7 +16,7 @@ from gptctl.io.input.blocks import Block, Encodings, ReadOptions, ReadResult, Sh
 from gptctl.io.input.documents_from_table import documents_from_table
 
 GROUP_BYTES = 2**20
-NO_DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())]).empty_table()
+NO_DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
 
 
 def read_task(task: ShardTask, options: ReadOptions) -> ReadResult:
@@ -81,5 +81,5 @@ def read_block(block: Block, options: ReadOptions) -> ReadResult:
         found = documents_from_table(table, block.start, "-", options)
         return ReadResult(found.documents, [*block.unreadable, *found.unreadable])
     if block.format == "unreadable":
-        return ReadResult(NO_DOCUMENTS, list(block.unreadable))
+        return ReadResult(NO_DOCUMENTS.empty_table(), list(block.unreadable))
     return formats.load(block.format).read_block(block, options)
