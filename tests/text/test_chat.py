@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import DataError
 from gptctl.infer.chat_prompt import chat_prompt
 from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
 from gptctl.text.chat_messages import read_messages
@@ -134,7 +134,7 @@ def test_the_prompt_is_what_the_answer_follows(coder: Tokenizer) -> None:
 
 
 def test_templates_that_cannot_be_used(coder: Tokenizer) -> None:
-    with pytest.raises(UsageError, match="cannot be parsed"):
+    with pytest.raises(DataError, match="cannot be parsed"):
         ChatTemplate("{% for %}", coder)
     with pytest.raises(DataError, match="no role system"):
         ChatTemplate(BRACKETS, coder).prompt([{"role": "system", "content": "x"}])
