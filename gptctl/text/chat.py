@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.regular_files import read_small
 from gptctl.text.chat_messages import ASSISTANT, Message, is_learned, plain_message
 from gptctl.text.chat_probes import Probes
 from gptctl.text.chat_render import CHATML, END_OF_SAID, SAID, Rendered, Request, TemplateRenderer
@@ -240,7 +241,7 @@ def check_contents(messages: Sequence[Message], text: str) -> None:
 def read_template(path: Path) -> str:
     """Read a chat template. Raises UsageError (2) if the file cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_small(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"no chat template can be read from {path}: {error}", "name a file with a Jinja template"

@@ -223,7 +223,7 @@ def read(folder: Folder) -> Manifest:
 
 def read_shard(folder: Folder, shard: Shard) -> bytes:
     """Read a shard and verify its checksum. Raises DataError (3) if it is missing, truncated or changed."""
-    data = read_if_exists(join(folder, shard.path))
+    data = read_if_exists(join(folder, shard.path), shard.bytes)
     if data is None:
         raise damaged_shard(folder, f"shard is missing: {join(folder, shard.path)}")
     verify_shard(folder, shard, data)
@@ -235,7 +235,9 @@ def verify_shard(folder: Folder, shard: Shard, data: bytes | memoryview) -> None
     path = join(folder, shard.path)
     if len(data) < shard.bytes:
         raise damaged_shard(folder, f"shard is cut: {path} has {len(data)} of {shard.bytes} bytes")
-    if len(data) > shard.bytes or xxhash.xxh3_128_hexdigest(data) != shard.xxh3_128:
+    if len(data) > shard.bytes:
+        raise damaged_shard(folder, f"shard is too long: {path} has more than {shard.bytes} bytes")
+    if xxhash.xxh3_128_hexdigest(data) != shard.xxh3_128:
         raise damaged_shard(folder, f"checksum mismatch: {path}")
 
 
