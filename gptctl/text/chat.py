@@ -19,10 +19,8 @@ from gptctl.core.errors import DataError, UsageError
 from gptctl.core.regular_files import read_small
 from gptctl.text.chat_messages import ASSISTANT, Message, is_learned, plain_message
 from gptctl.text.chat_probes import Probes
-from gptctl.text.chat_render import CHATML, END_OF_SAID, SAID, Rendered, Request, TemplateRenderer
+from gptctl.text.chat_render import END_OF_SAID, SAID, Rendered, Request, TemplateRenderer
 from gptctl.text.tokenizer import Tokenizer
-
-__all__ = ["CHATML", "MARKERS", "ChatTemplate", "Extras", "Sample", "read_template"]
 
 TURN, END_OF_TURN = "<|im_start|>", "<|im_end|>"
 MARKERS = (TURN, END_OF_TURN)

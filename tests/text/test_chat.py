@@ -10,8 +10,9 @@ import pytest
 
 from gptctl.core.errors import DataError
 from gptctl.infer.chat_prompt import chat_prompt
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat import MARKERS, ChatTemplate
 from gptctl.text.chat_messages import read_messages
+from gptctl.text.chat_render import CHATML
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 from tests.model.hf.foreign_folders import make_tokenizer

@@ -18,7 +18,7 @@ from gptctl.text import chat
 from gptctl.text.chat_formats import EXTRAS, chat_format_of
 from gptctl.text.chat_length import LongConversations, shorten
 from gptctl.text.chat_messages import read_messages
-from gptctl.text.chat_render import TemplateCostsError
+from gptctl.text.chat_render import CHATML, TemplateCostsError
 from gptctl.train.data.conversations import Conversations
 from gptctl.train.data.data_source import TrainSource
 from gptctl.train.tasks import initial_models
@@ -48,7 +48,7 @@ def prepare(inputs: TaskInputs, options: ChatOptions) -> FinetuneTask:
     Rows that are no conversation or that the template rejects are left out with a warning. Raises DataError (3) for
     more such rows than the tolerance allows.
     """
-    source = inputs.metadata.get("chat_template") or chat.CHATML
+    source = inputs.metadata.get("chat_template") or CHATML
     if options.template_file:
         source = chat.read_template(Path(options.template_file))
     tokenizer = inputs.tokenizer.with_special_tokens([marker for marker in chat.MARKERS if marker in source])

@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
     "socket": (socket_at, "is a socket"),
     "dangling": (lambda path: path.symlink_to("nowhere"), "missing"),
-    "too long": (sparse, "too long"),
+    "too long": (sparse, "checksum mismatch"),
 }
 
 
