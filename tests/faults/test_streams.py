@@ -70,9 +70,7 @@ def test_a_result_on_standard_error_that_is_lost(redirection: str, raw: Path, tm
 
 @pytest.mark.parametrize("redirection", NO_OUTPUT)
 @pytest.mark.slow
-def test_a_result_on_standard_output_that_is_lost(
-    redirection: str, raw: Path, workspace: Path, tmp_path: Path
-) -> None:
+def test_a_result_on_standard_output_that_is_lost(redirection: str, raw: Path, workspace: Path, tmp_path: Path) -> None:
     for command in (
         "--help",
         "--version",
