@@ -62,9 +62,11 @@ class LiveRow:
             seen = torch.zeros(1, len(logits), dtype=torch.bool, device=logits.device)
             seen[0, to_device(text, logits.device)] = True
             logits = apply_repetition_penalty(logits[None], seen, params.sampling.repetition_penalty)[0]
-        changes = Counter(params.logit_bias)
-        for token, count in Counter(text[self.prompt_length :]).items():
-            changes[token] -= params.presence_penalty + params.frequency_penalty * count
+        changes = dict(params.logit_bias)
+        if params.presence_penalty or params.frequency_penalty:
+            for token, count in Counter(text[self.prompt_length :]).items():
+                penalty = params.presence_penalty + params.frequency_penalty * count
+                changes[token] = changes.get(token, 0.0) - penalty
         if not changes:
             return logits
         places = to_device(list(changes), logits.device)

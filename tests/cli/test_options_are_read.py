@@ -201,6 +201,12 @@ def generate(read: Read, workspace: Path, out: Path) -> None:
     call("generate", read, **common, prompt="The", draft=str(workspace / "run"))
 
 
+def serve(read: Read, workspace: Path, out: Path) -> None:
+    stopped = Context()
+    stopped.stop.signal_number = 15
+    call("serve", read, context=stopped, model=str(workspace / "run"), device="cpu", port=0)
+
+
 def export(read: Read, workspace: Path, out: Path) -> None:
     call("export", read, model=str(workspace / "run"), out=str(out / "a"))
 
@@ -219,7 +225,7 @@ def report(read: Read, workspace: Path, out: Path) -> None:
 
 USES: dict[str, Callable[[Read, Path, Path], None]] = {
     "clean": clean, "dedup": dedup, "split": split, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "eval": evaluate,
-    "generate": generate, "export": export, "inspect": inspect, "doctor": doctor, "report": report,
+    "generate": generate, "serve": serve, "export": export, "inspect": inspect, "doctor": doctor, "report": report,
 }  # fmt: skip
 
 
