@@ -18,6 +18,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.regular_files import read_small
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.files import plain_path
@@ -70,7 +71,7 @@ def open_tokens(path: str) -> Tokens:
         if not shards.has_size(folder, shard):
             manifest.read_shard(folder, shard)  # which says what is wrong
     try:
-        tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        tokenizer_json = read_small(folder / "tokenizer.json").decode()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         what = f"{folder / 'tokenizer.json'} is missing or damaged"
         raise DataError(what, f"make it again: gptctl {found.stage} ... -o {path} --force") from error
