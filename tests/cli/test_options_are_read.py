@@ -56,7 +56,7 @@ class Chosen(dict[str, Any]):
         return super().get(name, default)
 
 
-def call(stage: str, read: Read, how: str = RUNS, **values: Any) -> None:
+def call(stage: str, read: Read, how: str = RUNS, context: Context | None = None, **values: Any) -> None:
     """Run or plan a stage in this process, with a cluster that is none. Reading while the config is checked does not
     count."""
     if "executor" in config_model(stage).model_fields:
@@ -67,7 +67,7 @@ def call(stage: str, read: Read, how: str = RUNS, **values: Any) -> None:
     config = model.model_validate(values)
     read.intersection_update(before)
     read.update((config_model(stage), name) for name in chosen.read)
-    summary = getattr(plugins.load("gptctl.stages", stage), how)(config, Context())
+    summary = getattr(plugins.load("gptctl.stages", stage), how)(config, context or Context())
     assert summary.failure is None
 
 

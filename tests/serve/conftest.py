@@ -21,7 +21,8 @@ from gptctl.serve.app import make_app
 from gptctl.serve.guard import Access
 from gptctl.serve.jobs import ServedModel
 from gptctl.serve.scheduler import Scheduler
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat import MARKERS, ChatTemplate
+from gptctl.text.chat_render import CHATML
 from tests.infer.test_text_stream import byte_level
 from tests.model.test_gpt import make
 
