@@ -211,7 +211,7 @@ class Scheduler:
         self.take(samples, tokens)
 
     def take(self, samples: Sequence[Sample], tokens: Sequence[Scored]) -> None:
-        """Give samples their next tokens. Those that end leave, and so do all samples of a prompt that fails."""
+        """Append the next tokens to samples. Those that end leave, and so do all samples of a prompt that fails."""
         self.metrics.generated_tokens += len(tokens)
         ended: set[LiveRow] = set()
         failed: set[Job] = set()
