@@ -11,7 +11,6 @@ import pytest
 
 from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
-from gptctl.serve.guard import Access
 from tests.serve.conftest import CONTEXT, Serve
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "the"}], "max_tokens": 12, "seed": 3}
@@ -260,7 +259,7 @@ def test_bodies_methods_and_paths(serve: Serve) -> None:
 
 def test_who_may_use_it(serve: Serve) -> None:
     """A key, if there are any; no page of another server; no name that was made to point here."""
-    with serve(Access(("first", "second"), ("example.org",))) as client:
+    with serve(("first", "second")) as client:
         for headers, status in (
             ({}, 401),
             ({"Authorization": "Bearer wrong"}, 401),

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason="the extra serve is not installed")
-
 from gptctl.infer import continuous
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.generator import TextGenerator
