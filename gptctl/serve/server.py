@@ -133,7 +133,7 @@ class WebThread(threading.Thread):
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=int(CLOSING_SECONDS),
+            timeout_graceful_shutdown=int(CLOSING_SECONDS), loop="asyncio", http="h11",
         )  # fmt: skip
         self.server, self.listening = uvicorn.Server(config), listening
 

@@ -209,6 +209,9 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"stop": [""]}, 400, "stop", "at least 1 character"),
     ({"stop": ["a"] * 17}, 400, "stop", "at most 16"),
     ({"logit_bias": {"a": 1}}, 400, "logit_bias", "keys are token ids"),
+    ({"logit_bias": {"9" * 5000: 1}}, 400, "logit_bias", "at most 10 characters"),
+    ({"repetition_penalty": 1e300}, 400, "repetition_penalty", "less than or equal to 100"),
+    ({"max_tokens": 10**400}, 400, "prompt", "are to follow"),
     ({"stream_options": {"include_usage": True}}, 400, None, "stream_options need stream=true"),
     ({"stream": True, "stream_options": {"usage": True}}, 400, "stream_options", "usage: this parameter"),
 ]
