@@ -20,6 +20,7 @@ from gptctl.core.config import StageConfig, Values, differing, flatten
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, from_os_error
 from gptctl.core.redact import redacted
+from gptctl.core.regular_files import read_small
 from gptctl.core.summary import StoredCounts
 
 RUN_RECORD = "run.json"
@@ -81,7 +82,7 @@ def new_record(config: StageConfig, inputs: Values | None, context: Context, res
 def read_record(out: Path) -> Values:
     """Return a folder's run.json, or an empty dictionary if there is none of gptctl."""
     try:
-        return parse_record((out / RUN_RECORD).read_bytes())
+        return parse_record(read_small(out / RUN_RECORD))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gptctl.core.errors import DataError, GptctlError
+from gptctl.core.regular_files import check_regular
 from gptctl.core.run_lock import is_locked
 from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions
 from gptctl.io.dataset import manifest
@@ -95,6 +96,7 @@ def check_files(folder: str, output: Output) -> Iterator[Finding]:
     for name, checksum in listed:
         where = str(join(folder, name))
         try:
+            check_regular(where)
             if read_hash(where) != checksum:
                 yield Finding("damage", where, "has changed since it was written")
         except GptctlError as error:

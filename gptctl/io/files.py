@@ -14,6 +14,7 @@ import xxhash
 
 from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
 from gptctl.core.redact import redact
+from gptctl.core.regular_files import read_regular
 from gptctl.core.written_files import FileState, file_hash, file_state
 from gptctl.io import decompress
 from gptctl.io.hub import client
@@ -95,14 +96,18 @@ def read_all(path: str, max_bytes: int) -> bytes | None:
         raise damaged(path, error) from error
 
 
-def read_if_exists(path: str) -> bytes | None:
-    """Read a whole file as it is stored, or return None if it does not exist."""
+def read_if_exists(path: str, max_bytes: int | None = None) -> bytes | None:
+    """Read a whole file as it is stored, or return None if it does not exist.
+
+    Of a file with more than `max_bytes`, return the first `max_bytes` + 1 bytes. Raises DataError (3) for a pipe, a
+    device or a socket.
+    """
     try:
         if not is_uri(path):
-            return Path(path).read_bytes()
+            return read_regular(path, max_bytes)
         system, inner = filesystem(path)
         with system.open_input_file(inner) as file:
-            return file.read()  # type: ignore[no-any-return]
+            return file.read(None if max_bytes is None else min(max_bytes + 1, file.size()))  # type: ignore[no-any-return]
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         return None
     except OSError as error:

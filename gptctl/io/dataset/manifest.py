@@ -224,7 +224,7 @@ def read(folder: Folder) -> Manifest:
 
 def read_shard(folder: Folder, shard: Shard) -> bytes:
     """Read a shard and verify its checksum. Raises DataError (3) if it is missing, truncated or changed."""
-    data = read_if_exists(join(folder, shard.path))
+    data = read_if_exists(join(folder, shard.path), shard.bytes)
     if data is None:
         raise damaged_shard(folder, f"shard is missing: {join(folder, shard.path)}")
     verify_shard(folder, shard, data)

@@ -19,6 +19,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.regular_files import read_small
 from gptctl.core.run_record import MANIFEST
 from gptctl.core.written_files import FileState, check_states, states_of
 from gptctl.io.dataset import manifest, shards
@@ -81,7 +82,7 @@ def open_tokens(path: str) -> Tokens:
             manifest.read_shard(folder, shard)  # which says what is wrong
     states = states_of(folder / name for name in (MANIFEST, TOKENIZER, *sorted(found.paths)))
     try:
-        tokenizer_json = (folder / TOKENIZER).read_text(encoding="utf-8")
+        tokenizer_json = read_small(folder / TOKENIZER).decode()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         what = f"{folder / TOKENIZER} is missing or damaged"
         raise DataError(what, f"make it again: gptctl {found.stage} ... -o {path} --force") from error
