@@ -102,7 +102,7 @@ def run(config: Export, context: Context | None = None) -> Summary:
         if record.up_to_date:
             return record.previous_summary()
         opened = open_model(folder)
-        files = write(config, opened, record)
+        files = write(config, opened, record, context)
         size = sum(file.bytes for file in files)
         metrics: Values = {"parameters": opened.saved.config.parameters(), "bytes": size, "files": len(files)}
         declared = Manifest("export", "export", config.settings(), record.record["inputs"], files, Counts(), metrics)
@@ -161,7 +161,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
     return shape
 
 
-def write(config: Export, opened: OpenModel, record: Run) -> tuple[Shard, ...]:
+def write(config: Export, opened: OpenModel, record: Run, context: Context) -> tuple[Shard, ...]:
     """Write the files into a staging folder, then move them into place; return all but the model card."""
     import torch
 
@@ -178,7 +178,7 @@ def write(config: Export, opened: OpenModel, record: Run) -> tuple[Shard, ...]:
             write_transformers(temporary, model, tokenizer_json, extra, dtype, config.max_shard_bytes, opened.weights)
         else:
             assert config.dtype != "bfloat16"
-            write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype, opened.weights)
+            write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype, opened.weights, context.warn)
     written = []
     for file in sorted(staging.iterdir()):
         if file.name != CARD:
