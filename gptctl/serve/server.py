@@ -41,7 +41,7 @@ class Address:
         try:
             family, *_, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:
             raise UsageError(f"--host {self.host} is no address of this machine", "use 127.0.0.1") from error
         except OSError as error:
             raise MachineError(
