@@ -183,8 +183,8 @@ class Scheduler:
             read += (count := reader.read_piece())
             self.metrics.prompt_tokens += count
             if reader.logits is not None:
-                self.reading = None
                 self.start_samples(job, reader)
+                self.reading = None
         return read > 0
 
     def begin_reading(self) -> bool:
@@ -192,9 +192,10 @@ class Scheduler:
         with self.changed:
             if not self.waiting or len(self.batch.rows) + self.waiting[0].samples > self.max_batch:
                 return False
-            job = self.waiting.popleft()
+            job = self.waiting[0]
         scored = job.params.top_logprobs if job.scores_prompt else None
         self.reading = job, PromptReader(self.batch.model, job.prompt, scored)
+        self.waiting.popleft()  # only now: if there is no memory for its keys, it must be among those that fail
         return True
 
     def start_samples(self, job: Job, reader: PromptReader) -> None:

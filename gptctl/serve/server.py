@@ -41,7 +41,7 @@ class Address:
         try:
             family, *_, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:
             raise UsageError(f"--host {self.host} is no address of this machine", "use 127.0.0.1") from error
         except OSError as error:
             raise MachineError(
@@ -133,7 +133,7 @@ class WebThread(threading.Thread):
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=int(CLOSING_SECONDS),
+            timeout_graceful_shutdown=int(CLOSING_SECONDS), loop="asyncio", http="h11",
         )  # fmt: skip
         self.server, self.listening = uvicorn.Server(config), listening
 

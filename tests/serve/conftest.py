@@ -9,16 +9,10 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason="the extra serve is not installed")
-
-from starlette.testclient import TestClient
-
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine
 from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
-from gptctl.serve.app import make_app
-from gptctl.serve.guard import Access
 from gptctl.serve.jobs import ServedModel
 from gptctl.serve.scheduler import Scheduler
 from gptctl.text.chat import MARKERS, ChatTemplate
@@ -27,7 +21,6 @@ from tests.infer.test_text_stream import byte_level
 from tests.model.test_gpt import make
 
 CONTEXT = 256
-OPEN = Access()
 
 
 @pytest.fixture(scope="session")
@@ -48,22 +41,32 @@ Serve = Callable[..., Any]  # a context manager that yields a client with the at
 def serve(generator: TextGenerator) -> Serve:
     """Serve the model in this process; the scheduler has a thread of its own, or is stepped by the test."""
 
+    pytest.importorskip("starlette", reason="the extra serve is not installed")
+    from starlette.testclient import TestClient
+
+    from gptctl.serve.app import make_app
+    from gptctl.serve.guard import Access
+
     @contextmanager
-    def started(access: Access = OPEN, max_batch: int = 4, max_queue: int = 8, runs: bool = True) -> Iterator[Any]:
+    def started(keys: tuple[str, ...] = (), max_batch: int = 4, max_queue: int = 8, runs: bool = True) -> Iterator[Any]:
         model, decoder = ServedModel(generator, "tiny", SamplingParams()), generator.engine.model
         assert isinstance(decoder, Decoder)
         scheduler = Scheduler(decoder, model.tokenizer, model.stop_ids, max_batch, max_queue)
         ended = threading.Event()
         thread = threading.Thread(target=scheduler.run, args=(ended.is_set,))
         with TestClient(
-            make_app(model, scheduler, access), "http://localhost", raise_server_exceptions=False
+            make_app(model, scheduler, Access(keys, ("example.org",))),
+            "http://localhost",
+            raise_server_exceptions=False,
         ) as client:
             client.scheduler = scheduler
             if runs:
                 thread.start()
-            yield client
-        ended.set()
-        if runs:
-            thread.join()
+            try:
+                yield client
+            finally:
+                ended.set()
+                if runs:
+                    thread.join()
 
     return started

@@ -11,7 +11,6 @@ import pytest
 
 from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
-from gptctl.serve.guard import Access
 from tests.serve.conftest import CONTEXT, Serve
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "the"}], "max_tokens": 12, "seed": 3}
@@ -210,6 +209,9 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"stop": [""]}, 400, "stop", "at least 1 character"),
     ({"stop": ["a"] * 17}, 400, "stop", "at most 16"),
     ({"logit_bias": {"a": 1}}, 400, "logit_bias", "keys are token ids"),
+    ({"logit_bias": {"9" * 5000: 1}}, 400, "logit_bias", "at most 10 characters"),
+    ({"repetition_penalty": 1e300}, 400, "repetition_penalty", "less than or equal to 100"),
+    ({"max_tokens": 10**400}, 400, "prompt", "are to follow"),
     ({"stream_options": {"include_usage": True}}, 400, None, "stream_options need stream=true"),
     ({"stream": True, "stream_options": {"usage": True}}, 400, "stream_options", "usage: this parameter"),
 ]
@@ -260,7 +262,7 @@ def test_bodies_methods_and_paths(serve: Serve) -> None:
 
 def test_who_may_use_it(serve: Serve) -> None:
     """A key, if there are any; no page of another server; no name that was made to point here."""
-    with serve(Access(("first", "second"), ("example.org",))) as client:
+    with serve(("first", "second")) as client:
         for headers, status in (
             ({}, 401),
             ({"Authorization": "Bearer wrong"}, 401),

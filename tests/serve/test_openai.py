@@ -68,7 +68,7 @@ def test_answers_are_those_of_generate(serve: Serve, generator: TextGenerator) -
 
 def test_errors_are_those_of_the_client(serve: Serve) -> None:
     """Each status has its exception, with the message and the parameter."""
-    with serve(Access(("right",))) as transport:
+    with serve(("right",)) as transport:
         client = client_of(transport, "right")
         with pytest.raises(openai.NotFoundError, match="'gpt-4' does not exist"):
             client.completions.create(model="gpt-4", prompt="the")

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason="the extra serve is not installed")
-
 from gptctl.infer import continuous
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.generator import TextGenerator
@@ -87,6 +85,12 @@ def test_a_failure_ends_what_it_concerns(scheduler: Scheduler, monkeypatch: pyte
         patch.setattr(scheduler.batch.model, "logits", lambda hidden: 1 / 0)
         scheduler.step()
     assert isinstance(again_events[-1], Failed) and scheduler.is_idle
+    large, large_events = job([7], 5)
+    scheduler.submit([large])
+    with monkeypatch.context() as patch:
+        patch.setattr(continuous, "KVCache", lambda *_: bytearray(2**62))
+        scheduler.step()
+    assert isinstance(large_events[-1], Failed) and large_events[-1].error.exit_code == 4 and scheduler.is_idle
     last, last_events = job([7], 5)
     scheduler.submit([last])
     while scheduler.step():
