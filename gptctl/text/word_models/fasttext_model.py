@@ -45,7 +45,7 @@ class FastTextModel:
     def probabilities(self, text: pa.LargeStringArray) -> Probabilities:
         """Return the probability of each label for each text (texts, labels). All are 0 if no word is known.
 
-        A line end is white space.
+        A line end is white space. Raises DataError (3) if the weights of a text are not all numbers.
         """
         offsets, data = string_buffers(pc.fill_null(text, ""))
         known = self.file.dictionary
@@ -55,6 +55,10 @@ class FastTextModel:
             data, offsets, known.data, known.starts, known.ends, known.kinds, self.slots, self.settings, known.pruned,
             self.matrix, sums, counts,
         )  # fmt: skip
+        if not np.isfinite(sums).all():  # the input matrix is not read as a whole before
+            raise DataError(
+                "the model of fastText is damaged: its weights are not all numbers", "copy it again, or train it again"
+            )
         sums /= np.maximum(counts, 1)[:, None]
         found = self.activate(sums if self.is_product else sums @ self.file.output.T.astype(np.float64))
         found[counts == 0] = 0

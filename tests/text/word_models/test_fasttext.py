@@ -93,6 +93,18 @@ def test_damaged_files_are_refused_or_read(
     assert ((found >= 0) & (found <= 1)).all()
 
 
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """Also where they are read only as texts need them."""
+    whole = load_fasttext(MODELS / "ns.bin")
+    assert not whole.is_product
+    data = (MODELS / "ns.bin").read_bytes()
+    end = len(data) - whole.file.output.nbytes - 17  # the shape of the output matrix, and whether it is quantized
+    start = end - whole.file.input.shape[0] * whole.file.input.shape[1] * 4
+    (tmp_path / "a.bin").write_bytes(data[:start] + np.full((end - start) // 4, np.nan, "<f4").tobytes() + data[end:])
+    with pytest.raises(DataError, match="its weights are not all numbers"):
+        load_fasttext(tmp_path / "a.bin").probabilities(pa.array(TEXTS[:1], pa.large_string()))
+
+
 def test_word_vectors_are_no_classifier(tmp_path: Path) -> None:
     data = bytearray((MODELS / "words.bin").read_bytes())
     data[36:40] = (1).to_bytes(4, "little")  # the model is cbow
