@@ -9,6 +9,8 @@ from typing import Any
 import xxhash
 
 from gptctl.core import atomic
+from gptctl.core.errors import DataError
+from gptctl.core.regular_files import read_small
 
 CHECKSUM = "xxh3_128"
 
@@ -41,6 +43,6 @@ def write(path: Path, values: dict[str, Any], flush: atomic.Flush = "all") -> No
 def read(path: Path) -> dict[str, Any] | None:
     """Read a JSON object, or return None if the file is missing or damaged."""
     try:
-        return without_checksum(json.loads(path.read_bytes()))
-    except (FileNotFoundError, ValueError, RecursionError):
+        return without_checksum(json.loads(read_small(path)))
+    except (FileNotFoundError, DataError, ValueError, RecursionError):
         return None

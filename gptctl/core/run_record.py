@@ -20,6 +20,7 @@ from gptctl.core.config import StageConfig, Values, differing, flatten
 from gptctl.core.context import Context
 from gptctl.core.errors import ConflictError, from_os_error
 from gptctl.core.redact import redacted
+from gptctl.core.regular_files import read_small
 from gptctl.core.summary import StoredCounts
 
 RUN_RECORD = "run.json"
@@ -81,7 +82,7 @@ def new_record(config: StageConfig, inputs: Values | None, context: Context, res
 def read_record(out: Path) -> Values:
     """Return a folder's run.json, or an empty dictionary if there is none of gptctl."""
     try:
-        return parse_record((out / RUN_RECORD).read_bytes())
+        return parse_record(read_small(out / RUN_RECORD))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -128,6 +129,17 @@ def check_same_run(name: str, old: Values, settings: Values, inputs: Values | No
             f"{name} was made from other input: {', '.join(names[:MAX_NAMED_INPUTS])}{more} differs",
             "choose another -o, or --force to start afresh",
         )
+
+
+def changed_names(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of the fingerprints that differ."""
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def changed_plugins() -> list[str]:
+    """Return the plug-ins of a run whose files have changed since they were imported."""
+    used = {name: one["hash"] for name, one in plugins.record().items()}
+    return [f"plug-in {name.rsplit('.', 1)[-1]}" for name in changed_names(used, plugins.hashes_now())]
 
 
 def check_same_plugins(name: str, old: Values) -> None:

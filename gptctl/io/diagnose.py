@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gptctl.core.errors import DataError, GptctlError
+from gptctl.core.regular_files import check_regular
 from gptctl.core.run_lock import is_locked
 from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.dataset.shard_format import SUFFIXES
-from gptctl.io.files import content_hash, read_if_exists
+from gptctl.io.files import read_hash, read_if_exists
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
 
@@ -95,7 +96,8 @@ def check_files(folder: str, output: Output) -> Iterator[Finding]:
     for name, checksum in listed:
         where = str(join(folder, name))
         try:
-            if content_hash(where) != checksum:
+            check_regular(where)
+            if read_hash(where) != checksum:
                 yield Finding("damage", where, "has changed since it was written")
         except GptctlError as error:
             yield Finding("damage", where, error.message)

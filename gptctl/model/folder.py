@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +30,7 @@ from gptctl.model.hf.tensors import ChangedError, import_hf_tensors
 from gptctl.model.lora import apply_lora, merge_lora
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
+from gptctl.model.rope import position_table_bytes
 from gptctl.model.saved_model import SavedModel, assign_weights, check_weights
 
 __all__ = ["load_model", "open_model_weights"]
@@ -183,10 +185,17 @@ def has_other_head(stored: Mapping[str, LazyTensor], family: Family) -> bool:
 
 
 def check_size(config: ModelConfig, stored: Mapping[str, LazyTensor], folder: Path) -> None:
-    """Raise DataError (3), before a model is built, for a config that describes a far larger model than the weights."""
+    """Raise DataError (3), before a model is built, if the weights or the memory are far too small for its config."""
     held = sum(math.prod(tensor.shape) for tensor in stored.values())
     if config.parameters() > 2 * held:  # some biases may be absent
         raise DataError(
             f"config.json in {folder} describes {config.parameters():,} parameters, the weights have {held:,} numbers",
             "check that both belong to one model",
+        )
+    tables, free = position_table_bytes(config), psutil.virtual_memory().available
+    if tables > free:
+        raise DataError(
+            f"config.json in {folder} describes a context of {config.max_seq_len:,} tokens, whose position tables have "
+            f"{tables / 2**30:,.0f} GiB; {free / 2**30:,.0f} GiB of memory are free",
+            "correct max_position_embeddings or max_seq_len",
         )

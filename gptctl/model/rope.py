@@ -19,6 +19,7 @@ from gptctl.model.rope_scaling import RopeScaling
 
 RopeTables = tuple[Tensor, Tensor]  # cosines and sines
 PARTS = ("cosines", "sines")
+FLOAT_BYTES = 4
 
 
 def all_rope_tables(config: ModelConfig) -> dict[str, Tensor]:
@@ -32,6 +33,13 @@ def all_rope_tables(config: ModelConfig) -> dict[str, Tensor]:
     return {
         f"{name}_{part}": table for name, tables in found.items() for part, table in zip(PARTS, tables, strict=True)
     }
+
+
+def position_table_bytes(config: ModelConfig) -> int:
+    """Return the size of the tables of a model's positions, which are computed and not stored."""
+    if config.positions == "rope":
+        return config.max_seq_len * config.rotary_dim * FLOAT_BYTES * (1 + switches_to_long(config))
+    return config.max_seq_len * config.hidden_size * FLOAT_BYTES if config.positions == "sinusoidal" else 0
 
 
 def look_up_rope(tables: Mapping[str, Tensor], config: ModelConfig, positions: Tensor) -> dict[str, RopeTables | None]:

@@ -13,8 +13,8 @@ MAX_NAMED = 8  # characters that a warning lists
 
 
 def write(folder: Path, report: Values, context: Context) -> None:
-    """Write confusion.svg and confusion.png, if the result of an evaluation has a confusion matrix."""
-    if not report.get("confusion"):
+    """Write confusion.svg and confusion.png, if the result of an evaluation has a whole confusion matrix."""
+    if "matrix" not in (report.get("confusion") or {}):
         return
     from gptctl.reporting.fonts import find_fonts
     from gptctl.reporting.matplotlib_plots import confusion_matrix

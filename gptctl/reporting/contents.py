@@ -12,6 +12,7 @@ import pyarrow as pa
 from gptctl.core.config import Values, plain
 from gptctl.core.errors import DataError
 from gptctl.core.formatting import format_bytes
+from gptctl.core.regular_files import read_small
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.dataset.schema import fact, kind_of
@@ -213,7 +214,7 @@ def read_model_facts(path: Path) -> Values:
     from gptctl.model.hf.config_import import read_model_config
 
     try:
-        found = json.loads((path / "config.json").read_bytes())
+        found = json.loads(read_small(path / "config.json"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path / 'config.json'} is not JSON", "copy the folder again") from error
     if not isinstance(found, dict):

@@ -8,101 +8,49 @@ without access to anything else. `{% generation %}` blocks mark what is trained 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.regular_files import read_small
 from gptctl.text.chat_messages import ASSISTANT, Message, is_learned, plain_message
 from gptctl.text.chat_probes import Probes
+from gptctl.text.chat_render import END_OF_SAID, SAID, Rendered, Request, TemplateRenderer
 from gptctl.text.tokenizer import Tokenizer
 
 TURN, END_OF_TURN = "<|im_start|>", "<|im_end|>"
 MARKERS = (TURN, END_OF_TURN)
-# ChatML, the basis of most open models' templates.
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 # Inserted after the first character of a special token in a message, so that users cannot write special tokens.
 MASK = "\ue0f0"
 END_OF_THOUGHT = "</think>"
 APPENDS = "use a template that only appends text for a new turn, or with generation blocks: --set chat_template=FILE"
-
-# Around what a {% generation %} block renders, while a conversation is prepared for training.
-SAID, END_OF_SAID = "\ufdd2", "\ufdd3"
 
 Extras = Mapping[str, Sequence[Any]]  # `tools` and `documents` of a conversation
 NO_EXTRAS: Extras = {}
 Sample = tuple[NDArray[np.int64], NDArray[np.bool_]]  # tokens (T,), and which of them are learned (T,)
 
 
-@dataclass
-class Marking:
-    """Which of the assistant's turns are learned, and how many generation blocks a template has rendered."""
-
-    learned: Sequence[bool]
-    blocks: int = 0
-
-
-MARKING: ContextVar[Marking | None] = ContextVar("marking", default=None)
-
-
 class EarlierTurnsChangeError(DataError):
     """A template renders earlier turns otherwise once later ones follow."""
-
-
-class GenerationBlocks(Extension):
-    """The statement {% generation %} ... {% endgeneration %}."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Parse the block as a call of `mark`."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("mark"), [], [], body).set_lineno(line)
-
-    def mark(self, caller: Macro) -> str:
-        """Return what the block renders, between marks if it is learned."""
-        text, marking = str(caller()), MARKING.get()
-        if marking is None:
-            return text
-        number, marking.blocks = marking.blocks, marking.blocks + 1
-        learns = number >= len(marking.learned) or marking.learned[number]
-        return SAID + text + END_OF_SAID if learns else text
 
 
 class ChatTemplate:
     """A template, and the tokenizer that encodes the rendered text."""
 
     def __init__(self, source: str, tokenizer: Tokenizer) -> None:
-        """Parse a template. Raises UsageError (2) if it cannot be parsed."""
+        """Parse a template. Raises DataError (3) if it cannot be parsed."""
         self.source = source
         self.tokenizer = tokenizer
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationBlocks]
-        )
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
-        environment.filters["tojson"] = lambda value, **how: json.dumps(value, **{"ensure_ascii": False, **how})
-        try:
-            self.template = environment.from_string(source)
-        except TemplateError as error:
-            raise UsageError(f"the chat template cannot be parsed: {error}", "see jinja.palletsprojects.com") from error
-        self.marks_generation = any(environment.parse(source).find_all(nodes.ExtensionAttribute))
+        self.renderer = TemplateRenderer(source)
+        self.marks_generation = self.renderer.marks_generation
+
+    def close(self) -> None:
+        """End the process that renders. The next rendering starts another one."""
+        self.renderer.close()
 
     def render(
         self, messages: Sequence[Message], add_generation_prompt: bool = False, extras: Extras = NO_EXTRAS
@@ -112,48 +60,54 @@ class ChatTemplate:
         Raises DataError (3) if the template rejects the conversation, or leaves out a call of a tool, a tool, a
         document, what the user says, or what the assistant says or thinks in its last turn.
         """
-        text = self.render_once(messages, add_generation_prompt, extras)
-        for number, message in enumerate(messages):
-            is_last = number == len(messages) - 1
-            if message["role"] == "user" or (message["role"] == ASSISTANT and is_last):
-                content = str(message["content"]).split(END_OF_THOUGHT)[-1].strip()
-                if content not in text:
-                    raise DataError(
-                        f"the chat template leaves out what the {message['role']} says",
-                        "use one that takes contents as text: --set chat_template=FILE",
-                    )
-        probes = Probes()
-        probed = probes.messages(messages), add_generation_prompt, probes.extras(extras)
-        if probes.names:
-            marking = MARKING.set(None)
-            try:
-                rendered = self.render_once(*probed)
-            finally:
-                MARKING.reset(marking)
-            for probe, name in probes.names.items():
-                if probe not in rendered:
-                    raise DataError(
-                        f"the chat template leaves out {name}", "use one that has it: --set chat_template=FILE"
-                    )
-        return text
+        return self.render_all([(messages, add_generation_prompt)], extras)[0].text
 
-    def render_once(self, messages: Sequence[Message], add_generation_prompt: bool, extras: Extras) -> str:
-        """Render a conversation without looking for what the template leaves out."""
-        names = {"eos_token": self.tokenizer.end_of_text, "bos_token": self.tokenizer.bos_token or ""}
-        given = {"tools": extras.get("tools") or None, "documents": extras.get("documents") or None}
-        try:
-            return self.template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt, **given, **names
-            )
-        except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"the chat template rejects a conversation: {error}", "see which roles and contents the template takes"
-            ) from error
+    def render_all(
+        self,
+        conversations: Sequence[tuple[Sequence[Message], bool]],
+        extras: Extras = NO_EXTRAS,
+        marks: Sequence[bool] | None = None,
+    ) -> list[Rendered]:
+        """Render conversations as `render` does. `marks` says which turns of the assistant are learned."""
+        probes = [Probes() for _ in conversations]
+        probed = [
+            self.request(probe.messages(messages), is_prompt, probe.extras(extras))
+            for probe, (messages, is_prompt) in zip(probes, conversations, strict=True)
+        ]
+        requests = [self.request(messages, is_prompt, extras, marks) for messages, is_prompt in conversations]
+        requests += [request for probe, request in zip(probes, probed, strict=True) if probe.names]
+        rendered = self.renderer.render(requests)
+        found, of_probes = rendered[: len(conversations)], iter(rendered[len(conversations) :])
+        for (messages, _), (text, _), probe in zip(conversations, found, probes, strict=True):
+            check_contents(messages, text)
+            if probe.names:
+                probe.check(next(of_probes).text)
+        return found
+
+    def request(
+        self, messages: Sequence[Message], is_prompt: bool, extras: Extras, marks: Sequence[bool] | None = None
+    ) -> Request:
+        """Return what the template is given for a conversation."""
+        return {
+            "messages": messages,
+            "add_generation_prompt": is_prompt,
+            "tools": extras.get("tools") or None,
+            "documents": extras.get("documents") or None,
+            "eos_token": self.tokenizer.end_of_text,
+            "bos_token": self.tokenizer.bos_token or "",
+            "marks": marks,
+        }
 
     def prompt(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[int]:
-        """Return the tokens up to the assistant's next turn. In gptctl's own models end-of-text comes first."""
+        """Return the tokens up to the assistant's next turn. In gptctl's own models end-of-text comes first.
+
+        Raises DataError (3) if there are none.
+        """
         text = self.render(self.prepare(messages), True, self.mask_special(extras))
-        return [*self.tokenizer.chat_prefix_ids, *self.encode(text)]
+        ids = [*self.tokenizer.chat_prefix_ids, *self.encode(text)]
+        if not ids:
+            raise DataError("the chat template writes nothing", "use another one: --set chat_template=FILE")
+        return ids
 
     def samples(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> list[Sample]:
         """Return a conversation as training samples in which each of the assistant's turns is learned once.
@@ -178,13 +132,13 @@ class ChatTemplate:
         """
         learns = [is_learned(message) for message in messages]
         messages, extras = self.prepare(messages), self.mask_special(extras)
+        turns = [number for number, message in enumerate(messages) if message["role"] == ASSISTANT]
+        parts = [part for number in turns for part in ((messages[:number], True), (messages[: number + 1], False))]
+        rendered = iter(self.render_all(parts, extras))
         tokens, text = list(self.tokenizer.chat_prefix_ids), ""
         is_said = [False] * len(tokens)
-        for number, message in enumerate(messages):
-            if message["role"] != ASSISTANT:
-                continue
-            before = self.render(messages[:number], True, extras)
-            after = self.render(messages[: number + 1], False, extras)
+        for number in turns:
+            before, after = next(rendered).text, next(rendered).text
             if not (before.startswith(text) and after.startswith(before)):
                 raise EarlierTurnsChangeError(
                     "adding a turn changes how the chat template renders earlier turns",
@@ -199,7 +153,7 @@ class ChatTemplate:
     def turn(self, messages: Sequence[Message], extras: Extras = NO_EXTRAS) -> Sample:
         """Return the tokens of a conversation up to its last turn, which alone is learned."""
         messages, extras = self.prepare(messages), self.mask_special(extras)
-        before, after = self.render(messages[:-1], True, extras), self.render(messages, False, extras)
+        (before, _), (after, _) = self.render_all([(messages[:-1], True), (messages, False)], extras)
         if not after.startswith(before):
             raise EarlierTurnsChangeError(
                 "a turn of the assistant does not begin as the chat template's prompt for it",
@@ -215,15 +169,11 @@ class ChatTemplate:
 
         The text is encoded as a whole, as by transformers. Raises DataError (3) if nothing is marked.
         """
-        marking = Marking([is_learned(message) for message in messages if message["role"] == ASSISTANT])
-        token = MARKING.set(marking)
-        try:
-            text = self.render(self.prepare(messages), False, self.mask_special(extras))
-        finally:
-            MARKING.reset(token)
-        if not all(marking.learned) and marking.blocks != len(marking.learned):
+        learned = [is_learned(message) for message in messages if message["role"] == ASSISTANT]
+        [(text, blocks)] = self.render_all([(self.prepare(messages), False)], self.mask_special(extras), learned)
+        if not all(learned) and blocks != len(learned):
             raise DataError(
-                f"the chat template marks {marking.blocks} parts of {len(marking.learned)} turns, so it is unknown "
+                f"the chat template marks {blocks} parts of {len(learned)} turns, so it is unknown "
                 "which of them have weight 0",
                 "use a template with one generation block for each turn: --set chat_template=FILE",
             )
@@ -273,14 +223,23 @@ class ChatTemplate:
         return tuple(dict.fromkeys((*ends, self.tokenizer.end_of_text_id)))
 
 
-def _raise(message: str) -> None:
-    raise TemplateError(message)
+def check_contents(messages: Sequence[Message], text: str) -> None:
+    """Raise DataError (3) if a text leaves out what the user says, or what the assistant says in its last turn."""
+    for number, message in enumerate(messages):
+        is_last = number == len(messages) - 1
+        if message["role"] == "user" or (message["role"] == ASSISTANT and is_last):
+            content = str(message["content"]).split(END_OF_THOUGHT)[-1].strip()
+            if content not in text:
+                raise DataError(
+                    f"the chat template leaves out what the {message['role']} says",
+                    "use one that takes contents as text: --set chat_template=FILE",
+                )
 
 
 def read_template(path: Path) -> str:
     """Read a chat template. Raises UsageError (2) if the file cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_small(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"no chat template can be read from {path}: {error}", "name a file with a Jinja template"

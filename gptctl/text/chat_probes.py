@@ -46,6 +46,12 @@ class Probes:
             "documents": [with_texts(one, self.add("a document")) for one in extras.get("documents", ())],
         }
 
+    def check(self, rendered: str) -> None:
+        """Raise DataError (3) if a rendered text lacks a probe."""
+        for probe, name in self.names.items():
+            if probe not in rendered:
+                raise DataError(f"the chat template leaves out {name}", "use one that has it: --set chat_template=FILE")
+
     def function(self, value: Any, kind: str) -> Any:
         """Return a call or a tool with a probe as its name. Raises DataError (3) if it has none."""
         if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ class Declared:
         checked_json.write(folder / MANIFEST, {})
 
 
-def complete(out: Path, config: Stage, inputs: dict[str, str], **more: object) -> bool:
+def complete(out: Path, config: Stage, inputs: dict[str, str] | Callable[[], dict[str, str]], **more: object) -> bool:
     with open_run(out, config, more.pop("context", Context()), inputs, **more) as run:
         if run.up_to_date:
             return False
@@ -92,7 +92,20 @@ def test_a_failure_that_left_nothing_does_not_bind_the_next_run(tmp_path: Path) 
 
 def test_an_incomplete_output_is_made_again(tmp_path: Path) -> None:
     complete(tmp_path, Stage(), {})
-    assert complete(tmp_path, Stage(), {}, is_complete=lambda _: False)
+    (tmp_path / MANIFEST).write_text("{}")
+    assert complete(tmp_path, Stage(), {})
+
+
+def test_changed_inputs_are_not_sealed_and_the_next_run_starts_afresh(tmp_path: Path) -> None:
+    hashes = iter("abbb")
+    with pytest.raises(DataError, match="x changed or vanished while it was read"):
+        complete(tmp_path, Stage(), lambda: {"x": next(hashes)})
+    assert not (tmp_path / MANIFEST).exists()
+    (tmp_path / "half").touch()
+    with open_run(tmp_path, Stage(), Context(), lambda: {"x": next(hashes)}) as run:
+        assert not run.record["resumed"]
+        assert not (tmp_path / "half").exists()
+        run.finish(Summary("stage", "done"), Declared())
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

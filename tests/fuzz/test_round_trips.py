@@ -21,8 +21,9 @@ from gptctl.io.input import predictions
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat import MARKERS, ChatTemplate
 from gptctl.text.chat_messages import read_messages
+from gptctl.text.chat_render import CHATML
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
 from tests.fuzz.mutate import changed

@@ -11,7 +11,8 @@ from gptctl.infer.generator import TextGenerator
 from gptctl.infer.sampling import SamplingParams
 from gptctl.model.classifier import Classifier
 from gptctl.model.save import save_model
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat import MARKERS, ChatTemplate
+from gptctl.text.chat_render import CHATML
 from gptctl.text.tokenizer import Tokenizer
 from tests.infer.test_text_stream import byte_level
 from tests.model.test_gpt import make

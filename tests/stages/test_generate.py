@@ -26,7 +26,8 @@ from gptctl.model.gpt import GPT
 from gptctl.model.initialize import initialize
 from gptctl.model.save import save_model
 from gptctl.stages.generate import Generate, run
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat import MARKERS, ChatTemplate
+from gptctl.text.chat_render import CHATML
 from tests.conftest import REPO, Ran, plain_environment, run_gptctl, tree_bytes, write_jsonl
 from tests.infer.test_text_stream import byte_level
 

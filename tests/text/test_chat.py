@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from gptctl.core.errors import DataError, UsageError
+from gptctl.core.errors import DataError
 from gptctl.infer.chat_prompt import chat_prompt
-from gptctl.text.chat import CHATML, MARKERS, ChatTemplate
+from gptctl.text.chat import MARKERS, ChatTemplate
 from gptctl.text.chat_messages import read_messages
+from gptctl.text.chat_render import CHATML
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 from tests.model.hf.foreign_folders import make_tokenizer
@@ -134,7 +135,7 @@ def test_the_prompt_is_what_the_answer_follows(coder: Tokenizer) -> None:
 
 
 def test_templates_that_cannot_be_used(coder: Tokenizer) -> None:
-    with pytest.raises(UsageError, match="cannot be parsed"):
+    with pytest.raises(DataError, match="cannot be parsed"):
         ChatTemplate("{% for %}", coder)
     with pytest.raises(DataError, match="no role system"):
         ChatTemplate(BRACKETS, coder).prompt([{"role": "system", "content": "x"}])

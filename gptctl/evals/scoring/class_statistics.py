@@ -11,12 +11,12 @@ import numpy as np
 
 from gptctl.evals.array_types import IntArray
 from gptctl.evals.scoring.confusion import ClassCounts, ConfusionMatrix
-from gptctl.evals.stats.resampling import ResamplingUnits, Sample, group_units, sum_by_unit
+from gptctl.evals.stats.resampling import ResamplingUnits, Sample, group_units
 
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Counts per class of each unit, (U, k), for multilabel rows and for groups of rows. Totals are (R, k)."""
+    """Counts per class of each unit, (U, k), for multilabel rows. Totals are (R, k)."""
 
     counts: ClassCounts
 
@@ -74,11 +74,39 @@ class CellStatistics:
         return CellStatistics(self.labels, self.gold[units], self.predicted[units])
 
 
+@dataclass(frozen=True)
+class GroupStatistics:
+    """The cells of groups of rows: unit u has those from `starts[u]` to `starts[u + 1]`, with `counts` rows each."""
+
+    cells: CellStatistics
+    counts: IntArray
+    starts: IntArray
+
+    @property
+    def numbers_per_unit(self) -> int:
+        """Return the numbers that the totals need per unit, at least 1."""
+        return max(1, max(len(self.cells.labels), self.counts.size) // max(1, len(self.starts) - 1))
+
+    @cached_property
+    def _unit_of_cell(self) -> IntArray:
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def totals(self, weights: IntArray) -> ClassCounts:
+        """Sum true positives, predictions and gold rows of each class: ClassCounts (R, k)."""
+        return self.cells.totals(weights[:, self._unit_of_cell] * self.counts)
+
+    def take(self, units: IntArray) -> GroupStatistics:
+        """Return the cells of these units, in this order."""
+        sizes = np.diff(self.starts)[units]
+        starts = np.concatenate(([0], np.cumsum(sizes)))
+        chosen = np.repeat(self.starts[units] - starts[:-1], sizes) + np.arange(starts[-1])
+        return GroupStatistics(self.cells.take(chosen), self.counts[chosen], starts)
+
+
 def sample_of_matrix(confusion: ConfusionMatrix) -> Sample:
     """Build a sample whose units are the occupied cells. A matrix does not say which rows these are."""
-    gold, predicted = np.nonzero(confusion.matrix)
-    units = ResamplingUnits(np.empty(0, np.int64), confusion.matrix[gold, predicted])
-    return Sample(units, CellStatistics(confusion.labels, gold, predicted))
+    units = ResamplingUnits(np.empty(0, np.int64), confusion.counts)
+    return Sample(units, CellStatistics(confusion.labels, confusion.gold, confusion.predicted))
 
 
 def sample_of_classes(
@@ -94,10 +122,11 @@ def sample_of_classes(
         units = ResamplingUnits(inverse.ravel(), counts.astype(np.int64))
         return Sample(units, CellStatistics(labels, cells // (k + 1), cells % (k + 1)))
     units = group_units(groups)
-    identity = np.eye(k + 1, k, dtype=np.int64)
-    tp = np.where((gold == predicted)[:, None], identity[gold], 0)
-    columns = (sum_by_unit(values, units) for values in (tp, identity[predicted], identity[gold]))
-    return Sample(units, ClassStatistics(ClassCounts(labels, *columns)))
+    keys = (units.unit_of_row * k + gold) * (k + 1) + predicted
+    cells, counts = np.unique(keys, return_counts=True)
+    of_unit, cell = cells // (k * (k + 1)), cells % (k * (k + 1))
+    starts = np.searchsorted(of_unit, np.arange(len(units.counts) + 1))
+    return Sample(units, GroupStatistics(CellStatistics(labels, cell // (k + 1), cell % (k + 1)), counts, starts))
 
 
 def _sum_columns(weights: IntArray, classes: IntArray, k: int) -> IntArray:

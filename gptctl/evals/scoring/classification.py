@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from gptctl.core.errors import DataError, UsageError
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.metrics import CountsMetric, FractionMetric, Metric, closed_form_interval
@@ -25,6 +27,8 @@ from gptctl.evals.scoring.options import ScoringOptions
 from gptctl.evals.stats.resampling import Estimator, Sample
 
 DEFAULT_METRICS = ("accuracy", "precision", "recall", "f1")
+MAX_MATRIX = 1000  # labels of a matrix that is reported whole
+MIN_ROWS_PER_LABEL = 4  # with fewer, a label is probably an id
 PER_CLASS = ("precision", "recall", "f1")
 
 
@@ -53,7 +57,11 @@ def classification_metrics(
     )
     summary: dict[str, Any] = {"invalid": confusion.invalid, "average": averaging.average}
     summary |= {"positive": str(averaging.positive)} if averaging.positive is not None else {}
-    warnings = (*undefined_warnings(counts, metrics, averaging), *look_alike_warnings(confusion.labels))
+    warnings = (
+        *many_labels_warnings(confusion),
+        *undefined_warnings(counts, metrics, averaging),
+        *look_alike_warnings(confusion.labels),
+    )
     details = classification_details(confusion, metrics, options)
     return MetricResult(confusion.n, (group,), summary, details, None, warnings)
 
@@ -67,12 +75,33 @@ def classification_details(
     if options.per_class:
         details["per_class"] = per_class(counts, averaging.zero_division)
     if options.confusion:
-        details["confusion"] = {
-            "labels": list(confusion.labels),
-            "matrix": confusion.matrix[:, :-1].tolist(),
-            "invalid": confusion.matrix[:, -1].tolist(),
-        }
+        details["confusion"] = confusion_report(confusion)
     return details | {"absent": confusion.absent()}
+
+
+def confusion_report(confusion: ConfusionMatrix) -> dict[str, Any]:
+    """Return the matrix, or the cells that are not 0 where there are more than MAX_MATRIX labels.
+
+    A cell is the place of the gold label, that of the predicted label, or the number of labels for any other, and the
+    number of rows.
+    """
+    labels = list(confusion.labels)
+    if len(labels) > MAX_MATRIX:
+        cells = np.stack((confusion.gold, confusion.predicted, confusion.counts), axis=1)
+        return {"labels": labels, "cells": cells.tolist()}
+    matrix = confusion.matrix
+    return {"labels": labels, "matrix": matrix[:, :-1].tolist(), "invalid": matrix[:, -1].tolist()}
+
+
+def many_labels_warnings(confusion: ConfusionMatrix) -> list[str]:
+    """Return a warning if there are so many labels that they may be ids."""
+    labels = len(confusion.labels)
+    if labels <= MAX_MATRIX:
+        return []
+    words = f"{labels:,} labels in {confusion.n:,} rows: the confusion matrix is stored as cells, without pictures"
+    if confusion.n < labels * MIN_ROWS_PER_LABEL:
+        words += "; if the labels are ids, name the right column with --label-column, or as label in the predictions"
+    return [words]
 
 
 def class_estimator(metric: Metric, averaging: Averaging) -> Estimator:

@@ -1,4 +1,4 @@
-"""The confusion matrix: one integer matrix holds all that a classification metric needs.
+"""The confusion matrix: its cells hold all that a classification metric needs.
 
 Matrices of several shards or processes are merged by addition, so the result is exact and independent of their order.
 """
@@ -43,28 +43,49 @@ class ClassCounts:
 
 @dataclass(frozen=True, eq=False)
 class ConfusionMatrix:
-    """Rows are gold classes, columns predicted ones. The last column counts predictions outside the label set.
+    """Counts of gold and predicted label, of which only those above 0 are held: memory grows with the rows read.
 
-    `matrix` has the shape (k, k + 1) for k labels, so its sum is the number of rows read: no row is left out.
+    Cell i, in order of gold and predicted label, has the gold label `gold[i]`, the predicted label `predicted[i]`, and
+    `counts[i]` rows. For predictions outside the label set, `predicted[i]` is the number of labels.
     """
 
     labels: tuple[str, ...]
-    matrix: IntArray
+    gold: IntArray
+    predicted: IntArray
+    counts: IntArray
+
+    @classmethod
+    def from_matrix(cls, labels: tuple[str, ...], matrix: IntArray) -> ConfusionMatrix:
+        """Return the cells of a matrix (k, k + 1), whose last column counts predictions outside the label set."""
+        gold, predicted = np.nonzero(matrix)
+        return cls(labels, gold, predicted, matrix[gold, predicted])
+
+    @property
+    def matrix(self) -> IntArray:
+        """Return the matrix (k, k + 1): rows are gold classes, columns predicted ones, the last one those outside."""
+        matrix = np.zeros((len(self.labels), len(self.labels) + 1), np.int64)
+        matrix[self.gold, self.predicted] = self.counts
+        return matrix
 
     @property
     def n(self) -> int:
         """Return the number of rows."""
-        return int(self.matrix.sum())
+        return int(self.counts.sum())
 
     @property
     def invalid(self) -> int:
         """Return the number of predictions that are null or outside the label set; they count as wrong."""
-        return int(self.matrix[:, -1].sum())
+        return int(self.counts[self.predicted == len(self.labels)].sum())
 
     def class_counts(self) -> ClassCounts:
         """Return true positives, predictions and gold rows of each class, each (k,)."""
-        square = self.matrix[:, :-1]
-        return ClassCounts(self.labels, np.diagonal(square).copy(), square.sum(axis=0), self.matrix.sum(axis=1))
+        k, is_right = len(self.labels), self.gold == self.predicted
+        return ClassCounts(
+            self.labels,
+            sum_counts(self.gold[is_right], self.counts[is_right], k),
+            sum_counts(self.predicted, self.counts, k + 1)[:k],
+            sum_counts(self.gold, self.counts, k),
+        )
 
     def absent(self) -> list[str]:
         """Return the classes that are neither a gold label nor predicted."""
@@ -74,14 +95,33 @@ class ConfusionMatrix:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
-        return self.labels == other.labels and bool(np.array_equal(self.matrix, other.matrix))
+        ours, theirs = ((one.gold, one.predicted, one.counts) for one in (self, other))
+        return self.labels == other.labels and all(map(np.array_equal, ours, theirs))
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """Merge two matrices. If their label sets differ, the result has the sorted union of both."""
-        if self.labels == other.labels:
-            return ConfusionMatrix(self.labels, self.matrix + other.matrix)
-        labels = tuple(sorted({*self.labels, *other.labels}))
-        return ConfusionMatrix(labels, _expanded(self, labels) + _expanded(other, labels))
+        labels = self.labels if self.labels == other.labels else tuple(sorted({*self.labels, *other.labels}))
+        place = {label: index for index, label in enumerate(labels)}
+        parts = []
+        for one in (self, other):
+            places = np.array([*(place[label] for label in one.labels), len(labels)], np.int64)
+            parts.append((places[one.gold], places[one.predicted], one.counts))
+        gold, predicted, counts = map(np.concatenate, zip(*parts, strict=True))
+        return of_cells(labels, gold, predicted, counts)
+
+
+def of_cells(labels: tuple[str, ...], gold: IntArray, predicted: IntArray, counts: IntArray) -> ConfusionMatrix:
+    """Return the matrix of cells (c,) in any order. Counts of equal cells are added."""
+    width = len(labels) + 1
+    cells, inverse = np.unique(gold * width + predicted, return_inverse=True)
+    return ConfusionMatrix(labels, cells // width, cells % width, sum_counts(inverse.ravel(), counts, len(cells)))
+
+
+def sum_counts(places: IntArray, counts: IntArray, size: int) -> IntArray:
+    """Return the sum of the counts at each place below `size`."""
+    sums = np.zeros(size, np.int64)
+    np.add.at(sums, places, counts)
+    return sums
 
 
 def confusion_matrix(
@@ -107,11 +147,10 @@ def confusion_matrix(
         raise UsageError(f"label '{twice}' is given twice", "name each label once")
     if any(label not in index_of for label, _ in pairs):
         raise _bad_row(gold_texts, known)
-    matrix = np.zeros((len(known), len(known) + 1), np.int64)
-    for (label, prediction), times in pairs.items():
-        column = len(known) if prediction is None else index_of.get(prediction, len(known))
-        matrix[index_of[str(label)], column] += times
-    return ConfusionMatrix(known, matrix)
+    width = len(known)
+    gold_index = [index_of[str(label)] for label, _ in pairs]
+    predicted_index = [width if label is None else index_of.get(label, width) for _, label in pairs]
+    return of_cells(known, *(np.array(values, np.int64) for values in (gold_index, predicted_index, [*pairs.values()])))
 
 
 def label_texts(values: Sequence[Label]) -> list[str | None]:
@@ -121,7 +160,8 @@ def label_texts(values: Sequence[Label]) -> list[str | None]:
 
 def _bad_row(gold: Sequence[str | None], known: Sequence[str]) -> DataError:
     """Return the error for the first row whose gold label is null or unknown."""
-    row, label = next((row, label) for row, label in enumerate(gold, 1) if label is None or label not in known)
+    names = {*known}
+    row, label = next((row, label) for row, label in enumerate(gold, 1) if label is None or label not in names)
     if label is None:
         return DataError(f"row {row}: the label is null", "give every row a label, or remove the row")
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
@@ -129,11 +169,3 @@ def _bad_row(gold: Sequence[str | None], known: Sequence[str]) -> DataError:
         f"row {row}: label '{label}' is not in the label set ({', '.join(known[:SHOWN])}{more})",
         "correct the row, or add the label with --labels",
     )
-
-
-def _expanded(confusion: ConfusionMatrix, labels: tuple[str, ...]) -> IntArray:
-    """Return a matrix as part of the matrix of a larger label set."""
-    rows = np.array([labels.index(label) for label in confusion.labels], np.int64)
-    matrix = np.zeros((len(labels), len(labels) + 1), np.int64)
-    matrix[np.ix_(rows, np.append(rows, len(labels)))] = confusion.matrix
-    return matrix

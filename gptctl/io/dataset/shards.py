@@ -11,6 +11,7 @@ import pyarrow.ipc as ipc
 import xxhash
 
 from gptctl.core import atomic
+from gptctl.core.regular_files import check_regular
 from gptctl.io.dataset.manifest import Folder, Manifest, Shard, damaged_shard, read_shard, verify_shard
 from gptctl.io.dataset.schema import kind_of
 from gptctl.io.dataset.shard_format import ARROW, ShardFormat, is_parquet, read_groups, read_table
@@ -67,6 +68,7 @@ def map_verified(folder: Path, shard: Shard) -> pa.Table:
 
 def map_file(folder: Path, shard: Shard) -> pa.Buffer:
     """Memory-map a shard's file and verify it. Raises DataError (3) if it is missing, truncated or changed."""
+    check_regular(folder / shard.path)
     try:
         with pa.memory_map(str(folder / shard.path)) as source:
             data = source.read_buffer()
@@ -87,6 +89,7 @@ def read_parts(folder: Folder, shard: Shard) -> Iterator[pa.Table]:
 
 def map_shard(folder: Path, shard: Shard) -> pa.Table:
     """Memory-map a shard. Columns of uncompressed shards are views of the file, which is read as they are used."""
+    check_regular(folder / shard.path)
     with pa.memory_map(str(folder / shard.path)) as source, ipc.open_file(source) as reader:
         return reader.read_all()
 

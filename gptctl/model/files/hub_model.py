@@ -9,12 +9,13 @@ from pathlib import Path
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
+from gptctl.core.regular_files import read_small
 from gptctl.core.run_record import MANIFEST
 from gptctl.io.hub import client
 from gptctl.io.hub.client import HubFile
 from gptctl.io.hub.data_files import named
 from gptctl.io.hub.uri import HubUri
-from gptctl.model.files.weight_files import INDEX, WEIGHTS
+from gptctl.model.files.weight_files import INDEX, WEIGHTS, is_file_name
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
@@ -79,7 +80,7 @@ def listed(place: HubUri, present: dict[str, HubFile]) -> set[str]:
     if MANIFEST not in present:
         return set()
     try:
-        found = json.loads(client.fetch(place.at(present[MANIFEST].path)).read_bytes())
+        found = json.loads(read_small(client.fetch(place.at(present[MANIFEST].path))))
         names = {str(entry["path"]) for key in ("files", "shards") for entry in found.get(key, ())}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return set()  # it is not gptctl's, or whoever reads it says what is wrong
@@ -92,8 +93,11 @@ def weights_of(place: HubUri, present: dict[str, HubFile]) -> list[str]:
         return [WEIGHTS]
     if INDEX in present:
         try:
-            listed = json.loads(client.fetch(place.at(present[INDEX].path)).read_bytes())["weight_map"]
-            return [INDEX, *sorted(set(map(str, listed.values())))]
+            listed = json.loads(read_small(client.fetch(place.at(present[INDEX].path))))["weight_map"]
+            names = sorted(set(map(str, listed.values())))
+            if not all(map(is_file_name, names)):
+                raise ValueError("not the names of files")
+            return [INDEX, *names]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{place.at(present[INDEX].path)} is damaged", "look at it on the hub") from error
     return [name for name in present if name.startswith("shard-") and name.endswith(".safetensors")]

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from gptctl.core.errors import DataError
+from gptctl.core.regular_files import read_small
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file. Raises DataError (3) if it is missing or damaged."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_small(path))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing", "give a folder with a complete model") from error
     except (ValueError, RecursionError) as error:

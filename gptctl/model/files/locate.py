@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gptctl.core.context import ignore_message
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.regular_files import read_small
 from gptctl.core.run_record import MANIFEST
 from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.recognize import is_pickle, recognize, wrong_content
@@ -82,7 +83,7 @@ def adapter_base(folder: Path) -> Path:
     Raises DataError (3) if it is not on this machine.
     """
     try:
-        values = json.loads((folder / ADAPTER[0]).read_bytes())
+        values = json.loads(read_small(folder / ADAPTER[0]))
         named = values["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{folder / ADAPTER[0]} names no base model", "copy it again from its source") from error

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.metadata import (
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
 from gptctl.model.files.json_files import read_json
+from gptctl.model.files.weight_files import is_file_name
 
 SHARD_INDEX = "shard-index.json"
 DTYPES = {str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
@@ -63,7 +64,7 @@ def add_tensor(metadata: Metadata, folder: Path, name: str, tensor: dict[str, An
     """Add a tensor's entry of the index to metadata. Raises ValueError for a file outside the folder."""
     dtype, chunks = DTYPES[tensor["dtype"]], []
     for file, offsets, shape in tensor["parts"]:
-        if file != Path(file).name:
+        if not is_file_name(file):
             raise ValueError(f"not a file of the folder: {file}")
         chunks.append(ChunkStorageMetadata(torch.Size(offsets), torch.Size(shape)))
         part = StoredPart(str(folder / file), torch.Size(shape), dtype)

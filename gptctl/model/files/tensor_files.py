@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
+from gptctl.core.regular_files import check_regular
 from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.files.weight_files import INDEX, WEIGHTS, is_sharded, weight_files
 
@@ -117,6 +118,7 @@ def read_at(path: Path, start: int, shape: torch.Size, dtype: torch.dtype) -> Te
 @contextmanager
 def open_file(path: Path) -> Iterator[Any]:
     """Open a safetensors file. Raises DataError (3) if it is missing or damaged."""
+    check_regular(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             yield file

@@ -34,6 +34,11 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     places = read_json(folder / INDEX).get("weight_map")
     names = list(places.values()) if isinstance(places, dict) else []
-    if not names or not all(name and name == Path(str(name)).name for name in names):
+    if not names or not all(isinstance(name, str) and is_file_name(name) for name in names):
         raise DataError(f"{folder / INDEX} lists no files of this folder", "copy it again from its source")
     return [folder / name for name in sorted(set(names))]
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a text is the name of a file in a folder, not a path."""
+    return name not in ("", ".", "..") and name == Path(name).name and "\0" not in name

@@ -11,6 +11,7 @@ from gptctl.core.errors import DataError
 from gptctl.model.config import ModelConfig
 from gptctl.model.hf.config_export import to_hf_config
 from gptctl.model.hf.config_read import convert
+from gptctl.model.hf.config_values import check_own_values
 from gptctl.model.hf.families import FAMILIES
 from gptctl.model.hf.family_lookup import closest_family
 from gptctl.model.hf.family_spec import Family
@@ -27,7 +28,7 @@ def read_model_config(values: Values, where: str) -> ModelConfig:
         return next(candidate_configs(values, where))[1]
     if "gptctl" not in values:
         raise DataError(f"{where} describes no model", "it has no model_type of transformers")
-    return validate_config(values["gptctl"], where)
+    return own_config(values["gptctl"], where)
 
 
 def candidate_configs(values: Values, where: str) -> Iterator[tuple[Family, ModelConfig]]:
@@ -40,7 +41,7 @@ def candidate_configs(values: Values, where: str) -> Iterator[tuple[Family, Mode
     family = find_family(values, where)
     imported = from_hf_config(values, family, where)
     if "gptctl" in values:
-        ours = validate_config(values["gptctl"], where)
+        ours = own_config(values["gptctl"], where)
         closest = closest_family(ours)
         exported = from_hf_config(to_hf_config(ours, closest), closest, where)
         if exported.model_copy(update={"end_of_text": imported.end_of_text}) == imported:
@@ -66,14 +67,28 @@ def from_hf_config(values: Values, family: Family, where: str) -> ModelConfig:
     unsupported: list[str] = []
     try:
         ours = convert(values, family, unsupported) | {"end_of_text": end_of_text(values)}
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise DataError(f"{where} has a setting of the wrong type: {error}", "copy it again from its source") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+        raise wrong_setting(error, where) from error
     if unsupported:
         raise DataError(
             f"{where} has settings that gptctl does not compute: {', '.join(unsupported)}",
             "export a model without them",
         )
     return validate_config(ours, where)
+
+
+def own_config(values: Any, where: str) -> ModelConfig:
+    """Return the config of values in our own keys. Raises DataError (3) if no model can have them."""
+    try:
+        check_own_values(values)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise wrong_setting(error, where) from error
+    return validate_config(values, where)
+
+
+def wrong_setting(error: Exception, where: str) -> DataError:
+    """Return the error for a value that no model can have."""
+    return DataError(f"{where} has a setting that no model can have: {error}", "copy it again from its source")
 
 
 def end_of_text(values: Values) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gptctl.model.config import ModelConfig
+from gptctl.model.hf.config_values import check_values
 from gptctl.model.hf.family_spec import Family, Values
 from gptctl.model.hf.rope_keys import read_rope
 from gptctl.model.hf.window_keys import read_windows
@@ -13,9 +14,10 @@ ALL_PARTS = ModelConfig().bias_parts
 def convert(values: Values, family: Family, unsupported: list[str]) -> Values:
     """Return the keys of our config for settings of transformers.
 
-    Settings that gptctl does not compute are added to `unsupported`. Raises what values of wrong types raise.
+    Settings that gptctl does not compute are added to `unsupported`. Raises what wrong values raise.
     """
     values = {family.aliases.get(key, key): value for key, value in values.items()}
+    check_values(values, family)
     ours: Values = {**family.constants, "architecture": family.architecture}
     for key in family.config_keys:
         value = values.get(key.hf_name, key.default)

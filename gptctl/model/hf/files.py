@@ -9,6 +9,7 @@ from typing import Any
 
 from gptctl.core import atomic
 from gptctl.core.errors import DataError
+from gptctl.core.regular_files import read_small
 from gptctl.model.config import ModelConfig
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenization import convert
@@ -107,7 +108,7 @@ def read_tokenizer(folder: Path) -> str:
     names = convert.find_files([path.name for path in folder.iterdir()])
     if not names:
         raise DataError(f"{folder} has no tokenizer", f"put one beside the weights: {convert.FORMATS}")
-    found = {name: (folder / name).read_bytes() for name in names}
+    found = {name: read_small(folder / name) for name in names}
     if len(found) > 1 and any(b"</w>" in data for data in found.values()):
         raise DataError(
             f"the tokenizer in {folder} is GPT-1's, which is not byte-level",
@@ -211,7 +212,7 @@ def read_special_tokens(folder: Path, ids: Values, tokenizer_json: str) -> Speci
 def read_template(folder: Path) -> str:
     """Return the chat template of a folder, empty if it has none; if it has several, the default one."""
     if (folder / TEMPLATE).exists():
-        return (folder / TEMPLATE).read_text(encoding="utf-8")
+        return read_small(folder / TEMPLATE).decode()
     found = read_optional_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):
         named = [entry for entry in found if isinstance(entry, dict)]
@@ -222,7 +223,7 @@ def read_template(folder: Path) -> str:
 def read_optional_json(path: Path) -> Values:
     """Return the JSON object of a file, empty if there is no such file. Raises DataError (3) if it is damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_small(path))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gptctl.model.config import ModelConfig
+from gptctl.model.hf.config_values import MAX_LAYERS
 from gptctl.model.hf.family_spec import Values, WindowKeys
 
 LAYER_TYPES = {"full_attention": "full", "sliding_attention": "sliding", "global": "full", "local": "sliding"}
@@ -37,7 +38,7 @@ def attention_layers(values: Values) -> list[str]:
     if values.get("attention_layers"):
         return list(values["attention_layers"])
     patterns = values.get("attention_types") or [[["global", "local"], 12]]
-    return [kind for pattern, times in patterns for _ in range(times) for kind in pattern]
+    return [kind for pattern, times in patterns for _ in range(min(times, MAX_LAYERS)) for kind in pattern]
 
 
 def write_windows(config: ModelConfig, keys: WindowKeys) -> Values:

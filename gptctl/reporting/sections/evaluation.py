@@ -50,7 +50,8 @@ def show_eval(section: Section) -> None:
             tuple((str(name), *(format_number(c.get(k)) for k in ("precision", "recall", "f1", "support")))
                   for name, c in classes.items()),
         ))  # fmt: skip
-    if confusion := metrics.get("confusion"):
+    confusion = metrics.get("confusion") or {}
+    if "matrix" in confusion:
         show_matrix(section, Matrix.from_report(confusion))
     bins = [
         Bin(b["n"], b["confidence"], b["accuracy"], *(b.get("interval") or (b["accuracy"], b["accuracy"])))

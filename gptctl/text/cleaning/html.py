@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gptctl.core.extras import require
-from gptctl.text.cleaning.bounded_call import BoundedCall, Failure
+from gptctl.text.bounded_call import BoundedCall, Failure
 
 Extractor = Literal["resiliparse", "trafilatura"]
 

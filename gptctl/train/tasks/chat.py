@@ -18,6 +18,7 @@ from gptctl.text import chat
 from gptctl.text.chat_formats import EXTRAS, chat_format_of
 from gptctl.text.chat_length import LongConversations, shorten
 from gptctl.text.chat_messages import read_messages
+from gptctl.text.chat_render import CHATML, TemplateCostsError
 from gptctl.train.data.conversations import Conversations
 from gptctl.train.data.data_source import TrainSource
 from gptctl.train.tasks import initial_models
@@ -47,7 +48,7 @@ def prepare(inputs: TaskInputs, options: ChatOptions) -> FinetuneTask:
     Rows that are no conversation or that the template rejects are left out with a warning. Raises DataError (3) for
     more such rows than the tolerance allows.
     """
-    source = inputs.metadata.get("chat_template") or chat.CHATML
+    source = inputs.metadata.get("chat_template") or CHATML
     if options.template_file:
         source = chat.read_template(Path(options.template_file))
     tokenizer = inputs.tokenizer.with_special_tokens([marker for marker in chat.MARKERS if marker in source])
@@ -68,6 +69,7 @@ def prepare(inputs: TaskInputs, options: ChatOptions) -> FinetuneTask:
         tokens, learned = [tokens for tokens, _ in samples], [learned for _, learned in samples]
         data[split] = partial(Conversations, tokens, learned, max_seq_len, inputs.seed, split)
     stop_ids = dict.fromkeys((*template.stop_ids, *inputs.metadata.get("stop_ids", ())))
+    template.close()
     metadata = inputs.kept_metadata() | {"chat_template": source, "stop_ids": list(stop_ids), "counts": counts}
     return FinetuneTask(
         model=initial_models.PretrainedModel(inputs.initial_for(tokenizer)),
@@ -92,6 +94,8 @@ def encode_conversations(table: pa.Table, template: chat.ChatTemplate) -> Encode
             extras = {name: orjson.loads(row[name]) for name in EXTRAS if row[name] is not None}
             found.samples.extend(template.samples(read_messages(row["text"]), extras))
             found.errors.append(None)
+        except TemplateCostsError:
+            raise  # each other conversation would take as long
         except DataError as error:
             found.errors.append(error)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptctl.evals.scoring.class_statistics import CellStatistics, ClassStatistics
+from gptctl.evals.scoring.class_statistics import CellStatistics, ClassStatistics, sample_of_classes
 from gptctl.evals.scoring.confusion import ClassCounts
 
 
@@ -17,3 +17,19 @@ def test_cells_and_class_counts_have_the_same_totals() -> None:
     other = ClassStatistics(ClassCounts(("a", "b", "c"), right, eye[predicted], eye[gold])).totals(weights)
     for name in ("tp", "predicted", "support"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_groups_of_rows_have_the_totals_of_their_rows() -> None:
+    """The cells of groups, drawn and taken, beside one unit per row that is drawn with its group."""
+    generator = np.random.default_rng(1)
+    gold, predicted = generator.integers(0, 3, 40), generator.integers(0, 4, 40)
+    groups = generator.integers(0, 9, 40).tolist()
+    sample = sample_of_classes(("a", "b", "c"), gold, predicted, groups)
+    weights = generator.integers(0, 4, (5, len(sample.units.counts)))
+    of_rows = CellStatistics(("a", "b", "c"), gold, predicted).totals(weights[:, sample.units.unit_of_row])
+    order = generator.permutation(len(sample.units.counts))
+    taken = sample.statistics.take(order).totals(weights[:, order])
+    for name in ("tp", "predicted", "support"):
+        expected = getattr(of_rows, name)
+        assert np.array_equal(getattr(sample.statistics.totals(weights), name), expected), name
+        assert np.array_equal(getattr(taken, name), expected), name

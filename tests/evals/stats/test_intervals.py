@@ -104,7 +104,7 @@ def test_nothing_to_draw_has_no_interval() -> None:
 
 def test_many_rows_are_drawn_at_once() -> None:
     """A draw is one of the table, whatever it counts: ten thousand million rows, row by row, would not fit in memory."""
-    large = ConfusionMatrix(TEN.labels, TEN.matrix * 1000)
+    large = ConfusionMatrix.from_matrix(TEN.labels, TEN.matrix * 1000)
     assert (bootstrap(large, accuracy_of) or (0.0, 0.0)) == pytest.approx((0.6909, 0.7089), abs=0.002)
-    larger = ConfusionMatrix(TEN.labels, TEN.matrix * 10**9)
+    larger = ConfusionMatrix.from_matrix(TEN.labels, TEN.matrix * 10**9)
     assert (bootstrap(larger, accuracy_of) or (0.0, 0.0)) == pytest.approx((0.7, 0.7), abs=1e-4)

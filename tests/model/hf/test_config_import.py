@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gptctl.core.errors import DataError
-from gptctl.model.folder import load_model
+from gptctl.model.files.tensor_files import open_weights
+from gptctl.model.folder import check_size, load_model
 from gptctl.model.hf.config_import import read_model_config
 from gptctl.model.rope_scaling import RopeScaling
 from tests.model.hf.test_transformers import CASES, build, exported
@@ -102,9 +103,25 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"head_dim": 32}, "self_attn"),
         ({"hidden_act": "gelu"}, "hidden_act = gelu"),
         ({"use_sliding_window": True, "layer_types": ["chunked_attention"]}, "layer_types = chunked_attention"),
-        ({"num_attention_heads": 0, "head_dim": None}, "wrong type"),
-        ({"hidden_size": "wide"}, "wrong type"),
-        ({"rope_parameters": [1]}, "wrong type"),
+        ({"num_attention_heads": 0, "head_dim": None}, "no model can have"),
+        ({"hidden_size": "wide"}, "hidden_size is 'wide', not a whole number"),
+        ({"rope_parameters": [1]}, "no model can have"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000, and may be 0 to"),
+        ({"max_position_embeddings": 2**31 - 1}, "context of 2,147,483,647 tokens, whose position tables"),
+        ({"max_position_embeddings": -1}, "max_position_embeddings is -1"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        ({"num_hidden_layers": 60_000}, "describes .* parameters"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True, not a whole number"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5, not a whole number"),
+        ({"vocab_size": 10**12}, "vocab_size is 1000000000000"),
+        ({"vocab_size": 2**31 - 1}, "describes .* parameters"),
+        ({"intermediate_size": -4}, "intermediate_size is -4"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan, not a finite number"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps is '1e-5', not a finite number"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1, not true or false"),
+        ({"head_dim": 10**12}, "head_dim is 1000000000000"),
+        ({"sliding_window": "all"}, "sliding_window is 'all'"),
+        ({"eos_token_id": "x"}, "no model can have"),
         ({"num_attention_heads": 7, "head_dim": None}, "not a multiple"),
         ({"num_hidden_layers": 3}, "model.layers.2"),
         ({"num_hidden_layers": 1}, "model.layers.1"),
@@ -122,3 +139,33 @@ def test_what_is_not_known_is_refused(tmp_path: Path, change: dict[str, Any], wo
     if "BertModel" in words:
         assert caught.value.hint
         assert all(architecture in caught.value.hint for _, _, architecture in CASES.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layers": True}, "layers is True"),
+        ({"layers": "2"}, "layers is '2'"),
+        ({"layers": 10**9}, "layers is 1000000000"),
+        ({"layers": 10**4}, "parameters"),
+        ({"max_seq_len": 10**12}, "max_seq_len is 1000000000000"),
+        ({"max_seq_len": 2**31 - 1}, "position tables"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"norm_eps": float("inf")}, "norm_eps is inf"),
+    ],
+)
+def test_wrong_numbers_in_our_own_keys(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    folder = exported(tmp_path / "model", build("modern"))
+    told = json.loads((folder / "config.json").read_text())
+    with pytest.raises(DataError, match=words):
+        check_size(read_model_config({"gptctl": told["gptctl"] | change}, "config.json"), open_weights(folder), folder)
+
+
+@pytest.mark.parametrize("file", ["..", ".", "", "a/b.safetensors", "/etc/passwd", "a\0b", 7, None])
+def test_an_index_of_files_outside_the_folder(tmp_path: Path, file: object) -> None:
+    folder = exported(tmp_path / "model", build("modern"))
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
+    (folder / "manifest.json").unlink()
+    with pytest.raises(DataError, match="lists no files of this folder"):
+        load_model(folder)

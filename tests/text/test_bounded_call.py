@@ -22,8 +22,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptctl.text.cleaning import bounded_call
-from gptctl.text.cleaning.bounded_call import BoundedCall, Failure
+from gptctl.text import bounded_call
+from gptctl.text.bounded_call import BoundedCall, Failure
 
 
 def segfault() -> None:
@@ -100,7 +100,7 @@ def test_failures(text: str, expected: str | Failure) -> None:
 
 def test_stopped_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that something outside has stopped is given up."""
-    monkeypatch.setattr("gptctl.text.cleaning.bounded_call.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("gptctl.text.bounded_call.GRACE_SECONDS", 0.2)
     with BoundedCall(act, 1) as bounded:
         assert bounded("stop") == Failure("timeout", "SIGKILL")
         assert bounded("after") == "after"
@@ -263,7 +263,7 @@ def test_works_beside_threads_and_ignored_sigchld() -> None:
 
 PARENT = """
     import os, sys, time
-    from gptctl.text.cleaning.bounded_call import BoundedCall
+    from gptctl.text.bounded_call import BoundedCall
 
     def act(text):
         if text == "sleep":
