@@ -16,6 +16,7 @@ from gptctl.core.errors import DataError
 from gptctl.io.input.blocks import Tolerance, UnreadableRecord
 from gptctl.io.labels import lacking_records
 from gptctl.text import chat
+from gptctl.text.chat_render import CHATML, TemplateCostsError
 from gptctl.text.preference_pairs import EQUAL, SILENT, Pair
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.data.data_source import TrainSource
@@ -41,7 +42,7 @@ class PreferenceTaskOptions:
 class PairEncoder:
     """Encodes pairs: messages by a template, and texts by it too if `has_turns`, or else as one text that goes on."""
 
-    template: chat.ChatTemplate
+    template: chat.ChatTemplate | None  # None if there are texts alone
     tokenizer: Tokenizer
     has_turns: bool
     longest: int  # tokens of a prompt with its answer
@@ -65,6 +66,7 @@ class PairEncoder:
     def answer(self, pair: Pair, answer: Any) -> chat.Sample:
         """Return the tokens of a prompt with an answer, and which of them are the answer's."""
         if isinstance(pair.prompt, list):
+            assert self.template is not None
             before = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in map(dict, pair.prompt)]
             samples = self.template.samples([*before, *answer], pair.extras)
             if len(samples) != 1:
@@ -84,12 +86,12 @@ def prepare(inputs: TaskInputs, options: PreferenceTaskOptions) -> FinetuneTask:
     more unreadable rows than the tolerance allows.
     """
     own = inputs.metadata.get("chat_template")
-    source = chat.read_template(Path(options.template_file)) if options.template_file else own or chat.CHATML
+    source = chat.read_template(Path(options.template_file)) if options.template_file else own or CHATML
     uses_template = bool(own or options.template_file) or any(map(has_messages, inputs.tables.values()))
     tokenizer = inputs.tokenizer
     if uses_template:
         tokenizer = tokenizer.with_special_tokens([marker for marker in chat.MARKERS if marker in source])
-    template = chat.ChatTemplate(source, tokenizer)
+    template = chat.ChatTemplate(source, tokenizer) if uses_template else None
     has_turns = bool(own or options.template_file)
     encoder = PairEncoder(template, tokenizer, has_turns, inputs.model_config.max_seq_len + 1)
     in_val = set(inputs.tables["val"]["prompt"].to_pylist())
@@ -106,8 +108,9 @@ def prepare(inputs: TaskInputs, options: PreferenceTaskOptions) -> FinetuneTask:
     initial = inputs.initial_for(tokenizer)
     without_dropout = initial.base.model_copy(update={"attention_dropout": 0.0})
     metadata = inputs.kept_metadata("stop_ids") | {"counts": counts}
-    if uses_template:
+    if template is not None:
         stop_ids = dict.fromkeys((*template.stop_ids, *inputs.metadata.get("stop_ids", ())))
+        template.close()
         metadata |= {"chat_template": source, "stop_ids": list(stop_ids)}
     return FinetuneTask(
         model=initial_models.PretrainedModel(replace(initial, base=without_dropout, dropout=0.0)),
@@ -145,6 +148,8 @@ def encode_split(
             reason = reason or (ON_BOTH_SIDES if row["prompt"] in in_val else "")
             if found is not None and not reason:
                 pairs.append(found)
+        except TemplateCostsError:
+            raise  # each other pair would take as long
         except DataError as raised:
             error = raised
         errors.append(error)
