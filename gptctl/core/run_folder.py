@@ -92,6 +92,7 @@ class Run:
         self.store = store
         self.up_to_date = (path / MANIFEST).exists()
         self.fingerprints: Callable[[], Values] | None = None
+        self.lock = inode(path / LOCK)
         self.started = time.monotonic()
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -116,6 +117,7 @@ class Run:
         The status becomes "done" only after the manifest was written, so that `gptctl doctor` can tell an output that
         lost its manifest from a run that was killed before.
         """
+        self.check_folder()
         self.check_inputs()
         manifest = manifest.with_files(list_files(self.path, manifest.paths))
         files, status = list_files_with_times(self.path), "done" if self.store else "finishing"
@@ -128,6 +130,18 @@ class Run:
             self.record["status"] = "done"
             self.save()
         return summary
+
+    def check_folder(self) -> None:
+        """Raise ConflictError (5) if the folder was deleted or replaced, which takes its lock and finished files away.
+
+        The same command then starts afresh.
+        """
+        if inode(self.path / LOCK) != self.lock:
+            self.record["is_outdated"] = True
+            raise ConflictError(
+                f"{self.path} was deleted or replaced while it was written, so {self.name} is not finished",
+                "run the same command again, and leave the folder alone until it ends",
+            )
 
     def check_inputs(self) -> None:
         """Raise DataError (3) if an input or a plug-in has changed or vanished since the run began.
@@ -267,6 +281,8 @@ def record_failure(run: Run, fresh: bool) -> Iterator[Run]:
         status = "stopped" if isinstance(error, StoppedError) else "failed"
         run.record |= {"status": status, "error": str(error)}
         run.record.pop("files", None)  # events.jsonl and log.txt get more lines
+        if inode(run.path / LOCK) not in (run.lock, None):
+            raise  # another process writes here now
         try:  # the disk may be full or gone: the first error is the one to report
             run.save()
             run.event(status, error=str(error))
@@ -327,6 +343,14 @@ def has_only_records(out: Path) -> bool:
     """Return whether an earlier run left only its records here, and so nothing that another command could lose."""
     records = {RUN_RECORD, "config.toml", "events.jsonl", "log.txt", LOCK}
     return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
+
+
+def inode(path: Path) -> int | None:
+    """Return the number that the file system has for a file, or None if it does not exist."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def clear_folder(out: Path) -> None:

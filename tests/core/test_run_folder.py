@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -106,6 +107,30 @@ def test_changed_inputs_are_not_sealed_and_the_next_run_starts_afresh(tmp_path: 
         assert not run.record["resumed"]
         assert not (tmp_path / "half").exists()
         run.finish(Summary("stage", "done"), Declared())
+
+
+def test_a_folder_that_was_deleted_is_not_sealed_and_the_next_run_starts_afresh(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        pytest.raises(ConflictError, match="was deleted or replaced while it was written"),
+        open_run(out, Stage(), Context(), {}) as run,
+    ):
+        shutil.rmtree(out)
+        run.event("step")  # makes the folder again
+        run.finish(Summary("stage"), Declared())
+    assert not (out / MANIFEST).exists()
+    (out / "half").touch()
+    assert complete(out, Stage(), {})
+    assert not (out / "half").exists()
+
+
+def test_a_folder_that_another_run_took_over_stays_as_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConflictError, match="deleted or replaced"), open_run(out, Stage(), Context(), {}) as run:
+        out.rename(tmp_path / "away")
+        assert complete(out, Stage(steps=2), {})
+        run.finish(Summary("stage"), Declared())
+    assert not complete(out, Stage(steps=2), {})
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

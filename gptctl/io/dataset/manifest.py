@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator, model_validator
 
 from gptctl.core import checked_json
 from gptctl.core.config import fingerprint
@@ -93,6 +93,14 @@ class StoredManifest(BaseModel):
     counts: StoredCounts
     metrics: dict[str, Any]
     tokenizer: str
+
+    @model_validator(mode="after")
+    def lists_once(self) -> Self:
+        """Raise ValueError for a file that is listed twice, whose rows would count twice."""
+        paths = [file.path for file in (*self.shards, *self.files)]
+        if len(set(paths)) < len(paths):
+            raise ValueError("a file is listed twice")
+        return self
 
 
 @dataclass(frozen=True)
