@@ -19,6 +19,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import PipeClosedError
 from gptctl.core.redact import redacted
 from gptctl.core.signals import StopFlag
+from gptctl.core.visible import visible
 from gptctl.text.kernels import cache
 
 
@@ -43,7 +44,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
         placeholders=common["print_config"],
     )
     if common["print_config"]:
-        sys.stdout.write(show(config, origins))
+        sys.stdout.write(visible(show(config, origins), lines=True))
         return
     if common["verbose"]:
         chosen = flatten(redacted(plain(config)))
