@@ -152,6 +152,6 @@ def test_a_picture_with_all_labels_that_act() -> None:
     report = {"labels": labels, "matrix": [[1] * len(labels)] * len(labels), "invalid": [0] * len(labels)}
     matrix = Matrix.from_report(report)
     picture = confusion_matrix(matrix, labels[0]).decode()
-    assert_harmless(picture)
+    assert_harmless(picture, "\n\t")
     texts = [found.text for found in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
     assert {r"\x1b", "<b>&amp;]]>-->"} <= {*texts}
