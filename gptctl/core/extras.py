@@ -43,12 +43,14 @@ EXTRAS: Mapping[str, Extra] = {
     "ray": Extra("--executor ray", ("ray>=2.50",), "ray"),
     "redis": Extra("redis=URL", ("redis>=5",), "redis"),
     "sacrebleu": Extra("--metrics bleu,chrf", ("sacrebleu>=2.5",), "text-metrics"),
+    "starlette": Extra("serve", ("starlette>=1.0", "uvicorn>=0.40"), "serve"),
     "tensorboard": Extra("loggers=tensorboard", ("tensorboard>=2.20",), "tensorboard"),
     "torch": Extra(
         "training and running models", ("torch>=2.10",), "train",
         f"on Linux without a GPU add --index-url {TORCH_FOR_CPU}",
     ),
     "trafilatura": Extra("extractor=trafilatura", ("lxml-html-clean>=0.4", "trafilatura>=2.0"), "trafilatura"),
+    "uvicorn": Extra("serve", ("uvicorn>=0.40", "starlette>=1.0"), "serve"),
     "wandb": Extra("loggers=wandb", ("wandb>=0.31",), "wandb"),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -58,6 +58,7 @@ class PluginFile:
 
 _files: dict[tuple[str, str], PluginFile] = {}  # by package and name
 _origins: dict[str, dict[str, str]] = {}  # the origin and hash of each loaded plug-in that is not built in
+_digests: dict[str, Callable[[], str]] = {}  # by the same names: functions that hash the files as they are now
 _used: set[str] = set()  # the plug-ins that the current command has named
 
 
@@ -122,6 +123,7 @@ def load_installed(package: str, name: str, point: EntryPoint) -> ModuleType:
     if lacks := problems(package, module):
         raise UsageError(f"{kind_name(package)} '{name}' of {owner} is incomplete: {lacks}", contract_hint(package))
     _origins[f"{package}.{name}"] = {"from": owner, "hash": package_digest(point.module)}
+    _digests[f"{package}.{name}"] = partial(package_digest, point.module)
     return module  # type: ignore[no-any-return]
 
 
@@ -157,7 +159,7 @@ def add_file(path: str | Path) -> PluginFile:
         raise UsageError(f"no such file: {path}", hint)
     if file.suffix != ".py":
         raise UsageError(f"{path} is not a Python file", "name a plug-in with --plugin FILE.py")
-    digest = xxhash.xxh3_128_hexdigest(file.read_bytes())
+    digest = file_digest(file)
     known = [other for other in _files.values() if other.name == file.stem]
     if known and (known[0].path, known[0].digest) == (str(file), digest):
         _used.add(f"{known[0].package}.{file.stem}")
@@ -173,8 +175,14 @@ def add_file(path: str | Path) -> PluginFile:
     added = PluginFile(str(file), package, digest)
     _files[package, added.name] = added
     _origins[f"{package}.{added.name}"] = {"from": file.name, "hash": digest}
+    _digests[f"{package}.{added.name}"] = partial(file_digest, file)
     _used.add(f"{package}.{added.name}")
     return added
+
+
+def file_digest(file: Path) -> str:
+    """Return the xxh3-128 of a file."""
+    return xxhash.xxh3_128_hexdigest(file.read_bytes())
 
 
 def is_file(path: Path) -> bool:
@@ -325,6 +333,15 @@ def begin_command(files: Iterable[str]) -> None:
 def record() -> dict[str, dict[str, str]]:
     """Return the origin and hash of each plug-in that the command uses and that is not built in, for run.json."""
     return {name: _origins[name] for name in sorted(_used)}
+
+
+def hashes_now() -> dict[str, str]:
+    """Return the hash that the files of each of these plug-ins have now. One that cannot be read is left out."""
+    found = {}
+    for name in sorted(_used):
+        with suppress(OSError):
+            found[name] = _digests[name]()
+    return found
 
 
 def carried(function: Function) -> Function:

@@ -25,13 +25,15 @@ from typing import Any, Protocol
 from gptctl.core import atomic, checked_json
 from gptctl.core.config import StageConfig, Values, look_up, to_toml
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, GptctlError, StoppedError, UsageError
+from gptctl.core.errors import ConflictError, DataError, GptctlError, StoppedError, UsageError
 from gptctl.core.redact import redact, redacted
 from gptctl.core.run_lock import LOCK, is_locked, lock_folder
 from gptctl.core.run_record import (
     MANIFEST,
     RUN_RECORD,
     Extendable,
+    changed_names,
+    changed_plugins,
     check_same_plugins,
     check_same_run,
     finite,
@@ -76,6 +78,9 @@ class OutputStore(Protocol):
     def publish(self, folder: Path, manifest: OutputManifest) -> None:
         """Upload the folder, the manifest last."""
 
+    def is_complete(self, folder: Path) -> bool:
+        """Return whether everything that the folder's manifest lists is stored."""
+
 
 class Run:
     """A locked output folder. `open_run` creates it."""
@@ -87,6 +92,8 @@ class Run:
         self.record = record
         self.store = store
         self.up_to_date = (path / MANIFEST).exists()
+        self.fingerprints: Callable[[], Values] | None = None
+        self.lock = inode(path / LOCK)
         self.started = time.monotonic()
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -111,6 +118,8 @@ class Run:
         The status becomes "done" only after the manifest was written, so that `gptctl doctor` can tell an output that
         lost its manifest from a run that was killed before.
         """
+        self.check_folder()
+        self.check_inputs()
         manifest = manifest.with_files(list_files(self.path, manifest.paths))
         files, status = list_files_with_times(self.path), "done" if self.store else "finishing"
         self.record |= {"status": status, "summary": finite(summary.to_json()), "files": files}
@@ -123,6 +132,39 @@ class Run:
             self.save()
         return summary
 
+    def check_folder(self) -> None:
+        """Raise ConflictError (5) if the folder was deleted or replaced, which takes its lock and finished files away.
+
+        The same command then starts afresh.
+        """
+        if inode(self.path / LOCK) != self.lock:
+            self.record["is_outdated"] = True
+            raise ConflictError(
+                f"{self.path} was deleted or replaced while it was written, so {self.name} is not finished",
+                "run the same command again, and leave the folder alone until it ends",
+            )
+
+    def check_inputs(self) -> None:
+        """Raise DataError (3) if an input or a plug-in has changed or vanished since the run began.
+
+        The same command then starts afresh, since what is finished may be of either content.
+        """
+        changed, detail = changed_plugins(), ""
+        if self.fingerprints is not None:
+            try:
+                changed += changed_names(self.record["inputs"], self.fingerprints())
+            except StoppedError:
+                raise
+            except (GptctlError, OSError) as error:
+                changed, detail = ["an input"], f": {error}"
+        if changed:
+            self.record["is_outdated"] = True
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise DataError(
+                f"{changed[0]}{more} changed or vanished while it was read, so {self.name} is not finished{detail}",
+                "run the same command again when nothing writes to its inputs",
+            )
+
     def save(self) -> None:
         """Write run.json."""
         self.record["seconds"] = round(time.monotonic() - self.started, 3)
@@ -134,21 +176,20 @@ def open_run(
     out: Path,
     config: StageConfig,
     context: Context,
-    inputs: Values | None = None,
+    inputs: Values | Callable[[], Values] | None = None,
     extendable: Extendable | None = None,
-    is_complete: Callable[[Path], bool] = lambda _: True,
     store: OutputStore | None = None,
 ) -> Iterator[Run]:
     """Lock OUT, decide whether the run starts, resumes or is up to date, and record how it ends.
 
-    `inputs` are the fingerprints of what is read, by name, or None if they are not known yet (a stream). `is_complete`
-    checks the files of an output that has a manifest; if it returns False, the output is made again. With a `store`,
-    `out` is a local working folder, which is emptied once the store has everything.
+    `inputs` are the fingerprints of what is read, by name, or None if they are not known yet (a stream). If they are a
+    function, it is called again at the end, and a run whose inputs have changed does not finish. With a `store`, `out`
+    is a local working folder, which is emptied once the store has everything.
 
     Raises ConflictError (5) if the folder is in use, has files of others, or was made with other settings or inputs;
     MachineError (4) if it cannot be written.
     """
-    stage = stage_name(config)
+    stage, known = stage_name(config), inputs() if callable(inputs) else inputs
     if store is None and str(out).split("/")[0].endswith(":"):
         raise UsageError(f"{stage} writes to a folder of this machine, not to a URI", "copy it there afterwards")
     name = store.name if store else str(out)
@@ -160,13 +201,13 @@ def open_run(
         old = earlier_run(out, config, context, name)
         if old:
             settings = redacted(config.settings())
-            check_same_run(name, old, settings, inputs, extendable or {})
+            check_same_run(name, old, settings, known, extendable or {})
             check_same_plugins(name, old)
             is_extended = any(look_up(old["settings"], key) != look_up(settings, key) for key in extendable or {})
             is_finished = not is_extended and (out / MANIFEST).exists()
-            if is_finished and store is None:
-                is_finished = is_whole(out, context)
-            if not (is_finished and is_complete(out)):
+            if is_finished:
+                is_finished = store.is_complete(out) if store else is_whole(out, context)
+            if not is_finished:
                 (out / MANIFEST).unlink(missing_ok=True)
         atomic.sweep(out)
         run = Run(out, stage, old, store)
@@ -174,7 +215,8 @@ def open_run(
             restore_records(run, config, context)
             yield run
         else:
-            run.record = new_record(config, inputs, context, resumed=bool(old))
+            run.record = new_record(config, known, context, resumed=bool(old))
+            run.fingerprints = inputs if callable(inputs) else None
             run.save()
             atomic.write_text(out / "config.toml", to_toml(redacted(config.recorded())))
             run.event("resume" if old else "start", stage=stage, argv=list(context.argv))
@@ -215,12 +257,15 @@ def restore_records(run: Run, config: StageConfig, context: Context) -> None:
 
 
 def earlier_run(out: Path, config: StageConfig, context: Context, name: str) -> Values:
-    """Return the record of the run to continue. With --force, or if it wrote nothing, remove its files instead."""
+    """Return the record of the run to continue, or {} to start afresh.
+
+    It starts afresh, and removes its files, with --force, if it wrote nothing, and if its inputs changed under way.
+    """
     if context.force and has_damaged_record(out):
         clear_folder(out)
         return {}
     old = check_owner(out, stage_name(config), name)
-    if old and (context.force or has_only_records(out)):
+    if old and (context.force or has_only_records(out) or old.get("is_outdated")):
         clear_folder(out)
         return {}
     return old
@@ -232,17 +277,33 @@ def record_failure(run: Run, fresh: bool) -> Iterator[Run]:
         if run.store:
             run.store.begin(run.path, fresh)
         yield run
-    except BaseException as error:
+    except BaseException as failure:
+        error = cause_of(failure, run)
         status = "stopped" if isinstance(error, StoppedError) else "failed"
         run.record |= {"status": status, "error": str(error)}
         run.record.pop("files", None)  # events.jsonl and log.txt get more lines
+        if inode(run.path / LOCK) not in (run.lock, None):
+            raise  # another process writes here now
         try:  # the disk may be full or gone: the first error is the one to report
             run.save()
             run.event(status, error=str(error))
             run.log("".join(traceback.format_exception(error)))
         except (GptctlError, OSError):
             pass
-        raise
+        if error is failure:
+            raise
+        raise error from failure
+
+
+def cause_of(failure: BaseException, run: Run) -> BaseException:
+    """Return the error of an input that has changed, if a command failed and one has, and the failure otherwise."""
+    is_known = run.record.get("is_outdated") or isinstance(failure, StoppedError)
+    if isinstance(failure, Exception) and not is_known:
+        try:
+            run.check_inputs()
+        except DataError as error:
+            return error
+    return failure
 
 
 def check_free(out: str | None, stage: str) -> None:
@@ -283,6 +344,14 @@ def has_only_records(out: Path) -> bool:
     """Return whether an earlier run left only its records here, and so nothing that another command could lose."""
     records = {RUN_RECORD, "config.toml", "events.jsonl", "log.txt", LOCK}
     return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
+
+
+def inode(path: Path) -> int | None:
+    """Return the number that the file system has for a file, or None if it does not exist."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def clear_folder(out: Path) -> None:

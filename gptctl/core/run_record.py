@@ -131,6 +131,17 @@ def check_same_run(name: str, old: Values, settings: Values, inputs: Values | No
         )
 
 
+def changed_names(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of the fingerprints that differ."""
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def changed_plugins() -> list[str]:
+    """Return the plug-ins of a run whose files have changed since they were imported."""
+    used = {name: one["hash"] for name, one in plugins.record().items()}
+    return [f"plug-in {name.rsplit('.', 1)[-1]}" for name in changed_names(used, plugins.hashes_now())]
+
+
 def check_same_plugins(name: str, old: Values) -> None:
     """Raise ConflictError (5) if the output was made with other plug-ins, or with other versions of them."""
     before, now_used = old.get("plugins") or {}, plugins.record()

@@ -8,14 +8,14 @@ others write, and README.md, which people edit.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
 from gptctl.core import checked_json
-from gptctl.core.errors import from_os_error
+from gptctl.core.errors import DataError, from_os_error
 from gptctl.core.run_record import MANIFEST, RUN_RECORD
 
 CARD = "README.md"  # people edit it, so no checksum is kept
@@ -57,16 +57,16 @@ def list_files_with_times(folder: Path) -> list[Entry]:
 
 
 def files_below(folder: Path, start: Path) -> Iterator[Path]:
-    """Yield the paths of the files that are listed, sorted."""
+    """Yield the paths of the files that are listed, sorted. Pipes, sockets and devices are none."""
     for found in sorted(os.scandir(folder / start), key=lambda found: found.name):
         path = start / found.name
         own = start == Path() and found.name in (MANIFEST, RUN_RECORD)
         if own or found.name in NOT_LISTED or ".tmp-" in found.name:
             continue
-        if not found.is_dir():
-            yield path
-        else:
+        if found.is_dir():
             yield from files_below(folder, path)
+        elif found.is_file():
+            yield path
 
 
 def entry(folder: Path, name: str) -> Entry:
@@ -84,6 +84,38 @@ def file_hash(path: Path) -> str:
     except OSError as error:
         raise from_os_error(error, path) from error
     return digest.hexdigest()
+
+
+class FileState(NamedTuple):
+    """What the file system tells of a file. Any writing changes it: `changed`, a time in ns, cannot be set back."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+def file_state(path: Path) -> FileState:
+    """Return the state of a file, which is not read."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    return FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def states_of(paths: Iterable[Path]) -> dict[Path, FileState]:
+    """Return the states of those files that exist."""
+    return {path: file_state(path) for path in paths if path.exists()}
+
+
+def check_states(states: Mapping[Path, FileState]) -> None:
+    """Raise DataError (3) that names the first file whose state is another one now."""
+    now = states_of(states)
+    for path, state in states.items():
+        if now.get(path) != state:
+            raise DataError(f"{path} has changed since it was opened", "run the same command again")
 
 
 def changed_files(folder: Path, entries: Sequence[Entry]) -> Iterator[str]:

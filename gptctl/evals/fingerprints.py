@@ -19,9 +19,9 @@ def fingerprints_of(path: str) -> dict[str, str]:
 
         return {"model": model_manifest.model_fingerprint(find_model(path))}
     if manifest.is_ours(path):
-        return {MANIFEST: manifest.read(path).content()}
+        return {MANIFEST: manifest.current_content(path)}
     if part := manifest.divided_dataset(path):
-        return {MANIFEST: manifest.read(part[0]).only(part[1]).content()}
+        return {MANIFEST: manifest.current_content(*part)}
     return {file.name: content_hash(file.path) for file in find_files(path)}
 
 

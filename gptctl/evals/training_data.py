@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
+from gptctl.core.written_files import FileState, file_state
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.shard_format import read_table
@@ -67,10 +68,16 @@ def read_shard(shard: TrainingShard, reading: ReadOptions) -> ShardTexts:
     return ShardTexts(table["doc_id"].to_pylist(), pa.array(texts, pa.large_string()))
 
 
-@lru_cache(maxsize=1)
 def tokenizer_of(folder: str) -> Tokenizer:
-    """Return a folder's tokenizer, which is read once per process."""
-    return Tokenizer.from_json((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
+    """Return a folder's tokenizer, which is read once per process until it changes."""
+    path = Path(folder) / "tokenizer.json"
+    return read_tokenizer(path, file_state(path))
+
+
+@lru_cache(maxsize=1)
+def read_tokenizer(path: Path, state: FileState) -> Tokenizer:
+    """Return the tokenizer of a file that has this state."""
+    return Tokenizer.from_json(path.read_text(encoding="utf-8"))
 
 
 def is_tokens(path: str) -> bool:

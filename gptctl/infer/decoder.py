@@ -6,7 +6,7 @@ goes into reading weights, and most of the rest into the number of operations. B
 In int8 the result of a token is the same bit for bit, whatever is read in the same pass; otherwise rounding activations
 would make differences of a last bit 10,000 times larger. Products of integers are exact. Attention sums are split
 depending on the number of queries and keys, so attention is computed for each token, or each prompt, by itself where
-rows differ.
+rows differ. A prompt that is read in pieces is the same in any batch, if its pieces are.
 
 Shapes: B batch, T new tokens, S cached slots, C hidden size, H heads, K key-value heads, D head dimension,
 F intermediate size.
@@ -104,7 +104,8 @@ class Decoder:
     def hidden_states(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None = None) -> Tensor:
         """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache`.
 
-        `lengths` are the numbers of tokens in each row, if some rows are padded.
+        `lengths` are the numbers of tokens in each row of prompts, some of which may be padded. Where the cache is not
+        empty, there is one row, and the tokens are a further piece of its prompt.
         """
         config, T = self.config, tokens.size(1)
         positions = cache.positions(T)  # (T,) or (B, T)
@@ -132,7 +133,7 @@ class Decoder:
         if self.batch_invariant and is_prefill and lengths and min(lengths) < T:
             slices = [QuerySlice(row, 0, 0, length) for row, length in enumerate(lengths)]
             return dict.fromkeys(windows, AttentionSpec(True, None, slices))
-        if self.batch_invariant and not is_prefill and (T > 1 or not cache.is_uniform):
+        if self.batch_invariant and not is_prefill and not lengths and (T > 1 or not cache.is_uniform):
             return {
                 window: AttentionSpec(False, None, slices_per_token(cache.lengths, T, window)) for window in windows
             }

@@ -77,10 +77,31 @@ class SamplingOptions(SeedOption):
         )
 
 
-class LoadingOptions(DeviceOption):
-    """How a model is loaded for generation: its device, the format of its weights, and speculative decoding."""
+class WeightOptions(DeviceOption):
+    """Where a model generates, and the format of its weights."""
 
     quantize: Literal["none", "int8"] = flag("none", "Quantize weights to int8: faster on the CPU.", panel="Devices")
+    precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
+
+    def check_loading(self) -> None:
+        """Raise UsageError (2) for options that exclude each other."""
+        if self.quantize == "int8" and self.precision == "bf16":
+            raise UsageError("weights are either int8 or bf16", "leave out --quantize or --set precision=bf16")
+
+    def dtype(self) -> WeightFormat:
+        """Return the number format of the weights."""
+        return "int8" if self.quantize == "int8" else self.precision
+
+    def load_generator(self, model: str) -> TextGenerator:
+        """Load a model as these options say."""
+        from gptctl.infer.generator import TextGenerator
+
+        return TextGenerator.load(model, device=self.device, dtype=self.dtype())
+
+
+class LoadingOptions(WeightOptions):
+    """How a model is loaded for generation: its device, the format of its weights, and speculative decoding."""
+
     draft: str | None = flag(
         None,
         "Draft model for speculative decoding, with the same tokenizer. The output is the same.",
@@ -88,7 +109,6 @@ class LoadingOptions(DeviceOption):
         panel="Devices",
         runtime=True,
     )
-    precision: Literal["fp32", "bf16"] = key("fp32", "Number format of the weights without --quantize.")
     prompt_lookup: bool = key(
         False, "Prompt-lookup decoding: draft tokens from the text itself. The output is the same.", runtime=True
     )
@@ -103,14 +123,9 @@ class LoadingOptions(DeviceOption):
 
     def check_loading(self) -> None:
         """Raise UsageError (2) for options that exclude each other."""
-        if self.quantize == "int8" and self.precision == "bf16":
-            raise UsageError("weights are either int8 or bf16", "leave out --quantize or --set precision=bf16")
+        super().check_loading()
         if self.draft and self.prompt_lookup:
             raise UsageError("--draft and prompt_lookup exclude each other", "leave out one of them")
-
-    def dtype(self) -> WeightFormat:
-        """Return the number format of the weights."""
-        return "int8" if self.quantize == "int8" else self.precision
 
     def load_generator(self, model: str) -> TextGenerator:
         """Load a model as these options say."""

@@ -15,7 +15,7 @@ from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.dataset.shard_format import SUFFIXES
-from gptctl.io.files import content_hash, read_if_exists
+from gptctl.io.files import read_hash, read_if_exists
 from gptctl.io.lineage import Output
 from gptctl.io.object_storage.address import is_uri, join
 
@@ -97,7 +97,7 @@ def check_files(folder: str, output: Output) -> Iterator[Finding]:
         where = str(join(folder, name))
         try:
             check_regular(where)
-            if content_hash(where) != checksum:
+            if read_hash(where) != checksum:
                 yield Finding("damage", where, "has changed since it was written")
         except GptctlError as error:
             yield Finding("damage", where, error.message)

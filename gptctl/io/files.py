@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,13 +15,15 @@ import xxhash
 from gptctl.core.errors import STORAGE_ERROR, DataError, GptctlError, from_os_error
 from gptctl.core.redact import redact
 from gptctl.core.regular_files import read_regular
-from gptctl.core.written_files import file_hash
+from gptctl.core.written_files import FileState, file_hash, file_state
 from gptctl.io import decompress
 from gptctl.io.hub import client
 from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.io.object_storage.address import Address, filesystem, is_uri
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
+MAX_KNOWN_HASHES = 100_000
+ALWAYS_HASHED = 64 * 2**20  # bytes: hashed in 6 ms; a file that is not larger is read each time its hash is asked for
 CHUNK_BYTES = 4 * 2**20
 # What pyarrow raises for damaged data. A damaged size can ask for more memory than there is, and the name of a column
 # can be invalid UTF-8.
@@ -112,7 +115,24 @@ def read_if_exists(path: str, max_bytes: int | None = None) -> bytes | None:
 
 
 def content_hash(path: str) -> str:
-    """Return the hash of a file's bytes as they are stored (xxh3, 128 bits)."""
+    """Return the hash of a file's bytes as they are stored (xxh3, 128 bits).
+
+    A process does not read a local file of more than 64 MiB again while its `file_state` is the same.
+    """
+    if is_uri(path):
+        return read_hash(path)
+    state = file_state(Path(path))
+    return file_hash(Path(path)) if state.size <= ALWAYS_HASHED else known_hash(path, state)
+
+
+@lru_cache(MAX_KNOWN_HASHES)
+def known_hash(path: str, state: FileState) -> str:
+    """Return the hash of a local file that had this state before it was read."""
+    return file_hash(Path(path))
+
+
+def read_hash(path: str) -> str:
+    """Read a file and return the hash of its bytes."""
     if not is_uri(path):
         return file_hash(Path(path))
     digest = xxhash.xxh3_128()

@@ -99,6 +99,7 @@ def read_documents(
     inputs = Inputs((path,), reading)
     if unused := inputs.unused_options():
         warn(unused)
+    prints = inputs.fingerprints(read_remote=True)  # before the texts are read; the run compares them at its start
     tables: list[pa.Table] = []
     totals = PipelineTotals()
     for task in inputs.tasks(config.limit):
@@ -109,7 +110,19 @@ def read_documents(
     finalize.check_readable(totals, Tolerance.from_config(config), details, warn)
     if unreadable is not None:
         unreadable += totals.unreadable
-    return concat(tables), inputs.fingerprints(read_remote=True) or inputs.stream_fingerprint()
+    return concat(tables), inputs.stream_fingerprint() if prints is None else prints
+
+
+def training_fingerprints(data: str) -> dict[str, str]:
+    """Return the fingerprints of the files that `training_splits` reads."""
+    splits = find_splits(data)
+    sources = {"train": splits.whole or splits.named.get("train"), "val": splits.named.get("val")}
+    return {
+        f"{split}/{name}": value
+        for split, source in sources.items()
+        if source
+        for name, value in (Inputs((source,), ReadOptions()).fingerprints(read_remote=True) or {}).items()
+    }
 
 
 def training_splits(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,12 +66,12 @@ def open_dataset(
     config: ReadingOptions,
     context: Context,
     inputs: Inputs,
-    other_fingerprints: dict[str, str] | None = None,
+    other_fingerprints: Callable[[], dict[str, str]] = dict,
 ) -> Iterator[DatasetOutput]:
     """Open OUT, a folder, a URI or "-" for a pipe, for a dataset of this kind.
 
-    `other_fingerprints` are those of what the stage reads besides its inputs. Raises UsageError (2) if OUT lies inside
-    an input folder, and what `open_run` raises.
+    `other_fingerprints` returns those of what the stage reads besides its inputs. Raises UsageError (2) if OUT lies
+    inside an input folder, and what `open_run` raises.
     """
     context.expected.shards = inputs.expected_tasks(config.limit)
     warn_of_inputs(config, context, inputs)
@@ -80,9 +80,12 @@ def open_dataset(
         yield PipeOutput(config, context)
         return
     refuse_nested(out, config)
-    others = other_fingerprints or {}
-    known = inputs.fingerprints()
-    with open_output(out, config, context, None if known is None else known | others) as run:
+    others = other_fingerprints()
+
+    def fingerprints() -> dict[str, str]:
+        return (inputs.fingerprints() or {}) | other_fingerprints()
+
+    with open_output(out, config, context, None if inputs.is_stream else fingerprints) as run:
         output = FolderOutput(
             out=out, kind=kind, config=config, context=context, inputs=inputs, run=run, other_fingerprints=others
         )

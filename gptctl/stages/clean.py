@@ -103,9 +103,9 @@ def run(config: Clean, context: Context | None = None) -> Summary:
         return explain(config, config.explain, context)
     out = destination(config)
     inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
-    also = other_fingerprints(config)
+    findings.check_filters(config)
     check(config, context)
-    with open_dataset(out, "documents", config, context, inputs, also) as dataset:
+    with open_dataset(out, "documents", config, context, inputs, partial(other_fingerprints, config)) as dataset:
         if not dataset.up_to_date:
             dataset.commit(clean_documents(config, context, inputs, dataset))
     summary = dataset.summary

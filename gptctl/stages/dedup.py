@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import xxhash
@@ -114,8 +115,8 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
     config.check(bool(config.against))
     options, pool = ReadOptions.from_config(config), worker_pool(config, context)
     inputs, against = open_inputs(config.inputs, options), open_against(config)
+    also = partial(fingerprints, against)
     earlier = against_tasks(against, context.info) if against else ()
-    also = fingerprints(against)
     fits_memory = sum(source.total_bytes() or 0 for source in (inputs, against) if source) <= pool.max_memory
 
     with open_dataset(config.out, "documents", config, context, inputs, also) as dataset:
@@ -125,7 +126,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                 tasks, tolerance = inputs.repeatable_tasks(scratch, config.limit), Tolerance.from_config(config)
                 corpus = Corpus(options, earlier, tasks, tolerance)
                 if config.removes_repeated_text:
-                    payload = repr(inputs.stream_fingerprint() | also).encode() if inputs.is_stream else b""
+                    payload = repr(inputs.stream_fingerprint() | also()).encode() if inputs.is_stream else b""
                     repeats = RepeatSearch(config.text_method(), RepeatWorkspace(scratch / "search"), corpus, pool)
                     result = write_without_repeats(repeats, payload, dataset)
                 else:

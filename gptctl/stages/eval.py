@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gptctl.core import atomic
@@ -94,15 +95,14 @@ def run(config: Eval, context: Context | None = None) -> Summary:
     earlier = regressions.read_earlier(config.no_regress, ReadOptions.from_config(config))
     if config.out is None:
         return summarize(config, context, evaluate(config, context), earlier, started)
-    inputs = input_fingerprints(config)
-    with open_output(config.out, config, context, inputs) as record:
+    with open_output(config.out, config, context, partial(input_fingerprints, config)) as record:
         if record.up_to_date:
             splits = read_splits(config.out, config.metrics) if isinstance(earlier, list) else []
             evaluated = Evaluation(record.previous_summary().metrics, splits)
             return replace(summarize(config, context, evaluated, earlier, started), status="up to date")
         evaluated = evaluate(config, context)
         summary = summarize(config, context, evaluated, earlier, started)
-        return record.finish(summary, write(config, record.path, evaluated, inputs, context))
+        return record.finish(summary, write(config, record.path, evaluated, record.record["inputs"], context))
 
 
 def validate(config: Eval) -> None:

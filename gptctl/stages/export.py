@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,6 @@ from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.formatting import format_bytes
 from gptctl.core.run_folder import Run, open_run
-from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Counts, Summary, Table
 from gptctl.core.written_files import CARD, file_hash
 from gptctl.io.dataset.manifest import SPLITS, Manifest, Shard
@@ -20,7 +20,6 @@ from gptctl.io.dataset.token_export import check_width, write_bin_files
 from gptctl.io.dataset.tokens import open_tokens
 from gptctl.io.hub.uri import is_hub
 from gptctl.io.recognize import recognize
-from gptctl.pipeline.open_output import has_all_files
 
 if TYPE_CHECKING:
     from gptctl.model.config import ModelConfig
@@ -92,22 +91,21 @@ def run(config: Export, context: Context | None = None) -> Summary:
     context = context or Context()
     if config.format == "bin":
         return export_tokens(config, context)
-    from gptctl.model.files import model_manifest
     from gptctl.model.files.locate import find_model
+    from gptctl.model.files.model_manifest import fingerprint
     from gptctl.model.folder import open_model
 
     refuse_tokens(config)
     folder = find_model(config.model, context.info)
     check(config, folder)
-    inputs = {"model": model_manifest.model_fingerprint(folder)}
-    with open_run(Path(config.out), config, context, inputs, is_complete=intact) as record:
+    with open_run(Path(config.out), config, context, partial(fingerprint, folder)) as record:
         if record.up_to_date:
             return record.previous_summary()
         opened = open_model(folder)
-        files = write(config, opened, record)
+        files = write(config, opened, record, context)
         size = sum(file.bytes for file in files)
         metrics: Values = {"parameters": opened.saved.config.parameters(), "bytes": size, "files": len(files)}
-        declared = Manifest("export", "export", config.settings(), inputs, files, Counts(), metrics)
+        declared = Manifest("export", "export", config.settings(), record.record["inputs"], files, Counts(), metrics)
         rows = (("parameters", f"{metrics['parameters']:,}"), ("size", format_bytes(size)), ("files", str(len(files))))
         out = shlex.quote(config.out)
         chat = " --chat" * bool(opened.saved.extra.get("chat_template"))
@@ -129,13 +127,12 @@ def export_tokens(config: Export, context: Context) -> Summary:
     """Write the tokens of each split into a file."""
     tokens = open_tokens(config.model)
     check_width(tokens)
-    inputs = {"tokens": tokens.manifest.content()}
-    with open_run(Path(config.out), config, context, inputs, is_complete=has_all_files) as record:
+    with open_run(Path(config.out), config, context, lambda: {"tokens": tokens.fingerprint()}) as record:
         if record.up_to_date:
             return record.previous_summary()
         files = write_bin_files(tokens, record.path, lambda done, total: context.progress(done, total, "tokens"))
         metrics: Values = {Path(file.path).stem: file.tokens for file in files} | {"vocab_size": tokens.vocab_size}
-        declared = Manifest("bin", "export", config.settings(), inputs, files, Counts(), metrics)
+        declared = Manifest("bin", "export", config.settings(), record.record["inputs"], files, Counts(), metrics)
         rows = ((file.path, f"{file.tokens:,}", format_bytes(file.bytes)) for file in files)
         table = Table("export", ("", "tokens", "size"), tuple(rows))
         return record.finish(Summary("export", "done", (config.out,), metrics=metrics, tables=(table,)), declared)
@@ -164,15 +161,7 @@ def check(config: Export, folder: Path) -> ModelConfig:
     return shape
 
 
-def intact(folder: Path) -> bool:
-    """Return whether all files of a finished export still exist."""
-    from gptctl.model.files.json_files import read_json
-
-    listed = read_json(folder / MANIFEST)["shards"]
-    return all((folder / entry["path"]).is_file() for entry in listed)
-
-
-def write(config: Export, opened: OpenModel, record: Run) -> tuple[Shard, ...]:
+def write(config: Export, opened: OpenModel, record: Run, context: Context) -> tuple[Shard, ...]:
     """Write the files into a staging folder, then move them into place; return all but the model card."""
     import torch
 
@@ -189,7 +178,7 @@ def write(config: Export, opened: OpenModel, record: Run) -> tuple[Shard, ...]:
             write_transformers(temporary, model, tokenizer_json, extra, dtype, config.max_shard_bytes, opened.weights)
         else:
             assert config.dtype != "bfloat16"
-            write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype, opened.weights)
+            write_gguf(temporary / GGUF, model, tokenizer_json, extra, config.dtype, opened.weights, context.warn)
     written = []
     for file in sorted(staging.iterdir()):
         if file.name != CARD:

@@ -27,7 +27,7 @@ from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.planning.reading_plan import warn_of_repetition
 from gptctl.train.tasks.aggregate_runs import best_run, mean_and_deviation
-from gptctl.train.tasks.filter import check_base, files_of, has_filter, train_filter
+from gptctl.train.tasks.filter import check_base, train_filter
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -111,27 +111,26 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
     check_base(config.base, config.task)
     if config.task == "filter":
         return run_filter(config, context)
-    from gptctl.model.files import model_manifest
-    from gptctl.train.distributed.follow import follow_leader, has_model
+    from gptctl.train.distributed.follow import follow_leader
     from gptctl.train.distributed.nodes import join_nodes
     from gptctl.train.tasks.finetune_inputs import open_inputs
     from gptctl.train.tasks.finetune_job import make_job
 
     inputs = open_inputs(config, config.base, config.data, context)
     repeats = config.repeats(inputs.tables)
-    prints = {"model": model_manifest.model_fingerprint(inputs.folder), **inputs.fingerprints}
     with join_nodes(config.nodes, config.rdzv_endpoint, context.stop) as nodes:
         if not nodes.is_leader:
             build_job = partial(make_job, config, inputs, context)
             found = follow_leader(nodes, build_job, Path(config.out), "finetune", context)
             return Summary("finetune", "up to date", (config.out,)) if found is None else summarise(config, found)
-        with open_run(Path(config.out), config, context, prints, {"epochs": float}, has_model) as record:
+        prints = partial(inputs.current_fingerprints, config.data)
+        with open_run(Path(config.out), config, context, prints, {"epochs": float}) as record:
             if record.up_to_date:
                 return record.previous_summary()
             finalize.write_quarantine(record.path, inputs.quarantined)
             nodes.announce_training()
             metrics = train_all(repeats, record, context) if repeats else train(config, inputs, record, context)
-            return finish(config, record, metrics, prints, inputs.saved.tokenizer().hash)
+            return finish(config, record, metrics, inputs.saved.tokenizer().hash)
 
 
 def plan_filter(config: Finetune, context: Context) -> Summary:
@@ -149,7 +148,8 @@ def run_filter(config: Finetune, context: Context) -> Summary:
     found = config.read_sources(config.data, context)
     data = found.labelled(config.label_column)
     repeats = config.repeats(data.tables)
-    with open_run(Path(config.out), config, context, found.fingerprints, is_complete=has_filter) as record:
+    prints = partial(config.checked_fingerprints, config.data, found.fingerprints)
+    with open_run(Path(config.out), config, context, prints) as record:
         if record.up_to_date:
             return record.previous_summary()
         finalize.write_quarantine(record.path, found.quarantined)
@@ -158,14 +158,14 @@ def run_filter(config: Finetune, context: Context) -> Summary:
         else:
             metrics, rows = train_filter(data, config.seed, record.path, context)
             metrics |= held_out.score_rows(rows, record.path) if rows else {}
-        return finish(config, record, metrics, found.fingerprints)
+        return finish(config, record, metrics)
 
 
-def finish(config: Finetune, record: Run, metrics: Values, inputs: dict[str, str], tokenizer: str = "") -> Summary:
+def finish(config: Finetune, record: Run, metrics: Values, tokenizer: str = "") -> Summary:
     """Declare the output complete. `tokenizer` is the hash of the model's tokenizer."""
     lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-    kind, files = ("filter", files_of(record.path)) if config.task == "filter" else ("run", ())
-    declared = Manifest(kind, "finetune", config.settings(), inputs, files, Counts(), lasting, tokenizer)
+    kind, inputs = "filter" if config.task == "filter" else "run", record.record["inputs"]
+    declared = Manifest(kind, "finetune", config.settings(), inputs, (), Counts(), lasting, tokenizer)
     return record.finish(summarise(config, metrics), declared)
 
 

@@ -105,10 +105,9 @@ def run(config: Generate, context: Context | None = None) -> Summary:
     prompts = open_prompts(config)
     if config.out is None:
         return write_to_terminal(config, prompts, context)
-    from gptctl.model.files import model_manifest
+    from gptctl.model.files.model_manifest import fingerprint
 
-    model = {"model": model_manifest.model_fingerprint(folder)}
-    with open_dataset(config.out, "samples", config, context, prompts, model) as dataset:
+    with open_dataset(config.out, "samples", config, context, prompts, partial(fingerprint, folder)) as dataset:
         if not dataset.up_to_date:
             dataset.commit(write_shards(config, prompts, context, dataset))
     if dataset.summary.metrics.get("stopped") == 0:

@@ -131,13 +131,15 @@ def open_data(config: Pretrain, context: Context) -> TokenSources:
 
 def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, began: float) -> Summary:
     """Open the run folder, plan, train, and write the model. `began` is when the command began, on `time.time`."""
-    from gptctl.train.distributed.follow import has_model
     from gptctl.train.tasks import plan_pretraining
 
     assert config.out is not None
-    inputs = data.inputs() | plan_pretraining.other_plan(config)
+
+    def inputs() -> dict[str, str]:
+        return data.inputs() | plan_pretraining.other_plan(config)
+
     plan_pretraining.check_finished(config, Path(config.out), context.force)
-    with open_run(Path(config.out), config, context, inputs, extendable(config), has_model) as record:
+    with open_run(Path(config.out), config, context, inputs, extendable(config)) as record:
         if record.up_to_date:
             return record.previous_summary()
         planned = plan_pretraining.prepare_plan(config, data, record, context, began)
@@ -151,8 +153,9 @@ def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, b
         plan_pretraining.record_plan(record)
         write_curve(record, f"{config.preset or 'chosen model'}, {metrics['parameters']:,} parameters")
         lasting = {name: value for name, value in metrics.items() if name not in ("tokens_per_second", "train_seconds")}
-        declared = Manifest("run", "pretrain", config.settings(), inputs, (), Counts(), lasting, data.tokenizer.hash)
-        return record.finish(summarise(config, metrics, data.tokenizer), declared)
+        known, tokenizer = record.record["inputs"], data.tokenizer
+        declared = Manifest("run", "pretrain", config.settings(), known, (), Counts(), lasting, tokenizer.hash)
+        return record.finish(summarise(config, metrics, tokenizer), declared)
 
 
 def follow(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes) -> Summary:

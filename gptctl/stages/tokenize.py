@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from gptctl.pipeline.shuffle import ShuffleMerge
 from gptctl.text.tokenization import import_task, metrics, splits
 from gptctl.text.tokenization.encode_task import EncodeTask, TokenSchema, task_note
 from gptctl.text.tokenization.gigatoken_encoder import choose_encoder
-from gptctl.text.tokenization.load import load_tokenizer_json
 from gptctl.text.tokenization.options import TokenizeOptions
 from gptctl.text.tokenization.positions import Positions
 from gptctl.text.tokenization.splits import SplitRule
@@ -70,12 +70,6 @@ def check(config: Tokenize) -> None:
         )
 
 
-def load_given(config: Tokenize) -> str | None:
-    """Return the tokenizer.json of --tokenizer or, for token files, beside them. None: one is to be trained."""
-    path = config.tokenizer or import_task.find_tokenizer(config.inputs)
-    return load_tokenizer_json(path, config.split_pattern) if path else None
-
-
 def open_inputs(config: Tokenize, given: str | None) -> Inputs:
     """Open the inputs. Raises UsageError (2) for shares or undivided inputs beside one that is divided already."""
     if files := import_task.open_token_files(config, config.inputs, given):
@@ -96,7 +90,7 @@ def open_inputs(config: Tokenize, given: str | None) -> Inputs:
 def plan(config: Tokenize, context: Context) -> Summary:
     """Check the command and the given tokenizer, and return what would be done."""
     check(config)
-    given = load_given(config)
+    given = import_task.load_given(config, config.inputs)
     tokenizer = Tokenizer.from_json(given) if given else None
     inputs = open_inputs(config, given)
     preview.check_output(config.out, config, context, inputs, {"tokenizer": tokenizer.hash} if tokenizer else {})
@@ -124,9 +118,8 @@ def run(config: Tokenize, context: Context | None = None) -> Summary:
     """Tokenize the inputs into a folder of token shards."""
     context = context or Context()
     check(config)
-    given = load_given(config)
-    also = {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
-    inputs = open_inputs(config, given)
+    given = import_task.load_given(config, config.inputs)
+    inputs, also = open_inputs(config, given), partial(import_task.fingerprints, config, config.inputs)
     with open_dataset(config.out, "tokens", config, context, inputs, also) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None

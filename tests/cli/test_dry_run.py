@@ -31,6 +31,7 @@ QUICK: dict[str, Values] = {
     "generate": {"device": "cpu", "max_tokens": 1},
     "pretrain": {"device": "cpu", "steps": 1, "preset": "test-modern"},
     "export": {},
+    "serve": {"device": "cpu", "port": 0},
 }
 DATA_STAGES = ("clean", "dedup", "tokenize")
 Make = Callable[[Path], Any]
@@ -237,6 +238,12 @@ MODELS: list[tuple[str, int, Values]] = [
     ("generate", 3, {"model": "W/run", "prompts": "PLACE/empty.txt"}),
     ("generate", 3, {"model": "W/run", "prompt": "The", "chat": True}),
     ("generate", 2, {"model": "W/run", "prompt": "The", "prompts": "PLACE/empty.txt"}),
+    ("serve", 2, {"model": "nowhere"}),
+    ("serve", 3, {"model": "PLACE/unknown"}),
+    ("serve", 3, {"model": "W/classifier"}),
+    ("serve", 2, {"model": "W/run", "api_key_file": "nowhere.txt"}),
+    ("serve", 3, {"model": "W/run", "api_key_file": "PLACE/empty.txt"}),
+    ("serve", 2, {"model": "W/run", "quantize": "int8", "precision": "bf16"}),
     ("export", 2, {"model": "nowhere", "out": "PLACE/out"}),
     ("export", 3, {"model": "PLACE/unknown", "out": "PLACE/out"}),
 ]

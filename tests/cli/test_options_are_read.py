@@ -56,7 +56,7 @@ class Chosen(dict[str, Any]):
         return super().get(name, default)
 
 
-def call(stage: str, read: Read, how: str = RUNS, **values: Any) -> None:
+def call(stage: str, read: Read, how: str = RUNS, context: Context | None = None, **values: Any) -> None:
     """Run or plan a stage in this process, with a cluster that is none. Reading while the config is checked does not
     count."""
     if "executor" in config_model(stage).model_fields:
@@ -67,7 +67,7 @@ def call(stage: str, read: Read, how: str = RUNS, **values: Any) -> None:
     config = model.model_validate(values)
     read.intersection_update(before)
     read.update((config_model(stage), name) for name in chosen.read)
-    summary = getattr(plugins.load("gptctl.stages", stage), how)(config, Context())
+    summary = getattr(plugins.load("gptctl.stages", stage), how)(config, context or Context())
     assert summary.failure is None
 
 
@@ -201,6 +201,12 @@ def generate(read: Read, workspace: Path, out: Path) -> None:
     call("generate", read, **common, prompt="The", draft=str(workspace / "run"))
 
 
+def serve(read: Read, workspace: Path, out: Path) -> None:
+    stopped = Context()
+    stopped.stop.signal_number = 15
+    call("serve", read, context=stopped, model=str(workspace / "run"), device="cpu", port=0)
+
+
 def export(read: Read, workspace: Path, out: Path) -> None:
     call("export", read, model=str(workspace / "run"), out=str(out / "a"))
 
@@ -219,7 +225,7 @@ def report(read: Read, workspace: Path, out: Path) -> None:
 
 USES: dict[str, Callable[[Read, Path, Path], None]] = {
     "clean": clean, "dedup": dedup, "split": split, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "eval": evaluate,
-    "generate": generate, "export": export, "inspect": inspect, "doctor": doctor, "report": report,
+    "generate": generate, "serve": serve, "export": export, "inspect": inspect, "doctor": doctor, "report": report,
 }  # fmt: skip
 
 

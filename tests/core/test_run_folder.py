@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import shutil
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ class Declared:
         checked_json.write(folder / MANIFEST, {})
 
 
-def complete(out: Path, config: Stage, inputs: dict[str, str], **more: object) -> bool:
+def complete(out: Path, config: Stage, inputs: dict[str, str] | Callable[[], dict[str, str]], **more: object) -> bool:
     with open_run(out, config, more.pop("context", Context()), inputs, **more) as run:
         if run.up_to_date:
             return False
@@ -92,7 +93,44 @@ def test_a_failure_that_left_nothing_does_not_bind_the_next_run(tmp_path: Path) 
 
 def test_an_incomplete_output_is_made_again(tmp_path: Path) -> None:
     complete(tmp_path, Stage(), {})
-    assert complete(tmp_path, Stage(), {}, is_complete=lambda _: False)
+    (tmp_path / MANIFEST).write_text("{}")
+    assert complete(tmp_path, Stage(), {})
+
+
+def test_changed_inputs_are_not_sealed_and_the_next_run_starts_afresh(tmp_path: Path) -> None:
+    hashes = iter("abbb")
+    with pytest.raises(DataError, match="x changed or vanished while it was read"):
+        complete(tmp_path, Stage(), lambda: {"x": next(hashes)})
+    assert not (tmp_path / MANIFEST).exists()
+    (tmp_path / "half").touch()
+    with open_run(tmp_path, Stage(), Context(), lambda: {"x": next(hashes)}) as run:
+        assert not run.record["resumed"]
+        assert not (tmp_path / "half").exists()
+        run.finish(Summary("stage", "done"), Declared())
+
+
+def test_a_folder_that_was_deleted_is_not_sealed_and_the_next_run_starts_afresh(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        pytest.raises(ConflictError, match="was deleted or replaced while it was written"),
+        open_run(out, Stage(), Context(), {}) as run,
+    ):
+        shutil.rmtree(out)
+        run.event("step")  # makes the folder again
+        run.finish(Summary("stage"), Declared())
+    assert not (out / MANIFEST).exists()
+    (out / "half").touch()
+    assert complete(out, Stage(), {})
+    assert not (out / "half").exists()
+
+
+def test_a_folder_that_another_run_took_over_stays_as_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConflictError, match="deleted or replaced"), open_run(out, Stage(), Context(), {}) as run:
+        out.rename(tmp_path / "away")
+        assert complete(out, Stage(steps=2), {})
+        run.finish(Summary("stage"), Declared())
+    assert not complete(out, Stage(steps=2), {})
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

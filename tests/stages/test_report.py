@@ -197,7 +197,7 @@ def test_what_is_no_output(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> N
     assert (done.code, "inside an output" in done.err) == (2, True)
 
 
-def test_the_cards_are_what_the_hub_reads(scored: Path) -> None:
+def test_the_cards_are_what_the_hub_reads(scored: Path, workspace: Path) -> None:
     """The hub's own classes load both cards; scores, license, languages and columns are those of the outputs."""
     done = run_gptctl(
         "report", "scored", "-o", "carded.html", "--card", "--license", "Apache-2.0", "--json", cwd=scored
@@ -216,6 +216,8 @@ def test_the_cards_are_what_the_hub_reads(scored: Path) -> None:
     assert "| baseline majority |" in model.text and "gptctl finetune run labelled" in model.text
     data = DatasetCard.load(scored / "dataset-card.md")
     assert {"id", "text", "source", "cluster_id"} <= {one["name"] for one in data.data.dataset_info["features"]}
+    shards = list((workspace / "unique" / "shards").rglob("*.arrow"))
+    assert data.data.dataset_info["download_size"] == sum(path.stat().st_size for path in shards)
     assert data.data.license == "apache-2.0" and data.data.language == ["en"]
     for card in (model, data):
         assert "/tmp/" not in card.content and str(scored) not in card.content

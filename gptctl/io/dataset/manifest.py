@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator, model_validator
 
 from gptctl.core import checked_json
 from gptctl.core.config import fingerprint
@@ -20,6 +20,7 @@ from gptctl.core.errors import DataError
 from gptctl.core.redact import redacted
 from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions, parse_record
 from gptctl.core.summary import Counts, StoredCounts
+from gptctl.core.written_files import changed_files
 from gptctl.io.files import read_if_exists
 from gptctl.io.object_storage.address import is_uri, join
 
@@ -92,6 +93,14 @@ class StoredManifest(BaseModel):
     counts: StoredCounts
     metrics: dict[str, Any]
     tokenizer: str
+
+    @model_validator(mode="after")
+    def lists_once(self) -> Self:
+        """Raise ValueError for a file that is listed twice, whose rows would count twice."""
+        paths = [file.path for file in (*self.shards, *self.files)]
+        if len(set(paths)) < len(paths):
+            raise ValueError("a file is listed twice")
+        return self
 
 
 @dataclass(frozen=True)
@@ -228,6 +237,21 @@ def read_shard(folder: Folder, shard: Shard) -> bytes:
         raise damaged_shard(folder, f"shard is missing: {join(folder, shard.path)}")
     verify_shard(folder, shard, data)
     return data
+
+
+def current_content(folder: Folder, split: str = "") -> str:
+    """Return the `content` of a dataset, or of one split, as its manifest tells it now.
+
+    Raises DataError (3) if the manifest is damaged, or if a shard of a local folder is missing or has changed. If the
+    shards are very large together, only their sizes are compared here; readers compare the checksums.
+    """
+    found = read(folder).only(split) if split else read(folder)
+    if not is_uri(folder):
+        changed = set(changed_files(Path(folder), [shard.to_json() for shard in found.shards]))
+        for shard in found.shards:
+            if shard.path in changed:
+                read_shard(folder, shard)  # which says what is wrong
+    return found.content()
 
 
 def verify_shard(folder: Folder, shard: Shard, data: bytes | memoryview) -> None:

@@ -7,6 +7,7 @@ a shard when it first reads it, and keeps only some shards mapped.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.regular_files import read_small
+from gptctl.core.run_record import MANIFEST
+from gptctl.core.written_files import FileState, check_states, states_of
 from gptctl.io.dataset import manifest, shards
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.files import plain_path
@@ -29,15 +32,17 @@ from gptctl.io.recognize import recognize, wrong_content
 # Shards of a split that are mapped at the same time. Linux allows a process 65,530 maps, and a run may read several
 # splits.
 MAX_MAPPED = 2048
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A folder of token shards, with its tokenizer."""
+    """A folder of token shards, with its tokenizer, and the states that its files had when it was opened."""
 
     folder: Path
     manifest: Manifest
     tokenizer_json: str
+    states: Mapping[Path, FileState]
 
     @property
     def vocab_size(self) -> int:
@@ -51,6 +56,11 @@ class Tokens:
     def documents(self, split: str) -> int:
         """Return the number of documents in a split."""
         return int(self.manifest.metrics[split]["documents"])
+
+    def fingerprint(self) -> str:
+        """Return the hash of the tokens. Raises DataError (3) if a file is damaged or changed after it was opened."""
+        check_states(self.states)
+        return manifest.current_content(self.folder)
 
 
 def open_tokens(path: str) -> Tokens:
@@ -70,12 +80,13 @@ def open_tokens(path: str) -> Tokens:
     for shard in found.shards:
         if not shards.has_size(folder, shard):
             manifest.read_shard(folder, shard)  # which says what is wrong
+    states = states_of(folder / name for name in (MANIFEST, TOKENIZER, *sorted(found.paths)))
     try:
-        tokenizer_json = read_small(folder / "tokenizer.json").decode()
+        tokenizer_json = read_small(folder / TOKENIZER).decode()
     except (FileNotFoundError, UnicodeDecodeError) as error:
-        what = f"{folder / 'tokenizer.json'} is missing or damaged"
+        what = f"{folder / TOKENIZER} is missing or damaged"
         raise DataError(what, f"make it again: gptctl {found.stage} ... -o {path} --force") from error
-    return Tokens(folder, found, tokenizer_json)
+    return Tokens(folder, found, tokenizer_json, states)
 
 
 class MappedShards:

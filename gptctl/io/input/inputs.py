@@ -60,6 +60,7 @@ class Inputs:
         self.datasets: dict[str, str] = {}  # datasets, or splits of them, by the names they have in fingerprints
         self.manifests: dict[str, Manifest] = {}  # by dataset or split
         self.folders: dict[str, str] = {}  # by dataset or split
+        self.chosen_splits: dict[str, str] = {}  # by dataset or split: the split, or "" for the whole dataset
         self.files: list[InputFile] = []
         self.sources: list[str | InputFile] = []  # folders and files, in the order of the arguments
         self._names: dict[str, int] = {}  # with the number that the last file of this name was given
@@ -96,6 +97,7 @@ class Inputs:
         self.datasets[unique_name("documents", self.datasets)] = place
         self.manifests[place] = found
         self.folders[place] = folder
+        self.chosen_splits[place] = split
         self.sources.append(place)
 
     def _add_file(self, file: InputFile) -> None:
@@ -136,7 +138,10 @@ class Inputs:
         """
         if self.is_stream:
             return None
-        found = {name: self.manifests[path].content() for name, path in self.datasets.items()}
+        found = {
+            name: manifest.current_content(self.folders[place], self.chosen_splits[place])
+            for name, place in self.datasets.items()
+        }
         with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
             files = [file for file in self.files if not file.problem]
             remote = [file for file in files if is_uri(file.path) and not read_remote]

@@ -15,6 +15,7 @@ from gptctl.core.errors import DataError
 from gptctl.core.run_record import MANIFEST
 from gptctl.core.written_files import CARD, file_hash
 from gptctl.io.dataset.manifest import StoredShard
+from gptctl.io.files import content_hash
 from gptctl.model.files import locate
 from gptctl.model.files.json_files import read_json
 from gptctl.model.files.weight_files import is_sharded, weight_files
@@ -28,22 +29,33 @@ def weights_fingerprint(folder: Path) -> str:
     """
     if locate.is_adapter(folder):
         files = [folder / name for name in locate.ADAPTER]
-        return combine([file_hash(file) for file in files] + [weights_fingerprint(locate.adapter_base(folder))])
-    files = weight_files(folder)
-    if is_sharded(folder):
-        known = {entry.path: entry.xxh3_128 for entry in read_manifest(folder)}
-        return combine([known.get(path.name) or file_hash(path) for path in files])
-    return file_hash(files[0]) if len(files) == 1 else combine([file_hash(file) for file in files])
+        return combine([content_hash(str(file)) for file in files] + [weights_fingerprint(locate.adapter_base(folder))])
+    hashes = [content_hash(str(file)) for file in weight_files(folder)]
+    return combine(hashes) if is_sharded(folder) or len(hashes) > 1 else hashes[0]
 
 
 def model_fingerprint(folder: Path) -> str:
     """Return a hash of all that a model's output depends on: weights, config, tokenizer, and the base of an adapter."""
     parts = [weights_fingerprint(folder)]
     names = ("config.json", *files_read(folder), *(locate.ADAPTER_EXTRA,) * locate.is_adapter(folder))
-    parts += [f"{name} {file_hash(folder / name)}" for name in names if (folder / name).exists()]
+    parts += [f"{name} {content_hash(str(folder / name))}" for name in names if (folder / name).exists()]
     if locate.is_adapter(folder):
         parts.append(model_fingerprint(locate.adapter_base(folder)))
     return combine(parts, " ")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """List the files that `model_fingerprint` reads."""
+    found = [folder / name for name in ("config.json", *files_read(folder))]
+    if not locate.is_adapter(folder):
+        return found + weight_files(folder)
+    found += [folder / name for name in (*locate.ADAPTER, locate.ADAPTER_EXTRA)]
+    return found + files_of(locate.adapter_base(folder))
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Return the hash of a model under the name that run.json has for it."""
+    return {"model": model_fingerprint(folder)}
 
 
 def combine(checksums: list[str], between: str = "") -> str:

@@ -30,6 +30,7 @@ class GgufArchitecture(NamedTuple):
     """An architecture of GGUF: its name, the activation that it has built in, and the values of other keys.
 
     `norms` are names of norms that differ from those in NAMES. `swaps_rows` is about the order of rotated rows.
+    `approximates` is an activation that llama.cpp computes by the built-in one: it has only the tanh form of GELU.
     """
 
     name: str
@@ -39,6 +40,8 @@ class GgufArchitecture(NamedTuple):
     norms: Mapping[str, str] = {}
     norm_topk_prob: bool = True
     swaps_rows: bool = False
+    residuals: tuple[str, ...] = ("sequential",)
+    approximates: str = ""
     sliding: tuple[bool, ...] = ()  # which layers have a sliding window, repeated over the layers
 
 
@@ -47,8 +50,9 @@ OUTPUT_NORMS = {
     "post_feedforward_layernorm": "post_ffw_norm",
 }
 FOUR_NORMS = OUTPUT_NORMS | {"pre_feedforward_layernorm": "ffn_norm"}
-LLAMA = GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3"), swaps_rows=True)
 ALL_BIASES = ("qkv", "attention_output", "feed_forward")
+LLAMA = GgufArchitecture("llama", "swiglu", (*LINEAR_ROPE, "llama3"), bias_parts=ALL_BIASES, swaps_rows=True)
+PARALLEL = ("sequential", "parallel")
 ARCHITECTURES = {
     families.gpt2.FAMILY.architecture: GgufArchitecture("gpt2", "gelu_tanh", bias_parts=ALL_BIASES),
     families.llama.FAMILY.architecture: LLAMA,
@@ -69,10 +73,23 @@ ARCHITECTURES = {
     ),
     families.phi3.FAMILY.architecture: GgufArchitecture("phi3", "swiglu"),
     families.olmo2.FAMILY.architecture: GgufArchitecture("olmo2", "swiglu", norms=OUTPUT_NORMS),
+    families.olmo.FAMILY.architecture: GgufArchitecture("olmo", "swiglu", swaps_rows=True),
+    families.olmo3.FAMILY.architecture: GgufArchitecture(
+        "olmo2", "swiglu", norms=OUTPUT_NORMS, sliding=(True, True, True, False)
+    ),
+    families.arcee.FAMILY.architecture: GgufArchitecture("arcee", "relu2", swaps_rows=True),
+    families.gpt_neox.FAMILY.architecture: GgufArchitecture(
+        "gptneox", "gelu_tanh", bias_parts=ALL_BIASES, residuals=PARALLEL, approximates="gelu"
+    ),
+    families.falcon.FAMILY.architecture: GgufArchitecture(
+        "falcon", "gelu_tanh", residuals=("parallel", "parallel_shared_norm"), approximates="gelu"
+    ),
     families.granite.FAMILY.architecture: GgufArchitecture("granite", "swiglu", swaps_rows=True),
     families.smollm3.FAMILY.architecture: GgufArchitecture("smollm3", "swiglu", swaps_rows=True),
     families.starcoder2.FAMILY.architecture: GgufArchitecture("starcoder2", "gelu_tanh", bias_parts=ALL_BIASES),
-    families.stablelm.FAMILY.architecture: GgufArchitecture("stablelm", "swiglu", bias_parts=("qkv",)),
+    families.stablelm.FAMILY.architecture: GgufArchitecture(
+        "stablelm", "swiglu", bias_parts=("qkv",), residuals=(*PARALLEL, "parallel_shared_norm")
+    ),
 }
 GEMMA3_SLIDING_THETA = 10000.0
 LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}  # layers of the 27B models, whose logits are scaled by another size
@@ -90,6 +107,11 @@ NAMES = {
     "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
     "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp",
+    "gpt_neox.embed_in": "token_embd", "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output",
+    "attention.query_key_value": "attn_qkv", "attention.dense": "attn_output",
+    "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
+    "transformer.word_embeddings": "token_embd", "ln_attn": "attn_norm_2", "ln_mlp": "attn_norm",
+    "self_attention.query_key_value": "attn_qkv", "self_attention.dense": "attn_output",
     "mlp.experts.{expert}.gate_proj": "ffn_gate_exps", "block_sparse_moe.experts.{expert}.w1": "ffn_gate_exps",
     "mlp.experts.{expert}.up_proj": "ffn_up_exps", "block_sparse_moe.experts.{expert}.w3": "ffn_up_exps",
     "mlp.experts.{expert}.down_proj": "ffn_down_exps", "block_sparse_moe.experts.{expert}.w2": "ffn_down_exps",
@@ -99,6 +121,13 @@ NAMES = {
 def gguf_architecture(config: ModelConfig) -> GgufArchitecture:
     """Return the architecture of GGUF that computes what a config does; `unsupported_reason` must be empty."""
     return ARCHITECTURES[closest_family(config).architecture]
+
+
+def approximation(config: ModelConfig) -> str:
+    """Return what llama.cpp computes only nearly; empty if nothing. `unsupported_reason` must be empty."""
+    if config.activation != gguf_architecture(config).approximates:
+        return ""
+    return "llama.cpp computes GELU by its tanh form, so its log-probabilities may differ in the third decimal place"
 
 
 def missing_choices(config: ModelConfig, architecture: GgufArchitecture) -> list[str]:
@@ -113,9 +142,13 @@ def missing_choices(config: ModelConfig, architecture: GgufArchitecture) -> list
         missing.append("attention or logits without a softcap")
     if name == "gemma3" and (config.attention_softcap or config.sliding_rope_theta != GEMMA3_SLIDING_THETA):
         missing.append("attention_softcap, or sliding_rope_theta other than 10000")
+    if name == "olmo2" and config.sliding_rope_theta not in (0, None, config.rope_theta):
+        missing.append(f"sliding_rope_theta = {config.sliding_rope_theta}")
+    if config.residual not in architecture.residuals:
+        missing.append(f"residual = {config.residual}")
     if name == "smollm3" and not drops_every_fourth(config):
         missing.append("layers without positions other than every fourth")
-    if name == "starcoder2" and not config.has_bias("qkv"):
+    if name in ("starcoder2", "gptneox") and not config.has_bias("qkv"):
         missing.append("layers without biases")
     return missing
 
@@ -142,7 +175,7 @@ def unsupported_reason(config: ModelConfig) -> str:
         return f"GGUF has no architecture for {architecture} that gptctl writes"
     found = ARCHITECTURES[architecture]
     missing = []
-    if config.activation != found.activation:
+    if config.activation not in (found.activation, found.approximates):
         missing.append(f"activation = {config.activation}")
     if not has_windows(config, found.sliding):
         missing.append(f"sliding_window = {config.sliding_window} in these layers")
@@ -183,6 +216,8 @@ def gguf_tensors(
             tensor = weights[hf_name]
             if module.kind.transposed and len(tensor.shape) == 2:
                 tensor = tensor.map(lambda whole: whole.T, torch.Size(reversed(tensor.shape)))
+            if module.kind.by_kv_head:
+                tensor = tensor.map(partial(separate_qkv_rows, kv_heads=config.resolved_kv_heads, heads=config.heads))
             if architecture.swaps_rows and (heads := rotated_heads(module.kind.hf_name, config)):
                 tensor = tensor.map(partial(interleave_rope_rows, heads=heads))
             if config.norm == "rmsnorm_plus_one" and theirs.endswith("norm"):
@@ -205,6 +240,13 @@ def rotated_heads(hf_name: str, config: ModelConfig) -> int:
 def interleave_rope_rows(weight: Tensor, heads: int) -> Tensor:
     """Put row i + D/2 of each head after row i, because llama.cpp rotates neighbors."""
     return weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+
+
+def separate_qkv_rows(weight: Tensor, heads: int, kv_heads: int) -> Tensor:
+    """Put the rows of all queries before those of all keys, and these before those of all values."""
+    groups = weight.view(kv_heads, heads // kv_heads + 2, -1, *weight.shape[1:])
+    parts = groups[:, :-2], groups[:, -2:-1], groups[:, -1:]
+    return torch.cat([part.reshape(-1, *weight.shape[1:]) for part in parts])
 
 
 def add_one(weight: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Norms, biases, positions and routers stay in float32, as in llama.cpp's own conv
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from gptctl.core.errors import UsageError
 from gptctl.core.extras import require
 from gptctl.model.config import ModelConfig
 from gptctl.model.files.lazy_tensor import LazyTensor, lazily
-from gptctl.model.gguf.tensors import gguf_architecture, gguf_tensors, unsupported_reason
+from gptctl.model.gguf.tensors import approximation, gguf_architecture, gguf_tensors, unsupported_reason
 from gptctl.model.gguf.tokenizer import HINT, read_vocabulary, write_vocabulary
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.family_lookup import closest_family
@@ -32,10 +32,12 @@ def write_gguf(
     extra: dict[str, Any],
     weight_type: WeightType = "float32",
     weights: Mapping[str, LazyTensor] | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> None:
     """Write a model and its tokenizer into one file, one tensor after the other.
 
-    `weights` under our names replace those of the model, which may then be on the meta device.
+    `weights` under our names replace those of the model, which may then be on the meta device. `warn` is called with
+    what llama.cpp computes only nearly.
 
     Raises UsageError (2), before anything is written, if GGUF cannot store them; MachineError (4) without gguf.
     """
@@ -43,6 +45,8 @@ def write_gguf(
     config = model.config
     if reason := unsupported_reason(config):
         raise UsageError(reason, HINT)
+    if note := approximation(config):
+        warn(note)
     vocabulary = read_vocabulary(tokenizer_json, config, extra)
     architecture = gguf_architecture(config)
     writer = gguf.GGUFWriter(path, architecture.name)
@@ -76,7 +80,7 @@ def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: Wei
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.heads)
     writer.add_vocab_size(config.vocab_size)
-    if config.norm == "layernorm":
+    if config.norm.startswith("layernorm"):
         writer.add_layer_norm_eps(config.norm_eps)
     else:
         writer.add_layer_norm_rms_eps(config.norm_eps)
@@ -104,7 +108,9 @@ def write_choices(writer: Any, config: ModelConfig) -> None:
         writer.add_attn_logit_softcapping(config.attention_softcap)
     if config.logit_softcap:
         writer.add_final_logit_softcapping(config.logit_softcap)
-    if architecture.name == "stablelm":
+    if config.clip_qkv:
+        writer.add_clamp_kqv(config.clip_qkv)
+    if architecture.name in ("stablelm", "gptneox"):
         writer.add_parallel_residual(config.residual != "sequential")
     if architecture.name == "granite":
         writer.add_embedding_scale(config.embedding_multiplier)

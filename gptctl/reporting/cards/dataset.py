@@ -91,7 +91,8 @@ def metadata(dataset: Output, schema: pa.Schema, license_id: str) -> str:
         configs=[{"config_name": "default", "data_files": [{"split": name, "path": path} for name, path in places]}],
         dataset_info={
             "features": [feature(field.name, field.type) for field in schema],
-            "splits": [{"name": name, "num_bytes": size, "num_examples": count} for name, count, size in splits],
+            "splits": [{"name": name, "num_examples": count} for name, count, _ in splits],
+            "download_size": sum(size for _, _, size in splits),
         },
     )
     return f"---\n{found.to_yaml()}\n---"

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
+from gptctl.core.written_files import FileState, states_of
 from gptctl.io.dataset.schema import concat
 from gptctl.io.formats import InputFile
 from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions
+from gptctl.io.input.find import find_files
 from gptctl.io.input.inputs import Inputs
 from gptctl.io.input.read_task import read_task
 from gptctl.io.input.text_columns import columns_of, has_columns
 from gptctl.io.input.usual_columns import is_text, usual_text_column
+from gptctl.io.object_storage.address import is_uri
 from gptctl.text.cleaning import contamination
 from gptctl.text.cleaning.contamination import NgramIndex
 
@@ -64,13 +68,22 @@ class EvaluationData:
         return compared
 
 
-@lru_cache(maxsize=1)
 def read(paths: tuple[str, ...], text_column: str | None, n: int, reading: ReadOptions) -> EvaluationData:
-    """Read evaluation data and index it, once per process. `reading` has the encoding and the dialect of CSV files.
+    """Read evaluation data and index it, once per process until a local file changes.
 
-    Raises UsageError (2) for a path that does not exist. Raises DataError (3) if a file cannot be read, if a row has no
-    text in the column, and if a path has no row, or only rows that are too short to be found.
+    `reading` has the encoding and the dialect of CSV files. Raises UsageError (2) for a path that does not exist.
+    Raises DataError (3) if a file cannot be read, if a row has no text in the column, and if a path has no row, or
+    only rows that are too short to be found.
     """
+    found = (Path(file.path) for path in paths for file in find_files(path) if not is_uri(file.path))
+    return read_once(paths, text_column, n, reading, tuple(states_of(found).values()))
+
+
+@lru_cache(maxsize=1)
+def read_once(
+    paths: tuple[str, ...], text_column: str | None, n: int, reading: ReadOptions, states: tuple[FileState, ...]
+) -> EvaluationData:
+    """Read evaluation data whose local files have these states, and index it. Raises as `read`."""
     min_words = min(contamination.MIN_TEXT_WORDS, n)
     files: list[EvaluationFile] = []
     too_short = 0

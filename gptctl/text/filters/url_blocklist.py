@@ -8,7 +8,8 @@ browsers parse them (WHATWG, "URL Standard"): port, credentials and a final dot 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -20,6 +21,7 @@ from pydantic import field_validator
 
 from gptctl.core.config import Settings, key
 from gptctl.core.errors import UsageError
+from gptctl.core.written_files import FileState, states_of
 from gptctl.io.files import content_hash
 from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 
@@ -109,9 +111,14 @@ def _count_words(urls: pa.StringArray, words: tuple[str, ...]) -> NDArray[np.int
     return np.bincount(pc.list_parent_indices(parts).filter(found).to_numpy(), minlength=len(urls))
 
 
-@cache
 def blocked_hashes(domains: tuple[str, ...], files: tuple[str, ...]) -> NDArray[np.uint64]:
-    """Return the sorted 64-bit hashes of all blocked domains. Each process reads the files once.
+    """Return the sorted 64-bit hashes of all blocked domains. Each process reads the files once, until they change."""
+    return read_hashes(domains, files, tuple(states_of(map(Path, files)).values()))
+
+
+@lru_cache(maxsize=4)
+def read_hashes(domains: tuple[str, ...], files: tuple[str, ...], states: tuple[FileState, ...]) -> NDArray[np.uint64]:
+    """Read the files, which have these states, and return the hashes.
 
     A hash takes 8 bytes and a string in a set 120, and lists have millions of domains. With five million entries, the
     probability that a hash collision drops any of 10**9 documents is 1 in 1,000.

@@ -26,6 +26,7 @@ from gptctl.pipeline.shard_pipeline import ShardPipeline
 from gptctl.pipeline.task_results import TaskOutput
 from gptctl.text.tokenization import metrics, token_rows
 from gptctl.text.tokenization.encode_task import TokenSchema, worker_tokenizer
+from gptctl.text.tokenization.load import load_tokenizer_json
 from gptctl.text.tokenization.options import TokenizeOptions
 from gptctl.text.tokenizer import Tokenizer
 
@@ -90,6 +91,18 @@ def find_tokenizer(arguments: Sequence[str]) -> str | None:
     """
     files = token_files.find(arguments)
     return token_files.tokenizer_beside(files) if files else None
+
+
+def load_given(config: TokenizeOptions, inputs: Sequence[str]) -> str | None:
+    """Return the tokenizer.json of --tokenizer or, for token files, beside them. None: one is to be trained."""
+    path = config.tokenizer or find_tokenizer(inputs)
+    return load_tokenizer_json(path, config.split_pattern) if path else None
+
+
+def fingerprints(config: TokenizeOptions, inputs: Sequence[str]) -> dict[str, str]:
+    """Return the hash of the tokenizer that is given, if one is."""
+    given = load_given(config, inputs)
+    return {"tokenizer": Tokenizer.from_json(given).hash} if given else {}
 
 
 def open_token_files(config: TokenizeOptions, arguments: Sequence[str], given: str | None) -> TokenFiles | None:

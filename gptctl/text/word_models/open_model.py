@@ -11,6 +11,7 @@ import pyarrow as pa
 import xxhash
 
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.written_files import FileState, file_state
 from gptctl.io.files import content_hash
 from gptctl.io.hub import client
 from gptctl.io.hub.data_files import named
@@ -85,11 +86,11 @@ def open_word_model(path: str) -> WordModel:
     Raises what `model_files` raises, and DataError (3) if the model is damaged.
     """
     files = model_files(path)
-    return _read(files, tuple((stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, files)))
+    return _read(files, tuple(map(file_state, files)))
 
 
 @lru_cache(4)
-def _read(files: tuple[Path, ...], state: tuple[tuple[int, int], ...]) -> WordModel:
+def _read(files: tuple[Path, ...], states: tuple[FileState, ...]) -> WordModel:
     return load_ngram_model(files[0].parent) if len(files) > 1 else load_fasttext(files[0])
 
 

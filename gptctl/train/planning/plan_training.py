@@ -81,7 +81,7 @@ def plan_by_amount(request: PlanRequest) -> TrainingPlan:
         found = choose(1)
         found = choose(max(1, request.steps * batch_tokens(found)))  # the batch depends on the tokens
         found = with_steps(found, request.steps, request.keeps_warmup)
-        why = f"{request.steps:,} steps were asked for"
+        why = f"{request.steps:,} step{'s were' if request.steps != 1 else ' was'} asked for"
     elif tokens:
         found = choose(tokens)
         found = with_steps(found, math.ceil(tokens / batch_tokens(found)), request.keeps_warmup)
@@ -346,7 +346,7 @@ def time_line(
 def recipe_line(plan: TrainingPlan) -> str:
     """Say how a model is trained."""
     recipe = plan.recipe
-    shape = f"{recipe.steps:,} steps of {recipe.batch_size} x {recipe.seq_len} tokens"
+    shape = f"{recipe.steps:,} step{'s' * (recipe.steps != 1)} of {recipe.batch_size} x {recipe.seq_len} tokens"
     rates = f"learning rate {recipe.lr:.2g}" + (f", {recipe.matrix_lr:.2g} for matrices" * (recipe.optimizer == "muon"))
     ending = f", falling over the last {recipe.cooldown_share:.0%} of the run" * (recipe.schedule == "wsd")
     return f"plan: {shape}; {rates}{ending}"

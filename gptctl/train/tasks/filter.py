@@ -13,12 +13,10 @@ from gptctl.core import atomic
 from gptctl.core.config import Values
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.io.dataset.manifest import Shard
-from gptctl.io.files import content_hash
 from gptctl.pipeline import data_splits
 from gptctl.text.arrow_arrays import combine
 from gptctl.text.word_models import training
-from gptctl.text.word_models.ngram_model import SETTINGS, WEIGHTS, NgramModel
+from gptctl.text.word_models.ngram_model import NgramModel
 
 BASE = "none"  # what MODEL must be
 Rows = list[dict[str, Any]]
@@ -48,17 +46,6 @@ def check_base(base: str, task: str) -> None:
         raise UsageError(f"--task filter starts from no model, not {base}", hint)
     if task != "filter" and base == BASE:
         raise UsageError(f"--task {task} starts from a model", f"name its folder; {BASE} is for --task filter")
-
-
-def has_filter(run: Path) -> bool:
-    """Return whether the folder of a finished run has its model."""
-    return (run / "model" / WEIGHTS).is_file()
-
-
-def files_of(run: Path) -> tuple[Shard, ...]:
-    """Return the files of a run's model for the manifest, with their checksums."""
-    files = [run / "model" / name for name in (SETTINGS, WEIGHTS)]
-    return tuple(Shard(f"model/{path.name}", 0, path.stat().st_size, content_hash(str(path))) for path in files)
 
 
 def train_filter(data: LabelledTables, seed: int, run: Path, context: Context) -> tuple[Values, Rows]:

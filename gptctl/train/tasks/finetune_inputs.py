@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
+from gptctl.core.written_files import FileState, check_states, states_of
+from gptctl.io.files import content_hash
 from gptctl.io.input.blocks import UnreadableRecord
 from gptctl.model.config import ModelConfig
+from gptctl.model.files import model_manifest
 from gptctl.model.saved_model import SavedModel
 from gptctl.train.planning.plan_run import PlanOptions
 from gptctl.train.tasks.finetune_options import FinetuneOptions
@@ -24,7 +27,8 @@ from gptctl.train.tasks.prepare_task import prepare_task
 class FinetuneInputs:
     """The model, with the context that is trained on, the processes, and the texts of each source by their split.
 
-    `quarantined` are texts that are left out because they have no label, or because they are no conversations.
+    `fingerprints` are those of the texts, and `states` those of the model's files when it was opened. `quarantined` are
+    texts that are left out because they have no label, or because they are no conversations.
     """
 
     config: FinetuneOptions
@@ -34,6 +38,7 @@ class FinetuneInputs:
     processes: PlanOptions
     sources: dict[str, dict[str, pa.Table]]
     fingerprints: dict[str, str]
+    states: Mapping[Path, FileState]
     quarantined: list[UnreadableRecord]
 
     @property
@@ -44,6 +49,14 @@ class FinetuneInputs:
     def count(self, split: str) -> int:
         """Return the number of texts in a split of all sources."""
         return sum(len(found[split]) for found in self.sources.values())
+
+    def current_fingerprints(self, data: Sequence[str]) -> dict[str, str]:
+        """Return the fingerprints of all that is read. Raises DataError (3) for files that have changed since then."""
+        check_states(self.states)
+        texts = self.config.checked_fingerprints(data, self.fingerprints)
+        template = self.config.chat_template
+        also = {"chat_template": content_hash(template)} if template else {}
+        return {"model": model_manifest.model_fingerprint(self.folder)} | texts | also
 
     def prepare(self, warn: Callable[[str], None]) -> FinetuneTask:
         """Prepare data and model for the chosen task. What it leaves out is then in `quarantined`."""
@@ -63,6 +76,7 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context
 
     check_command(config)
     folder = find_model(base, context.warn, context.info)
+    states = states_of(model_manifest.files_of(folder))
     saved = open_model(folder).saved  # each process reads the weights that it trains
     model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
     if config.lora and "tp" in processes.strategies():
@@ -71,4 +85,6 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context
         hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
         raise UsageError("--seeds and --fold-column train on one machine", hint)
     found = config.read_sources(data, context)
-    return FinetuneInputs(config, folder, saved, model, processes, found.sources, found.fingerprints, found.quarantined)
+    return FinetuneInputs(
+        config, folder, saved, model, processes, found.sources, found.fingerprints, states, found.quarantined
+    )

@@ -13,6 +13,7 @@ from pydantic import field_validator
 from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
+from gptctl.core.run_record import changed_names
 from gptctl.io.input.blocks import UnreadableRecord
 from gptctl.io.input.names import name_sources
 from gptctl.model.config import ModelConfig
@@ -38,6 +39,12 @@ CLASSIFIER_KEYS = (
 # What --task filter reads besides the options of reading: it has one recipe, and needs neither devices nor a model.
 FILTER_KEYS = frozenset(("task", "label_column", "seed", "seeds", "select_on", "fold_column", "fold", "plugins"))
 CHAT_KEYS = ("chat_template", "chat_format", "long_conversations")
+
+
+def with_source(fingerprints: dict[str, str], name: str) -> dict[str, str]:
+    """Return fingerprints by their names SPLIT/FILE with the name of one of several sources between."""
+    parts = {file: file.partition("/") for file in fingerprints} if name else {}
+    return {f"{parts[file][0]}/{name}/{parts[file][2]}" if name else file: fingerprints[file] for file in fingerprints}
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,7 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         """
         if len(paths) > 1 and self.task != "lm":
             raise UsageError(f"--task {self.task} reads one DATA, not {len(paths)}", "put the files into one folder")
-        sources, fingerprints = {}, {}
+        sources, fingerprints = {}, dict[str, str]()
         quarantined: list[UnreadableRecord] = []
         for name, path in zip(name_sources(paths), paths, strict=True):
             tables, prints = self.read_splits(path, context, quarantined)
@@ -207,10 +214,17 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
                     context.warn(data_splits.lacking_warning(lacking, texts, split))
                 quarantined += lacking
             sources[name] = tables
-            for file, value in prints.items():
-                split, _, rest = file.partition("/")
-                fingerprints[f"{split}/{name}/{rest}" if len(paths) > 1 else file] = value
+            fingerprints |= with_source(prints, name if len(paths) > 1 else "")
         return FinetuneData(sources, fingerprints, quarantined)
+
+    def checked_fingerprints(self, paths: Sequence[str], found: dict[str, str]) -> dict[str, str]:
+        """Return what `read_sources` found. Raises DataError (3) if a file has changed or vanished since then."""
+        now: dict[str, str] = {}
+        for name, path in zip(name_sources(paths), paths, strict=True):
+            now |= with_source(data_splits.training_fingerprints(path), name if len(paths) > 1 else "")
+        if changed := changed_names(found, now):
+            raise DataError(f"{changed[0]} has changed since it was read", "run the same command again")
+        return found
 
     def read_splits(
         self, data: str, context: Context, unreadable: list[UnreadableRecord]

@@ -37,8 +37,11 @@ class TokenSources:
         return sum(tokens.count(split) for tokens in self.folders.values())
 
     def inputs(self) -> dict[str, str]:
-        """Return the fingerprint of each folder, as a run records it."""
-        prints = {name: tokens.manifest.content() for name, tokens in self.folders.items()}
+        """Return the fingerprint of each folder, as a run records it.
+
+        Raises DataError (3) if a file has changed since the folders were opened.
+        """
+        prints = {name: tokens.fingerprint() for name, tokens in self.folders.items()}
         if len(prints) == 1:
             return {"tokens": next(iter(prints.values()))}
         return {f"tokens/{name}": content for name, content in prints.items()}

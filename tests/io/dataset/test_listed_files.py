@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gptctl.core import checked_json
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.core.regular_files import MAX_BYTES, read_small
 from gptctl.core.summary import Summary
@@ -99,3 +100,18 @@ def test_small_files_have_a_limit(tmp_path: Path) -> None:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(DataError, match="more than 256 MiB"):
         read_small(path)
+
+
+@pytest.mark.parametrize("entry", ["negative", "twice"])
+def test_a_manifest_that_cannot_be_right_is_damage(entry: str, cleaned: Path, tmp_path: Path) -> None:
+    """Its own checksum is right, as if somebody had computed it."""
+    copy = shutil.copytree(cleaned, tmp_path / "clean")
+    values = checked_json.read(copy / "manifest.json")
+    assert values is not None
+    values["shards"] += values["shards"] if entry == "twice" else []
+    values["shards"][0] |= {"rows": -5} if entry == "negative" else {}
+    checked_json.write(copy / "manifest.json", values)
+    with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+        manifest.read(copy)
+    failure = doctor(Doctor(paths=(str(copy),))).failure
+    assert failure is not None and "manifest.json: is damaged" in str(failure)

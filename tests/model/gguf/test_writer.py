@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptctl.core.errors import UsageError
+from gptctl.model.folder import load_model
 from gptctl.model.gguf import writer
 from gptctl.model.gpt import GPT
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
 from tests.conftest import documents
+from tests.evals.small_model import tokenizer_json
 from tests.model.hf.foreign_folders import METASPACE, make_tokenizer
+from tests.model.hf.small_families import WINDOW, save
 from tests.model.test_gpt import logits_of, make, some_tokens
 
 gguf = pytest.importorskip("gguf")
@@ -192,7 +195,7 @@ def test_a_mixture_without_qk_norm_is_of_llama(tmp_path: Path) -> None:
         ("test-gpt3", {"bias": False}, "no architecture for GPTNeoForCausalLM"),
         ("char-cpu", {}, "gpt2 has no activation = gelu"),
         ("char-modern", {}, "qwen3 has no activation = relu2"),
-        ("test-modern", {"qk_norm": False, "bias": True}, "without biases"),
+        ("test-modern", {"bias": True}, "without biases"),
         ("test-modern", {"logit_softcap": 15.0}, "logit_softcap"),
     ],
 )
@@ -213,3 +216,39 @@ def test_tokenizers_that_it_can_not_hold(tmp_path: Path) -> None:
             writer.write_gguf(tmp_path / "model.gguf", make("test-gpt2"), text, {})
     with pytest.raises(UsageError, match="more tokens"):
         writer.write_gguf(tmp_path / "model.gguf", make("test-gpt2", vocab_size=100), tokenizer("bpe"), {})
+
+
+def changed(case: str, folder: Path) -> tuple[dict[str, Tensor], GPT]:
+    """Return the tensors that GGUF stores of a small model of transformers, and our model of it."""
+    save(case, folder)
+    found = load_model(folder)
+    writer.write_gguf(folder / "model.gguf", found.model, tokenizer_json(), {})
+    stored = gguf.GGUFReader(folder / "model.gguf").tensors
+    return {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in stored}, found.model
+
+
+@pytest.mark.parametrize("case", ["gpt-neox", "falcon", "falcon-two-norms", "falcon-old"])
+def test_queries_keys_and_values_follow_each_other(tmp_path: Path, case: str) -> None:
+    """As llama.cpp reads them; GPT-NeoX and Falcon have those of each head together."""
+    tensors, model = changed(case, tmp_path)
+    parts = [model.state_dict()[f"blocks.1.attention.{part}.weight"] for part in ("query", "key", "value")]
+    assert torch.equal(tensors["blk.1.attn_qkv.weight"], torch.cat(parts))
+
+
+def test_layers_whose_windows_slide(tmp_path: Path) -> None:
+    """All but every fourth of OLMo 3 do, with the frequencies of the others; llama.cpp has no second base."""
+    changed("olmo3", tmp_path)
+    found = fields(tmp_path / "model.gguf")
+    assert (found["olmo2.attention.sliding_window"], found["olmo2.rope.scaling.type"]) == (WINDOW, "yarn")
+    with pytest.raises(UsageError, match="sliding_rope_theta"):
+        changed("olmo3-two-bases", tmp_path / "two")
+
+
+def test_an_approximation_is_said(tmp_path: Path) -> None:
+    """What llama.cpp computes by the tanh form of GELU."""
+    said: list[str] = []
+    for case in ("gpt-neox", "falcon-old"):  # the second has this form
+        save(case, tmp_path / case)
+        model = load_model(tmp_path / case).model
+        writer.write_gguf(tmp_path / f"{case}.gguf", model, tokenizer_json(), {}, warn=said.append)
+    assert len(said) == 1 and "GELU" in said[0]

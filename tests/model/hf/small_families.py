@@ -5,6 +5,7 @@ The weights are lively, norms and biases too, so that a wrong computation change
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("mistral", {"sliding_window": WINDOW}),
     "mistral-full": ("mistral", {"sliding_window": None, "head_dim": 16}),
     "mixtral": ("mixtral", MIXTRAL | {"sliding_window": WINDOW}),
+    "mixtral-full": ("mixtral", MIXTRAL | {"sliding_window": None}),
     "qwen2": ("qwen2", {}),
     "qwen2-sliding": ("qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2}),
     "qwen2-yarn": ("qwen2", {"tie_word_embeddings": True, "rope_scaling": YARN}),
@@ -52,6 +54,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3-sliding": ("qwen3", {"head_dim": 12, "use_sliding_window": True, "sliding_window": WINDOW,
                                 "layer_types": ["full_attention", "sliding_attention"] * 2, "attention_bias": True}),
     "qwen3-moe": ("qwen3_moe", EXPERTS | {"head_dim": 16}),
+    "qwen3-moe-full": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True}),
     "qwen3-moe-norm": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "attention_bias": True, "use_sliding_window": True,
                                                "sliding_window": WINDOW}),
     "qwen2-moe": ("qwen2_moe", EXPERTS | {"shared_expert_intermediate_size": 24}),
@@ -78,6 +81,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("olmo2", {"attention_bias": True}),
     "olmo2-plain": ("olmo2", {}),
     "olmo3": ("olmo3", {"sliding_window": WINDOW, "rope_scaling": YARN}),
+    "olmo3-two-bases": ("olmo3", {"sliding_window": WINDOW, "rope_scaling": YARN | {"rope_theta": 1e4}}),
+    "olmo3-plain": ("olmo3", {"sliding_window": WINDOW}),
+    "arcee": ("arcee", {}),
     "granite": ("granite", {"embedding_multiplier": 6.0, "logits_scaling": 0.5, "residual_multiplier": 0.22,
                             "attention_multiplier": 0.1}),
     "starcoder2": ("starcoder2", {"sliding_window": WINDOW}),
@@ -89,6 +95,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt-neox-sequential": ("gpt_neox", {"rotary_pct": 1.0, "use_parallel_residual": False, "attention_bias": False}),
     "falcon": ("falcon", {}),
     "falcon-new": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}),
+    "falcon-old": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1,
+                             "activation": "gelu_new"}),
+    "falcon-two-norms": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
     "falcon-sequential": ("falcon", {"multi_query": False, "parallel_attn": False, "tie_word_embeddings": False}),
     "opt": ("opt", {"ffn_dim": 64}),
     "opt-plain": ("opt", {"ffn_dim": 64, "enable_bias": False, "activation_function": "gelu"}),
@@ -100,7 +109,7 @@ def make(case: str) -> Any:
     import transformers
 
     model_type, changes = CASES[case]
-    settings = SIZES | {"bos_token_id": END_ID, "eos_token_id": END_ID, "pad_token_id": END_ID} | changes
+    settings = SIZES | {"bos_token_id": END_ID, "eos_token_id": END_ID, "pad_token_id": END_ID} | deepcopy(changes)
     config = transformers.AutoConfig.for_model(model_type, **settings)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
