@@ -67,6 +67,7 @@ class Console:
         self.interval = VERBOSE_INTERVAL_SECONDS if verbose else PLAIN_INTERVAL_SECONDS
         self.live = is_live() and not quiet
         self.spoken = time.monotonic()
+        self.has_written = False  # whether a result went to standard output
         self._began: tuple[float, float] | None = None  # time and amount of work done at the first report of progress
         self._bar: Progress | None = None
         self._task: Any = None
@@ -99,6 +100,7 @@ class Console:
     def write(self, text: str) -> None:
         """Write a piece of a result, such as a streamed sample, to standard output; to a terminal, visibly."""
         clear_starting()
+        self.has_written = True
         sys.stdout.write(visible(text, lines=True) if sys.stdout.isatty() else text)
         sys.stdout.flush()
 

@@ -7,12 +7,15 @@ import os
 from gptctl.cli.console import show_starting
 from gptctl.cli.stages import stage_names
 from gptctl.core.cache_folder import out_argument, set_matplotlib_folder, use_temporary_folder_in
+from gptctl.core.watcher import start_watcher
 from gptctl.text.kernels import cache
 
 # The modules that the workers of a stage import and its command line does not.
 WORKERS_IMPORT = {"clean": ("gptctl.text.kernels.words",), "dedup": ("gptctl.text.kernels.shingles",)}
 # With these options nothing is said, or something short at once.
 QUIET = frozenset({"--help", "-h", "--quiet", "-q", "--print-config"})
+# With these options nothing is computed.
+TELLS_ONLY = frozenset({"--help", "-h", "--print-config"})
 # With these options a stage has no workers.
 SHOWS_ONLY = frozenset({"--help", "--dry-run", "--print-config", "--explain"})
 
@@ -54,6 +57,8 @@ def start_workers(args: list[str]) -> None:
     global compiles
     require_address_space(args)
     reserve_little()
+    if args and args[0] in stage_names() and not TELLS_ONLY & {*args}:
+        start_watcher()
     if len(args) > 1 and args[0] in stage_names() and not QUIET & {*args}:
         show_starting(args[0])
     if out := out_argument(args):

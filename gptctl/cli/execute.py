@@ -8,27 +8,30 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from gptctl.cli import early
+from gptctl.cli import early, streams
 from gptctl.cli.console import Console, print_json
 from gptctl.cli.params import common_options
 from gptctl.cli.resolve import flag_values, resolve
 from gptctl.cli.stages import STAGES, config_model, plan
 from gptctl.core import plugins
-from gptctl.core.config import Layer, flatten, plain, show
+from gptctl.core.config import Layer, StageConfig, flatten, plain, show
 from gptctl.core.context import Context
-from gptctl.core.errors import PipeClosedError
+from gptctl.core.errors import PipeClosedError, from_exception, from_os_error
 from gptctl.core.redact import redacted
 from gptctl.core.signals import StopFlag
+from gptctl.core.summary import Summary
 from gptctl.core.visible import visible
 from gptctl.text.kernels import cache
 
 
 def execute(stage: str, values: dict[str, Any]) -> None:
-    """Run a command. A closed pipe is reported here, because Typer would turn it into exit code 1."""
+    """Run a command. A closed pipe and EOFError are reported here: Typer would turn them into exit codes 1 and 130."""
     try:
         run_stage(stage, values)
     except BrokenPipeError as error:
         raise PipeClosedError("the reader of the pipe is gone") from error
+    except EOFError as error:
+        raise from_exception(error) from error
 
 
 def run_stage(stage: str, values: dict[str, Any]) -> None:
@@ -43,6 +46,8 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
         common["plugin_files"] or (),
         placeholders=common["print_config"],
     )
+    if common["json_output"]:
+        streams.require_output()
     if common["print_config"]:
         sys.stdout.write(visible(show(config, origins), lines=True))
         return
@@ -71,7 +76,29 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
             console.stop_bar()
     summary = replace(summary, seconds=time.monotonic() - started)
     console.show(summary)
+    written = is_written(summary, config)
     if common["json_output"]:
-        print_json(summary.to_json())
+        write_json(summary, written)
     if summary.failure:
         raise summary.failure
+    if not (common["json_output"] or common["quiet"] or written or console.has_written):
+        streams.require_messages()  # the tables are the result
+
+
+def is_written(summary: Summary, config: StageConfig) -> bool:
+    """Return whether the result is an output that is complete, on disk or in a pipe."""
+    writes = "out" in type(config).model_fields and bool(summary.outputs)
+    return writes and summary.final_status in ("done", "up to date")
+
+
+def write_json(summary: Summary, written: bool) -> None:
+    """Print the result as JSON. Raises MachineError (4) that says what is complete if it cannot be written."""
+    try:
+        print_json(summary.to_json())
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        known = from_os_error(error)
+        if written:
+            known.hint = f"{', '.join(summary.outputs)} is complete: the same command shows the result again"
+        raise known from error

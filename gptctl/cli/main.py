@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gptctl.cli import streams
 from gptctl.cli.commands import StageGroup, show_version
 from gptctl.cli.console import clear_starting
 from gptctl.cli.stages import COMMON_PANEL, stage_names
@@ -39,20 +40,26 @@ def gptctl(
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    code: int | None = 1
+    code: int = 1
     try:
         require_utf8(sys.argv)
         code = app(prog_name="gptctl", standalone_mode=False) or 0
     except BaseException as error:
         code = report(error)
+    sys.exit(finish(code))
+
+
+def finish(code: int) -> int:
+    """Flush standard output and return the exit code, which is not 0 if a result could not be written."""
     clear_starting()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = 141
-    if code == 141:  # whoever read our output is gone, and Python must not complain about it while it shuts down
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    except OSError as error:
+        code = code or report(error)
+    streams.drop_output()
+    return code
 
 
 def require_utf8(arguments: list[str]) -> None:

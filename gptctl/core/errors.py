@@ -46,6 +46,8 @@ OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|can't allocate memory|no
 NO_ADDRESS_SPACE = re.compile(
     r"failed to map segment|cannot allocate memory|can't start new thread|failed to launch worker thread", re.I
 )
+# What an OSError names if it is about standard output.
+STANDARD_OUTPUT = "standard output"
 REQUESTED_BYTES = re.compile(r"[Tt](ried to allocate [\d.]+ \w+)")
 
 
@@ -183,6 +185,9 @@ def from_os_error(error: OSError, path: Path | str | None = None) -> GptctlError
 
     `path` is the path that was being written. Without it the error's own file name is used.
     """
+    if error.filename == STANDARD_OUTPUT:
+        what = f"{STANDARD_OUTPUT} cannot be written: {error.strerror}"
+        return MachineError(what, "redirect it to a file on a disk with space, or to a pipe")
     where = str(path or error.filename or "the output")
     if answer := STORAGE_ERROR.search(str(error)):
         if path is None and (place := STORAGE_PLACE.search(str(error))):

@@ -22,6 +22,7 @@ from gptctl.core import plugins
 from gptctl.core.cpus import available_cpus
 from gptctl.core.errors import MachineError
 from gptctl.core.main_module import without_current_folder, without_main_module
+from gptctl.core.watcher import HANDLED
 from gptctl.executors import serial
 
 Item = TypeVar("Item")
@@ -104,14 +105,24 @@ def kill_workers(pool: ProcessPoolExecutor) -> None:
 
 
 def start_server(preload: Sequence[str]) -> None:
-    """Start the fork server if it is not running, so that its imports run at the same time as ours."""
-    from multiprocessing import forkserver
+    """Start the fork server if it is not running, so that its imports run at the same time as ours.
+
+    It blocks the signals that stop a command, and so do the workers that it forks. A terminal, Slurm and systemd send
+    these signals to all processes of a command, and the command decides what happens to its workers.
+    """
+    from multiprocessing import forkserver, resource_tracker
 
     multiprocessing.get_context("forkserver").set_forkserver_preload(
         ["gptctl.executors._fork_server", "gptctl.pipeline.shard_pipeline", *preload]
     )
-    with without_current_folder():
-        forkserver.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        with without_current_folder():
+            resource_tracker.ensure_running()  # which unblocks some of them
+            signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def initialize_worker() -> None:
@@ -119,8 +130,8 @@ def initialize_worker() -> None:
     from gptctl.io.dataset.schema import prepare_arrow
 
     prepare_arrow()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=exit_with_parent, daemon=True).start()
 
 

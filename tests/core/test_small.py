@@ -45,12 +45,24 @@ def test_counts_add_up_and_come_back() -> None:
     assert funnel("t", counts).rows[-1] == ("kept", "3", "60.0%", "15 B")
 
 
-def test_a_signal_is_remembered_and_handlers_come_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_remembered_and_handlers_come_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
     with StopFlag() as stop:
         stop.check()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         with pytest.raises(StoppedError) as caught:
             stop.check("training stopped")
-    assert caught.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+def test_a_hangup_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopFlag() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -8,12 +8,12 @@ import pytest
 
 from gptctl.core import errors
 from gptctl.core.errors import GptctlError
-from gptctl.core.signals import HANDLED
+from gptctl.core.watcher import HANDLED
 from tests.conftest import REPO
 
 PAGE = (REPO / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 CODES = {kind.__name__: kind.exit_code for kind in GptctlError.__subclasses__() if kind is not errors.StoppedError}
-SIGNALS = {130, 138, 143}  # of HANDLED, on Linux
+SIGNALS = {129, 130, 138, 143}  # of HANDLED, on Linux
 
 
 def sections() -> dict[str, str]:
@@ -52,7 +52,7 @@ def test_quoted_as_in_the_sources(code: int, text: str, sources: str) -> None:
 
 def test_every_exit_code_has_its_section() -> None:
     told = {int(code) for heading in sections() if heading.startswith("Exit") for code in re.findall(r"\d+", heading)}
-    assert {signal.Signals(number).name for number in HANDLED} == {"SIGINT", "SIGTERM", "SIGUSR1"}
+    assert {signal.Signals(number).name for number in HANDLED} == {"SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1"}
     assert told == {1, *CODES.values(), *SIGNALS}
     assert {code for code, _ in quoted()} == {2, 3, 4, 5, 6}
     assert len(quoted()) >= 45 and len(set(quoted())) == len(quoted())

@@ -49,7 +49,14 @@ def assert_stopped(numbers: tuple[signal.Signals, ...], code: int, err: str) -> 
 
 
 @pytest.mark.parametrize(
-    "numbers", [(signal.SIGTERM,), (signal.SIGINT,), (signal.SIGINT, signal.SIGTERM)], ids=["term", "int", "two"]
+    "numbers",
+    [
+        (signal.SIGTERM,),
+        (signal.SIGINT,),
+        pytest.param((signal.SIGHUP,), marks=pytest.mark.slow),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+    ids=["term", "int", "hangup", "two"],
 )
 def test_a_stage_stops_and_goes_on(
     numbers: tuple[signal.Signals, ...], several: Path, whole: dict[str, bytes], tmp_path: Path, gptctl: Gptctl
@@ -144,18 +151,24 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 def measure(batch: DocumentBatch, config: Config) -> FilterResult:
     Path("computing").touch()
-    pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    CALL
 """
+
+
+def start_library_call(call: str, folder: Path, *arguments: object) -> subprocess.Popen[bytes]:
+    """Start clean with a filter that makes a call of many minutes, and wait for the call."""
+    (folder / "stuck.py").write_text(LIBRARY_CALL.replace("CALL", call))
+    plugin = ("--plugin", "stuck.py", "--filters", "stuck")
+    process = start("clean", *arguments, "-o", "clean", *plugin, *ALONE, cwd=folder)
+    wait_for(process, lambda: (folder / "computing").exists())
+    return process
 
 
 @pytest.mark.parametrize("second", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_the_second_ends_native_code(second: signal.Signals, several: Path, tmp_path: Path) -> None:
     """A library computes for half an hour, and Python runs no handler. The message says what became of the output."""
-    (tmp_path / "stuck.py").write_text(LIBRARY_CALL)
-    plugin = ("--plugin", "stuck.py", "--filters", "stuck")
-    process = start("clean", several, "-o", "clean", *plugin, *ALONE, cwd=tmp_path)
+    process = start_library_call('pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)', tmp_path, several)
     assert process.stderr is not None
-    wait_for(process, lambda: (tmp_path / "computing").exists())
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == b"SIGINT: stopping after what is being computed; again stops at once\n"
     process.send_signal(second)
@@ -163,3 +176,60 @@ def test_the_second_ends_native_code(second: signal.Signals, several: Path, tmp_
     said = f"by a second {second.name}: clean is unfinished, and keeps what was complete"
     expect(Ran(process.returncode, b"", err.decode()), 128 + second, said, "same command again to go on")
     assert_honest(tmp_path / "clean")
+
+
+@pytest.mark.slow
+def test_the_second_ends_native_code_that_keeps_the_lock(several: Path, tmp_path: Path) -> None:
+    """No Python code runs, neither a handler nor a thread: another process kills the command and says what is left."""
+    process = start_library_call("sum(range(10**14))", tmp_path, several)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)  # two equal signals that are pending are one
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    said = "killed after a second SIGINT: clean is unfinished, and keeps what was complete"
+    expect(Ran(process.returncode, b"", err.decode()), -signal.SIGKILL, said, "same command again to go on")
+    assert_honest(tmp_path / "clean")
+
+
+@pytest.mark.slow
+def test_stopped_and_continued(several: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    """SIGSTOP and SIGCONT (Ctrl-Z and fg) change nothing."""
+    process = start("clean", several, "-o", "clean", "--workers", "2", cwd=tmp_path)
+    wait_for(process, lambda: (tmp_path / "clean" / "config.toml").exists())
+    for _ in range(3):
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            os.killpg(process.pid, number)
+            time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert_whole(tmp_path / "clean")
+    assert tree_bytes(tmp_path / "clean") == whole
+
+
+@pytest.mark.slow
+def test_nohup(several: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    """SIGHUP stays ignored if it was ignored when the command started."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start("clean", several, "-o", "clean", *ALONE, cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(process, lambda: (tmp_path / "clean" / "config.toml").exists())
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert tree_bytes(tmp_path / "clean") == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group(number: signal.Signals, several: Path, tmp_path: Path, gptctl: Gptctl) -> None:
+    """As a terminal that is closed, Slurm and systemd send it: workers leave the decision to the command."""
+    process = start("clean", several, "-o", "clean", "--workers", "2", cwd=tmp_path)
+    wait_for(process, lambda: (tmp_path / "clean" / "config.toml").exists())
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert_stopped((number,), process.returncode, err.decode())
+    assert json.loads((tmp_path / "clean" / "run.json").read_text())["status"] == "stopped"
+    assert gptctl("clean", several, "-o", "clean", *ALONE).code == 0
+    assert_whole(tmp_path / "clean")

@@ -240,7 +240,9 @@ def test_every_strategy_goes_back_exactly(tmp_path: Path, parallel: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)], ids=lambda x: str(int(x))
+    ("number", "code"),
+    [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)],
+    ids=lambda x: str(int(x)),
 )
 def test_signals_save_and_leave(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """As Slurm's --signal=USR1 sends before the time is up: the state is saved, and the exit code tells which it was."""

@@ -33,7 +33,7 @@ from gptctl.core.context import Context
 from gptctl.core.errors import GptctlError, MachineError, StoppedError
 from gptctl.core.main_module import without_current_folder, without_main_module
 from gptctl.core.run_folder import Run
-from gptctl.core.signals import HANDLED, StopFlag
+from gptctl.core.signals import StopFlag, not_ignored
 from gptctl.model import device
 from gptctl.train.distributed.base_strategy import COLLECTIVE_TIMEOUT
 from gptctl.train.distributed.connections import raise_file_limit
@@ -127,7 +127,7 @@ def launch_config(job: TrainJob, logs: str, attempt: int) -> LaunchConfig:
         local_addr="localhost" if is_local else None,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=Std.ALL),
-        signals_to_handle=",".join(number.name for number in HANDLED),
+        signals_to_handle=",".join(number.name for number in not_ignored()),
         **settings,
     )
 
@@ -148,7 +148,7 @@ def relayed_messages(context: Context) -> Iterator[Any]:
 @contextmanager
 def original_handlers() -> Iterator[None]:
     """Restore the signal handlers at the end: torch's launcher replaces them."""
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
+    handlers = {number: signal.getsignal(number) for number in not_ignored()}
     try:
         yield
     finally:
