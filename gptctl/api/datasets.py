@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from gptctl.api.errors import as_gptctl_error
 from gptctl.core.errors import UsageError
 from gptctl.core.extras import require
 from gptctl.core.summary import Counts
+from gptctl.core.visible import escape_html
 
 if TYPE_CHECKING:
     import datasets
@@ -103,12 +103,12 @@ class Dataset:
     def _repr_html_(self) -> str:
         """Return the first rows as a table for notebooks."""
         table = self.to_arrow(SHOWN_ROWS)
-        head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
+        head = "".join(f"<th>{escape_html(name)}</th>" for name in table.column_names)
         rows = "".join(
-            f"<tr>{''.join(f'<td>{escape(short(value))}</td>' for value in row.values())}</tr>"
+            f"<tr>{''.join(f'<td>{escape_html(short(value))}</td>' for value in row.values())}</tr>"
             for row in table.to_pylist()
         )
-        return f"<p>{escape(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<p>{escape_html(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def short(value: Any, width: int = 80) -> str:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
@@ -15,6 +14,7 @@ from gptctl.api.errors import as_gptctl_error
 from gptctl.api.wording import in_python
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.plugins import did_you_mean
+from gptctl.core.visible import escape_html
 
 if TYPE_CHECKING:
     from gptctl.evals.inference.loaded_model import LoadedModel
@@ -191,7 +191,7 @@ class Model:
 
     def _repr_html_(self) -> str:
         """Return the line for notebooks."""
-        return f"<p>{escape(repr(self))}</p>"
+        return f"<p>{escape_html(repr(self))}</p>"
 
 
 class Run(Model):
@@ -219,8 +219,8 @@ class Run(Model):
 
     def _repr_html_(self) -> str:
         """Return the figures as a table for notebooks."""
-        rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in self.metrics.items())
-        return f"<p>{escape(repr(self))}</p><table>{rows}</table>"
+        rows = "".join(f"<tr><td>{escape_html(k)}</td><td>{escape_html(v)}</td></tr>" for k, v in self.metrics.items())
+        return f"<p>{escape_html(repr(self))}</p><table>{rows}</table>"
 
 
 def sampling_params(options: dict[str, Any], generation_config: dict[str, Any]) -> Any:

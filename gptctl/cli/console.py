@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gptctl.core.errors import GptctlError
 from gptctl.core.formatting import format_duration, format_number
 from gptctl.core.redact import redact, redacted
+from gptctl.core.visible import one_line, visible
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_SECONDS = 30.0
 VERBOSE_INTERVAL_SECONDS = 1.0
 SHOW_CURSOR = "\r\x1b[J\x1b[?25h"  # and clear the bar
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 
 
 def safe(text: str) -> str:
-    """Return a text with control characters, such as terminal escapes in data, made visible, and passwords hidden."""
-    return redact(text).translate(CONTROL)
+    """Return a text with characters that act on a terminal made visible, and passwords hidden."""
+    return visible(redact(text), lines=True)
+
+
+def safe_line(text: str) -> str:
+    """Return a text as `safe` does, on one line."""
+    return visible(redact(text))
 
 
 def is_live() -> bool:
@@ -93,10 +98,10 @@ class Console:
             print(safe(message), file=sys.stderr, flush=True)
 
     def write(self, text: str) -> None:
-        """Write a piece of a result, such as a streamed sample, to standard output."""
+        """Write a piece of a result, such as a streamed sample, to standard output; to a terminal, visibly."""
         clear_starting()
         self.has_written = True
-        sys.stdout.write(text)
+        sys.stdout.write(visible(text, lines=True) if sys.stdout.isatty() else text)
         sys.stdout.flush()
 
     def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
@@ -116,7 +121,7 @@ class Console:
             parts = [amount(done, total, unit)]
             parts += [pace(rate, unit)] if rate > 0 else []
             parts += [f"{format_duration((total - done) / rate)} left"] if total and rate > 0 else []
-            print(", ".join(parts) + ("; " + safe(note) if note else ""), file=sys.stderr, flush=True)
+            print(", ".join(parts) + ("; " + safe_line(note) if note else ""), file=sys.stderr, flush=True)
 
     def show_metrics(self, metrics: dict[str, Any]) -> None:
         """Draw the metrics of a training run if standard error is a terminal."""
@@ -153,7 +158,7 @@ class Console:
             self._bar.start()
             self._task, self._unit = self._bar.add_task(unit, total=total, note=note), unit
         said = amount(done, total, unit)
-        self._bar.update(self._task, completed=done, total=total, description=said, note=safe(note))
+        self._bar.update(self._task, completed=done, total=total, description=said, note=safe_line(note))
 
     def stop_bar(self) -> None:
         """Remove the bar or the view from the screen."""
@@ -190,11 +195,11 @@ class Console:
             return
         self.stop_bar()
         rows = [table.columns, *table.rows]
-        widths = [max(len(safe(row[i])) for row in rows) for i in range(len(table.columns))]
-        print(f"{safe(table.title)}:", file=sys.stderr)
+        widths = [max(len(safe_line(row[i])) for row in rows) for i in range(len(table.columns))]
+        print(f"{safe_line(table.title)}:", file=sys.stderr)
         for row in rows:
             cells = [
-                safe(cell).ljust(width) if i == 0 else safe(cell).rjust(width)
+                safe_line(cell).ljust(width) if i == 0 else safe_line(cell).rjust(width)
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             print("  " + "  ".join(cells).rstrip(), file=sys.stderr)
@@ -203,7 +208,8 @@ class Console:
 def print_json(document: dict[str, Any]) -> None:
     """Print the one JSON result."""
     clear_starting()
-    sys.stdout.write(json.dumps(redacted(document), allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(redacted(document), allow_nan=False, ensure_ascii=False)
+    sys.stdout.write(visible(text) + "\n")  # what remains of such characters is in strings, as \\u009b and the like
     sys.stdout.flush()
 
 
@@ -241,8 +247,3 @@ def singular(unit: str) -> str:
 def pace(rate: float, unit: str) -> str:
     """Return a speed; for slow work, the time that one unit takes."""
     return f"{rate:,.1f} {unit}/s" if rate >= 1 else f"{format_duration(1 / rate)} per {singular(unit)}"
-
-
-def one_line(text: str) -> str:
-    """Join the lines of a text into one."""
-    return " ".join(text.split())

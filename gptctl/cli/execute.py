@@ -20,6 +20,7 @@ from gptctl.core.errors import PipeClosedError, from_exception, from_os_error
 from gptctl.core.redact import redacted
 from gptctl.core.signals import StopFlag
 from gptctl.core.summary import Summary
+from gptctl.core.visible import visible
 from gptctl.text.kernels import cache
 
 
@@ -48,7 +49,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     if common["json_output"]:
         streams.require_output()
     if common["print_config"]:
-        sys.stdout.write(show(config, origins))
+        sys.stdout.write(visible(show(config, origins), lines=True))
         return
     if common["verbose"]:
         chosen = flatten(redacted(plain(config)))

@@ -77,6 +77,7 @@ def report(error: BaseException) -> int:
     from gptctl.cli.console import Console
     from gptctl.core.errors import GptctlError, PipeClosedError, UsageError, from_exception
     from gptctl.core.redact import redact
+    from gptctl.core.visible import visible
 
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
@@ -87,7 +88,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return 130
     if "--debug" in sys.argv:
-        sys.stderr.write(redact("".join(traceback.format_exception(error))))
+        sys.stderr.write(visible(redact("".join(traceback.format_exception(error))), lines=True))
     if isinstance(error, typer.TyperException):
         instead = instead_of(error, sys.argv)
         error = UsageError(usage_problem(error, suggests=not instead), instead or usage_hint(sys.argv))

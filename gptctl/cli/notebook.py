@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from html import escape
 from io import StringIO
 from typing import Any
 
 from gptctl.cli.console import Console, safe
+from gptctl.core.visible import escape_html
 
 REFRESH_SECONDS = 0.5
 WIDTH = 100
@@ -68,7 +68,7 @@ class NotebookConsole(Console):
         if self._handle is not None and now - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = now
-        content = {"text/plain": safe(text), "text/html": f"<pre>{escape(safe(text))}</pre>"}
+        content = {"text/plain": safe(text), "text/html": f"<pre>{escape_html(safe(text))}</pre>"}
         if self._handle is None:
             self._handle = display(content, raw=True, display_id=True)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from gptctl.core.visible import one_line, visible
+
 SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_]))")  # an underscore inside a word has no meaning
 LEADING = re.compile(r"^([#>+=-]+|\d+[.)])(?=\s|$)|^([=-]{3,})")
 
@@ -13,11 +15,6 @@ def escape(text: str) -> str:
     """Return a text as one line in which nothing becomes markup, a link, HTML or the end of a table's cell."""
     flat = SPECIAL.sub(r"\\\1", one_line(text).replace("&", "&amp;")).replace("<", "&lt;").replace("://", ":&#47;/")
     return LEADING.sub(lambda match: match[0][:-1] + "\\" + match[0][-1], flat)
-
-
-def one_line(text: str) -> str:
-    """Return a text as one line, with unprintable characters replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 def code(text: str) -> str:
@@ -31,7 +28,7 @@ def code(text: str) -> str:
 def code_block(text: str, language: str = "") -> str:
     """Return lines of text as a code block."""
     fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+    return f"{fence}{language}\n{visible(text, lines=True)}\n{fence}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

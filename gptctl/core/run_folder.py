@@ -44,6 +44,7 @@ from gptctl.core.run_record import (
     utc_now,
 )
 from gptctl.core.summary import Counts, Summary
+from gptctl.core.visible import visible
 from gptctl.core.written_files import Entry, changed_files, changed_output, list_files, list_files_with_times
 
 
@@ -103,7 +104,7 @@ class Run:
 
     def log(self, text: str) -> None:
         """Append text to log.txt."""
-        atomic.append_line(self.path / "log.txt", f"{utc_now()} {redact(text)}")
+        atomic.append_line(self.path / "log.txt", f"{utc_now()} {visible(redact(text), lines=True)}")
 
     def previous_summary(self) -> Summary:
         """Return the result of the run that is already complete here."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gptctl.core.errors import GptctlError
 from gptctl.core.formatting import format_bytes, format_duration, format_number
+from gptctl.core.visible import escape_html
 
 LOW_SHARE = 0.05  # of the documents; where a stage keeps less, something is probably wrong
 # Why documents that were read are quarantined: they lack a value that the command needs.
@@ -118,10 +118,10 @@ class Table:
 
     def to_html(self) -> str:
         """Return an HTML table with all text escaped."""
-        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        head = "".join(f"<th>{escape_html(name)}</th>" for name in self.columns)
+        rows = ("".join(f"<td>{escape_html(cell)}</td>" for cell in row) for row in self.rows)
         body = "".join(f"<tr>{cells}</tr>" for cells in rows)
-        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+        return f"<table><caption>{escape_html(self.title)}</caption><tr>{head}</tr>{body}</table>"
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,9 @@ class Summary:
 
     def _repr_html_(self) -> str:
         """Return the tables for a notebook, with all text escaped."""
-        where = f" in {', '.join(self.outputs)}" if self.outputs else ""
-        title = (
-            f"<p><b>{escape(self.stage)}</b>: {self.final_status}{escape(where)} ({format_duration(self.seconds)})</p>"
-        )
-        warnings = "".join(f"<p><b>warning</b>: {escape(warning)}</p>" for warning in self.warnings)
+        where = escape_html(f" in {', '.join(self.outputs)}") if self.outputs else ""
+        title = f"<p><b>{escape_html(self.stage)}</b>: {self.final_status}{where} ({format_duration(self.seconds)})</p>"
+        warnings = "".join(f"<p><b>warning</b>: {escape_html(warning)}</p>" for warning in self.warnings)
         return title + "".join(table.to_html() for table in self.tables) + warnings
 
     def to_json(self) -> dict[str, Any]:

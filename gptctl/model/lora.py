@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class LoraLinear(nn.Linear):
     def __init__(self, inner: nn.Linear, lora: LoraConfig, generator: torch.Generator) -> None:
         super().__init__(inner.in_features, inner.out_features, inner.bias is not None, device="meta")
         self.weight, self.bias = inner.weight, inner.bias
+        self.is_updated = True  # whether the update counts
         self.scale, self.dropout = lora.scale, nn.Dropout(lora.dropout)
         self.lora_a = nn.Parameter(inner.weight.new_empty(lora.rank, inner.in_features))
         self.lora_b = nn.Parameter(inner.weight.new_empty(inner.out_features, lora.rank))
@@ -48,6 +50,8 @@ class LoraLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
+        if not self.is_updated:
+            return F.linear(x, self.weight, self.bias)
         added = F.linear(F.linear(self.dropout(x), self.lora_a), self.lora_b) * self.scale
         if self.magnitude is None:
             return F.linear(x, self.weight, self.bias) + added
@@ -114,6 +118,19 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
     for name, module in model.named_modules():
         if isinstance(module, LoraLinear):
             yield name, module
+
+
+@contextmanager
+def without_updates(model: nn.Module) -> Iterator[None]:
+    """Let a model compute what its base does, while a block runs."""
+    layers = [layer for _, layer in lora_layers(model)]
+    for layer in layers:
+        layer.is_updated = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.is_updated = True
 
 
 @torch.no_grad()

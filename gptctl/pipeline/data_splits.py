@@ -131,12 +131,13 @@ def training_splits(
     context: Context,
     convert: Convert | None = None,
     unreadable: list[UnreadableRecord] | None = None,
+    held_by: str = "text",
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Return the tables "train" and "val", and the fingerprints of what was read. The test split is never opened.
 
     `convert` makes the documents of a split from whole records; without it, a column has their text. Without a named
-    val split, val is 10 % of the training documents, by the hash of the text, and a message says so. Records that
-    cannot be read are added to `unreadable`. Raises DataError (3) if the data has no training split.
+    val split, val is 10 % of the training documents, by the hash of the column `held_by`, and a message says so.
+    Records that cannot be read are added to `unreadable`. Raises DataError (3) if the data has no training split.
     """
     splits = find_splits(data)
     source = splits.whole or splits.named.get("train")
@@ -152,10 +153,10 @@ def training_splits(
         val, val_prints = read_documents(config, val_path, context.warn, convert is not None, unreadable)
         val = convert(val, "val") if convert else val
         return {"train": table, "val": val}, prints | {f"val/{name}": value for name, value in val_prints.items()}
-    held = held_out(table)
+    held = held_out(table, held_by)
     context.info(
         f"{source} has no val split: {sum(held):,} of its {len(held):,} texts are held out as val, by a hash of the "
-        "text"
+        f"{held_by}"
     )
     return {
         "train": table.filter(pa.array([not is_held for is_held in held], pa.bool_())),
@@ -163,9 +164,9 @@ def training_splits(
     }, prints
 
 
-def held_out(table: pa.Table) -> list[bool]:
-    """Return a mask of the 10 % of documents that are the val split of data without one."""
-    return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table["text"].to_pylist()]
+def held_out(table: pa.Table, column: str = "text") -> list[bool]:
+    """Return a mask of the 10 % of documents that are the val split of data without one, by the hash of a column."""
+    return [seeds.unit_hash("val", text.encode()) < VAL_SHARE for text in table[column].to_pylist()]
 
 
 def evaluation_splits(

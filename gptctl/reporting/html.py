@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -15,6 +16,7 @@ from gptctl import __version__
 from gptctl.core.config import flatten
 from gptctl.core.formatting import format_compact, format_duration, format_interval, format_number
 from gptctl.core.redact import redact
+from gptctl.core.visible import visible
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
 from gptctl.reporting import svg_charts
@@ -67,7 +69,12 @@ def page(requested: Sequence[Output]) -> tuple[str, list[Section]]:
     chain = {one.place for one in lineage.walk(requested[0])}
     first = [one for one in sections if one.output.place in chain]
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=shown,
     )
     environment.filters |= {"cut": cut, "duration": format_duration}
     here = files("gptctl.reporting")
@@ -179,7 +186,11 @@ def duration_of(output: Output) -> str:
     return format_duration(output.record["seconds"]) if output.record.get("seconds") else ""
 
 
+def shown(value: Any) -> Any:
+    """Return what the page shows of a value: texts from data without characters that act."""
+    return visible(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def cut(text: str, length: int = SAMPLE_CHARACTERS) -> str:
-    """Return a text of at most `length` characters, with unprintable characters replaced."""
-    text = "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text[: length + 1])
-    return text if len(text) <= length else f"{text[:length]}…"
+    """Return a text of at most `length` characters, and its escape codes."""
+    return visible(text if len(text) <= length else f"{text[:length]}…", lines=True)

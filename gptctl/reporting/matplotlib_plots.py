@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from gptctl.core.formatting import format_compact
+from gptctl.core.visible import escape_html, visible
 from gptctl.reporting.curves import time_unit
 from gptctl.reporting.events import Event, lasting, progress_at
 from gptctl.reporting.fonts import find_fonts
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["svg", "png"]
 MAX_NUMBERED = 30  # classes whose cells have room for their counts
+MAX_LABEL = 40  # characters of a label beside the matrix
 TRAIN, VAL, RATE = "#3f78b5", "#b8391f", "#6b6b6b"
 
 
@@ -37,7 +38,7 @@ def loss_curve(events: Sequence[Event], title: str, kind: Kind = "svg") -> bytes
     evaluations = [event for event in events if event.get("event") == "eval" and event.get("val_loss") is not None]
     with matplotlib.rc_context({"svg.hashsalt": "gptctl", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(11.0 if seconds else 7.2, 4.2), layout="constrained")
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(visible(title), parse_math=False)
         panels = figure.subplots(1, 2 if seconds else 1, squeeze=False, sharey=True)[0]
         draw_losses(panels[0], steps, evaluations)
         panels[0].set(xlabel="step", ylabel="loss (nats)")
@@ -102,15 +103,22 @@ def confusion_matrix(matrix: Matrix, title: str, kind: Kind = "svg") -> bytes:
         axes = figure.add_subplot()
         picture = axes.imshow(matrix.shares, cmap="Blues", vmin=0, vmax=1)
         axes.set(xlabel="predicted", ylabel="true")
-        axes.set_title(title, fontsize=10)
-        axes.set_xticks(range(len(matrix.columns)), matrix.columns, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(matrix.rows)), matrix.rows)
+        axes.set_title(visible(title), fontsize=10)
+        axes.set_xticks(
+            range(len(matrix.columns)), [*map(cut, matrix.columns)], rotation=45, ha="right", rotation_mode="anchor"
+        )
+        axes.set_yticks(range(len(matrix.rows)), [*map(cut, matrix.rows)])
         figure.colorbar(picture, ax=axes, label="share of the true class (row)", format="{x:.0%}", fraction=0.046)
         for row, cells in enumerate(matrix.counts if len(matrix.columns) <= MAX_NUMBERED else ()):
             for column, count in enumerate(cells):
                 colour = "white" if matrix.shares[row][column] > 0.5 else "black"
                 axes.text(column, row, f"{count:,}" if count else "", ha="center", va="center", color=colour)
         return render(figure, kind, title, matrix.describe())
+
+
+def cut(label: str) -> str:
+    """Return the beginning of a label that would leave no room for the picture."""
+    return label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 1]}…"
 
 
 def render(figure: Figure, kind: Kind, title: str, description: str) -> bytes:
@@ -124,5 +132,5 @@ def render(figure: Figure, kind: Kind, title: str, description: str) -> bytes:
         return sink.getvalue()
     before, _, after = sink.getvalue().partition(b"<svg ")
     attributes, _, content = after.partition(b">")
-    about = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>".encode()
+    about = f"<title>{escape_html(title)}</title><desc>{escape_html(description)}</desc>".encode()
     return before + b'<svg role="img" ' + attributes + b">" + about + content

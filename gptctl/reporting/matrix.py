@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gptctl.core.visible import visible
+
 EMPTY = "(empty)"
 INVALID = "none of them"
 
@@ -24,7 +26,7 @@ class Matrix:
     @classmethod
     def from_report(cls, confusion: Mapping[str, Any]) -> Matrix:
         """Return the matrix of an evaluation's "confusion": labels, matrix, and invalid predictions by class."""
-        labels = tuple(str(label) if str(label).strip() else EMPTY for label in confusion["labels"])
+        labels = tuple(visible(str(label)) if str(label).strip() else EMPTY for label in confusion["labels"])
         invalid = confusion["invalid"] if any(confusion["invalid"]) else None
         counts = tuple((*row, *([invalid[place]] if invalid else ())) for place, row in enumerate(confusion["matrix"]))
         return cls(labels, (*labels, INVALID) if invalid else labels, counts)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from gptctl.core.formatting import format_compact
+from gptctl.core.visible import escape_html, visible
 
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 28, 12, 34
@@ -113,7 +115,7 @@ class Axes:
             for tick in self.x_ticks
             if min(self.xs) <= tick <= max(self.xs)
         ]
-        parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>')
+        parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape_html(x_label)}</text>')
         return parts
 
 
@@ -151,10 +153,8 @@ def bars(title: str, rows: Sequence[tuple[str, float, str, int]]) -> Markup:
         '<li><span>{}</span> <span class="number">{}</span><span class="track"><span class="bar k{}" '
         'style="width:{:.2f}%"></span></span></li>'
     )
-    items = Markup("").join(bar.format(label, note, colour, 100 * value / most) for label, value, note, colour in rows)
-    return Markup('<figure class="full"><figcaption>{}</figcaption><ul class="bars">{}</ul></figure>').format(
-        title, items
-    )
+    items = Markup("").join(fill(bar, label, note, colour, 100 * value / most) for label, value, note, colour in rows)
+    return fill('<figure class="full"><figcaption>{}</figcaption><ul class="bars">{}</ul></figure>', title, items)
 
 
 def choice(label: str, name: str, options: Sequence[tuple[str, Markup]]) -> Markup:
@@ -164,11 +164,11 @@ def choice(label: str, name: str, options: Sequence[tuple[str, Markup]]) -> Mark
         return options[0][1] if options else Markup("")
     button = Markup('<input type="radio" name="{0}" id="{0}-{1}"{2}><label for="{0}-{1}">{3}</label>')
     buttons = Markup("").join(
-        button.format(name, place, "" if place else Markup(" checked"), option)
+        fill(button, name, place, "" if place else Markup(" checked"), option)
         for place, (option, _) in enumerate(options)
     )
-    charts = Markup("").join(Markup('<div class="option">{}</div>').format(chart) for _, chart in options)
-    return Markup('<fieldset class="choice"><legend>{}</legend>{}{}</fieldset>').format(label, buttons, charts)
+    charts = Markup("").join(fill('<div class="option">{}</div>', chart) for _, chart in options)
+    return fill('<fieldset class="choice"><legend>{}</legend>{}{}</fieldset>', label, buttons, charts)
 
 
 def whiskers(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Markup:
@@ -188,7 +188,7 @@ def whiskers(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Mar
     ]
     for place, (label, value, low, top) in enumerate(rows):
         y = place * step + 15
-        parts.append(f'<text x="0" y="{y + 4}">{escape(label)}</text>')
+        parts.append(f'<text x="0" y="{y + 4}">{escape_html(label)}</text>')
         parts.append(f'<line class="s1 thick" x1="{at_x(low):.1f}" x2="{at_x(top):.1f}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle class="d1" cx="{at_x(value):.1f}" cy="{y}" r="5"/>')
     description = "; ".join(f"{label} {value:.3f}, {low:.3f} to {top:.3f}" for label, value, low, top in rows)
@@ -197,19 +197,30 @@ def whiskers(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Mar
 
 def legend(series: Sequence[Series], unit: str) -> Markup:
     """Return the names of the series beside their colours, and the unit of the vertical axis."""
-    names = Markup("").join(
-        Markup('<li><span class="key k{}"></span>{}</li>').format(one.colour, one.name) for one in series
-    )
-    return Markup('<ul class="legend">{}<li class="unit">{}</li></ul>').format(names, unit)
+    names = Markup("").join(fill('<li><span class="key k{}"></span>{}</li>', one.colour, one.name) for one in series)
+    return fill('<ul class="legend">{}<li class="unit">{}</li></ul>', names, unit)
 
 
 def figure(title: str, description: str, parts: Sequence[str], height: int, legend: Markup | None = None) -> Markup:
     """Return the parts of a drawing, whose texts are escaped, as a figure with title and description."""
     inside = Markup("".join(parts))  # noqa: S704
-    return Markup(
+    return fill(
         '<figure><figcaption>{0}</figcaption>{1}<div class="wide" tabindex="0" role="group" aria-label="{0}">'
-        '<svg role="img" viewBox="0 0 {2} {3}"><title>{0}</title><desc>{4}</desc>{5}</svg></div></figure>'
-    ).format(title, legend or "", WIDTH, height, description, inside)
+        '<svg role="img" viewBox="0 0 {2} {3}"><title>{0}</title><desc>{4}</desc>{5}</svg></div></figure>',
+        title,
+        legend or "",
+        WIDTH,
+        height,
+        description,
+        inside,
+    )
+
+
+def fill(template: str, *values: Any) -> Markup:
+    """Return markup with values in its places: markup as it is, and texts escaped."""
+    return Markup(template).format(  # noqa: S704 the templates are written here
+        *(visible(one, lines=True) if isinstance(one, str) and not isinstance(one, Markup) else one for one in values)
+    )
 
 
 def ticks(low: float, high: float, wanted: int = 4, whole: bool = False) -> list[float]:

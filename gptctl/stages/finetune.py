@@ -43,13 +43,13 @@ LABELS = ("label_column",)  # of a classifier's DATA; eval has the same key
 
 
 class Finetune(FinetuneOptions):
-    """Finetune a model on labelled texts (classify), on conversations (chat), or on more text (lm).
+    """Finetune a model on labelled texts (classify), conversations (chat), preferred answers (preference) or text (lm).
 
     With `none` instead of MODEL, --task filter trains a small model that scores texts for clean --filters classifier.
 
     DATA is a file, or a folder with train and val files. Without val, 10 % of the texts are held out by hash. The
     weights that are best on val by --select-on are kept. A test split is never read. For chat, DATA has conversations
-    as messages, or in the format of ShareGPT, Alpaca, or prompt and completion.
+    as messages, or in the format of ShareGPT, Alpaca, or prompt and completion; for preference, pairs of answers.
     """
 
     base: str = argument(..., "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL; none for filter.")
@@ -178,7 +178,7 @@ def train_all(repeats: dict[str, Finetune], record: Run, context: Context) -> Va
         context.info(f"{name}, {number} of {len(repeats)}")
         runs[name] = run(config, replace(context, force=False)).metrics
     first = next(iter(repeats.values()))
-    best = best_run(runs, first.select_on if first.task in ("classify", "filter") else "loss")
+    best = best_run(runs, first.select_on if first.task not in ("chat", "lm") else "loss")
     with atomic.atomic_folder(record.path / "model") as temporary:
         shutil.copytree(record.path / best / "model", temporary, dirs_exist_ok=True)
     metrics = mean_and_deviation(list(runs.values()))
@@ -241,8 +241,8 @@ def summarise(config: Finetune, metrics: Values) -> Summary:
         next_command = (
             f"gptctl clean TEXTS -o good --filters classifier --set classifier.model={shlex.quote(config.out)}"
         )
-    if config.task == "chat":
-        next_command = f"gptctl generate {shlex.quote(config.out)} --chat"
+    if config.task in (asked := {"chat": "--chat", "preference": '"The"'}):
+        next_command = f"gptctl generate {shlex.quote(config.out)} {asked[config.task]}"
     tables = [Table("finetune", ("", "value"), rows)]
     if len(sources := metrics.get("sources", ())) > 1:
         tables.append(source_table(sources))

@@ -13,6 +13,7 @@ from gptctl.core.errors import UsageError
 from gptctl.core.formatting import format_number
 from gptctl.core.run_record import finite
 from gptctl.core.summary import Summary, Table
+from gptctl.core.visible import visible
 from gptctl.io.files import plain_path
 from gptctl.io.object_storage.address import file_info
 from gptctl.reporting.contents import Rows, read_content
@@ -68,5 +69,5 @@ def rows_table(rows: Rows) -> Table:
 
 def shown(value: Any) -> str:
     """Return a value as the text of a cell."""
-    text = format_number(value).replace("\n", "\\n")
+    text = visible(format_number(value))
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"

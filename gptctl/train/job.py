@@ -18,6 +18,7 @@ from gptctl.train.distributed.parallel_dims import ParallelDims
 from gptctl.train.faults import FaultPolicy
 from gptctl.train.planning.estimate import MIN_EVAL_BATCH
 from gptctl.train.planning.time_budget import TimeBudget
+from gptctl.train.preference import PreferenceLoss
 from gptctl.train.recipe import Recipe
 
 Model = GPT | Classifier
@@ -50,6 +51,7 @@ class TrainJob:
     val_data: Callable[[], DataSource] | None = None
     phases: tuple[MixturePhase, ...] = ()  # of several sources: their weights, from the start of the run on
     objective: str = "language_model"  # a file in gptctl/train/objectives
+    preference: PreferenceLoss | None = None  # what the objective "preference" minimizes
     tokenizer_json: str = ""  # stored with each checkpoint, so that it can be used as a model
     metadata: dict[str, Any] = field(default_factory=dict)  # likewise: label names, what it was trained on
     seed: int = 0

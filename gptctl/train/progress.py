@@ -28,6 +28,7 @@ class TrainProgress:
     stale_evaluations: int = 0  # evaluations in a row without improvement
     loss_sum: float = 0.0  # since the last "step" event
     loss_targets: int = 0
+    metric_sums: list[float] = field(default_factory=list)  # likewise, of the objective's step_metrics
     train_loss: float = 0.0  # of the last "step" event
     val: dict[str, float] = field(default_factory=dict)  # metrics of the last evaluation
     val_losses: dict[str, float] = field(default_factory=dict)  # of each source, if there are several

@@ -26,6 +26,7 @@ class StepResult:
     loss_sum: float
     targets: int
     grad_norm: float  # of the mean over targets
+    metric_sums: list[float]  # of the objective's step_metrics
 
     @property
     def loss(self) -> float:
@@ -61,6 +62,7 @@ def train_step(state: TrainerState) -> None:
     count_sources(state, samples)
     progress.loss_sum += found.loss_sum
     progress.loss_targets += found.targets
+    progress.metric_sums = add_sums(progress.metric_sums, found.metric_sums)
     progress.train_seconds += time.perf_counter() - began
     report_step(state, loss=found.loss, grad_norm=found.grad_norm, rates=rates)
 
@@ -94,7 +96,7 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
     Return None if a signal came before the last micro-batch: then the step ends, unless other ranks wait for this one.
     """
     job, progress, strategy = state.job, state.progress, state.strategy
-    sums = RankSums(strategy.device, strategy.dims.dp_size)
+    sums = RankSums(strategy.device, strategy.dims.dp_size, len(state.objective.step_metrics))
     state.share_timer.start()
     state.model.train()
     passes = list(micro_batches(state, samples))
@@ -110,12 +112,13 @@ def compute_gradients(state: TrainerState, samples: range) -> StepResult | None:
         strategy.heartbeat(progress.step + 1, "update")
         torch.manual_seed(derive(job.seed, "dropout", progress.step, number, strategy.dp_rank))
         with torch.autocast(strategy.device.type, torch.bfloat16, enabled=progress.precision == "bf16"):
-            loss, targets = state.objective.loss(state.model, batch)
+            loss, targets, metrics = state.objective.loss(state.model, batch)
         if is_repeat:
             loss, targets = loss * 0, targets * 0
+            metrics = None
         strategy.start_backward(is_last=number == len(passes) - 1)
         loss.backward()  # type: ignore[no-untyped-call]
-        sums.add(loss, targets)
+        sums.add(loss, targets, metrics)
     sums.share_seconds[strategy.dp_rank] = state.share_timer.stop()
     strategy.heartbeat(progress.step + 1, WAITING)
     strategy.reduce_gradients(state.parameters)
@@ -133,7 +136,12 @@ def reduce_step(state: TrainerState, sums: RankSums) -> StepResult:
     if strategy.dims.is_replicated and strategy.dims.world_size > 1:  # sharded ranks wait for each other in every block
         warn_of_stragglers(state, total.share_seconds)
     targets = max(1, round(total.targets))
-    return StepResult(total.loss, targets, math.sqrt(total.squared_grad_norm) / targets)
+    return StepResult(total.loss, targets, math.sqrt(total.squared_grad_norm) / targets, total.metrics)
+
+
+def add_sums(one: list[float], other: list[float]) -> list[float]:
+    """Return the sums of two lists of sums, of which the first may be empty."""
+    return [a + b for a, b in zip(one, other, strict=True)] if one else other
 
 
 def micro_batches(state: TrainerState, samples: range) -> Iterator[range]:

@@ -168,6 +168,9 @@ def finetune(read: Read, workspace: Path, out: Path) -> None:
         out=str(out / "c"),
         task="chat",
     )
+    pairs = [{"prompt": f"number {i}", "chosen": "a b", "rejected": "c"} for i in range(60)]
+    call("finetune", read, **common, data=(str(write_jsonl(out / "pairs.jsonl", pairs)),), out=str(out / "p"),
+         task="preference", loss="simpo", select_on="loss")  # fmt: skip
     lm: Values = common | {"data": (str(workspace / "unique"),), "task": "lm", "epochs": 1}
     call("finetune", read, **lm, out=str(out / "d"), seeds=2, faults={"spike_window": 2}, training={
         "optimizer": "muon", "schedule": "wsd", "ramp_start_batch": 1, "ramp_tokens": 999, "batch_size": 2})  # fmt: skip

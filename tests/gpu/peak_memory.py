@@ -88,7 +88,7 @@ def train(model: ModelConfig, recipe: Recipe, micro: int, bf16: bool, device: to
         for _ in range(MICRO_BATCHES):
             batch = Batch.from_windows(torch.zeros(micro, recipe.seq_len + 1, dtype=torch.long)).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss, _ = objective.loss(network, batch)
+                loss = objective.loss(network, batch).total
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
         torch._foreach_mul_([parameter.grad for parameter in parameters.values()], 0.5)

@@ -367,4 +367,4 @@ def test_chat_data_that_is_none(gptctl: Gptctl, workspace: Path, tmp_path: Path)
     assert (unknown.code, "no columns of a known chat format; it has: question, answer" in unknown.err) == (3, True)
     write_jsonl(train, conversations(8))
     (tmp_path / "bad.jinja").write_text("{% for %}")
-    assert gptctl(*command, "d", "--set", "chat_template=bad.jinja").code == 2
+    assert gptctl(*command, "d", "--set", "chat_template=bad.jinja").code == 3

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from gptctl.core.visible import visible
 from gptctl.evals.comparison.gates import GateResult
 from gptctl.evals.scoring.report import Report
 
 SUITE = "gptctl eval"
-NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
 
 def render(report: Report, gates: Sequence[GateResult], seconds: float) -> str:
@@ -31,14 +30,14 @@ def render(report: Report, gates: Sequence[GateResult], seconds: float) -> str:
     )
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in numbers(report):
-        ElementTree.SubElement(properties, "property", {"name": clean(name), "value": str(value)})
+        ElementTree.SubElement(properties, "property", {"name": visible(name), "value": str(value)})
     for item in cases:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": SUITE, "name": clean(item.name), "time": "0"})
+        case = ElementTree.SubElement(suite, "testcase", {"classname": SUITE, "name": visible(item.name), "time": "0"})
         if item.passed:
-            ElementTree.SubElement(case, "system-out").text = clean(item.message)
+            ElementTree.SubElement(case, "system-out").text = visible(item.message)
         else:
-            failure = ElementTree.SubElement(case, "failure", {"type": "gate", "message": clean(item.message)})
-            failure.text = clean(item.message)
+            failure = ElementTree.SubElement(case, "failure", {"type": "gate", "message": visible(item.message)})
+            failure.text = visible(item.message)
     root = ElementTree.Element("testsuites", {"name": SUITE, "tests": str(len(cases)), "failures": str(failed)})
     root.append(suite)
     ElementTree.indent(root)
@@ -48,8 +47,3 @@ def render(report: Report, gates: Sequence[GateResult], seconds: float) -> str:
 def numbers(report: Report) -> list[tuple[str, float | int]]:
     """Return the numbers at the top of a report."""
     return [(name, value) for name, value in report.items() if type(value) in (int, float)]
-
-
-def clean(text: str) -> str:
-    """Replace characters that XML does not allow; labels may contain any."""
-    return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -19,12 +19,14 @@ class SummedLoss(NamedTuple):
 
     total: Tensor
     targets: Tensor  # how many targets the sum has
+    metrics: Tensor | None = None  # sums over the targets of the objective's step_metrics, (N,) float64
 
 
 class Objective(Protocol):
     """One run's objective. It may hold state of its own, such as a reference model."""
 
     unit: str  # of a target, as the user reads it: tokens, texts
+    step_metrics: tuple[str, ...]  # what "step" events have besides the loss, as means over targets
 
     def prepare(self, strategy: Strategy, precision: str, compiled: bool) -> None:
         """Let a strategy place the models that the objective holds, with strategy.prepare_model.

@@ -28,6 +28,7 @@ class Classification:
     """
 
     unit = "texts"
+    step_metrics: tuple[str, ...] = ()
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

@@ -24,6 +24,7 @@ class LanguageModeling:
     """Cross-entropy of the next token, and with experts the losses of their routers."""
 
     unit = "tokens"
+    step_metrics: tuple[str, ...] = ()
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

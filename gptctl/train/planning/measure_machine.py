@@ -74,7 +74,7 @@ def measure_speed(candidate: Candidate, machine: Machine, seconds: float) -> flo
         while len(found) <= MEASURED_STEPS:
             start = time.perf_counter()
             with torch.autocast(chosen.type, torch.bfloat16, enabled=precision == "bf16"):
-                loss, _ = objective.loss(gpt, batch)
+                loss = objective.loss(gpt, batch).total
             loss.backward()  # type: ignore[no-untyped-call]
             synchronize(chosen)
             forward_and_backward = time.perf_counter() - start

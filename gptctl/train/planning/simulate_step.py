@@ -75,7 +75,7 @@ def run_step(model: GPT, recipe: Recipe, strategy: ShardedStrategy) -> tuple[dic
     batch = Batch.from_windows(torch.zeros(1, recipe.seq_len + 1, dtype=torch.long))
     objective = LanguageModeling(recipe.model_copy(update={"document_mask": False}))
     with torch.autocast("cpu", torch.bfloat16):  # fake tensors support the grouped matrix products of experts in bf16
-        loss, _ = objective.loss(model, batch)
+        loss = objective.loss(model, batch).total
     loss.backward()  # type: ignore[no-untyped-call]
     strategy.reduce_gradients(parameters)
     optimizers = plugins.load("gptctl.train.optimizers", recipe.optimizer).build(parameters, recipe, strategy)

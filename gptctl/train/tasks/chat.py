@@ -102,7 +102,11 @@ def encode_conversations(table: pa.Table, template: chat.ChatTemplate) -> Encode
 
 
 def check_rows(
-    inputs: TaskInputs, split: str, errors: Sequence[DataError | None], tolerance: Tolerance
+    inputs: TaskInputs,
+    split: str,
+    errors: Sequence[DataError | None],
+    tolerance: Tolerance,
+    what: str = "conversations",
 ) -> list[UnreadableRecord]:
     """Warn of rows that are left out, and return them. Raises the first error if there are too many of them."""
     table = inputs.tables[split]
@@ -113,7 +117,7 @@ def check_rows(
     words = f"{split}: row {number} (id {table['id'][number].as_py()}): {first.message}"
     if not tolerance.accepts(len(left_out), len(errors)):
         raise DataError(words, first.hint)
-    inputs.warn(f"{len(left_out):,} of {len(errors):,} conversations are left out, the first because of {words}")
+    inputs.warn(f"{len(left_out):,} of {len(errors):,} {what} are left out, the first because of {words}")
     return left_out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,6 +81,11 @@ def open_inputs(config: FinetuneOptions, base: str, data: Sequence[str], context
     model, processes = config.limit_context(saved.config), config.plan_options(config.micro_batch_size)
     if config.lora and "tp" in processes.strategies():
         raise UsageError("--lora cannot be used with tensor parallelism", "leave out parallel=tp and tp_size")
+    if config.task == "preference" and config.world_size() > 1:
+        if processes.strategy in ("fsdp", "tp") or processes.tp_size > 1:
+            hint = "leave out parallel and tp_size: with ddp each process has the model and its reference"
+            raise UsageError("--task preference cannot be used with a model that is split over processes", hint)
+        processes = replace(processes, strategy="ddp")
     if config.nodes > 1 and (config.seeds > 1 or (config.fold_column and config.fold is None)):
         hint = "start one command for each: --seed N, or --fold-column COLUMN --set fold=NAME"
         raise UsageError("--seeds and --fold-column train on one machine", hint)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gptctl.core.config import plain
 from gptctl.core.context import Context
 from gptctl.train.job import TrainJob
-from gptctl.train.planning.plan_run import arrange
+from gptctl.train.planning.plan_run import Arrangement, arrange
+from gptctl.train.recipe import Recipe
 from gptctl.train.tasks.finetune_inputs import FinetuneInputs
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 
@@ -33,5 +36,17 @@ def make_job(config: FinetuneOptions, inputs: FinetuneInputs, context: Context) 
         checkpoint_every=every,
         faults=config.faults,
         loggers=config.loggers,
-        **config.distributed(arrange(model, recipe, inputs.processes)),
+        preference=config.preference_loss(),
+        **config.distributed(arrange_task(config, inputs, recipe)),
+    )
+
+
+def arrange_task(config: FinetuneOptions, inputs: FinetuneInputs, recipe: Recipe) -> Arrangement:
+    """Return the arrangement of a run, in which a pair of answers takes the memory of two sequences."""
+    if config.task != "preference":
+        return arrange(inputs.model, recipe, inputs.processes)
+    processes = replace(inputs.processes, micro_batch_size=2 * inputs.processes.micro_batch_size)
+    found = arrange(inputs.model, recipe.model_copy(update={"batch_size": 2 * recipe.batch_size}), processes)
+    return found._replace(
+        micro_batch_size=max(1, found.micro_batch_size // 2), eval_batch_size=max(1, found.eval_batch_size // 2)
     )

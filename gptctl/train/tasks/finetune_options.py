@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from gptctl.core.config import ReadingOptions, SeedOption, Values, flag, key
 from gptctl.core.context import Context
@@ -22,8 +22,10 @@ from gptctl.pipeline import data_splits
 from gptctl.text.chat_formats import ChatFormatName, conversation_table
 from gptctl.text.chat_length import LongConversations
 from gptctl.text.classifier_inputs import LongDocuments
+from gptctl.text.preference_pairs import pair_table
 from gptctl.train.distributed.options import DistributedOptions
 from gptctl.train.faults import FaultPolicy
+from gptctl.train.preference import LossName, PreferenceLoss, PreferenceOptions, unused_options
 from gptctl.train.recipe import FinetuneRecipe, Recipe, recipe_for_epochs
 from gptctl.train.tasks.filter import LabelledTables
 from gptctl.train.tasks.mixing_options import MixingOptions
@@ -38,7 +40,14 @@ CLASSIFIER_KEYS = (
 )  # fmt: skip
 # What --task filter reads besides the options of reading: it has one recipe, and needs neither devices nor a model.
 FILTER_KEYS = frozenset(("task", "label_column", "seed", "seeds", "select_on", "fold_column", "fold", "plugins"))
-CHAT_KEYS = ("chat_template", "chat_format", "long_conversations")
+CHAT_KEYS = ("chat_format", "long_conversations")
+PREFERENCE_KEYS = ("loss", "preference")
+PREFERENCE_LR = 1e-5  # the answers are mostly likely already: larger steps soon damage the model
+# What preference tuning does not read: its only losses are those of pairs, and the reference has no dropout either.
+UNPREFERRED_KEYS = (
+    "dropout", "adapter.dropout", "training.label_smoothing", "training.aux_loss_weight", "training.router_z_weight",
+    "text_column",
+)  # fmt: skip
 
 
 def with_source(fingerprints: dict[str, str], name: str) -> dict[str, str]:
@@ -73,10 +82,10 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         "adapter.rank": "use --lora",
     }
 
-    task: Literal["classify", "chat", "lm", "filter"] = flag(
+    task: Literal["classify", "chat", "preference", "lm", "filter"] = flag(
         "classify",
-        "Learn to classify texts, to answer in conversations, to continue text (lm), or, without a MODEL, to score "
-        "texts for clean --filters classifier (filter).",
+        "Learn to classify texts, to answer in conversations (chat), to prefer the chosen of two answers (preference), "
+        "to continue text (lm), or, without a MODEL, to score texts for clean --filters classifier (filter).",
         panel="Task",
     )
     label_column: str = flag("label", "Column that holds the label.", panel="Task")
@@ -93,12 +102,15 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
     long_conversations: LongConversations = flag(
         "leave-out", "Conversations longer than the context: leave them out, or read their head or tail.", panel="Task"
     )
+    loss: LossName = flag("dpo", "Loss of pairs of answers, for --task preference.", panel="Task")
     max_seq_len: int = flag(
         0, "Tokens of the longest sequence that is trained on; 0 is the model's context.", panel="Training", ge=0
     )
     epochs: float = flag(3.0, "Passes over the training texts.", panel="Training", gt=0)
-    select_on: Literal["f1", "accuracy", "loss"] = flag(
-        "f1", "Metric on val that selects the weights (chat and lm: always loss).", panel="Training"
+    select_on: Literal["f1", "accuracy", "loss", "reward_accuracy"] = flag(
+        "f1",
+        "Metric on val that selects the weights (chat and lm: always loss; preference: loss or reward_accuracy).",
+        panel="Training",
     )
     lr: float | None = flag(
         None, "Peak learning rate. With muon, training.matrix_lr is that of hidden matrices.", panel="Training",
@@ -120,6 +132,7 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
     dropout: float = key(0.1, "Dropout while finetuning.", ge=0, lt=1)
     training: FinetuneRecipe = key(DEFAULT_RECIPE, "The recipe; steps and warm-up follow from --epochs.")
     adapter: LoraOptions = key(LoraOptions(), "More about --lora: its scale, dropout, layers, and DoRA.")
+    preference: PreferenceOptions = key(PreferenceOptions(), "More about --loss: its strength and its margin.")
     freeze: tuple[str, ...] = key((), "Parameters to freeze, as globs: blocks.0.*,embedding.*")
     freeze_layers: int = key(0, "How many of the lowest blocks to freeze, embeddings included.", ge=0)
     label_weights: Literal["none", "balanced"] = key("none", "balanced: rare labels weigh more in the loss.")
@@ -147,20 +160,25 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         """Turn a number, as TOML and --set read it, into text: folds are compared as text."""
         return str(value) if isinstance(value, int) else value
 
+    @model_validator(mode="after")
+    def selects_on_what_there_is(self) -> FinetuneOptions:
+        """Refuse a metric that the task does not have."""
+        if self.task == "preference" and self.select_on not in ("loss", "reward_accuracy"):
+            raise ValueError(f"--task preference has no {self.select_on}: use --select-on loss or reward_accuracy")
+        if self.select_on == "reward_accuracy" and self.task != "preference":
+            raise ValueError(f"--task {self.task} has no reward_accuracy: it is for --task preference")
+        return self
+
+    @classmethod
+    def preset_layer(cls, chosen: Values) -> Values:
+        """Return the defaults of preference tuning, which changes a model less than the other tasks."""
+        is_preference = chosen.get("task") == "preference"
+        return {"select_on": "loss", "training": {"lr": PREFERENCE_LR}} if is_preference else {}
+
     def without_effect(self) -> dict[str, str]:
         """Return the keys that have no effect beside the others, each with the reason."""
         found = super().without_effect()
-        if self.task == "filter":
-            kept = FILTER_KEYS | set(ReadingOptions.own_keys())
-            found |= dict.fromkeys(FinetuneOptions.model_fields.keys() - kept, "with --task filter")
-            if self.seeds == 1 and self.fold_column is None:
-                found["select_on"] = "with --task filter, unless --seeds or --fold-column trains several models"
-        elif self.task != "classify":
-            found |= dict.fromkeys(CLASSIFIER_KEYS, f"with --task {self.task}")
-        if self.task != "chat":
-            found |= dict.fromkeys(CHAT_KEYS, "without --task chat")
-        if self.task != "lm":
-            found |= dict.fromkeys(("training.document_mask", "weights", "mixture.phases"), f"with --task {self.task}")
+        found |= self.without_effect_on_task()
         if self.label_weights == "balanced":
             found["training.label_weights"] = "beside label_weights balanced"
         if not self.lora:
@@ -173,6 +191,29 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
             found["fold"] = "without --fold-column"
         elif self.fold is None:
             found["seeds"] = "beside --fold-column"
+        return found
+
+    def without_effect_on_task(self) -> dict[str, str]:
+        """Return the keys that have no effect with the task, each with the reason."""
+        found: dict[str, str] = {}
+        if self.task == "filter":
+            kept = FILTER_KEYS | set(ReadingOptions.own_keys())
+            found |= dict.fromkeys(FinetuneOptions.model_fields.keys() - kept, "with --task filter")
+            if self.seeds == 1 and self.fold_column is None:
+                found["select_on"] = "with --task filter, unless --seeds or --fold-column trains several models"
+        elif self.task != "classify":
+            found |= dict.fromkeys(CLASSIFIER_KEYS, f"with --task {self.task}")
+        if self.task == "preference":
+            found.pop("select_on")
+            found |= dict.fromkeys(UNPREFERRED_KEYS, "with --task preference") | unused_options(self.loss)
+        else:
+            found |= dict.fromkeys(PREFERENCE_KEYS, "without --task preference")
+        if self.task != "chat":
+            found |= dict.fromkeys(CHAT_KEYS, "without --task chat")
+        if self.task not in ("chat", "preference"):
+            found["chat_template"] = "without --task chat or preference"
+        if self.task != "lm":
+            found |= dict.fromkeys(("training.document_mask", "weights", "mixture.phases"), f"with --task {self.task}")
         return found
 
     def effective_recipe(self, label_weights: tuple[float, ...], samples: int, seq_len: int) -> Recipe:
@@ -233,8 +274,10 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
 
         A held-out fold becomes a table of its own, "held out".
         """
-        convert = partial(self.read_conversations, context) if self.task == "chat" else None
-        tables, prints = data_splits.training_splits(self, data, context, convert, unreadable)
+        converts = {"chat": self.read_conversations, "preference": self.read_pairs}
+        convert = partial(converts[self.task], context) if self.task in converts else None
+        held_by = "prompt" if self.task == "preference" else "text"
+        tables, prints = data_splits.training_splits(self, data, context, convert, unreadable, held_by)
         if self.fold is not None:
             if self.fold_column is None or self.task not in ("classify", "filter"):
                 raise UsageError("fold needs --fold-column, and task classify or filter", "name the column that has it")
@@ -252,6 +295,16 @@ class FinetuneOptions(DistributedOptions, MixingOptions, ReadingOptions, SeedOpt
         table, found = conversation_table(records, split, self.chat_format, column)
         context.info(f"{split}: the chat format is {found}")
         return table
+
+    def read_pairs(self, context: Context, records: pa.Table, split: str) -> pa.Table:
+        """Return the pairs of answers of a split, and say which columns they have. Raises DataError (3) without any."""
+        table, found = pair_table(records, split)
+        context.info(f"{split}: the pairs have the {found}")
+        return table
+
+    def preference_loss(self) -> PreferenceLoss | None:
+        """Return the loss of --task preference, or None for another task."""
+        return PreferenceLoss.from_options(self.loss, self.preference) if self.task == "preference" else None
 
     def repeat_settings(self, train: pa.Table) -> dict[str, Values]:
         """Return the settings in which the runs of --seeds or --fold-column differ, by name; none for a single run.

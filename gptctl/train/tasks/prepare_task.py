@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gptctl.io.input.blocks import Tolerance
 from gptctl.model.saved_model import SavedModel
-from gptctl.train.tasks import chat, classify, lm
+from gptctl.train.tasks import chat, classify, lm, preference
 from gptctl.train.tasks.finetune_options import FinetuneOptions
 from gptctl.train.tasks.finetune_task import FinetuneTask, TaskInputs
 from gptctl.train.tasks.initial_models import InitialModel
@@ -37,6 +37,9 @@ def prepare_task(
     if config.task == "chat":
         reading = chat.ChatOptions(config.chat_template, config.long_conversations, Tolerance.from_config(config))
         return chat.prepare(inputs, reading)
+    if config.task == "preference":
+        how = preference.PreferenceTaskOptions(config.chat_template, Tolerance.from_config(config), config.select_on)
+        return preference.prepare(inputs, how)
     if config.task == "lm":
         return lm.prepare(inputs, sources, config)
     options = classify.ClassifyOptions(

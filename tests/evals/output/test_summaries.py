@@ -23,7 +23,7 @@ def test_junit_has_a_case_for_each_gate() -> None:
     [suite] = root
     assert (suite.get("tests"), suite.get("failures"), suite.get("time")) == ("2", "1", "1.500")
     failed, passed = suite.findall("testcase")
-    assert failed.find("failure").get("message") == "f1 0.8 < 0.9 \ufffd"  # type: ignore[union-attr]
+    assert failed.find("failure").get("message") == "f1 0.8 < 0.9 \\x07"  # type: ignore[union-attr]
     assert (passed.get("name"), passed.find("failure")) == ("accuracy >= 0", None)
     figures = {found.get("name"): found.get("value") for found in suite.iter("property")}
     assert figures["accuracy"] == str(RESULT["accuracy"])

@@ -33,12 +33,12 @@ def test_packed_is_as_one_by_one(name: str) -> None:
     packed = Conversations(tokens, learned, SEQ_LEN, seed=0)
     assert packed.samples_per_epoch < len(tokens)
     objective = LanguageModeling(Recipe())
-    together, count = objective.loss(model, next(packed.sequential(100)))
+    together, count, _ = objective.loss(model, next(packed.sequential(100)))
     alone = torch.zeros(())
     for each, mask in zip(tokens, learned, strict=True):
         batch = torch.from_numpy(each)[None]
         targets = torch.where(torch.from_numpy(mask), batch, IGNORE_INDEX)
-        total, _ = objective.loss(model, Batch(batch[:, :-1], targets[:, 1:], torch.zeros_like(batch[:, 1:])))
+        total = objective.loss(model, Batch(batch[:, :-1], targets[:, 1:], torch.zeros_like(batch[:, 1:]))).total
         alone = alone + total
     assert count == sum(mask[1:].sum() for mask in learned)
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)

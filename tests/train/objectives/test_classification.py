@@ -30,7 +30,7 @@ def test_checkpointed_activations_change_no_bit() -> None:
     results = []
     for checkpointed in (False, True):
         torch.manual_seed(3)
-        total, count = Classification(Recipe(checkpoint_activations=checkpointed)).loss(model, batch)
+        total, count, _ = Classification(Recipe(checkpoint_activations=checkpointed)).loss(model, batch)
         assert count == 4
         results.append([total, *torch.autograd.grad(total, list(model.parameters()))])
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
@@ -41,8 +41,8 @@ def test_a_texts_tokens_weigh_alike_over_its_sequences() -> None:
     model = Classifier(make("test-gpt1"), labels=3).eval()
     tokens = torch.full((1, 2, 8), -1)
     tokens[0, 0], tokens[0, 1, :3] = torch.arange(10, 18), torch.arange(20, 23)
-    plain, _ = Classification(Recipe(lm_weight=0.0)).loss(model, labelled(tokens, [1]))
-    both, _ = Classification(Recipe(lm_weight=0.5)).loss(model, labelled(tokens, [1]))
+    plain = Classification(Recipe(lm_weight=0.0)).loss(model, labelled(tokens, [1])).total
+    both = Classification(Recipe(lm_weight=0.5)).loss(model, labelled(tokens, [1])).total
     nats = []
     for sequence in (tokens[0, 0], tokens[0, 1, :3]):
         logits = model.gpt(sequence[None, :-1])[0].log_softmax(-1)
@@ -56,6 +56,6 @@ def test_weights_of_labels() -> None:
     batch = labelled(torch.randint(1, 500, (3, 1, 8), generator=torch.Generator().manual_seed(0)), [0, 1, 2])
     alone, weighted = Recipe(lm_weight=0.0), Recipe(lm_weight=0.0, label_weights=(2.0, 0.5, 0.0))
     each = [Classification(alone).loss(model, batch.select(torch.tensor([row]))).total for row in range(3)]
-    total, count = Classification(weighted).loss(model, batch)
+    total, count, _ = Classification(weighted).loss(model, batch)
     assert count == 3
     torch.testing.assert_close(total, 2 * each[0] + 0.5 * each[1], rtol=1e-4, atol=1e-5)

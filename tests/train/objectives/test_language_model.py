@@ -28,7 +28,7 @@ def windows(count: int, length: int) -> Tensor:
 def gradients(model: GPT, batches: list[Tensor], recipe: Recipe) -> list[Tensor]:
     """Add up over batches and divide once, as the loop does."""
     found = [LanguageModeling(recipe).loss(model, Batch.from_windows(batch)) for batch in batches]
-    mean = torch.stack([total for total, _ in found]).sum() / sum(int(count) for _, count in found)
+    mean = torch.stack([one.total for one in found]).sum() / sum(int(one.targets) for one in found)
     return list(torch.autograd.grad(mean, list(model.parameters())))
 
 
@@ -40,7 +40,7 @@ def test_every_family_learns(name: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(25):
-        total, count = LanguageModeling(recipe).loss(model.train(), batch)
+        total, count, _ = LanguageModeling(recipe).loss(model.train(), batch)
         parameters = list(model.parameters())
         for parameter, gradient in zip(parameters, torch.autograd.grad(total / count, parameters), strict=True):
             parameter.grad = gradient
@@ -97,7 +97,7 @@ def test_the_routers_losses_are_in_the_training_loss_alone() -> None:
     found = model(batch[:, :-1], targets=batch[:, 1:])
     assert found.load_balancing / found.targets > model.config.layers  # 1 a layer where the load is even
     objective = LanguageModeling(Recipe(aux_loss_weight=0.2, router_z_weight=0.3))
-    total, count = objective.loss(model, Batch.from_windows(batch))
+    total, count, _ = objective.loss(model, Batch.from_windows(batch))
     torch.testing.assert_close(total, found.cross_entropy + 0.2 * found.load_balancing + 0.3 * found.router_z)
     evaluated = LanguageModeling(Recipe()).batch_metrics(model, Batch.from_windows(batch))
     assert evaluated.tolist() == [found.cross_entropy.item(), count.item()]
@@ -119,7 +119,7 @@ def test_checkpointed_activations_change_no_bit(name: str, dropout: float) -> No
         torch.manual_seed(7)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             objective = LanguageModeling(Recipe(checkpoint_activations=checkpointed))
-            total, _ = objective.loss(model, Batch.from_windows(batch))
+            total = objective.loss(model, Batch.from_windows(batch)).total
         kept.append(sum(sizes))
         results.append(torch.autograd.grad(total, list(model.parameters())))
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
