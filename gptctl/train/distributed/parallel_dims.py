@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import astuple, dataclass
 
+from gptctl.core.errors import UsageError
+from gptctl.model.config import ModelConfig
+
 
 @dataclass(frozen=True)
 class ParallelDims:
@@ -26,12 +29,18 @@ class ParallelDims:
         """Return the sizes that a strategy (a file in gptctl/train/strategies) uses for a world of ranks.
 
         A `tp_size` of 0 takes all ranks of a node. `hybrid_shard` shards within each node and replicates across nodes.
+        Raises UsageError (2) if the ranks of a node cannot be split into groups of `tp_size`.
         """
         if strategy == "fsdp":
             copies = nodes if hybrid_shard else 1
             return cls(dp_replicate=copies, dp_shard=world_size // copies)
         if strategy == "tp":
             size = tp_size or world_size // nodes
+            if world_size // nodes % size:
+                raise UsageError(
+                    f"{world_size // nodes} processes per machine cannot be split into groups of tp_size {size}",
+                    "set tp_size to a divisor of the processes per machine",
+                )
             return cls(dp_shard=world_size // size, tp=size)
         return cls(dp_replicate=world_size)
 
@@ -49,3 +58,19 @@ class ParallelDims:
     def is_replicated(self) -> bool:
         """Return whether every rank holds the whole model."""
         return self.world_size == self.dp_replicate
+
+
+def check_divisible(config: ModelConfig, tp_size: int) -> None:
+    """Raise UsageError (2) if heads or hidden units cannot be split into `tp_size` equal parts."""
+    counts = {
+        "heads": config.heads,
+        "kv_heads": config.resolved_kv_heads,
+        "intermediate_size": config.intermediate_size,
+    }
+    if config.qk_norm and config.qk_norm_over == "width":
+        raise UsageError("tp does not compute model.qk_norm_over = width, which needs all heads", "use --parallel fsdp")
+    for name, count in counts.items():
+        if count % tp_size:
+            raise UsageError(f"model.{name} {count} is not divisible by tp_size {tp_size}", "choose a divisor of it")
+    if -(-config.padded_vocab_size // tp_size) * (tp_size - 1) >= config.padded_vocab_size:  # the last has no row
+        raise UsageError(f"a vocabulary of {config.vocab_size} is too small for tp_size {tp_size}", "use a smaller one")

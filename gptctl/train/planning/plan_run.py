@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gptctl.core.errors import UsageError
 from gptctl.model.config import ModelConfig
-from gptctl.train.distributed.parallel_dims import ParallelDims
+from gptctl.train.distributed.parallel_dims import ParallelDims, check_divisible
 from gptctl.train.planning.estimate import Layout, choose_eval_batch, choose_layout, estimate
 from gptctl.train.planning.gpu_specs import Accelerator
 from gptctl.train.recipe import Recipe
@@ -64,9 +64,13 @@ class Arrangement(NamedTuple):
 def arrange(model: ModelConfig, recipe: Recipe, options: PlanOptions) -> Arrangement:
     """Return the arrangement of a run, which --dry-run and the run itself share.
 
-    The strategy is the first that fits into each rank's memory, and the micro-batch the largest that does.
+    The strategy is the first that fits into each rank's memory, and the micro-batch the largest that does. Raises
+    UsageError (2) if the ranks, or the model, cannot be split as the user asks.
     """
     layouts = [options.layout(strategy) for strategy in options.strategies()]
+    for layout in layouts:
+        if layout.dims.tp > 1:
+            check_divisible(model, layout.dims.tp)
     layout, micro = choose_layout(model, recipe, layouts, options.micro_batch_size, options.memory)
     return Arrangement(layout, micro, choose_eval_batch(model, recipe, layout, micro, options.memory))
 

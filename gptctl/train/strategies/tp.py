@@ -26,9 +26,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from gptctl.core.context import Context
-from gptctl.core.errors import UsageError
 from gptctl.core.run_folder import Run
-from gptctl.model.config import ModelConfig
 from gptctl.model.gpt import GPT
 from gptctl.model.vocab_parallel import VocabShard
 from gptctl.train.distributed.collectives import (
@@ -38,7 +36,7 @@ from gptctl.train.distributed.collectives import (
     chunk_sizes,
 )
 from gptctl.train.distributed.launch import launch as launch_ranks
-from gptctl.train.distributed.parallel_dims import ParallelDims
+from gptctl.train.distributed.parallel_dims import ParallelDims, check_divisible
 from gptctl.train.distributed.sharded_strategy import ShardedStrategy
 from gptctl.train.job import Model, TrainJob, language_model, transformer_blocks
 from gptctl.train.monitor.heartbeat_writer import HeartbeatWriter
@@ -59,12 +57,6 @@ QK_NORMS = ("query_norm.weight", "key_norm.weight")
 
 def launch(train_rank: RankFunction, job: TrainJob, run: Run, context: Context) -> dict[str, Any]:
     """Call train_rank with the strategy in each rank."""
-    size = job.tp_size or job.local_world_size
-    if job.local_world_size % size:
-        raise UsageError(
-            f"{job.local_world_size} processes per machine cannot be split into groups of tp_size {size}",
-            "set tp_size to a divisor of the processes per machine",
-        )
     return launch_ranks(build, train_rank, job, run, context)
 
 
@@ -186,19 +178,3 @@ def split_vocabulary(model: GPT, mesh: DeviceMesh) -> None:
             module.weight = nn.Parameter(weight, module.weight.requires_grad)
     sizes = chunk_sizes(model.config.padded_vocab_size, mesh.size())
     model.vocab_shard = VocabShard(sum(sizes[: mesh.get_local_rank()]), mesh.get_group())
-
-
-def check_divisible(config: ModelConfig, tp_size: int) -> None:
-    """Raise UsageError (2) if heads or hidden units cannot be split into `tp_size` equal parts."""
-    counts = {
-        "heads": config.heads,
-        "kv_heads": config.resolved_kv_heads,
-        "intermediate_size": config.intermediate_size,
-    }
-    if config.qk_norm and config.qk_norm_over == "width":
-        raise UsageError("tp does not compute model.qk_norm_over = width, which needs all heads", "use --parallel fsdp")
-    for name, count in counts.items():
-        if count % tp_size:
-            raise UsageError(f"model.{name} {count} is not divisible by tp_size {tp_size}", "choose a divisor of it")
-    if not chunk_sizes(config.padded_vocab_size, tp_size)[-1]:
-        raise UsageError(f"a vocabulary of {config.vocab_size} is too small for tp_size {tp_size}", "use a smaller one")

@@ -71,6 +71,10 @@ def test_auto_takes_what_fits() -> None:
     assert strategy(strategy="fsdp") == "fsdp"
     with pytest.raises(UsageError, match="tp_size cannot be used with parallel=ddp"):
         strategy(strategy="ddp", tp_size=2)
+    with pytest.raises(UsageError, match="8 processes per machine cannot be split into groups of tp_size 3"):
+        strategy(strategy="tp", world_size=16, nodes=2, tp_size=3)
+    with pytest.raises(UsageError, match="heads 16 is not divisible by tp_size 3"):
+        strategy(strategy="tp", world_size=6, tp_size=3)
 
 
 def test_an_evaluation_fits_where_training_does() -> None:

@@ -19,9 +19,9 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.tensor_part import TensorPart
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.token_windows import TokenWindows
+from gptctl.train.distributed.parallel_dims import check_divisible
 from gptctl.train.job import TrainJob
 from gptctl.train.monitor.stragglers import StragglerDetector
-from gptctl.train.strategies import tp
 from tests.train.jobs import WholeModel, make_job, only, run_in, text, whole_model
 from tests.train.rank_pool import (
     RankPool,
@@ -359,7 +359,7 @@ def test_frozen_parameters_stay_as_they_are(two: RankPool, tmp_path: Path, strat
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     """Heads that do not divide; groups that do not fill a machine."""
     with pytest.raises(UsageError, match=r"model.kv_heads 2 is not divisible by tp_size 4"):
-        tp.check_divisible(make_job("test-modern").model.build().config, 4)
+        check_divisible(make_job("test-modern").model.build().config, 4)
     with pytest.raises(UsageError, match="cannot be split into groups of tp_size 4"):
         run_in(tmp_path, replace(make_job(), world_size=6, strategy="tp", tp_size=4))
 
