@@ -141,8 +141,19 @@ def origin_of(
     if now:
         is_whole = set(now.values()) <= set(held.values())
         is_part = bool(held) and now.keys() >= set(manifest.SPLITS) and set(held.values()) <= set(now.values())
-        state = "same" if is_whole or is_part else "changed"
+        state = "same" if is_whole or is_part or reads_some_splits(held, now) else "changed"
     return Origin(role, place, held, state, _trace(output, fingerprints, path) if output else None)
+
+
+def reads_some_splits(held: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Return whether what was read, such as "train/train.jsonl", is unchanged, and all else is of other splits."""
+    read = {name.partition("/")[0] for name in held if "/" in name} & {*manifest.SPLITS}
+    others = {
+        manifest.SPLIT_NAMES.get(name.partition("/")[0].partition(".")[0].lower())
+        for name, value in now.items()
+        if value not in held.values()
+    }
+    return bool(read) and set(held.values()) <= set(now.values()) and others <= {*manifest.SPLITS} - read
 
 
 def read_complete_manifest(folder: str) -> Manifest | None:

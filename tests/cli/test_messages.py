@@ -23,7 +23,7 @@ Gptctl = Callable[..., Ran]
         ),
         (
             "finetune m d -o out --task chta",
-            "--task takes classify, chat, lm or filter, not 'chta' (did you mean 'chat'?)",
+            "--task takes classify, chat, preference, lm or filter, not 'chta' (did you mean 'chat'?)",
         ),
         ("finetune m d -o out --lr fast", "--lr takes a number above 0, not 'fast'"),
         ("dedup in -o out --threshold 1", "--threshold takes a number above 0 and below 1, not '1'"),

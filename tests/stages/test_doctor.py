@@ -147,6 +147,22 @@ def test_a_source_that_was_edited_or_removed(chain: Path) -> None:
     assert raw["state"] == "gone" and list(raw["hashes"]) == ["raw.jsonl"]
 
 
+def test_a_split_that_was_not_read_is_no_change(workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workspace / "labelled", tmp_path / "labelled")
+    done = run_gptctl("finetune", "none", "labelled", "-o", "nb", "--task", "filter", cwd=tmp_path)
+    assert done.code == 0, done.err
+
+    def state() -> str:
+        [data] = run_gptctl("doctor", "nb", "--lineage", "--json", cwd=tmp_path).json["metrics"]["lineage"][0][
+            "origins"
+        ]
+        return str(data["state"])
+
+    assert state() == "same"
+    (tmp_path / "labelled" / "train2.jsonl").write_text('{"text": "one more", "label": "x"}\n')
+    assert state() == "changed"
+
+
 def test_checkpoints_and_models(workspace: Path, tmp_path: Path) -> None:
     run = shutil.copytree(workspace / "run", tmp_path / "run")
     [step] = sorted((run / "checkpoints").glob("step-*"))
