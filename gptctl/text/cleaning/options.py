@@ -150,8 +150,9 @@ class CleaningOptions(ReadingOptions):
     @classmethod
     def for_values(cls, chosen: Values) -> type[StageConfig]:
         """Return the model with the tables of those filters that are plug-ins and that the values name."""
-        filters = chosen.get("filters") or ()
-        named = {*(filters.split(",") if isinstance(filters, str) else filters), *plugins.file_names(FILTERS)}
+        filters = chosen.get("filters")
+        listed = filters.split(",") if isinstance(filters, str) else filters if isinstance(filters, list) else []
+        named = {*map(str, listed), *plugins.file_names(FILTERS)}
         named |= chosen.keys() - cls.model_fields.keys()
         added = set(plugins.names(FILTERS)) - set(plugins.built_in(FILTERS))
         return with_plugin_tables(cls, FILTERS, tuple(sorted(added & {str(name).strip() for name in named})))
