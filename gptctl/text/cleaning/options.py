@@ -13,8 +13,9 @@ from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, load_fi
 from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
 from gptctl.text.cleaning.html import Extractor
 from gptctl.text.cleaning.web_thresholds import filters_for, published_languages
+from gptctl.text.language_names import code_of
 from gptctl.text.pii import Pii
-from gptctl.text.words import WordSplitter
+from gptctl.text.words import WordSplitter, stop_word_list
 
 
 class Contamination(Settings):
@@ -84,6 +85,12 @@ class CleaningOptions(ReadingOptions):
         if value not in PRESETS:
             raise ValueError(f"no preset is called '{value}'{plugins.did_you_mean(value, list(PRESETS))}")
         return value
+
+    @field_validator("remove_stopwords")
+    @classmethod
+    def list_of_language(cls, value: str | None) -> str | None:
+        """Return the name of the list of stop words, also for a code such as en."""
+        return value if value is None else stop_word_list(value)
 
     @field_validator("decontaminate")
     @classmethod
@@ -174,8 +181,8 @@ def _wanted_languages(chosen: Values) -> tuple[str, ...]:
     settings = chosen.get("language")
     wanted = settings.get("languages", ()) if isinstance(settings, Mapping) else getattr(settings, "languages", ())
     if isinstance(wanted, str):
-        return tuple(code.strip() for code in wanted.split(","))
-    return tuple(map(str, wanted)) if isinstance(wanted, list | tuple) else ()
+        wanted = [code.strip() for code in wanted.split(",")]
+    return tuple(dict.fromkeys(code_of(str(code)) for code in wanted)) if isinstance(wanted, list | tuple) else ()
 
 
 def filter_fields() -> dict[str, Any]:
