@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
+from gptctl.core.formatting import format_count
 from gptctl.core.written_files import FileState, states_of
 from gptctl.io.dataset.schema import concat
 from gptctl.io.formats import InputFile
@@ -58,13 +59,13 @@ class EvaluationData:
 
     def describe(self) -> str:
         """Return in words what is compared."""
-        compared = f"evaluation data: {self.rows:,} rows"
+        compared = f"evaluation data: {format_count(self.rows, 'row')}"
         if self.columns:
             compared += f", column{'s' * (len(self.columns) > 1)} {', '.join(self.columns)}"
         if self.others:
             compared += f" (not {', '.join(self.others)}; --set contamination.text_column=* compares all)"
         if self.too_short:
-            compared += f"; {self.too_short:,} have fewer than {self.min_words} words and cannot be found"
+            compared += f"; {format_count(self.too_short, 'row')} of fewer than {self.min_words} words cannot be found"
         return compared
 
 

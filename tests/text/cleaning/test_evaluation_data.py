@@ -56,7 +56,7 @@ def test_files_of_a_folder_have_columns_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("The text of a file without columns counts as a whole, as one row of the data.")
     found = read(tmp_path)
     assert (found.columns, found.rows, found.too_short) == (("question", "prompt"), 4, 1)
-    assert "1 have fewer than 8 words and cannot be found" in found.describe()
+    assert "1 row of fewer than 8 words cannot be found" in found.describe()
     assert finds(
         found, QUESTION, ANSWER, "Before the text of a file without columns counts as a whole, as one row"
     ) == [
