@@ -37,7 +37,7 @@ def test_a_column_of_a_usual_name_is_found(name: str, tmp_path: Path) -> None:
         found = read(path)
         assert (found.columns, found.others, found.rows) == ((name,), ("answer",), 1)
         assert finds(found, QUESTION, ANSWER) == [True, False]
-        assert f"1 rows, column {name} (not answer;" in found.describe()
+        assert f"1 row, column {name} (not answer;" in found.describe()
 
 
 def test_all_columns(tmp_path: Path) -> None:
