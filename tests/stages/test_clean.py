@@ -218,7 +218,7 @@ def test_what_was_looked_for_in_vain_is_said(gptctl: Gptctl, tmp_path: Path) -> 
                   "--set", "mask.kinds=iban", "--json")  # fmt: skip
     assert done.code == 0, done.err
     for line in (
-        "evaluation data: 1 rows, column question (not answer; --set contamination.text_column=* compares all)",
+        "evaluation data: 1 row, column question (not answer; --set contamination.text_column=* compares all)",
         "no document shares 13 words in a row with the evaluation data",
         "no personal data was found",
         "no document was dropped by: language",

@@ -69,12 +69,12 @@ def test_files_of_a_folder_have_columns_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "rows, column, wanted",
     [
-        ([{"rubric": QUESTION, "n": 1}], None, r"usual name; columns with texts: rubric \(1 rows\)"),
-        ([{"text": QUESTION}] + [{"rubric": QUESTION}] * 5, None, r"text \(1 rows\), rubric \(5 rows\)"),
+        ([{"rubric": QUESTION, "n": 1}], None, r"usual name; columns with texts: rubric \(1 row\)"),
+        ([{"text": QUESTION}] + [{"rubric": QUESTION}] * 5, None, r"text \(1 row\), rubric \(5 rows\)"),
         ([{"text": QUESTION}] * 5 + [{"rubric": QUESTION}], None, r"1 of 6 rows .* in column 'text', first row 5"),
         ([{"text": QUESTION}, {"text": " "}], None, "1 of 2 rows"),
         ([{"text": QUESTION}, {"text": None}], None, "1 of 2 rows"),
-        ([{"question": QUESTION}], "answer", r"no texts in column 'answer'; columns with texts: question \(1 rows\)"),
+        ([{"question": QUESTION}], "answer", r"no texts in column 'answer'; columns with texts: question \(1 row\)"),
         ([{"n": 1}], "*", "columns with texts: none"),
         ([{"question": "Who was Galileo?"}] * 3, None, "all 3 rows have fewer than 8 words"),
         ([], None, "no row to compare"),
