@@ -137,7 +137,8 @@ def of_table(name: str, table: pa.Table, text_column: str | None) -> EvaluationF
     chosen = [text_column or usual_text_column(columns) or ""]
     if text_column == ALL_COLUMNS:
         chosen = with_texts
-    counts = ", ".join(f"{column} ({format_count(sum(map(bool, values[column])), 'row')})" for column in with_texts) or "none"
+    rows = {column: format_count(sum(map(bool, values[column])), "row") for column in with_texts}
+    counts = ", ".join(f"{column} ({number})" for column, number in rows.items()) or "none"
     if len(table) and not (chosen and set(chosen) <= set(with_texts)):
         wanted = f"texts in column '{text_column}'" if text_column else "texts in a column of a usual name"
         raise DataError(f"{name} has no {wanted}; columns with texts: {counts}", HINT)
