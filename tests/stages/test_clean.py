@@ -262,6 +262,14 @@ def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: 
             done = gptctl("clean", "d.jsonl", "-o", more[1], *more, *dry, "--json")
             assert (done.code, f"warning: {warning}" in done.err, "next: " in done.err) == (0, True, False), done.err
             assert done.json["warnings"] == [f"{warning}, a key that --set changes"]
+    done = gptctl("dedup", "zh", "-o", "unique")
+    assert (done.code, done.error_lines) == (
+        3,
+        [
+            "error: zh holds no documents: gptctl clean kept none of 31",
+            "hint: run it again with other settings: most often, language.min_score dropped them",
+        ],
+    )
     done = gptctl("clean", "d.jsonl", "-o", "de", "--language", "de", "--json")
     assert ("next: gptctl dedup de" in done.err, done.json["warnings"]) == (True, [])
 
