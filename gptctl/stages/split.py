@@ -11,7 +11,7 @@ from typing import Any
 from gptctl.core.config import ReadingOptions, StorageOptions, WorkerOptions, argument, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.formatting import parse_bytes
+from gptctl.core.formatting import format_count, parse_bytes
 from gptctl.core.summary import LACKING, Summary, funnel
 from gptctl.executors import load_executor
 from gptctl.io.dataset.shard_format import ShardFormat
@@ -111,7 +111,8 @@ def run(config: Split, context: Context | None = None) -> Summary:
     lacking = {reason: summary.counts.quarantined[reason] for reason in LACKING}
     for reason, number in lacking.items():
         if number:
-            context.warn(f"{number:,} documents have {reason}; see {config.out}/quarantine.jsonl")
+            have = f"{format_count(number, 'document')} {'has' if number == 1 else 'have'} {reason}"
+            context.warn(f"{have}; see {config.out}/quarantine.jsonl")
     if summary.metrics["conflicts"]["clusters"]:
         context.warn(conflicts.warning(summary.metrics["conflicts"], config.facts().label_column, config.out))
     out = shlex.quote(config.out)
