@@ -22,16 +22,16 @@ Gptctl = Callable[..., Ran]
 @pytest.mark.parametrize(
     ("stage", "step"),
     [("clean", 11), ("tokenize", 13), pytest.param("dedup", 23, marks=pytest.mark.slow)]
-    + [pytest.param(stage, 1, marks=pytest.mark.slow) for stage in ("clean", "tokenize", "dedup")]
+    + [pytest.param(stage, 2, marks=pytest.mark.slow) for stage in ("clean", "tokenize", "dedup")]
     + [pytest.param("split", 9, marks=pytest.mark.slow)],
-    ids=["clean", "tokenize", "dedup", "clean-each", "tokenize-each", "dedup-each", "split"],
+    ids=["clean", "tokenize", "dedup", "clean-often", "tokenize-often", "dedup-often", "split"],
 )
 def test_any_operation(stage: str, step: int, fault: str, small: Path, tmp_path: Path, gptctl: Gptctl) -> None:
     """At one file operation after the other, until a run comes to its end: nothing is lost, nothing half there."""
     command = (*STAGES[stage], small, *ALONE, "-o")
     assert gptctl(*command, "whole").code == 0
     whole = tree_bytes(tmp_path / "whole")
-    for operation in count(1, step):
+    for operation in count(1 if fault == "kill" else 2, step):
         out = tmp_path / "out"
         broken = gptctl(*command, "out", fault=f"{fault}:{operation}")
         if broken.code == 0:

@@ -61,7 +61,7 @@ def test_killed_anywhere_and_run_again(more: str, workers: str, raw: Path, tmp_p
     command = ("dedup", raw, *more.split(), "--workers", workers, "-o")
     assert run_gptctl(*command, "whole", cwd=tmp_path).code == 0
     whole = tree_bytes(tmp_path / "whole")
-    for operation in (*range(3, 43, 8), *range(43, 500, 20)):
+    for operation in (*range(3, 43, 8), *range(43, 500, 40)):
         killed = run_gptctl(*command, "cut", cwd=tmp_path, fault=f"kill:{operation}")
         if killed.code == 0:
             assert tree_bytes(tmp_path / "cut") == whole
@@ -79,7 +79,7 @@ def test_killed_anywhere_and_run_again(more: str, workers: str, raw: Path, tmp_p
 def test_killed_again_and_again(raw: Path, unique: tuple[Path, Ran], tmp_path: Path) -> None:
     """Each time a little later, over what the runs before have left."""
     command = ("dedup", raw, "-o", "out", "--workers", "2")
-    for operation in range(5, 200, 6):
+    for operation in range(5, 200, 9):
         done = run_gptctl(*command, cwd=tmp_path, fault=f"kill:{operation}")
         if done.code == 0:
             break
