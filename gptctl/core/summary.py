@@ -159,6 +159,10 @@ class Summary:
         warnings = "".join(f"<p><b>warning</b>: {escape_html(warning)}</p>" for warning in self.warnings)
         return title + "".join(table.to_html() for table in self.tables) + warnings
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as a dictionary of text, numbers, lists and dictionaries: what `--json` prints."""
+        return self.to_json()
+
     def to_json(self) -> dict[str, Any]:
         """Return the result as the one strict JSON document that `--json` prints."""
         document: dict[str, Any] = {
