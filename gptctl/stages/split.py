@@ -17,6 +17,7 @@ from gptctl.executors import load_executor
 from gptctl.io.dataset.shard_format import ShardFormat
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
+from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline import finalize, preview
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
@@ -75,7 +76,7 @@ def check(config: Split) -> None:
 def plan(config: Split, context: Context) -> Summary:
     """Check the command, OUT and the documents, and return what would be done."""
     check(config)
-    inputs, needed = Inputs(config.inputs, ReadOptions.from_config(config)), config.facts()
+    inputs, needed = open_inputs(config.inputs, ReadOptions.from_config(config)), config.facts()
     preview.check_output(config.out, config, context, inputs)
     columns: list[str] = []
     is_usable = not needed.columns
@@ -100,7 +101,7 @@ def run(config: Split, context: Context | None = None) -> Summary:
     """Divide the inputs into a dataset folder."""
     context = context or Context()
     check(config)
-    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
     with open_dataset(config.out, "documents", config, context, inputs) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
