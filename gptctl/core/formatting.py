@@ -24,6 +24,11 @@ def format_number(value: Any) -> str:
     return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun, which takes an s in the plural: 1 document, 2,000 documents."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_interval(bounds: Sequence[float | None] | None) -> str:
     """Return "0.8123 to 0.8456", or nothing where a bound is missing."""
     if not bounds or None in bounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from gptctl.io.recognize import recognize, wrong_content
 
 State = Literal["same", "changed", "gone", "unknown"]
 Fingerprinter = Callable[[str], Mapping[str, str]]
+FIRST_WORDS = {"base": ("model",), "data": manifest.SPLITS}  # of the names that finetune records, by role
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,11 @@ def _trace(folder: str, fingerprints: Fingerprinter | None, path: tuple[str, ...
     recorded: dict[str, str] = record.get("inputs") or {}
     origins = [origin_of(role, place, recorded, len(sources), fingerprints, (*path, folder)) for role, place in sources]
     known = {name for origin in origins for name in origin.fingerprints}
-    if left := {name: value for name, value in recorded.items() if name not in known}:
+    left = {name: value for name, value in recorded.items() if name not in known}
+    bare = [number for number, origin in enumerate(origins) if not origin.fingerprints]
+    if left and len(bare) == 1:
+        origins[bare[0]] = replace(origins[bare[0]], fingerprints=left)
+    elif left:
         origins.append(Origin("inputs", "", left, "unknown"))  # of older records, which name no places
     return Output(folder, record, found, tuple(origins))
 
@@ -135,14 +140,26 @@ def origin_of(
     held = {name: value for name, value in recorded.items() if now and value in now.values()}
     if count == 1:
         held = recorded
-    elif not held:  # names such as "data/test.jsonl" and "against old.jsonl" begin with their role
-        held = {name: value for name, value in recorded.items() if name.replace("/", " ").split(" ")[0] == role}
+    elif not held:
+        held = {name: value for name, value in recorded.items() if is_name_of(name, role, place)}
     state: State = "gone" if now is None else "unknown"
     if now:
         is_whole = set(now.values()) <= set(held.values())
         is_part = bool(held) and now.keys() >= set(manifest.SPLITS) and set(held.values()) <= set(now.values())
         state = "same" if is_whole or is_part or reads_some_splits(held, now) else "changed"
     return Origin(role, place, held, state, _trace(output, fingerprints, path) if output else None)
+
+
+def is_name_of(name: str, role: str, place: str) -> bool:
+    """Return whether a hash was recorded by a name that belongs to this role or place.
+
+    Names such as "data/test.jsonl" and "against old.jsonl" begin with their role, those of finetune with what was read,
+    and those of several inputs with the last parts of their place.
+    """
+    if name.replace("/", " ").split(" ")[0] in (role, *FIRST_WORDS.get(role, ())):
+        return True
+    parts = Path(place).parts
+    return any(f"{name}/".startswith(f"{Path(*parts[first:])}/") for first in range(1, len(parts)))
 
 
 def reads_some_splits(held: Mapping[str, str], now: Mapping[str, str]) -> bool:

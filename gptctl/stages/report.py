@@ -11,7 +11,7 @@ from gptctl.core import atomic
 from gptctl.core.config import StageConfig, Values, argument, flag
 from gptctl.core.context import Context
 from gptctl.core.errors import UsageError
-from gptctl.core.formatting import format_bytes
+from gptctl.core.formatting import format_bytes, format_count
 from gptctl.core.summary import Summary
 from gptctl.io import lineage
 from gptctl.io.lineage import Output
@@ -110,7 +110,7 @@ def run(config: Report, context: Context | None = None) -> Summary:
             for one in sections
         ],
     }
-    context.info(f"{len(sections)} outputs, {format_bytes(metrics['bytes'])}; open {out} in a browser")
+    context.info(f"{format_count(len(sections), 'output')}, {format_bytes(metrics['bytes'])}; open {out} in a browser")
     if config.card and config.license == UNKNOWN:
         context.warn("the cards say license: unknown; name the license of the data and the model with --license")
     return Summary("report", "done", (str(out), *(str(out.with_name(name)) for name in cards)), metrics=metrics)

@@ -11,13 +11,12 @@ from typing import Any
 from gptctl.core.config import ReadingOptions, StorageOptions, WorkerOptions, argument, output
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, UsageError
-from gptctl.core.formatting import parse_bytes
+from gptctl.core.formatting import format_count, parse_bytes
 from gptctl.core.summary import LACKING, Summary, funnel
 from gptctl.executors import load_executor
 from gptctl.io.dataset.shard_format import ShardFormat
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.text_columns import open_inputs
 from gptctl.pipeline import finalize, preview
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
@@ -76,7 +75,7 @@ def check(config: Split) -> None:
 def plan(config: Split, context: Context) -> Summary:
     """Check the command, OUT and the documents, and return what would be done."""
     check(config)
-    inputs, needed = open_inputs(config.inputs, ReadOptions.from_config(config)), config.facts()
+    inputs, needed = Inputs(config.inputs, ReadOptions.from_config(config)), config.facts()
     preview.check_output(config.out, config, context, inputs)
     columns: list[str] = []
     is_usable = not needed.columns
@@ -101,7 +100,7 @@ def run(config: Split, context: Context | None = None) -> Summary:
     """Divide the inputs into a dataset folder."""
     context = context or Context()
     check(config)
-    inputs = open_inputs(config.inputs, ReadOptions.from_config(config))
+    inputs = Inputs(config.inputs, ReadOptions.from_config(config))
     with open_dataset(config.out, "documents", config, context, inputs) as dataset:
         if not dataset.up_to_date:
             assert dataset.folder is not None
@@ -112,7 +111,8 @@ def run(config: Split, context: Context | None = None) -> Summary:
     lacking = {reason: summary.counts.quarantined[reason] for reason in LACKING}
     for reason, number in lacking.items():
         if number:
-            context.warn(f"{number:,} documents have {reason}; see {config.out}/quarantine.jsonl")
+            have = f"{format_count(number, 'document')} {'has' if number == 1 else 'have'} {reason}"
+            context.warn(f"{have}; see {config.out}/quarantine.jsonl")
     if summary.metrics["conflicts"]["clusters"]:
         context.warn(conflicts.warning(summary.metrics["conflicts"], config.facts().label_column, config.out))
     out = shlex.quote(config.out)

@@ -17,7 +17,7 @@ from gptctl.executors import Executor, _threads, load_executor
 from gptctl.io.dataset.shard_format import MAPPED
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.io.input.inputs import Inputs
-from gptctl.io.input.text_columns import check_inputs
+from gptctl.io.input.text_columns import check_column_options
 from gptctl.io.token_files import TokenFiles
 from gptctl.pipeline import preview, shuffle
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
@@ -75,7 +75,7 @@ def open_inputs(config: Tokenize, given: str | None) -> Inputs:
     if files := import_task.open_token_files(config, config.inputs, given):
         return files
     inputs = Inputs(config.inputs, ReadOptions.from_config(config), keeps_splits=True)
-    check_inputs(inputs)
+    check_column_options(inputs)
     if not inputs.is_divided:
         return inputs
     if unused := sorted(config.model_fields_set & {"val", "test", "split"}):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,13 @@ def test_where_pip_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment that uv made has no pip: the hint names uv and the interpreter."""
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     assert extras.install_hint(EXTRAS["gguf"]) == f"uv pip install --python {sys.executable} 'gguf>=0.19'"
+
+
+@pytest.mark.parametrize(
+    "page", [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))], ids=lambda page: page.stem
+)
+def test_pages_install_nothing_by_a_name_that_is_in_no_registry(page: Path) -> None:
+    """Anyone could register it: pages install from the folder of a clone, or from an address. No command has a gap."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"(?:pip install|tool install|uvx)(?: --\S+)* '?gptctl(?!\S* @)[^\n]*", text)
+    assert "REPOSITORY" not in text

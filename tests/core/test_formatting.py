@@ -10,6 +10,7 @@ import pytest
 from gptctl.core.formatting import (
     format_bytes,
     format_compact,
+    format_count,
     format_duration,
     format_interval,
     format_number,
@@ -50,6 +51,10 @@ def test_numbers(value: Any, text: str) -> None:
 )  # fmt: skip
 def test_compact_numbers(value: float, text: str) -> None:
     assert format_compact(value) == text
+
+
+def test_counts() -> None:
+    assert [format_count(n, "row") for n in (0, 1, 2, 12_000)] == ["0 rows", "1 row", "2 rows", "12,000 rows"]
 
 
 def test_bytes_and_intervals() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gptctl.reporting.curves import Curve, by_progress
-from gptctl.reporting.svg_charts import Bin, Series, lines, reliability, ticks
+from gptctl.reporting.svg_charts import Bin, Series, bars, lines, reliability, ticks
 
 
 def step(number: int, loss: float) -> dict[str, object]:
@@ -62,3 +62,9 @@ def test_no_line_joins_the_bins_of_a_reliability_diagram() -> None:
     radii = [float(part.split('"')[0]) for part in chart.split(' r="')[1:]]
     assert radii[0] < radii[1] / 2
     assert "1 with confidence 0.20: accuracy 1.00, 0.20 to 1.00" in chart
+
+
+def test_the_longest_bar_is_as_wide_as_the_section() -> None:
+    chart = bars("funnel", [("in", 400.0, "400", 4), ("kept", 100.0, "100 (25.0%)", 1)])
+    assert 'class="full"' in chart
+    assert [chart.count(f"width:{share}%") for share in ("100.00", "25.00")] == [1, 1]

@@ -218,7 +218,7 @@ def test_what_was_looked_for_in_vain_is_said(gptctl: Gptctl, tmp_path: Path) -> 
                   "--set", "mask.kinds=iban", "--json")  # fmt: skip
     assert done.code == 0, done.err
     for line in (
-        "evaluation data: 1 rows, column question (not answer; --set contamination.text_column=* compares all)",
+        "evaluation data: 1 row, column question (not answer; --set contamination.text_column=* compares all)",
         "no document shares 13 words in a row with the evaluation data",
         "no personal data was found",
         "no document was dropped by: language",
@@ -262,6 +262,14 @@ def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: 
             done = gptctl("clean", "d.jsonl", "-o", more[1], *more, *dry, "--json")
             assert (done.code, f"warning: {warning}" in done.err, "next: " in done.err) == (0, True, False), done.err
             assert done.json["warnings"] == [f"{warning}, a key that --set changes"]
+    done = gptctl("dedup", "zh", "-o", "unique")
+    assert (done.code, done.error_lines) == (
+        3,
+        [
+            "error: zh holds no documents: gptctl clean kept none of 31",
+            "hint: run it again with other settings: most often, language.min_score dropped them",
+        ],
+    )
     done = gptctl("clean", "d.jsonl", "-o", "de", "--language", "de", "--json")
     assert ("next: gptctl dedup de" in done.err, done.json["warnings"]) == (True, [])
 

@@ -144,16 +144,6 @@ def test_what_failed_because_of_its_data_is_to_be_corrected_first(tmp_path: Path
     assert "hint: correct this in: gptctl clean bodies.jsonl -o failed" in done.err
 
 
-def test_an_input_without_documents_is_named(gptctl: Callable[..., Ran], tmp_path: Path) -> None:
-    (tmp_path / "short.jsonl").write_text('{"text": "a"}\n')
-    assert gptctl("clean", "short.jsonl", "-o", "none").code == 0
-    for command in ("dedup none -o out", "tokenize none -o out", "split none -o out --val 0.5"):
-        done = gptctl(*command.split())
-        assert (done.code, "none has no documents" in done.err) == (3, True), done.err
-        assert "hint: the command that made it kept none: see gptctl inspect none" in done.err
-        assert not (tmp_path / "out" / "run.json").exists()
-
-
 def test_a_source_that_was_edited_or_removed(chain: Path) -> None:
     with (chain / "raw.jsonl").open("a") as file:
         file.write('{"text": "one more"}\n')

@@ -14,6 +14,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from markdown_it import MarkdownIt
 
 from gptctl.core import checked_json
+from gptctl.io.lineage import trace
 from gptctl.reporting.html import PALETTE
 from tests.conftest import Ran, documents, run_gptctl, write_jsonl
 
@@ -76,6 +77,25 @@ def test_the_whole_chain_stands_on_the_page(scored: Path, workspace: Path) -> No
         assert words in page.words, words
     raw = json.loads((workspace / "clean" / "run.json").read_text())["inputs"]["raw.jsonl"]
     assert raw in page.words
+    assert "place not recorded" not in page.words
+
+
+def test_each_file_is_shown_at_the_place_where_it_was_read(tmp_path: Path) -> None:
+    """The page hashes nothing again: it knows the files of several inputs, and evaluation data, by their names."""
+    for place, number in (("a/one.jsonl", 30), ("b/one.jsonl", 40)):
+        (tmp_path / place).parent.mkdir()
+        write_jsonl(tmp_path / place, documents(number))
+    write_jsonl(tmp_path / "questions.jsonl", [{"question": "word " * 20}])
+    done = run_gptctl(
+        "clean", "a/one.jsonl", "b", "-o", "out", "--decontaminate", "questions.jsonl", "--workers", "1", cwd=tmp_path
+    )
+    assert done.code == 0, done.err
+    origins = {origin.path: list(origin.fingerprints) for origin in trace(str(tmp_path / "out")).origins}
+    assert origins == {
+        str(tmp_path / "questions.jsonl"): ["decontaminate questions.jsonl"],
+        str(tmp_path / "a/one.jsonl"): ["one.jsonl"],
+        str(tmp_path / "b"): ["b/one.jsonl"],
+    }
 
 
 def test_it_needs_nothing_else_and_everybody_can_read_it(scored: Path) -> None:

@@ -68,6 +68,20 @@ class Inputs:
         names = distinct_names(arguments) if len(arguments) > 1 else [""] * len(arguments)
         for argument, name in () if self.is_stream else zip(arguments, names, strict=True):
             self._add(argument, name)
+        self._check_datasets()
+
+    def _check_datasets(self) -> None:
+        """Raise DataError (3) if nothing is read but datasets for which a command kept no document."""
+        rows = {place: sum(shard.rows for shard in found.shards) for place, found in self.manifests.items()}
+        empty = [place for place, split in self.chosen_splits.items() if not (split or rows[place])]
+        if empty and not self.files and len(empty) == len(self.datasets):
+            found = self.manifests[empty[0]]
+            reasons = [reason for reason, _ in found.counts.dropped.most_common(1)]
+            raise DataError(
+                f"{empty[0]} holds no documents: gptctl {found.stage} kept none of {found.counts.documents_in:,}",
+                "run it again with other settings"
+                + "".join(f": most often, {reason} dropped them" for reason in reasons),
+            )
 
     def _add(self, argument: str, name: str) -> None:
         """Add what one INPUT argument names. The names of its files begin with `name`, unless it is empty."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,22 +21,10 @@ FIRST_BLOCK_BYTES = 2**20
 
 
 def open_inputs(arguments: Sequence[str], options: ReadOptions) -> Inputs:
-    """Resolve the INPUT arguments of a data stage. Raises what `Inputs` and `check_inputs` raise."""
+    """Resolve the INPUT arguments of a data stage. Raises what `Inputs` and `check_column_options` raise."""
     inputs = Inputs(arguments, options)
-    check_inputs(inputs)
-    return inputs
-
-
-def check_inputs(inputs: Inputs) -> None:
-    """Raise what `check_column_options` raises, and DataError (3) for datasets without any document."""
     check_column_options(inputs)
-    rows = sum(shard.rows for found in inputs.manifests.values() for shard in found.shards)
-    if inputs.manifests and not inputs.files and not rows:
-        folders = list(inputs.folders.values())
-        raise DataError(
-            f"{' and '.join(folders)} has no documents",
-            f"the command that made it kept none: see gptctl inspect {shlex.quote(folders[0])}",
-        )
+    return inputs
 
 
 def check_column_options(inputs: Inputs) -> None:

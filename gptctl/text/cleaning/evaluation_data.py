@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
+from gptctl.core.formatting import format_count
 from gptctl.core.written_files import FileState, states_of
 from gptctl.io.dataset.schema import concat
 from gptctl.io.formats import InputFile
@@ -58,13 +59,13 @@ class EvaluationData:
 
     def describe(self) -> str:
         """Return in words what is compared."""
-        compared = f"evaluation data: {self.rows:,} rows"
+        compared = f"evaluation data: {format_count(self.rows, 'row')}"
         if self.columns:
             compared += f", column{'s' * (len(self.columns) > 1)} {', '.join(self.columns)}"
         if self.others:
             compared += f" (not {', '.join(self.others)}; --set contamination.text_column=* compares all)"
         if self.too_short:
-            compared += f"; {self.too_short:,} have fewer than {self.min_words} words and cannot be found"
+            compared += f"; {format_count(self.too_short, 'row')} of fewer than {self.min_words} words cannot be found"
         return compared
 
 
@@ -136,7 +137,8 @@ def of_table(name: str, table: pa.Table, text_column: str | None) -> EvaluationF
     chosen = [text_column or usual_text_column(columns) or ""]
     if text_column == ALL_COLUMNS:
         chosen = with_texts
-    counts = ", ".join(f"{column} ({sum(map(bool, values[column])):,} rows)" for column in with_texts) or "none"
+    rows = {column: format_count(sum(map(bool, values[column])), "row") for column in with_texts}
+    counts = ", ".join(f"{column} ({number})" for column, number in rows.items()) or "none"
     if len(table) and not (chosen and set(chosen) <= set(with_texts)):
         wanted = f"texts in column '{text_column}'" if text_column else "texts in a column of a usual name"
         raise DataError(f"{name} has no {wanted}; columns with texts: {counts}", HINT)

@@ -93,7 +93,7 @@ def split_endpoint(count: int, endpoint: str) -> tuple[str, int]:
     host, _, port = endpoint.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(
-            f"--nodes {count} needs --rdzv-endpoint HOST:PORT, not '{endpoint}'",
+            f"--nodes {count} needs --rdzv-endpoint HOST:PORT" + (f", not '{endpoint}'" if endpoint else ""),
             "pass the same free port of one of the machines on all of them",
         )
     return host, int(port)

@@ -47,7 +47,7 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
             ("training time", format_duration(facts["seconds"])),
         ]
     rows += [
-        (f"source {source['name']}", f"{format_compact(source['tokens'])} tokens, {source['epochs']:.2f} epochs")
+        (f"source {source['name']}", f"{format_compact(source['tokens'])} tokens, {source['epochs']:,.2f} epochs")
         for source in facts.get("sources", ())
     ]
     for name in ("simulated_step", "packing"):

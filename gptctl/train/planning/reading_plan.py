@@ -96,7 +96,7 @@ def warn_of_repetition(sources: Sequence[Values], context: Context) -> None:
     for source in sources:
         if source["epochs"] > MAX_EPOCHS:
             context.warn(
-                f"{source['name']} would be read {source['epochs']:.1f} times; text that is read more than "
+                f"{source['name']} would be read {source['epochs']:,.1f} times; text that is read more than "
                 f"{MAX_EPOCHS} times teaches less and less (Muennighoff et al. 2023): add text, give it a lower "
                 "weight, or train for less"
             )

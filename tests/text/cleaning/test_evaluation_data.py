@@ -37,7 +37,7 @@ def test_a_column_of_a_usual_name_is_found(name: str, tmp_path: Path) -> None:
         found = read(path)
         assert (found.columns, found.others, found.rows) == ((name,), ("answer",), 1)
         assert finds(found, QUESTION, ANSWER) == [True, False]
-        assert f"1 rows, column {name} (not answer;" in found.describe()
+        assert f"1 row, column {name} (not answer;" in found.describe()
 
 
 def test_all_columns(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_files_of_a_folder_have_columns_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("The text of a file without columns counts as a whole, as one row of the data.")
     found = read(tmp_path)
     assert (found.columns, found.rows, found.too_short) == (("question", "prompt"), 4, 1)
-    assert "1 have fewer than 8 words and cannot be found" in found.describe()
+    assert "1 row of fewer than 8 words cannot be found" in found.describe()
     assert finds(
         found, QUESTION, ANSWER, "Before the text of a file without columns counts as a whole, as one row"
     ) == [
@@ -69,12 +69,12 @@ def test_files_of_a_folder_have_columns_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "rows, column, wanted",
     [
-        ([{"rubric": QUESTION, "n": 1}], None, r"usual name; columns with texts: rubric \(1 rows\)"),
-        ([{"text": QUESTION}] + [{"rubric": QUESTION}] * 5, None, r"text \(1 rows\), rubric \(5 rows\)"),
+        ([{"rubric": QUESTION, "n": 1}], None, r"usual name; columns with texts: rubric \(1 row\)"),
+        ([{"text": QUESTION}] + [{"rubric": QUESTION}] * 5, None, r"text \(1 row\), rubric \(5 rows\)"),
         ([{"text": QUESTION}] * 5 + [{"rubric": QUESTION}], None, r"1 of 6 rows .* in column 'text', first row 5"),
         ([{"text": QUESTION}, {"text": " "}], None, "1 of 2 rows"),
         ([{"text": QUESTION}, {"text": None}], None, "1 of 2 rows"),
-        ([{"question": QUESTION}], "answer", r"no texts in column 'answer'; columns with texts: question \(1 rows\)"),
+        ([{"question": QUESTION}], "answer", r"no texts in column 'answer'; columns with texts: question \(1 row\)"),
         ([{"n": 1}], "*", "columns with texts: none"),
         ([{"question": "Who was Galileo?"}] * 3, None, "all 3 rows have fewer than 8 words"),
         ([], None, "no row to compare"),

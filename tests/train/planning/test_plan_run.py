@@ -16,6 +16,7 @@ from gptctl.stages import pretrain
 from gptctl.train.job import TrainJob
 from gptctl.train.planning.estimate import Layout, choose_eval_batch, memory_parts
 from gptctl.train.planning.plan_run import PlanOptions, arrange
+from gptctl.train.planning.reading_plan import warn_of_repetition
 from gptctl.train.tasks.plan_pretraining import plan_of
 from gptctl.train.tasks.token_sources import open_token_sources
 from tests.train.planning.test_estimate import of
@@ -84,3 +85,9 @@ def test_an_evaluation_fits_where_training_does() -> None:
     roomy, tight = (choose_eval_batch(model, recipe, Layout(bf16=True), 1, memory) for memory in (H200, 4e9))
     assert sum(memory_parts(model, recipe, Layout(bf16=True), 1).values()) < 0.85 * 4e9
     assert (roomy, tight) == (32, 8)
+
+
+def test_many_epochs_are_written_with_separators() -> None:
+    said: list[str] = []
+    warn_of_repetition([{"name": "tok", "epochs": 11940.3}], Context(warn=said.append))
+    assert [line.partition(";")[0] for line in said] == ["tok would be read 11,940.3 times"]

@@ -47,7 +47,10 @@ def test_pretrain(here: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) 
     base = {"tokens": [str(workspace / "tokens")], "out": "run", "preset": "test-modern", "steps": 2, "device": "cpu"}
     assert_refused("pretrain", 2, "no logger is called 'wanb'", **base, loggers=["wanb"])
     assert_refused("pretrain", 4, "loggers=wandb needs the package wandb", **base, loggers=["wandb"])
-    assert_refused("pretrain", 2, "--nodes 4 needs --rdzv-endpoint HOST:PORT", **base, nodes=4)
+    needed = "--nodes 4 needs --rdzv-endpoint HOST:PORT"
+    assert_refused("pretrain", 2, needed, **base, nodes=4)
+    assert refusal("pretrain", True, base | {"nodes": 4}) == (2, needed)
+    assert_refused("pretrain", 2, f"{needed}, not 'host'", **base, nodes=4, rdzv_endpoint="host")
     assert not (here / "run").exists()
 
 
