@@ -313,7 +313,7 @@ def evaluate(
     compare: str | Path | None = ...,
     baseline: str | Sequence[str] | None = ...,
     leakage: str | Path | None = ...,
-    fail_under: str | Sequence[str] | None = ...,
+    fail_under: str | Sequence[str] | Mapping[str, float] | None = ...,
     no_regress: str | Path | None = ...,
     text_column: str | None = ...,
     id_column: str | None = ...,
@@ -344,7 +344,7 @@ def evaluate(
     confusion: bool | None = ...,
     bins: int | None = ...,
     norm: Literal["raw", "chars", "bytes", "tokens"] | None = ...,
-    fail_over: str | Sequence[str] | None = ...,
+    fail_over: str | Sequence[str] | Mapping[str, float] | None = ...,
     alpha: float | None = ...,
     max_bad: float | None = ...,
     max_bad_records: int | None = ...,
@@ -358,7 +358,7 @@ def evaluate(
 ) -> Summary: ...
 def generate(
     model: str | Path,
-    prompt: str | Path | None = ...,
+    prompt: str | Sequence[str] | None = ...,
     *,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = ...,
     quantize: Literal["none", "int8"] | None = ...,

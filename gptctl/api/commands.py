@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gptctl.api.errors import as_gptctl_error
+from gptctl.api.given import as_given
 from gptctl.api.wording import in_python
 from gptctl.core.config import Layer, StageConfig, bare, declaration, is_list, table_of
 from gptctl.core.config.messages import ARGUMENT
@@ -72,7 +73,10 @@ def function(name: str) -> Callable[..., Summary]:
 
 
 def bind(name: str, signature: inspect.Signature, args: tuple[Any, ...], settings: Values) -> Values:
-    """Return the arguments of a call by name. Raises UsageError (2) for an unknown or a missing one, and for a pipe."""
+    """Return the arguments of a call by name.
+
+    Raises UsageError (2) for an unknown or a missing one, for one of a type that no argument has, and for a pipe.
+    """
     if unknown := [key for key in settings if key not in signature.parameters]:
         near = did_you_mean(unknown[0], list(signature.parameters))
         raise UsageError(f"gptctl.{name} has no argument '{unknown[0]}'{near}", f"see help(gptctl.{name})")
@@ -80,9 +84,18 @@ def bind(name: str, signature: inspect.Signature, args: tuple[Any, ...], setting
         bound = signature.bind(*args, **settings).arguments
     except TypeError as error:
         raise UsageError(f"gptctl.{name}: {error}", f"see help(gptctl.{name})") from error
-    if any(value in ("-", ["-"], ("-",)) for value in bound.values()):
-        raise UsageError("a pipe is for the command line alone", "name a file or a folder")
-    return bound
+    given = {key: as_given(key, value) for key, value in bound.items()}
+    for key, value in given.items():
+        texts = value if isinstance(value, list) else [value]
+        if texts == ["-"]:
+            raise UsageError("a pipe is for the command line alone", "name a file or a folder")
+        is_path = "Path" in str(signature.parameters[key].annotation)
+        if is_path and any(isinstance(text, str) and "\0" in text for text in texts):
+            raise UsageError(f"{key} contains a null character: {value!r}", "check the path")
+        expected, kind = (str, "a path") if key == "config" else (bool, "True or False")
+        if key in COMMON and value is not None and not isinstance(value, expected):
+            raise UsageError(f"{key} takes {kind}, not {value!r}", f"see help(gptctl.{name})")
+    return given
 
 
 def run(
@@ -99,8 +112,7 @@ def run(
     from gptctl.io.hub.pin import pin_config
 
     console = console_for(quiet)
-    given = {name: as_given(value) for name, value in values.items()}
-    resolved, _ = resolve(stage, Layer(ARGUMENT, given), Path(config) if config else None)
+    resolved, _ = resolve(stage, Layer(ARGUMENT, dict(values)), Path(config) if config else None)
     prepare_arrow()
     module = plugins.load(STAGES, stage)
     context = Context(
@@ -122,17 +134,6 @@ def run(
         summary.failure.summary = summary
         raise summary.failure
     return summary
-
-
-def as_given(value: Any) -> Any:
-    """Return a Python value as the config layers take it: paths as text, sequences as lists, tables as dicts."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(name): as_given(item) for name, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [as_given(item) for item in value]
-    return value
 
 
 class LongSignature(inspect.Signature):
@@ -180,12 +181,16 @@ def annotation_of(field: FieldInfo) -> Any:
     if table_of(field.annotation):
         accepted: Any = Mapping[str, Any]
         accepted = accepted | str | Sequence[str] if declared.paths else accepted
+    elif declared.pairs:
+        accepted = str | Sequence[str] | Mapping[str, float]
+    elif tuple[str, ...] in get_args(field.annotation):
+        accepted = str | Sequence[str]
     elif is_list(field.annotation):
         item: Any = next((kind for kind in get_args(kind) if kind is not ...), str)
         accepted = item | Sequence[item]
         if declared.form == "argument" or declared.reads:
             accepted = str | Path | Sequence[str | Path]
-    elif kind is str and (declared.form == "argument" or declared.reads or declared.folder):
+    elif kind is str and (declared.reads or declared.folder):
         accepted = str | Path
     else:
         accepted = kind

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from gptctl.api.errors import as_gptctl_error
+from gptctl.api.given import as_given
 from gptctl.core.errors import UsageError
 from gptctl.core.extras import require
 from gptctl.core.summary import Counts
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from gptctl.io.dataset.manifest import Manifest
+    from gptctl.io.dataset.manifest import Manifest, Shard
 
 SHOWN_ROWS = 5
+BATCH_ROWS = 1000  # rows that are dictionaries of Python at a time
 
 
 class Dataset:
@@ -33,6 +36,7 @@ class Dataset:
     def __init__(self, path: str | Path, split: str = "") -> None:
         self.path = str(path)
         self.split = split
+        self._opened: tuple[str, pa.Table] | None = None  # the shard of the last row that was asked for
         if split and split not in self.splits:
             known = ", ".join(self.splits) or "none"
             raise UsageError(f"{self.path} has no split '{split}'", f"splits: {known}")
@@ -67,7 +71,47 @@ class Dataset:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return sum(shard.rows for shard in self.manifest.shards if not self.split or shard.split == self.split)
+        return sum(shard.rows for shard in self._shards)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows as dictionaries. One shard is in memory at a time."""
+        for shard in self._shards:
+            yield from (row for batch in self._read(shard).to_batches(BATCH_ROWS) for row in batch.to_pylist())
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return a row as a dictionary, or the rows of a slice. Raises IndexError for a row that does not exist."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = as_given("index", index)
+        if type(number) is not int:
+            raise UsageError(f"rows have numbers, not {index!r}", "columns are in to_arrow()")
+        number += len(self) if number < 0 else 0
+        if number < 0:
+            raise IndexError(f"there is no row {index}: the dataset has {len(self):,}")
+        for shard in self._shards:
+            if number < shard.rows:
+                if self._opened is None or self._opened[0] != shard.path:
+                    self._opened = shard.path, self._read(shard)
+                return dict(self._opened[1].slice(number, 1).to_pylist()[0])
+            number -= shard.rows
+        raise IndexError(f"there is no row {index}: the dataset has {len(self):,}")
+
+    @property
+    def _shards(self) -> list[Shard]:
+        return [shard for shard in self.manifest.shards if not self.split or shard.split == self.split]
+
+    @as_gptctl_error
+    def _read(self, shard: Shard) -> pa.Table:
+        from gptctl.io.dataset.manifest import read_shard
+        from gptctl.io.dataset.shard_format import read_table
+
+        return read_table(read_shard(self.path, shard), shard.path)
 
     @as_gptctl_error
     def to_arrow(self, limit: int | None = None) -> pa.Table:
@@ -77,6 +121,8 @@ class Dataset:
         """
         from gptctl.io.dataset import shards
 
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise UsageError(f"limit takes a whole number of at least 0, not {limit!r}", "leave it out for all rows")
         return shards.read_rows(self.path, self.manifest, self.split, limit)
 
     def to_pandas(self, limit: int | None = None) -> pd.DataFrame:

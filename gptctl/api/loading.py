@@ -7,6 +7,7 @@ from typing import Literal
 
 from gptctl.api.datasets import Dataset
 from gptctl.api.errors import as_gptctl_error
+from gptctl.api.given import as_given
 from gptctl.api.models import Model, Run
 from gptctl.core.errors import UsageError
 
@@ -35,7 +36,12 @@ def load(
     from gptctl.io.object_storage.address import is_uri
     from gptctl.io.recognize import recognize, wrong_content
 
-    place = plain_path(str(path))
+    place = as_given("path", path)
+    if not isinstance(place, str) or "\0" in place:
+        raise UsageError(f"path is that of a file or folder, not {path!r}", "see help(gptctl.load)")
+    if not isinstance(split, str):
+        raise UsageError(f"split takes the name of a split, not {split!r}", "see help(gptctl.load)")
+    place = plain_path(place)
     if is_hub(place):
         place = str(client.pin(HubUri.parse(place)))
     if not is_uri(place) and not Path(place).exists():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from gptctl.api.errors import as_gptctl_error
+from gptctl.api.given import as_given, kind, texts_of
 from gptctl.api.wording import in_python
 from gptctl.core.errors import DataError, UsageError
 from gptctl.core.plugins import did_you_mean
@@ -85,28 +86,39 @@ class Model:
     def generate(self, prompt: str, **options: Any) -> str: ...
 
     @overload
+    def generate(self, prompt: list[str] | tuple[str, ...], **options: Any) -> list[str]: ...
+
+    @overload
     def generate(self, prompt: Sequence[int], **options: Any) -> list[int]: ...
 
     @as_gptctl_error
-    def generate(self, prompt: str | Sequence[int], **options: Any) -> str | list[int]:
-        """Continue a text, or token ids, and return the new text or the new token ids.
+    def generate(
+        self, prompt: str | list[str] | tuple[str, ...] | Sequence[int], **options: Any
+    ) -> str | list[str] | list[int]:
+        """Continue a text, several texts or token ids, and return the new text, the new texts or the new token ids.
 
         options: those of `SamplingParams`: max_tokens (128), temperature (1.0; 0 is greedy), top_k, top_p, min_p,
         repetition_penalty, stop and seed. A text is read after an end-of-text token, as in training; token ids are
         read as they are.
 
+        The texts are generated together, up to 16 at a time. Each is sampled with its own random numbers.
+
         Raises GptctlError for a classifier, or an unknown option.
         """
-        params = sampling_params(options, self._generator.generation_config)
-        is_text = isinstance(prompt, str)
         generator = self._generator
-        tokens = generator.encode([prompt], params.max_tokens) if isinstance(prompt, str) else [list(prompt)]
-        completion = generator.generate(tokens, params)[0][0]
-        return completion.text if is_text else completion.token_ids
+        params = sampling_params(options, generator.generation_config)
+        if ids := token_ids(prompt, generator.tokenizer.vocab_size):
+            return generator.generate([ids], params)[0][0].token_ids
+        texts = texts_of("prompt", prompt)
+        found = [rows[0].text for rows in generator.generate(generator.encode(texts, params.max_tokens), params)]
+        return found[0] if isinstance(prompt, str) else found
 
     @as_gptctl_error
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """Continue a text, and yield the new text as it is generated. The options are those of `generate`."""
+        if not isinstance(prompt, str):
+            raise UsageError(f"stream takes one text, not {kind(prompt)}", "give text as str, or use generate")
+        texts_of("prompt", prompt)
         params = sampling_params(options, self._generator.generation_config)
         return (
             chunk.text for chunk in self._generator.stream(self._generator.encode([prompt], params.max_tokens), params)
@@ -132,7 +144,7 @@ class Model:
         loaded = self._loaded
         if isinstance(loaded.model, Classifier):
             raise DataError(f"{self.path} is a classifier, which predicts labels", "use predict")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = texts_of("text", text)
         encoded = loaded.tokenizer.encode_to_arrays(texts)
         length, start = loaded.model.config.max_seq_len, loaded.tokenizer.start_id
         windows = [window_requests(tokens, start, length, length) for tokens in encoded]
@@ -162,7 +174,7 @@ class Model:
             raise DataError(f"{self.path} is a language model, which has no labels", "use generate or score")
         if loaded.pair_column is not None:
             raise DataError(f"{self.path} classifies pairs of texts", f"use: gptctl eval {self.path} DATA")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = texts_of("text", text)
         sequences = [loaded.classifier_inputs.sequences(tokens) for tokens in loaded.tokenizer.encode_to_arrays(texts)]
         rows = label_probabilities(loaded.model, sequences, 16, select_device(self.device)).tolist()
         found = [Prediction(self.labels[row.index(max(row))], dict(zip(self.labels, row, strict=True))) for row in rows]
@@ -223,6 +235,16 @@ class Run(Model):
         return f"<p>{escape_html(repr(self))}</p><table>{rows}</table>"
 
 
+def token_ids(prompt: Any, vocab_size: int) -> list[int]:
+    """Return a prompt of token ids, or nothing for one of text. Raises UsageError (2) for ids that are no tokens."""
+    ids = prompt if isinstance(prompt, str) else as_given("prompt", prompt)
+    if not isinstance(ids, list) or not ids or not all(type(one) is int for one in ids):
+        return []
+    if wrong := [one for one in ids if not 0 <= one < vocab_size]:
+        raise UsageError(f"prompt has the token id {wrong[0]}", f"the ids of this model are 0 to {vocab_size - 1}")
+    return ids
+
+
 def sampling_params(options: dict[str, Any], generation_config: dict[str, Any]) -> Any:
     """Return the parameters of sampling; those that are not given are the model's own.
 
@@ -233,12 +255,13 @@ def sampling_params(options: dict[str, Any], generation_config: dict[str, Any]) 
     from gptctl.infer.options import SamplingOptions
 
     resolve = in_python("Model.generate", SamplingOptions)(build)
-    config, _ = resolve(SamplingOptions, [Layer(ARGUMENT, options)])
+    given = {name: as_given(name, value) for name, value in options.items()}
+    config, _ = resolve(SamplingOptions, [Layer(ARGUMENT, given)])
     return config.with_model_defaults(generation_config).sampling_params()
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise UsageError (2) for a value that is none of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         near = did_you_mean(str(value), list(choices))
         raise UsageError(f"{name} takes {', '.join(choices)}, not {value!r}{near}", "see help(gptctl.load)")

@@ -124,13 +124,13 @@ class GateConfig(StageConfig):
     """When the command ends with exit code 7."""
 
     fail_under: tuple[str, ...] = flag(
-        (), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Gates", runtime=True
+        (), "Exit with 7 if a metric is lower: f1=0.8,accuracy=0.7.", panel="Gates", runtime=True, pairs=True
     )
     no_regress: str | None = flag(
         None, "Exit with 7 if significantly worse than this --json file or these predictions.",
         metavar="PATH", panel="Gates", runtime=True, reads=True,
     )  # fmt: skip
-    fail_over: tuple[str, ...] = key((), "Exit with 7 if a metric is higher: perplexity=30.", runtime=True)
+    fail_over: tuple[str, ...] = key((), "Exit with 7 if a metric is higher: perplexity=30.", runtime=True, pairs=True)
     alpha: float = key(0.05, "Significance level of --no-regress.", runtime=True, gt=0, lt=1)
 
     def without_effect(self) -> dict[str, str]:

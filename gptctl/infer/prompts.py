@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -30,8 +30,8 @@ ARROW_MAGIC = b"\xff\xff\xff\xff"  # the first bytes of an Arrow IPC stream
 class Prompts(Inputs):
     """The input of `generate`. The note of a task is the number of prompts before it."""
 
-    def __init__(self, source: str | None, prompt: str, options: ReadOptions, size: int) -> None:
-        """Take one prompt, or a source: a file with a prompt on each line, any input format, or - for standard input.
+    def __init__(self, source: str | None, prompt: str | Sequence[str], options: ReadOptions, size: int) -> None:
+        """Take prompts, or a source: a file with a prompt on each line, any input format, or - for standard input.
 
         `size` is the number of prompts of a task. Raises UsageError (2) for a missing path.
         """
@@ -53,7 +53,8 @@ class Prompts(Inputs):
     def fingerprints(self, read_remote: bool = False) -> dict[str, str] | None:
         """Return the fingerprint of the prompts, or None for standard input."""
         if self.prompt is not None:
-            return {"prompt": xxhash.xxh3_128_hexdigest(self.prompt.encode())}
+            content = self.prompt.encode() if isinstance(self.prompt, str) else orjson.dumps(self.prompt)
+            return {"prompt": xxhash.xxh3_128_hexdigest(content)}
         if isinstance(self.lines, Path):
             return {self.name: content_hash(str(self.lines))}
         return super().fingerprints(read_remote)
@@ -93,8 +94,12 @@ class Prompts(Inputs):
 
     def tables(self, limit: int) -> Iterator[ReadResult]:
         """Yield tables of prompts in the order of the input, and the records that could not be read."""
-        if self.prompt is not None:
+        if isinstance(self.prompt, str):
             yield ReadResult(pa.table({"id": ["prompt"], "text": pa.array([self.prompt], pa.large_string())}), [])
+        elif self.prompt is not None:
+            texts = self.prompt[: limit or None]
+            ids = pa.array([f"prompt:{number}" for number in range(len(texts))], pa.string())
+            yield ReadResult(pa.table({"id": ids, "text": pa.array(texts, pa.large_string())}), [])
         elif isinstance(self.lines, Path):
             with self.lines.open("rb") as file:
                 reader = Utf8Reader(file, self.options.encoding)

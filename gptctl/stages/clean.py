@@ -91,7 +91,8 @@ def plan(config: Clean, context: Context) -> Summary:
     planned["sample"] = counts.to_json()
     planned["kept_share"] = round(counts.kept / counts.documents_in, 4) if counts.documents_in else None
     table = funnel("estimated from a sample", counts)
-    return Summary("clean", "planned", (out,), counts, plan=planned, tables=(table,)).followed_by("")
+    warnings = tuple(findings.describe_languages(config, counts, metrics))
+    return Summary("clean", "planned", (out,), counts, plan=planned, tables=(table,), warnings=warnings).followed_by("")
 
 
 def run(config: Clean, context: Context | None = None) -> Summary:
@@ -120,8 +121,8 @@ def run(config: Clean, context: Context | None = None) -> Summary:
     if changed := summary.metrics.get("changed"):
         tables.append(Table("changed", ("", "times"), tuple((name, f"{n:,}") for name, n in changed.items())))
     following = "" if out == "-" else f"gptctl dedup {shlex.quote(out)} -o unique"
-    labelled = tuple(findings.describe_labelled(summary.counts, summary.metrics))
-    return replace(summary, tables=tuple(tables), warnings=labelled).followed_by(following)
+    warnings = tuple(findings.describe_dropped(config, summary.counts, summary.metrics))
+    return replace(summary, tables=tuple(tables), warnings=warnings).followed_by(following)
 
 
 def destination(config: Clean) -> str:

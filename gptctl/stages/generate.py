@@ -42,7 +42,7 @@ class Generate(SamplingOptions, ReadingOptions, StorageOptions, LoadingOptions):
     """
 
     model: str = argument(..., "MODEL", "A run, a checkpoint, a model folder, or hf://OWNER/MODEL.")
-    prompt: str | None = argument(
+    prompt: str | tuple[str, ...] | None = argument(
         None, "[PROMPT]", "Text to continue; without it, the model begins a document.", reads=False
     )
     prompts: str | None = flag(
@@ -120,7 +120,7 @@ def open_prompts(config: Generate) -> Prompts:
     from gptctl.infer.prompts import Prompts, options_for
 
     options = options_for(ReadOptions.from_config(config), config.chat)
-    return Prompts(config.prompts, config.prompt or "", options, config.shard_prompts)
+    return Prompts(config.prompts, "" if config.prompt is None else config.prompt, options, config.shard_prompts)
 
 
 def check(config: Generate) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gptctl.core.plugins import unknown
+from gptctl.text.language_names import list_of
 from gptctl.text.segmentation import separate_text, separate_words
 
 WordSplitter = Literal["regex", "nltk"]
@@ -185,17 +186,24 @@ def _nltk(punkt_parameters: str = "") -> tuple[Callable[[str], list[str]], str]:
 def stop_words(language: str) -> tuple[frozenset[str], str]:
     """Return a language's stop words in lower case, and the name of the list: "nltk:german" or "packaged:german".
 
+    The language is given by its name or code: german or de.
     The packaged lists have function words only. NLTK's list is used if its data is installed. Raises UsageError for a
     language without a list. The hint names the languages that have one.
     """
     corpus = _nltk_stop_words()
     of_nltk = corpus.fileids() if corpus is not None else []
+    language = list_of(language, [*of_nltk, *packaged_stop_words()])
     if language in of_nltk:
         return frozenset(corpus.words(language)), f"nltk:{language}"
     packaged = packaged_stop_words()
     if language in packaged:
         return packaged[language], f"packaged:{language}"
     raise unknown("stop-word list", language, sorted({*of_nltk, *packaged}))
+
+
+def stop_word_list(language: str) -> str:
+    """Return the name of a language's packaged list, also for a code: "chinese" for "zh". Others stay as they are."""
+    return list_of(language, list(packaged_stop_words()))
 
 
 @cache

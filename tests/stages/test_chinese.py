@@ -32,6 +32,32 @@ def test_web_thresholds_of_the_language(gptctl: Gptctl, tmp_path: Path) -> None:
     assert "the thresholds of --preset web are those for English, also for zh" in both.err
 
 
+def test_the_language_of_most_documents_is_offered(gptctl: Gptctl, tmp_path: Path) -> None:
+    """English thresholds drop Chinese, German and Russian text: the summary says what would keep it."""
+    english = {
+        "id": "en",
+        "text": "The history of the town began with a small harbour that the fishermen had built. " * 4,
+    }
+    german = "Die Geschichte der Stadt begann mit einem kleinen Hafen, den die Fischer gebaut hatten. " * 4
+    russian = "История города началась с небольшой гавани, которую построили рыбаки побережья. " * 4
+    said = {
+        "zh": ([row["text"] for row in chinese.documents(3)], "Chinese (zh)"),
+        "de": ([german] * 3, "German (de)"),
+        "ru": ([russian] * 3, "Russian (ru)"),
+    }
+    for code, (texts, name) in said.items():
+        write_jsonl(tmp_path / f"{code}.jsonl", [english, *({"id": str(n), "text": t} for n, t in enumerate(texts))])
+        for more in ((), ("--dry-run",)):
+            done = gptctl("clean", f"{code}.jsonl", "-o", f"out-{code}", "--preset", "web", *more)
+            assert f"3 of 4 documents are in {name}, and only English (en) is kept: use --language {code}" in done.err
+            assert "for which --preset web has thresholds" in done.err
+    done = gptctl("clean", "zh.jsonl", "-o", "german", "--language", "german")
+    assert "only German (de) is kept: use --language zh" in done.err and "thresholds" not in done.err
+    assert (
+        "documents are in" not in gptctl("clean", "zh.jsonl", "-o", "fine", "--preset", "web", "--language", "zh").err
+    )
+
+
 @pytest.mark.slow
 def test_from_raw_text_to_a_score(gptctl: Gptctl, tmp_path: Path) -> None:
     """clean, dedup, tokenize, pretrain, a classifier and its F1."""

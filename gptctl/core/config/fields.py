@@ -27,6 +27,7 @@ class Declaration:
     reads: the value names files or folders that the command reads.
     folder: the value names the folder that the command writes.
     choices: returns the values that the shell completes.
+    pairs: each item of the list is NAME=VALUE, so a table of names and values can be given, too.
     """
 
     form: Literal["argument", "flag", "key"] = "key"
@@ -39,6 +40,7 @@ class Declaration:
     reads: bool = False
     folder: bool = False
     choices: Callable[[], Iterable[str]] | None = None
+    pairs: bool = False
 
 
 def argument(default: Any, metavar: str, help: str, *, reads: bool = True) -> Any:
@@ -58,10 +60,11 @@ def flag(
     paths: tuple[str, ...] = (),
     reads: bool = False,
     choices: Callable[[], Iterable[str]] | None = None,
+    pairs: bool = False,
     **bounds: Any,
 ) -> Any:
     """Declare a config key that is also a command-line flag. `Declaration` explains the parameters."""
-    declared = Declaration("flag", metavar, panel, short, runtime, switch, paths, reads, choices=choices)
+    declared = Declaration("flag", metavar, panel, short, runtime, switch, paths, reads, choices=choices, pairs=pairs)
     return field(default, help, declared, **bounds)
 
 
@@ -71,9 +74,9 @@ def output(default: Any, help: str) -> Any:
     return field(default, help, declared)
 
 
-def key(default: Any, help: str, *, runtime: bool = False, **bounds: Any) -> Any:
+def key(default: Any, help: str, *, runtime: bool = False, pairs: bool = False, **bounds: Any) -> Any:
     """Declare a config key for config files and --set alone."""
-    return field(default, help, Declaration(runtime=runtime), **bounds)
+    return field(default, help, Declaration(runtime=runtime, pairs=pairs), **bounds)
 
 
 def field(default: Any, help: str, declared: Declaration, **bounds: Any) -> Any:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from gptctl.core.config import messages
-from gptctl.core.config.fields import given_twice, is_list, spread, table_of
+from gptctl.core.config.fields import declaration, given_twice, is_list, spread, table_of
 from gptctl.core.config.messages import ARGUMENT, ENVIRONMENT, FLAG, PRESET, SET
 from gptctl.core.config.settings import Settings, StageConfig
 from gptctl.core.config.values import Values, flatten, look_up, merge, plain, without
@@ -112,7 +112,7 @@ def known_keys(model: type[BaseModel], layers: Sequence[Layer], others: Others) 
 
 
 def normalized(model: type[BaseModel], values: Values) -> Values:
-    """Write short forms out: "a,b" where a list is wanted, and keys that stand for keys of tables."""
+    """Write short forms out: "a,b" or a table where a list is wanted, and keys that stand for keys of tables."""
     out: Values = {}
     for name, value in spread(model, values).items():
         info = model.model_fields.get(name)
@@ -122,6 +122,8 @@ def normalized(model: type[BaseModel], values: Values) -> Values:
         table = table_of(info.annotation)
         if isinstance(value, dict) and table:
             value = normalized(table, value)
+        elif isinstance(value, dict) and declaration(info).pairs:
+            value = [f"{metric}={number}" for metric, number in value.items()]
         elif isinstance(value, str) and is_list(info.annotation):
             value = [item.strip() for item in value.split(",") if item.strip()]
         out[name] = value

@@ -22,6 +22,8 @@ from gptctl.text.cleaning.findings import (
     FOUND,
     LABEL_COLUMNS,
     LABELS,
+    OTHER_LANGUAGE,
+    OTHER_LANGUAGES_PREFIX,
     PERSONAL_DATA,
     SEGMENTER_PREFIX,
     STOP_WORDS,
@@ -131,6 +133,14 @@ class CleanTask:
         table = set_column(table, "text", replace_rows(batch.text, rows, result.text))
         for name, values in result.columns.items():
             table = set_column(table, name, replace_rows(pa.nulls(len(table), values.type), rows, values))
+        if "language" in result.columns:
+            others = result.columns["language"].filter(pc.equal(result.reasons, OTHER_LANGUAGE))
+            stats.update(
+                {
+                    OTHER_LANGUAGES_PREFIX + code: count
+                    for code, count in Counter(others.drop_null().to_pylist()).items()
+                }
+            )
         stats.update(result.stats)
         stats.update({FOUND + name: count for name, count in result.found.items()})
         return table, replace_rows(reasons, rows, result.reasons)

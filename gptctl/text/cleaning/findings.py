@@ -11,12 +11,17 @@ from gptctl.core.summary import Counts
 from gptctl.io.input import sniff
 from gptctl.io.input.blocks import ReadOptions
 from gptctl.text.cleaning.options import CleaningOptions
+from gptctl.text.cleaning.web_thresholds import published_languages
+from gptctl.text.filters.language import UNDETERMINED
 from gptctl.text.filters.url_blocklist import URLS
+from gptctl.text.language_names import shown
 from gptctl.text.pii import Pii
 
 FOUND = "found: "  # prefix of the statistics of what was looked for
 # Prefixes of statistics whose names say how stop words were removed, and what segmented scripts without spaces.
 STOP_WORDS_PREFIX, SEGMENTER_PREFIX = "removed: ", "segmented: "
+# The reason to drop documents in other languages than the wanted ones, and the prefix of the statistics of these.
+OTHER_LANGUAGE, OTHER_LANGUAGES_PREFIX = "language.min_score", "other language: "
 EVALUATION_TEXTS = "documents with evaluation texts"
 PERSONAL_DATA = "personal data"
 STOP_WORDS = "stop words"
@@ -39,7 +44,14 @@ def summarize_stats(parts: Iterable[dict[str, int]]) -> dict[str, Any]:
     }
     if segmenters:
         metrics["segmenters"] = segmenters
-    prefixes = (STOP_WORDS_PREFIX, SEGMENTER_PREFIX, FOUND)
+    languages = {
+        name.removeprefix(OTHER_LANGUAGES_PREFIX): n
+        for name, n in sorted(total.items())
+        if name.startswith(OTHER_LANGUAGES_PREFIX) and n
+    }
+    if languages:
+        metrics["other_languages"] = languages
+    prefixes = (STOP_WORDS_PREFIX, SEGMENTER_PREFIX, OTHER_LANGUAGES_PREFIX, FOUND)
     found = {name.removeprefix(FOUND): n for name, n in sorted(total.items()) if name.startswith(FOUND)}
     changed = {name: n for name, n in sorted(total.items()) if n and not name.startswith(prefixes)}
     return metrics | ({"changed": changed} if changed else {}) | ({"found": found} if found else {})
@@ -104,6 +116,12 @@ def asked_filters(options: CleaningOptions) -> list[str]:
     return [name for name in names if name in ("language", "url_blocklist") and can_drop(options, name)]
 
 
+def describe_dropped(options: CleaningOptions, counts: Counts, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence on each kind of dropped documents that the user may want to keep."""
+    yield from describe_labelled(counts, metrics)
+    yield from describe_languages(options, counts, metrics)
+
+
 def describe_labelled(counts: Counts, metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence on the documents with a label that were dropped."""
     for name, n in metrics.get("found", {}).items():
@@ -114,3 +132,17 @@ def describe_labelled(counts: Counts, metrics: Mapping[str, Any]) -> Iterator[st
                 f"{n:,} of the dropped documents have a label (column '{column}'); most often by {reason} ({most:,}); "
                 "to keep all labelled documents: --preset none"
             )
+
+
+def describe_languages(options: CleaningOptions, counts: Counts, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence if most documents are in one language that was not wanted."""
+    languages = Counter(metrics.get("other_languages", {}))
+    code, most = languages.most_common(1)[0] if languages else (UNDETERMINED, 0)
+    if code == UNDETERMINED or 2 * most <= counts.documents_in:
+        return
+    wanted = ", ".join(map(shown, options.filter_settings("language").languages))
+    of_preset = options.preset == "web" and code in published_languages()
+    yield (
+        f"{most:,} of {counts.documents_in:,} documents are in {shown(code)}, and only {wanted} is kept: "
+        f"use --language {code}{', for which --preset web has thresholds' if of_preset else ''}"
+    )

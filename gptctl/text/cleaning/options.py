@@ -13,8 +13,9 @@ from gptctl.text.cleaning.filter_chain import FILTERS, ConfiguredFilter, load_fi
 from gptctl.text.cleaning.filter_presets import PII_PRESETS, PRESETS
 from gptctl.text.cleaning.html import Extractor
 from gptctl.text.cleaning.web_thresholds import filters_for, published_languages
+from gptctl.text.language_names import code_of
 from gptctl.text.pii import Pii
-from gptctl.text.words import WordSplitter
+from gptctl.text.words import WordSplitter, stop_word_list
 
 
 class Contamination(Settings):
@@ -86,6 +87,12 @@ class CleaningOptions(ReadingOptions):
             raise ValueError(f"no preset is called '{value}'{near}; known: {', '.join(PRESETS)}")
         return value
 
+    @field_validator("remove_stopwords")
+    @classmethod
+    def list_of_language(cls, value: str | None) -> str | None:
+        """Return the name of the list of stop words, also for a code such as en."""
+        return value if value is None else stop_word_list(value)
+
     @field_validator("decontaminate")
     @classmethod
     def no_pipe(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -151,8 +158,9 @@ class CleaningOptions(ReadingOptions):
     @classmethod
     def for_values(cls, chosen: Values) -> type[StageConfig]:
         """Return the model with the tables of those filters that are plug-ins and that the values name."""
-        filters = chosen.get("filters") or ()
-        named = {*(filters.split(",") if isinstance(filters, str) else filters), *plugins.file_names(FILTERS)}
+        filters = chosen.get("filters")
+        listed = filters.split(",") if isinstance(filters, str) else filters if isinstance(filters, list) else []
+        named = {*map(str, listed), *plugins.file_names(FILTERS)}
         named |= chosen.keys() - cls.model_fields.keys()
         added = set(plugins.names(FILTERS)) - set(plugins.built_in(FILTERS))
         return with_plugin_tables(cls, FILTERS, tuple(sorted(added & {str(name).strip() for name in named})))
@@ -174,8 +182,8 @@ def _wanted_languages(chosen: Values) -> tuple[str, ...]:
     settings = chosen.get("language")
     wanted = settings.get("languages", ()) if isinstance(settings, Mapping) else getattr(settings, "languages", ())
     if isinstance(wanted, str):
-        return tuple(code.strip() for code in wanted.split(","))
-    return tuple(map(str, wanted)) if isinstance(wanted, list | tuple) else ()
+        wanted = [code.strip() for code in wanted.split(",")]
+    return tuple(dict.fromkeys(code_of(str(code)) for code in wanted)) if isinstance(wanted, list | tuple) else ()
 
 
 def filter_fields() -> dict[str, Any]:

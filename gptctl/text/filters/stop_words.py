@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import field_validator
 
 from gptctl.core.config import Settings, key
 from gptctl.text.filters import DocumentBatch, FilterResult, Rule
@@ -14,7 +15,7 @@ from gptctl.text.filters import DocumentBatch, FilterResult, Rule
 class Config(Settings):
     """Bounds of the share of stop words."""
 
-    language: str = key("english", "Language of the list of stop words: english, german and so on.")
+    language: str = key("english", "Language of the list of stop words: english or en, german or de, and so on.")
     # Half of the lowest share in 2,562 English reviews, speeches, news and chats, which is 0.20 (the median is 0.50).
     # Below 0.1 are 5 of 5,452 one-sentence questions, 69 of 75 texts in other languages, 460 of the 1,790 files of
     # Python's library, and 30 of 915 pages of program documentation, which are indexes and line numbers.
@@ -22,6 +23,14 @@ class Config(Settings):
     max_share: float = key(
         1.0, "Largest share; a value below 1 drops texts of hardly anything but stop words.", ge=0, le=1
     )
+
+    @field_validator("language")
+    @classmethod
+    def list_of_language(cls, value: str) -> str:
+        """Return the name of the list, also for a code such as en."""
+        from gptctl.text.words import stop_word_list
+
+        return stop_word_list(value)
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
