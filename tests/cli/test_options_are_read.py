@@ -145,7 +145,7 @@ def pretrain(read: Read, workspace: Path, out: Path) -> None:
                  faults={"on_nonfinite": action, "max_skips": 1}, training={"lr": 1e30, "warmup_steps": 0})  # fmt: skip
     call("pretrain", read, **(common | {"steps": 1}), out=str(out / "d"), max_minutes=0.01)
     call("pretrain", read, PLANS, size="200k", train_tokens="10k", device="cpu")
-    call("pretrain", read, PLANS, preset="gpt2", gpus=8, nodes=2, parallel="tp")
+    call("pretrain", read, PLANS, preset="gpt2", gpus=4, nodes=2, parallel="tp")
     call("pretrain", read, RUNS, list_presets=True)
 
 
