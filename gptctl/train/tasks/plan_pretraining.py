@@ -16,7 +16,7 @@ from gptctl.core.run_record import MANIFEST, read_record
 from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.estimate import Layout, estimate
 from gptctl.train.planning.gpu_specs import Accelerator
-from gptctl.train.planning.plan_training import Measure, PlanRequest, plan_training
+from gptctl.train.planning.plan_training import Measure, PlanRequest, batch_tokens, plan_training
 from gptctl.train.planning.reading_plan import steps_for_targets
 from gptctl.train.planning.time_budget import PLAN_FILE, minutes_used, read_plan, recorded_totals
 from gptctl.train.planning.training_plan import TrainingPlan
@@ -51,7 +51,7 @@ def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measu
     request = PlanRequest(
         vocab_size=vocab_size or given_vocabulary,
         unique_tokens=data.count("train") if data else 0,
-        val_tokens=max(0, data.count("val") - 1) if data else 0,
+        val_tokens=val_tokens(data),
         minutes=config.minutes,
         size=int(config.size or 0),
         train_tokens=int(config.train_tokens or 0),
@@ -67,6 +67,11 @@ def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measu
     given = {"vocab_size": vocab_size, "end_of_text": end_of_text}
     update = {name: value for name, value in given.items() if value is not None}
     return replace(plan, model=plan.model.model_copy(update=update))
+
+
+def val_tokens(data: TokenSources | None) -> int:
+    """Return the tokens that an evaluation of the whole val split predicts."""
+    return max(0, data.count("val") - 1) if data else 0
 
 
 def measure_here(config: PretrainOptions) -> Measure:
@@ -214,5 +219,9 @@ def plan_without_training(config: PretrainOptions, data: TokenSources | None) ->
     plan = make_plan(config, data, measure)
     if plan.tokens_per_second or accelerator:
         return plan
-    speed = measure(Candidate(plan.model, plan.recipe), DRY_RUN_SECONDS)
-    return replace(plan, tokens_per_second=round(speed, 1))
+    candidate = Candidate(plan.model, plan.recipe)
+    speed = measure(candidate, DRY_RUN_SECONDS)
+    evaluated = val_tokens(data)
+    if config.eval_batches and data:
+        evaluated = min(evaluated, config.eval_batches * len(data.folders) * batch_tokens(candidate))
+    return replace(plan, tokens_per_second=round(speed, 1), evaluation_seconds=round(evaluated / (3 * speed), 3))
