@@ -74,6 +74,22 @@ def val_tokens(data: TokenSources | None) -> int:
     return max(0, data.count("val") - 1) if data else 0
 
 
+def evaluated_tokens(config: PretrainOptions, data: TokenSources | None, candidate: Candidate) -> int:
+    """Return the tokens that an evaluation reads."""
+    asked = config.eval_batches * batch_tokens(candidate) * (len(data.folders) if data else 1)
+    return min(val_tokens(data), asked or val_tokens(data))
+
+
+def tell_evaluations(config: PretrainOptions, data: TokenSources, plan: TrainingPlan, context: Context) -> None:
+    """Say so if evaluations, whose tokens take a third of the time of others, take more than a third of a run."""
+    evaluated = plan.evaluations * evaluated_tokens(config, data, Candidate(plan.model, plan.recipe)) / 3
+    if not plan.minutes and evaluated > plan.tokens / 2:
+        context.info(
+            f"evaluations will take about {evaluated / (evaluated + plan.tokens):.0%} of the time: "
+            f"--set eval_batches=8 makes them short{', and a larger eval_every fewer' if plan.evaluations > 1 else ''}"
+        )
+
+
 def measure_here(config: PretrainOptions) -> Measure:
     """Return a function that measures this machine."""
     from gptctl.train.planning.measure_machine import Machine, measure_speed
@@ -117,7 +133,9 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
 def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context: Context, began: float) -> TrainingPlan:
     """Return the plan of a run folder, or make and record one. `began` is when the command began, on `time.time`."""
     if not is_planned(config):
-        return make_plan(config, data, measure_here(config))
+        fixed = make_plan(config, data, measure_here(config))
+        tell_evaluations(config, data, fixed, context)
+        return fixed
     plan = read_recorded(config, run.path)
     totals: list[tuple[int, int]] = []
     if plan is None and config.follow_plan:
@@ -136,6 +154,7 @@ def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context:
     if not totals:
         for line in plan.reasons:
             context.info(line)
+    tell_evaluations(config, data, plan, context)
     return plan
 
 
@@ -221,7 +240,5 @@ def plan_without_training(config: PretrainOptions, data: TokenSources | None) ->
         return plan
     candidate = Candidate(plan.model, plan.recipe)
     speed = measure(candidate, DRY_RUN_SECONDS)
-    evaluated = val_tokens(data)
-    if config.eval_batches and data:
-        evaluated = min(evaluated, config.eval_batches * len(data.folders) * batch_tokens(candidate))
+    evaluated = evaluated_tokens(config, data, candidate)
     return replace(plan, tokens_per_second=round(speed, 1), evaluation_seconds=round(evaluated / (3 * speed), 3))
