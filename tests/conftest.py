@@ -7,11 +7,12 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from gptctl.core import plugins
 from tests import file_faults
 
 REPO = Path(__file__).parent.parent
@@ -30,6 +32,7 @@ AT_START = ("PYTHON", "OMP_", "MKL_", "MALLOC_", "LD_")  # names of variables th
 
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 settings.load_profile("no clock")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests are started with nohup
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -43,6 +46,15 @@ def denormals() -> None:
     """Compute with denormal numbers again, which a model in this process turns off and Hypothesis draws."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def no_plugins_of_other_tests() -> Iterator[None]:
+    """Forget the plug-in files that a test registers in this process."""
+    yield
+    for name in [name for _, name in plugins._files]:
+        sys.modules.pop(plugins.FILE_MODULE + name, None)
+    plugins._files.clear()
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,7 @@ def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: 
         (("--language", "zh"), "NOTHING WAS KEPT of 31 documents; most often because of language.min_score (31)"),
         (
             ("--language", "en"),
-            "only 1 of 31 documents (3.2%) were kept; most often because of language.min_score (30)",
+            "only 1 of 31 documents (3.2%) was kept; most often because of language.min_score (30)",
         ),
     ):
         for dry in ((), ("--dry-run",)):

@@ -54,7 +54,7 @@ class FinetuneInputs:
         """Return the fingerprints of all that is read. Raises DataError (3) for files that have changed since then."""
         check_states(self.states)
         texts = self.config.checked_fingerprints(data, self.fingerprints)
-        template = self.config.chat_template
+        template = None if "chat_template" in self.config.without_effect() else self.config.chat_template
         also = {"chat_template": content_hash(template)} if template else {}
         return {"model": model_manifest.model_fingerprint(self.folder)} | texts | also
 
