@@ -70,8 +70,8 @@ def test_language_flag_and_its_settings_meet(gptctl: Gptctl, tmp_path: Path) -> 
     assert [row["id"] for row in rows(gptctl, "de")] == ["de"]
     done = gptctl("clean", "d.jsonl", "-o", "any", "--json")
     assert [(row["id"], row["language"]) for row in rows(gptctl, "any")] == [("en", "en"), ("de", "de")]
-    done = gptctl("clean", "d.jsonl", "-o", "x", "--language", "english")
-    assert (done.code, "'english'" in done.err) == (2, True)
+    done = gptctl("clean", "d.jsonl", "-o", "x", "--language", "klingon")
+    assert (done.code, "'klingon'" in done.err) == (2, True)
     done = gptctl("clean", "d.jsonl", "-o", "bare", "--set", "identify_language=false")
     assert "language" not in rows(gptctl, "bare")[0]
 
@@ -261,7 +261,7 @@ def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: 
         for dry in ((), ("--dry-run",)):
             done = gptctl("clean", "d.jsonl", "-o", more[1], *more, *dry, "--json")
             assert (done.code, f"warning: {warning}" in done.err, "next: " in done.err) == (0, True, False), done.err
-            assert done.json["warnings"] == [f"{warning}, a key that --set changes"]
+            assert done.json["warnings"][-1] == f"{warning}, a key that --set changes"
     done = gptctl("dedup", "zh", "-o", "unique")
     assert (done.code, done.error_lines) == (
         3,
