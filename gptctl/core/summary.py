@@ -136,6 +136,7 @@ class Summary:
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     plan: dict[str, Any] | None = None
+    lines: tuple[str, ...] = ()  # for people, before the tables
     tables: tuple[Table, ...] = ()
     failure: GptctlError | None = None  # the error that ends the command after its result is shown
     next: str = ""

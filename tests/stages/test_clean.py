@@ -261,7 +261,7 @@ def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: 
         for dry in ((), ("--dry-run",)):
             done = gptctl("clean", "d.jsonl", "-o", more[1], *more, *dry, "--json")
             assert (done.code, f"warning: {warning}" in done.err, "next: " in done.err) == (0, True, False), done.err
-            assert done.json["warnings"][-1] == f"{warning}, a key that --set changes"
+            assert done.json["warnings"][-1] == f"{warning}, a key that --set changes"  # behind the one on languages
     done = gptctl("dedup", "zh", "-o", "unique")
     assert (done.code, done.error_lines) == (
         3,
