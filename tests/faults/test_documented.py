@@ -1,4 +1,4 @@
-"""docs/reliability.md: 26 cases, and every test that it names exists."""
+"""docs/reliability.md: 27 cases, and every test that it names exists."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class TrainingPlan:
         return self.tokens / self.tokens_per_second if self.tokens_per_second else 0.0
 
     def time_budget(self, began: float) -> TimeBudget | None:
-        """Return the time budget of a run that began at a time, in seconds since the epoch; None without minutes."""
+        """Return the time budget of a run that began at a time on `time.monotonic`; None without minutes."""
         if not self.minutes:
             return None
         return TimeBudget(
