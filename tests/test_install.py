@@ -108,7 +108,7 @@ def test_data_stages_need_no_torch(installed: Callable[[frozenset[str]], Run], t
     ):
         done = gptctl(*command.split())
         assert done.code == 0, f"{command}: {done.err}"
-    assert "needs the package torch" in gptctl("doctor").err
+    assert "needs the package torch" in gptctl("doctor").out.decode()
     for command in (
         "pretrain tokens -o run --max-minutes 1",
         "pretrain tokens -o run --preset test-modern",

@@ -129,6 +129,7 @@ def run(
     summary = replace(summary, seconds=time.monotonic() - started)
     for warning in summary.warnings:
         console.warn(warning)
+    summary = replace(summary, warnings=tuple(console.warnings))
     if summary.failure:
         summary.failure.summary = summary
         raise summary.failure

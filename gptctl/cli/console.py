@@ -1,4 +1,8 @@
-"""The only module that prints. Standard output carries data or the one JSON result, standard error text for people."""
+"""The only module that prints.
+
+Standard output carries what was asked for: data, the one JSON result, or the tables of a command that only shows them.
+Standard error carries messages for people.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +72,7 @@ class Console:
         self.live = is_live() and not quiet
         self.spoken = time.monotonic()
         self.has_written = False  # whether a result went to standard output
+        self.warnings: list[str] = []  # that were printed
         self._began: tuple[float, float] | None = None  # time and amount of work done at the first report of progress
         self._bar: Progress | None = None
         self._task: Any = None
@@ -88,8 +93,10 @@ class Console:
         os.write(sys.stderr.fileno(), (SHOW_CURSOR if self.live else "").encode() + lines.encode("utf-8", "replace"))
 
     def warn(self, message: str) -> None:
-        """Print a warning."""
-        self.info(f"warning: {one_line(message)}")
+        """Print a warning, also with --quiet, and remember it for the result."""
+        self.warnings.append(message)
+        self.stop_bar()
+        print(safe(f"warning: {one_line(message)}"), file=sys.stderr, flush=True)
 
     def info(self, message: str) -> None:
         """Print a line for people."""
@@ -170,17 +177,22 @@ class Console:
             self._live.stop()
             self._live = None
 
-    def show(self, summary: Summary) -> None:
-        """Print a result for people: its tables, its path, and what to run next."""
-        if self.quiet:
-            return
+    def show(self, summary: Summary, are_result: bool = False) -> None:
+        """Print a result for people: its tables, its path, and what to run next.
+
+        If the tables `are_result`, they go to standard output, also with --quiet.
+        """
         from gptctl.core.summary import Table
 
-        for table in summary.tables:
-            self.table(table)
-        has_table = any(table.title == "plan" for table in summary.tables)
+        tables = summary.tables
+        has_table = any(table.title == "plan" for table in tables)
         if summary.status == "planned" and summary.plan is not None and not has_table:
-            self.table(Table("plan", ("key", "value"), plan_rows(summary.plan)))
+            tables = (*tables, Table("plan", ("key", "value"), plan_rows(summary.plan)))
+        for text in (*map(safe, summary.lines), *map(self.text_of, tables)):
+            if are_result:
+                self.write(f"{text}\n")
+            else:
+                self.info(text)
         where = ", ".join(summary.outputs)
         place = f" -> {where}" if where else ""
         self.info(f"{summary.stage}: {summary.final_status}{place} ({format_duration(summary.seconds)})")
@@ -189,20 +201,18 @@ class Console:
         if summary.next:
             self.info(f"next: {summary.next}")
 
-    def table(self, table: Table) -> None:
-        """Print a table as plain text that fits a log, with numbers aligned to the right."""
-        if self.quiet:
-            return
-        self.stop_bar()
+    def text_of(self, table: Table) -> str:
+        """Return a table as plain text that fits a log, with numbers aligned to the right."""
         rows = [table.columns, *table.rows]
         widths = [max(len(safe_line(row[i])) for row in rows) for i in range(len(table.columns))]
-        print(f"{safe_line(table.title)}:", file=sys.stderr)
+        lines = [f"{safe_line(table.title)}:"]
         for row in rows:
             cells = [
                 safe_line(cell).ljust(width) if i == 0 else safe_line(cell).rjust(width)
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
-            print("  " + "  ".join(cells).rstrip(), file=sys.stderr)
+            lines.append("  " + "  ".join(cells).rstrip())
+        return "\n".join(lines)
 
 
 def print_json(document: dict[str, Any]) -> None:

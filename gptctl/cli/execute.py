@@ -16,7 +16,7 @@ from gptctl.cli.stages import STAGES, config_model, plan
 from gptctl.core import plugins
 from gptctl.core.config import Layer, StageConfig, flatten, plain, show
 from gptctl.core.context import Context
-from gptctl.core.errors import PipeClosedError, from_exception, from_os_error
+from gptctl.core.errors import PipeClosedError, UsageError, from_exception, from_os_error
 from gptctl.core.redact import redacted
 from gptctl.core.signals import StopFlag
 from gptctl.core.summary import Summary
@@ -48,6 +48,7 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
     )
     if common["json_output"]:
         streams.require_output()
+        check_one_output(config, common["dry_run"])
     if common["print_config"]:
         sys.stdout.write(visible(show(config, origins), lines=True))
         return
@@ -75,14 +76,29 @@ def run_stage(stage: str, values: dict[str, Any]) -> None:
         finally:
             console.stop_bar()
     summary = replace(summary, seconds=time.monotonic() - started)
-    console.show(summary)
     written = is_written(summary, config)
+    console.show(summary, are_result=not common["json_output"] and only_shows(summary, config))
+    summary = replace(summary, warnings=tuple(console.warnings))
     if common["json_output"]:
         write_json(summary, written)
     if summary.failure:
         raise summary.failure
     if not (common["json_output"] or common["quiet"] or written or console.has_written):
-        streams.require_messages()  # the tables are the result
+        streams.require_messages()  # they are the result
+
+
+def check_one_output(config: StageConfig, dry_run: bool) -> None:
+    """Raise UsageError (2) if rows are to go to standard output, where --json prints the result."""
+    rows = "-o -" if getattr(config, "out", None) == "-" and not dry_run else ""
+    rows = "--format jsonl" if getattr(config, "format", None) == "jsonl" else rows
+    if rows:
+        raise UsageError(f"--json and {rows} both write to standard output", "leave out one of them")
+
+
+def only_shows(summary: Summary, config: StageConfig) -> bool:
+    """Return whether what a command shows is all that it was asked for: it writes no output, and plans none."""
+    writes = "out" in type(config).model_fields and bool(summary.outputs)
+    return summary.plan is None and not writes and summary.stage != "eval"
 
 
 def is_written(summary: Summary, config: StageConfig) -> bool:

@@ -43,7 +43,7 @@ def common_options() -> dict[str, Any]:
         "dry_run": option(bool, "--dry-run", help="Check everything, show what would be done, then stop."),
         "json_output": option(bool, "--json", help="Print the result as one JSON document on standard output."),
         "force": option(bool, "--force", help="Start afresh in an output folder made with other settings."),
-        "quiet": option(bool, "--quiet", "-q", help="Print errors only."),
+        "quiet": option(bool, "--quiet", "-q", help="Print warnings and errors only."),
         "verbose": option(bool, "--verbose", "-v", help="Print the chosen settings, and the progress each second."),
         "debug": option(bool, "--debug", help="Show tracebacks."),
     }

@@ -8,7 +8,8 @@
     OUT/manifest.json written last: if it exists, the output is complete
 
 The same command, run again, finds its output up to date if there is a manifest, and resumes if there is only run.json.
-Other settings or inputs are a ConflictError (5) that names them; --force starts afresh.
+Other settings or inputs are a ConflictError (5) that names them; --force starts afresh. They are no conflict with a run
+that failed and left nothing of use: the next one starts afresh.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, Protocol
 from gptctl.core import atomic, checked_json
 from gptctl.core.config import StageConfig, Values, look_up, to_toml
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, DataError, GptctlError, StoppedError, UsageError
+from gptctl.core.errors import ConflictError, DataError, GptctlError, StoppedError, UsageError, from_exception
 from gptctl.core.redact import redact, redacted
 from gptctl.core.run_lock import LOCK, is_locked, lock_folder
 from gptctl.core.run_record import (
@@ -37,6 +38,7 @@ from gptctl.core.run_record import (
     check_same_plugins,
     check_same_run,
     finite,
+    is_of_data_or_settings,
     new_record,
     read_record,
     record_in_manifest,
@@ -204,8 +206,15 @@ def open_run(
         old = earlier_run(out, config, context, name)
         if old:
             settings = redacted(config.settings())
-            check_same_run(name, old, settings, known, extendable or {})
-            check_same_plugins(name, old)
+            try:
+                check_same_run(name, old, settings, known, extendable or {})
+                check_same_plugins(name, old)
+            except ConflictError:
+                if not has_nothing_of_use(out, old):
+                    raise
+                clear_folder(out)
+                old = {}
+        if old:
             is_extended = any(look_up(old["settings"], key) != look_up(settings, key) for key in extendable or {})
             is_finished = not is_extended and (out / MANIFEST).exists()
             if is_finished:
@@ -267,8 +276,9 @@ def earlier_run(out: Path, config: StageConfig, context: Context, name: str) -> 
     if context.force and has_damaged_record(out):
         clear_folder(out)
         return {}
-    old = check_owner(out, stage_name(config), name)
-    if old and (context.force or has_only_records(out) or old.get("is_outdated")):
+    old = check_owner(out, stage := stage_name(config), name)
+    is_other = bool(old) and old["stage"] != stage
+    if old and (context.force or is_other or has_only_records(out) or old.get("is_outdated")):
         clear_folder(out)
         return {}
     return old
@@ -283,7 +293,8 @@ def record_failure(run: Run, fresh: bool) -> Iterator[Run]:
     except BaseException as failure:
         error = cause_of(failure, run)
         status = "stopped" if isinstance(error, StoppedError) else "failed"
-        run.record |= {"status": status, "error": str(error)}
+        known = from_exception(error) if isinstance(error, Exception) else None
+        run.record |= {"status": status, "error": str(error), "exit_code": known.exit_code if known else None}
         run.record.pop("files", None)  # events.jsonl and log.txt get more lines
         if inode(run.path / LOCK) not in (run.lock, None):
             raise  # another process writes here now
@@ -322,7 +333,7 @@ def check_owner(out: Path, stage: str, name: str) -> Values:
     """Return the record of the earlier run in a folder. Raises ConflictError (5) if the folder has files of others."""
     record = read_record(out) or record_in_manifest(out)
     if record:
-        if record["stage"] != stage and not has_only_records(out):
+        if record["stage"] != stage and not has_nothing_of_use(out, record):
             raise ConflictError(f"{name} was made by 'gptctl {record['stage']}'", "choose another folder with -o")
         return record
     if has_damaged_record(out):
@@ -347,6 +358,20 @@ def has_only_records(out: Path) -> bool:
     """Return whether an earlier run left only its records here, and so nothing that another command could lose."""
     records = {RUN_RECORD, "config.toml", "events.jsonl", "log.txt", LOCK}
     return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
+
+
+def has_nothing_of_use(out: Path, record: Values) -> bool:
+    """Return whether an earlier run left nothing that a command with other settings or inputs could lose.
+
+    That is a run that failed and finished neither an output nor a checkpoint. The shards of a run that failed for lack
+    of disk or memory are of use to the same command; those of one that failed because of its data or settings are not.
+    """
+    if has_only_records(out):
+        return True
+    if record.get("status") != "failed" or any(out.rglob(MANIFEST)):
+        return False
+    has_shards = (out / "work").exists() or (out / "shards").exists()
+    return is_of_data_or_settings(record) or not has_shards
 
 
 def inode(path: Path) -> int | None:

@@ -18,7 +18,7 @@ from gptctl import __version__
 from gptctl.core import checked_json, plugins
 from gptctl.core.config import StageConfig, Values, differing, flatten
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, from_os_error
+from gptctl.core.errors import ConflictError, DataError, UsageError, from_os_error
 from gptctl.core.redact import redacted
 from gptctl.core.regular_files import read_small
 from gptctl.core.summary import StoredCounts
@@ -154,6 +154,11 @@ def check_same_plugins(name: str, old: Values) -> None:
         plural = "plug-ins {} have" if len(changed) > 1 else "plug-in {} has"
         raise ConflictError(f"{plural.format(shown)} changed since {name} was made", hint)
     raise ConflictError(f"{name} was made with other plug-ins: {shown}", hint)
+
+
+def is_of_data_or_settings(record: Values) -> bool:
+    """Return whether a run failed because of its data or its settings, so that the same command would fail again."""
+    return record.get("exit_code") in (UsageError.exit_code, DataError.exit_code)
 
 
 def stage_name(config: StageConfig) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gptctl.core.errors import GptctlError
-from gptctl.core.formatting import format_bytes, format_duration, format_number
+from gptctl.core.formatting import format_bytes, format_count, format_duration, format_number
 from gptctl.core.visible import escape_html
 
 LOW_SHARE = 0.05  # of the documents; where a stage keeps less, something is probably wrong
@@ -75,8 +75,9 @@ class Counts:
             return ""
         reasons = self.dropped + self.quarantined
         reason, most = reasons.most_common(1)[0]
-        share = f"only {self.kept:,} of {self.documents_in:,} documents ({self.kept / self.documents_in:.1%}) were kept"
-        kept = share if self.kept else f"NOTHING WAS KEPT of {self.documents_in:,} documents"
+        documents, were = format_count(self.documents_in, "document"), "was" if self.kept == 1 else "were"
+        share = f"only {self.kept:,} of {documents} ({self.kept / self.documents_in:.1%}) {were} kept"
+        kept = share if self.kept else f"NOTHING WAS KEPT of {documents}"
         is_key = ", a key that --set changes" if "." in reason else ""
         return f"{kept}; most often because of {reason} ({most:,}){is_key}"
 
@@ -135,6 +136,7 @@ class Summary:
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     plan: dict[str, Any] | None = None
+    lines: tuple[str, ...] = ()  # for people, before the tables
     tables: tuple[Table, ...] = ()
     failure: GptctlError | None = None  # the error that ends the command after its result is shown
     next: str = ""

@@ -55,10 +55,15 @@ class Conversation:
 
 
 def chat(conversation: Conversation, lines: Iterable[str], context: Context, marker: str = "> ") -> None:
-    """Answer each line, and write the answers as they are generated. `marker` precedes each line."""
+    """Answer each line, and write the answers as they are generated.
+
+    `marker` precedes each line that is typed; without one, lines of --- separate the answers.
+    """
     omitted = 0
     context.write(marker)
-    for line in lines:
+    for number, line in enumerate(lines):
+        if number and not marker:
+            context.write("---\n")
         for text in conversation.say(line):
             context.write(text)
             context.stop.check("stopped")

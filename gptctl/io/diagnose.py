@@ -11,7 +11,7 @@ from typing import Any, Literal
 from gptctl.core.errors import DataError, GptctlError
 from gptctl.core.regular_files import check_regular
 from gptctl.core.run_lock import is_locked
-from gptctl.core.run_record import MANIFEST, RUN_RECORD, library_versions
+from gptctl.core.run_record import MANIFEST, RUN_RECORD, is_of_data_or_settings, library_versions
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest, Shard
 from gptctl.io.dataset.shard_format import SUFFIXES
@@ -69,7 +69,8 @@ def check_state(output: Output) -> Iterator[Finding]:
     elif status in NOT_ENDED:
         yield Finding("unfinished", folder, f"was killed (pid {output.record.get('pid')} is gone)")
     else:
-        yield Finding("unfinished", folder, f"{status}: {output.record.get('error', '')}")
+        corrected = "; correct this first" if is_of_data_or_settings(output.record) else ""
+        yield Finding("unfinished", folder, f"{status}: {output.record.get('error', '')}{corrected}")
 
 
 def check_shards(folder: str, found: Manifest) -> list[Finding]:

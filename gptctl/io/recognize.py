@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gptctl.core.errors import DataError
+from gptctl.core.run_record import is_of_data_or_settings
 from gptctl.io.dataset import manifest
 from gptctl.io.dataset.manifest import Manifest
 from gptctl.io.files import open_raw, plain_path, read_if_exists
@@ -158,6 +159,9 @@ def wrong_content(found: Content, need: Need) -> DataError:
     """
     if found.kind == "unfinished":
         what = f"{found.path} is an unfinished output of gptctl {found.stage}"
+        record = manifest.record_of(found.path)
+        if is_of_data_or_settings(record):
+            return DataError(f"{what}, which failed: {record.get('error')}", f"correct this in: {found.command()}")
         return DataError(what, f"run it again to go on: {found.command()}")
     if found.kind == "damaged":
         hint = "remove it and run the command that makes it; see gptctl doctor"

@@ -55,8 +55,9 @@ def check_readable(totals: PipelineTotals, tolerance: Tolerance, details: str, w
         )
     if unreadable:
         reason, _ = by_reason.most_common(1)[0]
-        first = next((record for record in totals.unreadable if record.reason not in LACKING), None)
+        first = next((record for record in totals.unreadable if record.reason == reason), None)
         where = f", first at {first.source} {first.position}" if first else ""
+        where += f"; it has: {', '.join(first.columns)}" if first and first.columns else ""
         words = f"{unreadable:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{where})"
         if not tolerance.accepts(unreadable, counts.documents_in):
             raise DataError(words, hint_for(reason, unreadable / counts.documents_in, details))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from gptctl.core.config import ReadingOptions, Values
 from gptctl.core.context import Context
 from gptctl.core.redact import redacted
-from gptctl.core.run_folder import check_free, has_only_records
+from gptctl.core.run_folder import check_free, has_nothing_of_use
 from gptctl.core.run_record import check_same_plugins, check_same_run, read_record, stage_name
 from gptctl.io.files import plain_path
 from gptctl.io.input.blocks import ReadResult, ShardTask, Tolerance
@@ -70,7 +70,7 @@ def check_output(
     check_free(plain_path(out), stage_name(config))
     if is_uri(out) or not (old := read_record(folder)):
         return
-    if not context.force and not has_only_records(folder):
+    if not context.force and not has_nothing_of_use(folder, old):
         known: Values | None = inputs.fingerprints()
         fingerprints = None if known is None else known | (others or {})
         check_same_run(str(folder), old, redacted(config.settings()), fingerprints, {})

@@ -30,9 +30,10 @@ class Diagnosis:
     findings: Sequence[Finding]
 
     @property
-    def damaged(self) -> list[Finding]:
-        """Return the findings of damage."""
-        return [finding for finding in self.findings if finding.level == "damage"]
+    def broken(self) -> list[Finding]:
+        """Return the findings of outputs that no command can read: those of damage, then those of unfinished work."""
+        levels = ("damage", "unfinished")
+        return [finding for level in levels for finding in self.findings if finding.level == level]
 
     def levels(self, folder: str) -> set[str]:
         """Return the levels of the findings about a folder and the files in it."""
@@ -64,13 +65,14 @@ class Diagnosis:
         return commands
 
     def failure(self) -> DataError | None:
-        """Return the error that names the first damage and the command that repairs it, or None without damage."""
-        if not self.damaged:
+        """Return the error that names the worst finding and the command that repairs it, or None if all is in order."""
+        if not self.broken:
             return None
-        commands, first, count = self.repair_commands(), self.damaged[0], len(self.damaged)
+        commands, first, count = self.repair_commands(), self.broken[0], len(self.broken)
         more = f" and {count - 1} more" if count > 1 else ""
         hint = f"run again: {commands[0]}" if commands else "copy it again from its source"
-        return DataError(f"damaged: {first.where}: {first.what}{more}", hint)
+        found = f"{first.where}: {first.what}{more}"
+        return DataError(f"damaged: {found}" if first.level == "damage" else f"unfinished: {found}", hint)
 
 
 def diagnose_all(outputs: Sequence[Output], models: Sequence[str], context: Context) -> Diagnosis:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gptctl.core.config import StageConfig, Values, argument, flag
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError
@@ -25,7 +27,8 @@ class Doctor(StageConfig):
     """Check outputs of gptctl, model folders, and this machine.
 
     Every file that a manifest or a checkpoint lists is compared with its checksum. Without PATH, only the machine is
-    checked. The command exits with 3 if anything is damaged, and shows the commands that repair it. It changes nothing.
+    checked. The command exits with 3 if anything is damaged or unfinished, and shows the commands that repair it. It
+    changes nothing.
     """
 
     paths: tuple[str, ...] = argument(
@@ -52,27 +55,25 @@ def run(config: Doctor, context: Context | None = None) -> Summary:
     """Check the outputs and models that PATH names, and return what was found."""
     context = context or Context()
     outputs: dict[str, Output] = {}
+    lines: list[str] = []
     requested, models = find(config.paths)
     for folder in requested:
         traced = lineage.trace(folder, fingerprints_of if config.lineage else None)
         outputs |= {one.folder: one for one in (lineage.walk(traced) if config.lineage else [traced])}
         if config.lineage:
-            for line in lineage_lines(traced):
-                context.info(line)
+            lines += lineage_lines(traced)
     machine = describe_machine(config.paths)
     diagnosis = diagnose_all(list(outputs.values()), models, context)
     commands = diagnosis.repair_commands()
-    for finding in diagnosis.findings:
-        context.info(f"{finding.level}: {finding.where}: {finding.what}")
-    for command in commands:
-        context.info(f"run again: {command}")
+    lines += [f"{finding.level}: {finding.where}: {finding.what}" for finding in diagnosis.findings]
+    lines += [f"run again: {command}" for command in commands]
     tables = []
     if not config.paths:
         tables.append(Table("machine", ("", ""), tuple((name, str(value)) for name, value in machine.items())))
     if outputs or models:
         tables.append(diagnosis.table())
     metrics: Values = {
-        "healthy": not diagnosis.damaged,
+        "healthy": not diagnosis.broken,
         "checked": [*outputs, *models],
         "findings": [finding.to_json() for finding in diagnosis.findings],
         "run_again": commands,
@@ -80,7 +81,8 @@ def run(config: Doctor, context: Context | None = None) -> Summary:
     }
     if config.lineage:
         metrics["lineage"] = [lineage_json(outputs[folder]) for folder in requested]
-    return Summary("doctor", "done", metrics=metrics, tables=tuple(tables), failure=diagnosis.failure())
+    found = Summary("doctor", "done", metrics=metrics, lines=tuple(lines), tables=tuple(tables))
+    return replace(found, failure=diagnosis.failure())
 
 
 def find(paths: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -61,6 +61,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         torch.set_num_threads(progress.threads)  # another number of threads would add in another order
         if strategy.rank == 0:
             run.event("resumed", step=progress.step, checkpoint=checkpoint.name)
+            context.info(f"going on from step {progress.step:,}, with checkpoint {checkpoint.name}")
     totals = planned_totals(job, run, strategy)
     if strategy.rank == 0:
         warn_of_warmup(job, model.config, totals[0][1], context)

@@ -71,6 +71,54 @@ def test_examples_of_help_work(stage: str, workspace: Path, tmp_path: Path) -> N
         assert done.returncode == 0, (example, done.stderr)
 
 
+def test_what_was_asked_for_is_on_standard_output(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
+    """Tables of a command that writes nothing can be piped, also with -q; those about an output are messages."""
+    write_jsonl(tmp_path / "raw.jsonl", documents(10))
+    for command, word in (
+        ("pretrain --list-presets", "gpt2-medium"),
+        (f"inspect {workspace / 'clean'}", "rows"),
+        (f"doctor {workspace / 'clean'}", "checked"),
+        ("doctor", "python"),
+        ("clean raw.jsonl --explain d1", "d1"),
+    ):
+        for quiet in ((), ("-q",)):
+            done = gptctl(*command.split(), *quiet)
+            assert (done.code, word in done.out.decode(), word in done.err) == (0, True, False), (command, done)
+    done = gptctl("clean", "raw.jsonl", "-o", "out")
+    assert done.out == b"" and "kept" in done.err
+
+
+def test_warnings_are_shown_with_quiet_and_stand_in_the_result(gptctl: Gptctl, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", documents(10))
+    (tmp_path / "raw.jsonl").write_text((tmp_path / "raw.jsonl").read_text() + "{broken\n")
+    command = ("clean", "raw.jsonl", "--preset", "none", "--filters", "length", "--set", "length.min_chars=100000")
+    done = gptctl(*command, "-o", "out", "-q", "--json")
+    printed = [line.removeprefix("warning: ") for line in done.err.splitlines()]
+    assert (done.code, done.json["warnings"]) == (0, printed)
+    assert "1 of 11 records are unreadable" in printed[0] and "NOTHING WAS KEPT" in printed[1]
+    again = gptctl(*command, "-o", "out", "-q", "--json")
+    assert "NOTHING WAS KEPT" in again.json["warnings"][-1]
+
+
+@pytest.mark.parametrize("stage", ["clean", "dedup", "generate"])
+def test_json_and_a_pipe_exclude_each_other(stage: str, gptctl: Gptctl, workspace: Path) -> None:
+    arguments = [workspace / "run", "The"] if stage == "generate" else [workspace / "raw.jsonl"]
+    done = gptctl(stage, *arguments, "-o", "-", "--json")
+    assert (done.code, done.out) == (2, b"")
+    assert "--json and -o - both write to standard output" in done.err
+
+
+def test_json_and_rows_exclude_each_other(gptctl: Gptctl, workspace: Path) -> None:
+    done = gptctl("inspect", workspace / "clean", "--format", "jsonl", "--json")
+    assert (done.code, done.out, "--format jsonl" in done.err) == (2, b"", True)
+
+
+def test_a_wrong_preset_is_answered_with_the_presets(gptctl: Gptctl, workspace: Path) -> None:
+    for command, known in ((f"clean {workspace / 'raw.jsonl'} -o out", "web"), ("pretrain --dry-run", "gpt2-medium")):
+        done = gptctl(*command.split(), "--preset", "chinese")
+        assert done.code == 2 and re.search(rf"known: .*\b{known}\b", done.err), done.err
+
+
 def test_verbose_says_what_was_chosen(gptctl: Gptctl, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "raw.jsonl", documents(10))
     done = gptctl("clean", "raw.jsonl", "-o", "out", "-v", "--set", "length.min_chars=5", GPTCTL_LIMIT="9")

@@ -12,7 +12,7 @@ import pytest
 from gptctl.core import checked_json
 from gptctl.core.config import StageConfig, key
 from gptctl.core.context import Context
-from gptctl.core.errors import ConflictError, DataError, StoppedError
+from gptctl.core.errors import ConflictError, DataError, DivergedError, MachineError, StoppedError, UsageError
 from gptctl.core.run_folder import open_run
 from gptctl.core.run_record import MANIFEST
 from gptctl.core.summary import Summary
@@ -89,6 +89,42 @@ def test_a_failure_that_left_nothing_does_not_bind_the_next_run(tmp_path: Path) 
         raise DataError("bad", "hint")
     with open_run(tmp_path, Stage(name="b"), Context(), {"x": "2"}) as run:
         assert not run.record["resumed"]
+
+
+SHARD = "shards/part-00000.arrow"
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "is_free"),
+    [
+        (DataError("no column", "hint"), SHARD, True),
+        (UsageError("no such option", "hint"), SHARD, True),
+        (MachineError("disk full", "hint"), SHARD, False),
+        (MachineError("out of memory", "hint"), "plan.json", True),
+        (DivergedError("not finite", "hint"), "plan.json", True),
+        (DivergedError("not finite", "hint"), "checkpoints/step-000002/manifest.json", False),
+        (DataError("checksum mismatch", "hint"), "checkpoints/step-000002/manifest.json", False),
+        (StoppedError("stop", "hint", 2), SHARD, False),
+        (RuntimeError("a bug"), SHARD, False),
+    ],
+)
+def test_what_a_failed_run_leaves_blocks_others_only_if_it_is_of_use(
+    error: Exception, left: str, is_free: bool, tmp_path: Path
+) -> None:
+    with pytest.raises(type(error)), open_run(tmp_path, Stage(), Context(), {"x": "1"}):
+        (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / left).write_text("{}")
+        raise error
+    for config, inputs in ((Stage(name="b"), {"x": "1"}), (Stage(), {"x": "2"})):
+        if not is_free:
+            with pytest.raises(ConflictError), open_run(tmp_path, config, Context(), inputs):
+                pass
+            continue
+        with pytest.raises(type(error)), open_run(tmp_path, config, Context(), inputs) as run:
+            assert not run.record["resumed"] and not (tmp_path / left).exists()
+            (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / left).write_text("{}")
+            raise error
 
 
 def test_an_incomplete_output_is_made_again(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_one_new_file_each(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["dropped"] == {"capitals.max_capital_share": 1}
     assert json.loads(run(f"{calmer} --json").stdout)["counts"]["dropped"] == {"capitals.max_capital_share": 2}
-    assert "capitals max_capital_share 0.647059 above 0.5 drops" in " ".join(run(explain).stderr.split())
+    assert "capitals max_capital_share 0.647059 above 0.5 drops" in " ".join(run(explain).stdout.split())
     refused = run(f"{calm} --set capitals.max_capital_share=2")
     assert refused.returncode == 2 and "max_capital_share" in refused.stderr
     found = json.loads(run(score).stdout)["metrics"]

@@ -24,7 +24,7 @@ def test_the_filter_of_the_page(gptctl: Callable[..., Ran], tmp_path: Path) -> N
     assert done.code == 0, done.err
     assert done.json["counts"]["dropped"] == {"capitals.max_capital_share": 1}
     assert gptctl(*calmer.split()[1:], "--json").json["counts"]["dropped"] == {"capitals.max_capital_share": 2}
-    assert "0.647059" in gptctl(*explain.split()[1:]).err
+    assert "0.647059" in gptctl(*explain.split()[1:]).out.decode()
     recorded = json.loads((tmp_path / "calm" / "run.json").read_text())["plugins"]
     assert recorded["gptctl.text.filters.capitals"]["from"] == "capitals.py"
 

@@ -12,7 +12,7 @@ import pytest
 
 from gptctl.core import checked_json
 from tests.conftest import Ran, documents, tree_bytes, write_jsonl
-from tests.faults.harness import expect, fill, grow
+from tests.faults.harness import assert_whole, expect, fill, grow
 
 Gptctl = Callable[..., Ran]
 
@@ -114,7 +114,7 @@ def test_a_stray_shard_is_ignored(gptctl: Gptctl, workspace: Path, tmp_path: Pat
     shutil.copy(workspace / "clean" / "shards" / "part-00000.arrow", tmp_path / "copy" / "shards" / "part-00001.arrow")
     assert gptctl("dedup", "copy", "-o", "OUT").code == 0
     assert tree_bytes(tmp_path / "OUT", "shards") == tree_bytes(workspace / "unique", "shards")
-    assert "not in the manifest, so not read: shards/part-00001.arrow" in gptctl("doctor", "copy").err
+    assert b"not in the manifest, so not read: shards/part-00001.arrow" in gptctl("doctor", "copy").out
 
 
 @pytest.mark.parametrize("stage", ["finetune", "eval", "generate"])
@@ -174,6 +174,38 @@ def test_a_folder_where_another_stage_failed_at_once(gptctl: Gptctl, workspace: 
     assert gptctl("dedup", "-", "-o", "z", stdin=b"no Arrow").code == 3
     assert gptctl("clean", workspace / "raw.jsonl", "-o", "z").code == 0
     expect(gptctl("dedup", workspace / "clean", "-o", "z", "--force"), 5, "made by 'gptctl clean'")
+
+
+@pytest.mark.parametrize("stage", ["clean", "dedup", "split", "tokenize", "eval", "generate"])
+def test_a_corrected_command_goes_on_where_one_failed(
+    stage: str, gptctl: Gptctl, workspace: Path, tmp_path: Path
+) -> None:
+    """A run that failed because of its data or its settings keeps no other command out of its folder."""
+    labels = ("odd", "even")
+    write_jsonl(
+        tmp_path / "in.jsonl", [{"body": row["text"], "label": labels[n % 2]} for n, row in enumerate(documents(40))]
+    )
+    arguments = {
+        "split": ["in.jsonl", "--val", "0.2"],
+        "tokenize": ["in.jsonl", "--vocab-size", "300"],
+        "eval": [workspace / "classifier", "in.jsonl", "--device", "cpu"],
+        "generate": [workspace / "run", "--prompts", "in.jsonl", "--device", "cpu", "--max-tokens", "1"],
+    }.get(stage, ["in.jsonl"])
+    expect(gptctl(stage, *arguments, "-o", "OUT"), 3, "body")
+    right = gptctl(stage, *arguments, "-o", "OUT", "--text-column", "body")
+    assert right.code == 0, right.err
+    assert_whole(tmp_path / "OUT")
+
+
+def test_repaired_records_are_no_conflict(gptctl: Gptctl, tmp_path: Path) -> None:
+    """Nothing was finished, so the input that failed binds nobody."""
+    raw = write_jsonl(tmp_path / "raw.jsonl", documents(30))
+    whole = raw.read_bytes()
+    raw.write_bytes(b"{broken\n" * 20 + whole)
+    assert gptctl("clean", "raw.jsonl", "-o", "OUT").code == 3
+    raw.write_bytes(whole)
+    assert gptctl("clean", "raw.jsonl", "-o", "OUT").code == 0
+    assert_whole(tmp_path / "OUT")
 
 
 def good(stage: str, workspace: Path) -> Path:

@@ -84,7 +84,7 @@ def test_damage_is_found_and_made_again(command: str, made: Path, tmp_path: Path
             damage(copy / name)
             found = gptctl("doctor", command)
             assert found.code == 3, (name, damage, found.err)
-            assert str(name) in found.err, (name, found.err)
+            assert str(name) in found.out.decode(), (name, found.out)
             if damage in (flip, cut, Path.unlink)[number % 3 : number % 3 + 1]:
                 again(command, name, gptctl)
                 lost = [name] if name.as_posix() in APPENDED and damage is Path.unlink else []

@@ -255,13 +255,13 @@ def test_little_kept_is_a_warning_and_no_next_command(gptctl: Gptctl, tmp_path: 
         (("--language", "zh"), "NOTHING WAS KEPT of 31 documents; most often because of language.min_score (31)"),
         (
             ("--language", "en"),
-            "only 1 of 31 documents (3.2%) were kept; most often because of language.min_score (30)",
+            "only 1 of 31 documents (3.2%) was kept; most often because of language.min_score (30)",
         ),
     ):
         for dry in ((), ("--dry-run",)):
             done = gptctl("clean", "d.jsonl", "-o", more[1], *more, *dry, "--json")
             assert (done.code, f"warning: {warning}" in done.err, "next: " in done.err) == (0, True, False), done.err
-            assert done.json["warnings"] == [f"{warning}, a key that --set changes"]
+            assert done.json["warnings"][-1] == f"{warning}, a key that --set changes"  # behind the one on languages
     done = gptctl("dedup", "zh", "-o", "unique")
     assert (done.code, done.error_lines) == (
         3,

@@ -124,12 +124,24 @@ def test_what_was_killed_is_unfinished_and_what_nobody_reads_is_noted(chain: Pat
     assert run_gptctl("clean", "raw.jsonl", "-o", "killed", cwd=chain, fault="kill:9").code == -9
     (chain / "clean/shards/stray.arrow").write_bytes(b"?")
     done = run_gptctl("doctor", "killed", "clean", "--json", cwd=chain)
-    assert done.code == 0, done.err
+    assert (done.code, done.json["metrics"]["healthy"]) == (3, False), done.err
+    assert "error: unfinished: killed: was killed" in done.err and "hint: run again: gptctl clean" in done.err
     assert "killed: was killed" in found(done, "unfinished")[0]
     assert "clean: not in the manifest, so not read: shards/stray.arrow" in found(done, "note")
     [command] = done.json["metrics"]["run_again"]
     assert run_gptctl(*shlex.split(command)[1:], cwd=chain).code == 0
     assert run_gptctl("doctor", "killed", "--json", cwd=chain).json["metrics"]["run_again"] == []
+
+
+def test_what_failed_because_of_its_data_is_to_be_corrected_first(tmp_path: Path) -> None:
+    """The same command would fail again, so neither doctor nor a command that reads the output proposes it as it is."""
+    (tmp_path / "bodies.jsonl").write_text('{"body": "a"}\n' * 3)
+    assert run_gptctl("clean", "bodies.jsonl", "-o", "failed", cwd=tmp_path).code == 3
+    done = run_gptctl("doctor", "failed", cwd=tmp_path)
+    assert done.code == 3 and b"it has: body); correct this first\n" in done.out
+    done = run_gptctl("dedup", "failed", "-o", "unique", cwd=tmp_path)
+    assert done.code == 3 and "which failed: 3 of 3 records are unreadable" in done.err
+    assert "hint: correct this in: gptctl clean bodies.jsonl -o failed" in done.err
 
 
 def test_a_source_that_was_edited_or_removed(chain: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_best_share_is_kept(gptctl: Gptctl, labelled_file: Path, tmp_path: P
     weights = list(map(abs, rules["rules"][-1]["words"].values()))
     assert 0 < len(weights) <= 20
     assert weights == sorted(weights, reverse=True)
-    assert "words that decided classifier.keep_fraction" in gptctl(*share, "--explain", worst).err
+    assert b"words that decided classifier.keep_fraction" in gptctl(*share, "--explain", worst).out
     both = gptctl(*share, "-o", "both", "--set", "classifier.threshold=0.1")
     assert (both.code, "no effect beside classifier.keep_fraction" in both.err) == (2, True), both.err
 

@@ -256,7 +256,7 @@ def test_a_conversation_line_by_line(models: Path) -> None:
     assert told["turns"] == 3
     assert [message["role"] for message in messages] == ["system"] + ["user", "assistant"] * 3
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
-    assert done.out.decode() == "".join(f"{answer}\n" for answer in answers)
+    assert done.out.decode() == "---\n".join(f"{answer}\n" for answer in answers)
     one = samples(run_gptctl("generate", models / "chat", "größe?", *command[2:], "--json"))[0]
     assert (one["prompt"], one["text"]) == ("größe?", answers[0])
 

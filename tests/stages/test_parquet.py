@@ -101,7 +101,7 @@ def test_every_reader_of_documents(made: Path, gptctl: Gptctl, tmp_path: Path) -
         assert len(done.out.splitlines()) == count
     assert gptctl("doctor", parts).code == 0
     (parts / "shards" / "stray.parquet").write_bytes(b"")
-    assert "not in the manifest, so not read: shards/stray.parquet" in gptctl("doctor", parts).err
+    assert b"not in the manifest, so not read: shards/stray.parquet" in gptctl("doctor", parts).out
     (parts / "shards" / "stray.parquet").unlink()
     assert gptctl("report", made / "parquet" / "clean", "-o", "r.html").code == 0
     assert "dropped: length.min_chars" in (tmp_path / "r.html").read_text()

@@ -308,10 +308,10 @@ def test_finetune_and_eval_take_the_splits(tmp_path: Path, workspace: Path, gptc
     assert (scored["split"], set(scored["baselines"])) == ("test", {"majority", "nb"})
     one = gptctl("eval", "clf", tmp_path / "parts" / "shards" / "val", "--json").json["metrics"]
     assert (one["split"], one["n"]) == ("val", sizes["val"])
-    assert "changed" not in gptctl("doctor", "clf", "scores", "--lineage").err
+    assert b"changed" not in gptctl("doctor", "clf", "scores", "--lineage").out
     shutil.rmtree(tmp_path / "parts")
     assert gptctl("split", "in.jsonl", "-o", "parts", "--stratify", "label", "--seed", "9").code == 0
-    assert "(changed)" in gptctl("doctor", "clf", "--lineage").err
+    assert b"(changed)" in gptctl("doctor", "clf", "--lineage").out
 
 
 def test_near_duplicates_are_found_by_more_bands_than_dedup_has(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def check_gates(metrics: Mapping[str, Any], gates: Iterable[Gate]) -> list[GateR
 def check_gate(gate: Gate, numbers: Mapping[str, float | None]) -> GateResult:
     """Check one number."""
     if gate.metric not in numbers:
-        raise unknown("metric of this result", gate.metric, sorted(name for name in numbers if "." not in name))
+        raise unknown("metric of this result", gate.metric, suggested(gate.metric, numbers))
     value = numbers[gate.metric]
     name = f"{gate.metric} {'>=' if gate.fail == 'under' else '<='} {gate.threshold:.10g}"
     if value is None:
@@ -81,6 +81,13 @@ def check_gate(gate: Gate, numbers: Mapping[str, float | None]) -> GateResult:
         return GateResult(name, True, f"{gate.metric} is {value:.10g}")
     sign = "<" if gate.fail == "under" else ">"
     return GateResult(name, False, f"{gate.metric} {rounded(value, gate)} {sign} {gate.threshold:.10g}")
+
+
+def suggested(metric: str, numbers: Iterable[str]) -> list[str]:
+    """List the names without a dot; for a metric with a dot, first the dotted names that end as it does."""
+    end = metric.rpartition(".")[2]
+    alike = [name for name in numbers if "." in metric and "." in name and name.rpartition(".")[2] == end]
+    return [*sorted(alike), *sorted(name for name in numbers if "." not in name)]
 
 
 def rounded(value: float, gate: Gate) -> str:

@@ -73,7 +73,7 @@ def read(source: IO[bytes], kind: str = "documents") -> Iterator[tuple[int | Non
         if rows == 0:
             raise DataError(
                 f"standard input is not an Arrow IPC stream: {first_words(error)}",
-                "it is written by: gptctl STAGE ... -o -",
+                "pipe JSON lines into the command, or what gptctl STAGE ... -o - writes; name files of other formats",
             ) from error
         raise DataError(
             f"stream is damaged after {rows} rows: {first_words(error)}", "run the pipe again, with: set -o pipefail"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import xxhash
@@ -63,21 +63,24 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class UnreadableRecord:
-    """A record that could not be read, and why."""
+    """A record that could not be read, and why. `columns` are those of a record that lacks the one that was wanted."""
 
     source: str
     position: str
     reason: str
     excerpt: str = ""
+    columns: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """Return a line of quarantine.jsonl."""
-        return {"file": self.source, "position": self.position, "reason": self.reason, "excerpt": self.excerpt}
+        found = {"file": self.source, "position": self.position, "reason": self.reason, "excerpt": self.excerpt}
+        return found | ({"columns": list(self.columns)} if self.columns else {})
 
     @classmethod
-    def from_json(cls, value: dict[str, str]) -> UnreadableRecord:
+    def from_json(cls, value: dict[str, Any]) -> UnreadableRecord:
         """Read what `to_json` wrote."""
-        return cls(value["file"], value["position"], value["reason"], value["excerpt"])
+        columns = tuple(value.get("columns", ()))
+        return cls(value["file"], value["position"], value["reason"], value["excerpt"], columns)
 
 
 Encodings = Counter[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from gptctl.io.input.usual_columns import text_column_of_rows
 
 EXCERPT_CHARACTERS = 200
 MAX_COLUMNS = 10_000
+MAX_NAMED_COLUMNS = 20  # of a row that lacks the one that was wanted
 MAX_DENSE_COLUMNS = 256  # with more, most keys are in few of the rows
 
 
@@ -41,7 +42,7 @@ def documents_from_rows(rows: Sequence[Any], positions: Sequence[str], name: str
     if texts is None:
         problems = [problem_of(row, options) for row in rows]
         unreadable = [
-            UnreadableRecord(name, position, problem, excerpt(row))
+            UnreadableRecord(name, position, problem, excerpt(row), columns_of(row, problem))
             for row, position, problem in zip(rows, positions, problems, strict=True)
             if problem
         ]
@@ -187,6 +188,11 @@ def infer_column(values: list[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         return pa.array([as_text(value) for value in values], pa.string())
+
+
+def columns_of(row: Any, problem: str) -> tuple[str, ...]:
+    """Return the names of the first columns of a row that lacks the one that was wanted."""
+    return tuple(islice(row, MAX_NAMED_COLUMNS)) if problem.startswith("no column") else ()
 
 
 def excerpt(row: Any) -> str:

@@ -213,7 +213,7 @@ class Inputs:
     def _block_groups(self) -> Iterator[tuple[Block, ...]]:
         """Yield the blocks of each task."""
         if self.is_stream:
-            for block in read_stdin_blocks():
+            for block in read_stdin_blocks(self.options):
                 self._stream_hash.update(block.data)
                 yield (block,)
             return

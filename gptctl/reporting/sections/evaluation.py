@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gptctl.core.formatting import format_interval, format_number
+from gptctl.core.formatting import format_count, format_interval, format_number
 from gptctl.core.summary import Table
 from gptctl.reporting import svg_charts
 from gptctl.reporting.matrix import Matrix
@@ -85,8 +85,7 @@ def show_comparison(section: Section, comparison: dict[str, Any]) -> None:
         if flipped:
             shown = flipped[:MAX_FLIPPED]
             more = f", the first {len(shown)}" if total > len(shown) else ""
-            rows_are = "1 row" if total == 1 else f"{total:,} rows"
-            title = f"{kind.capitalize()}: {rows_are} that only {right} has right{more}"
+            title = f"{kind.capitalize()}: {format_count(total, 'row')} that only {right} has right{more}"
             cells = tuple(tuple(str(row[name]) for name in ("id", "label", "pred", "other")) for row in shown)
             section.tables.append(Table(title, ("id", "label", this, other), cells))
 

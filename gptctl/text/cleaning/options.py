@@ -83,7 +83,8 @@ class CleaningOptions(ReadingOptions):
     def known_preset(cls, value: str) -> str:
         """Reject an unknown preset."""
         if value not in PRESETS:
-            raise ValueError(f"no preset is called '{value}'{plugins.did_you_mean(value, list(PRESETS))}")
+            near = plugins.did_you_mean(value, list(PRESETS))
+            raise ValueError(f"no preset is called '{value}'{near}; known: {', '.join(PRESETS)}")
         return value
 
     @field_validator("remove_stopwords")

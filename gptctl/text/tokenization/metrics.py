@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gptctl.core.context import Context
-from gptctl.core.formatting import format_bytes
+from gptctl.core.formatting import format_bytes, format_count
 from gptctl.core.summary import Table
 from gptctl.text import arrow_arrays
 from gptctl.text.tokenization import splits, token_rows
@@ -97,7 +97,7 @@ def warn_of_splits(metrics: dict[str, Any], shares: dict[str, float]) -> Iterato
         if share and not tokens:
             yield f"the {name} split is empty: too few documents for --{name} {share}"
         elif share and documents < FEW_DOCUMENTS:
-            size = f"{documents} {'document' if documents == 1 else 'documents'} ({tokens:,} tokens)"
+            size = f"{format_count(documents, 'document')} ({format_count(tokens, 'token')})"
             yield f"the {name} split has only {size}: a loss on it is rough; raise --{name}"
 
 

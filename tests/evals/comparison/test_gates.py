@@ -71,6 +71,13 @@ def test_a_metric_without_value_misses() -> None:
     assert missed({"f1": None}, "f1=0.1") == ["f1 has no value, the threshold is 0.1"]
 
 
+def test_a_dotted_name_is_answered_with_those_that_end_alike() -> None:
+    report = {"f1": 0.5, "n": 4, "splits": {"val": {"f1": 0.4, "n": 2}, "test": {"f1": 0.5, "n": 2}}}
+    with pytest.raises(UsageError, match=r"'val.f1' \(did you mean 'splits.val.f1'\?\)") as caught:
+        check_gates(report, [parse("val.f1=0.3")])
+    assert caught.value.hint == "known: splits.test.f1, splits.val.f1, f1, n"
+
+
 def test_unknown_metric() -> None:
     with pytest.raises(UsageError, match=r"'nope'") as caught:
         check_gates({"f1": 0.5, "per_class": {}, "average": "macro"}, [Gate("nope", 1.0)])
