@@ -51,7 +51,7 @@ class TrainingPlan:
         return -(-self.recipe.steps // self.eval_every) if self.eval_every else 1
 
     def time_budget(self, began: float) -> TimeBudget | None:
-        """Return the time budget of a run that began at a time, in seconds since the epoch; None without minutes."""
+        """Return the time budget of a run that began at a time on `time.monotonic`; None without minutes."""
         if not self.minutes:
             return None
         return TimeBudget(

@@ -131,7 +131,7 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
 
 
 def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context: Context, began: float) -> TrainingPlan:
-    """Return the plan of a run folder, or make and record one. `began` is when the command began, on `time.time`."""
+    """Return the plan of a run folder, or make and record one. The command began at `began` on `time.monotonic`."""
     if not is_planned(config):
         fixed = make_plan(config, data, measure_here(config))
         tell_evaluations(config, data, fixed, context)
@@ -142,7 +142,7 @@ def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context:
         plan, totals = read_other(config.follow_plan, data)
         check_followed(config, plan)
     if plan is None:
-        used = time.time() - began + 60 * minutes_used(run.path)
+        used = time.monotonic() - began + 60 * minutes_used(run.path)
         plan = make_plan(config, data, measure_here(config), used)
     else:
         totals = totals or recorded_totals(read_plan(run.path))
