@@ -100,9 +100,12 @@ class Run:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to events.jsonl. Numbers that are not finite become null."""
-        atomic.append_line(
-            self.path / "events.jsonl", json.dumps({"time": utc_now(), "event": kind} | redacted(finite(fields)))
-        )
+        line = {"time": utc_now(), "elapsed": self.elapsed(), "event": kind} | redacted(finite(fields))
+        atomic.append_line(self.path / "events.jsonl", json.dumps(line))
+
+    def elapsed(self) -> float:
+        """Return the seconds since this command opened the folder. Setting the system's clock does not change them."""
+        return round(time.monotonic() - self.started, 3)
 
     def log(self, text: str) -> None:
         """Append text to log.txt."""
@@ -169,7 +172,7 @@ class Run:
 
     def save(self) -> None:
         """Write run.json."""
-        self.record["seconds"] = round(time.monotonic() - self.started, 3)
+        self.record["seconds"] = self.elapsed()
         checked_json.write(self.path / RUN_RECORD, redacted(self.record))
 
 

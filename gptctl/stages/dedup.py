@@ -136,7 +136,7 @@ def run(config: Dedup, context: Context | None = None) -> Summary:
                     result = write_without_duplicates(search, dataset, config.label_column, needs_labels)
             dataset.commit(result)
     summary = dataset.summary
-    segmentation.tell(summary.metrics.get("segmenters", {}), context)
+    segmentation.tell_shingles(summary.metrics.get("segmenters", {}), context)
     for line in report.describe_missing(summary.counts, summary.metrics, bool(config.against)):
         context.info(line)
     follow = "" if config.out == "-" else f"gptctl tokenize {shlex.quote(config.out)} -o tokens"

@@ -103,7 +103,7 @@ def plan(config: Pretrain, context: Context) -> Summary:
 
 def run(config: Pretrain, context: Context | None = None) -> Summary:
     """Pretrain into a run folder."""
-    context, began = context or Context(), time.time()
+    context, began = context or Context(), time.monotonic()
     if config.list_presets:
         return list_presets()
     if not config.tokens:
@@ -130,7 +130,7 @@ def open_data(config: Pretrain, context: Context) -> TokenSources:
 
 
 def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, began: float) -> Summary:
-    """Open the run folder, plan, train, and write the model. `began` is when the command began, on `time.time`."""
+    """Open the run folder, plan, train, and write the model. `began` is when the command began, on `time.monotonic`."""
     from gptctl.train.tasks import plan_pretraining
 
     assert config.out is not None
@@ -167,7 +167,7 @@ def follow(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes)
     folder = Path(config.out)
 
     def job() -> TrainJob:
-        return make_job(config, data, plan_of(config, data, folder), time.time())
+        return make_job(config, data, plan_of(config, data, folder), time.monotonic())
 
     metrics = follow_leader(nodes, job, folder, "pretrain", context)
     if metrics is None:
@@ -186,7 +186,7 @@ def train(config: Pretrain, job: TrainJob, record: Run, context: Context, extra:
 
 
 def make_job(config: Pretrain, data: TokenSources, planned: TrainingPlan, began: float) -> TrainJob:
-    """Describe the training run, whose minutes began at a time, in seconds since the epoch."""
+    """Describe the training run, whose minutes began at a time on `time.monotonic`."""
     from gptctl.train.job import TrainJob
     from gptctl.train.planning.plan_run import arrange
     from gptctl.train.tasks import pretraining

@@ -21,6 +21,7 @@ from gptctl.pipeline import finalize, preview
 from gptctl.pipeline.dataset_output import StageResult, open_dataset
 from gptctl.pipeline.scratch import scratch_folder
 from gptctl.pipeline.shard_pipeline import ShardPipeline
+from gptctl.text import segmentation
 from gptctl.text.dedup import conflicts
 from gptctl.text.dedup.corpus import Corpus
 from gptctl.text.dedup.options import MemoryOption
@@ -106,6 +107,7 @@ def run(config: Split, context: Context | None = None) -> Summary:
             assert dataset.folder is not None
             dataset.commit(divide(config, context, inputs, dataset.folder, dataset.storage))
     summary = dataset.summary
+    segmentation.tell_shingles(summary.metrics.get("segmenters", {}), context)
     for line in report.warnings(summary.metrics, {"val": config.val, "test": config.test}):
         context.warn(line)
     lacking = {reason: summary.counts.quarantined[reason] for reason in LACKING}

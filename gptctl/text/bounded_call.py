@@ -16,6 +16,7 @@ import select
 import signal
 import struct
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from typing import Literal, NoReturn
 
 REQUEST = struct.Struct("<Q")  # number of bytes of the text that follows
 REPLY = struct.Struct("<?Q")  # true: a text follows; false: the name of an exception follows
+TICK_SECONDS = 0.5  # from one look at the clock to the next while this process waits
+STOPPED_SECONDS = 2.0  # a tick that lasts longer means that this process was stopped (Ctrl-Z), or the machine slept
 GRACE_SECONDS = 5.0  # after the child's own alarm, for a child that was stopped from outside (SIGSTOP, a debugger)
 
 
@@ -61,6 +64,7 @@ class BoundedCall:
         self._child = 0  # process id, or 0 if there is no child
         self._requests = self._replies = -1  # this process's ends of the two pipes
         self._inside = mmap.mmap(-1, 1)  # shared with the child: 1 while it is inside the function
+        self._was_stopped = False  # during the present request
 
     def __enter__(self) -> BoundedCall:
         return self
@@ -75,8 +79,10 @@ class BoundedCall:
         data = text.encode("utf-8", "surrogatepass")
         request = REQUEST.pack(len(data)) + data
         answer = self._ask(request)
-        if isinstance(answer, Failure) and not self._child and not self._inside[0]:
-            answer = self._ask(request)
+        if isinstance(answer, Failure) and not self._child:
+            was_stopped = answer.kind == "timeout" and self._was_stopped
+            if was_stopped or not self._inside[0]:
+                answer = self._ask(request)
         return answer
 
     def close(self) -> None:
@@ -87,6 +93,7 @@ class BoundedCall:
 
     def _ask(self, request: bytes) -> str | Failure:
         """Return the child's answer. If the child ended instead, reap it and return a Failure."""
+        self._was_stopped = False
         try:
             if not self._child:
                 self._start()
@@ -125,11 +132,21 @@ class BoundedCall:
         return b"".join(parts)
 
     def _wait(self, descriptor: int, event: int) -> None:
-        """Wait until a pipe is ready. Raises StoppedError if the child has used all its time and the grace period."""
+        """Wait until a pipe is ready. Raises StoppedError if the child has used all its time and the grace period.
+
+        Of the time that this process was stopped, only a tick counts.
+        """
         poll = select.poll()
         poll.register(descriptor, event)
-        if not poll.poll((self.seconds + GRACE_SECONDS) * 1000):
-            raise StoppedError
+        left = self.seconds + GRACE_SECONDS
+        while left > 0:
+            tick, began = min(TICK_SECONDS, left), time.monotonic()
+            ready = poll.poll(tick * 1000)
+            self._was_stopped |= time.monotonic() - began > STOPPED_SECONDS
+            if ready:
+                return
+            left -= tick
+        raise StoppedError
 
     def _reap(self) -> Failure:
         """Return a Failure from the exit status of a child that has ended."""

@@ -108,6 +108,16 @@ def tell(used: Mapping[str, int], context: Context) -> None:
         )
 
 
+def tell_shingles(used: Mapping[str, int], context: Context) -> None:
+    """Say as `tell` does what segmented the words of near-duplicates, and with which options more of them are found."""
+    tell(used, context)
+    if used:
+        context.info(
+            "near-duplicates were compared by segmented words, which misses copies of short texts with a changed "
+            "character; --set shingle=chars --ngram 3 --threshold 0.7 finds more"
+        )
+
+
 def install_command(language: str) -> str:
     """Return the command that installs the segmenter of a language."""
     return install_hint(RJIEBA if language == "Chinese" else EXTRAS[MODULES.get(language, "icu")])

@@ -91,7 +91,7 @@ def setup(job: TrainJob, run: Run, context: Context, strategy: Strategy) -> Trai
         monitor=monitor,
         saved_step=progress.step if checkpoint is not None else -1,
         first_step=progress.step,
-        pace=Pace(time.time),
+        pace=Pace(time.monotonic),
         evaluation_seconds=job.time_budget.evaluation_seconds if job.time_budget else 0.0,
     )
 
@@ -160,5 +160,6 @@ def open_monitor(monitor: Monitor, job: TrainJob, model: Model, strategy: Strate
     if monitor.unit == "tokens":
         monitor.flops_per_token = flops_per_token(model.config, job.recipe.seq_len)
     if job.time_budget:
-        monitor.deadline = time.monotonic() + job.time_budget.seconds_left(time.time())
+        now = time.monotonic()
+        monitor.deadline = now + job.time_budget.seconds_left(now)
     monitor.open(job.loggers, Mark(progress.step, progress.tokens, progress.train_seconds))

@@ -257,6 +257,7 @@ def test_gpus_that_are_not_there(gptctl: Gptctl, workspace: Path) -> None:
         "of 80.0 GB (h100): fits",
         "sent per rank",
         "tokens/s, assuming 40% of the peak",
+        "assuming 360.0 GB/s from each GPU, inside a machine",
     ):
         assert words in done.err
     assert {"memory_bytes_per_rank", "flops_per_step", "tokens_per_step", "bytes_communicated"} <= set(

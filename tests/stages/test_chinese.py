@@ -58,6 +58,26 @@ def test_the_language_of_most_documents_is_offered(gptctl: Gptctl, tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("command", ["dedup", "split"])
+def test_options_that_find_near_copies_of_short_texts_are_named(gptctl: Gptctl, tmp_path: Path, command: str) -> None:
+    """A changed character changes several segmented words. The summary names options, and these find the copies."""
+    texts = [row["text"][:60] for row in chinese.documents(20)]
+    copies = [f"{text[:30]}{'你' if text[30] != '你' else '我'}{text[31:]}" for text in texts]
+    write_jsonl(tmp_path / "raw.jsonl", [{"id": str(n), "text": text} for n, text in enumerate([*texts, *copies])])
+    more = ["--val", "0.2"] if command == "split" else []
+    done = gptctl(command, "raw.jsonl", "-o", "words", *more, "--json")
+    assert done.code == 0 and done.json["metrics"]["segmenters"] == {"Chinese by rjieba": 40}, done.err
+    options = "--set shingle=chars --ngram 3 --threshold 0.7"
+    assert "near-duplicates were compared by segmented words" in done.err and f"{options} finds more" in done.err
+    by_characters = gptctl(command, "raw.jsonl", "-o", "characters", *more, *options.split(), "--json")
+    assert by_characters.code == 0 and "segmented" not in by_characters.err, by_characters.err
+    if command == "dedup":
+        assert done.json["counts"]["kept"] > 20 >= by_characters.json["counts"]["kept"]
+    else:
+        found = [one.json["metrics"]["duplicates"]["documents"] for one in (done, by_characters)]
+        assert found[0] < 40 and found[1] == 40
+
+
 @pytest.mark.slow
 def test_from_raw_text_to_a_score(gptctl: Gptctl, tmp_path: Path) -> None:
     """clean, dedup, tokenize, pretrain, a classifier and its F1."""

@@ -137,6 +137,26 @@ def test_a_plan_without_tokens(gptctl: Gptctl) -> None:
     assert "nothing to plan" in nothing.err
 
 
+def test_a_plan_has_the_time_of_evaluations(gptctl: Gptctl, workspace: Path) -> None:
+    """Also of those that the user asks for: the val split is read every step."""
+    command = ("pretrain", workspace / "tokens", "--preset", "test-modern", "--steps", "10", "--dry-run", "--json")
+    often = gptctl(*command, "--set", "eval_every=1")
+    once = gptctl(*command)
+    assert often.code == once.code == 0, often.err + once.err
+    assert (often.json["plan"]["evaluations"], once.json["plan"]["evaluations"]) == (10, 1)
+    assert often.json["plan"]["evaluation_seconds"] > 0
+    assert "10 times the val split" in often.err and "total time" in often.err
+
+
+def test_a_run_says_that_it_is_mostly_evaluations(gptctl: Gptctl, workspace: Path) -> None:
+    command = ("pretrain", workspace / "tokens", "--preset", "test-modern", "--steps", "1", "--device", "cpu", "-o")
+    tiny = ("--set", "training.batch_size=1", "--set", "training.seq_len=16")
+    done = gptctl(*command, "long", *tiny)
+    assert done.code == 0 and "of the time: --set eval_batches=8 makes them short" in done.err, done.err
+    short = gptctl(*command, "short", *tiny, "--set", "eval_batches=1")
+    assert short.code == 0 and "eval_batches" not in short.err
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_follows_the_plan(gptctl: Gptctl, workspace: Path, tmp_path: Path) -> None:
     """kill -9 after the first checkpoints; the same command measures nothing, and its weights are those of its plan."""

@@ -52,6 +52,26 @@ def test_a_few_files_in_other_encodings_stop_nobody(notes: Path, gptctl: Gptctl)
     assert json.loads((notes.parent / "out" / "quarantine.jsonl").read_text())["file"] == "e.txt"
 
 
+def test_text_in_seven_bits(tmp_path: Path, gptctl: Gptctl) -> None:
+    """HZ and ISO-2022 look like ASCII: they are known by their escape sequences, and recorded."""
+    folder = tmp_path / "mail"
+    folder.mkdir()
+    chinese = "这是一个很长的句子，用来测试旧的编码。"
+    (folder / "a.txt").write_bytes(chinese.encode("hz"))
+    (folder / "b.csv").write_bytes(f"text,label\n{chinese},a\n".encode("hz"))
+    (folder / "c.txt").write_bytes(TEXTS["Japanese"].encode("iso2022_jp"))
+    (folder / "d.txt").write_bytes(b"a line of ~{ASCII}\n")
+    done = gptctl("clean", "mail", "-o", "out", *QUICK, "--json")
+    assert done.code == 0 and "was read as hz (2), iso2022_jp (1)" in done.err, done.err
+    texts = [(row["text"], row["encoding"]) for row in rows(gptctl, "out")]
+    assert texts == [
+        (chinese, "hz"), (chinese, "hz"), (TEXTS["Japanese"], "iso2022_jp"), ("a line of ~{ASCII}", None)
+    ]  # fmt: skip
+    (tmp_path / "e.txt").write_bytes("Grüße".encode("utf-7"))
+    assert gptctl("clean", "e.txt", "-o", "seven", *QUICK, "--set", "encoding=utf-7").code == 0
+    assert [(row["text"], row["encoding"]) for row in rows(gptctl, "seven")] == [("Grüße", "utf-7")]
+
+
 def test_through_a_pipe(notes: Path, gptctl: Gptctl) -> None:
     """The encodings are counted where the files are read, and only there."""
     first = gptctl("clean", notes, "-o", "-", *QUICK)

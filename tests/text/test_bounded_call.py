@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -104,6 +105,26 @@ def test_stopped_child(monkeypatch: pytest.MonkeyPatch) -> None:
     with BoundedCall(act, 1) as bounded:
         assert bounded("stop") == Failure("timeout", "SIGKILL")
         assert bounded("after") == "after"
+
+
+@pytest.mark.parametrize(("jump", "expected"), [(0.0, Failure("timeout", "SIGALRM")), (60.0, "second")])
+def test_time_while_this_process_was_stopped_costs_no_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jump: float, expected: str | Failure
+) -> None:
+    """The clock has moved by a minute after each wait, as after Ctrl-Z and fg, and the alarm went off meanwhile."""
+    looks = itertools.count()
+    monkeypatch.setattr(bounded_call, "time", SimpleNamespace(monotonic=lambda: jump * next(looks)))
+    marker = tmp_path / "began"
+
+    def sleep_at_first(_: str) -> str:
+        if marker.exists():
+            return "second"
+        marker.touch()
+        ACTS["sleep"]()
+        return "first"
+
+    with BoundedCall(sleep_at_first, 1) as bounded:
+        assert bounded("text") == expected
 
 
 def test_one_child_serves_many() -> None:

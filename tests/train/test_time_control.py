@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -98,7 +99,9 @@ def test_the_rate_never_rises_after_the_warm_up(schedule: str, left: list[int], 
 
 def timed_job(minutes: float = 100.0, **settings: Any) -> TrainJob:
     """A run of 30 steps with so much time that new totals are larger, unless the plan has recorded others."""
-    return make_job("test-modern", time_budget=TimeBudget(minutes, time.time(), interval=3, max_steps=40), **settings)
+    return make_job(
+        "test-modern", time_budget=TimeBudget(minutes, time.monotonic(), interval=3, max_steps=40), **settings
+    )
 
 
 @pytest.mark.slow
@@ -135,6 +138,31 @@ def test_a_run_without_time_left_is_complete(tmp_path: Path) -> None:
     assert metrics["steps"] == 7
     assert "val_loss" in metrics
     assert weights(tmp_path, 7)
+
+
+@pytest.mark.parametrize("jump", [-86400, 86400])
+def test_a_clock_that_jumps_neither_ends_nor_prolongs_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    """Each look at the system's clock finds it a day later or earlier. A run of 100 minutes gets all its steps, and
+    one without time left ends at the next step."""
+    clock, looks = time.time, itertools.count(1)
+    monkeypatch.setattr(time, "time", lambda: clock() + jump * next(looks))
+    assert run_in(tmp_path / "long", timed_job())["steps"] == 40
+    assert run_in(tmp_path / "short", timed_job(minutes=1e-6))["steps"] == 7
+
+
+@pytest.mark.parametrize("day", ["2023-12-31", "2024-01-02"])
+def test_a_clock_that_jumped_before_a_kill(tmp_path: Path, day: str) -> None:
+    """The events have the seconds since their command began, which count whatever the clock said."""
+    lines = [("start", "2024-01-01", 0.5), ("step", day, 90.0), ("resume", "2024-01-01", 0.5)]
+    (tmp_path / "events.jsonl").write_text(
+        "".join(
+            json.dumps({"time": f"{on}T10:00:00+00:00", "elapsed": elapsed, "event": kind}) + "\n"
+            for kind, on, elapsed in lines
+        )
+    )
+    assert minutes_used(tmp_path) == 1.5
 
 
 def test_time_before_a_kill_counts(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ LOW = bytes(range(32))
 BLOCK_BYTES, SAMPLE_BYTES, CONTEXT_BYTES = 2**20, 2**18, 500
 VALID_UTF8 = re.compile(rb"(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})+")
 HIGH = re.compile(rb"[\x80-\xff]+")
+HZ = re.compile(rb"~\{((?:[\x21-\x77][\x21-\x7e])+)~\}")
+HZ_FREQUENT = frozenset({0x21, 0x23, *range(0x30, 0x58)})  # rows of punctuation and frequent characters of GB 2312
+# The escape sequences of ISO-2022-CN, for which Python has no codec. Its characters follow a shift-out (\x0e).
+ISO_2022_CN = re.compile(rb"\x1b\$[)*][AGEH]")
 NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 UKRAINIAN = re.compile(rb"[\xa4\xa6\xa7\xad\xb4\xb6\xb7\xbd][\xc0-\xff]")  # KOI8-R has lines of boxes there
 # A blank, line ends, and the full stops and commas of East Asia: a text has one of them at least every 200 characters.
@@ -73,7 +77,7 @@ def decode(data: bytes, encoding: str = AUTO) -> tuple[str, str]:
 
     Raises NotTextError for binary data, and for a text with bytes that do not fit its encoding.
     """
-    if len(data.translate(None, ODD)) == len(data):
+    if len(data.translate(None, ODD)) == len(data) and not (hz(data) if encoding == AUTO else is_seven_bit(encoding)):
         try:
             return data.decode("utf-8-sig"), UTF8  # as nearly always
         except UnicodeDecodeError:
@@ -101,7 +105,8 @@ def detect(data: bytes, whole: bool = True) -> str | None:
     if may_be_wide and (wide := unmarked_wide(data)):
         return wide
     if is_utf8:
-        return iso_2022(data) or UTF8
+        unreadable = b"\x0e" in data and ISO_2022_CN.search(data)
+        return None if unreadable else iso_2022(data) or hz(data) or UTF8
     if controls > MAX_CONTROL_SHARE:
         return None
     sample = sample_of(data)
@@ -125,6 +130,7 @@ def marked(data: bytes) -> str | None:
 def chosen(data: bytes, encoding: str, whole: bool = True) -> str:
     """Return UTF-8 if the data is, else the encoding that the user has chosen."""
     is_other = b"\0" in data or b"\x1b$" in data  # UTF-16 and ISO-2022 can look like UTF-8
+    is_other = is_other or (data.isascii() and is_seven_bit(encoding))
     return encoding if is_other or not is_valid(data, UTF8, whole) else UTF8
 
 
@@ -179,6 +185,21 @@ def iso_2022(data: bytes) -> str | None:
         return None
     found = ask_detector(data[:SAMPLE_BYTES])
     return found if found is not None and found.startswith("iso2022") and is_valid(data, found, False) else None
+
+
+def hz(data: bytes) -> str | None:
+    """Return the encoding HZ if data has Chinese text between ~{ and ~}: pairs of bytes, most of frequent rows."""
+    if b"~{" not in data:
+        return None
+    rows = [row for found in HZ.findall(data[:SAMPLE_BYTES]) for row in found[::2]]
+    is_chinese = len(rows) > 1 and sum(row in HZ_FREQUENT for row in rows) >= 0.8 * len(rows)
+    return "hz" if is_chinese and is_valid(data, "hz", False) else None
+
+
+def is_seven_bit(encoding: str) -> bool:
+    """Return whether all bytes of an encoding are ASCII. It is believed where the user has chosen it."""
+    name = codecs.lookup(encoding).name if encoding != AUTO else AUTO
+    return name in ("hz", "utf-7") or name.startswith("iso2022")
 
 
 def ask_detector(sample: bytes) -> str | None:
@@ -255,7 +276,9 @@ class Utf8Reader:
         """Return the text of the next `size` bytes. Raises NotTextError for binary data."""
         data = self.source.read(size)
         self.at_end = len(data) < size
-        if not self._decided and (not data.isascii() or b"\0" in data or b"\x1b$" in data):
+        if not self._decided and (
+            not data.isascii() or b"\0" in data or b"\x1b$" in data or is_seven_bit(self.chosen) or hz(data)
+        ):
             self._decide(data)
         if self._decoder is not None:
             data = self._decoder.decode(data, self.at_end).encode("utf-8", "surrogatepass")

@@ -134,7 +134,11 @@ class CleanTask:
         for name, values in result.columns.items():
             table = set_column(table, name, replace_rows(pa.nulls(len(table), values.type), rows, values))
         if "language" in result.columns:
-            others = result.columns["language"].filter(pc.equal(result.reasons, OTHER_LANGUAGE))
+            sure = pc.greater_equal(
+                result.columns["language_score"], self.options.filter_settings("language").min_score
+            )
+            is_other = pc.and_(pc.equal(result.reasons, OTHER_LANGUAGE), sure)
+            others = result.columns["language"].filter(is_other)
             stats.update(
                 {
                     OTHER_LANGUAGES_PREFIX + code: count

@@ -56,6 +56,7 @@ class DivideTask:
             "documents": {name: len(part) for name, part in written.items()},
             "bytes": {name: text_bytes(part) for name, part in written.items()},
             "labels": self.count_labels(labels, split, is_used),
+            "segmenters": self.criteria.segmenters_used(table["text"].combine_chunks()),
         }
         lacking = lacking_records(table, self.facts.reasons(facts))
         return TaskOutput(written, counts, stats, {conflicts.FOLDER: conflict_rows(table, labels, decisions)}, lacking)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,13 +15,15 @@ MAX_NAMED = 5  # labels in a warning
 
 
 def combine(task_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the documents, bytes and share of each split, and the documents of each label in each split."""
+    """Return the documents, bytes and share of each split, the documents of each label in each, and what segmented."""
     splits: dict[str, dict[str, Any]] = {name: {"documents": 0, "bytes": 0} for name in NAMES}
     labels: dict[str, dict[str, int]] = {}
+    segmenters = Counter[str]()
     for stats in task_stats:
         for name in NAMES:
             for key in ("documents", "bytes"):
                 splits[name][key] += stats[key].get(name, 0)
+        segmenters.update(stats["segmenters"])
         for label, counts in stats["labels"].items():
             row = labels.setdefault(label, dict.fromkeys(NAMES, 0))
             for name, count in counts.items():
@@ -28,7 +31,8 @@ def combine(task_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     total = sum(split["documents"] for split in splits.values())
     for split in splits.values():
         split["share"] = round(split["documents"] / total, 6) if total else 0.0
-    return {"splits": splits} | ({"labels": dict(sorted(labels.items()))} if labels else {})
+    found = {"segmenters": dict(sorted(segmenters.items())), "labels": dict(sorted(labels.items()))}
+    return {"splits": splits} | {name: value for name, value in found.items() if value}
 
 
 def tables(metrics: dict[str, Any]) -> Iterator[Table]:

@@ -319,6 +319,8 @@ def on_hardware(found: dict[str, Any], layout: Layout, accelerator: Accelerator)
     return {
         "accelerator": accelerator,
         "assumed_efficiency": EFFICIENCY,
+        "assumed_link": "between machines" if layout.nodes > 1 else "inside a machine",
+        "assumed_bytes_per_second": speed * EFFICIENT_LINK,
         "seconds_per_step": seconds,
         "hours": seconds * found["steps"] / 3600,
         "tokens_per_second": found["tokens_per_step"] / seconds,

@@ -39,6 +39,7 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
         speed = f"{step_time} per step, {format_compact(facts['tokens_per_second'])} tokens/s"
         rows += [
             ("speed", f"{speed}, assuming {facts['assumed_efficiency']:.0%} of the peak"),
+            *link_rows(facts),
             ("total time", format_duration(3600 * facts["hours"])),
         ]
     elif "seconds" in facts:
@@ -46,6 +47,11 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
             ("speed", f"{format_compact(facts['tokens_per_second'])} tokens/s on this machine"),
             ("training time", format_duration(facts["seconds"])),
         ]
+        if evaluating := facts.get("evaluation_seconds"):
+            rows += [
+                ("evaluation time", f"{format_duration(evaluating)}, {facts['evaluations']:,} times the val split"),
+                ("total time", format_duration(facts["seconds"] + evaluating)),
+            ]
     rows += [
         (f"source {source['name']}", f"{format_compact(source['tokens'])} tokens, {source['epochs']:,.2f} epochs")
         for source in facts.get("sources", ())
@@ -55,3 +61,11 @@ def plan_table(facts: dict[str, Any], accelerator: Accelerator | None) -> Table:
             (f"{name.replace('_', ' ')}: {key}", format_number(value)) for key, value in facts.get(name, {}).items()
         ]
     return Table("plan", ("", "value"), tuple(rows))
+
+
+def link_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row with the speed of the link between GPUs that the time was computed with, if there are several."""
+    if facts["ranks"] == 1:
+        return []
+    speed = f"{format_bytes(facts['assumed_bytes_per_second'])}/s from each GPU"
+    return [("link", f"assuming {speed}, {facts['assumed_link']}")]

@@ -27,7 +27,7 @@ class TimeBudget:
     """The time of a run."""
 
     minutes: float
-    began: float  # seconds since the epoch at which the run began; a resumed run has begun later by its interruptions
+    began: float  # on `time.monotonic`, which nobody sets; a resumed run began later by its interruptions
     interval: int  # steps from one re-planning to the next
     saving_seconds: float = 0.0  # kept for writing the model at the end
     evaluation_seconds: float = 0.0  # kept for the last evaluation, until one was measured
@@ -97,18 +97,28 @@ def record_total(run: Path, step: int, total: int) -> None:
 def minutes_used(run: Path) -> float:
     """Return how long the earlier commands of a run took, from its events; the last command is the present one.
 
-    The time between commands does not count. After a kill the last event tells when the command was still alive.
+    The time between commands does not count. After a kill the last event tells when the command was still alive. Its
+    `elapsed` holds whatever the clock was set to. Events of earlier versions have only the time of the clock.
     """
     path = run / "events.jsonl"
-    commands: list[list[datetime]] = []
+    commands: list[list[dict[str, Any]]] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         if not (event := parse_event(line)):
             continue
         if event["event"] in ("start", "resume"):
             commands.append([])
         if commands:
-            commands[-1].append(datetime.fromisoformat(event["time"]))
-    return sum((times[-1] - times[0]).total_seconds() for times in commands[:-1]) / 60
+            commands[-1].append(event)
+    return sum(seconds_of(events) for events in commands[:-1]) / 60
+
+
+def seconds_of(events: list[dict[str, Any]]) -> float:
+    """Return how long a command took, from its events."""
+    elapsed = events[-1].get("elapsed")
+    if isinstance(elapsed, int | float):
+        return max(0.0, elapsed)
+    first, last = (datetime.fromisoformat(event["time"]) for event in (events[0], events[-1]))
+    return max(0.0, (last - first).total_seconds())
 
 
 def parse_event(line: str) -> dict[str, Any]:

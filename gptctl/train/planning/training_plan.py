@@ -45,8 +45,13 @@ class TrainingPlan:
         """The time of training as measured; 0 if nothing was measured."""
         return self.tokens / self.tokens_per_second if self.tokens_per_second else 0.0
 
+    @property
+    def evaluations(self) -> int:
+        """The evaluations of the val split, the one at the end included."""
+        return -(-self.recipe.steps // self.eval_every) if self.eval_every else 1
+
     def time_budget(self, began: float) -> TimeBudget | None:
-        """Return the time budget of a run that began at a time, in seconds since the epoch; None without minutes."""
+        """Return the time budget of a run that began at a time on `time.monotonic`; None without minutes."""
         if not self.minutes:
             return None
         return TimeBudget(
@@ -66,6 +71,8 @@ class TrainingPlan:
             "minutes": self.minutes,
             "tokens_per_second": self.tokens_per_second,
             "seconds": round(self.seconds, 1),
+            "evaluations": self.evaluations if self.evaluation_seconds else 0,
+            "evaluation_seconds": round(self.evaluations * self.evaluation_seconds, 1),
         }
         return {name: value for name, value in found.items() if value}
 

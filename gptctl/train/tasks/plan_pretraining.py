@@ -16,7 +16,7 @@ from gptctl.core.run_record import MANIFEST, read_record
 from gptctl.train.planning.compute_optimal import Candidate
 from gptctl.train.planning.estimate import Layout, estimate
 from gptctl.train.planning.gpu_specs import Accelerator
-from gptctl.train.planning.plan_training import Measure, PlanRequest, plan_training
+from gptctl.train.planning.plan_training import Measure, PlanRequest, batch_tokens, plan_training
 from gptctl.train.planning.reading_plan import steps_for_targets
 from gptctl.train.planning.time_budget import PLAN_FILE, minutes_used, read_plan, recorded_totals
 from gptctl.train.planning.training_plan import TrainingPlan
@@ -51,7 +51,7 @@ def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measu
     request = PlanRequest(
         vocab_size=vocab_size or given_vocabulary,
         unique_tokens=data.count("train") if data else 0,
-        val_tokens=max(0, data.count("val") - 1) if data else 0,
+        val_tokens=val_tokens(data),
         minutes=config.minutes,
         size=int(config.size or 0),
         train_tokens=int(config.train_tokens or 0),
@@ -67,6 +67,27 @@ def make_plan(config: PretrainOptions, data: TokenSources | None, measure: Measu
     given = {"vocab_size": vocab_size, "end_of_text": end_of_text}
     update = {name: value for name, value in given.items() if value is not None}
     return replace(plan, model=plan.model.model_copy(update=update))
+
+
+def val_tokens(data: TokenSources | None) -> int:
+    """Return the tokens that an evaluation of the whole val split predicts."""
+    return max(0, data.count("val") - 1) if data else 0
+
+
+def evaluated_tokens(config: PretrainOptions, data: TokenSources | None, candidate: Candidate) -> int:
+    """Return the tokens that an evaluation reads."""
+    asked = config.eval_batches * batch_tokens(candidate) * (len(data.folders) if data else 1)
+    return min(val_tokens(data), asked or val_tokens(data))
+
+
+def tell_evaluations(config: PretrainOptions, data: TokenSources, plan: TrainingPlan, context: Context) -> None:
+    """Say so if evaluations, whose tokens take a third of the time of others, take more than a third of a run."""
+    evaluated = plan.evaluations * evaluated_tokens(config, data, Candidate(plan.model, plan.recipe)) / 3
+    if not plan.minutes and evaluated > plan.tokens / 2:
+        context.info(
+            f"evaluations will take about {evaluated / (evaluated + plan.tokens):.0%} of the time: "
+            f"--set eval_batches=8 makes them short{', and a larger eval_every fewer' if plan.evaluations > 1 else ''}"
+        )
 
 
 def measure_here(config: PretrainOptions) -> Measure:
@@ -110,16 +131,18 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
 
 
 def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context: Context, began: float) -> TrainingPlan:
-    """Return the plan of a run folder, or make and record one. `began` is when the command began, on `time.time`."""
+    """Return the plan of a run folder, or make and record one. The command began at `began` on `time.monotonic`."""
     if not is_planned(config):
-        return make_plan(config, data, measure_here(config))
+        fixed = make_plan(config, data, measure_here(config))
+        tell_evaluations(config, data, fixed, context)
+        return fixed
     plan = read_recorded(config, run.path)
     totals: list[tuple[int, int]] = []
     if plan is None and config.follow_plan:
         plan, totals = read_other(config.follow_plan, data)
         check_followed(config, plan)
     if plan is None:
-        used = time.time() - began + 60 * minutes_used(run.path)
+        used = time.monotonic() - began + 60 * minutes_used(run.path)
         plan = make_plan(config, data, measure_here(config), used)
     else:
         totals = totals or recorded_totals(read_plan(run.path))
@@ -131,6 +154,7 @@ def prepare_plan(config: PretrainOptions, data: TokenSources, run: Run, context:
     if not totals:
         for line in plan.reasons:
             context.info(line)
+    tell_evaluations(config, data, plan, context)
     return plan
 
 
@@ -214,5 +238,7 @@ def plan_without_training(config: PretrainOptions, data: TokenSources | None) ->
     plan = make_plan(config, data, measure)
     if plan.tokens_per_second or accelerator:
         return plan
-    speed = measure(Candidate(plan.model, plan.recipe), DRY_RUN_SECONDS)
-    return replace(plan, tokens_per_second=round(speed, 1))
+    candidate = Candidate(plan.model, plan.recipe)
+    speed = measure(candidate, DRY_RUN_SECONDS)
+    evaluated = evaluated_tokens(config, data, candidate)
+    return replace(plan, tokens_per_second=round(speed, 1), evaluation_seconds=round(evaluated / (3 * speed), 3))

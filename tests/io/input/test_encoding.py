@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -96,3 +97,55 @@ def test_a_later_byte_that_does_not_fit_is_no_utf8() -> None:
     lines = b"".join(iter(lambda: reader.read(300), b"")).split(b"\n")
     assert reader.encoding == "euc_jp"
     assert [line.decode("utf-8", "replace").count("�") > 0 for line in lines] == [False] * 3 + [True] + [False] * 3
+
+
+CHINESE, JAPANESE, KOREAN = (
+    "这是一个很长的句子，用来测试旧的编码。",
+    "日本語の文章がここにあります。",
+    "한국어 문장은 여기에 있습니다.",
+)
+SEVEN_BIT = {"hz": CHINESE, "iso2022_jp": JAPANESE, "iso2022_kr": KOREAN}
+
+
+@pytest.mark.parametrize("name", SEVEN_BIT)
+def test_encodings_in_seven_bits_are_known_by_their_escape_sequences(name: str) -> None:
+    text = f"First a line of ASCII.\n{SEVEN_BIT[name]}\nA last line.\n" * 20
+    data = text.encode(name)
+    assert data.isascii() and decode(data) == (text, name)
+    assert decode(SEVEN_BIT[name].encode(name)) == (SEVEN_BIT[name], name)
+    whole = Utf8Reader(io.BytesIO(data))
+    assert b"".join(whole.lines()).decode() == text and whole.encoding == name
+
+
+@pytest.mark.parametrize("name", ["hz", "utf-7"])
+def test_a_chosen_encoding_in_seven_bits_is_believed(name: str) -> None:
+    data = f"a\n{CHINESE}\n".encode(name)
+    assert decode(data, name) == (f"a\n{CHINESE}\n", codecs.lookup(name).name)
+    reader = Utf8Reader(io.BytesIO(data), name)
+    assert b"".join(reader.lines()).decode() == f"a\n{CHINESE}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sub f { ~{ $x } } and ~} without more", "cite~{knuth84}~and others", "a + b - c, +AbC-, 2 ~ 3", "~{ab~}",
+        "base64: SGVsbG8+d29ybGQ/IQ==", "~{lower case text~}",
+    ],
+)  # fmt: skip
+def test_ascii_with_tildes_and_pluses_stays_ascii(text: str) -> None:
+    assert decode(text.encode()) == (text, "utf-8")
+    assert b"".join(Utf8Reader(io.BytesIO(text.encode())).lines()) == text.encode()
+
+
+def test_a_later_block_is_detected_after_a_tilde() -> None:
+    data = b"~{ is no text\n" + "Grüße aus München, schöne Straße".encode("cp1252")
+    reader = Utf8Reader(io.BytesIO(data))
+    read = reader.read(14) + reader.read(100)
+    assert read.decode().startswith("~{ is no text\nGrü") and reader.encoding == "cp1252"
+
+
+def test_iso_2022_cn_is_refused() -> None:
+    """Python has no codec for it."""
+    pairs = bytes(byte & 0x7F for byte in CHINESE.encode("gb2312"))
+    with pytest.raises(NotTextError, match="unknown encoding"):
+        decode(b"\x1b$)A\x0e" + pairs + b"\x0f\n")

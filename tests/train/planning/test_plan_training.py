@@ -112,7 +112,7 @@ def test_tokens_steps_and_sizes_need_no_measuring() -> None:
     assert (both.model.hidden_size, both.tokens) == (by_size.model.hidden_size, pytest.approx(10**7, rel=0.01))
     assert plan_training(request(steps=20), unused).recipe.steps == 20
     assert by_tokens.expected_loss is not None
-    assert by_tokens.expected_loss < plan_training(request(train_tokens=10**6), unused).expected_loss  # type: ignore[operator]
+    assert by_tokens.expected_loss < plan_training(request(train_tokens=5 * 10**6), unused).expected_loss  # type: ignore[operator]
 
 
 def test_the_batch_is_for_all_processes_and_the_context_for_the_data() -> None:
@@ -154,8 +154,27 @@ def test_measuring_takes_at_most_five_minutes() -> None:
     assert max(asked) <= 300
 
 
-def test_an_expected_loss_is_at_most_that_of_guessing() -> None:
-    assert plan_training(request(steps=1, vocab_size=300), unused).expected_loss == pytest.approx(5.704, abs=1e-3)
+def test_the_loss_is_foretold_only_where_the_formula_holds() -> None:
+    """Runs of few steps or little computation are said to be unknown. docs/scaling.md has what was measured."""
+    for short in (request(steps=1), request(steps=99), request(train_tokens=100_000), request(minutes=0.1)):
+        plan = plan_training(short, machine(5e10))
+        assert plan.expected_loss is None
+        assert any("the val loss of so short a run is not known" in line for line in plan.reasons), plan.reasons
+        assert not any("expected val loss" in line for line in plan.reasons)
+    long = plan_training(request(minutes=10.0), machine(5e10))
+    assert long.expected_loss is not None and "expected val loss" in " ".join(long.reasons)
+
+
+def test_short_runs_are_not_spent_on_evaluations() -> None:
+    """Evaluations during a run take at most 2.5 % of its time, also where its steps do not follow from time."""
+    short = plan_training(request(steps=100, val_tokens=10**6), unused)
+    assert (short.eval_every, short.evaluations) == (0, 1)
+    long = plan_training(request(train_tokens=10**8, val_tokens=10**5), unused)
+    assert long.eval_every == long.recipe.steps // 11
+    few = plan_training(request(train_tokens=10**7, val_tokens=2 * 10**5), unused)
+    assert few.eval_every == few.recipe.steps // 4
+    given = plan_training(request(steps=100, val_tokens=10**6, eval_every=10), unused)
+    assert (given.eval_every, given.evaluations) == (10, 10)
 
 
 def test_given_keys_hold() -> None:
