@@ -49,6 +49,10 @@ from gptctl.core.summary import Counts, Summary
 from gptctl.core.visible import visible
 from gptctl.core.written_files import Entry, changed_files, changed_output, list_files, list_files_with_times
 
+RECORDS = frozenset({RUN_RECORD, "config.toml", "events.jsonl", "log.txt", LOCK})
+# What commands write beside them before they end.
+UNFINISHED = frozenset({"shards", "work", "rejects", "clusters", "quarantine.jsonl", "tokenizer.json", "plan.json"})
+
 
 class OutputManifest(Protocol):
     """A manifest, which declares an output complete."""
@@ -278,7 +282,7 @@ def earlier_run(out: Path, config: StageConfig, context: Context, name: str) -> 
         return {}
     old = check_owner(out, stage := stage_name(config), name)
     is_other = bool(old) and old["stage"] != stage
-    if old and (context.force or is_other or has_only_records(out) or old.get("is_outdated")):
+    if old and (context.force or is_other or holds_only(out, RECORDS) or old.get("is_outdated")):
         clear_folder(out)
         return {}
     return old
@@ -354,10 +358,9 @@ def has_damaged_record(out: Path) -> bool:
     return all((out / file).exists() for file in records) and not (read_record(out) or record_in_manifest(out))
 
 
-def has_only_records(out: Path) -> bool:
-    """Return whether an earlier run left only its records here, and so nothing that another command could lose."""
-    records = {RUN_RECORD, "config.toml", "events.jsonl", "log.txt", LOCK}
-    return all(entry.name in records or ".tmp-" in entry.name for entry in out.iterdir())
+def holds_only(out: Path, names: frozenset[str]) -> bool:
+    """Return whether a folder has no other entries than those of some names, and temporary files."""
+    return all(entry.name in names or ".tmp-" in entry.name for entry in out.iterdir())
 
 
 def has_nothing_of_use(out: Path, record: Values) -> bool:
@@ -365,10 +368,11 @@ def has_nothing_of_use(out: Path, record: Values) -> bool:
 
     That is a run that failed and finished neither an output nor a checkpoint. The shards of a run that failed for lack
     of disk or memory are of use to the same command; those of one that failed because of its data or settings are not.
+    Files that no failed run leaves are the user's.
     """
-    if has_only_records(out):
+    if holds_only(out, RECORDS):
         return True
-    if record.get("status") != "failed" or any(out.rglob(MANIFEST)):
+    if record.get("status") != "failed" or any(out.rglob(MANIFEST)) or not holds_only(out, RECORDS | UNFINISHED):
         return False
     has_shards = (out / "work").exists() or (out / "shards").exists()
     return is_of_data_or_settings(record) or not has_shards

@@ -106,6 +106,7 @@ SHARD = "shards/part-00000.arrow"
         (DataError("checksum mismatch", "hint"), "checkpoints/step-000002/manifest.json", False),
         (StoppedError("stop", "hint", 2), SHARD, False),
         (RuntimeError("a bug"), SHARD, False),
+        (DataError("no column", "hint"), "notes.txt", False),
     ],
 )
 def test_what_a_failed_run_leaves_blocks_others_only_if_it_is_of_use(
