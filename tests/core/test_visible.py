@@ -79,7 +79,7 @@ def test_the_terminal(text: str, other: str) -> None:
     seen, told, piped = io.StringIO(), Terminal(), Pipe()
     console = Console()
     with redirect_stderr(seen):
-        console.table(Table(text, (text, other), ((other, text), (text, other))))
+        console.info(console.text_of(Table(text, (text, other), ((other, text), (text, other)))))
         assert seen.getvalue().count("\n") == 4
         console.info(text)
         console.warn(text)
@@ -142,7 +142,8 @@ def test_an_evaluation_with_any_labels(labels: list[str]) -> None:
     seen = io.StringIO()
     with redirect_stderr(seen):
         for one in tables.report_tables(report):
-            Console().table(one)
+            console = Console()
+            console.info(console.text_of(one))
     assert_harmless(seen.getvalue())
 
 

@@ -118,4 +118,7 @@ def test_the_events_of_the_documentation_are_those_of_a_run(workspace: Path) -> 
     lines = [json.loads(line) for line in (workspace / "run" / "events.jsonl").read_text().splitlines()]
     assert {line["event"] for line in lines} - {"start"} <= rows.keys()
     [fields] = {frozenset(line) for line in lines if line["event"] == "step"}
-    assert fields - {"time", "event", "step"} == set(re.findall(r"`(\w+)`", rows["step"])) - {"step", "log_every"}
+    assert fields - {"time", "elapsed", "event", "step"} == set(re.findall(r"`(\w+)`", rows["step"])) - {
+        "step",
+        "log_every",
+    }
