@@ -26,6 +26,7 @@ from gptctl.text import arrow_arrays
 from gptctl.text.guarded_encoder import GuardedEncoder, can_be_spelled
 from gptctl.text.special_tokens import SpecialTokens
 from gptctl.text.tokenization import segmented_words
+from gptctl.text.tokenization.text_growth import MAX_GROWTH, text_growth
 
 __all__ = ["END_OF_TEXT", "Tokenizer"]
 
@@ -75,12 +76,18 @@ class Tokenizer:
     def from_json(cls, text: str, special: SpecialTokens | None = None) -> Tokenizer:
         """Parse a tokenizer.json. `special` are the special tokens of a model that another program made.
 
-        Raises DataError (3) if it is not valid, or has no end-of-text token.
+        Raises DataError (3) if it is not valid, has no end-of-text token, or has rules that make texts much longer.
         """
         from tokenizers import Tokenizer as Backend
 
         try:
-            return cls(orjson.loads(text), Backend.from_str(text), special)
+            definition = orjson.loads(text)
+            if (growth := text_growth(definition)) > MAX_GROWTH:
+                raise DataError(
+                    f"the rules of tokenizer.json can make a text {growth:.3g} times as long (at most {MAX_GROWTH})",
+                    "use the tokenizer.json that the model was published with",
+                )
+            return cls(definition, Backend.from_str(text), special)
         except DataError:
             raise
         except Exception as error:  # tokenizers raises plain Exception for any invalid file

@@ -31,6 +31,34 @@ def test_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.end_of_text_id not in ids
 
 
+def replace(content: str, **pattern: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [replace("aa", String="a")] * 20,
+        [replace("b" * 500, String="a")],
+        [replace("b" * 60, Regex=""), replace("c" * 60, Regex="b*")],
+        [{"type": "Sequence", "RULES": [replace("aaaa", Regex=".")] * 3}, replace("aa", String="a")],
+    ],
+)
+@pytest.mark.parametrize(("part", "items"), [("normalizer", "normalizers"), ("decoder", "decoders")])
+def test_rules_that_make_texts_much_longer_are_refused(rules: list[dict[str, object]], part: str, items: str) -> None:
+    """Their memory and time would have no bound. The texts of `text_growth` are not made to find out."""
+    text = json.dumps(BPE.definition | {part: {"type": "Sequence", items: rules}}).replace("RULES", items)
+    with pytest.raises(DataError, match="can make a text"):
+        Tokenizer.from_json(text)
+
+
+def test_rules_of_open_models_are_accepted() -> None:
+    """A blank becomes a mark of three bytes, blanks become one, line ends are written as text."""
+    rules = [{"type": "Prepend", "prepend": "\u2581"}, replace("\u2581", String=" "), replace(" ", Regex=" {2,}"),
+             replace("<0x0A>", String="\n"), *[replace("'", String=mark) for mark in "\u2018\u2019\u201a\u201b" * 9]]  # fmt: skip
+    Tokenizer.from_json(json.dumps(BPE.definition | {"normalizer": {"type": "Sequence", "normalizers": rules}}))
+
+
 @given(st.text("".join(CORPUS), max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_characters_round_trip(text: str) -> None:
