@@ -76,7 +76,8 @@ class Prompts(Inputs):
 
     def without_any(self) -> DataError:
         """Return the error for an input without a prompt."""
-        return DataError(f"{self.name} contains no prompt", "write one prompt per line, or use a text column")
+        hint = "write one prompt per line, or name the column of the prompts with --text-column"
+        return DataError(f"{self.name} contains no prompt", hint)
 
     def tasks(self, limit: int = 0) -> Iterator[ShardTask]:
         """Yield tasks of `size` prompts. The last one of each table may have fewer."""
@@ -113,7 +114,7 @@ class Prompts(Inputs):
                 yield read_task(task, self.options)
 
     def line_tables(self, file: Iterable[bytes], limit: int) -> Iterator[ReadResult]:
-        """Yield a table for each `size` lines. All lines are JSON if the first one is an object with the text column.
+        """Yield a table for each `size` lines. All lines are JSON if the first one is an object.
 
         Raises DataError (3) for bytes that are not UTF-8, and for a binary file.
         """
@@ -123,7 +124,7 @@ class Prompts(Inputs):
         as_json: bool | None = None
         while part := list(islice(numbered, self.size)):
             if as_json is None:
-                as_json = self.options.text_column in parse_object(part[0][1])
+                as_json = bool(parse_object(part[0][1]))
             if as_json:
                 rows = [parse_object(line) for _, line in part]
                 yield documents_from_rows(rows, [f"line {number}" for number, _ in part], self.name, self.options)

@@ -21,3 +21,12 @@ def test_lines_in_any_encoding(name: str, as_json: bool, tmp_path: Path) -> None
     [found] = Prompts(str(tmp_path / "p.txt"), "", ReadOptions(), 16).tables(0)
     assert found.documents["text"].to_pylist() == texts
     assert sum(found.encodings.values()) == (0 if name.startswith("utf-8") else len(texts))
+
+
+def test_objects_without_the_column_are_no_prompts(tmp_path: Path) -> None:
+    """Not their JSON, which the model would go on with."""
+    (tmp_path / "p.txt").write_text('{"prompt": "a"}\n{"text": "b"}\n')
+    prompts = Prompts(str(tmp_path / "p.txt"), "", ReadOptions(), 16)
+    [found] = prompts.tables(0)
+    assert found.documents["text"].to_pylist() == ["b"]
+    assert [(record.reason, record.columns) for record in found.unreadable] == [("no column 'text'", ("prompt",))]
