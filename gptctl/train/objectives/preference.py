@@ -28,6 +28,7 @@ from gptctl.train.preference import PreferenceLoss
 from gptctl.train.strategies import Strategy
 
 METRICS = ("reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy", "logps_chosen", "logps_rejected")
+RATIOS = ("log_ratio_chosen", "log_ratio_rejected")  # with a reference
 
 
 class Answers(NamedTuple):
@@ -47,11 +48,11 @@ class Preference:
     """The loss of pairs, and the implicit rewards of their answers. Reward means the same as in TRL."""
 
     unit = "pairs"
-    step_metrics: tuple[str, ...] = METRICS
 
     def __init__(self, job: TrainJob) -> None:
         assert job.preference is not None
         self.settings, self.source = job.preference, job.model
+        self.step_metrics: tuple[str, ...] = METRICS + RATIOS if self.settings.has_reference else METRICS
         self.checkpoint_activations = job.recipe.checkpoint_activations
         model = self.source.build()
         needs_copy = self.settings.has_reference and not trains_updates_alone(model)
@@ -66,7 +67,7 @@ class Preference:
             strategy.update_model()
 
     def loss(self, model: Model, batch: Batch) -> SummedLoss:
-        """Return the loss of a batch, whose targets are the pairs, and the sums of METRICS.
+        """Return the loss of a batch, whose targets are the pairs, and the sums of the step metrics.
 
         The loss depends on the model through the log-probabilities of whole answers alone. So its gradient is that of
         a cross-entropy in which each token has the derivative by its answer's log-probability as its weight, and all
@@ -101,20 +102,21 @@ class Preference:
         return Answers(logps, reference, (batch.labels != IGNORE_INDEX).sum(-1))
 
     def init_metrics(self, model: Model) -> Tensor:
-        """Return a loss, a count and METRICS of zero, (8,) float64."""
-        return torch.zeros(2 + len(METRICS), dtype=torch.float64)
+        """Return a loss, a count and the step metrics of zero, float64."""
+        return torch.zeros(2 + len(self.step_metrics), dtype=torch.float64)
 
     def batch_metrics(self, model: Model, batch: Batch) -> Tensor:
-        """Return the sums of loss, count and METRICS over a batch, (8,) float64 on its device."""
+        """Return the sums of loss, count and step metrics over a batch, float64 on its device."""
         assert isinstance(model, GPT)
         answers = self.answers(model, hidden_states(model, batch), batch)
         total = to_double(pair_losses(self.settings, answers).sum())
         return torch.cat((total[None], total.new_tensor([len(batch)]), metric_sums(self.settings, answers)))
 
     def compute_metrics(self, sums: Tensor) -> dict[str, float]:
-        """Return the mean loss and METRICS of a pair."""
+        """Return the mean loss and step metrics of a pair."""
         total, count, *metrics = sums.tolist()
-        return {"loss": total / count} | {name: value / count for name, value in zip(METRICS, metrics, strict=True)}
+        means = {name: value / count for name, value in zip(self.step_metrics, metrics, strict=True)}
+        return {"loss": total / count} | means
 
 
 def trains_updates_alone(model: Model) -> bool:
@@ -164,13 +166,16 @@ def log_of_rest(logps: Tensor) -> Tensor:
 
 
 def metric_sums(settings: PreferenceLoss, answers: Answers) -> Tensor:
-    """Return the sums of METRICS over pairs, (6,) float64.
+    """Return the sums of METRICS over pairs, and of RATIOS with a reference, float64.
 
     The reward of an answer is beta times the log-ratio to the reference, and without a reference beta times the mean
-    log-probability of its tokens.
+    log-probability of its tokens. RATIOS are the log-ratios of an answer by its number of tokens.
     """
     logps = answers.logps.detach()
     scores = logps - answers.reference_logps if settings.has_reference else logps / answers.tokens
     rewards = to_double(settings.beta * scores)
     margins = rewards[:, 0] - rewards[:, 1]
-    return torch.cat((rewards.sum(0), margins.sum()[None], to_double(margins > 0).sum()[None], to_double(logps).sum(0)))
+    sums = [rewards.sum(0), margins.sum()[None], to_double(margins > 0).sum()[None], to_double(logps).sum(0)]
+    if settings.has_reference:
+        sums.append(to_double(scores / answers.tokens).sum(0))
+    return torch.cat(sums)

@@ -21,7 +21,7 @@ from gptctl.model.lora_config import LoraConfig
 from gptctl.train.data.batch import Batch
 from gptctl.train.data.preference_pairs import EncodedPair, PreferencePairs
 from gptctl.train.job import TrainJob
-from gptctl.train.objectives.preference import METRICS, Preference, log_of_rest
+from gptctl.train.objectives.preference import METRICS, RATIOS, Preference, log_of_rest
 from gptctl.train.preference import LossName, PreferenceLoss
 from gptctl.train.strategies.single import SingleDevice
 from tests.train.jobs import WholeModel, events, make_job, only, run_in
@@ -160,6 +160,42 @@ def test_with_lora_the_base_under_the_updates_is_the_reference() -> None:
     metrics = objective(settings, adapted).compute_metrics(sums)
     assert metrics["reward_rejected"] == pytest.approx(0.008873891085386276, abs=1e-5)
     assert metrics["logps_rejected"] == pytest.approx(-25.66119384765625, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo"])
+def test_log_ratios_are_those_of_each_answer_alone(name: LossName) -> None:
+    """For train and val, the mean over a token of log p - log q in a pass of one answer without padding, in float64."""
+    settings, batch = PreferenceLoss(name, 0.3), batch_of(pairs())
+    policy, base = trained().double(), reference().double()
+    wanted = []
+    for pair in pairs():
+        means = []
+        for tokens, is_answer in pair:
+            ids = torch.from_numpy(tokens)
+            log_p, log_q = (
+                torch.log_softmax(model.logits(model.hidden_states(ids[None, :-1]))[0], -1) for model in (policy, base)
+            )
+            places = [t - 1 for t in range(1, len(tokens)) if is_answer[t]]
+            means.append(sum((log_p - log_q)[t, ids[t + 1]].item() for t in places) / len(places))
+        wanted.append(means)
+    expected = np.mean(wanted, axis=0)
+    found = objective(settings)
+    sums = found.batch_metrics(trained(), batch)
+    metrics = found.compute_metrics(sums)
+    assert [metrics[name] for name in RATIOS] == pytest.approx(expected, rel=1e-4)
+    parts = found.loss(trained(), batch).metrics
+    assert parts is not None
+    assert dict(zip(found.step_metrics, (parts / len(batch)).tolist(), strict=True)) == pytest.approx(
+        {name: metrics[name] for name in found.step_metrics}, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["simpo", "orpo"])
+def test_without_a_reference_there_are_no_log_ratios(name: LossName) -> None:
+    """They are left out, and not reported as 0."""
+    found = objective(PreferenceLoss(name, 0.3))
+    metrics = found.compute_metrics(found.init_metrics(trained()) + found.batch_metrics(trained(), batch_of(pairs())))
+    assert set(metrics) == {"loss", *METRICS}
 
 
 def test_label_smoothing_is_the_mean_of_both_orders() -> None:
