@@ -98,15 +98,6 @@ def serve(pipe: Any, rank: int, ranks: int, folder: Path) -> None:
             pipe.send((number, "", function(*args)))
         except Exception:
             pipe.send((number, traceback.format_exc(), None))
-        end_groups()
-
-
-def end_groups() -> None:
-    """End the process groups that the last call has made, whose threads would go on asking for messages."""
-    for group in list(dist.distributed_c10d._world.pg_map):
-        if group is not dist.group.WORLD:
-            dist.destroy_process_group(group)
-    gc.collect()
 
 
 def build_strategy(job: TrainJob, folder: Path) -> Any:

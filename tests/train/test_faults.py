@@ -211,7 +211,8 @@ def test_all_ranks_decide_together(tmp_path: Path) -> None:
         assert run_in(tmp_path / str(ranks), job, Context(show_metrics=seen.append))["steps"] == 14
         assert seen[-1]["step"] == 14
     for name in ("fault", "rollback"):
-        one, two = ([{**event, "time": 0} for event in events(tmp_path / str(ranks), name)] for ranks in (1, 2))
+        found = (events(tmp_path / str(ranks), name) for ranks in (1, 2))
+        one, two = ([{**event, "time": 0, "elapsed": 0} for event in some] for some in found)
         assert one == two
         assert len(one) == 1
     alone, together = weights(tmp_path / "1", 14), weights(tmp_path / "2", 14)
