@@ -41,7 +41,7 @@ class OpenModel:
     """The content of a model folder whose weights are not read yet, so that they are read one after the other.
 
     `saved` has the model on the meta device, and `weights` are under our names, without padding. `saved` has a model
-    with values, and there are no `weights`, where a low-rank update had to be merged.
+    with values, and there are no `weights`, where a checkpoint has a low-rank update.
     """
 
     saved: SavedModel
@@ -66,7 +66,11 @@ def open_model(folder: Path) -> OpenModel:
     if not folder.is_dir():
         raise UsageError(f"no such model folder: {folder}", "give a run folder, or its model folder")
     if locate.is_adapter(folder):
-        return OpenModel(adapter_load.load_adapter(folder, load_model(locate.adapter_base(folder))), None)
+        base = open_model(locate.adapter_base(folder))
+        values_of = lazily(base.saved.model.state_dict()) if base.weights is None else base.weights
+        saved, merged = adapter_load.open_adapter(folder, base.saved, values_of)
+        check_weights(saved.model, merged, folder)
+        return OpenModel(saved, {name: merged[name] for name in saved.model.state_dict()})
     locate.refuse_pickle(folder)
     values = read_json(folder / "config.json")
     is_ours = "model_type" not in values
@@ -93,9 +97,10 @@ def open_model(folder: Path) -> OpenModel:
 
 
 def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
-    """Return the weights of any folder that `load_model` reads, under our names, to be read later. Nothing is verified.
+    """Return the weights of any folder that `load_model` reads, under our names, to be read later.
 
-    The tensors of an adapter or of a checkpoint with a low-rank update are all read now, because it must be merged.
+    Those of an adapter are merged when they are read. Those of a checkpoint with a low-rank update are all read now.
+    Adapters and such checkpoints are verified.
     """
     if not locate.is_adapter(folder):
         values = read_json(folder / "config.json")
@@ -104,7 +109,8 @@ def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
             return open_transformers(folder, values, stored)[1]
         if not any(name.endswith(".lora_a") for name in stored):
             return stored
-    return lazily(load_model(folder).model.state_dict())
+    opened = open_model(folder)
+    return lazily(opened.saved.model.state_dict()) if opened.weights is None else dict(opened.weights)
 
 
 class StoredSettings(BaseModel):

@@ -136,7 +136,9 @@ def without_updates(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> None:
     """Replace the adapted layers by plain linear layers with the updates merged, in place."""
-    for name, module in list(lora_layers(model)):
+    for name in [name for name, _ in lora_layers(model)]:  # a layer's own weight is freed before the next is merged
+        module = model.get_submodule(name)
+        assert isinstance(module, LoraLinear)
         with meta_init():
             linear = nn.Linear(module.in_features, module.out_features, module.bias is not None)
         linear.weight, linear.bias = nn.Parameter(module.merged()), module.bias

@@ -7,7 +7,8 @@ It needs the package xllamacpp, which has wheels with llama.cpp inside:
     pip install --target LIB --no-deps xllamacpp
     PYTHONPATH=LIB python -m tests.bench.llama_cpp [CASE|MODEL ...]
 
-The cases are the small models of tests/model/hf/small_families.py that an architecture of GGUF computes. A model folder
+The cases are the small models of tests/model/hf/small_families.py that an architecture of GGUF computes, and one with
+LongRoPE whose contexts are multiples of 256, as those of llama.cpp are. A model folder
 can be named instead, such as RUN/model. For each one the log-probabilities of the next token are compared after prompts
 of several lengths. Without a name, the tokens of probe texts are compared as well, for the tokenizers of six families.
 """
@@ -26,14 +27,22 @@ import torch
 from gptctl.core.errors import UsageError
 from gptctl.model.folder import load_model
 from gptctl.model.gguf.llama_cpp_tokens import PROBES
+from gptctl.model.gguf.tensors import gguf_context
 from gptctl.model.gguf.writer import write_gguf
+from gptctl.model.rope import switches_to_long
 from gptctl.model.saved_model import SavedModel
 from gptctl.text.tokenizer import Tokenizer
 from tests.evals.small_model import tokenizer_json
 from tests.model.hf.foreign_folders import FAMILIES, make_folder
-from tests.model.hf.small_families import CASES, CONTEXT, save
+from tests.model.hf.small_families import CASES, LONGROPE, save
 
 TOLERANCE = 1e-2
+LONG = "phi3-longrope-768"
+CASES[LONG] = (
+    "phi3",
+    {"max_position_embeddings": 768, "original_max_position_embeddings": 256, "rope_scaling": LONGROPE},
+)
+del CASES["phi3-longrope"]
 SHOWN = 40  # log-probabilities of each prompt
 
 
@@ -71,12 +80,16 @@ def compare(case: str, folder: Path) -> float | str:
         write_gguf(path, found.model, tokenizer, extra)
     except UsageError as error:
         return str(error)
-    context = CONTEXT if is_case else found.config.max_seq_len
-    server, worst = serve(path, context), 0.0
+    config, worst = found.config, 0.0
+    context = gguf_context(config)
+    lengths = {context: (3, min(20, context - 4), context - 2)}
+    if switches_to_long(config) and (original := config.rope_scaling.original_max_seq_len) < context:
+        lengths = {original: (3, 20, original - 2), context: (original + 2, context - 2)}
     chosen = ord("a") if is_case else Tokenizer.from_json(tokenizer).encode("a")[0]
-    for length in (3, 20, context - 2):
+    for size, length in ((size, length) for size, several in lengths.items() for length in several):
+        server = serve(path, size)
         generator = torch.Generator().manual_seed(length)
-        prompt = torch.randint(0, found.config.vocab_size - 1, (length,), generator=generator)
+        prompt = torch.randint(0, config.vocab_size - 1, (length,), generator=generator)
         with torch.no_grad():
             mine = found.model(prompt[None])[0, -1].log_softmax(-1)
         theirs = their_logprobs(server, prompt.tolist(), chosen)

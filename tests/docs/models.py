@@ -35,14 +35,20 @@ has; an export writes zeros there.
 """
 TAIL = """
 `python -m tests.bench.llama_cpp` compares GGUF files of these small models with llama.cpp itself. With xllamacpp 2026.10, and without its
-flash attention, which rounds to float16, the likeliest token was the same after 3, 20 and 94 tokens. Log-probabilities differed by at most
+flash attention, which rounds to float16, the likeliest token was the same after up to 20 and after 94 tokens. Log-probabilities differed by at most
 2e-5, and by at most 6e-3 with GELU, which llama.cpp looks up in a table. The cases were llama, llama-biases, llama-llama3, llama-linear,
 llama-dynamic, llama-yarn, mistral-full, mixtral-full, qwen2, qwen2-yarn, qwen2-moe, qwen3, qwen3-moe-full, gemma, gemma2-plain,
-gemma3-plain, phi3-partial, olmo, olmo2-plain, olmo3, olmo3-plain, arcee, granite, smollm3, starcoder2-full, stablelm, stablelm-parallel,
-gpt-neox, falcon, falcon-old and falcon-two-norms. llama.cpp computes the GELU of GPT-NeoX and Falcon by its tanh form, and `export` warns of
-that. Sliding windows are written only for Gemma 2 and 3 and OLMo 3; a model whose windows are shorter than its context is refused otherwise,
-and so are LongRoPE, Qwen3-MoE without `norm_topk_prob`, Falcon with biases or with one sublayer after the other, and biases that an
-architecture does not have.
+gemma3-plain, phi3, phi3-partial, olmo, olmo2-plain, olmo3, olmo3-plain, arcee, granite, smollm3, starcoder2-full, stablelm,
+stablelm-parallel, gpt-neox, falcon, falcon-old and falcon-two-norms, and Phi-3 with LongRoPE and a context of 768 tokens. llama.cpp computes
+the GELU of GPT-NeoX and Falcon by its tanh form, and `export` warns of that.
+
+Sliding windows are written for Gemma 2 and 3 and OLMo 3. llama.cpp has none for the other architectures, and there a file has a context of
+one window, within which the results are the same. Such cases are phi3, mistral, mixtral, qwen2-sliding, qwen3-sliding and starcoder2,
+compared after 10 tokens of a window of 12. llama.cpp chooses between LongRoPE's two sets of frequencies by the size of its context, not by
+the length of the text. For short texts give it the original context as `--ctx-size`. `export` warns of both.
+
+Refused are Qwen3-MoE without `norm_topk_prob`, Falcon with biases or with one sublayer after the other, and biases that an architecture does
+not have. llama.cpp has no architecture for OPT, GPT-Neo and the first GPT.
 
 Rotary positions that are scaled by `linear`, `dynamic`, `llama3`, `yarn` and `longrope` are computed as in transformers. `dynamic` changes
 nothing within `max_position_embeddings`. Beyond the original context of LongRoPE the frequencies are others: `generate` reads a text again

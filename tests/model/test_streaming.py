@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from gptctl.infer.decoder import Decoder
+from gptctl.model.files.locate import find_model
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
+from gptctl.model.hf.adapter_save import save_adapter
+from gptctl.model.lora import apply_lora, lora_layers, merge_lora
+from gptctl.model.lora_config import LoraConfig
 from gptctl.model.save import write_transformers
 from gptctl.stages.export import Export, run
 from tests.allocations import peak_allocated
@@ -50,3 +54,27 @@ def test_no_second_copy(tmp_path: Path, case: str, dtype: torch.dtype) -> None:
         config = Export(model=str(tmp_path / "model"), out=str(tmp_path / f"out{number}"), **settings)
         peak, _ = peak_allocated(lambda config=config: run(config), file)
         assert peak <= SHARE * size, settings
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+@pytest.mark.parametrize("case", ["gpt2", "llama"])
+def test_no_second_copy_to_merge_an_adapter(tmp_path: Path, case: str, dora: bool) -> None:
+    """Loading it needs the model and a matrix, an export only matrices; what is written is the merged model."""
+    size = folder_of(tmp_path / "base", case, torch.float32)
+    adapted = load_model(tmp_path / "base").model
+    apply_lora(adapted, LoraConfig(rank=2, dora=dora), seed=0)
+    with torch.no_grad():
+        for _, layer in lora_layers(adapted):
+            layer.lora_b.add_(0.1)
+    save_adapter(tmp_path / "adapter", adapted, str(tmp_path / "base"))
+    file = tmp_path / "base" / "model.safetensors"
+    folder = find_model(str(tmp_path / "adapter"))
+    peak, saved = peak_allocated(lambda: load_model(folder), file)
+    assert size <= peak <= (1 + SHARE) * size
+    merge_lora(adapted)
+    wanted = adapted.state_dict()
+    torch.testing.assert_close(dict(saved.model.state_dict()), dict(wanted), atol=1e-6, rtol=0)
+    config = Export(model=str(tmp_path / "adapter"), out=str(tmp_path / "out"))
+    peak, _ = peak_allocated(lambda: run(config), file)
+    assert peak <= SHARE * size
+    torch.testing.assert_close(dict(load_model(tmp_path / "out").model.state_dict()), dict(wanted), atol=1e-6, rtol=0)

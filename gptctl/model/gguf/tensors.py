@@ -20,7 +20,8 @@ from gptctl.model.hf.family_lookup import closest_family
 from gptctl.model.hf.family_lookup import unsupported_reason as hf_unsupported_reason
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import lazy_hf_tensors, map_modules
-from gptctl.model.rope import plain_frequencies, scaled_frequencies
+from gptctl.model.hf.window_keys import effective_windows
+from gptctl.model.rope import plain_frequencies, scaled_frequencies, switches_to_long
 from gptctl.model.rope_scaling import RopeScaling
 
 LINEAR_ROPE = ("none", "dynamic", "linear", "yarn")  # dynamic changes nothing within the context
@@ -71,7 +72,7 @@ ARCHITECTURES = {
     families.gemma3.FAMILY.architecture: GgufArchitecture(
         "gemma3", "geglu_tanh", ("none", "linear"), norms=FOUR_NORMS, sliding=(True,) * 5 + (False,)
     ),
-    families.phi3.FAMILY.architecture: GgufArchitecture("phi3", "swiglu"),
+    families.phi3.FAMILY.architecture: GgufArchitecture("phi3", "swiglu", (*LINEAR_ROPE, "longrope")),
     families.olmo2.FAMILY.architecture: GgufArchitecture("olmo2", "swiglu", norms=OUTPUT_NORMS),
     families.olmo.FAMILY.architecture: GgufArchitecture("olmo", "swiglu", swaps_rows=True),
     families.olmo3.FAMILY.architecture: GgufArchitecture(
@@ -123,11 +124,31 @@ def gguf_architecture(config: ModelConfig) -> GgufArchitecture:
     return ARCHITECTURES[closest_family(config).architecture]
 
 
-def approximation(config: ModelConfig) -> str:
-    """Return what llama.cpp computes only nearly; empty if nothing. `unsupported_reason` must be empty."""
-    if config.activation != gguf_architecture(config).approximates:
-        return ""
-    return "llama.cpp computes GELU by its tanh form, so its log-probabilities may differ in the third decimal place"
+def approximations(config: ModelConfig) -> list[str]:
+    """Return what llama.cpp computes only nearly, or not in every case. `unsupported_reason` must be empty."""
+    found = []
+    if config.activation == gguf_architecture(config).approximates:
+        found.append(
+            "llama.cpp computes GELU by its tanh form, so its log-probabilities may differ in the third decimal place"
+        )
+    if (context := gguf_context(config)) < config.max_seq_len:
+        found.append(
+            f"llama.cpp has no sliding windows for this model, so the file has a context of {context} tokens, one "
+            f"window, instead of {config.max_seq_len}: do not give llama.cpp a longer one"
+        )
+    elif switches_to_long(config):
+        found.append(
+            "llama.cpp chooses LongRoPE's frequencies by its --ctx-size, not by the length of a text: for texts of up "
+            f"to {config.rope_scaling.original_max_seq_len} tokens give --ctx-size "
+            f"{config.rope_scaling.original_max_seq_len}"
+        )
+    return found
+
+
+def gguf_context(config: ModelConfig) -> int:
+    """Return the context that a file has: one window where llama.cpp has no sliding windows for the architecture."""
+    windows = [window for window in effective_windows(config) if window]
+    return config.max_seq_len if gguf_architecture(config).sliding else min(windows, default=config.max_seq_len)
 
 
 def missing_choices(config: ModelConfig, architecture: GgufArchitecture) -> list[str]:
@@ -154,11 +175,9 @@ def missing_choices(config: ModelConfig, architecture: GgufArchitecture) -> list
 
 
 def has_windows(config: ModelConfig, sliding: tuple[bool, ...]) -> bool:
-    """Return whether the layers with sliding windows are those of an architecture."""
+    """Return whether the layers with sliding windows are those of an architecture, if it has any."""
     windows = [config.layer_window(layer) for layer in range(config.layers)]
-    if not sliding:
-        return all(not window or window >= config.max_seq_len for window in windows)
-    return all(bool(window) == sliding[layer % len(sliding)] for layer, window in enumerate(windows))
+    return not sliding or all(bool(window) == sliding[layer % len(sliding)] for layer, window in enumerate(windows))
 
 
 def drops_every_fourth(config: ModelConfig) -> bool:
@@ -172,7 +191,7 @@ def unsupported_reason(config: ModelConfig) -> str:
         return reason
     architecture = closest_family(config).architecture
     if architecture not in ARCHITECTURES:
-        return f"GGUF has no architecture for {architecture} that gptctl writes"
+        return f"llama.cpp has no architecture for {architecture}"
     found = ARCHITECTURES[architecture]
     missing = []
     if config.activation not in (found.activation, found.approximates):
@@ -229,6 +248,9 @@ def gguf_tensors(
     if config.rope_scaling.rope_type == "llama3" and config.positions == "rope":
         plain = plain_frequencies(config.rope_theta, config.rotary_dim)
         found["rope_freqs.weight"] = LazyTensor.of(plain / scaled_frequencies(config)[0])
+    if config.rope_scaling.rope_type == "longrope" and config.positions == "rope":
+        found["rope_factors_long.weight"] = LazyTensor.of(torch.tensor(config.rope_scaling.long_factor))
+        found["rope_factors_short.weight"] = LazyTensor.of(torch.tensor(config.rope_scaling.short_factor))
     return found | {name: LazyTensor.stack(parts) for name, parts in experts.items()}
 
 

@@ -16,10 +16,17 @@ from gptctl.core.errors import UsageError
 from gptctl.core.extras import require
 from gptctl.model.config import ModelConfig
 from gptctl.model.files.lazy_tensor import LazyTensor, lazily
-from gptctl.model.gguf.tensors import approximation, gguf_architecture, gguf_tensors, unsupported_reason
+from gptctl.model.gguf.tensors import (
+    approximations,
+    gguf_architecture,
+    gguf_context,
+    gguf_tensors,
+    unsupported_reason,
+)
 from gptctl.model.gguf.tokenizer import HINT, read_vocabulary, write_vocabulary
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.family_lookup import closest_family
+from gptctl.model.rope import longrope_factor
 
 WeightType = Literal["float32", "float16", "q8_0"]
 FLOAT32_TENSORS = ("position_embd", "ffn_gate_inp")
@@ -37,7 +44,7 @@ def write_gguf(
     """Write a model and its tokenizer into one file, one tensor after the other.
 
     `weights` under our names replace those of the model, which may then be on the meta device. `warn` is called with
-    what llama.cpp computes only nearly.
+    what llama.cpp computes only nearly, or not in every case.
 
     Raises UsageError (2), before anything is written, if GGUF cannot store them; MachineError (4) without gguf.
     """
@@ -45,7 +52,7 @@ def write_gguf(
     config = model.config
     if reason := unsupported_reason(config):
         raise UsageError(reason, HINT)
-    if note := approximation(config):
+    for note in approximations(config):
         warn(note)
     vocabulary = read_vocabulary(tokenizer_json, config, extra)
     architecture = gguf_architecture(config)
@@ -74,7 +81,7 @@ def write_metadata(writer: Any, config: ModelConfig, gguf: Any, weight_type: Wei
     writer.add_name("gptctl")
     writer.add_file_type(types[weight_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_context_length(config.max_seq_len)
+    writer.add_context_length(gguf_context(config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.layers)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -120,10 +127,14 @@ def write_choices(writer: Any, config: ModelConfig) -> None:
 
 
 def write_rope(writer: Any, config: ModelConfig, gguf: Any) -> None:
-    """Write the settings of rotary positions. The scaling of Llama 3 is a tensor, rope_freqs."""
+    """Write the settings of rotary positions. The scalings of Llama 3 and of LongRoPE are tensors, rope_freqs etc."""
     scaling, types = config.rope_scaling, gguf.RopeScalingType
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_rope_dimension_count(config.rotary_dim)
+    if scaling.rope_type == "longrope":
+        original = scaling.original_max_seq_len or config.max_seq_len
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(longrope_factor(scaling, original))
     if scaling.rope_type not in ("linear", "yarn"):
         return
     writer.add_rope_scaling_type(types.LINEAR if scaling.rope_type == "linear" else types.YARN)

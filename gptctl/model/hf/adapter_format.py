@@ -11,19 +11,22 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import locate
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.family_lookup import closest_family, unsupported_reason
 from gptctl.model.hf.family_spec import Family, ModuleMap
-from gptctl.model.hf.tensors import MappedModule, Tensors, to_hf_tensors
-from gptctl.model.vocab_padding import unpad_vocab
+from gptctl.model.hf.tensors import MappedModule, lazy_hf_tensors
+from gptctl.model.vocab_padding import unpad_lazily
 
 T = TypeVar("T")
+LazyTensors = Mapping[str, LazyTensor]
 
 CONFIG, WEIGHTS = locate.ADAPTER
 EXTRA = locate.ADAPTER_EXTRA
@@ -96,13 +99,13 @@ def matching(patterns: Mapping[str, T] | None, module: str, default: T) -> T:
     return default
 
 
-def adapter_family(model: nn.Module, state: Tensors) -> Family | None:
+def adapter_family(model: nn.Module, state: LazyTensors) -> Family | None:
     """Return the class of transformers whose names a model's update can have, or None if there is none."""
     if not isinstance(model, GPT) or unsupported_reason(model.config):
         return None
     family = closest_family(model.config)
     try:
-        to_hf_tensors(state, model.config, family)
+        lazy_hf_tensors(state, model.config, family)
     except UsageError:
         return None
     return family
@@ -117,6 +120,6 @@ def own_modules(model: nn.Module) -> list[MappedModule]:
     ]
 
 
-def own_tensors(state: Tensors, config: ModelConfig) -> Tensors:
-    """Return copies of a model's tensors, without the padding of the vocabulary."""
-    return {name: unpad_vocab(name, tensor, config).clone() for name, tensor in state.items()}
+def own_tensors(state: LazyTensors, config: ModelConfig) -> dict[str, LazyTensor]:
+    """Return a model's tensors in float32, without the padding of the vocabulary."""
+    return {name: unpad_lazily(name, tensor, config).converted(torch.float32) for name, tensor in state.items()}

@@ -13,7 +13,7 @@ from gptctl.model.classifier import Classifier
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import model_manifest, tensor_files
 from gptctl.model.files.json_files import read_json
-from gptctl.model.files.lazy_tensor import lazily
+from gptctl.model.files.lazy_tensor import LazyTensor, lazily
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import files
 from gptctl.model.hf.adapter_format import (
@@ -23,29 +23,33 @@ from gptctl.model.hf.adapter_format import (
     PREFIX,
     WEIGHTS,
     AdapterSettings,
+    LazyTensors,
     adapter_family,
     own_tensors,
     unsupported_settings,
 )
 from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.family_spec import Family
-from gptctl.model.hf.tensors import ChangedError, Tensors, from_hf_tensors, to_hf_tensors
+from gptctl.model.hf.tensors import ChangedError, import_hf_tensors, lazy_hf_tensors
 from gptctl.model.meta_init import meta_init
 from gptctl.model.saved_model import SavedModel, assign_weights
 
 
-def load_adapter(folder: Path, base: SavedModel) -> SavedModel:
-    """Return the base model with the update of an adapter's folder merged.
+def open_adapter(folder: Path, base: SavedModel, weights: LazyTensors) -> tuple[SavedModel, dict[str, LazyTensor]]:
+    """Return a base model with the update of an adapter's folder, and its weights, which are merged as they are read.
 
-    Raises DataError (3) if the update does not fit the base.
+    `weights` are those of the base. The model is on the meta device. Raises DataError (3) if the update does not fit
+    the base.
     """
     if model_manifest.has_manifest(folder):
         model_manifest.verify(folder)
     tokenizer_json, extra = base.tokenizer_json, base.extra
-    config, weights = merge_adapter(folder, base.model.gpt if isinstance(base.model, Classifier) else base.model)
+    gpt = base.model.gpt if isinstance(base.model, Classifier) else base.model
+    if isinstance(base.model, Classifier):
+        weights = {name.removeprefix("gpt."): tensor for name, tensor in weights.items() if name.startswith("gpt.")}
+    config, merged = merge_adapter(folder, gpt, weights)
     with meta_init():
         model = GPT(config)
-    assign_weights(model, lazily(weights), folder)
     if (folder / "tokenizer.json").exists():
         tokenizer_json = files.read_tokenizer(folder)
         own = files.read_extra(folder, {}, tokenizer_json)
@@ -54,7 +58,7 @@ def load_adapter(folder: Path, base: SavedModel) -> SavedModel:
         extra = extra | own
     if (folder / EXTRA).exists():
         extra = read_json(folder / EXTRA)
-    return SavedModel(model.eval(), config, tokenizer_json, extra)
+    return SavedModel(model.eval(), config, tokenizer_json, extra), merged
 
 
 def load_adapter_into(folder: Path, model: nn.Module) -> None:
@@ -63,28 +67,32 @@ def load_adapter_into(folder: Path, model: nn.Module) -> None:
     Raises DataError (3) if gptctl does not compute the update, or if it belongs to another model.
     """
     assert isinstance(model, GPT | Classifier)
-    config, weights = merge_adapter(folder, model)
+    config, weights = merge_adapter(folder, model, lazily(model.state_dict()))
     if config != model.config:
         raise DataError(
             f"{folder} changes the shape of its base", "load it as a model, which makes room for new tokens"
         )
-    assign_weights(model, lazily(weights), folder)
+    assign_weights(model, weights, folder)
 
 
-@torch.no_grad()
-def merge_adapter(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, Tensors]:
-    """Return the config and the weights of a model after an update.
+def merge_adapter(
+    folder: Path, model: GPT | Classifier, state: LazyTensors
+) -> tuple[ModelConfig, dict[str, LazyTensor]]:
+    """Return the config and the weights of a model after an update. `state` holds the weights before it.
 
-    The weights are under our names, without padding. The update may enlarge the vocabulary.
+    The weights are under our names, without padding, and each is merged when it is read. The update may enlarge the
+    vocabulary.
     """
-    settings = read_settings(folder)
-    stored = {name.removeprefix(PREFIX): t for name, t in tensor_files.read_tensors(folder / WEIGHTS).items()}
-    state, config = model.state_dict(), model.config
+    settings, config = read_settings(folder), model.config
+    stored = {
+        name.removeprefix(PREFIX): tensor.converted(torch.float32)
+        for name, tensor in tensor_files.open_tensors(folder / WEIGHTS).items()
+    }
     if isinstance(model, GPT) and any(name.startswith(("gpt.", "label_head.")) for name in stored):
         raise DataError(f"{folder} is the update of a classifier", "use its run, whose model has the update merged")
     has_own_names = any(f"{name.split('.lora_')[0]}.weight" in state for name in stored)
     family = None if has_own_names else adapter_family(model, state)
-    weights = to_hf_tensors(state, config, family) if family else own_tensors(state, config)
+    weights = lazy_hf_tensors(state, config, family) if family else own_tensors(state, config)
     head, embedding = (
         f"{family.head_name if family else HEAD}.weight",
         f"{family.outer_modules[0].hf_name}.weight" if family else "embedding.weight",
@@ -97,13 +105,13 @@ def merge_adapter(folder: Path, model: GPT | Classifier) -> tuple[ModelConfig, T
             config, weights, "embedding.weight" if isinstance(model, GPT) else "gpt.embedding.weight"
         ), weights
     if ties_head(config, family):
-        if torch.equal(weights[head], weights[embedding]):
+        if weights[head] is weights[embedding] or torch.equal(weights[head].read(), weights[embedding].read()):
             del weights[head]
         else:
             config = config.model_copy(update={"tie_embeddings": False})
     config = resized(config, weights, embedding)
     try:
-        return config, from_hf_tensors(weights, family, config)
+        return config, import_hf_tensors(weights, family, config)
     except ChangedError as error:
         raise DataError(
             f"{folder} makes a model that gptctl does not compute: {error}", "merge it with peft"
@@ -127,10 +135,18 @@ def read_settings(folder: Path) -> AdapterSettings:
 
 
 class AdapterUpdate:
-    """The update of a model's tensors by those of an adapter, each of which is used exactly once."""
+    """The update of a model's tensors by those of an adapter, each of which is used exactly once.
+
+    A tensor is computed when it is read.
+    """
 
     def __init__(
-        self, weights: Tensors, stored: Tensors, settings: AdapterSettings, family: Family | None, folder: Path
+        self,
+        weights: dict[str, LazyTensor],
+        stored: LazyTensors,
+        settings: AdapterSettings,
+        family: Family | None,
+        folder: Path,
     ) -> None:
         self.weights = weights
         self.stored = dict(stored)
@@ -157,36 +173,48 @@ class AdapterUpdate:
 
     def update_matrix(self, module: str) -> None:
         """Update a matrix. It is computed in double precision."""
-        down, up = self.take(f"{module}.lora_A.weight").double(), self.take(f"{module}.lora_B.weight").double()
+        down, up = self.take(f"{module}.lora_A.weight"), self.take(f"{module}.lora_B.weight")
         weight = self.weight_of(module)
-        transposed = self.is_transposed and module != HEAD
-        old = (weight.T if transposed else weight).double()  # (out, in)
-        rank = self.settings.rank(module)
-        if (up.size(0), down.size(1)) != tuple(old.shape) or not up.size(1) == down.size(0) == rank:
-            raise self.error(f"has an update of {module} that does not fit its weight")
-        new = old + self.settings.scale(module) * (up @ down)
-        if self.settings.use_dora:
-            new = new * (self.take(f"{module}.lora_magnitude_vector").double() / new.norm(dim=1))[:, None]
-        new = new.to(weight.dtype)
-        self.weights[f"{module}.weight"] = new.T if transposed else new
+        is_transposed = self.is_transposed and module != HEAD
+        rows, columns = reversed(weight.shape) if is_transposed else weight.shape
+        self.check_update(module, (up.shape[0], down.shape[1]) == (rows, columns), up.shape[1], down.shape[0])
+        magnitude = self.take(f"{module}.lora_magnitude_vector") if self.settings.use_dora else None
+        scale = self.settings.scale(module)
+
+        def merge(old: Tensor) -> Tensor:
+            new = (old.T if is_transposed else old).to(torch.float64, copy=True)  # (out, in)
+            new.addmm_(up.read().double(), down.read().double(), alpha=scale)
+            if magnitude is not None:
+                new *= (magnitude.read().double() / new.norm(dim=1))[:, None]
+            return (new.T if is_transposed else new).to(old.dtype)
+
+        self.weights[f"{module}.weight"] = weight.map(merge)
 
     def update_embedding(self, module: str) -> None:
         """Update an embedding, whose A is (r, vocabulary) and whose B is (width, r)."""
-        down, up = self.take(f"{module}.lora_embedding_A").double(), self.take(f"{module}.lora_embedding_B").double()
-        weight = self.weight_of(module)
-        rank = self.settings.rank(module)
-        if (down.size(1), up.size(0)) != tuple(weight.shape) or not up.size(1) == down.size(0) == rank:
+        down, up = self.take(f"{module}.lora_embedding_A"), self.take(f"{module}.lora_embedding_B")
+        weight, scale = self.weight_of(module), self.settings.scale(module)
+        self.check_update(module, (down.shape[1], up.shape[0]) == weight.shape, up.shape[1], down.shape[0])
+
+        def merge(old: Tensor) -> Tensor:
+            new = old.to(torch.float64, copy=True)
+            return new.addmm_(down.read().double().T, up.read().double().T, alpha=scale).to(old.dtype)
+
+        self.weights[f"{module}.weight"] = weight.map(merge)
+
+    def check_update(self, module: str, fits: bool, *ranks: int) -> None:
+        """Raise DataError (3) unless an update has the shape of its weight, and the rank that the settings tell."""
+        if not fits or set(ranks) != {self.settings.rank(module)}:
             raise self.error(f"has an update of {module} that does not fit its weight")
-        update = self.settings.scale(module) * (up @ down).T
-        self.weights[f"{module}.weight"] = (weight.double() + update).to(weight.dtype)
 
-    def weight_of(self, module: str) -> Tensor:
+    def weight_of(self, module: str) -> LazyTensor:
         """Return the weight of a module of the base."""
-        if f"{module}.weight" not in self.weights:
+        weight = self.weights.get(f"{module}.weight")
+        if weight is None:
             raise self.error(f"changes {module}, which its base does not have")
-        return self.weights[f"{module}.weight"]
+        return weight
 
-    def take(self, name: str) -> Tensor:
+    def take(self, name: str) -> LazyTensor:
         """Remove and return a stored tensor."""
         if name not in self.stored:
             raise self.error(f"has no tensor {name}")
@@ -197,6 +225,6 @@ class AdapterUpdate:
         return DataError(f"{self.folder} {problem}", "is base_model_name_or_path right? Otherwise merge it with peft")
 
 
-def resized(config: ModelConfig, weights: Tensors, embedding: str) -> ModelConfig:
+def resized(config: ModelConfig, weights: LazyTensors, embedding: str) -> ModelConfig:
     """Return a config with the vocabulary size of the tensor `embedding`."""
-    return config.model_copy(update={"vocab_size": weights[embedding].size(0)})
+    return config.model_copy(update={"vocab_size": weights[embedding].shape[0]})

@@ -14,6 +14,7 @@ from gptctl.io.hub import client
 from gptctl.io.hub.uri import HubUri, is_hub
 from gptctl.model.classifier import Classifier
 from gptctl.model.files import locate, model_manifest, tensor_files
+from gptctl.model.files.lazy_tensor import lazily
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.adapter_format import (
     CONFIG,
@@ -22,13 +23,14 @@ from gptctl.model.hf.adapter_format import (
     PREFIX,
     UPDATE_TENSORS,
     WEIGHTS,
+    LazyTensors,
     adapter_family,
     own_modules,
     own_tensors,
 )
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.files import write_tokenizer_files
-from gptctl.model.hf.tensors import MappedModule, Tensors, map_modules, to_hf_tensors
+from gptctl.model.hf.tensors import MappedModule, Tensors, lazy_hf_tensors, map_modules
 from gptctl.model.lora import LoraLinear, lora_layers
 from gptctl.model.vocab_padding import unpad_vocab
 
@@ -54,7 +56,7 @@ def save_adapter(
     """
     assert isinstance(model, GPT | Classifier)
     layers = dict(lora_layers(model))
-    state = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(UPDATE_TENSORS)}
+    state = lazily({name: found for name, found in model.state_dict().items() if not name.endswith(UPDATE_TENSORS)})
     family = adapter_family(model, state)
     adapter = collect(model, layers, state, family)
     with atomic.atomic_folder(folder) as temporary:
@@ -67,10 +69,12 @@ def save_adapter(
         model_manifest.write_manifest(temporary, "adapter")
 
 
-def collect(model: GPT | Classifier, layers: dict[str, LoraLinear], state: Tensors, family: Family | None) -> Adapter:
+def collect(
+    model: GPT | Classifier, layers: dict[str, LoraLinear], state: LazyTensors, family: Family | None
+) -> Adapter:
     """Collect the tensors of an adapter under the names of a family, or under ours without one."""
     modules = map_modules(family, model.config) if family else own_modules(model)
-    weights = to_hf_tensors(state, model.config, family) if family else own_tensors(state, model.config)
+    weights = lazy_hf_tensors(state, model.config, family) if family else own_tensors(state, model.config)
     trained = {name for name, p in model.named_parameters() if p.requires_grad and not name.endswith(UPDATE_TENSORS)}
     found = Adapter()
     for module in modules:
@@ -81,11 +85,11 @@ def collect(model: GPT | Classifier, layers: dict[str, LoraLinear], state: Tenso
         elif any(trained.intersection(names) for _, names in module.tensor_names()):
             found.whole.append(module.hf_name)
             names = [hf_name for hf_name, _ in module.tensor_names() if hf_name in weights]
-            found.tensors |= {f"{PREFIX}{hf_name}": weights[hf_name] for hf_name in names}
+            found.tensors |= {f"{PREFIX}{hf_name}": weights[hf_name].read() for hf_name in names}
     if family and family.outer_modules[0].hf_name in found.whole and HEAD not in found.whole:
         # The head is tied to the embedding, but peft would leave it as it was.
         found.whole.append(HEAD)
-        found.tensors[f"{PREFIX}{HEAD}.weight"] = weights[f"{family.outer_modules[0].hf_name}.weight"].clone()
+        found.tensors[f"{PREFIX}{HEAD}.weight"] = weights[f"{family.outer_modules[0].hf_name}.weight"].read()
     return found
 
 

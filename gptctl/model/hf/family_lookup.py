@@ -45,7 +45,7 @@ def family_named(architecture: str) -> Family:
 def unsupported_reason(config: ModelConfig) -> str:
     """Return why no class of transformers computes what a config does; empty if one does.
 
-    `to_hf_tensors` checks what depends on the weights: biases that a class does not have.
+    `lazy_hf_tensors` checks what depends on the weights: biases that a class does not have.
     """
     family = closest_family(config)
     found = differences(config, family)

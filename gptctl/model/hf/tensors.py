@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gptctl.core.errors import DataError, UsageError
 from gptctl.model.config import ModelConfig
-from gptctl.model.files.lazy_tensor import LazyTensor, lazily, read_all
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT, sinusoidal_positions
 from gptctl.model.hf.config_export import folds_embedding_scale, ties_head
 from gptctl.model.hf.family_spec import Family, ModuleMap
@@ -98,11 +98,6 @@ def order_by_kv_head(config: ModelConfig) -> Tensor:
     return torch.cat([part.view(keys, -1, size) for part in rows], dim=1).flatten()
 
 
-def to_hf_tensors(weights: Tensors, config: ModelConfig, family: Family, dtype: torch.dtype = torch.float32) -> Tensors:
-    """Return a model's state_dict under the names of a family. See `lazy_hf_tensors`."""
-    return read_all(lazy_hf_tensors(lazily(weights), config, family, dtype))
-
-
 def lazy_hf_tensors(
     weights: Mapping[str, LazyTensor], config: ModelConfig, family: Family, dtype: torch.dtype = torch.float32
 ) -> dict[str, LazyTensor]:
@@ -151,12 +146,6 @@ def part_of(state: Mapping[str, LazyTensor], name: str, expert: int | None) -> L
         return LazyTensor(weight.shape[:1], weight.dtype, lambda: torch.zeros(weight.shape[0], dtype=weight.dtype))
     tensor = state[name]
     return tensor if expert is None else tensor.part(expert)
-
-
-def from_hf_tensors(stored: Tensors, family: Family, config: ModelConfig) -> Tensors:
-    """Return tensors under our names, in float32. See `import_hf_tensors`."""
-    read = read_all(import_hf_tensors(lazily(stored), family, config))
-    return {name: tensor.float().contiguous() for name, tensor in read.items()}
 
 
 def import_hf_tensors(stored: Mapping[str, LazyTensor], family: Family, config: ModelConfig) -> dict[str, LazyTensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from gptctl.core.errors import UsageError
 from gptctl.model.folder import load_model
 from gptctl.model.gguf import writer
 from gptctl.model.gpt import GPT
+from gptctl.stages.export import Export, run
 from gptctl.text.tokenization.training import train
 from gptctl.text.tokenizer import Tokenizer
 from tests.conftest import documents
 from tests.evals.small_model import tokenizer_json
 from tests.model.hf.foreign_folders import METASPACE, make_tokenizer
-from tests.model.hf.small_families import WINDOW, save
+from tests.model.hf.small_families import LONGROPE, WINDOW, save
 from tests.model.test_gpt import logits_of, make, some_tokens
 
 gguf = pytest.importorskip("gguf")
@@ -252,3 +254,38 @@ def test_an_approximation_is_said(tmp_path: Path) -> None:
         model = load_model(tmp_path / case).model
         writer.write_gguf(tmp_path / f"{case}.gguf", model, tokenizer_json(), {}, warn=said.append)
     assert len(said) == 1 and "GELU" in said[0]
+
+
+def test_frequencies_of_longrope(tmp_path: Path) -> None:
+    """llama.cpp divides by one of two tensors, and scales by a factor, that of Phi-3 (Ding et al. 2024)."""
+    said: list[str] = []
+    save("phi3-longrope", tmp_path)
+    model = load_model(tmp_path).model
+    writer.write_gguf(tmp_path / "model.gguf", model, tokenizer_json(), {}, warn=said.append)
+    stored = {tensor.name: tensor.data.tolist() for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+    assert stored["rope_factors_long.weight"] == LONGROPE["long_factor"]
+    assert stored["rope_factors_short.weight"] == pytest.approx(LONGROPE["short_factor"])
+    found = fields(tmp_path / "model.gguf")
+    assert (found["phi3.context_length"], found["phi3.rope.scaling.original_context_length"]) == (96, 48)
+    assert found["phi3.rope.scaling.attn_factor"] == pytest.approx(math.sqrt(1 + math.log(96 / 48) / math.log(48)))
+    assert len(said) == 1 and "--ctx-size 48" in said[0]
+
+
+@pytest.mark.parametrize("case", ["phi3", "mistral", "mixtral", "qwen2-sliding", "starcoder2"])
+def test_the_context_is_one_window(tmp_path: Path, case: str) -> None:
+    """If llama.cpp has no sliding windows for an architecture, since it computes the same only within one."""
+    said: list[str] = []
+    save(case, tmp_path)
+    writer.write_gguf(tmp_path / "model.gguf", load_model(tmp_path).model, tokenizer_json(), {}, warn=said.append)
+    found = fields(tmp_path / "model.gguf")
+    name = found["general.architecture"]
+    assert (found[f"{name}.context_length"], f"{name}.attention.sliding_window" in found) == (WINDOW, False)
+    assert any(f"a context of {WINDOW} tokens" in note for note in said)
+
+
+@pytest.mark.parametrize("case", ["opt", "opt-plain"])
+def test_classes_that_llama_cpp_does_not_know(tmp_path: Path, case: str) -> None:
+    save(case, tmp_path)
+    with pytest.raises(UsageError, match="no architecture for OPTForCausalLM"):
+        run(Export(model=str(tmp_path), out=str(tmp_path / "out"), format="gguf"))
+    assert not (tmp_path / "out").exists()

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.engine import Engine
 from gptctl.infer.sampling import SamplingParams
+from gptctl.model.files.lazy_tensor import lazily, read_all
 from gptctl.model.files.tensor_files import read_tensors
 from gptctl.model.folder import load_model
 from gptctl.model.gpt import GPT
 from gptctl.model.hf.family_lookup import closest_family
-from gptctl.model.hf.tensors import from_hf_tensors
+from gptctl.model.hf.tensors import import_hf_tensors
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.save import save_model
 from gptctl.model.vocab_padding import unpad_vocab
@@ -121,7 +122,7 @@ def test_a_step_of_finetuning_has_the_same_gradients(tmp_path: Path, case: str) 
         parameter.data = parameter.grad
     opened.save_pretrained(tmp_path / "gradients")  # which gives them the names on disk
     stored = read_tensors(tmp_path / "gradients" / "model.safetensors")
-    wanted = from_hf_tensors(stored, closest_family(config), config)
+    wanted = read_all(import_hf_tensors(lazily(stored), closest_family(config), config))
     largest = max(gradient.abs().max().item() for gradient in wanted.values())
     for name, parameter in model.named_parameters():
         found, gradient = unpad_vocab(name, parameter.grad, config), wanted[name]
