@@ -43,7 +43,7 @@ stablelm-parallel, gpt-neox, falcon, falcon-old and falcon-two-norms, and Phi-3 
 the GELU of GPT-NeoX and Falcon by its tanh form, and `export` warns of that.
 
 Sliding windows are written for Gemma 2 and 3 and OLMo 3. llama.cpp has none for the other architectures, and there a file has a context of
-one window, within which the results are the same. Such cases are phi3, mistral, mixtral, qwen2-sliding, qwen3-sliding and starcoder2,
+one window, within which the results are the same. Such cases are phi3, mistral, mixtral, qwen2-sliding and starcoder2,
 compared after 10 tokens of a window of 12. llama.cpp chooses between LongRoPE's two sets of frequencies by the size of its context, not by
 the length of the text. For short texts give it the original context as `--ctx-size`. `export` warns of both.
 
