@@ -47,7 +47,7 @@ def configuration(candidate: Candidate) -> dict[str, Any]:
     recipe = plain(candidate.recipe)
     recipe = PretrainRecipe.model_validate({name: recipe[name] for name in PretrainRecipe.model_fields})
     training = with_effect(recipe, "aux_loss_weight", "router_z_weight")  # of experts
-    model = with_effect(candidate.model, "vocab_size", "end_of_text")
+    model = with_effect(candidate.model, "vocab_size", "end_of_text", "rope_scaling")
     return {"preset": "char-modern", "model": model, "training": training, "eval_every": 0, "checkpoint": {"every": 0}}
 
 
