@@ -19,7 +19,7 @@
 
 #if defined(__AVX512VNNI__)
 #define LANES 16
-#define TILE 6  // rows of a tile: 6 x 4 sums, 4 weights and an activation fit into 32 registers
+#define TILE 12  // rows: 12 x 2 sums, 2 weights and an activation fit into 32 registers
 typedef __m512 vf;
 typedef __m512i vi;
 #define vf_load _mm512_loadu_ps
@@ -50,7 +50,7 @@ typedef __m512i vi;
 static inline void store_bytes(uint8_t *to, vi x) { _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(x)); }
 #elif defined(__AVXVNNI__)
 #define LANES 8
-#define TILE 2
+#define TILE 6  // rows, for 16 registers
 typedef __m256 vf;
 typedef __m256i vi;
 #define vf_load _mm256_loadu_ps
@@ -92,7 +92,8 @@ static inline void store_bytes(uint8_t *to, vi x) {
 #error "needs VNNI"
 #endif
 
-#define UNIT (4 * LANES)  // outputs that are computed together
+#define UNIT (2 * LANES)  // outputs that are computed together
+#define GROUP 4           // inputs that one instruction multiplies and adds
 
 int lanes(void) { return LANES; }
 
@@ -219,7 +220,7 @@ enum { NO_NORM, LAYER_NORM, RMS_NORM };
 enum { NO_ACTIVATION, RELU, RELU_SQUARED, GELU_TANH, GELU, SILU };
 
 typedef struct {
-    const int8_t *weights;  // (units, K / 4, 4, LANES, 4); of a gated layer, units of gate and up by turns
+    const int8_t *weights;  // (units, K / 4, UNIT, 4); of a gated layer, units of gate and up by turns
     const float *scales;    // of each output
     const int32_t *sums;    // 128 times the sum of each output's weights
     const float *bias;      // of each output, or NULL
@@ -265,9 +266,11 @@ static void normalize(const Linear *layer, const float *x, float *y) {
     for (; k < K; k++) y[k] = (x[k] - mean) * factor * (weight ? weight[k] : 1) + (bias ? bias[k] : 0);
 }
 
-// Quantize a row to bytes around 128, and return the scale. A row that is not finite gets a scale that is not.
-static float quantize(const float *x, int64_t K, int64_t padded, uint8_t *bytes) {
+// Quantize a row to bytes around 128, and return the scale. A row that is not finite gets a scale that is not. Each group
+// of 4 bytes is `stride` bytes behind the one before.
+static float quantize(const float *x, int64_t K, int64_t padded, uint8_t *to, size_t stride) {
     int64_t whole = K / LANES * LANES, k;
+    uint8_t some[LANES];
     vf peaks = vf_set(0), probe = vf_set(0);
     for (k = 0; k < whole; k += LANES) {
         vf one = vf_load(x + k);
@@ -280,29 +283,47 @@ static float quantize(const float *x, int64_t K, int64_t padded, uint8_t *bytes)
         not_finite += x[k] * 0;
     }
     peak = fmaxf(peak, 1e-30f);
-    for (k = 0; k < whole; k += LANES)
-        store_bytes(bytes + k, vi_add(vi_from_float(vf_mul(vf_div(vf_load(x + k), vf_set(peak)), vf_set(127))), vi_set(128)));
-    for (; k < K; k++) bytes[k] = (uint8_t)((int)rintf(x[k] / peak * 127) + 128);
-    memset(bytes + K, 128, padded - K);
+    for (k = 0; k < padded; k += LANES) {
+        if (k < whole) {
+            vf share = vf_div(vf_load(x + k), vf_set(peak));
+            store_bytes(some, vi_add(vi_from_float(vf_mul(share, vf_set(127))), vi_set(128)));
+        } else {
+            for (int i = 0; i < LANES; i++) some[i] = k + i < K ? (int)rintf(x[k + i] / peak * 127) + 128 : 128;
+        }
+        for (int i = 0; i < LANES && k + i < padded; i += GROUP, to += stride) memcpy(to, some + i, GROUP);
+    }
     return peak / 127 + not_finite;
 }
 
-static size_t row_bytes(const Linear *layer) { return (layer->padded_inputs + 63) / 64 * 64; }
+// Rows are computed in tiles of equal size, the last of which may be smaller. The bytes of a tile are (K / 4, rows, 4).
+static int64_t tile_rows(int64_t rows) {
+    int64_t tiles = (rows + TILE - 1) / TILE;
+    return (rows + tiles - 1) / tiles;
+}
+
+static int64_t rows_of_tile(int64_t rows, int64_t first) {
+    int64_t usual = tile_rows(rows);
+    return rows - first < usual ? rows - first : usual;
+}
+
+static size_t all_bytes(const Product *p) { return (p->rows * p->layer->padded_inputs + 63) / 64 * 64; }
 
 static void quantize_row(const Product *p, int64_t row, uint8_t *bytes, float *scales, float *normed) {
     const Linear *layer = p->layer;
     const float *x = p->x + row * layer->inputs;
+    int64_t place = row % tile_rows(p->rows), first = row - place;
     if (layer->norm != NO_NORM) {
         normalize(layer, x, normed);
         x = normed;
     }
-    scales[row] = quantize(x, layer->inputs, layer->padded_inputs, bytes + row * row_bytes(layer));
+    scales[row] = quantize(x, layer->inputs, layer->padded_inputs, bytes + first * layer->padded_inputs + GROUP * place,
+                           GROUP * rows_of_tile(p->rows, first));
 }
 
 static void quantize_rows(void *arguments, int thread) {  // of large batches, into the first thread's memory
     Product *p = arguments;
     uint8_t *bytes = scratch[0].memory;
-    float *scales = (float *)(bytes + p->rows * row_bytes(p->layer));
+    float *scales = (float *)(bytes + all_bytes(p));
     float *normed = scales + (p->rows + 15) / 16 * 16 + thread * p->layer->inputs;
     for (int64_t row; (row = atomic_fetch_add(p->next, 1)) < p->rows;) quantize_row(p, row, bytes, scales, normed);
 }
@@ -330,43 +351,64 @@ static inline __attribute__((always_inline)) void add_products(vi *sum, vi a, vi
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(w));
 }
 
-static inline __attribute__((always_inline)) void sum_products(
-    const int8_t *w, const uint8_t *bytes, size_t stride, int64_t steps, const int rows, vi sums[TILE][4]) {
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 4; j++) sums[r][j] = vi_zero();
-    for (int64_t k = 0; k < steps; k++, w += 4 * UNIT) {
-        vi w0 = vi_load(w), w1 = vi_load(w + UNIT), w2 = vi_load(w + 2 * UNIT), w3 = vi_load(w + 3 * UNIT);
-        for (int r = 0; r < rows; r++) {
-            int32_t four;
-            memcpy(&four, bytes + r * stride + 4 * k, 4);
-            vi a = vi_set(four);
-            add_products(&sums[r][0], a, w0);
-            add_products(&sums[r][1], a, w1);
-            add_products(&sums[r][2], a, w2);
-            add_products(&sums[r][3], a, w3);
-        }
+// Each sum is a variable of its own, because GCC keeps arrays of them in memory. Sums of few rows are split into `ways`,
+// because an instruction waits for the one before with the same sum: sum number s is of row s % rows.
+#if TILE > 6
+#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#else
+#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5)
+#endif
+#define BEGIN(s) vi first##s = vi_zero(), second##s = vi_zero();
+#define ADD(s)                                                                  \
+    if (s < rows * ways) {                                                      \
+        const int8_t *from = w + (s / rows) * GROUP * UNIT;                     \
+        int32_t four;                                                           \
+        memcpy(&four, bytes + GROUP * s, GROUP);                                \
+        add_products(&first##s, vi_set(four), vi_load(from));                   \
+        add_products(&second##s, vi_set(four), vi_load(from + GROUP * LANES)); \
     }
+#define END(s)                                                   \
+    if (s < rows) {                                              \
+        sums[s][0] = first##s;                                   \
+        sums[s][1] = second##s;                                  \
+    } else if (s < rows * ways) {                                \
+        sums[s % rows][0] = vi_add(sums[s % rows][0], first##s); \
+        sums[s % rows][1] = vi_add(sums[s % rows][1], second##s); \
+    }
+
+static inline __attribute__((always_inline)) void sum_products(
+    const int8_t *w, const uint8_t *bytes, int64_t groups, const int rows, const int ways, vi sums[TILE][2]) {
+    EACH(BEGIN)
+    for (int64_t k = 0; k < groups; k += ways, w += ways * GROUP * UNIT, bytes += ways * GROUP * rows) {
+        EACH(ADD)
+    }
+    EACH(END)
 }
 
-// Compute a unit of outputs (rows, UNIT) of up to TILE rows, before activation.
+// Compute a unit of outputs (rows, UNIT) of a tile, before activation.
 static void unit_of_tile(const Linear *layer, int64_t unit, const uint8_t *bytes, const float *scales, int64_t rows,
                          float out[TILE][UNIT]) {
-    vi sums[TILE][4];
-    int64_t steps = layer->padded_inputs / 4, first = unit * UNIT;
+    vi sums[TILE][2];
+    int64_t groups = layer->padded_inputs / GROUP, first = unit * UNIT;
     const int8_t *w = layer->weights + unit * UNIT * layer->padded_inputs;
-    size_t stride = row_bytes(layer);
     switch (rows) {
-        case 1: sum_products(w, bytes, stride, steps, 1, sums); break;
-        case 2: sum_products(w, bytes, stride, steps, 2, sums); break;
-#if TILE > 2
-        case 3: sum_products(w, bytes, stride, steps, 3, sums); break;
-        case 4: sum_products(w, bytes, stride, steps, 4, sums); break;
-        case 5: sum_products(w, bytes, stride, steps, 5, sums); break;
-        default: sum_products(w, bytes, stride, steps, 6, sums);
+        case 1: sum_products(w, bytes, groups, 1, 4, sums); break;
+        case 2: sum_products(w, bytes, groups, 2, 2, sums); break;
+        case 3: sum_products(w, bytes, groups, 3, 2, sums); break;
+        case 4: sum_products(w, bytes, groups, 4, 1, sums); break;
+        case 5: sum_products(w, bytes, groups, 5, 1, sums); break;
+        case 6: sum_products(w, bytes, groups, 6, 1, sums); break;
+#if TILE > 6
+        case 7: sum_products(w, bytes, groups, 7, 1, sums); break;
+        case 8: sum_products(w, bytes, groups, 8, 1, sums); break;
+        case 9: sum_products(w, bytes, groups, 9, 1, sums); break;
+        case 10: sum_products(w, bytes, groups, 10, 1, sums); break;
+        case 11: sum_products(w, bytes, groups, 11, 1, sums); break;
+        default: sum_products(w, bytes, groups, 12, 1, sums);
 #endif
     }
     for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < 2; j++) {
             int64_t n = first + j * LANES;
             vf y = vf_mul(vf_from_int(vi_sub(sums[r][j], vi_load(layer->sums + n))), vf_load(layer->scales + n));
             y = vf_mul(y, vf_set(scales[r]));
@@ -378,7 +420,7 @@ static void compute_units(void *arguments, int thread) {
     Product *p = arguments;
     const Linear *layer = p->layer;
     uint8_t *bytes = scratch[p->is_shared ? 0 : thread].memory;
-    float *scales = (float *)(bytes + p->rows * row_bytes(layer));
+    float *scales = (float *)(bytes + all_bytes(p));
     if (!p->is_shared)
         for (int64_t row = 0; row < p->rows; row++)
             quantize_row(p, row, bytes, scales, scales + (p->rows + 15) / 16 * 16);
@@ -386,9 +428,8 @@ static void compute_units(void *arguments, int thread) {
     float out[TILE][UNIT], gate[TILE][UNIT];
     for (int64_t turn; (turn = atomic_fetch_add(p->next, 1)) < turns;)
         for (int64_t row = 0, rows; row < p->rows; row += rows) {
-            int64_t left = p->rows - row, tiles = (left + TILE - 1) / TILE;
-            rows = (left + tiles - 1) / tiles;
-            const uint8_t *tile = bytes + row * row_bytes(layer);
+            rows = rows_of_tile(p->rows, row);
+            const uint8_t *tile = bytes + row * layer->padded_inputs;
             if (layer->gated) {
                 unit_of_tile(layer, 2 * turn, tile, scales + row, rows, gate);
                 unit_of_tile(layer, 2 * turn + 1, tile, scales + row, rows, out);
@@ -420,9 +461,9 @@ static void compute_units(void *arguments, int thread) {
 void product(const Linear *layer, const float *x, const float *residual, float *y, int64_t rows, int threads) {
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     pthread_mutex_lock(&one_caller);
-    size_t size = rows * (row_bytes(layer) + sizeof(float)) + 128 + (layer->inputs + 16) * sizeof(float) * threads;
-    atomic_long quantized = 0, computed = 0;
+        atomic_long quantized = 0, computed = 0;
     Product all = {layer, x, residual, y, rows, rows > ROWS_OF_EACH, &quantized};
+    size_t size = all_bytes(&all) + (rows + 16 + layer->inputs * threads) * sizeof(float);
     for (int thread = 0; thread < (all.is_shared ? 1 : threads); thread++) reserve(thread, size);
     if (all.is_shared) run(quantize_rows, &all, threads);
     all.next = &computed;

@@ -20,8 +20,9 @@ from gptctl.model.norms import RMSNormPlusOne
 
 NO_NORM, LAYER_NORM, RMS_NORM = range(3)
 ACTIVATIONS = {"": 0, "relu": 1, "relu2": 2, "gelu_tanh": 3, "geglu_tanh": 3, "gelu": 4, "geglu": 4, "swiglu": 5}
-INPUTS_OF_A_STEP = 4  # products that one instruction adds
-VECTORS = 4  # of outputs that are computed together
+GROUP = 4  # inputs that one instruction multiplies and adds
+INPUTS = 16  # a multiple of them is stored
+VECTORS = 2  # of outputs that are computed together
 
 
 class LinearArguments(ctypes.Structure):
@@ -68,7 +69,7 @@ class NativeLinear:
         self.arguments = LinearArguments(
             *(address(t) for t in (self.weights, self.scales, self.sums)),
             address(self.bias if bias is not None else None), address(self.norm_weight), address(self.norm_bias),
-            self.inputs, self.weights.size(1) * INPUTS_OF_A_STEP, self.outputs, self.weights.size(0),
+            self.inputs, self.weights.size(1) * GROUP, self.outputs, self.weights.size(0),
             eps, kind, ACTIVATIONS[activation], gate is not None,
         )  # fmt: skip
         self.pointer = ctypes.addressof(self.arguments)
@@ -141,10 +142,10 @@ def pack(weight: Tensor, bias: Tensor | None, unit: int) -> tuple[Tensor, Tensor
     """
     rows, scales = quantize_rows(weight)
     N, K = rows.shape
-    units, steps = -(-N // unit), -(-K // INPUTS_OF_A_STEP)
-    whole = rows.new_zeros(units * unit, steps * INPUTS_OF_A_STEP)
+    units, inputs = -(-N // unit), -(-K // INPUTS) * INPUTS
+    whole = rows.new_zeros(units * unit, inputs)
     whole[:N, :K] = rows
-    packed = whole.view(units, unit, steps, INPUTS_OF_A_STEP).transpose(1, 2).contiguous()
+    packed = whole.view(units, unit, inputs // GROUP, GROUP).transpose(1, 2).contiguous()
     numbers = torch.zeros(2, units * unit)
     numbers[0, :N] = scales
     if bias is not None:
