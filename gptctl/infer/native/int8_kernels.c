@@ -114,25 +114,22 @@ static inline vf vf_exp(vf x) {
 }
 
 // ---- Threads: a pool that waits actively for a moment, because the next product comes soon ----
+//
+// A round is open until the caller finds no more work. Threads that come later, because other programs keep them from the
+// processors, are not waited for.
 
 #define ACTIVE_WAITS 20000
 #define MAX_THREADS 256
+#define CLOSED (-1)
 typedef void (*Work)(void *arguments, int thread);
 
 static pthread_mutex_t one_caller = PTHREAD_MUTEX_INITIALIZER, sleep_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more_work = PTHREAD_COND_INITIALIZER;
 static atomic_uint round_number;
-static atomic_int at_work, sleepers;
-static int started = 1, used = 1;  // threads, the caller among them
+static atomic_int joined = CLOSED, finished, sleepers;  // threads that have joined a round and finished their part
+static int started = 1, used = 1;                        // threads, the caller among them
 static Work work;
 static void *work_arguments;
-
-static void wait_a_little(unsigned *waited) {
-    if (++*waited % 1024)
-        _mm_pause();
-    else
-        sched_yield();  // on a busy machine the other thread may need this processor
-}
 
 static unsigned first_round[MAX_THREADS];  // the last round before a thread was started
 
@@ -153,8 +150,12 @@ static void *serve(void *number) {
             pthread_mutex_unlock(&sleep_lock);
         }
         seen = atomic_load(&round_number);
+        int others = atomic_load(&joined);
+        while (others != CLOSED && !atomic_compare_exchange_weak(&joined, &others, others + 1)) {
+        }
+        if (others == CLOSED) continue;
         if (thread < used) work(work_arguments, thread);
-        atomic_fetch_sub_explicit(&at_work, 1, memory_order_release);
+        atomic_fetch_add_explicit(&finished, 1, memory_order_release);
     }
     return NULL;
 }
@@ -162,6 +163,8 @@ static void *serve(void *number) {
 static void forget_threads(void) {  // a forked child has none, and the locks may have been held
     started = 1;
     atomic_store(&sleepers, 0);
+    atomic_store(&finished, 0);
+    atomic_store(&joined, CLOSED);
     pthread_mutex_init(&one_caller, NULL);
     pthread_mutex_init(&sleep_lock, NULL);
     pthread_cond_init(&more_work, NULL);
@@ -191,7 +194,7 @@ static void run(Work function, void *arguments, int threads) {  // the caller ho
     }
     work = function;
     work_arguments = arguments;
-    atomic_store(&at_work, started - 1);
+    atomic_store(&joined, 0);
     atomic_fetch_add(&round_number, 1);
     if (atomic_load(&sleepers)) {
         pthread_mutex_lock(&sleep_lock);
@@ -199,7 +202,14 @@ static void run(Work function, void *arguments, int threads) {  // the caller ho
         pthread_mutex_unlock(&sleep_lock);
     }
     function(arguments, 0);
-    for (unsigned waited = 0; atomic_load_explicit(&at_work, memory_order_acquire);) wait_a_little(&waited);
+    int others = atomic_exchange(&joined, CLOSED);
+    for (unsigned waited = 1; atomic_load_explicit(&finished, memory_order_acquire) < others; waited++) {
+        if (waited % 1024)
+            _mm_pause();
+        else
+            sched_yield();  // another thread may need this processor
+    }
+    atomic_store(&finished, 0);
 }
 
 // Memory of each thread that grows and is kept. The first thread's holds what all of them read, too.
@@ -358,6 +368,7 @@ static inline __attribute__((always_inline)) void add_products(vi *sum, vi a, vi
 #else
 #define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #endif
+#define AHEAD 8192  // bytes
 #define BEGIN(s) vi first##s = vi_zero(), second##s = vi_zero();
 #define ADD(s)                                                                  \
     if (s < rows * ways) {                                                      \
@@ -380,6 +391,8 @@ static inline __attribute__((always_inline)) void sum_products(
     const int8_t *w, const uint8_t *bytes, int64_t groups, const int rows, const int ways, vi sums[TILE][2]) {
     EACH(BEGIN)
     for (int64_t k = 0; k < groups; k += ways, w += ways * GROUP * UNIT, bytes += ways * GROUP * rows) {
+        if (ways == 1)  // the processor does not foresee enough of what it needs while it computes much
+            for (int line = 0; line < GROUP * UNIT; line += 64) _mm_prefetch((const char *)w + AHEAD + line, _MM_HINT_T0);
         EACH(ADD)
     }
     EACH(END)
