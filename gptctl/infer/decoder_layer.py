@@ -183,15 +183,15 @@ class DecoderLayer:
 
 def native_attention(attention: Attention, config: ModelConfig) -> NativeAttention:
     """Return the kernel of a layer's attention. Norms over the width, and clipping, are left to it."""
-    norms = (None, None) if config.qk_norm_over == "width" else (attention.query_norm, attention.key_norm)
+    is_prepared = config.qk_norm and config.qk_norm_over == "width"
     return NativeAttention(
         heads=config.heads,
         kv_heads=config.resolved_kv_heads,
         head_dim=attention.head_dim,
-        norms=norms,
+        norms=(None, None) if is_prepared else (attention.query_norm, attention.key_norm),
         scale=attention.scale or attention.head_dim**-0.5,
         softcap=attention.softcap,
-        clip=attention.clip,
+        clip=0.0 if is_prepared else attention.clip,
         window=attention.window,
     )
 

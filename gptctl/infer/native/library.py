@@ -74,11 +74,12 @@ def compiled_file(options: tuple[str, ...]) -> Path:
 
 def compile_to(file: Path, options: tuple[str, ...]) -> None:
     """Compile the kernels; several processes may do so at once. Raises OSError or SubprocessError."""
-    compiler = os.environ.get("CC") or next((found for name in COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        raise subprocess.SubprocessError("there is no C compiler (cc)")
+    named = os.environ.get("CC", "").split()
+    compiler = named or [name for name in COMPILERS if shutil.which(name)][:1]
+    if not compiler or not shutil.which(compiler[0]):
+        raise subprocess.SubprocessError(f"there is no C compiler ({' '.join(compiler) or 'cc'})")
     made = file.with_name(f"{file.name}.tmp-{os.getpid()}")
-    command = [*compiler.split(), *OPTIONS, *options, "-o", str(made), str(SOURCE), "-lm"]
+    command = [*compiler, *OPTIONS, *options, "-o", str(made), str(SOURCE), "-lm"]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS)
         made.replace(file)
