@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
 
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from gptctl.core.errors import MachineError
 from gptctl.infer.decoder_layer import (
+    MAX_STEP_TOKENS,
     AttentionSpec,
     DecoderLayer,
     Function,
@@ -36,6 +38,7 @@ from gptctl.infer.decoder_layer import (
 )
 from gptctl.infer.native.int8_layers import Int4Linear, NativeLinear
 from gptctl.infer.native.library import load_library
+from gptctl.infer.native.threads import kernel_threads, torch_threads
 from gptctl.infer.native_layer import NativeLayer, can_fuse
 from gptctl.infer.quantize import Int8Embedding, Int8Linear
 from gptctl.model.gpt import GPT, Block
@@ -86,6 +89,13 @@ class Decoder:
         `lengths` are the numbers of tokens in each row of prompts, some of which may be padded. Where the cache is not
         empty, there is one row, and the tokens are a further piece of its prompt.
         """
+        if self.is_native and tokens.size(1) > MAX_STEP_TOKENS:  # attention to a prompt takes time
+            with torch_threads(kernel_threads()):
+                return self.pass_through(tokens, cache, lengths)
+        return self.pass_through(tokens, cache, lengths)
+
+    def pass_through(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None) -> Tensor:
+        """Compute `hidden_states`."""
         config, T = self.config, tokens.size(1)
         positions = cache.positions(T)  # (T,) or (B, T)
         x = self.embed(tokens)  # (B, T, C)
@@ -119,6 +129,10 @@ class Decoder:
                 window: AttentionSpec(False, None, slices_per_token(cache.lengths, T, window)) for window in windows
             }
         return {window: AttentionSpec(is_prefill, None if is_prefill else cache.mask(T, window)) for window in windows}
+
+    def step_threads(self) -> AbstractContextManager[None]:
+        """Return the context of a step, in which torch has one thread beside those of the kernels in C."""
+        return torch_threads(1) if self.is_native else nullcontext()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., C) to float32 logits (..., V)."""

@@ -18,8 +18,8 @@ from gptctl.model.malloc import keep_freed_memory
 
 NAMES = ("auto", "cpu", "cuda", "mps")
 # The hidden size from which bfloat16 is faster on a CPU that supports it: 1.8 times at 384, 0.87 times at 128 (Zen 4, 2
-# cores). Newer CPUs, which have avx_vnni, have units twice as wide: 1.2 times at 128 (Zen 5). The output head of a usual
-# vocabulary is most of a narrow model: with 8,192 tokens bfloat16 is 1.7 times as fast at 64.
+# cores). Newer CPUs, which have avx_vnni, have units twice as wide: 1.2 times at 128 (Zen 5). The output head of a
+# usual vocabulary is most of a narrow model: with 8,192 tokens bfloat16 is 1.7 times as fast at 64.
 BF16_MIN_HIDDEN_SIZE = 256
 BF16_MIN_HIDDEN_SIZE_AVX_VNNI = 128
 BF16_MIN_VOCAB_SIZE = 4096

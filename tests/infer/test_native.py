@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from gptctl.core.errors import MachineError
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.decoder_layer import AttentionSpec, DecoderLayer, slices_per_token
+from gptctl.infer.engine import Engine
 from gptctl.infer.native import int8_layers, library
 from gptctl.infer.native.int8_layers import Int4Linear, NativeLinear
 from gptctl.infer.native.library import load_library
+from gptctl.infer.native.threads import kernel_threads
 from gptctl.infer.quantize import LEVELS, quantize_rows
+from gptctl.infer.sampling import SamplingParams
 from gptctl.model.feed_forward import ACTIVATIONS
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.norms import RMSNormPlusOne
@@ -276,3 +279,20 @@ def test_the_variant_without_avx512(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for found, wanted in zip(made[:2], made[2:], strict=True):
         torch.testing.assert_close(found, wanted, atol=2e-2, rtol=1e-2)  # a rounding may fall to the other side
         assert (found - wanted).abs().median() < 1e-5
+
+
+@needs_kernels
+def test_torch_has_one_thread_in_a_step(threads: None) -> None:
+    """And as many as before for prompts, behind each token, and where a caller stops reading."""
+    torch.set_num_threads(3)
+    decoder, seen = Decoder(make("test-gpt2"), "int8"), []
+    plain = decoder.pass_through
+    decoder.pass_through = lambda *all: seen.append((torch.get_num_threads(), kernel_threads())) or plain(*all)  # type: ignore[method-assign]
+    stream = Engine(decoder).stream([[5] * 20, [6]], SamplingParams(max_tokens=4))
+    for number, _ in enumerate(stream):
+        assert (torch.get_num_threads(), kernel_threads()) == (3, 3)
+        if number == 5:
+            break
+    stream.close()
+    assert (torch.get_num_threads(), kernel_threads()) == (3, 3)
+    assert seen == [(3, 3), (1, 3), (1, 3)]

@@ -89,6 +89,7 @@ static inline float fold(__m128 half, int maximum) {
 static inline float vf_sum(vf x) { return fold(_mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)), 0); }
 static inline float vf_peak(vf x) { return fold(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)), 1); }
 static inline void store_bytes(uint8_t *to, vi x) {
+    x = _mm256_and_si256(x, _mm256_set1_epi32(255));
     __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
 }

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gptctl.infer.native.library import load_library
+from gptctl.infer.native.threads import kernel_threads
 from gptctl.infer.quantize import quantize_rows
 from gptctl.model.norms import RMSNormPlusOne
 
@@ -79,7 +80,7 @@ class NativeLinear:
         self.product, unit, kind = library.product, VECTORS * library.lanes(), pack if self.bits == 8 else pack_blocks
         self.inputs, self.outputs = weight.size(1), weight.size(0)
         parts = [kind(*part, unit) for part in ((gate, (weight, bias)) if gate else ((weight, bias),))]
-        self.packed = Packed(*(None if None in some else interleave(some) for some in zip(*parts, strict=True)))
+        self.packed = Packed._make(None if some[0] is None else interleave(some) for some in zip(*parts, strict=True))
         norm_kind, self.norm_weight, self.norm_bias, eps = norm_arguments(norm)
         units, steps = self.packed.weights.shape[:2]
         self.arguments = LinearArguments(
@@ -95,7 +96,7 @@ class NativeLinear:
         y = torch.empty(*x.shape[:-1], self.outputs)
         rows = x.numel() // self.inputs
         if rows and not self.product(
-            self.pointer, x.data_ptr(), address(residual), y.data_ptr(), rows, torch.get_num_threads()
+            self.pointer, x.data_ptr(), address(residual), y.data_ptr(), rows, kernel_threads()
         ):
             raise MemoryError
         return y
@@ -151,7 +152,7 @@ class NativeAttention:
             self.pointer, heads.data_ptr(), address(cosines), address(sines), half,
             0 if cosines is None or cosines.size(0) == 1 else cosines.stride(0),
             keys.data_ptr(), values.data_ptr(), keys.stride(0), keys.stride(1), lengths.data_ptr(), y.data_ptr(),
-            B, T, torch.get_num_threads(),
+            B, T, kernel_threads(),
         ):  # fmt: skip
             raise MemoryError
         return y
