@@ -154,7 +154,8 @@ def usage_problem(error: typer.TyperException, suggests: bool) -> str:
         return f"{option} needs a value"
     if option:
         near = {name.lstrip("-"): name for name in getattr(error, "possibilities", None) or ()}
-        return f"no such option: {option}{did_you_mean(option.lstrip('-'), [*near], near.__getitem__) if suggests else ''}"
+        meant = did_you_mean(option.lstrip("-"), [*near], near.__getitem__) if suggests else ""
+        return f"no such option: {option}{meant}"
     if extra := re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
         return f"too many arguments: {extra[1]}"
     return message[:1].lower() + message[1:]

@@ -82,6 +82,7 @@ def test_a_finished_run_is_up_to_date_and_takes_no_more_minutes(timed: tuple[Pat
     more = run_gptctl(*command, "0.1", cwd=folder)
     assert more.code == 5
     assert "has fallen to its final value" in more.err
+    assert "hint: train it further: gptctl finetune run TEXTS -o more --task lm; or train a new run" in more.err
 
 
 def test_more_tokens_extend_a_finished_run(gptctl: Gptctl, workspace: Path) -> None:
