@@ -114,7 +114,7 @@ def validate(config: Eval) -> None:
     if config.model is not None and (config.data is None) == (config.harness is None):
         raise UsageError("name either DATA or --harness", "gptctl eval MODEL DATA, or gptctl eval MODEL --harness DIR")
     if "-" in (config.predictions, config.data):
-        check_read_once(config.out, config.compare, config.ensemble)
+        check_read_once(config.out, config.compare, config.leakage, config.ensemble)
     metric_plugins.check(config.metrics)
     baselines.check_names(config.baseline_names())
     if config.average == "binary" and config.positive is None:

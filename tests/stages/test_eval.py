@@ -221,7 +221,8 @@ def test_data_from_a_pipe(folder: Path, workspace: Path) -> None:
         (("-o", "out"), "standard input cannot be used with -o"),
         (("--compare", classifier), "standard input cannot be used with --compare MODEL"),
         (("--set", "ensemble=true"), "standard input cannot be used with --set ensemble=true"),
-        (("--leakage", "-"), "standard input cannot be read here"),
+        (("--compare", "-"), "standard input cannot be used with --compare -"),
+        (("--leakage", "-"), "standard input cannot be used with --leakage -"),
     ):
         ran = ev(folder, classifier, "-", *more, stdin=rows)
         assert (ran.code, said in ran.err) == (2, True), ran.err
