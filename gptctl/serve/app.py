@@ -19,6 +19,7 @@ from gptctl.serve.answers import Answer, ChatAnswer, CompletionAnswer, Json, ech
 from gptctl.serve.guard import JOBS, Access, App, Guard, cancel, error_response
 from gptctl.serve.jobs import Prompt, ServedModel
 from gptctl.serve.metrics import CONTENT_TYPE
+from gptctl.serve.page import page
 from gptctl.serve.requests import (
     Body,
     ChatRequest,
@@ -183,7 +184,7 @@ class Endpoints:
     async def models(self, request: Request) -> Response:
         """List the one model."""
         card = {"id": self.model.name, "object": "model", "created": 0, "owned_by": "gptctl"}
-        return JSONResponse({"object": "list", "data": [card | {"max_model_len": self.model.context}]})
+        return JSONResponse({"object": "list", "data": [card | self.model.card()]})
 
     async def tokenize(self, request: Request) -> Response:
         """Return the tokens of a text or a conversation."""
@@ -252,6 +253,7 @@ def make_app(model: ServedModel, scheduler: Scheduler, access: Access) -> App:
     """Return the application."""
     endpoints = Endpoints(model, scheduler)
     table: Sequence[tuple[str, str, Callable[[Request], Any]]] = (
+        ("/", "GET", page),
         ("/v1/models", "GET", endpoints.models),
         ("/v1/completions", "POST", endpoints.completions),
         ("/v1/chat/completions", "POST", endpoints.chat),
