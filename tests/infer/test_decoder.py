@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptctl.infer.decoder import Decoder, WeightFormat, dense_mixture_output
+from gptctl.infer.decoder import Decoder, WeightFormat
+from gptctl.infer.decoder_layer import dense_mixture_output
 from gptctl.infer.quantize import LEVELS, Int8Linear, quantize_rows
 from gptctl.model.config import preset_names
 from gptctl.model.gpt import GPT
