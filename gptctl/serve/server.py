@@ -93,7 +93,8 @@ def serve(
         context.warn(f"everyone who reaches {address.host} can use the model; give --api-key-file FILE")
     web = WebThread(make_app(model, scheduler, options.access), listening)
     web.start()
-    context.info(f"serving {model.name} at {address.url(listening.getsockname()[1])}/v1; Ctrl-C ends it")
+    url = address.url(listening.getsockname()[1])
+    context.info(f"serving {model.name} at {url}/v1, with a chat page at {url}/; Ctrl-C ends it")
     if not run(scheduler, web, lambda: context.stop.signal_number is not None, options.drain_seconds):
         context.warn(f"requests that did not finish within {options.drain_seconds:g} s were ended with an error")
     metrics = scheduler.metrics
