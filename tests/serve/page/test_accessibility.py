@@ -84,17 +84,17 @@ def test_tab_goes_through_the_page_in_order(site: MakeSite, visit: Visit) -> Non
         page = visit(server)
         write(page, "the", Seed=3, Max_tokens=3)
         answered(page)
-        page.evaluate("document.activeElement.blur(); getSelection().setPosition(document.body, 0)")
+        page.get_by_role("link", name="To the message").focus()
         order = []
-        for _ in range(10):
+        for _ in range(9):
             page.keyboard.press("Tab")
             focused = page.evaluate(
                 "(one => [one.ariaLabel || one.labels?.[0]?.textContent || one.textContent.trim(),"
                 " getComputedStyle(one).outlineStyle])(document.activeElement)"
             )
-            assert focused[1] == "solid", focused
+            assert focused[1] == "solid", (order, focused)
             order.append(focused[0])
-        assert order == ["To the message", "New conversation", "Settings", "Conversation",
+        assert order == ["New conversation", "Settings", "Conversation",
                          "Copy", "Probabilities", "Regenerate", "Edit", "Message", "Send"]  # fmt: skip
         button = page.get_by_role("button", name="Regenerate")
         button.press("Enter")

@@ -43,7 +43,7 @@ def test_keys(site: MakeSite, visit: Visit) -> None:
         field.press("Enter")
         write(page, "the", Max_tokens=3)
         answered(page)
-        assert page.evaluate("Object.values(sessionStorage)") == [KEY]
+        assert page.evaluate("Object.entries(sessionStorage)") == [["api-key", KEY]]
         assert page.evaluate("localStorage.length") == 0 and page.context.cookies() == []
         assert KEY not in page.content()
         page.reload()
