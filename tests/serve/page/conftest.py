@@ -19,7 +19,7 @@ from gptctl.infer.sampling import SamplingParams
 from gptctl.serve.jobs import ServedModel
 from gptctl.serve.scheduler import Scheduler
 
-WAIT = 20_000  # milliseconds that a busy machine may take for anything
+WAIT = 120_000  # milliseconds that a busy machine may take for anything
 
 
 @dataclass
