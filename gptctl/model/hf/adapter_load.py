@@ -31,6 +31,7 @@ from gptctl.model.hf.adapter_format import (
 from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, import_hf_tensors, lazy_hf_tensors
+from gptctl.model.lora import merge_parts, merged_weight
 from gptctl.model.meta_init import meta_init
 from gptctl.model.saved_model import SavedModel, assign_weights
 
@@ -172,7 +173,7 @@ class AdapterUpdate:
             raise self.error(f"has a tensor that gptctl does not compute: {next(iter(self.stored))}")
 
     def update_matrix(self, module: str) -> None:
-        """Update a matrix. It is computed in double precision."""
+        """Update a matrix."""
         down, up = self.take(f"{module}.lora_A.weight"), self.take(f"{module}.lora_B.weight")
         weight = self.weight_of(module)
         is_transposed = self.is_transposed and module != HEAD
@@ -182,11 +183,9 @@ class AdapterUpdate:
         scale = self.settings.scale(module)
 
         def merge(old: Tensor) -> Tensor:
-            new = (old.T if is_transposed else old).to(torch.float64, copy=True)  # (out, in)
-            new.addmm_(up.read().double(), down.read().double(), alpha=scale)
-            if magnitude is not None:
-                new *= (magnitude.read().double() / new.norm(dim=1))[:, None]
-            return (new.T if is_transposed else new).to(old.dtype)
+            weight = old.T if is_transposed else old
+            new = merge_parts(down, up, scale, magnitude, weight)
+            return new.T if is_transposed else new
 
         self.weights[f"{module}.weight"] = weight.map(merge)
 
@@ -197,8 +196,7 @@ class AdapterUpdate:
         self.check_update(module, (down.shape[1], up.shape[0]) == weight.shape, up.shape[1], down.shape[0])
 
         def merge(old: Tensor) -> Tensor:
-            new = old.to(torch.float64, copy=True)
-            return new.addmm_(down.read().double().T, up.read().double().T, alpha=scale).to(old.dtype)
+            return merged_weight(old, up.read().T, down.read().T, scale)
 
         self.weights[f"{module}.weight"] = weight.map(merge)
 
