@@ -154,9 +154,9 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def merge_stored(model: nn.Module, stored: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Return the stored tensors of an adapted model with the updates merged, in float32. Each is merged when it is read.
+    """Return the stored tensors of an adapted model, in which each update is merged when its weight is read.
 
-    The model may be on the meta device.
+    Merged weights have float32. The model may be on the meta device.
     """
     merged = dict(stored)
     for name, layer in lora_layers(model):
@@ -168,9 +168,7 @@ def merge_stored(model: nn.Module, stored: Mapping[str, LazyTensor]) -> dict[str
 
 
 @torch.no_grad()
-def merge_parts(
-    down: LazyTensor, up: LazyTensor, scale: float, magnitude: LazyTensor | None, weight: Tensor
-) -> Tensor:
+def merge_parts(down: LazyTensor, up: LazyTensor, scale: float, magnitude: LazyTensor | None, weight: Tensor) -> Tensor:
     """Return a weight (out, in) with an update merged, whose parts may have rows for the padding of the vocabulary."""
     rows = weight.size(0)
     norms = None if magnitude is None else magnitude.read()[:rows]

@@ -103,6 +103,7 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"head_dim": 32}, "self_attn"),
         ({"hidden_act": "gelu"}, "hidden_act = gelu"),
         ({"use_sliding_window": True, "layer_types": ["chunked_attention"]}, "layer_types = chunked_attention"),
+        ({"layer_types": ["full_attention"]}, "layer_types of 1 layers, not 2"),
         ({"num_attention_heads": 0, "head_dim": None}, "no model can have"),
         ({"hidden_size": "wide"}, "hidden_size is 'wide', not a whole number"),
         ({"rope_parameters": [1]}, "no model can have"),
@@ -110,7 +111,7 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"max_position_embeddings": 2**31 - 1}, "context of 2,147,483,647 tokens, whose position tables"),
         ({"max_position_embeddings": -1}, "max_position_embeddings is -1"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
-        ({"num_hidden_layers": 60_000}, "describes .* parameters"),
+        ({"num_hidden_layers": 60_000, "layer_types": None}, "describes .* parameters"),
         ({"num_hidden_layers": True}, "num_hidden_layers is True, not a whole number"),
         ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5, not a whole number"),
         ({"vocab_size": 10**12}, "vocab_size is 1000000000000"),
@@ -123,8 +124,8 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"sliding_window": "all"}, "sliding_window is 'all'"),
         ({"eos_token_id": "x"}, "no model can have"),
         ({"num_attention_heads": 7, "head_dim": None}, "not a multiple"),
-        ({"num_hidden_layers": 3}, "model.layers.2"),
-        ({"num_hidden_layers": 1}, "model.layers.1"),
+        ({"num_hidden_layers": 3, "layer_types": None}, "model.layers.2"),
+        ({"num_hidden_layers": 1, "layer_types": None}, "model.layers.1"),
     ],
 )
 def test_what_is_not_known_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
