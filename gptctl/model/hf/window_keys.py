@@ -23,10 +23,10 @@ def read_windows(values: Values, keys: WindowKeys, layers: int, unsupported: lis
     if keys.style == "all":
         return {"layer_pattern": ["sliding"], "sliding_window": window} if window else {}
     told = values.get("layer_types")
-    if told is None and keys.default_types:
-        told = keys.default_types(values, layers)
-    elif told is not None:
+    if told is not None:
         check_length("layer_types", told, layers, unsupported)
+    elif keys.default_types and (window or not keys.switch):
+        told = keys.default_types(values, layers)
     kinds = [LAYER_TYPES.get(kind) for kind in (told or ["full_attention"])]
     if None in kinds:
         unsupported.append(f"layer_types = {','.join(sorted(set(told or [])))}")

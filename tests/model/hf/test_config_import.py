@@ -55,6 +55,13 @@ from tests.model.hf.test_transformers import CASES, build, exported
              "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 24, "eos_token_id": 151643},
             494_032_768, {"bias_parts": ("qkv",), "layer_pattern": ("full",), "rope_theta": 1e6},
         ),
+        (  # Qwen/Qwen1.5-0.5B, whose last layers would slide if any did
+            {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 1024, "vocab_size": 151936,
+             "intermediate_size": 2816, "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
+             "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": True,
+             "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 21, "eos_token_id": 151643},
+            463_987_712, {"layer_pattern": ("full",)},
+        ),
         (  # Qwen/Qwen3-0.6B
             {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024, "vocab_size": 151936,
              "head_dim": 128, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
