@@ -41,10 +41,10 @@ def read_index(folder: Path) -> dict[str, str]:
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
         return {}
     places = read_json(folder / INDEX).get("weight_map")
-    names = list(places.values()) if isinstance(places, dict) else []
-    if not names or not all(isinstance(name, str) and is_file_name(name) for name in names):
+    places = places if isinstance(places, dict) else {}
+    if not places or not all(isinstance(name, str) and is_file_name(name) for name in places.values()):
         raise DataError(f"{folder / INDEX} lists no files of this folder", "copy it again from its source")
-    return dict(places)
+    return places
 
 
 def is_file_name(name: str) -> bool:

@@ -164,7 +164,11 @@ class AdapterUpdate:
             target = name.replace(".base_layer.weight", ".weight")
             if target not in self.weights:
                 raise self.error(f"changes {name}, which its base does not have")
-            self.weights[target] = self.stored.pop(name)
+            replaced, tensor = self.weights[target], self.stored.pop(name)
+            is_copy = target == name and self.settings.is_copy(name.removesuffix(".weight"))
+            for twin in [twin for twin in self.weights if self.weights[twin] is replaced and not is_copy]:
+                self.weights[twin] = tensor  # the head that is tied to an embedding
+            self.weights[target] = tensor
         for name in [name for name in self.stored if name.endswith(".lora_A.weight")]:
             self.update_matrix(name.removesuffix(".lora_A.weight"))
         for name in [name for name in self.stored if name.endswith(".lora_embedding_A")]:

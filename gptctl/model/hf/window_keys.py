@@ -20,6 +20,8 @@ def read_windows(values: Values, keys: WindowKeys, layers: int, unsupported: lis
     window = values.get("sliding_window", keys.default)
     if keys.switch and not values.get(keys.switch, False):
         window = None
+    if window == 0:
+        unsupported.append("sliding_window = 0")
     if keys.style == "all":
         return {"layer_pattern": ["sliding"], "sliding_window": window} if window else {}
     told = values.get("layer_types")

@@ -111,6 +111,9 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"hidden_act": "gelu"}, "hidden_act = gelu"),
         ({"use_sliding_window": True, "layer_types": ["chunked_attention"]}, "layer_types = chunked_attention"),
         ({"layer_types": ["full_attention"]}, "layer_types of 1 layers, not 2"),
+        ({"is_causal": False}, "is_causal = False"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 5e5}}}, "rope_parameters by type of layer"),
+        ({"use_sliding_window": True, "sliding_window": 0}, "sliding_window = 0"),
         ({"num_attention_heads": 0, "head_dim": None}, "no model can have"),
         ({"hidden_size": "wide"}, "hidden_size is 'wide', not a whole number"),
         ({"rope_parameters": [1]}, "no model can have"),
@@ -147,6 +150,30 @@ def test_what_is_not_known_is_refused(tmp_path: Path, change: dict[str, Any], wo
     if "BertModel" in words:
         assert caught.value.hint
         assert all(architecture in caught.value.hint for _, _, architecture in CASES.values())
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window = 0"),
+        ({"model_type": "mistral", "layer_types": ["full_attention"] * 32}, "layer_types"),
+        ({"model_type": "gemma3_text", "attn_logit_softcapping": 5.0}, "attn_logit_softcapping = 5.0"),
+        ({"model_type": "gpt2", "n_layer": 12, "num_hidden_layers": 2}, "num_hidden_layers = 2 beside n_layer = 12"),
+        ({"model_type": "gpt_neo", "num_layers": 4}, "attention_types of 24 layers, not 4"),
+        ({"model_type": "gpt_neo", "attention_layers": ["local"] * 24}, "attention_layers that are not those"),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, "no_rope_layers of 2 layers, not 36"),
+        ({"model_type": "mixtral", "num_experts": 4, "num_local_experts": 8}, "num_experts = 4 beside"),
+    ],
+)
+def test_settings_of_other_classes_that_are_refused(told: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_model_config(told, "config.json")
+
+
+def test_other_names_of_keys() -> None:
+    """As in the attribute_map of transformers."""
+    config = read_model_config({"model_type": "gpt2", "num_hidden_layers": 2, "n_head": 12}, "config.json")
+    assert (config.layers, config.heads) == (2, 12)
 
 
 @pytest.mark.parametrize(
