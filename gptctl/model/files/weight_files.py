@@ -34,7 +34,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_index(folder: Path) -> dict[str, str]:
-    """Return the file of each tensor by the index, which counts only if there is no model.safetensors.
+    """Return the file of each tensor by the index, which counts only without a model.safetensors.
 
     Raises DataError (3) if the index names no files, or files outside the folder.
     """
