@@ -5,7 +5,7 @@ the tokens, the options, the kind of device, and the versions of the programs. S
 changed weight or byte of data has another key. A block is written once, atomically, when it is finished. After a kill,
 the same command continues with the first block that is not there.
 
-    CACHE/ab/abcd....answers    xxh3-128 of the key and what follows, then the outputs as an Arrow file, a row per request
+    CACHE/ab/abcd....answers    xxh3-128 of the key and the rest, then the outputs as an Arrow file, a row per request
 """
 
 from __future__ import annotations
