@@ -96,9 +96,13 @@ def check_one_output(config: StageConfig, dry_run: bool) -> None:
 
 
 def only_shows(summary: Summary, config: StageConfig) -> bool:
-    """Return whether what a command shows is all that it was asked for: it writes no output, and plans none."""
-    writes = "out" in type(config).model_fields and bool(summary.outputs)
-    return summary.plan is None and not writes and summary.stage != "eval"
+    """Return whether what a command shows is all that it was asked for: a plan, or a result that it writes nowhere.
+
+    A plan for a pipe is not, since the next command reads standard output.
+    """
+    if summary.plan is not None:
+        return getattr(config, "out", None) != "-"
+    return not ("out" in type(config).model_fields and summary.outputs)
 
 
 def is_written(summary: Summary, config: StageConfig) -> bool:

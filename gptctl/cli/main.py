@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from gptctl.cli.commands import StageGroup, show_version
 from gptctl.cli.console import clear_starting
 from gptctl.cli.stages import COMMON_PANEL, stage_names
 from gptctl.core.plugins import did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 app = typer.Typer(
     cls=StageGroup, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -111,15 +114,34 @@ def usage_hint(argv: list[str]) -> str:
 
 
 def instead_of(error: typer.TyperException, argv: list[str]) -> str:
-    """Return what a command has in place of an option that it lacks, or an empty string."""
+    """Return what a command has in place of an option that it lacks, or an empty string.
+
+    Keys that are no flags are among it: "--set encoding=VALUE" for --encoding.
+    """
     from gptctl.cli.stages import config_model
 
     name = getattr(error, "option_name", "").lstrip("-").replace("-", "_")
     for stage in command_named(argv) if name else ():
-        for key, instead in config_model(stage).instead.items():
+        model = config_model(stage)
+        for key, instead in model.instead.items():
             if key.rsplit(".", 1)[-1] == name:
                 return instead
+        if found := keys_called(name, model):
+            return f"this is a config key: {' or '.join(f'--set {key}=VALUE' for key in found)}"
     return ""
+
+
+def keys_called(name: str, model: type[BaseModel], table: str = "") -> list[str]:
+    """Return the dotted keys of a config model, and of its tables, that have this name."""
+    from gptctl.core.config import table_of
+
+    found = []
+    for key, info in model.model_fields.items():
+        if inner := table_of(info.annotation):
+            found += keys_called(name, inner, f"{table}{key}.")
+        elif key == name:
+            found.append(f"{table}{key}")
+    return found
 
 
 def usage_problem(error: typer.TyperException, suggests: bool) -> str:
@@ -131,8 +153,9 @@ def usage_problem(error: typer.TyperException, suggests: bool) -> str:
     if option and message.endswith("requires an argument"):
         return f"{option} needs a value"
     if option:
-        near = getattr(error, "possibilities", None) or [""]
-        return f"no such option: {option}{did_you_mean(option, near) if suggests else ''}"
+        near = {name.lstrip("-"): name for name in getattr(error, "possibilities", None) or ()}
+        meant = did_you_mean(option.lstrip("-"), [*near], near.__getitem__) if suggests else ""
+        return f"no such option: {option}{meant}"
     if extra := re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
         return f"too many arguments: {extra[1]}"
     return message[:1].lower() + message[1:]

@@ -394,4 +394,5 @@ def did_you_mean(name: str, known: list[str], show: Callable[[str], str] = str) 
     `show` returns a known name as the user would type it.
     """
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = near or [one for one in known if len(name) > 1 and one.startswith(name)]
     return f" (did you mean '{show(near[0])}'?)" if near else ""

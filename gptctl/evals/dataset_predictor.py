@@ -157,6 +157,19 @@ def other_system(path: str, predictor: DatasetPredictor | None, reading: ReadOpt
     return OtherSystem(path, [row for split in predictor.predict(path) for row in split.rows])
 
 
+def check_read_once(out: str | None, compare: str | None, leakage: str | None, ensemble: bool) -> None:
+    """Raise UsageError (2) for an option that reads the rows a second time, which a pipe does not allow."""
+    again = {
+        "-o": out is not None,
+        "--set ensemble=true": ensemble,
+        "--compare -": compare == "-",
+        "--compare MODEL": compare and is_model(compare),
+        "--leakage -": leakage == "-",
+    }
+    if wrong := [option for option, is_given in again.items() if is_given]:
+        raise UsageError(f"standard input cannot be used with {wrong[0]}", "save standard input to a file first")
+
+
 def choice_context_column(data: EvaluationData) -> str | None:
     """Return the column of contexts if DATA is multiple choice, else None."""
     splits = data_splits.find_splits(data.path)

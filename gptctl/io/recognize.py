@@ -25,7 +25,7 @@ NAMES = {
     "scores": "predictions",
     "choices": "predictions",
     "run": "a trained model",
-    "filter": "a model for clean --filters classifier",
+    "filter": "a quality filter, a model for clean --filters classifier",
     "export": "an exported model",
     "model": "a model",
     "checkpoint": "a checkpoint",
@@ -196,6 +196,9 @@ def hint_to_make(found: Content, need: Need) -> str:
     if need == "model":
         if found.kind == "tokens":
             return f"train one: gptctl pretrain {place} -o run"
+        if found.kind == "filter":
+            use = f"gptctl clean TEXTS -o good --filters classifier --set classifier.model={place}"
+            return f"it is used by: {use}; a classifier is trained by: gptctl finetune MODEL DATA -o OUT"
         if found.kind in ("weights", "gguf"):
             return "name a folder with config.json and *.safetensors"
         if is_text:

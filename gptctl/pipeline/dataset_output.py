@@ -29,7 +29,7 @@ from gptctl.pipeline.open_output import open_output
 from gptctl.pipeline.task_results import PipelineTotals
 
 # What an output may have besides its shards.
-BESIDES = {"rejects": "dropped documents", "quarantine.jsonl": "unreadable records"}
+BESIDES = {"rejects": "dropped documents", "quarantine.jsonl": "records that were left out"}
 
 
 @dataclass

@@ -16,7 +16,7 @@ from gptctl.evals import evaluation
 from gptctl.evals import metrics as metric_plugins
 from gptctl.evals.comparison import baselines, gates, regressions
 from gptctl.evals.config import EvalOptions
-from gptctl.evals.dataset_predictor import DatasetPredictor, EvaluationData, other_system, resolve
+from gptctl.evals.dataset_predictor import DatasetPredictor, EvaluationData, check_read_once, other_system, resolve
 from gptctl.evals.evaluation import Comparisons, Evaluation
 from gptctl.evals.fingerprints import fingerprints_of, is_model
 from gptctl.evals.harness import lm_eval
@@ -113,8 +113,8 @@ def validate(config: Eval) -> None:
         )
     if config.model is not None and (config.data is None) == (config.harness is None):
         raise UsageError("name either DATA or --harness", "gptctl eval MODEL DATA, or gptctl eval MODEL --harness DIR")
-    if config.predictions == "-" and config.out is not None:
-        raise UsageError("--predictions - cannot be written with -o", "save standard input to a file first")
+    if "-" in (config.predictions, config.data):
+        check_read_once(config.out, config.compare, config.leakage, config.ensemble)
     metric_plugins.check(config.metrics)
     baselines.check_names(config.baseline_names())
     if config.average == "binary" and config.positive is None:

@@ -126,7 +126,7 @@ def run(config: Finetune, context: Context | None = None) -> Summary:
         prints = partial(inputs.current_fingerprints, config.data)
         with open_run(Path(config.out), config, context, prints, {"epochs": float}) as record:
             if record.up_to_date:
-                return record.previous_summary()
+                return replace(summarise(config, record.previous_summary().metrics), status="up to date")
             finalize.write_quarantine(record.path, inputs.quarantined)
             nodes.announce_training()
             metrics = train_all(repeats, record, context) if repeats else train(config, inputs, record, context)
@@ -151,7 +151,7 @@ def run_filter(config: Finetune, context: Context) -> Summary:
     prints = partial(config.checked_fingerprints, config.data, found.fingerprints)
     with open_run(Path(config.out), config, context, prints) as record:
         if record.up_to_date:
-            return record.previous_summary()
+            return replace(summarise(config, record.previous_summary().metrics), status="up to date")
         finalize.write_quarantine(record.path, found.quarantined)
         if repeats:
             metrics = train_all(repeats, record, context)

@@ -50,6 +50,8 @@ def run(config: Inspect, context: Context | None = None) -> Summary:
     context = context or Context()
     path = plain_path(config.path)
     if file_info(path).type == pafs.FileType.NotFound:
+        if path == "-":
+            raise UsageError("inspect reads no pipe", "write with -o OUT, and inspect OUT")
         raise UsageError(f"no such file or folder: {path}", "PATH is what a command wrote, or a file of it")
     facts, rows = read_content(path, config.limit or None, config.split)
     if config.format == "jsonl":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,7 @@ def lead(config: Pretrain, data: TokenSources, context: Context, nodes: Nodes, b
     plan_pretraining.check_finished(config, Path(config.out), context.force)
     with open_run(Path(config.out), config, context, inputs, extendable(config)) as record:
         if record.up_to_date:
-            return record.previous_summary()
+            return replace(summarise(config, record.previous_summary().metrics, data.tokenizer), status="up to date")
         planned = plan_pretraining.prepare_plan(config, data, record, context, began)
         nodes.announce_training()
         reading = plan_reading(data, config, planned.recipe, context)
@@ -238,7 +239,7 @@ def summarise(config: Pretrain, metrics: Values, tokenizer: Tokenizer) -> Summar
     """Show the metrics of a finished run."""
     shown = ("parameters", "steps", "tokens", "train_loss", "val_loss", "tokens_per_second")
     rows = [(name, format_number(metrics[name])) for name in shown if name in metrics]
-    if len(sources := metrics["sources"]) == 1:
+    if len(sources := metrics.get("sources", ())) == 1:
         rows.insert(3, ("epochs", format_number(sources[0]["epochs"])))
     table = Table("pretrain", ("", "value"), tuple(rows))
     tables = (table, source_table(sources)) if len(sources) > 1 else (table,)

@@ -80,12 +80,15 @@ def test_what_was_asked_for_is_on_standard_output(gptctl: Gptctl, workspace: Pat
         (f"doctor {workspace / 'clean'}", "checked"),
         ("doctor", "python"),
         ("clean raw.jsonl --explain d1", "d1"),
+        ("clean raw.jsonl -o out --dry-run", "kept_share"),
+        (f"eval {workspace / 'classifier'} {workspace / 'labelled'}", "test (macro)"),
     ):
         for quiet in ((), ("-q",)):
             done = gptctl(*command.split(), *quiet)
             assert (done.code, word in done.out.decode(), word in done.err) == (0, True, False), (command, done)
-    done = gptctl("clean", "raw.jsonl", "-o", "out")
-    assert done.out == b"" and "kept" in done.err
+    for more in (("-o", "out"), ("-o", "-", "--dry-run")):
+        done = gptctl("clean", "raw.jsonl", *more)
+        assert done.out == b"" and "kept" in done.err
 
 
 def test_warnings_are_shown_with_quiet_and_stand_in_the_result(gptctl: Gptctl, tmp_path: Path) -> None:
@@ -216,9 +219,10 @@ def test_dry_run_writes_nothing(gptctl: Gptctl, tmp_path: Path, workspace: Path)
 
 def test_a_plan_is_for_people(gptctl: Gptctl, workspace: Path) -> None:
     done = gptctl("clean", workspace / "raw.jsonl", "-o", "x", "--dry-run")
-    assert "sample.kept" in done.err and "length, gopher_repetition" in done.err
-    assert not set("{}[]'") & set(done.err)
-    assert max(map(len, done.err.splitlines())) <= 100
+    shown = done.out.decode()
+    assert "sample.kept" in shown and "length, gopher_repetition" in shown
+    assert not set("{}[]'") & set(shown)
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_dry_run_refuses_what_the_run_would_refuse(gptctl: Gptctl, tmp_path: Path, workspace: Path) -> None:

@@ -43,6 +43,13 @@ Gptctl = Callable[..., Ran]
         ("clean in -o out --lmit 3", "no such option: --lmit (did you mean '--limit'?)"),
         ("finetune m d -o out --max-minutes 3", "hint: --epochs decides how long it trains"),
         ("finetune m d -o out --chat", "no such option: --chat\nhint: a chat model is trained with --task chat"),
+        (
+            "clean in -o out --encoding latin-1",
+            "no such option: --encoding\nhint: this is a config key: --set encoding=VALUE",
+        ),
+        ("pretrain t -o out --grad-clip 1", "hint: this is a config key: --set training.grad_clip=VALUE"),
+        ("pretrain t -o out --batch 8", "no such option: --batch (did you mean '--batch-tokens'?)"),
+        ("inspect out --rows 2", "no such option: --rows\nhint: see gptctl inspect --help"),
         ("clean in -o out --limit", "--limit needs a value"),
         ("eval m d other -o out", "too many arguments: other"),
         ("-v clean in -o out", "hint: options follow the command: gptctl clean -v"),

@@ -19,7 +19,7 @@ def gptctl(*args: object, stdin: bytes = b"", cwd: Path) -> Ran:
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     before = sys.argv, sys.stdin
     sys.argv = ["gptctl", *map(str, args)]
-    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin)), "utf-8")
     code = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd):

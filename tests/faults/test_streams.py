@@ -56,13 +56,13 @@ def test_json_that_cannot_be_written(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("redirection", NO_MESSAGES)
 @pytest.mark.slow
 def test_messages_on_standard_error_that_are_lost(redirection: str, raw: Path, tmp_path: Path) -> None:
-    """What was asked for is elsewhere, in a folder or on standard output, but for the plan of a dry run."""
+    """What was asked for is elsewhere, in a folder or on standard output, but for the plan of a pipe."""
     assert shell(f"clean raw.jsonl -o clean {redirection}", tmp_path)[0] == 0
     assert_whole(tmp_path / "clean")
-    for command in ("clean raw.jsonl --explain d1", "doctor clean", "inspect clean"):
+    for command in ("clean raw.jsonl --explain d1", "clean raw.jsonl -o c --dry-run", "doctor clean", "inspect clean"):
         assert shell(f"{command} {redirection}", tmp_path)[0] == 0, command
     lost = 141 if ">(" in redirection else 4
-    assert shell(f"clean raw.jsonl -o c --dry-run {redirection}", tmp_path)[0] == lost
+    assert shell(f"clean raw.jsonl -o - --dry-run {redirection}", tmp_path)[0] == lost
     assert shell(f"doctor clean -q {redirection}", tmp_path)[0] == 0
     assert shell(f"doctor clean --json {redirection}", tmp_path)[0] == 0
     (tmp_path / "clean" / "shards" / "part-00000.arrow").write_bytes(b"damaged")

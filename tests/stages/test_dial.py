@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,10 +79,13 @@ def test_a_plan_for_another_tokenizer_is_refused(timed: tuple[Path, Ran], worksp
 def test_a_finished_run_is_up_to_date_and_takes_no_more_minutes(timed: tuple[Path, Ran], workspace: Path) -> None:
     folder, _ = timed
     command = ("pretrain", workspace / "tokens", "-o", "run", *SMALL, "--max-minutes")
-    assert run_gptctl(*command, "0.05", "--json", cwd=folder).json["status"] == "up to date"
+    again = run_gptctl(*command, "0.05", "--json", cwd=folder)
+    assert again.json["status"] == "up to date"
+    assert re.search(r"\bval_loss +\d", again.err) and "next: gptctl generate run" in again.err
     more = run_gptctl(*command, "0.1", cwd=folder)
     assert more.code == 5
     assert "has fallen to its final value" in more.err
+    assert "hint: train it further: gptctl finetune run TEXTS -o more --task lm; or train a new run" in more.err
 
 
 def test_more_tokens_extend_a_finished_run(gptctl: Gptctl, workspace: Path) -> None:

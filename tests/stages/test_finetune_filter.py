@@ -125,5 +125,9 @@ def test_other_commands_name_what_it_is(gptctl: Gptctl, labelled_file: Path) -> 
     assert gptctl(*TRAIN, "quality").code == 0
     done = gptctl("eval", "quality", "labelled.jsonl")
     assert (done.code, "a model for clean --filters classifier" in done.err) == (3, True), done.err
+    assert (
+        "hint: it is used by: gptctl clean TEXTS -o good --filters classifier --set classifier.model=quality"
+        in done.err
+    )
     with pytest.raises(DataError, match="a model for clean --filters classifier"):
         load(labelled_file.parent / "quality")

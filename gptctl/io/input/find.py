@@ -57,6 +57,8 @@ def find_local(argument: str, name: str) -> list[InputFile]:
         files = [local_file(str(file), file.relative_to(start).as_posix()) for file in expand(argument, start)]
     except OSError as error:
         raise from_os_error(error) from error
+    if not files and argument == "-":
+        raise UsageError("standard input cannot be read here", "save standard input to a file first, and name the file")
     if not files:
         raise UsageError(f"no such file or folder: {argument}", "check the path; '-' reads standard input")
     return files

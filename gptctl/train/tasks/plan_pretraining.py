@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,8 @@ def check_finished(config: PretrainOptions, out: Path, force: bool) -> None:
     spent = format_duration(60 * minutes) if minutes else "steps"
     raise ConflictError(
         f"{out} has trained for its {spent}, and its learning rate has fallen to its final value",
-        "train a new run with another -o, or use --force to start afresh",
+        f"train it further: gptctl finetune {shlex.quote(str(out))} TEXTS -o more --task lm; or train a new run with "
+        "another -o, or use --force to start afresh",
     )
 
 

@@ -1,0 +1,1 @@
+"""Kernels in C for decoding in int8, and the layers that call them."""
