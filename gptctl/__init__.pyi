@@ -361,7 +361,7 @@ def generate(
     prompt: str | Sequence[str] | None = ...,
     *,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = ...,
-    quantize: Literal["none", "int8"] | None = ...,
+    quantize: Literal["none", "int8", "int4"] | None = ...,
     draft: str | None = ...,
     format: Literal["arrow", "parquet"] | None = ...,
     text_column: str | None = ...,

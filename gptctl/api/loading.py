@@ -17,7 +17,7 @@ def load(
     path: str | Path,
     *,
     split: Literal["", "train", "val", "test"] = "",
-    dtype: Literal["float32", "bfloat16", "int8"] = "float32",
+    dtype: Literal["float32", "bfloat16", "int8", "int4"] = "float32",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> Dataset | Run | Model:
     """Open a dataset, a run or a model.

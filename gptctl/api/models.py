@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from gptctl.infer.generator import TextGenerator
     from gptctl.text.tokenizer import Tokenizer
 
-Dtype = Literal["float32", "bfloat16", "int8"]
+Dtype = Literal["float32", "bfloat16", "int8", "int4"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-WEIGHTS: dict[Dtype, Literal["fp32", "bf16", "int8"]] = {"float32": "fp32", "bfloat16": "bf16", "int8": "int8"}
+WEIGHTS: dict[Dtype, Literal["fp32", "bf16", "int8", "int4"]] = {
+    "float32": "fp32",
+    "bfloat16": "bf16",
+    "int8": "int8",
+    "int4": "int4",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Model:
     """A language model or a classifier. Its weights are loaded when they are first needed.
 
     path: a run, one of its checkpoints, a model folder, an adapter or a Hugging Face folder.
-    dtype: the number format of the weights in `generate`; "int8" is for the CPU.
+    dtype: the number format of the weights in `generate`; "int8" and "int4" are for the CPU.
     """
 
     @as_gptctl_error

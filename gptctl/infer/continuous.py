@@ -79,8 +79,9 @@ class ContinuousBatch:
         """Return the next token of each row, in their order."""
         self.cache.make_room()
         tokens = to_device([[live.row.text[-1]] for live in self.rows], self.model.like.device)
-        logits = self.model.logits(self.model.hidden_states(tokens, self.cache))[:, -1]  # (B, V)
-        return self.sample(self.rows, logits)
+        with self.model.step_threads():
+            logits = self.model.logits(self.model.hidden_states(tokens, self.cache))[:, -1]  # (B, V)
+            return self.sample(self.rows, logits)
 
     @torch.inference_mode()
     def sample(self, rows: Sequence[LiveRow], logits: Tensor) -> list[Scored]:

@@ -1,12 +1,12 @@
-"""A GPT arranged for generation: fused matrices, no modules, and weights in float32, bfloat16 or int8.
+"""A GPT arranged for generation: fused matrices, no modules, and weights in fp32, bf16, int8 or int4.
 
 It computes what gptctl/model/gpt.py computes; read that to understand the model. At one token per step most of the time
 goes into reading weights, and most of the rest into the number of operations. Both are fewer here.
 
-In int8 the result of a token is the same bit for bit, whatever is read in the same pass; otherwise rounding activations
-would make differences of a last bit 10,000 times larger. Products of integers are exact. Attention sums are split
-depending on the number of queries and keys, so attention is computed for each token, or each prompt, by itself where
-rows differ. A prompt that is read in pieces is the same in any batch, if its pieces are.
+In int8 and int4 the result of a token is the same bit for bit, whatever is read in the same pass; otherwise rounding
+activations would make differences of a last bit 10,000 times larger. Products of integers are exact. Attention sums are
+split depending on the number of queries and keys, so attention is computed for each token, or each prompt, by
+itself where rows differ. A prompt that is read in pieces is the same in any batch, if its pieces are.
 
 Shapes: B batch, T new tokens, S cached slots, C hidden size, H heads, K key-value heads, D head dimension,
 F intermediate size.
@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from gptctl.core.errors import MachineError
 from gptctl.infer.decoder_layer import (
+    MAX_STEP_TOKENS,
     AttentionSpec,
     DecoderLayer,
     Function,
@@ -33,8 +36,9 @@ from gptctl.infer.decoder_layer import (
     norm_function,
     slices_per_token,
 )
-from gptctl.infer.native.int8_layers import NativeLinear
+from gptctl.infer.native.int8_layers import Int4Linear, NativeLinear
 from gptctl.infer.native.library import load_library
+from gptctl.infer.native.threads import kernel_threads, torch_threads
 from gptctl.infer.native_layer import NativeLayer, can_fuse
 from gptctl.infer.quantize import Int8Embedding, Int8Linear
 from gptctl.model.gpt import GPT, Block
@@ -43,7 +47,7 @@ from gptctl.model.malloc import trim_memory
 from gptctl.model.rope import RopeTables, look_up_rope
 from gptctl.model.static_kv_cache import StaticKVCache
 
-WeightFormat = Literal["fp32", "bf16", "int8"]
+WeightFormat = Literal["fp32", "bf16", "int8", "int4"]
 
 
 class Decoder:
@@ -59,22 +63,25 @@ class Decoder:
             model = model.bfloat16()
             model.make_tables()  # positions stay in float32
         self.config = model.config
-        self.batch_invariant = weights == "int8"
+        self.batch_invariant = weights in ("int8", "int4")
         self.is_native = self.batch_invariant and load_library() is not None
-        make: MakeLinear = NativeLinear if self.is_native else Int8Linear if self.batch_invariant else float_linear
+        if weights == "int4" and not self.is_native:
+            raise MachineError("int4 weights need a CPU with VNNI instructions and a C compiler", "use int8")
+        int8: MakeLinear = NativeLinear if self.is_native else Int8Linear
+        make = float_linear if not self.batch_invariant else Int4Linear if weights == "int4" else int8
         embedding = model.embedding.weight.detach()
         self.like = embedding.new_empty(0)  # has the dtype and the device of keys and values
-        self.embed: Function = Int8Embedding(embedding) if weights == "int8" else partial(look_up, embedding)
+        self.embed: Function = Int8Embedding(embedding) if self.batch_invariant else partial(look_up, embedding)
         self.positions = None if model.positions is None else copy_small(model.positions.weight)
         self.tables = {name: table.to(embedding.device) for name, table in model.named_buffers(recurse=False)}
         self.layers: list[DecoderLayer] = []
         for block in model.blocks:
             assert isinstance(block, Block)
-            is_fused = make is NativeLinear and can_fuse(block)
+            is_fused = self.is_native and can_fuse(block)
             self.layers.append((NativeLayer if is_fused else DecoderLayer)(block, self.config, make))
             trim_memory()  # the matrices that were fused
         self.final_norm = norm_function(model.final_norm)
-        self.head = make(model.head_weight(), None)
+        self.head = (int8 if self.batch_invariant else make)(model.head_weight(), None)
 
     def hidden_states(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None = None) -> Tensor:
         """Return the final hidden states (B, T, C) of tokens (B, T), which follow those in `cache`.
@@ -82,6 +89,13 @@ class Decoder:
         `lengths` are the numbers of tokens in each row of prompts, some of which may be padded. Where the cache is not
         empty, there is one row, and the tokens are a further piece of its prompt.
         """
+        if self.is_native and tokens.size(1) > MAX_STEP_TOKENS:  # attention to a prompt takes time
+            with torch_threads(kernel_threads()):
+                return self.pass_through(tokens, cache, lengths)
+        return self.pass_through(tokens, cache, lengths)
+
+    def pass_through(self, tokens: Tensor, cache: KVCache, lengths: Sequence[int] | None) -> Tensor:
+        """Compute `hidden_states`."""
         config, T = self.config, tokens.size(1)
         positions = cache.positions(T)  # (T,) or (B, T)
         x = self.embed(tokens)  # (B, T, C)
@@ -115,6 +129,10 @@ class Decoder:
                 window: AttentionSpec(False, None, slices_per_token(cache.lengths, T, window)) for window in windows
             }
         return {window: AttentionSpec(is_prefill, None if is_prefill else cache.mask(T, window)) for window in windows}
+
+    def step_threads(self) -> AbstractContextManager[None]:
+        """Return the context of a step, in which torch has one thread beside those of the kernels in C."""
+        return torch_threads(1) if self.is_native else nullcontext()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., C) to float32 logits (..., V)."""

@@ -1,4 +1,4 @@
-"""One block of a Decoder: attention, then feed-forward, with fused matrices, in float32, bfloat16 or int8.
+"""One block of a Decoder: attention, then feed-forward, with fused matrices, in fp32, bf16, int8 or int4.
 
 Shapes: B batch, T new tokens, S cached slots, C hidden size, H heads, K key-value heads, D head dimension,
 F intermediate size.
@@ -75,7 +75,7 @@ class DecoderLayer:
         self.norm_over_width = config.qk_norm and config.qk_norm_over == "width"
         self.query_norm = None if attention.query_norm is None else norm_function(attention.query_norm)
         self.key_norm = None if attention.key_norm is None else norm_function(attention.key_norm)
-        self.native_attention = native_attention(attention, config) if make is NativeLinear else None
+        self.native_attention = native_attention(attention, config) if is_native(make) else None
         self.add_matrices(block, attention, make)
 
     def add_matrices(self, block: Block, attention: Attention, make: MakeLinear) -> None:
@@ -181,6 +181,11 @@ class DecoderLayer:
         )
 
 
+def is_native(make: MakeLinear) -> bool:
+    """Return whether products are computed by the kernels in C."""
+    return isinstance(make, type) and issubclass(make, NativeLinear)
+
+
 def native_attention(attention: Attention, config: ModelConfig) -> NativeAttention:
     """Return the kernel of a layer's attention. Norms over the width, and clipping, are left to it."""
     is_prepared = config.qk_norm and config.qk_norm_over == "width"
@@ -282,7 +287,7 @@ def dense_mixture_output(module: MixtureOfExperts, experts: Experts, x: Tensor) 
 
 
 class Int8Experts:
-    """A mixture of experts in int8; the router is in double precision."""
+    """A mixture of experts in int8 or int4; the router is in double precision."""
 
     def __init__(self, module: MixtureOfExperts, make: MakeLinear) -> None:
         experts = module.experts

@@ -6,6 +6,7 @@ Shapes: B rows that have not ended, T tokens of a row in one pass, C hidden size
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -124,7 +125,13 @@ class Engine:
             for j in range(samples_per_prompt)
         ]
         generated = self.stream_static if self.static else self.stream_dynamic
-        for row, token in generated(rows, prompts, samples_per_prompt, params):
+        stream = generated(rows, prompts, samples_per_prompt, params)
+        while True:
+            with self.model.step_threads() if isinstance(self.model, Decoder) else nullcontext():
+                found = next(stream, None)
+            if found is None:
+                return
+            row, token = found
             yield token
             if token.id in stop_ids or should_stop(row.number, token.id):
                 row.room = 0

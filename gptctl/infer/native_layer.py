@@ -1,4 +1,4 @@
-"""One block of a Decoder in int8, whose norms, activation and residual additions are parts of its native products.
+"""One block of a Decoder in int8 or int4, whose norms, activation and residual additions are parts of native products.
 
 Shapes: B batch, T new tokens, C hidden size, F intermediate size.
 """
@@ -32,20 +32,21 @@ class NativeLayer(DecoderLayer):
         """Arrange the matrices with their norms and activations."""
         feed_forward = block.feed_forward
         assert isinstance(feed_forward, FeedForward)
+        assert isinstance(make, type) and issubclass(make, NativeLinear)
         heads = attention.query, attention.key, attention.value
         bias = None if attention.query.bias is None else torch.cat([part.bias for part in heads])
         norm = block.attention_norm if self.residual == "parallel_shared_norm" else block.feed_forward_norm
         gate, up, down = feed_forward.gate, feed_forward.up, feed_forward.down
-        self.heads_of = NativeLinear(torch.cat([part.weight for part in heads]), bias, norm=block.attention_norm)
-        self.added = NativeLinear(attention.output.weight, attention.output.bias)
-        self.hidden = NativeLinear(
+        self.heads_of = make(torch.cat([part.weight for part in heads]), bias, norm=block.attention_norm)
+        self.added = make(attention.output.weight, attention.output.bias)
+        self.hidden = make(
             up.weight,
             up.bias,
             gate=None if gate is None else (gate.weight, gate.bias),
             norm=norm,
             activation=feed_forward.activation,
         )
-        self.down = NativeLinear(down.weight, down.bias)
+        self.down = make(down.weight, down.bias)
 
     def __call__(self, x: Tensor, rope: RopeTables | None, cache: KVCache, number: int, spec: AttentionSpec) -> Tensor:
         """Map (B, T, C) to (B, T, C); `number` is the layer's."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -35,6 +35,7 @@ from gptctl.serve.scheduler import Event, Failed, Job, Piece, PromptRead, Schedu
 MAX_BODY_BYTES = 4 * 2**20
 BODY_SECONDS = 30  # in which a request must have arrived
 RETRY_SECONDS = 1
+GONE = "the client went away"
 
 
 class Inbox:
@@ -60,7 +61,7 @@ class Inbox:
         while choices:
             found = await self.queue.get()
             if found is None:
-                raise RequestError("the client went away", status=499)
+                raise RequestError(GONE, status=499)
             if isinstance(found[1], Failed):
                 raise RequestError(found[1].error.message, status=500)
             choices -= isinstance(found[1], Piece) and found[1].finish_reason is not None
@@ -228,6 +229,8 @@ async def read(request: Request, kind: type[Body]) -> Any:
                     raise RequestError(f"the request has more than {MAX_BODY_BYTES:,} bytes", status=413)
     except TimeoutError as error:
         raise RequestError("the request took too long to arrive", status=408) from error
+    except ClientDisconnect as error:
+        raise RequestError(GONE, status=499) from error
     return parse(kind, bytes(body))
 
 

@@ -122,7 +122,7 @@ def initial_progress(
     precision = job.precision
     optimizer_precision = "fp32" if job.precision == "fp32" else "bf16"
     if job.precision == "auto":
-        precision = device.select_precision(strategy.device, config.hidden_size)
+        precision = device.select_precision(strategy.device, config.hidden_size, config.vocab_size)
         optimizer_precision = device.optimizer_precision(strategy.device)
     return strategy.broadcast_object(
         TrainProgress(

@@ -92,7 +92,7 @@ def test_a_classifier_predicts_as_eval_does(gptctl: Callable[..., Ran], workspac
     [
         (lambda run: run.generate("a", max_tokens=0), "max_tokens"),
         (lambda run: run.generate("a", temprature=1), "temperature"),
-        (lambda run: load(run.path, dtype="bf16"), "dtype takes float32, bfloat16, int8, not 'bf16'"),
+        (lambda run: load(run.path, dtype="bf16"), "dtype takes float32, bfloat16, int8, int4, not 'bf16'"),
         (lambda run: load(run.path, device="gpu"), "device takes auto, cpu, cuda, mps, not 'gpu'"),
         (lambda run: run.predict("a"), "is a language model"),
         (lambda run: load("no/such/place"), "no such file or folder"),

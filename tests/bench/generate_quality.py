@@ -1,4 +1,4 @@
-"""What fewer bits cost: bits per byte of a run's val split with weights in float32, bfloat16 and int8.
+"""What fewer bits cost: bits per byte of a run's val split with weights in fp32, bf16, int8 and int4.
 
     python tests/bench/generate_quality.py RUN TOKENS [--windows 64]
 
@@ -50,7 +50,7 @@ def main() -> None:
     stream = np.concatenate([np.asarray(row, np.int64) for row in rows["tokens"].to_pylist()])
     bytes_per_token = sum(rows["n_bytes"].to_pylist()) / len(stream)
     found: dict[str, Any] = {}
-    kinds: tuple[WeightFormat, ...] = ("fp32", "bf16", "int8")
+    kinds: tuple[WeightFormat, ...] = ("fp32", "bf16", "int8", "int4")
     likeliest: dict[str, torch.Tensor] = {}
     for kind in kinds:
         model, config, _, _ = load_model(find_model(arguments.run))

@@ -1,14 +1,19 @@
-"""Time gptctl generate against Hugging Face's generate and CTranslate2 on GPT-2 124M with random weights, on this CPU.
+"""Time gptctl generate against Hugging Face's generate, CTranslate2 and llama.cpp, with random weights, on this CPU.
 
-    PEERS_PYTHON=... python tests/bench/generate_vs_peers.py [--rounds 5] [--threads 2]
+    PEERS_PYTHON=... LLAMA_PYTHON=... python tests/bench/generate_vs_peers.py [--rounds 5] [--threads 2]
 
-PEERS_PYTHON is the Python of an environment with torch, transformers and ctranslate2. All three have the same weights,
+PEERS_PYTHON is the Python of an environment with torch, transformers and ctranslate2. All have GPT-2 124M's weights,
 read the same prompts of 32 tokens and write 64 more, greedy, with batches of 1 and 8; the seconds of the whole call
-count, loading does not. Rounds alternate between the three, each in a process of its own that is alone at work, and the
+count, loading does not. Rounds alternate between them, each in a process of its own that is alone at work, and the
 best of them counts. Ours is also run with prompt lookup, which is not compared: random weights repeat themselves.
 
-The last line is one JSON document; `ratio` is the smaller, over both batches, of our int8 tokens per second over the
-larger of twice Hugging Face's best and CTranslate2's int8.
+LLAMA_PYTHON is the Python of an environment with xllamacpp (llama.cpp), whose Q8_0 our int8 is compared with, with one
+thread and with --threads: GPT-2 124M and a model like Llama of 0.5 billion parameters read prompts of 64 tokens and write
+96 more, alone and eight at once (its parallel sequences), and read prompts of 512 tokens. The medians count.
+
+Either variable may be missing. The last line is one JSON document; `ratio` is the smaller, over both batches, of our int8 tokens per second over the
+larger of twice Hugging Face's best and CTranslate2's int8; `ratio_llama` is the smallest of our tokens per second over
+llama.cpp's, over threads, batches and both models, and `ratio_llama_prompt` that of reading prompts.
 """
 
 from __future__ import annotations
@@ -16,13 +21,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from random import Random
 from typing import Any
 
 PROMPT, NEW, BATCHES = 32, 64, (1, 8)
+# The workloads beside llama.cpp: samples, tokens of a prompt, and tokens to write.
+WORKLOADS = {"batch 1": (1, 64, 96), "batch 8": (8, 64, 96), "prompt": (1, 512, 1)}
+LLAMA_LIKE = {
+    "layers": 24, "heads": 16, "kv_heads": 4, "hidden_size": 1024, "intermediate_size": 4608, "max_seq_len": 1024,
+    "vocab_size": 32000, "norm": "rmsnorm", "norm_eps": 1e-6, "positions": "rope", "activation": "swiglu", "bias": False,
+    "end_of_text": 2,
+}  # fmt: skip
 CONVERT = """
 import json, sys
 from ctranslate2.converters import TransformersConverter
@@ -61,6 +75,45 @@ for line in sys.stdin:
     seconds = time.perf_counter() - began
     assert all(len(row) == 64 for row in made), [len(row) for row in made]
     print(json.dumps({"seconds": seconds, "tokens": made}), flush=True)
+"""
+LLAMA = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import xllamacpp
+path, threads = sys.argv[1] + ".gguf", int(sys.argv[2])
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx, params.n_parallel, params.n_gpu_layers = path, 8 * 1024, 8, 0
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+server = xllamacpp.Server(params)
+pool = ThreadPoolExecutor(8)
+def write(prompt, new):
+    request = {"prompt": prompt, "max_tokens": new, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+    answer = server.handle_completions(request)
+    answer = json.loads(answer) if isinstance(answer, (str, bytes)) else answer
+    assert answer["usage"]["completion_tokens"] == new, answer
+for line in sys.stdin:
+    batch, new = json.loads(line)
+    began = time.perf_counter()
+    list(pool.map(lambda prompt: write(prompt, new), batch))
+    print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+"""
+OURS_AS_LLAMA = """
+import json, sys, time
+from pathlib import Path
+import torch
+from gptctl.infer.engine import Engine
+from gptctl.infer.generator import load_decoder
+from gptctl.infer.sampling import SamplingParams
+from gptctl.model import device
+decoder, _, _ = load_decoder(Path(sys.argv[1]), "int8", torch.device("cpu"))
+device.configure_process(int(sys.argv[2]))
+engine = Engine(decoder)
+for line in sys.stdin:
+    batch, new = json.loads(line)
+    began = time.perf_counter()
+    made = [sample.tokens for sample in engine.generate(batch, SamplingParams(max_tokens=new, temperature=0))]
+    assert all(len(row) == new for row in made)
+    print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
 """
 OURS = """
 import json, sys, time
@@ -148,28 +201,91 @@ def agreement(one: list[list[int]], other: list[list[int]]) -> float:
     return round(same / sum(map(len, one)), 3)
 
 
-def main() -> None:
-    """Run the rounds and print the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    peers = os.environ.get("PEERS_PYTHON") or sys.exit("set PEERS_PYTHON; see the head of this file")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_model(folder)
-        subprocess.run([peers, "-W", "ignore", "-c", CONVERT, name], check=True, stdout=subprocess.DEVNULL)
-        ours, theirs = ("fp32", "bf16", "int8", "int8-lookup"), ("hf-fp32", "hf-bf16", "ct2-float32", "ct2-int8")
-        running = {kind: Contestant(kind, sys.executable, OURS, folder, arguments.threads) for kind in ours}
-        running |= {kind: Contestant(kind, peers, WORKER, folder, arguments.threads) for kind in theirs}
-        for _ in range(arguments.rounds + 1):  # the first warms up, and can be no one's best
-            for contestant in running.values():
-                for batch in BATCHES:
-                    contestant.turn(batch)
+class Peer:
+    """llama.cpp or our int8, in a process that stays loaded."""
+
+    def __init__(self, python: str, script: str, model: Path, threads: int) -> None:
+        self.seconds: dict[str, list[float]] = {name: [] for name in WORKLOADS}
+        command, environment = [python, "-W", "ignore", "-c", script, str(model), str(threads)], os.environ.copy()
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment | {"OMP_NUM_THREADS": str(threads)},
+        )
+
+    def turn(self, name: str) -> None:
+        """Do one workload."""
+        batch, prompt, new = WORKLOADS[name]
+        random = Random(len(self.seconds[name]))
+        prompts = [[random.randrange(1000, 30000) for _ in range(prompt)] for _ in range(batch)]
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps([prompts, new]) + "\n")
+        self.process.stdin.flush()
+        self.seconds[name].append(json.loads(self.process.stdout.readline())["seconds"])
+
+    def rate(self, name: str) -> float:
+        """Return the median tokens per second: those that are written, or those of a prompt; the first round warms up."""
+        batch, prompt, new = WORKLOADS[name]
+        return (prompt if new == 1 else batch * new) / statistics.median(self.seconds[name][1:])
+
+
+def compare_with_llama(folder: Path, python: str, rounds: int, most_threads: int) -> dict[str, Any]:
+    """Compare int8 with llama.cpp's Q8_0, and return the rates and the ratios."""
+    from gptctl.model.config import ModelConfig, load_preset
+    from gptctl.model.gguf.writer import write_gguf
+    from gptctl.model.gpt import GPT
+    from gptctl.model.initialize import initialize
+    from gptctl.model.save import save_model
+    from tests.evals.small_model import tokenizer_json
+
+    rates: dict[str, Any] = {}
+    for kind, values in {"gpt2": load_preset("gpt2")["model"], "llama": LLAMA_LIKE}.items():
+        model = GPT(ModelConfig.model_validate(values))
+        initialize(model, seed=0)
+        save_model(folder / kind, model.eval(), tokenizer_json(), {})
+        write_gguf(folder / f"{kind}.gguf", model, tokenizer_json(), {}, "q8_0")
+        del model
+        for threads in sorted({1, most_threads}):
+            peers = {
+                "gptctl": Peer(sys.executable, OURS_AS_LLAMA, folder / kind, threads),
+                "llama.cpp": Peer(python, LLAMA, folder / kind, threads),
+            }
+            for _ in range(rounds + 1):
+                for name in WORKLOADS:
+                    for peer in peers.values():
+                        peer.turn(name)
+            for peer in peers.values():
+                assert peer.process.stdin
+                peer.process.stdin.close()
+                peer.process.wait()
+            for name in WORKLOADS:
+                found = {who: round(peer.rate(name), 1) for who, peer in peers.items()}
+                ratio = round(found["gptctl"] / found["llama.cpp"], 2)
+                rates[f"{kind}, {threads} threads, {name}"] = found | {"ratio": ratio}
+                print(f"{kind:6} {threads} threads, {name:9} {found} {ratio}", flush=True)
+    read = [rate["ratio"] for name, rate in rates.items() if name.endswith("prompt")]
+    written = [rate["ratio"] for name, rate in rates.items() if not name.endswith("prompt")]
+    return {"llama": rates, "ratio_llama": min(written), "ratio_llama_prompt": min(read)}
+
+
+def compare_with_peers(folder: Path, peers: str, rounds: int, threads: int) -> dict[str, Any]:
+    """Compare with transformers and CTranslate2, and return the rates and the ratio."""
+    write_model(folder)
+    subprocess.run([peers, "-W", "ignore", "-c", CONVERT, str(folder)], check=True, stdout=subprocess.DEVNULL)
+    ours, theirs = ("fp32", "bf16", "int8", "int8-lookup"), ("hf-fp32", "hf-bf16", "ct2-float32", "ct2-int8")
+    running = {kind: Contestant(kind, sys.executable, OURS, folder, threads) for kind in ours}
+    running |= {kind: Contestant(kind, peers, WORKER, folder, threads) for kind in theirs}
+    for _ in range(rounds + 1):  # the first warms up, and can be no one's best
         for contestant in running.values():
-            assert contestant.process.stdin
-            contestant.process.stdin.close()
-            contestant.process.wait()
+            for batch in BATCHES:
+                contestant.turn(batch)
+    for contestant in running.values():
+        assert contestant.process.stdin
+        contestant.process.stdin.close()
+        contestant.process.wait()
     rates: dict[str, dict[str, float]] = {
         kind: {str(batch): contestant.rate(batch) for batch in BATCHES} for kind, contestant in running.items()
     }
@@ -181,7 +297,24 @@ def main() -> None:
     }
     same = agreement(running["fp32"].tokens[1], running["hf-fp32"].tokens[1])
     ratio = min(rates["int8"][batch] / bars[batch] for batch in bars)
-    print(json.dumps({"tokens_per_second": rates, "bars": bars, "greedy_equal": same, "ratio": round(ratio, 2)}))
+    return {"tokens_per_second": rates, "bars": bars, "greedy_equal": same, "ratio": round(ratio, 2)}
+
+
+def main() -> None:
+    """Run the rounds and print the figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    peers, llama, result = os.environ.get("PEERS_PYTHON"), os.environ.get("LLAMA_PYTHON"), dict[str, Any]()
+    if not peers and not llama:
+        sys.exit("set PEERS_PYTHON or LLAMA_PYTHON; see the head of this file")
+    with tempfile.TemporaryDirectory() as name:
+        if peers:
+            result |= compare_with_peers(Path(name), peers, arguments.rounds, arguments.threads)
+        if llama:
+            result |= compare_with_llama(Path(name), llama, arguments.rounds, arguments.threads)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

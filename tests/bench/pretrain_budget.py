@@ -214,7 +214,10 @@ def nanochat(split: Split, folder: Path, minutes: float, threads: int) -> dict[s
         name = f"depth {depth}, batch {batch}"
         words = [str(time.time()), str(folder), str(60 * minutes), str(threads), str(split.vocab_size), str(depth)]
         command = [python, "-c", NANOCHAT, *words, str(batch), str(CONTEXT)]
-        environment = {"PYTHONPATH": os.environ["NANOCHAT_DIR"], "TORCHINDUCTOR_CACHE_DIR": f"{folder}/cache-{name}"}
+        environment = {
+            "PYTHONPATH": os.environ["NANOCHAT_DIR"],
+            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/cache-{depth}-{batch}",
+        }
         one = json.loads(run(command, **environment).splitlines()[-1])
         found[name] = {"bits_per_byte": round(split.bits_per_byte(one.pop("nats")), 4)} | one
         print(minutes, name, found[name], file=sys.stderr, flush=True)

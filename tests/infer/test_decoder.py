@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from gptctl.infer.decoder import Decoder, WeightFormat
 from gptctl.infer.decoder_layer import dense_mixture_output
+from gptctl.infer.native.library import load_library
 from gptctl.infer.quantize import LEVELS, Int8Linear, quantize_rows
 from gptctl.model.config import preset_names
 from gptctl.model.gpt import GPT
 from gptctl.model.kv_cache import KVCache
 from tests.model.test_gpt import make, some_tokens
 
+needs_kernels = pytest.mark.skipif(load_library() is None, reason="this processor has no VNNI instructions, or no cc")
 SMALL = [name for name in preset_names() if name.startswith("test-") or name in ("char-cpu", "char-modern")]
 
 
@@ -55,15 +57,17 @@ def test_other_choices_of_the_model(changes: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("weights", ["bf16", "int8"])
-def test_fewer_bits_are_near(name: str, weights: WeightFormat) -> None:
-    """The distribution moves little: less than a hundredth of a nat for random weights of unit size."""
+@pytest.mark.parametrize(
+    ("weights", "most"), [("bf16", 0.02), ("int8", 0.02), pytest.param("int4", 0.5, marks=needs_kernels)]
+)
+def test_fewer_bits_are_near(name: str, weights: WeightFormat, most: float) -> None:
+    """The distribution moves little, for random weights of unit size."""
     model = make(name)
     tokens = some_tokens(model, 2, 30)
     wanted = logits(model, tokens, [19, 29]).log_softmax(-1)
     found = logits(Decoder(model, weights), tokens, [19, 29]).log_softmax(-1)
     divergence = F.kl_div(found, wanted, log_target=True, reduction="batchmean") / 30
-    assert 0 < divergence < 0.02
+    assert 0 < divergence < most
     assert found.dtype == torch.float32
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from gptctl.core.errors import UsageError
-from gptctl.infer.decoder import Decoder
+from gptctl.infer.decoder import Decoder, WeightFormat
 from gptctl.infer.engine import Engine, Token
 from gptctl.infer.sampling import RandomNumbers, SamplingParams, apply_repetition_penalty, sample_tokens
 from gptctl.infer.speculative import Drafter, DraftModel, PromptLookup
 from gptctl.model.gpt import GPT
+from tests.infer.test_decoder import needs_kernels
 from tests.model.test_gpt import FAMILIES, make
 
 PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
@@ -90,11 +91,12 @@ def test_prompts_that_nothing_can_follow(prompt: list[int]) -> None:
         Engine(make("test-gpt2")).generate([[1], prompt], SamplingParams())
 
 
+@pytest.mark.parametrize("weights", ["int8", pytest.param("int4", marks=needs_kernels)])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_rows_are_equal_bit_for_bit_in_int8(name: str) -> None:
+def test_rows_are_equal_bit_for_bit_in_integers(name: str, weights: WeightFormat) -> None:
     """Log-probabilities, too: alone, ragged beside others, many at once, and with drafts verified in one pass."""
     model = make(name)
-    decoder, sampling = Decoder(model, "int8"), SamplingParams(max_tokens=40, seed=3, temperature=0.5, logprobs=True)
+    decoder, sampling = Decoder(model, weights), SamplingParams(max_tokens=40, seed=3, temperature=0.5, logprobs=True)
     prompts = [*PROMPTS, [3, 1] * 10, [9, 9, 9]]
 
     def rows(drafter: Drafter | None, given: list[list[int]], first: int) -> list[list[Token]]:

@@ -1,4 +1,4 @@
-"""The kernels in C: products and attention against their definitions, alone and in batches, with any number of threads."""
+"""The kernels in C: products and attention against their definitions, alone, in batches, and with many threads."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gptctl.core.errors import MachineError
 from gptctl.infer.decoder import Decoder
 from gptctl.infer.decoder_layer import AttentionSpec, DecoderLayer, slices_per_token
-from gptctl.infer.native import library
-from gptctl.infer.native.int8_layers import NativeLinear
+from gptctl.infer.engine import Engine
+from gptctl.infer.native import int8_layers, library
+from gptctl.infer.native.int8_layers import Int4Linear, NativeLinear
 from gptctl.infer.native.library import load_library
+from gptctl.infer.native.threads import kernel_threads
 from gptctl.infer.quantize import LEVELS, quantize_rows
+from gptctl.infer.sampling import SamplingParams
 from gptctl.model.feed_forward import ACTIVATIONS
 from gptctl.model.kv_cache import KVCache
 from gptctl.model.norms import RMSNormPlusOne
 from gptctl.model.rope import look_up_rope
-from tests.infer.test_decoder import logits
+from tests.infer.test_decoder import logits, needs_kernels
 from tests.model.test_gpt import make, some_tokens
 
-needs_kernels = pytest.mark.skipif(load_library() is None, reason="this processor has no VNNI instructions, or no cc")
 ROWS = (1, 2, 3, 4, 5, 7, 8, 12, 13, 25, 64)
 
 
@@ -70,15 +73,43 @@ def test_products(shape: tuple[int, int], threads: None) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("shape", [(37, 200), (256, 768), (5, 1), (64, 3072)])
+def test_products_of_4_bits(shape: tuple[int, int], threads: None) -> None:
+    """Each 32 weights of an output are a scale times integers from -8 to 7, of which the largest is -8."""
+    weight, bias, x = torch.randn(shape), torch.randn(shape[0]), torch.randn(64, shape[1])
+    weight[0], weight[1, :5] = 0, 1e-9  # scales that are zero in float16
+    layer = Int4Linear(weight, bias)
+    rounded = torch.zeros_like(weight, dtype=torch.float64)
+    for start in range(0, shape[1], 32):
+        block = weight[:, start : start + 32]
+        largest = block.gather(1, block.abs().argmax(1, keepdim=True))
+        scale = (largest / -8).half().double()
+        rounded[:, start : start + 32] = (block / scale).nan_to_num(0, 0, 0).round().clamp(-8, 7) * scale
+    assert (rounded - weight).abs().max() < weight.abs().max() / 8
+    peaks = x.abs().amax(-1, keepdim=True)
+    wanted = (x / peaks * LEVELS).round().double() * peaks / LEVELS @ rounded.T + bias
+    alone = torch.cat([layer(row[None]) for row in x])
+    torch.testing.assert_close(alone.double(), wanted, atol=1e-4, rtol=1e-4)
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        for rows in ROWS:
+            assert torch.equal(layer(x[:rows]), alone[:rows])
+
+
+@needs_kernels
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_gates_and_norms(activation: str) -> None:
     """Those of the model, in front of a product and behind it."""
     weight, bias, gate, offset = torch.randn(70, 96) / 8, torch.randn(70), torch.randn(70, 96) / 8, torch.randn(70)
     x, act = torch.randn(9, 96), ACTIVATIONS[activation]
     norms = (
-        nn.LayerNorm(96), nn.LayerNorm(96, bias=False), nn.LayerNorm(96, elementwise_affine=False), nn.RMSNorm(96, 1e-6),
-        RMSNormPlusOne(96, 1e-5), nn.Identity(),
-    )  # fmt: skip
+        nn.LayerNorm(96),
+        nn.LayerNorm(96, bias=False),
+        nn.LayerNorm(96, elementwise_affine=False),
+        nn.RMSNorm(96, 1e-6),
+        RMSNormPlusOne(96, 1e-5),
+        nn.Identity(),
+    )
     for norm in map(lively, norms):
         with torch.no_grad():
             normed = norm(x)
@@ -87,6 +118,8 @@ def test_activations_gates_and_norms(activation: str) -> None:
         found = NativeLinear(weight, bias, norm=norm, activation=activation)(x)
         torch.testing.assert_close(found, plain, atol=2e-2, rtol=1e-2)  # a rounding may fall to the other side
         assert (found - plain).abs().median() < 1e-5
+        four = Int4Linear(weight, bias, gate=(gate, offset), norm=norm, activation=activation)(x)
+        assert 0 < (four - gated).abs().mean() < 0.3 * gated.std()
         found = NativeLinear(weight, bias, gate=(gate, offset), norm=norm, activation=activation)(x)
         assert (found - gated).abs().median() < 1e-5
 
@@ -143,8 +176,18 @@ def test_attention(name: str) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("changes", [{}, {"residual": "parallel"}, {"residual": "parallel_shared_norm"}, {"norm_position": "post"},
-                                     {"norm_position": "pre_and_output"}, {"residual_multiplier": 0.5}, {"activation": "swiglu"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"residual": "parallel"},
+        {"residual": "parallel_shared_norm"},
+        {"norm_position": "post"},
+        {"norm_position": "pre_and_output"},
+        {"residual_multiplier": 0.5},
+        {"activation": "swiglu"},
+    ],
+)
 def test_layers_are_those_of_torch(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Fused or not: the logits are nearer to those of torch's int8 kernels than these are to the model's."""
     model = make("test-gpt2", **changes)
@@ -208,3 +251,48 @@ def test_without_a_compiler_or_a_place(tmp_path: Path, monkeypatch: pytest.Monke
     assert loaded() is not None
     monkeypatch.setenv("GPTCTL_NATIVE", "0")
     assert loaded() is None
+
+
+def test_int4_needs_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch has none that fit."""
+    monkeypatch.setattr("gptctl.infer.decoder.load_library", lambda: None)
+    with pytest.raises(MachineError, match="int4 weights need a CPU with VNNI") as caught:
+        Decoder(make("test-gpt2"), "int4")
+    assert caught.value.hint == "use int8"
+
+
+@needs_kernels
+def test_the_variant_without_avx512(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives what the other one does, where the processor has both."""
+    torch.manual_seed(1)
+    weight, x = torch.randn(70, 96), torch.randn(13, 96)
+    norm, made = lively(nn.LayerNorm(96)), []
+    monkeypatch.setenv("GPTCTL_CACHE", str(tmp_path))
+    for features, options in ((library.AVX2, library.AVX2_OPTIONS), (library.AVX512, library.AVX512_OPTIONS)):
+        if not all(torch.cpu.get_capabilities().get(name) for name in features):
+            pytest.skip("the processor has only one of them")
+        monkeypatch.setattr(library, "processor_options", lambda options=options: options)
+        kernels = load_library.__wrapped__()
+        monkeypatch.setattr(int8_layers, "load_library", lambda kernels=kernels: kernels)
+        kinds = NativeLinear, Int4Linear
+        made += [kind(weight, None, gate=(weight.flip(0), None), norm=norm, activation="swiglu")(x) for kind in kinds]
+    for found, wanted in zip(made[:2], made[2:], strict=True):
+        torch.testing.assert_close(found, wanted, atol=2e-2, rtol=1e-2)  # a rounding may fall to the other side
+        assert (found - wanted).abs().median() < 1e-5
+
+
+@needs_kernels
+def test_torch_has_one_thread_in_a_step(threads: None) -> None:
+    """And as many as before for prompts, behind each token, and where a caller stops reading."""
+    torch.set_num_threads(3)
+    decoder, seen = Decoder(make("test-gpt2"), "int8"), []
+    plain = decoder.pass_through
+    decoder.pass_through = lambda *all: seen.append((torch.get_num_threads(), kernel_threads())) or plain(*all)  # type: ignore[method-assign]
+    stream = Engine(decoder).stream([[5] * 20, [6]], SamplingParams(max_tokens=4))
+    for number, _ in enumerate(stream):
+        assert (torch.get_num_threads(), kernel_threads()) == (3, 3)
+        if number == 5:
+            break
+    stream.close()
+    assert (torch.get_num_threads(), kernel_threads()) == (3, 3)
+    assert seen == [(3, 3), (1, 3), (1, 3)]

@@ -17,7 +17,7 @@ from gptctl.core.errors import UsageError
 from gptctl.core.redact import redacted
 
 PREFIX = "GPTCTL_"
-NOT_KEYS = ("GPTCTL_CACHE",)
+NOT_KEYS = ("GPTCTL_CACHE", "GPTCTL_NATIVE")
 
 
 def parse_set(text: str) -> Values:

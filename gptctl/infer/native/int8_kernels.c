@@ -1,4 +1,4 @@
-// The pass of a decoder in int8 on a CPU with VNNI: matrix products with what comes before and after them, and attention.
+// The pass of a decoder in int8 or int4 on a CPU with VNNI: matrix products with what is around them, and attention.
 //
 // gptctl/infer/native/library.py compiles this file, and int8_layers.py describes the arguments. Each output is computed
 // in one way, whatever other rows there are, so the result of a row does not depend on its batch. Sums of integer
@@ -43,7 +43,9 @@ typedef __m512i vi;
 #define vi_add _mm512_add_epi32
 #define vi_sub _mm512_sub_epi32
 #define vi_shift(x, n) _mm512_slli_epi32(x, n)
-#define vi_dot _mm512_dpbusd_epi32
+#define vi_low(x) _mm512_and_si512(x, _mm512_set1_epi8(15))
+#define vi_high(x) vi_low(_mm512_srli_epi16(x, 4))
+#define vf_load_half(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
 #define as_float _mm512_castsi512_ps
 #define as_int _mm512_castps_si512
 #define vf_abs(x) _mm512_abs_ps(x)
@@ -72,7 +74,9 @@ typedef __m256i vi;
 #define vi_add _mm256_add_epi32
 #define vi_sub _mm256_sub_epi32
 #define vi_shift(x, n) _mm256_slli_epi32(x, n)
-#define vi_dot _mm256_dpbusd_avx_epi32
+#define vi_low(x) _mm256_and_si256(x, _mm256_set1_epi8(15))
+#define vi_high(x) vi_low(_mm256_srli_epi16(x, 4))
+#define vf_load_half(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
 #define as_float _mm256_castsi256_ps
 #define as_int _mm256_castps_si256
 #define vf_abs(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
@@ -85,6 +89,7 @@ static inline float fold(__m128 half, int maximum) {
 static inline float vf_sum(vf x) { return fold(_mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)), 0); }
 static inline float vf_peak(vf x) { return fold(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)), 1); }
 static inline void store_bytes(uint8_t *to, vi x) {
+    x = _mm256_and_si256(x, _mm256_set1_epi32(255));
     __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
 }
@@ -94,6 +99,8 @@ static inline void store_bytes(uint8_t *to, vi x) {
 
 #define UNIT (2 * LANES)  // outputs that are computed together
 #define GROUP 4           // inputs that one instruction multiplies and adds
+#define BLOCK 32          // inputs whose weights in int4 have a common scale for each output
+#define TILE4 (TILE / 2)  // rows in int4, which have sums in integers and in floats
 
 int lanes(void) { return LANES; }
 
@@ -213,15 +220,15 @@ static void run(Work function, void *arguments, int threads) {  // the caller ho
 }
 
 // Memory of each thread that grows and is kept. The first thread's holds what all of them read, too.
-static struct { void *memory; size_t size; } scratch[MAX_THREADS];
+static struct { char *memory; size_t size; } scratch[MAX_THREADS];
 
-static void *reserve(int thread, size_t size) {
+static int reserve(int thread, size_t size) {  // returns whether there is room
     if (scratch[thread].size < size) {
         free(scratch[thread].memory);
         scratch[thread].memory = aligned_alloc(64, (size + 63) / 64 * 64);
-        scratch[thread].size = size;
+        scratch[thread].size = scratch[thread].memory ? size : 0;
     }
-    return scratch[thread].memory;
+    return scratch[thread].memory != NULL;
 }
 
 // ---- Products: y = f(norm(x) W^T + b) + residual ----
@@ -231,13 +238,15 @@ enum { NO_ACTIVATION, RELU, RELU_SQUARED, GELU_TANH, GELU, SILU };
 
 typedef struct {
     const int8_t *weights;  // (units, K / 4, UNIT, 4); of a gated layer, units of gate and up by turns
-    const float *scales;    // of each output
+    // In int4, (units, K / 32, 4, UNIT, 4), weight + 8 of the inputs 0 to 15 of a block in the lower half of bytes.
+    const uint16_t *block_scales;  // in int4, (units, K / 32, UNIT), in float16
+    const float *scales;    // of each output in int8
     const int32_t *sums;    // 128 times the sum of each output's weights
     const float *bias;      // of each output, or NULL
     const float *norm_weight, *norm_bias;  // (K,), or NULL
     int64_t inputs, padded_inputs, outputs, units;
     float norm_eps;
-    int32_t norm, activation, gated;
+    int32_t norm, activation, gated, bits;
 } Linear;
 
 typedef struct {
@@ -276,9 +285,9 @@ static void normalize(const Linear *layer, const float *x, float *y) {
     for (; k < K; k++) y[k] = (x[k] - mean) * factor * (weight ? weight[k] : 1) + (bias ? bias[k] : 0);
 }
 
-// Quantize a row to bytes around 128, and return the scale. A row that is not finite gets a scale that is not. Each group
-// of 4 bytes is `stride` bytes behind the one before.
-static float quantize(const float *x, int64_t K, int64_t padded, uint8_t *to, size_t stride) {
+// Quantize a row to bytes around `middle`, and return the scale. A row that is not finite gets a scale that is not. Each
+// group of 4 bytes is `stride` bytes behind the one before.
+static float quantize(const float *x, int64_t K, int64_t padded, int middle, uint8_t *to, size_t stride) {
     int64_t whole = K / LANES * LANES, k;
     uint8_t some[LANES];
     vf peaks = vf_set(0), probe = vf_set(0);
@@ -296,9 +305,9 @@ static float quantize(const float *x, int64_t K, int64_t padded, uint8_t *to, si
     for (k = 0; k < padded; k += LANES) {
         if (k < whole) {
             vf share = vf_div(vf_load(x + k), vf_set(peak));
-            store_bytes(some, vi_add(vi_from_float(vf_mul(share, vf_set(127))), vi_set(128)));
+            store_bytes(some, vi_add(vi_from_float(vf_mul(share, vf_set(127))), vi_set(middle)));
         } else {
-            for (int i = 0; i < LANES; i++) some[i] = k + i < K ? (int)rintf(x[k + i] / peak * 127) + 128 : 128;
+            for (int i = 0; i < LANES; i++) some[i] = k + i < K ? (int)rintf(x[k + i] / peak * 127) + middle : middle;
         }
         for (int i = 0; i < LANES && k + i < padded; i += GROUP, to += stride) memcpy(to, some + i, GROUP);
     }
@@ -306,36 +315,53 @@ static float quantize(const float *x, int64_t K, int64_t padded, uint8_t *to, si
 }
 
 // Rows are computed in tiles of equal size, the last of which may be smaller. The bytes of a tile are (K / 4, rows, 4).
-static int64_t tile_rows(int64_t rows) {
-    int64_t tiles = (rows + TILE - 1) / TILE;
-    return (rows + tiles - 1) / tiles;
+static int64_t tile_rows(const Product *p) {
+    int64_t most = p->layer->bits == 4 ? TILE4 : TILE, tiles = (p->rows + most - 1) / most;
+    return (p->rows + tiles - 1) / tiles;
 }
 
-static int64_t rows_of_tile(int64_t rows, int64_t first) {
-    int64_t usual = tile_rows(rows);
-    return rows - first < usual ? rows - first : usual;
+static int64_t rows_of_tile(const Product *p, int64_t first) {
+    int64_t usual = tile_rows(p);
+    return p->rows - first < usual ? p->rows - first : usual;
 }
 
 static size_t all_bytes(const Product *p) { return (p->rows * p->layer->padded_inputs + 63) / 64 * 64; }
 
-static void quantize_row(const Product *p, int64_t row, uint8_t *bytes, float *scales, float *normed) {
+// Memory for the quantized rows: their bytes, their scales, in int4 8 times the sums of their blocks, and a row for each
+// thread to normalize in.
+static size_t scales_at(const Product *p) { return all_bytes(p); }
+static size_t sums_at(const Product *p) { return scales_at(p) + p->rows * sizeof(float); }
+static size_t normed_at(const Product *p, int thread) {
+    size_t blocks = p->layer->bits == 4 ? p->rows * p->layer->padded_inputs / BLOCK : 0;
+    return sums_at(p) + blocks * sizeof(int32_t) + thread * p->layer->inputs * sizeof(float);
+}
+
+static void quantize_row(const Product *p, int64_t row, char *memory, float *normed) {
     const Linear *layer = p->layer;
     const float *x = p->x + row * layer->inputs;
-    int64_t place = row % tile_rows(p->rows), first = row - place;
+    int64_t place = row % tile_rows(p), first = row - place, blocks = layer->padded_inputs / BLOCK;
+    uint8_t *bytes = (uint8_t *)memory + first * layer->padded_inputs + GROUP * place;
+    size_t stride = GROUP * rows_of_tile(p, first);
     if (layer->norm != NO_NORM) {
         normalize(layer, x, normed);
         x = normed;
     }
-    scales[row] = quantize(x, layer->inputs, layer->padded_inputs, bytes + first * layer->padded_inputs + GROUP * place,
-                           GROUP * rows_of_tile(p->rows, first));
+    int middle = layer->bits == 4 ? 0 : 128;
+    ((float *)(memory + scales_at(p)))[row] = quantize(x, layer->inputs, layer->padded_inputs, middle, bytes, stride);
+    if (layer->bits != 4) return;
+    for (int64_t block = 0; block < blocks; block++) {
+        int32_t sum = 0;
+        for (int i = 0; i < BLOCK / GROUP; i++, bytes += stride)
+            for (int j = 0; j < GROUP; j++) sum += (int8_t)bytes[j];
+        ((int32_t *)(memory + sums_at(p)))[row * blocks + block] = 8 * sum;
+    }
 }
 
 static void quantize_rows(void *arguments, int thread) {  // of large batches, into the first thread's memory
     Product *p = arguments;
-    uint8_t *bytes = scratch[0].memory;
-    float *scales = (float *)(bytes + all_bytes(p));
-    float *normed = scales + (p->rows + 15) / 16 * 16 + thread * p->layer->inputs;
-    for (int64_t row; (row = atomic_fetch_add(p->next, 1)) < p->rows;) quantize_row(p, row, bytes, scales, normed);
+    char *memory = scratch[0].memory;
+    float *normed = (float *)(memory + normed_at(p, thread));
+    for (int64_t row; (row = atomic_fetch_add(p->next, 1)) < p->rows;) quantize_row(p, row, memory, normed);
 }
 
 static inline vf activate(vf x, int activation) {
@@ -398,33 +424,113 @@ static inline __attribute__((always_inline)) void sum_products(
     EACH(END)
 }
 
-// Compute a unit of outputs (rows, UNIT) of a tile, before activation.
-static void unit_of_tile(const Linear *layer, int64_t unit, const uint8_t *bytes, const float *scales, int64_t rows,
-                         float out[TILE][UNIT]) {
+#if TILE4 > 3
+#define EACH4(X) X(0) X(1) X(2) X(3) X(4) X(5)
+#else
+#define EACH4(X) X(0) X(1) X(2)
+#endif
+#define BEGIN4(s) vf total##s = vf_set(0), more##s = vf_set(0);
+#define BEGIN_BLOCK(s)                                                    \
+    vi a##s = vi_zero(), b##s = vi_zero(), c##s = vi_zero(), d##s = vi_zero(); \
+    if (s < rows) a##s = b##s = vi_sub(vi_zero(), vi_set(sums[s * blocks + block]));
+#define ADD4(s)                                              \
+    if (s < rows) {                                          \
+        int32_t four, later;                                 \
+        memcpy(&four, bytes + GROUP * s, GROUP);             \
+        memcpy(&later, bytes + GROUP * (4 * rows + s), GROUP); \
+        add_products(&a##s, low0, vi_set(four));             \
+        add_products(&b##s, low1, vi_set(four));             \
+        add_products(rows > 2 ? &a##s : &c##s, high0, vi_set(later)); \
+        add_products(rows > 2 ? &b##s : &d##s, high1, vi_set(later)); \
+    }
+#define END_BLOCK(s)                                                          \
+    if (s < rows) {                                                           \
+        if (rows <= 2) a##s = vi_add(a##s, c##s), b##s = vi_add(b##s, d##s);  \
+        total##s = vf_fma(vf_from_int(a##s), scale0, total##s);               \
+        more##s = vf_fma(vf_from_int(b##s), scale1, more##s);                 \
+    }
+#define END4(s) \
+    if (s < rows) out[s][0] = total##s, out[s][1] = more##s;
+
+static inline __attribute__((always_inline)) void sum_blocks(
+    const int8_t *w, const uint16_t *scales, const uint8_t *bytes, const int32_t *sums, int64_t blocks, const int rows,
+    vf out[TILE4][2]) {
+    EACH4(BEGIN4)
+    for (int64_t block = 0; block < blocks; block++, bytes += 4 * GROUP * rows, scales += UNIT) {
+        EACH4(BEGIN_BLOCK)
+#pragma GCC unroll 4
+        for (int part = 0; part < 4; part++, w += GROUP * UNIT, bytes += GROUP * rows) {
+            for (int line = 0; line < GROUP * UNIT; line += 64) _mm_prefetch((const char *)w + AHEAD + line, _MM_HINT_T0);
+            vi both0 = vi_load(w), both1 = vi_load(w + GROUP * LANES);
+            vi low0 = vi_low(both0), low1 = vi_low(both1), high0 = vi_high(both0), high1 = vi_high(both1);
+            EACH4(ADD4)
+        }
+        vf scale0 = vf_load_half(scales), scale1 = vf_load_half(scales + LANES);
+        EACH4(END_BLOCK)
+    }
+    EACH4(END4)
+}
+
+static void unit_of_tile4(const Product *p, int64_t unit, const char *memory, int64_t row, int64_t rows, float out[TILE][UNIT]) {
+    const Linear *layer = p->layer;
+    vf totals[TILE4][2];
+    int64_t blocks = layer->padded_inputs / BLOCK;
+    const uint8_t *bytes = (const uint8_t *)memory + row * layer->padded_inputs;
+    const int8_t *w = layer->weights + unit * UNIT * layer->padded_inputs / 2;
+    const uint16_t *scales = layer->block_scales + unit * UNIT * blocks;
+    const int32_t *sums = (const int32_t *)(memory + sums_at(p)) + row * blocks;
+    const float *row_scales = (const float *)(memory + scales_at(p)) + row;
+    switch (rows) {
+        case 1: sum_blocks(w, scales, bytes, sums, blocks, 1, totals); break;
+        case 2: sum_blocks(w, scales, bytes, sums, blocks, 2, totals); break;
+#if TILE4 > 3
+        case 3: sum_blocks(w, scales, bytes, sums, blocks, 3, totals); break;
+        case 4: sum_blocks(w, scales, bytes, sums, blocks, 4, totals); break;
+        case 5: sum_blocks(w, scales, bytes, sums, blocks, 5, totals); break;
+#endif
+        default: sum_blocks(w, scales, bytes, sums, blocks, TILE4, totals);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < 2; j++) {
+            vf y = vf_mul(totals[r][j], vf_set(row_scales[r]));
+            if (layer->bias) y = vf_add(y, vf_load(layer->bias + unit * UNIT + j * LANES));
+            vf_store(out[r] + j * LANES, y);
+        }
+}
+
+// Compute a unit of outputs (rows, UNIT) of the tile that begins with a row, before activation.
+static void unit_of_tile(const Product *p, int64_t unit, const char *memory, int64_t row, int64_t rows, float out[TILE][UNIT]) {
+    const Linear *layer = p->layer;
+    if (layer->bits == 4) {
+        unit_of_tile4(p, unit, memory, row, rows, out);
+        return;
+    }
     vi sums[TILE][2];
     int64_t groups = layer->padded_inputs / GROUP, first = unit * UNIT;
+    const uint8_t *bytes = (const uint8_t *)memory + row * layer->padded_inputs;
     const int8_t *w = layer->weights + unit * UNIT * layer->padded_inputs;
+    const float *row_scales = (const float *)(memory + scales_at(p)) + row;
     switch (rows) {
         case 1: sum_products(w, bytes, groups, 1, 4, sums); break;
         case 2: sum_products(w, bytes, groups, 2, 2, sums); break;
         case 3: sum_products(w, bytes, groups, 3, 2, sums); break;
         case 4: sum_products(w, bytes, groups, 4, 1, sums); break;
         case 5: sum_products(w, bytes, groups, 5, 1, sums); break;
-        case 6: sum_products(w, bytes, groups, 6, 1, sums); break;
 #if TILE > 6
+        case 6: sum_products(w, bytes, groups, 6, 1, sums); break;
         case 7: sum_products(w, bytes, groups, 7, 1, sums); break;
         case 8: sum_products(w, bytes, groups, 8, 1, sums); break;
         case 9: sum_products(w, bytes, groups, 9, 1, sums); break;
         case 10: sum_products(w, bytes, groups, 10, 1, sums); break;
         case 11: sum_products(w, bytes, groups, 11, 1, sums); break;
-        default: sum_products(w, bytes, groups, 12, 1, sums);
 #endif
+        default: sum_products(w, bytes, groups, TILE, 1, sums);
     }
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < 2; j++) {
             int64_t n = first + j * LANES;
             vf y = vf_mul(vf_from_int(vi_sub(sums[r][j], vi_load(layer->sums + n))), vf_load(layer->scales + n));
-            y = vf_mul(y, vf_set(scales[r]));
+            y = vf_mul(y, vf_set(row_scales[r]));
             vf_store(out[r] + j * LANES, layer->bias ? vf_add(y, vf_load(layer->bias + n)) : y);
         }
 }
@@ -432,22 +538,19 @@ static void unit_of_tile(const Linear *layer, int64_t unit, const uint8_t *bytes
 static void compute_units(void *arguments, int thread) {
     Product *p = arguments;
     const Linear *layer = p->layer;
-    uint8_t *bytes = scratch[p->is_shared ? 0 : thread].memory;
-    float *scales = (float *)(bytes + all_bytes(p));
+    char *memory = scratch[p->is_shared ? 0 : thread].memory;
     if (!p->is_shared)
-        for (int64_t row = 0; row < p->rows; row++)
-            quantize_row(p, row, bytes, scales, scales + (p->rows + 15) / 16 * 16);
+        for (int64_t row = 0; row < p->rows; row++) quantize_row(p, row, memory, (float *)(memory + normed_at(p, 0)));
     int64_t turns = layer->gated ? layer->units / 2 : layer->units, width = layer->outputs;
     float out[TILE][UNIT], gate[TILE][UNIT];
     for (int64_t turn; (turn = atomic_fetch_add(p->next, 1)) < turns;)
         for (int64_t row = 0, rows; row < p->rows; row += rows) {
-            rows = rows_of_tile(p->rows, row);
-            const uint8_t *tile = bytes + row * layer->padded_inputs;
+            rows = rows_of_tile(p, row);
             if (layer->gated) {
-                unit_of_tile(layer, 2 * turn, tile, scales + row, rows, gate);
-                unit_of_tile(layer, 2 * turn + 1, tile, scales + row, rows, out);
+                unit_of_tile(p, 2 * turn, memory, row, rows, gate);
+                unit_of_tile(p, 2 * turn + 1, memory, row, rows, out);
             } else {
-                unit_of_tile(layer, turn, tile, scales + row, rows, out);
+                unit_of_tile(p, turn, memory, row, rows, out);
             }
             for (int r = 0; r < rows; r++) {
                 for (int i = 0; i < UNIT; i += LANES) {
@@ -470,18 +573,22 @@ static void compute_units(void *arguments, int thread) {
 
 #define ROWS_OF_EACH 4  // so few rows are quantized by each thread for itself, which is sooner than to wait
 
-// Compute y (M, N) from x (M, K), and a residual (M, N) or NULL, which may be y.
-void product(const Linear *layer, const float *x, const float *residual, float *y, int64_t rows, int threads) {
+// Compute y (M, N) from x (M, K), and a residual (M, N) or NULL, which may be y. Return whether there was enough memory.
+int product(const Linear *layer, const float *x, const float *residual, float *y, int64_t rows, int threads) {
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     pthread_mutex_lock(&one_caller);
-        atomic_long quantized = 0, computed = 0;
+    atomic_long quantized = 0, computed = 0;
     Product all = {layer, x, residual, y, rows, rows > ROWS_OF_EACH, &quantized};
-    size_t size = all_bytes(&all) + (rows + 16 + layer->inputs * threads) * sizeof(float);
-    for (int thread = 0; thread < (all.is_shared ? 1 : threads); thread++) reserve(thread, size);
-    if (all.is_shared) run(quantize_rows, &all, threads);
-    all.next = &computed;
-    run(compute_units, &all, threads);
+    int has_room = 1;
+    for (int thread = 0; thread < (all.is_shared ? 1 : threads); thread++)
+        has_room &= reserve(thread, normed_at(&all, all.is_shared ? threads : 1));
+    if (has_room) {
+        if (all.is_shared) run(quantize_rows, &all, threads);
+        all.next = &computed;
+        run(compute_units, &all, threads);
+    }
     pthread_mutex_unlock(&one_caller);
+    return has_room;
 }
 
 // ---- Attention of few new tokens to the cache ----
@@ -586,7 +693,7 @@ static void attend_heads(void *arguments, int thread) {  // a unit is a key-valu
     Attending *p = arguments;
     const Attention *layer = p->layer;
     int64_t H = layer->heads, G = layer->kv_heads, D = layer->head_dim, width = (H + 2 * G) * D, sharing = H / G;
-    float *weights = scratch[thread].memory;
+    float *weights = (float *)scratch[thread].memory;
     for (int64_t unit; (unit = atomic_fetch_add(p->next, 1)) < p->rows * G;) {
         int64_t row = unit / G, g = unit % G;
         float *keys = p->keys + row * p->row_stride + g * p->head_stride;
@@ -615,18 +722,21 @@ static void attend_heads(void *arguments, int thread) {  // a unit is a key-valu
     }
 }
 
-// Store the keys and values of new tokens, and compute the attention of their queries.
-void attention(const Attention *layer, float *heads, const float *cosines, const float *sines, int64_t half,
+// Store the keys and values of new tokens, and compute the attention of their queries. Return as above.
+int attention(const Attention *layer, float *heads, const float *cosines, const float *sines, int64_t half,
                int64_t angle_stride, float *keys, float *values, int64_t row_stride, int64_t head_stride,
                const int64_t *lengths, float *out, int64_t rows, int64_t tokens, int threads) {
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     pthread_mutex_lock(&one_caller);
     int64_t longest = 0;
     for (int64_t row = 0; row < rows; row++) longest = lengths[row] > longest ? lengths[row] : longest;
-    for (int thread = 0; thread < threads; thread++) reserve(thread, (longest + tokens + LANES) * sizeof(float));
+    int has_room = 1;
+    for (int thread = 0; thread < threads; thread++)
+        has_room &= reserve(thread, (longest + tokens + LANES) * sizeof(float));
     atomic_long next = 0;
     Attending all = {layer, heads, cosines, sines, half, angle_stride, keys, values, row_stride,
                      head_stride, lengths, out, rows, tokens, &next};
-    run(attend_heads, &all, threads);
+    if (has_room) run(attend_heads, &all, threads);
     pthread_mutex_unlock(&one_caller);
+    return has_room;
 }

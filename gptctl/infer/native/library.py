@@ -27,7 +27,7 @@ COMPILERS = ("cc", "gcc", "clang")
 OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread")
 AVX512 = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_vnni")  # capabilities as torch names them
 AVX512_OPTIONS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx2", "-mfma")
-AVX2, AVX2_OPTIONS = ("avx_vnni", "avx2", "fma3"), ("-mavxvnni", "-mavx2", "-mfma")
+AVX2, AVX2_OPTIONS = ("avx_vnni", "avx2", "fma3", "f16c"), ("-mavxvnni", "-mavx2", "-mfma", "-mf16c")
 COMPILE_SECONDS = 120
 SWITCH = "GPTCTL_NATIVE"  # 0: the kernels of torch
 
@@ -91,9 +91,9 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Declare the arguments of the functions that int8_layers.py calls."""
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.product.argtypes = [pointer, pointer, pointer, pointer, number, ctypes.c_int]
-    library.product.restype = None
+    library.product.restype = ctypes.c_int
     library.attention.argtypes = [
         *[pointer] * 4, number, number, *[pointer] * 2, number, number, pointer, pointer, number, number, ctypes.c_int
     ]  # fmt: skip
-    library.attention.restype = None
+    library.attention.restype = ctypes.c_int
     return library

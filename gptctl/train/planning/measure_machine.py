@@ -49,7 +49,7 @@ def measure_speed(candidate: Candidate, machine: Machine, seconds: float) -> flo
     precision = machine.precision
     optimizer_precision = "fp32" if precision == "fp32" else "bf16"
     if machine.precision == "auto":
-        precision = devices.select_precision(chosen, model.hidden_size)
+        precision = devices.select_precision(chosen, model.hidden_size, model.vocab_size)
         optimizer_precision = devices.optimizer_precision(chosen)
     expected = EFFICIENCY * peak_flops(chosen, precision, threads) / candidate.flops_per_token
     if 2 * recipe.seq_len / expected + model.parameters() / INITIALIZED_PER_SECOND > seconds:

@@ -337,7 +337,7 @@ def loss_text(plan: TrainingPlan) -> str:
     """Say what a plan is expected to reach."""
     if plan.expected_loss is None:
         return "; the val loss of so short a run is not known"
-    return f"; expected val loss {plan.expected_loss:.2f}"
+    return f"; expected val loss {plan.expected_loss:.2f} (more or less by 1, depending on the text)"
 
 
 def amount_line(plan: TrainingPlan, why: str) -> str:
@@ -370,7 +370,7 @@ def time_line(
     others = [grid[number] for number in (index - 1, index + 1) if 0 <= number < len(grid)]
     losses = [expected_loss(request, one, int(every[one] * plan.seconds)) for one in others]
     rivals = [f"{loss:.2f} with {describe(one.model)}" for one, loss in zip(others, losses, strict=True)]
-    return f"{text} ({', '.join(rivals)})" if rivals else text
+    return f"{text}, {' and '.join(rivals)}" if rivals else text
 
 
 def recipe_line(plan: TrainingPlan) -> str:
