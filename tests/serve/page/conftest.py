@@ -59,7 +59,7 @@ def site(generator: TextGenerator) -> MakeSite:
         ended = threading.Event()
         thread = threading.Thread(target=scheduler.run, args=(ended.is_set,))
         with Address("127.0.0.1", 0).listen() as listening:
-            web = WebThread(make_app(model, scheduler, Access(keys)), listening)
+            web = WebThread(make_app(model, scheduler, Access(keys)), listening, 16)
             web.start()
             if runs:
                 thread.start()
