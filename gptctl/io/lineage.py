@@ -136,7 +136,10 @@ def origin_of(
     It selects the recorded hashes that belong to this path and checks whether the content still has them.
     """
     output = owner_of(place)
-    now = hashes(place, output, fingerprints)
+    if role == "tokenizer":  # its own hash is recorded, which is not that of a file
+        now = tokenizer_hash(output) or hashes(place, None, None)
+    else:
+        now = hashes(place, output, fingerprints)
     held = {name: value for name, value in recorded.items() if now and value in now.values()}
     if count == 1:
         held = recorded
@@ -197,6 +200,12 @@ def owner_of(path: str) -> str | None:
 def is_output(folder: str) -> bool:
     """Return whether a folder has a run.json or a manifest of a command."""
     return bool(manifest.record_of(folder)) or read_complete_manifest(folder) is not None
+
+
+def tokenizer_hash(output: str | None) -> Mapping[str, str] | None:
+    """Return the hash of an output's tokenizer, by the name that tokenize records, or None if it has none."""
+    found = read_complete_manifest(output) if output else None
+    return {"tokenizer": found.tokenizer} if found and found.tokenizer else None
 
 
 def hashes(path: str, output: str | None, fingerprints: Fingerprinter | None) -> Mapping[str, str] | None:

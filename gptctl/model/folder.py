@@ -20,14 +20,14 @@ from gptctl.model.classifier import Classifier, Pooling
 from gptctl.model.config import ModelConfig
 from gptctl.model.files import locate, model_manifest, tensor_files
 from gptctl.model.files.json_files import read_json
-from gptctl.model.files.lazy_tensor import LazyTensor, lazily
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.gpt import GPT
 from gptctl.model.hf import adapter_load, files
 from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.config_import import candidate_configs, read_model_config
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, import_hf_tensors
-from gptctl.model.lora import apply_lora, merge_lora
+from gptctl.model.lora import apply_lora, merge_lora, merge_stored
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
 from gptctl.model.rope import position_table_bytes
@@ -40,12 +40,11 @@ __all__ = ["load_model", "open_model_weights"]
 class OpenModel:
     """The content of a model folder whose weights are not read yet, so that they are read one after the other.
 
-    `saved` has the model on the meta device, and `weights` are under our names, without padding. `saved` has a model
-    with values, and there are no `weights`, where a checkpoint has a low-rank update.
+    `saved` has the model on the meta device, and `weights` are under our names, without padding.
     """
 
     saved: SavedModel
-    weights: Mapping[str, LazyTensor] | None
+    weights: Mapping[str, LazyTensor]
 
 
 def load_model(folder: Path) -> SavedModel:
@@ -56,19 +55,17 @@ def load_model(folder: Path) -> SavedModel:
     missing, damaged or a pickle, or if gptctl does not know the model.
     """
     opened = open_model(folder)
-    if opened.weights is not None:
-        assign_weights(opened.saved.model, opened.weights, folder)
+    assign_weights(opened.saved.model, opened.weights, folder)
     return opened.saved
 
 
 def open_model(folder: Path) -> OpenModel:
-    """Return what `load_model` returns, but do not read the weights yet if possible. Raises as `load_model`."""
+    """Return what `load_model` returns, but do not read the weights yet. Raises as `load_model`."""
     if not folder.is_dir():
         raise UsageError(f"no such model folder: {folder}", "give a run folder, or its model folder")
     if locate.is_adapter(folder):
         base = open_model(locate.adapter_base(folder))
-        values_of = lazily(base.saved.model.state_dict()) if base.weights is None else base.weights
-        saved, merged = adapter_load.open_adapter(folder, base.saved, values_of)
+        saved, merged = adapter_load.open_adapter(folder, base.saved, base.weights)
         check_weights(saved.model, merged, folder)
         return OpenModel(saved, {name: merged[name] for name in saved.model.state_dict()})
     locate.refuse_pickle(folder)
@@ -78,7 +75,7 @@ def open_model(folder: Path) -> OpenModel:
         model_manifest.verify(folder)
     stored = tensor_files.open_weights(folder)
     model: GPT | Classifier
-    weights: Mapping[str, LazyTensor] | None
+    weights: Mapping[str, LazyTensor]
     if is_ours:
         model, weights, extra = open_gptctl(folder, values, stored)
     else:
@@ -90,17 +87,16 @@ def open_model(folder: Path) -> OpenModel:
     if not is_ours and "gptctl" not in values:
         extra = files.read_extra(folder, values, tokenizer_json)
         files.check_vocabulary(tokenizer_json, model.config.vocab_size, folder)
-    if weights is not None:
-        check_weights(model, weights, folder)
-        weights = {name: weights[name] for name in model.state_dict()}
+    check_weights(model, weights, folder)
+    weights = {name: weights[name] for name in model.state_dict()}
     return OpenModel(SavedModel(model.eval(), model.config, tokenizer_json, extra), weights)
 
 
 def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
     """Return the weights of any folder that `load_model` reads, under our names, to be read later.
 
-    Those of an adapter are merged when they are read. Those of a checkpoint with a low-rank update are all read now.
-    Adapters and such checkpoints are verified.
+    Low-rank updates, of an adapter or in a checkpoint, are merged when a weight is read. Folders that have them are
+    verified.
     """
     if not locate.is_adapter(folder):
         values = read_json(folder / "config.json")
@@ -109,8 +105,7 @@ def open_model_weights(folder: Path) -> dict[str, LazyTensor]:
             return open_transformers(folder, values, stored)[1]
         if not any(name.endswith(".lora_a") for name in stored):
             return stored
-    opened = open_model(folder)
-    return lazily(opened.saved.model.state_dict()) if opened.weights is None else dict(opened.weights)
+    return dict(open_model(folder).weights)
 
 
 class StoredSettings(BaseModel):
@@ -139,10 +134,10 @@ class StoredSettings(BaseModel):
 
 def open_gptctl(
     folder: Path, values: dict[str, Any], stored: Mapping[str, LazyTensor]
-) -> tuple[GPT | Classifier, Mapping[str, LazyTensor] | None, dict[str, Any]]:
+) -> tuple[GPT | Classifier, Mapping[str, LazyTensor], dict[str, Any]]:
     """Return the model, its weights and the extra values of a folder with our names.
 
-    A low-rank update is merged now, and then no weights are left to be read.
+    A low-rank update is merged when the weights are read.
     """
     config = read_model_config(values, str(folder / "config.json"))
     settings = StoredSettings.read(values, folder)
@@ -154,10 +149,11 @@ def open_gptctl(
     if not (settings.lora and settings.lora.rank):
         return model, stored, extra
     apply_lora(model, settings.lora, seed=0)
-    assign_weights(model, stored, folder)
+    check_weights(model, stored, folder)
+    merged = merge_stored(model, stored)
     merge_lora(model)
     model.requires_grad_(True)
-    return model, None, extra
+    return model, merged, extra
 
 
 def open_transformers(

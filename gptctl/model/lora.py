@@ -10,6 +10,7 @@ import fnmatch
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from gptctl.core.errors import UsageError
 from gptctl.core.seeds import derive
+from gptctl.model.files.lazy_tensor import LazyTensor
 from gptctl.model.lora_config import LoraConfig
 from gptctl.model.meta_init import meta_init
 from gptctl.model.tensor_part import TensorPart
@@ -61,11 +63,16 @@ class LoraLinear(nn.Linear):
         return y if self.bias is None else y + self.bias
 
     def merged(self) -> Tensor:
-        """Return the weight (out, in) with the update merged, computed in double precision."""
-        weight = self.weight.double() + self.scale * (self.lora_b.double() @ self.lora_a.double())
-        if self.magnitude is not None:
-            weight = weight * (self.magnitude.double() / weight.norm(dim=1))[:, None]
-        return weight.type_as(self.weight)
+        """Return the weight (out, in) with the update merged."""
+        return merged_weight(self.weight, self.lora_a, self.lora_b, self.scale, self.magnitude)
+
+
+def merged_weight(weight: Tensor, down: Tensor, up: Tensor, scale: float, magnitude: Tensor | None = None) -> Tensor:
+    """Return a weight (out, in) with an update of A (r, in) and B (out, r) merged, computed in double precision."""
+    new = weight.to(torch.float64, copy=True).addmm_(up.double(), down.double(), alpha=scale)
+    if magnitude is not None:
+        new *= (magnitude.double() / new.norm(dim=1))[:, None]
+    return new.type_as(weight)
 
 
 def apply_lora(model: nn.Module, lora: LoraConfig, seed: int) -> None:
@@ -144,3 +151,25 @@ def merge_lora(model: nn.Module) -> None:
         linear.weight, linear.bias = nn.Parameter(module.merged()), module.bias
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, linear)
+
+
+def merge_stored(model: nn.Module, stored: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """Return the stored tensors of an adapted model, in which each update is merged when its weight is read.
+
+    Merged weights have float32. The model may be on the meta device.
+    """
+    merged = dict(stored)
+    for name, layer in lora_layers(model):
+        down, up = merged.pop(f"{name}.lora_a"), merged.pop(f"{name}.lora_b")
+        magnitude = merged.pop(f"{name}.magnitude") if layer.magnitude is not None else None
+        weight = stored[f"{name}.weight"].converted(torch.float32)
+        merged[f"{name}.weight"] = weight.map(partial(merge_parts, down, up, layer.scale, magnitude))
+    return merged
+
+
+@torch.no_grad()
+def merge_parts(down: LazyTensor, up: LazyTensor, scale: float, magnitude: LazyTensor | None, weight: Tensor) -> Tensor:
+    """Return a weight (out, in) with an update merged, whose parts may have rows for the padding of the vocabulary."""
+    rows = weight.size(0)
+    norms = None if magnitude is None else magnitude.read()[:rows]
+    return merged_weight(weight, down.read(), up.read()[:rows], scale, norms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import orjson
@@ -17,6 +17,7 @@ from gptctl.io.dataset.manifest import Shard
 from gptctl.io.dataset.schema import conform, unify
 from gptctl.io.dataset.shard_format import SUFFIXES, ShardFormat, read_schema, read_table
 from gptctl.io.input.blocks import Tolerance, UnreadableRecord
+from gptctl.io.input.usual_columns import name_text_column
 from gptctl.pipeline.task_results import PipelineTotals
 
 MAX_TYPES = 5  # of records without text that an error names
@@ -60,7 +61,8 @@ def check_readable(totals: PipelineTotals, tolerance: Tolerance, details: str, w
         where += f"; it has: {', '.join(first.columns)}" if first and first.columns else ""
         words = f"{unreadable:,} of {counts.documents_in:,} records are unreadable (most often: {reason}{where})"
         if not tolerance.accepts(unreadable, counts.documents_in):
-            raise DataError(words, hint_for(reason, unreadable / counts.documents_in, details))
+            columns = first.columns if first else ()
+            raise DataError(words, hint_for(reason, unreadable / counts.documents_in, details, columns))
         warn(f"{words}: they are left out; see {details}")
     warn_of_encodings(counts.encodings, warn)
 
@@ -79,10 +81,10 @@ def warn_of_encodings(encodings: Counter[str], warn: Callable[[str], None]) -> N
         warn(f"text that is not UTF-8 was read as {named}: see the column 'encoding'; --set encoding=NAME sets it")
 
 
-def hint_for(reason: str, share: float, details: str) -> str:
-    """Return what to do about unreadable records, most of which have this reason."""
+def hint_for(reason: str, share: float, details: str, columns: Collection[str]) -> str:
+    """Return what to do about unreadable records, most of which have this reason. The first has these columns."""
     if reason.startswith("no column"):
-        return "name the column that holds the text with --text-column"
+        return name_text_column(columns)
     accept = f"; to accept them: --set max_bad={min(1.0, round(share + 0.001, 3))}"
     return f"see {details}{accept if share < 1 else ''}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -19,6 +19,7 @@ from gptctl.serve.answers import Answer, ChatAnswer, CompletionAnswer, Json, ech
 from gptctl.serve.guard import JOBS, Access, App, Guard, cancel, error_response
 from gptctl.serve.jobs import Prompt, ServedModel
 from gptctl.serve.metrics import CONTENT_TYPE
+from gptctl.serve.page import page
 from gptctl.serve.requests import (
     Body,
     ChatRequest,
@@ -34,6 +35,7 @@ from gptctl.serve.scheduler import Event, Failed, Job, Piece, PromptRead, Schedu
 MAX_BODY_BYTES = 4 * 2**20
 BODY_SECONDS = 30  # in which a request must have arrived
 RETRY_SECONDS = 1
+GONE = "the client went away"
 
 
 class Inbox:
@@ -59,7 +61,7 @@ class Inbox:
         while choices:
             found = await self.queue.get()
             if found is None:
-                raise RequestError("the client went away", status=499)
+                raise RequestError(GONE, status=499)
             if isinstance(found[1], Failed):
                 raise RequestError(found[1].error.message, status=500)
             choices -= isinstance(found[1], Piece) and found[1].finish_reason is not None
@@ -183,7 +185,7 @@ class Endpoints:
     async def models(self, request: Request) -> Response:
         """List the one model."""
         card = {"id": self.model.name, "object": "model", "created": 0, "owned_by": "gptctl"}
-        return JSONResponse({"object": "list", "data": [card | {"max_model_len": self.model.context}]})
+        return JSONResponse({"object": "list", "data": [card | self.model.card()]})
 
     async def tokenize(self, request: Request) -> Response:
         """Return the tokens of a text or a conversation."""
@@ -227,6 +229,8 @@ async def read(request: Request, kind: type[Body]) -> Any:
                     raise RequestError(f"the request has more than {MAX_BODY_BYTES:,} bytes", status=413)
     except TimeoutError as error:
         raise RequestError("the request took too long to arrive", status=408) from error
+    except ClientDisconnect as error:
+        raise RequestError(GONE, status=499) from error
     return parse(kind, bytes(body))
 
 
@@ -252,6 +256,7 @@ def make_app(model: ServedModel, scheduler: Scheduler, access: Access) -> App:
     """Return the application."""
     endpoints = Endpoints(model, scheduler)
     table: Sequence[tuple[str, str, Callable[[Request], Any]]] = (
+        ("/", "GET", page),
         ("/v1/models", "GET", endpoints.models),
         ("/v1/completions", "POST", endpoints.completions),
         ("/v1/chat/completions", "POST", endpoints.chat),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gptctl.core.errors import DataError, GptctlError, UsageError
 from gptctl.infer.generator import TextGenerator
@@ -34,6 +34,15 @@ class ServedModel:
         # Beyond its original context LongRoPE has other keys, which rows of one batch could not share.
         self.context = generator.engine.original_context or generator.engine.max_seq_len
         self.vocab_size = min(generator.engine.model.config.vocab_size, self.tokenizer.vocab_size)
+
+    def card(self) -> dict[str, Any]:
+        """Return what the list of models says of this one, beside its name."""
+        names = "temperature", "top_p", "top_k", "min_p", "repetition_penalty"
+        return {
+            "max_model_len": self.context,
+            "chat": self.chat_template is not None,
+            "sampling": {name: getattr(self.defaults, name) for name in names},
+        }
 
     def check_name(self, name: str | None) -> None:
         """Raise RequestError (404) for the name of another model."""

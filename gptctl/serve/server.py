@@ -21,6 +21,7 @@ from gptctl.core.config import Values
 from gptctl.core.context import Context
 from gptctl.core.errors import DataError, MachineError, UsageError
 from gptctl.serve.app import make_app
+from gptctl.serve.connections import IDLE_SECONDS, MAX_HEADER_BYTES, Connection
 from gptctl.serve.guard import Access, App
 from gptctl.serve.jobs import ServedModel
 from gptctl.serve.scheduler import Scheduler
@@ -82,6 +83,7 @@ class Options:
     address: Address
     access: Access
     drain_seconds: float
+    max_connections: int
 
 
 def serve(
@@ -91,9 +93,10 @@ def serve(
     address = options.address
     if not options.access.keys and not address.is_loopback():
         context.warn(f"everyone who reaches {address.host} can use the model; give --api-key-file FILE")
-    web = WebThread(make_app(model, scheduler, options.access), listening)
+    web = WebThread(make_app(model, scheduler, options.access), listening, options.max_connections)
     web.start()
-    context.info(f"serving {model.name} at {address.url(listening.getsockname()[1])}/v1; Ctrl-C ends it")
+    url = address.url(listening.getsockname()[1])
+    context.info(f"serving {model.name} at {url}/v1, with a chat page at {url}/; Ctrl-C ends it")
     if not run(scheduler, web, lambda: context.stop.signal_number is not None, options.drain_seconds):
         context.warn(f"requests that did not finish within {options.drain_seconds:g} s were ended with an error")
     metrics = scheduler.metrics
@@ -128,12 +131,14 @@ def run(scheduler: Scheduler, web: WebThread, is_stopped: Callable[[], bool], dr
 class WebThread(threading.Thread):
     """uvicorn in a thread, where it leaves signals alone."""
 
-    def __init__(self, app: App, listening: socket.socket) -> None:
+    def __init__(self, app: App, listening: socket.socket, max_connections: int) -> None:
         super().__init__(daemon=True)
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=int(CLOSING_SECONDS), loop="asyncio", http="h11",
+            timeout_graceful_shutdown=int(CLOSING_SECONDS), loop="asyncio", http=Connection,
+            timeout_keep_alive=IDLE_SECONDS, h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            limit_concurrency=max_connections + 1,
         )  # fmt: skip
         self.server, self.listening = uvicorn.Server(config), listening
 

@@ -42,6 +42,9 @@ class Serve(WeightOptions):
     )  # fmt: skip
     max_batch: int = flag(8, "Samples that are generated at once.", metavar="N", panel="Server", ge=1, runtime=True)
     max_queue: int = key(64, "Prompts that may wait; a request is refused if there is no room.", ge=1, runtime=True)
+    max_connections: int = key(
+        512, "Connections that may be open; idle ones are closed for new ones.", ge=1, le=65535, runtime=True
+    )
     drain_seconds: float = key(30.0, "Time for running requests to finish after a signal.", ge=0, runtime=True)
     allowed_hosts: tuple[str, ...] = key(
         (), "Names of the server that the header Host may have, besides addresses and localhost.", runtime=True
@@ -85,7 +88,7 @@ def prepare(config: Serve) -> Options:
     from gptctl.serve.server import Address, Options, read_keys
 
     access = Access(read_keys(config.api_key_file), (config.host, *config.allowed_hosts))
-    return Options(Address(config.host, config.port), access, config.drain_seconds)
+    return Options(Address(config.host, config.port), access, config.drain_seconds, config.max_connections)
 
 
 def load(config: Serve, context: Context) -> tuple[ServedModel, Scheduler]:

@@ -19,12 +19,12 @@ import orjson
 import pyarrow as pa
 
 from gptctl.core.errors import DataError
+from gptctl.io.input.usual_columns import CONVERSATIONS
 from gptctl.text.chat_messages import ASSISTANT, Message, read_messages
 
 ChatFormatName = Literal["messages", "sharegpt", "alpaca", "prompt-completion"]
 Record = dict[str, Any]
 
-LISTS = ("messages", "conversations", "conversation")  # columns of lists of turns
 ANSWERS = {"alpaca": ("output", "response"), "prompt-completion": ("completion", "response")}
 QUESTIONS = {"alpaca": "instruction", "prompt-completion": "prompt"}
 DETAILS = ("input", "context")  # what an Alpaca or Dolly record adds to its instruction
@@ -134,7 +134,7 @@ def find_format(
     has = f"it has: {', '.join(columns) or 'none'}"
     if column is not None and column not in columns:
         raise DataError(f"{where} has no column '{column}'; {has}", "name the column of turns with --text-column")
-    found = formats_of(records, columns, (column,) if column else LISTS)
+    found = formats_of(records, columns, (column,) if column else CONVERSATIONS)
     fitting = [one for one in found if wanted in (None, one.name)]
     if fitting:
         return fitting[0]

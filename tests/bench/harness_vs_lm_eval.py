@@ -1,4 +1,4 @@
-"""Run one task of lm-eval with its own model type `hf` and with gptctl's, on small random models of five families.
+"""Run one task of lm-eval with its own model type `hf` and with gptctl's, on small random models of eight families.
 
     python -m tests.bench.harness_vs_lm_eval [--questions 100]
 
@@ -30,10 +30,15 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 128,
     }}),
+    "Qwen2": ("qwen", "qwen2", {}),
     "Qwen3": ("qwen", "qwen3", {"head_dim": 16}),
     "Mistral": ("mistral", "mistral", {"sliding_window": None}),
+    "Gemma": ("gemma", "gemma", {"head_dim": 16}),
     "Gemma 2": ("gemma", "gemma2", {"head_dim": 16, "sliding_window": 64}),
+    "GPT-NeoX": ("gpt2", "gpt_neox", {"rotary_pct": 0.25}),
 }  # fmt: skip
+WORDS, WORDS_BEFORE = 16, 12  # of a sentence, and of its beginning
+TOLERANCE = 1e-4  # of a log-likelihood
 TASK = """\
 task: endings
 dataset_path: json
@@ -54,13 +59,13 @@ metric_list:
 def write_task(folder: Path, questions: int) -> None:
     """Write the task and its data."""
     words = [" ".join(part.split()).split(" ") for topic in sorted(topics) for part in topics[topic].split("\n\n")]
-    sentences = [found[:24] for found in words if len(found) >= 24][: questions * 4]
+    sentences = [found[:WORDS] for found in words if len(found) >= WORDS][: questions * 4]
     rows = []
     for number in range(questions):
         group = sentences[4 * number : 4 * number + 4]
-        endings = [" ".join(found[12:]) for found in group]
+        endings = [" ".join(found[WORDS_BEFORE:]) for found in group]
         label = number % 4
-        rows.append({"beginning": " ".join(group[label][:12]), "choices": endings, "label": label})
+        rows.append({"beginning": " ".join(group[label][:WORDS_BEFORE]), "choices": endings, "label": label})
     (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "endings.yaml").write_text(TASK)
 
@@ -89,6 +94,7 @@ def main() -> None:
     os.environ.update(ENVIRONMENT)
     import torch
     from lm_eval.models.huggingface import HFLM
+    from transformers import PreTrainedTokenizerFast
 
     from gptctl.evals.harness.harness_model import HarnessModel
 
@@ -102,11 +108,14 @@ def main() -> None:
         for name, (tokenizer, model_type, changes) in FAMILIES.items():
             folder = place / model_type / tokenizer
             make_folder(folder, tokenizer, model_type, max_position_embeddings=512, **changes)
-            theirs, wanted, slow = evaluate(HFLM(str(folder), device="cpu", batch_size=8), place)
+            plain = PreTrainedTokenizerFast.from_pretrained(folder)  # AutoTokenizer splits as Qwen2 does, not the file
+            theirs, wanted, slow = evaluate(HFLM(str(folder), tokenizer=plain, device="cpu", batch_size=8), place)
             spec = InferenceSpec(str(folder), "", "lm", InferenceOptions(), "cpu", threads=1)
             ours, found, fast = evaluate(HarnessModel(spec), place)
             assert len(wanted) == len(found) == 4 * questions
             largest = max(abs(one - other) for one, other in zip(wanted, found, strict=True))
+            assert largest <= TOLERANCE, f"{name}: {largest:.1e}"
+            assert theirs == ours, name
             share = max(abs(one / other - 1) for one, other in zip(wanted, found, strict=True))
             results.append({
                 "family": name, "hf": theirs, "gptctl": ours, "largest_difference": largest,

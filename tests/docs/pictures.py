@@ -52,7 +52,12 @@ def shoot(page: Path, name: str, part: str, width: int, height: int, dark: bool)
              f"--screenshot={target}", f"file://{page}"],
             check=True, capture_output=True,
         )  # fmt: skip
-    Image.open(target).convert("RGB").quantize(128).save(target, optimize=True)
+    reduce_colours(target)
+
+
+def reduce_colours(picture: Path) -> None:
+    """Make a file smaller."""
+    Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
 
 
 def draw_live_view(run: Path, title: str) -> str:

@@ -40,7 +40,7 @@ def started(command: str, port: int, folder: Path) -> Iterator[subprocess.Popen[
     try:
         assert process.stderr is not None
         for line in process.stderr:
-            if f"serving run at http://127.0.0.1:{port}/v1" in line:
+            if f" at http://127.0.0.1:{port}/v1" in line:
                 break
         yield process
         process.send_signal(signal.SIGTERM)

@@ -70,3 +70,21 @@ def serve(generator: TextGenerator) -> Serve:
                     thread.join()
 
     return started
+
+
+@contextmanager
+def on_socket(app: Any, scheduler: Scheduler, max_connections: int = 16) -> Iterator[int]:
+    """Serve an application on a real socket, and yield the port."""
+    from gptctl.serve.server import Address, WebThread, run
+
+    ended = threading.Event()
+    with Address("127.0.0.1", 0).listen() as listening:
+        web = WebThread(app, listening, max_connections)
+        web.start()
+        main = threading.Thread(target=run, args=(scheduler, web, ended.is_set, 30))
+        main.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            ended.set()
+            main.join()

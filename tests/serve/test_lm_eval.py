@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,10 +22,9 @@ from gptctl.serve.app import make_app
 from gptctl.serve.guard import Access
 from gptctl.serve.jobs import ServedModel
 from gptctl.serve.scheduler import Scheduler
-from gptctl.serve.server import Address, WebThread, run
 from tests.infer.test_text_stream import byte_level
 from tests.model.test_gpt import make
-from tests.serve.conftest import CONTEXT
+from tests.serve.conftest import CONTEXT, on_socket
 
 PAIRS = [("the größer", " and the"), ("naïve", " 漢字 and größer"), ("", "the end"), ("and" + " and" * 19, " the")]
 
@@ -53,21 +51,12 @@ def test_local_completions(concurrent: int, tmp_path: Path, monkeypatch: pytest.
 
     decoder = Decoder(model)
     served = ServedModel(TextGenerator(Engine(decoder), tokenizer, tokenizer.stop_ids({})), "tiny", SamplingParams())
-    scheduler, ended = Scheduler(decoder, tokenizer, served.stop_ids, 4, 8), threading.Event()
-    with Address("127.0.0.1", 0).listen() as listening:
-        web = WebThread(make_app(served, scheduler, Access()), listening)
-        web.start()
-        main = threading.Thread(target=run, args=(scheduler, web, ended.is_set, 30))
-        main.start()
-        try:
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/completions"
-            harness = LocalCompletionsAPI(
-                model="tiny", base_url=url, tokenizer=str(tmp_path), max_length=CONTEXT, batch_size=2,
-                num_concurrent=concurrent, max_retries=1,
-            )  # fmt: skip
-            found = harness.loglikelihood([SimpleNamespace(args=pair) for pair in PAIRS])
-        finally:
-            ended.set()
-            main.join()
+    scheduler = Scheduler(decoder, tokenizer, served.stop_ids, 4, 8)
+    with on_socket(make_app(served, scheduler, Access()), scheduler) as port:
+        harness = LocalCompletionsAPI(
+            model="tiny", base_url=f"http://127.0.0.1:{port}/v1/completions", tokenizer=str(tmp_path),
+            max_length=CONTEXT, batch_size=2, num_concurrent=concurrent, max_retries=1,
+        )  # fmt: skip
+        found = harness.loglikelihood([SimpleNamespace(args=pair) for pair in PAIRS])
     assert [score for score, _ in found] == pytest.approx((-expected.nll).tolist(), abs=1e-4)
     assert [is_greedy for _, is_greedy in found] == expected.is_greedy.tolist()

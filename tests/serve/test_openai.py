@@ -89,7 +89,7 @@ def test_a_client_that_goes_away_and_an_end_that_waits(generator: TextGenerator)
     endless: dict[str, Any] = {"model": "tiny", "prompt": "the", "max_tokens": 200, "seed": 1,
                                "logit_bias": {str(model.stop_ids[0]): -100}}  # fmt: skip
     with Address("127.0.0.1", 0).listen() as listening:
-        web = WebThread(make_app(model, scheduler, Access()), listening)
+        web = WebThread(make_app(model, scheduler, Access()), listening, 16)
         web.start()
         main = threading.Thread(target=lambda: finished.append(run(scheduler, web, stopped.is_set, 60)))
         main.start()

@@ -64,7 +64,7 @@ def test_an_open_server_warns_and_a_slow_request_is_ended(
     scheduler, events = Scheduler(decoder, model.tokenizer, model.stop_ids, 2, 4), list[Any]()
     bias = {model.stop_ids[0]: -100.0}
     scheduler.submit([Job([5], RowParams(SamplingParams(max_tokens=200), logit_bias=bias), events.append)])
-    options = Options(Address(host, 0), Access(keys), drain_seconds=0)
+    options = Options(Address(host, 0), Access(keys), drain_seconds=0, max_connections=2)
     with options.address.listen() as listening:
         metrics = serve(model, scheduler, options, listening, context)
     assert sum("can use the model; give --api-key-file" in text for text in said) == warns

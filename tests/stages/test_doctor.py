@@ -159,6 +159,24 @@ def test_a_source_that_was_edited_or_removed(chain: Path) -> None:
     assert raw["state"] == "gone" and list(raw["hashes"]) == ["raw.jsonl"]
 
 
+@pytest.mark.parametrize("given", ["tokens", "tokens/tokenizer.json", "tokenizer.json"])
+def test_a_tokenizer_that_was_given_is_no_change(given: str, workspace: Path, tmp_path: Path) -> None:
+    """That of other tokens is known to be the same, and the hash of a file is not compared. Another one is a note."""
+    shutil.copytree(workspace / "tokens", tmp_path / "tokens")
+    shutil.copy(workspace / "tokens" / "tokenizer.json", tmp_path)
+    shutil.copy(workspace / "corpus.txt", tmp_path)
+    assert run_gptctl("tokenize", "corpus.txt", "-o", "more", "--tokenizer", given, cwd=tmp_path).code == 0
+    done = run_gptctl("doctor", "more", "--lineage", "--json", cwd=tmp_path)
+    states = {one["role"]: one["state"] for one in done.json["metrics"]["lineage"][0]["origins"]}
+    assert states == {"inputs": "same", "tokenizer": "same" if "tokens" in given else "unknown"}
+    assert not found(done, "note")
+    other = ("tokenize", "corpus.txt", "-o", "tokens", "--vocab-size", "300", "--force")
+    assert run_gptctl(*other, cwd=tmp_path).code == 0
+    notes = found(run_gptctl("doctor", "more", "--lineage", "--json", cwd=tmp_path), "note")
+    assert [note for note in notes if "another tokenizer" in note] == notes
+    assert len(notes) == ("tokens" in given)
+
+
 def test_a_split_that_was_not_read_is_no_change(workspace: Path, tmp_path: Path) -> None:
     shutil.copytree(workspace / "labelled", tmp_path / "labelled")
     done = run_gptctl("finetune", "none", "labelled", "-o", "nb", "--task", "filter", cwd=tmp_path)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gptctl.evals.output import markdown
@@ -207,6 +209,18 @@ def test_commands_that_make_no_sense(args: tuple[str, ...], code: int, folder: P
     write(folder / "d.jsonl", [{"text": "x"}])
     ran = ev(folder, *args)
     assert (ran.code, ran.out, len(ran.error_lines)) == (code, b"", 2), ran.err
+
+
+def test_conversations_are_not_scored(folder: Path) -> None:
+    """The hint names the command that reads them, for JSON lines and for a table."""
+    rows = [{"id": str(n), "conversations": [{"from": "human", "value": "Hi"}]} for n in range(9)]
+    write(folder / "chat.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "chat.parquet")
+    for name in ("chat.jsonl", "chat.parquet"):
+        ran = ev(folder, "model", name)
+        assert (ran.code, "hint: conversations are read by: gptctl finetune --task chat" in ran.err) == (3, True), (
+            ran.err
+        )
 
 
 def test_data_from_a_pipe(folder: Path, workspace: Path) -> None:

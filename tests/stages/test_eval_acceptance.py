@@ -19,6 +19,7 @@ from gptctl.evals.inference.scoring_windows import plan_windows, window_requests
 from tests.conftest import REPO, Ran, run_gptctl, warm
 from tests.evals import command, small_model
 from tests.evals.command import pairs, write
+from tests.faults.harness import flip
 
 TEN = pairs("aaaaabbbcc", "aaaabbbacb")
 NEAR = 5e-5
@@ -268,8 +269,9 @@ def test_19_outputs_are_cached_by_content(folder: Path) -> None:
     rows = [{"id": str(i), "text": f"Document {i} " * 20} for i in range(24)]
     write(folder / "d.jsonl", rows)
 
-    def evaluated(*more: str) -> tuple[dict[str, Any], int, int]:
+    def evaluated(*more: str, warning: str = "") -> tuple[dict[str, Any], int, int]:
         ran = command.gptctl("eval", "model", "d.jsonl", "--json", "--set", "batch_size=8", *more, cwd=folder)
+        assert ("damaged model outputs" in ran.err) == bool(warning) and warning in ran.err, ran.err
         words = next(line for line in ran.err.splitlines() if "requests," in line).split()
         return metrics(ran), int(words[1].replace(",", "")), int(words[3].replace(",", ""))
 
@@ -283,6 +285,14 @@ def test_19_outputs_are_cached_by_content(folder: Path) -> None:
     resumed, _, cached = evaluated()
     assert resumed == first and 0 < cached < requests
     assert {path: path.read_bytes() for path in (folder / "cache").rglob("*.answers")} == whole
+    for damage in (flip, lambda path: os.truncate(path, path.stat().st_size - 2)):
+        damaged = list(whole)[1::2]
+        for path in damaged:
+            damage(path)
+        mended, _, cached = evaluated(warning=f"cache are computed again: {folder / 'cache'}")
+        assert mended == first and 0 < cached < requests
+        assert {path: path.read_bytes() for path in (folder / "cache").rglob("*.answers")} == whole
+        assert evaluated()[2] == requests
     write(folder / "d.jsonl", [*rows[:-1], rows[-1] | {"text": rows[-1]["text"][:-1] + "!"}])
     changed, _, cached = evaluated()
     assert changed["bits_per_byte"] != first["bits_per_byte"] and 0 < cached < requests

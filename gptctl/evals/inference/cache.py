@@ -5,7 +5,7 @@ the tokens, the options, the kind of device, and the versions of the programs. S
 changed weight or byte of data has another key. A block is written once, atomically, when it is finished. After a kill,
 the same command continues with the first block that is not there.
 
-    CACHE/ab/abcd....answers    xxh3-128 of what follows, then the outputs as an Arrow file, a row per request
+    CACHE/ab/abcd....answers    xxh3-128 of the key and the rest, then the outputs as an Arrow file, a row per request
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import xxhash
 
 from gptctl.core import atomic
 from gptctl.core.cache_folder import cache_folder
-from gptctl.core.errors import MachineError
+from gptctl.core.errors import DataError, MachineError
+from gptctl.core.regular_files import read_regular
 from gptctl.evals.tasks import Outputs
 from gptctl.infer.request import Request
 
@@ -33,6 +34,7 @@ Block: TypeAlias = Sequence[Request]
 MAX_BYTES = 2**30  # of the whole cache; the least recently used blocks are removed first
 SUFFIX = ".answers"
 CHECKSUM_BYTES = 16
+VERSION = 2  # of the files; those of another version have other keys
 
 
 class OutputCache:
@@ -41,6 +43,7 @@ class OutputCache:
     def __init__(self, folder: Path | None, warn: Callable[[str], None]) -> None:
         self.folder = folder
         self.warn = warn
+        self.damaged: list[Path] = []
 
     @staticmethod
     def folder_of(name: str) -> Path | None:
@@ -55,17 +58,27 @@ class OutputCache:
             return None
         path = path_of(self.folder, key)
         try:
-            data = path.read_bytes()
-        except OSError:
+            data = read_regular(path)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        if xxhash.xxh3_128_digest(data[CHECKSUM_BYTES:]) != data[:CHECKSUM_BYTES]:
+        except (OSError, DataError):
+            self.damaged.append(path)
+            return None
+        if checksum(key, data[CHECKSUM_BYTES:]) != data[:CHECKSUM_BYTES]:
+            self.damaged.append(path)
             return None
         table = ipc.open_file(pa.BufferReader(data[CHECKSUM_BYTES:])).read_all()
-        if len(table) != rows:
-            return None
+        assert len(table) == rows, path
         with suppress(OSError):
             os.utime(path)  # marks the block as recently used
         return {name: table[name].to_pylist() for name in table.column_names}
+
+    def warn_of_damage(self) -> None:
+        """Warn once of all files that were found damaged."""
+        if self.damaged:
+            more = f" and {len(self.damaged) - 1:,} more" if len(self.damaged) > 1 else ""
+            self.warn(f"damaged model outputs in the cache are computed again: {self.damaged[0]}{more}")
+            self.damaged.clear()
 
     def write(self, key: str, outputs: Outputs) -> None:
         """Store the outputs of a block."""
@@ -77,7 +90,7 @@ class OutputCache:
             writer.write_table(table)
         data = sink.getvalue().to_pybytes()
         try:
-            atomic.write_bytes(path_of(self.folder, key), xxhash.xxh3_128_digest(data) + data)
+            atomic.write_bytes(path_of(self.folder, key), checksum(key, data) + data)
         except MachineError as error:
             self.warn(f"model outputs are not cached: {error.message}")
             self.folder = None
@@ -102,11 +115,18 @@ class OutputCache:
 
 def block_key(identity: Mapping[str, Any], block: Block) -> str:
     """Hash everything that a block's outputs depend on; `identity` describes all but the requests."""
-    digest = xxhash.xxh3_128(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS))
+    digest = xxhash.xxh3_128(orjson.dumps([VERSION, identity], option=orjson.OPT_SORT_KEYS))
     for request in block:
         digest.update(np.array([len(request.tokens), request.num_targets], np.int64).tobytes())
         digest.update(np.ascontiguousarray(request.tokens, np.int64).tobytes())
     return digest.hexdigest()
+
+
+def checksum(key: str, data: bytes) -> bytes:
+    """Hash the content of a file for the block with this key, so that the file of another block is damage too."""
+    digest = xxhash.xxh3_128(key.encode())
+    digest.update(data)
+    return digest.digest()
 
 
 def path_of(folder: Path, key: str) -> Path:

@@ -42,6 +42,7 @@ def run_cached(
     """Run the blocks that are not in the cache. `identity` describes all that outputs depend on, besides requests."""
     keys = [block_key(identity, block) for block in blocks]
     found = [cache.read(key, len(block)) for key, block in zip(keys, blocks, strict=True)]
+    cache.warn_of_damage()
     missing = [number for number, outputs in enumerate(found) if outputs is None]
     total = sum(map(len, blocks))
     cached = total - sum(len(blocks[number]) for number in missing)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from gptctl.core.errors import DataError
 from gptctl.io.input.blocks import NO_TEXT_COLUMN, ReadOptions, ReadResult, UnreadableRecord
 from gptctl.io.input.documents_from_rows import documents_from_rows, free_name, infer_column, no_id_column
-from gptctl.io.input.usual_columns import text_column_of_table
+from gptctl.io.input.usual_columns import name_text_column, text_column_of_table
 
 
 def documents_from_table(table: pa.Table, first_row: int, name: str, options: ReadOptions) -> ReadResult:
@@ -61,7 +61,7 @@ def check_columns(table: pa.Table, name: str, options: ReadOptions) -> None:
     if options.text_column not in names:
         raise DataError(
             f"{name} has no column '{options.text_column}'; it has: {', '.join(names) or 'none'}",
-            "leave out --text-column" if "text" in names else "name the text with --text-column",
+            "leave out --text-column" if "text" in names else name_text_column(names),
         )
     if options.id_column not in ("id", *names) and not options.usual_columns:
         raise no_id_column(name, options.id_column, names)

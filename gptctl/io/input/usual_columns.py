@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,14 @@ USUAL_NAMES = (
     "text", "question", "prompt", "sentence", "instruction", "input", "content", "query", "problem", "passage",
     "article", "document", "context", "body",
 )  # fmt: skip
+CONVERSATIONS = ("messages", "conversations", "conversation")  # columns of lists of turns
+
+
+def name_text_column(columns: Collection[str]) -> str:
+    """Return the hint for data that lacks the text column and has these columns."""
+    named = "name the column that holds the text with --text-column"
+    is_chat = any(column in CONVERSATIONS for column in columns)
+    return f"conversations are read by: gptctl finetune --task chat; else {named}" if is_chat else named
 
 
 def usual_text_column(columns: Mapping[str, pa.ChunkedArray]) -> str | None:

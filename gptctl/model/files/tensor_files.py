@@ -19,7 +19,7 @@ from gptctl.core import atomic
 from gptctl.core.errors import DataError, from_os_error
 from gptctl.core.regular_files import check_regular
 from gptctl.model.files.lazy_tensor import LazyTensor
-from gptctl.model.files.weight_files import INDEX, WEIGHTS, is_sharded, weight_files
+from gptctl.model.files.weight_files import INDEX, WEIGHTS, is_sharded, read_index, weight_files
 
 HEADER_ALIGNMENT = 8
 # By the names of safetensors, which writes the types with the largest numbers first.
@@ -131,10 +131,27 @@ def open_file(path: Path) -> Iterator[Any]:
 
 
 def open_weights(folder: Path) -> dict[str, LazyTensor]:
-    """Return the weights of a folder, in any layout, to be read later. Raises DataError (3) if there are none."""
+    """Return the weights of a folder, in any layout, to be read later.
+
+    Raises DataError (3) if there are none, if two files have the same tensor, or if a file lacks what the index says.
+    """
     if is_sharded(folder):
         return open_shards(folder)
-    return {name: tensor for file in weight_files(folder) for name, tensor in open_tensors(file).items()}
+    found: dict[str, LazyTensor] = {}
+    places: dict[str, str] = {}
+    for file in weight_files(folder):
+        opened = open_tensors(file)
+        if twice := sorted(found.keys() & opened.keys()):
+            raise DataError(
+                f"{folder / places[twice[0]]} and {file.name} both have the tensor {twice[0]}",
+                "copy the folder again, without files of other models",
+            )
+        found |= opened
+        places |= dict.fromkeys(opened, file.name)
+    for name, place in read_index(folder).items():
+        if places.get(name) != place:
+            raise DataError(f"{folder / place} has no tensor {name}, which {INDEX} says", "copy the folder again")
+    return found
 
 
 def open_shards(folder: Path) -> dict[str, LazyTensor]:

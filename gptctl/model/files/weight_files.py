@@ -30,13 +30,21 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if is_sharded(folder):
         return sorted(folder.glob(SHARDS))
+    return [folder / name for name in sorted(set(read_index(folder).values()))] or [folder / WEIGHTS]
+
+
+def read_index(folder: Path) -> dict[str, str]:
+    """Return the file of each tensor by the index, which counts only without a model.safetensors.
+
+    Raises DataError (3) if the index names no files, or files outside the folder.
+    """
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
-        return [folder / WEIGHTS]
+        return {}
     places = read_json(folder / INDEX).get("weight_map")
-    names = list(places.values()) if isinstance(places, dict) else []
-    if not names or not all(isinstance(name, str) and is_file_name(name) for name in names):
+    places = places if isinstance(places, dict) else {}
+    if not places or not all(isinstance(name, str) and is_file_name(name) for name in places.values()):
         raise DataError(f"{folder / INDEX} lists no files of this folder", "copy it again from its source")
-    return [folder / name for name in sorted(set(names))]
+    return places
 
 
 def is_file_name(name: str) -> bool:

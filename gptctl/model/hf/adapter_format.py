@@ -54,6 +54,11 @@ class AdapterSettings(BaseModel):
     alpha_pattern: dict[str, float] | None = None
     use_rslora: bool | None = None
     use_dora: bool | None = None
+    modules_to_save: list[str] | None = None
+
+    def is_copy(self, module: str) -> bool:
+        """Return whether peft trains a copy of a module, so that a head that is tied to it stays as it was."""
+        return any(f".{module}".endswith(f".{name}") for name in self.modules_to_save or ())
 
     def rank(self, module: str) -> int:
         """Return the rank of a module's update."""

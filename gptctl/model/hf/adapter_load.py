@@ -31,6 +31,7 @@ from gptctl.model.hf.adapter_format import (
 from gptctl.model.hf.config_export import ties_head
 from gptctl.model.hf.family_spec import Family
 from gptctl.model.hf.tensors import ChangedError, import_hf_tensors, lazy_hf_tensors
+from gptctl.model.lora import merge_parts, merged_weight
 from gptctl.model.meta_init import meta_init
 from gptctl.model.saved_model import SavedModel, assign_weights
 
@@ -163,7 +164,11 @@ class AdapterUpdate:
             target = name.replace(".base_layer.weight", ".weight")
             if target not in self.weights:
                 raise self.error(f"changes {name}, which its base does not have")
-            self.weights[target] = self.stored.pop(name)
+            replaced, tensor = self.weights[target], self.stored.pop(name)
+            is_copy = target == name and self.settings.is_copy(name.removesuffix(".weight"))
+            for twin in [twin for twin in self.weights if self.weights[twin] is replaced and not is_copy]:
+                self.weights[twin] = tensor  # the head that is tied to an embedding
+            self.weights[target] = tensor
         for name in [name for name in self.stored if name.endswith(".lora_A.weight")]:
             self.update_matrix(name.removesuffix(".lora_A.weight"))
         for name in [name for name in self.stored if name.endswith(".lora_embedding_A")]:
@@ -172,7 +177,7 @@ class AdapterUpdate:
             raise self.error(f"has a tensor that gptctl does not compute: {next(iter(self.stored))}")
 
     def update_matrix(self, module: str) -> None:
-        """Update a matrix. It is computed in double precision."""
+        """Update a matrix."""
         down, up = self.take(f"{module}.lora_A.weight"), self.take(f"{module}.lora_B.weight")
         weight = self.weight_of(module)
         is_transposed = self.is_transposed and module != HEAD
@@ -182,11 +187,9 @@ class AdapterUpdate:
         scale = self.settings.scale(module)
 
         def merge(old: Tensor) -> Tensor:
-            new = (old.T if is_transposed else old).to(torch.float64, copy=True)  # (out, in)
-            new.addmm_(up.read().double(), down.read().double(), alpha=scale)
-            if magnitude is not None:
-                new *= (magnitude.read().double() / new.norm(dim=1))[:, None]
-            return (new.T if is_transposed else new).to(old.dtype)
+            weight = old.T if is_transposed else old
+            new = merge_parts(down, up, scale, magnitude, weight)
+            return new.T if is_transposed else new
 
         self.weights[f"{module}.weight"] = weight.map(merge)
 
@@ -197,8 +200,7 @@ class AdapterUpdate:
         self.check_update(module, (down.shape[1], up.shape[0]) == weight.shape, up.shape[1], down.shape[0])
 
         def merge(old: Tensor) -> Tensor:
-            new = old.to(torch.float64, copy=True)
-            return new.addmm_(down.read().double().T, up.read().double().T, alpha=scale).to(old.dtype)
+            return merged_weight(old, up.read().T, down.read().T, scale)
 
         self.weights[f"{module}.weight"] = weight.map(merge)
 

@@ -16,7 +16,9 @@ def convert(values: Values, family: Family, unsupported: list[str]) -> Values:
 
     Settings that gptctl does not compute are added to `unsupported`. Raises what wrong values raise.
     """
-    values = {family.aliases.get(key, key): value for key, value in values.items()}
+    values = without_aliases(values, family, unsupported)
+    if values.get("is_causal") is False:
+        unsupported.append("is_causal = False")
     check_values(values, family)
     ours: Values = {**family.constants, "architecture": family.architecture}
     for key in family.config_keys:
@@ -40,6 +42,14 @@ def convert(values: Values, family: Family, unsupported: list[str]) -> Values:
     if family.read:
         family.read(values, ours, unsupported)
     return ours
+
+
+def without_aliases(values: Values, family: Family, unsupported: list[str]) -> Values:
+    """Return settings under the keys that the class stores. One that differs under two keys is unsupported."""
+    for alias, key in family.aliases.items():
+        if alias in values and key in values and values[alias] != values[key]:
+            unsupported.append(f"{alias} = {values[alias]} beside {key} = {values[key]}")
+    return {family.aliases.get(key, key): value for key, value in values.items()}
 
 
 def convert_biases(values: Values, family: Family) -> Values:

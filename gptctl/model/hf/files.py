@@ -137,7 +137,8 @@ def added_tokens(folder: Path, settings: Values) -> list[Values]:
     """
     decoder = settings.get("added_tokens_decoder")
     more = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    roles = [name_of(value) for value in (*map(settings.get, SPECIAL_KINDS), *(more if isinstance(more, list) else ()))]
+    more = list(more.values()) if isinstance(more, dict) else more if isinstance(more, list) else []
+    roles = [name_of(value) for value in (*map(settings.get, SPECIAL_KINDS), *more)]
     special = [name for name in roles if name]
     if decoder:
         found = [decoder[number] for number in sorted(decoder, key=int)]

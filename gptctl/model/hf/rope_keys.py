@@ -21,6 +21,8 @@ def read_rope(values: Values, keys: RopeKeys, max_seq_len: int, unsupported: lis
     if keys.by_layer_type:
         return read_by_layer_type(values, keys, max_seq_len, unsupported)
     told = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    if any(isinstance(value, dict) for value in told.values()):
+        unsupported.append("rope_parameters by type of layer")
     theta = told.get("rope_theta") or values.get(keys.theta_key) or keys.default_theta
     partial = told.get("partial_rotary_factor")
     if partial is None:

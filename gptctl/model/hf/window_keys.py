@@ -12,14 +12,22 @@ LAYER_TYPES = {"full_attention": "full", "sliding_attention": "sliding", "global
 def read_windows(values: Values, keys: WindowKeys, layers: int, unsupported: list[str]) -> Values:
     """Return the keys of our config. Settings that gptctl does not compute are added to `unsupported`."""
     if keys.style == "attention_layers":
-        return {"layer_pattern": [LAYER_TYPES.get(kind, kind) for kind in attention_layers(values)]}
+        found = attention_layers(values)
+        if values.get("attention_layers") not in (None, found):
+            unsupported.append("attention_layers that are not those of attention_types")
+        check_length("attention_types", found, layers, unsupported)
+        return {"layer_pattern": [LAYER_TYPES.get(kind, kind) for kind in found]}
     window = values.get("sliding_window", keys.default)
     if keys.switch and not values.get(keys.switch, False):
         window = None
+    if window == 0:
+        unsupported.append("sliding_window = 0")
     if keys.style == "all":
         return {"layer_pattern": ["sliding"], "sliding_window": window} if window else {}
     told = values.get("layer_types")
-    if told is None and keys.default_types:
+    if told is not None:
+        check_length("layer_types", told, layers, unsupported)
+    elif keys.default_types and (window or not keys.switch):
         told = keys.default_types(values, layers)
     kinds = [LAYER_TYPES.get(kind) for kind in (told or ["full_attention"])]
     if None in kinds:
@@ -34,11 +42,15 @@ def read_windows(values: Values, keys: WindowKeys, layers: int, unsupported: lis
 
 
 def attention_layers(values: Values) -> list[str]:
-    """Return "global" or "local" for each layer, which may be given as patterns and repetitions (GPT-Neo)."""
-    if values.get("attention_layers"):
-        return list(values["attention_layers"])
+    """Return "global" or "local" for each layer, which GPT-Neo gives as patterns and repetitions."""
     patterns = values.get("attention_types") or [[["global", "local"], 12]]
     return [kind for pattern, times in patterns for _ in range(min(times, MAX_LAYERS)) for kind in pattern]
+
+
+def check_length(name: str, told: list[str], layers: int, unsupported: list[str]) -> None:
+    """Add a list that does not have one entry for each layer to `unsupported`."""
+    if len(told) != layers:
+        unsupported.append(f"{name} of {len(told)} layers, not {layers}")
 
 
 def write_windows(config: ModelConfig, keys: WindowKeys) -> Values:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from gptctl.evals.inference.cache import Block, OutputCache
 from gptctl.evals.inference.cached_run import InferenceResult, run_cached, split_blocks
 from gptctl.evals.tasks import Outputs
 from gptctl.infer.request import Request
+from tests.faults.harness import flip
 
 REQUESTS = [Request(np.array([1, number], np.int64), 1) for number in range(20)]
 
@@ -35,11 +37,15 @@ class Model:
             }
 
 
-def run(folder: Path | None, model: Model, name: str = "m", requests: list[Request] = REQUESTS) -> InferenceResult:
+def run(
+    folder: Path | None, model: Model, name: str = "m", requests: list[Request] = REQUESTS, damaged: int = 0
+) -> InferenceResult:
     warned: list[str] = []
     blocks = split_blocks(requests, 2)
     found = run_cached(blocks, {"model": name}, model, OutputCache(folder, warned.append))
-    assert not warned
+    assert len(warned) == bool(damaged)
+    assert all("damaged model outputs in the cache are computed again" in line for line in warned)
+    assert all(line.endswith(f" and {damaged - 1} more") == (damaged > 1) for line in warned)
     return found
 
 
@@ -71,18 +77,33 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
     assert resumed.outputs == run(None, Model()).outputs
 
 
-@pytest.mark.parametrize("damage", [b"", b"x" * 15, b"x" * 4000])
-def test_damaged_outputs_are_computed_again(damage: bytes, tmp_path: Path) -> None:
+def swap(path: Path) -> None:
+    """Put the file of another block in the place of this one."""
+    path.write_bytes(next(other for other in path.parent.parent.glob("*/*") if other != path).read_bytes())
+
+
+def pipe(path: Path) -> None:
+    """Put a pipe in the place of a file, whose opening would wait without end."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_bytes(b""), lambda path: os.truncate(path, 15), flip, swap, pipe],
+    ids=["empty", "short", "flip", "swap", "pipe"],
+)
+def test_damaged_outputs_are_computed_again(damage: Callable[[Path], object], tmp_path: Path) -> None:
     run(tmp_path, Model())
-    path = sorted(tmp_path.glob("*/*"))[0]
-    whole = path.read_bytes()
-    path.write_bytes(damage)
+    paths = sorted(tmp_path.glob("*/*"))
+    whole = {path: path.read_bytes() for path in paths}
+    for path in paths[:2]:
+        damage(path)
     model = Model()
-    assert run(tmp_path, model).outputs == run(None, Model()).outputs
+    assert run(tmp_path, model, damaged=2).outputs == run(None, Model()).outputs
     assert 0 < model.ran < 20
-    assert path.read_bytes() == whole
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert run(tmp_path, Model()).cached < 20
+    assert {path: path.read_bytes() for path in paths} == whole
+    assert run(tmp_path, Model()).cached == 20
 
 
 def test_a_place_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
@@ -95,8 +116,6 @@ def test_a_place_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
 
 
 def test_the_least_recently_used_are_removed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     run(tmp_path, Model())
     files = sorted(tmp_path.glob("*/*"))
     for age, path in enumerate(files):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,32 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"\xff" * 100)
     with pytest.raises(DataError, match="is not a safetensors file"):
         tensor_files.open_tensors(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "index", "words"),
+    [
+        ("ab", "c", {"a": "1", "b": "1", "c": "2"}, ""),
+        ("ab", "c", {"a": "1", "c": "2"}, ""),  # transformers takes what no index lists, too
+        ("ab", "bc", {"a": "1", "b": "1", "c": "2"}, "1.safetensors and 2.safetensors both have the tensor b"),
+        ("ab", "c", {"a": "1", "b": "2", "c": "2"}, "2.safetensors has no tensor b"),
+        ("ab", "c", {"a": "1", "b": "1", "c": "2", "d": "2"}, "2.safetensors has no tensor d"),
+        ("ab", "c", {"a": "1", "b": "1", "c": "3"}, "3.safetensors is missing"),
+    ],
+)
+def test_an_index_and_its_files_agree(
+    tmp_path: Path, first: str, second: str, index: dict[str, str], words: str
+) -> None:
+    for number, names in (("1", first), ("2", second)):
+        tensors = {name: torch.full((2,), ord(name)) for name in names}
+        tensor_files.write_tensors(tmp_path / f"{number}.safetensors", tensors)
+    places = {name: f"{number}.safetensors" for name, number in index.items()}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    if not words:
+        assert tensor_files.open_weights(tmp_path).keys() == {*first, *second}
+        return
+    with pytest.raises(DataError, match=words):
+        tensor_files.open_weights(tmp_path)
 
 
 class OnDevice(Tensor):

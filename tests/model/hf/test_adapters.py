@@ -266,6 +266,30 @@ def test_what_peft_computes(tmp_path: Path, case: str, settings: dict[str, Any])
     close(logits_of(load_model(find_model(str(tmp_path / "adapter")))[0], tokens), logits_of(opened, tokens))
 
 
+@pytest.mark.parametrize("targets", [["q_proj"], ["embed_tokens"], ["q_proj", "lm_head"]])
+def test_a_base_that_has_changed_is_stored_too(tmp_path: Path, targets: list[str]) -> None:
+    """With save_embedding_layers the adapter holds the base's own table, which the tied head shares."""
+    base = make(*CASES["llama"][:1], **CASES["llama"][1])
+    save_model(tmp_path / "base", base, tokenizer_json(), {})
+
+    def opened() -> Any:
+        return transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = theirs.get_peft_model(opened(), theirs.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=targets))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            made.get_input_embeddings().weight.add_(0.1)
+            for parameter in made.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        made.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+        applied = theirs.PeftModel.from_pretrained(opened(), tmp_path / "adapter").eval()
+    tokens = some_tokens(base, 2, 20)
+    close(logits_of(load_model(find_model(str(tmp_path / "adapter")))[0], tokens), logits_of(applied, tokens))
+
+
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_4", "olora", "mica"])
 def test_initializations_that_change_the_base_are_refused(tmp_path: Path, init: str) -> None:
     made_by_peft(tmp_path, target_modules=["q_proj"], init_lora_weights=init)

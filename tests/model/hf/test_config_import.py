@@ -55,6 +55,13 @@ from tests.model.hf.test_transformers import CASES, build, exported
              "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 24, "eos_token_id": 151643},
             494_032_768, {"bias_parts": ("qkv",), "layer_pattern": ("full",), "rope_theta": 1e6},
         ),
+        (  # Qwen/Qwen1.5-0.5B, whose last layers would slide if any did
+            {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 1024, "vocab_size": 151936,
+             "intermediate_size": 2816, "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
+             "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": True,
+             "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 21, "eos_token_id": 151643},
+            463_987_712, {"layer_pattern": ("full",)},
+        ),
         (  # Qwen/Qwen3-0.6B
             {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024, "vocab_size": 151936,
              "head_dim": 128, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
@@ -103,6 +110,10 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"head_dim": 32}, "self_attn"),
         ({"hidden_act": "gelu"}, "hidden_act = gelu"),
         ({"use_sliding_window": True, "layer_types": ["chunked_attention"]}, "layer_types = chunked_attention"),
+        ({"layer_types": ["full_attention"]}, "layer_types of 1 layers, not 2"),
+        ({"is_causal": False}, "is_causal = False"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 5e5}}}, "rope_parameters by type of layer"),
+        ({"use_sliding_window": True, "sliding_window": 0}, "sliding_window = 0"),
         ({"num_attention_heads": 0, "head_dim": None}, "no model can have"),
         ({"hidden_size": "wide"}, "hidden_size is 'wide', not a whole number"),
         ({"rope_parameters": [1]}, "no model can have"),
@@ -110,7 +121,7 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"max_position_embeddings": 2**31 - 1}, "context of 2,147,483,647 tokens, whose position tables"),
         ({"max_position_embeddings": -1}, "max_position_embeddings is -1"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
-        ({"num_hidden_layers": 60_000}, "describes .* parameters"),
+        ({"num_hidden_layers": 60_000, "layer_types": None}, "describes .* parameters"),
         ({"num_hidden_layers": True}, "num_hidden_layers is True, not a whole number"),
         ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5, not a whole number"),
         ({"vocab_size": 10**12}, "vocab_size is 1000000000000"),
@@ -123,8 +134,8 @@ def test_published_settings(told: dict[str, Any], parameters: int, facts: dict[s
         ({"sliding_window": "all"}, "sliding_window is 'all'"),
         ({"eos_token_id": "x"}, "no model can have"),
         ({"num_attention_heads": 7, "head_dim": None}, "not a multiple"),
-        ({"num_hidden_layers": 3}, "model.layers.2"),
-        ({"num_hidden_layers": 1}, "model.layers.1"),
+        ({"num_hidden_layers": 3, "layer_types": None}, "model.layers.2"),
+        ({"num_hidden_layers": 1, "layer_types": None}, "model.layers.1"),
     ],
 )
 def test_what_is_not_known_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -139,6 +150,30 @@ def test_what_is_not_known_is_refused(tmp_path: Path, change: dict[str, Any], wo
     if "BertModel" in words:
         assert caught.value.hint
         assert all(architecture in caught.value.hint for _, _, architecture in CASES.values())
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window = 0"),
+        ({"model_type": "mistral", "layer_types": ["full_attention"] * 32}, "layer_types"),
+        ({"model_type": "gemma3_text", "attn_logit_softcapping": 5.0}, "attn_logit_softcapping = 5.0"),
+        ({"model_type": "gpt2", "n_layer": 12, "num_hidden_layers": 2}, "num_hidden_layers = 2 beside n_layer = 12"),
+        ({"model_type": "gpt_neo", "num_layers": 4}, "attention_types of 24 layers, not 4"),
+        ({"model_type": "gpt_neo", "attention_layers": ["local"] * 24}, "attention_layers that are not those"),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, "no_rope_layers of 2 layers, not 36"),
+        ({"model_type": "mixtral", "num_experts": 4, "num_local_experts": 8}, "num_experts = 4 beside"),
+    ],
+)
+def test_settings_of_other_classes_that_are_refused(told: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_model_config(told, "config.json")
+
+
+def test_other_names_of_keys() -> None:
+    """As in the attribute_map of transformers."""
+    config = read_model_config({"model_type": "gpt2", "num_hidden_layers": 2, "n_head": 12}, "config.json")
+    assert (config.layers, config.heads) == (2, 12)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,11 @@ from gptctl.infer.sampling import SamplingParams
 from gptctl.infer.text_stream import TextStream
 from gptctl.model.folder import load_model
 from gptctl.model.gguf.writer import write_gguf
+from gptctl.model.hf.files import read_tokenizer
 from gptctl.model.save import write_transformers
 from gptctl.text.chat import ChatTemplate
+from gptctl.text.special_tokens import SpecialTokens
+from gptctl.text.tokenizer import Tokenizer
 from gptctl.train.tasks.lm import encode_stream
 from tests.model.hf.foreign_folders import FAMILIES, LLAMA3_TEMPLATE, make_folder, make_tokenizer
 
@@ -224,6 +227,18 @@ def test_two_files_and_the_tokens_beside_them(tmp_path: Path) -> None:
     rendered = theirs("<|user|>Hi there<|bot|>", add_special_tokens=False).input_ids
     assert template.prompt([{"role": "user", "content": "Hi there"}]) == rendered
     assert tokenizer.encode("a <think> b") == theirs("a <think> b", add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize("more", [["<|img|>"], {"image_token": "<|img|>"}])
+def test_more_special_tokens(tmp_path: Path, more: object) -> None:
+    """As a list, or as a table of names that only the model knows."""
+    folder = make_folder(tmp_path, "gpt2")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"extra_special_tokens": more}))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    text = read_tokenizer(folder)
+    tokenizer = Tokenizer.from_json(text, SpecialTokens(None, "<|endoftext|>"))
+    assert tokenizer.encode_marked("Hi<|img|>so", "\ue0f0") == theirs("Hi<|img|>so").input_ids
 
 
 def test_a_changed_template_is_another_model(tmp_path: Path) -> None:

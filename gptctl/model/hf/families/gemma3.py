@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gptctl.model.hf import llama_parts as parts
 from gptctl.model.hf.families import gemma, gemma2
-from gptctl.model.hf.family_spec import ConfigKey, Family, RopeKeys, Values, WindowKeys
+from gptctl.model.hf.family_spec import ConfigKey, Family, FixedValue, RopeKeys, Values, WindowKeys
 
 
 def window_types(values: Values, layers: int) -> list[str]:
@@ -32,7 +32,6 @@ FAMILY = Family(
             tie_embeddings=True,
         ),
         ConfigKey("logit_softcap", "final_logit_softcapping", None, zero_is_none=True),
-        ConfigKey("attention_softcap", "attn_logit_softcapping", None, zero_is_none=True),
     ),
     has_head_dim=True,
     default_head_dim=256,
@@ -41,7 +40,7 @@ FAMILY = Family(
     activations=gemma.ACTIVATIONS,
     activation_key="hidden_activation",
     biases=gemma.BIASES,
-    fixed_values=gemma.CAUSAL,
+    fixed_values=gemma.CAUSAL | {"attn_logit_softcapping": FixedValue(None, None)},  # which transformers passes over
     outer_modules=gemma.OUTER_MODULES,
     block_modules=(*gemma2.NORMS, *parts.ATTENTION, *parts.QK_NORMS, *parts.GATED_FEED_FORWARD),
     read=gemma2.read,

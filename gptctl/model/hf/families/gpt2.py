@@ -13,6 +13,13 @@ from gptctl.model.hf.family_spec import (
     module,
 )
 
+ALIASES = {
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+}
+
 FAMILY = Family(
     architecture="GPT2LMHeadModel",
     model_type="gpt2",
@@ -53,5 +60,5 @@ FAMILY = Family(
         module("ln_1", "attention_norm"),
         module("ln_2", "feed_forward_norm"),
     ),
-    aliases=GELU_ALIASES,
+    aliases=GELU_ALIASES | ALIASES,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gptctl.model.hf.families import gpt2
-from gptctl.model.hf.family_spec import BiasKey, ConfigKey, Family, ModuleMap, WindowKeys, module
+from gptctl.model.hf.family_spec import GELU_ALIASES, BiasKey, ConfigKey, Family, ModuleMap, WindowKeys, module
 
 FAMILY = Family(
     architecture="GPTNeoForCausalLM",
@@ -41,5 +41,5 @@ FAMILY = Family(
         module("ln_1", "attention_norm"),
         module("ln_2", "feed_forward_norm"),
     ),
-    aliases=gpt2.FAMILY.aliases,
+    aliases=GELU_ALIASES | {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"},
 )

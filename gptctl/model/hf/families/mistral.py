@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from gptctl.model.hf import llama_parts as parts
-from gptctl.model.hf.family_spec import Family, RopeKeys, WindowKeys
+from gptctl.model.hf.family_spec import Family, RopeKeys, Values, WindowKeys
+
+
+def read(values: Values, ours: Values, unsupported: list[str]) -> None:
+    """Refuse layers of two types, with which transformers computes another class."""
+    if values.get("layer_types"):
+        unsupported.append("layer_types")
+
 
 FAMILY = Family(
     architecture="MistralForCausalLM",
@@ -28,4 +35,5 @@ FAMILY = Family(
     activation_key="hidden_act",
     outer_modules=parts.OUTER_MODULES,
     block_modules=(*parts.NORMS, *parts.ATTENTION, *parts.GATED_FEED_FORWARD),
+    read=read,
 )

@@ -11,7 +11,9 @@ from gptctl.model.hf.family_spec import Family, RopeKeys, Values, WindowKeys
 def layers_with_rope(values: Values, layers: int) -> list[bool]:
     """Return which layers have rotary positions."""
     interval = values.get("no_rope_layer_interval", 4)
-    told = values.get("no_rope_layers") or [(layer + 1) % interval != 0 for layer in range(layers)]
+    told = values.get("no_rope_layers")
+    if told is None:
+        told = [(layer + 1) % interval != 0 for layer in range(layers)]
     return [bool(has_rope) for has_rope in told[:layers]]
 
 
@@ -23,6 +25,8 @@ def window_types(values: Values, layers: int) -> list[str]:
 def read(values: Values, ours: Values, unsupported: list[str]) -> None:
     """Read which layers have rotary positions."""
     ours["rope_pattern"] = layers_with_rope(values, ours["layers"])
+    if len(ours["rope_pattern"]) < ours["layers"]:
+        unsupported.append(f"no_rope_layers of {len(ours['rope_pattern'])} layers, not {ours['layers']}")
 
 
 def write(config: ModelConfig, values: Values) -> None:
