@@ -48,7 +48,7 @@ REFERENCE_TOKENS = 1e6
 REFERENCE_BATCH = 2048  # tokens
 SMALLEST_BATCH = 1024
 BATCH_POWER = 0.4  # the best batch grows with the tokens to the power 0.383 (Bergsma et al. 2025, "Power Lines")
-MATRIX_LR = 0.03  # Muon's update has the same size for all widths
+MATRIX_LR = 0.02  # Muon's update has the same size for all widths
 LR = 4e-2  # of embeddings and norms; falls with the square root of the width, as in nanochat
 COOLDOWN_SHARE = 0.6
 # Muon's momentum averages over 1 / (1 - momentum) steps: usually 20, but 7 were better for a run of 240 steps.
@@ -175,7 +175,7 @@ def recipe_for(model: ModelConfig, train_tokens: int) -> Recipe:
         lr=LR * (REFERENCE_WIDTH / model.hidden_size) ** 0.5,
         matrix_lr=MATRIX_LR,
         momentum=momentum_for(steps),
-        betas=(0.9, 0.95),
+        betas=(0.9, 0.99),
         weight_decay=0.1,
         grad_clip=1.0,
         batch_size=batch,
