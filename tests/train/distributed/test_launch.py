@@ -143,7 +143,7 @@ def test_kill_9_and_the_same_command(gptctl: Callable[..., Ran], workspace: Path
     assert files["fsdp"] == files["killed"]
     alone = load_file(tmp_path / "alone" / "model" / "model.safetensors")
     for strategy in ("fsdp", "ddp"):
-        assert_close(alone, load_file(tmp_path / strategy / "model" / "model.safetensors"), 1e-4)
+        assert_close(alone, load_file(tmp_path / strategy / "model" / "model.safetensors"), 1e-3)  # lr is 0.05
         names = {path.name for path in (tmp_path / strategy / "model").iterdir()}
         assert names == {path.name for path in (tmp_path / "alone" / "model").iterdir()}
     (newest,) = list((tmp_path / "fsdp" / "checkpoints").glob("step-*12"))
